@@ -1,0 +1,120 @@
+//! The one error form every HTTP answer of the hub uses, under `/v1` and `/hub` alike:
+//! `{"error": {"message", "type", "param", "code"}}`.
+//!
+//! Lua verdicts (`hub.reject`), refusals of the lifecycle and errors of the gateway and the control
+//! API are all values of [`ApiError`]; the two HTTP surfaces turn it into a response.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+/// An error as a client sees it: an HTTP status and the four fields of OpenAI's error object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// HTTP status, 400 to 599.
+    pub status: u16,
+    /// What failed, on which thing, and what to do.
+    pub message: String,
+    /// OpenAI's `type`; by default derived from the status.
+    pub kind: String,
+    /// OpenAI's `code`: its own word where it has one, otherwise the status as a string.
+    pub code: String,
+    /// The request field that is at fault, if one is.
+    pub param: Option<String>,
+    /// Seconds for the `Retry-After` header.
+    pub retry_after: Option<u64>,
+}
+
+impl ApiError {
+    /// An error with the type and code that belong to `status`.
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status: status.as_u16(),
+            message: message.into(),
+            kind: kind_of(status.as_u16()).to_owned(),
+            code: status.as_u16().to_string(),
+            param: None,
+            retry_after: None,
+        }
+    }
+
+    /// The same with OpenAI's own word as `code`.
+    #[must_use]
+    pub fn with_code(mut self, code: impl Into<String>) -> Self {
+        self.code = code.into();
+        self
+    }
+
+    /// The same with the request field that is at fault.
+    #[must_use]
+    pub fn with_param(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    /// The same with a `Retry-After` of so many seconds.
+    #[must_use]
+    pub fn with_retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// The HTTP status; 500 when a policy named one that does not exist.
+    pub fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The body of the answer.
+    pub fn to_json(&self) -> Value {
+        json!({"error": {
+            "message": self.message,
+            "type": self.kind,
+            "param": self.param,
+            "code": self.code,
+        }})
+    }
+}
+
+/// OpenAI's error type for a status.
+pub fn kind_of(status: u16) -> &'static str {
+    match status {
+        403 => "permission_error",
+        429 => "rate_limit_error",
+        502..=504 => "service_unavailable",
+        500..=599 => "server_error",
+        _ => "invalid_request_error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_type_follows_the_status() {
+        for (status, kind) in [
+            (400, "invalid_request_error"),
+            (404, "invalid_request_error"),
+            (405, "invalid_request_error"),
+            (413, "invalid_request_error"),
+            (421, "invalid_request_error"),
+            (403, "permission_error"),
+            (429, "rate_limit_error"),
+            (500, "server_error"),
+            (502, "service_unavailable"),
+            (503, "service_unavailable"),
+            (504, "service_unavailable"),
+        ] {
+            assert_eq!(kind_of(status), kind, "{status}");
+        }
+    }
+
+    #[test]
+    fn the_code_is_a_string() {
+        let error = ApiError::new(StatusCode::NOT_FOUND, "no").with_code("model_not_found");
+        assert_eq!(error.to_json()["error"]["code"], "model_not_found");
+        let error = ApiError::new(StatusCode::BAD_REQUEST, "no");
+        assert_eq!(error.to_json()["error"]["code"], "400");
+        assert_eq!(error.to_json()["error"]["param"], Value::Null);
+    }
+}

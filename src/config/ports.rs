@@ -1,0 +1,1 @@
+//! Gives every model its port. Only the daemon probes; a model keeps its port across reloads.

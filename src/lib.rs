@@ -1,0 +1,39 @@
+//! mlx-openai-server-hub: many MLX models behind one OpenAI-compatible port.
+//!
+//! ```text
+//! client ──HTTP──▶ gateway ──request view──▶ policy (Lua on_request) ──verdict──▶ gateway
+//!                     │ acquire(model)
+//!                     ▼
+//!                 lifecycle ──▶ policy (Lua on_load, on_idle)
+//!                     │ launch, signal
+//!                     ▼
+//!                  worker   one process group: argv, health, log
+//!                     │ port
+//! client ◀─stream── gateway ◀──HTTP── worker
+//!
+//! CLI ──HTTP──▶ control ──▶ lifecycle ──publishes──▶ status ◀── dashboard, CLI, Lua
+//! ```
+//!
+//! One lifecycle service serves the command line, the control API, the dashboard, the gateway and
+//! the idle timer alike; one status snapshot with one builder feeds them all. Nothing else starts,
+//! stops, loads or counts models.
+//!
+//! | module | may import |
+//! | --- | --- |
+//! | `api_error`, `config`, `status`, `telemetry` | nothing of ours |
+//! | `worker` | `config` |
+//! | `policy` | `api_error`, `config`, `status` |
+//! | `lifecycle` | `worker`, `policy`, `status`, `config`, `api_error` |
+//! | `gateway` | `policy`, `lifecycle`, `status`, `config`, `api_error` |
+//! | `control`, `dashboard` | `lifecycle` (its handle), `status`, `config`, `api_error` |
+//! | `cli` | `status`, `config`, `daemon` (for `serve` and `demo`), `stub` |
+//! | `daemon` | everything |
+//! | `stub` | nothing of ours: it stands in for another program |
+
+pub mod api_error;
+pub mod config;
+pub mod lifecycle;
+pub mod policy;
+pub mod runtime_file;
+pub mod status;
+pub mod worker;

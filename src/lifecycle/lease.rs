@@ -1,0 +1,137 @@
+//! The gate of a model and the leases it grants.
+//!
+//! A request for a loaded model must not queue behind the supervisor. So every model has a
+//! [`Gate`]: an open flag and the number of requests in flight in one atomic. While it is open a
+//! request enters with one atomic operation; the supervisor closes it first and then waits for the
+//! count to reach zero. A [`Lease`] is the right to use the worker; dropping it gives it back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+
+const OPEN: u64 = 1 << 63;
+
+/// Open flag and in-flight count of one model.
+#[derive(Debug, Default)]
+pub struct Gate {
+    /// [`OPEN`] and the number of leases that are out.
+    word: AtomicU64,
+    /// Unix milliseconds of the last lease taken or given back; 0 for never.
+    last_used_ms: AtomicU64,
+    /// Told when the last lease of a closed gate comes back.
+    drained: Notify,
+}
+
+impl Gate {
+    /// Enters when the gate is open. Wait-free but for contention on one word.
+    pub fn try_enter(self: &Arc<Self>) -> Option<Lease> {
+        self.word
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                (word & OPEN != 0).then_some(word + 1)
+            })
+            .ok()?;
+        self.touch();
+        Some(Lease {
+            gate: Arc::clone(self),
+        })
+    }
+
+    /// Lets requests in.
+    pub(crate) fn open(&self) {
+        self.word.fetch_or(OPEN, Ordering::AcqRel);
+    }
+
+    /// Lets no more requests in; those inside stay.
+    pub(crate) fn close(&self) {
+        self.word.fetch_and(!OPEN, Ordering::AcqRel);
+    }
+
+    /// Requests in flight.
+    pub fn active(&self) -> usize {
+        usize::try_from(self.word.load(Ordering::Acquire) & !OPEN).unwrap_or(usize::MAX)
+    }
+
+    /// When a request last began or ended, Unix seconds.
+    pub fn last_used_at(&self) -> Option<f64> {
+        match self.last_used_ms.load(Ordering::Relaxed) {
+            0 => None,
+            ms => Some(ms as f64 / 1000.0),
+        }
+    }
+
+    /// Completes when no lease is out. Only meaningful on a closed gate.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let mut told = std::pin::pin!(self.drained.notified());
+            told.as_mut().enable();
+            if self.active() == 0 {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    fn touch(&self) {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64);
+        self.last_used_ms.store(now, Ordering::Relaxed);
+    }
+}
+
+/// The right to send one request to a loaded model. Dropping it gives it back, whatever became of
+/// the request: keep it with the response body.
+#[derive(Debug)]
+pub struct Lease {
+    gate: Arc<Gate>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.gate.touch();
+        let before = self.gate.word.fetch_sub(1, Ordering::AcqRel);
+        if before & !OPEN == 1 && before & OPEN == 0 {
+            self.gate.drained.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_gate_lets_nobody_in() {
+        let gate = Arc::new(Gate::default());
+        assert!(gate.try_enter().is_none());
+        gate.open();
+        let lease = gate.try_enter().unwrap();
+        gate.close();
+        assert!(gate.try_enter().is_none());
+        assert_eq!(gate.active(), 1);
+        drop(lease);
+        assert_eq!(gate.active(), 0);
+    }
+
+    #[tokio::test]
+    async fn drained_waits_for_the_last_lease() {
+        let gate = Arc::new(Gate::default());
+        gate.open();
+        let (one, two) = (gate.try_enter().unwrap(), gate.try_enter().unwrap());
+        gate.close();
+        let mut drained = tokio_test_task(gate.clone());
+        assert!(!drained.is_finished());
+        drop(one);
+        tokio::task::yield_now().await;
+        assert!(!drained.is_finished());
+        drop(two);
+        (&mut drained).await.unwrap();
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test awaits its own task")]
+    fn tokio_test_task(gate: Arc<Gate>) -> tokio::task::JoinHandle<()> {
+        tokio::spawn(async move { gate.drained().await })
+    }
+}

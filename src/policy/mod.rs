@@ -1,0 +1,175 @@
+//! The Lua host: loads the policy files, shows them read-only views, and returns their verdicts.
+//!
+//! [`Policies`] is the only handle. The gateway asks it `on_request`, the supervisor `on_load` and
+//! `on_idle`; it never acts. What a hook can see of the hub comes through [`World`], which the
+//! lifecycle implements over its published facts.
+
+use std::sync::Arc;
+
+use crate::api_error::ApiError;
+use crate::config::Settings;
+use crate::status::{Activity, GroupFacts, ModelFacts};
+
+/// What the hooks can see of the hub. Every method is cheap: no locks that others hold for long, no
+/// waiting.
+pub trait World: Send + Sync {
+    /// A model by name, or else the first by `model_path`, as requests find them.
+    fn model(&self, name_or_path: &str) -> Option<ModelView>;
+    /// Names of all models in hub.yaml's order.
+    fn model_names(&self) -> Vec<String>;
+    /// A group with its members and those that hold memory.
+    fn group(&self, name: &str) -> Option<GroupView>;
+    /// Names of all groups in hub.yaml's order.
+    fn group_names(&self) -> Vec<String>;
+    /// The top-level `policy:` mapping.
+    fn settings(&self) -> Arc<Settings>;
+    /// The hub's clock: Unix seconds.
+    fn clock(&self) -> f64;
+}
+
+/// One model as of now.
+#[derive(Debug, Clone)]
+pub struct ModelView {
+    /// What the supervisor published last.
+    pub facts: Arc<ModelFacts>,
+    /// The counters of the moment.
+    pub activity: Activity,
+    /// Seconds since the later of its load and the end of its last request; 0 with requests in flight.
+    pub idle_seconds: f64,
+    /// Its `policy:` mapping.
+    pub settings: Arc<Settings>,
+}
+
+/// One group as of now.
+#[derive(Debug, Clone, Default)]
+pub struct GroupView {
+    /// As configured.
+    pub facts: GroupFacts,
+    /// Names of its models, in hub.yaml's order.
+    pub members: Vec<String>,
+    /// Names of the members that hold memory or are about to.
+    pub loaded: Vec<String>,
+}
+
+/// Why a model is to take memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadReason {
+    /// A request waits for it.
+    Request,
+    /// It is being started (command, or with the hub).
+    Start,
+    /// `load` was asked for.
+    Manual,
+}
+
+impl LoadReason {
+    /// The word Lua sees.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Start => "start",
+            Self::Manual => "manual",
+        }
+    }
+}
+
+/// The verdict of `on_load`; `Allow` when every policy abstains.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LoadVerdict {
+    /// Load it.
+    Allow,
+    /// Unload these first, then load.
+    Evict(Vec<String>),
+    /// Ask again when something changes, at most so many seconds from the first asking.
+    Wait(f64),
+    /// Refuse, with this answer to whoever waits.
+    Reject(ApiError),
+}
+
+/// The verdict of `on_idle`; `Keep(0)` when every policy abstains.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum IdleVerdict {
+    /// Free the memory, keep the model started.
+    Unload,
+    /// Stop the model.
+    Stop,
+    /// Keep it, and do not ask again for so many seconds.
+    Keep(f64),
+}
+
+/// One request to `/v1` as `on_request` sees it.
+#[derive(Debug)]
+pub struct RequestView {
+    /// Method, path, query and headers.
+    pub parts: http::request::Parts,
+    /// The request's `X-Request-ID`.
+    pub id: http::HeaderValue,
+    /// `model` as the client wrote it.
+    pub model: String,
+    /// The client's address.
+    pub client: std::net::SocketAddr,
+    /// The whole body, or `None` while it has not all arrived.
+    pub body: Option<bytes::Bytes>,
+}
+
+/// The verdict of `on_request`; `Pass` when every policy abstains.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RequestVerdict {
+    /// Go to the model the client named.
+    Pass,
+    /// Go elsewhere, or changed.
+    Route(Route),
+    /// Answer with this.
+    Reject(ApiError),
+    /// A policy wants the body: collect it and ask again.
+    NeedBody,
+}
+
+/// `hub.route{…}`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Route {
+    /// Name or path of the model to go to.
+    pub model: Option<String>,
+    /// Top-level body fields to set.
+    pub set: Settings,
+    /// Top-level body fields to remove.
+    pub unset: Vec<String>,
+    /// Headers to add to the request.
+    pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
+}
+
+/// The loaded policies. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Policies {}
+
+impl Policies {
+    /// Loads the user's `*.lua` of `folder` in name order, then the bundled ones named in `bundled`,
+    /// then `create_hub.lua`. A file that does not load is left out, logged, and named in
+    /// [`Policies::warnings`] with file and line.
+    pub fn load(folder: &std::path::Path, bundled: &[String], world: Arc<dyn World>) -> Self {
+        let _ = (folder, bundled, world);
+        Self {}
+    }
+
+    /// Asks `on_request`; gives the view back with the verdict.
+    pub fn on_request(&self, view: RequestView) -> (RequestView, RequestVerdict) {
+        (view, RequestVerdict::Pass)
+    }
+
+    /// Asks `on_load` about a model that wants memory; `waiting` requests wait for it.
+    pub fn on_load(&self, model: &str, reason: LoadReason, waiting: usize) -> LoadVerdict {
+        let _ = (model, reason, waiting);
+        LoadVerdict::Allow
+    }
+
+    /// Asks `on_idle` about a loaded model without requests.
+    pub fn on_idle(&self, model: &str) -> IdleVerdict {
+        let _ = model;
+        IdleVerdict::Keep(0.0)
+    }
+
+    /// What the user should know: files that do not load, hooks that fail. One sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

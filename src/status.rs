@@ -1,0 +1,376 @@
+//! The one snapshot of the hub and its one builder.
+//!
+//! The supervisor publishes a [`ModelFacts`] per model whenever one changes; [`Status::build`] joins
+//! them with the counters of the moment into what `GET /hub/status`, the dashboard, the command line
+//! and Lua show. Nothing else formats a state. It knows nothing of how models are run.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// What the process of a model does. The words are those of the contract, section 4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProcessState {
+    /// Never started since the hub came up.
+    #[default]
+    Inactive,
+    /// On its way to `Running`.
+    Starting,
+    /// Takes requests. A model that is not in memory may have no process while it is `Running`.
+    Running,
+    /// On its way to `Stopped`.
+    Stopping,
+    /// Ended because it was asked to.
+    Stopped,
+    /// Ended unasked, or before it was ready.
+    Failed,
+}
+
+impl ProcessState {
+    /// The contract's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inactive => "inactive",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Where a model's weights are. The words are those of the contract, section 4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemoryState {
+    /// Not in memory.
+    #[default]
+    Unloaded,
+    /// On the way into memory; counts against a group's cap.
+    Loading,
+    /// In memory.
+    Loaded,
+    /// On the way out; the memory is still held.
+    Unloading,
+    /// The last load failed, or the process died.
+    Failed,
+}
+
+impl MemoryState {
+    /// The contract's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unloaded => "unloaded",
+            Self::Loading => "loading",
+            Self::Loaded => "loaded",
+            Self::Unloading => "unloading",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether memory is held or about to be.
+    pub fn holds_memory(self) -> bool {
+        matches!(self, Self::Loading | Self::Loaded | Self::Unloading)
+    }
+}
+
+/// What the supervisor knows of one model, published whole at every change. Times are Unix seconds.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ModelFacts {
+    /// The model's name.
+    pub name: String,
+    /// Its path as hub.yaml gives it.
+    pub model_path: String,
+    /// `lm`, `multimodal`, … as in hub.yaml.
+    pub model_type: &'static str,
+    /// Its group, if it has one.
+    pub group: Option<String>,
+    /// Whether it starts with the hub.
+    pub default: bool,
+    /// Whether it is loaded by its first request rather than at its start.
+    pub jit_enabled: bool,
+    /// The idle limit of hub.yaml, in minutes.
+    pub auto_unload_minutes: Option<u32>,
+    /// The context length in tokens (hub.yaml's, or the contract's default).
+    pub context_length: u32,
+    /// The log file to show; `None` with `no_log_file`.
+    pub log_path: Option<String>,
+    /// See [`ProcessState`].
+    pub process_state: ProcessState,
+    /// See [`MemoryState`].
+    pub memory_state: MemoryState,
+    /// When `memory_state` last changed.
+    pub memory_last_transition_at: Option<f64>,
+    /// Why the last load failed or the process died; cleared by the next load.
+    pub memory_last_error: Option<String>,
+    /// When it was last loaded.
+    pub last_load_at: Option<f64>,
+    /// When it was last unloaded.
+    pub last_unload_at: Option<f64>,
+    /// How long the last load took, in seconds.
+    pub load_seconds: Option<f64>,
+    /// The worker's process id, while there is a process.
+    pub pid: Option<u32>,
+    /// The worker's port, once assigned.
+    pub port: Option<u16>,
+    /// When it was last started.
+    pub started_at: Option<f64>,
+    /// When it last stopped or failed.
+    pub stopped_at: Option<f64>,
+    /// Exit code of a process that ended unasked; −N for signal N.
+    pub exit_code: Option<i32>,
+    /// Requests that wait for this model to load.
+    pub waiting: usize,
+}
+
+impl ModelFacts {
+    /// Whether the model counts as started: it takes requests now or soon will.
+    pub fn is_started(&self) -> bool {
+        matches!(
+            self.process_state,
+            ProcessState::Starting | ProcessState::Running
+        )
+    }
+}
+
+/// The counters of a model that move without the supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Activity {
+    /// Requests in flight.
+    pub active_requests: usize,
+    /// When a request last began or ended, Unix seconds.
+    pub last_request_at: Option<f64>,
+}
+
+/// A group as configured.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GroupFacts {
+    /// The group's name.
+    pub name: String,
+    /// How many members may hold memory at once.
+    pub max_loaded: Option<u32>,
+    /// Idle limit of its members, in minutes.
+    pub idle_unload_trigger_min: Option<u32>,
+}
+
+/// What the builder needs besides the models.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HubFacts {
+    /// Bind address of the hub's port.
+    pub host: String,
+    /// The hub's port.
+    pub port: u16,
+    /// Modification time of hub.yaml, Unix seconds: `created` of every model.
+    pub config_modified_at: u64,
+    /// Whether hub.yaml as it lies on disk is not valid, or not readable.
+    pub degraded: bool,
+    /// Everything a user should know about, one sentence each.
+    pub warnings: Vec<String>,
+    /// Groups in hub.yaml's order.
+    pub groups: Vec<GroupFacts>,
+}
+
+/// `GET /hub/status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// `ok`, or `degraded` when hub.yaml on disk is not valid.
+    pub status: String,
+    /// When this was built, Unix seconds.
+    pub timestamp: u64,
+    /// Bind address of the hub's port.
+    pub host: String,
+    /// The hub's port.
+    pub port: u16,
+    /// Totals.
+    pub counts: Counts,
+    /// Everything a user should know about, one sentence each.
+    pub warnings: Vec<String>,
+    /// Always true: the answer comes from the hub itself.
+    pub controller_available: bool,
+    /// Groups in hub.yaml's order.
+    pub groups: Vec<GroupStatus>,
+    /// Models in hub.yaml's order.
+    pub models: Vec<ModelStatus>,
+}
+
+/// Totals over all models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// Models in hub.yaml.
+    pub registered: usize,
+    /// Models whose `process_state` is `running`.
+    pub started: usize,
+    /// Models whose `memory_state` is `loaded`.
+    pub loaded: usize,
+}
+
+/// One group in [`Status`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// The group's name.
+    pub name: String,
+    /// How many members may hold memory at once.
+    pub max_loaded: Option<u32>,
+    /// Idle limit of its members, in minutes.
+    pub idle_unload_trigger_min: Option<u32>,
+    /// Names of its models, in hub.yaml's order.
+    pub members: Vec<String>,
+    /// Names of the members that hold memory.
+    pub loaded: Vec<String>,
+}
+
+/// One model in [`Status`], in the form of OpenAI's model object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelStatus {
+    /// The model's name.
+    pub id: String,
+    /// Always `model`.
+    pub object: String,
+    /// Modification time of hub.yaml, Unix seconds.
+    pub created: u64,
+    /// Always `hub`.
+    pub owned_by: String,
+    /// Everything else.
+    pub metadata: ModelMetadata,
+}
+
+/// State and settings of one model. Times are Unix seconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelMetadata {
+    /// The same as `process_state`.
+    pub status: ProcessState,
+    /// See [`ProcessState`].
+    pub process_state: ProcessState,
+    /// See [`MemoryState`].
+    pub memory_state: MemoryState,
+    /// When `memory_state` last changed.
+    pub memory_last_transition_at: Option<f64>,
+    /// Why the last load failed or the process died.
+    pub memory_last_error: Option<String>,
+    /// When it was last loaded.
+    pub last_load_at: Option<f64>,
+    /// When it was last unloaded.
+    pub last_unload_at: Option<f64>,
+    /// When a request last began or ended.
+    pub last_request_at: Option<f64>,
+    /// Requests in flight.
+    pub active_requests: usize,
+    /// Requests that wait for the model to load.
+    pub waiting_requests: usize,
+    /// Its group, if it has one.
+    pub group: Option<String>,
+    /// Whether it starts with the hub.
+    pub default: bool,
+    /// Whether its first request loads it.
+    pub jit_enabled: bool,
+    /// `lm`, `multimodal`, … as in hub.yaml.
+    pub model_type: String,
+    /// Its path as hub.yaml gives it.
+    pub model_path: String,
+    /// Its log file; null with `no_log_file`.
+    pub log_path: Option<String>,
+    /// The worker's process id, while there is a process.
+    pub pid: Option<u32>,
+    /// The worker's port, once assigned.
+    pub port: Option<u16>,
+    /// When it was last started.
+    pub started_at: Option<f64>,
+    /// When it last stopped or failed.
+    pub stopped_at: Option<f64>,
+    /// Exit code of a process that ended unasked; −N for signal N.
+    pub exit_code: Option<i32>,
+    /// The idle limit of hub.yaml, in minutes.
+    pub auto_unload_minutes: Option<u32>,
+}
+
+impl Status {
+    /// Joins what the supervisor published with the counters of the moment.
+    /// `now` is Unix seconds; models come in hub.yaml's order.
+    pub fn build(hub: &HubFacts, models: &[(Arc<ModelFacts>, Activity)], now: u64) -> Self {
+        let counts = Counts {
+            registered: models.len(),
+            started: models
+                .iter()
+                .filter(|(m, _)| m.process_state == ProcessState::Running)
+                .count(),
+            loaded: models
+                .iter()
+                .filter(|(m, _)| m.memory_state == MemoryState::Loaded)
+                .count(),
+        };
+        let groups = hub
+            .groups
+            .iter()
+            .map(|group| {
+                let members = || {
+                    models
+                        .iter()
+                        .filter(|(m, _)| m.group.as_deref() == Some(group.name.as_str()))
+                };
+                GroupStatus {
+                    name: group.name.clone(),
+                    max_loaded: group.max_loaded,
+                    idle_unload_trigger_min: group.idle_unload_trigger_min,
+                    members: members().map(|(m, _)| m.name.clone()).collect(),
+                    loaded: members()
+                        .filter(|(m, _)| m.memory_state.holds_memory())
+                        .map(|(m, _)| m.name.clone())
+                        .collect(),
+                }
+            })
+            .collect();
+        Self {
+            status: if hub.degraded { "degraded" } else { "ok" }.to_owned(),
+            timestamp: now,
+            host: hub.host.clone(),
+            port: hub.port,
+            counts,
+            warnings: hub.warnings.clone(),
+            controller_available: true,
+            groups,
+            models: models
+                .iter()
+                .map(|(facts, activity)| {
+                    ModelStatus::build(facts, *activity, hub.config_modified_at)
+                })
+                .collect(),
+        }
+    }
+}
+
+impl ModelStatus {
+    fn build(facts: &ModelFacts, activity: Activity, created: u64) -> Self {
+        Self {
+            id: facts.name.clone(),
+            object: "model".to_owned(),
+            created,
+            owned_by: "hub".to_owned(),
+            metadata: ModelMetadata {
+                status: facts.process_state,
+                process_state: facts.process_state,
+                memory_state: facts.memory_state,
+                memory_last_transition_at: facts.memory_last_transition_at,
+                memory_last_error: facts.memory_last_error.clone(),
+                last_load_at: facts.last_load_at,
+                last_unload_at: facts.last_unload_at,
+                last_request_at: activity.last_request_at,
+                active_requests: activity.active_requests,
+                waiting_requests: facts.waiting,
+                group: facts.group.clone(),
+                default: facts.default,
+                jit_enabled: facts.jit_enabled,
+                model_type: facts.model_type.to_owned(),
+                model_path: facts.model_path.clone(),
+                log_path: facts.log_path.clone(),
+                pid: facts.pid,
+                port: facts.port,
+                started_at: facts.started_at,
+                stopped_at: facts.stopped_at,
+                exit_code: facts.exit_code,
+                auto_unload_minutes: facts.auto_unload_minutes,
+            },
+        }
+    }
+}
