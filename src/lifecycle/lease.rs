@@ -48,6 +48,14 @@ impl Gate {
         self.word.fetch_and(!OPEN, Ordering::AcqRel);
     }
 
+    /// Closes the gate unless a request is inside; says whether it is closed now.
+    pub(crate) fn close_if_idle(&self) -> bool {
+        match self.word.compare_exchange(OPEN, 0, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(word) => word == 0,
+        }
+    }
+
     /// Requests in flight.
     pub fn active(&self) -> usize {
         usize::try_from(self.word.load(Ordering::Acquire) & !OPEN).unwrap_or(usize::MAX)
@@ -108,11 +116,15 @@ mod tests {
         assert!(gate.try_enter().is_none());
         gate.open();
         let lease = gate.try_enter().unwrap();
+        assert!(!gate.close_if_idle());
         gate.close();
         assert!(gate.try_enter().is_none());
         assert_eq!(gate.active(), 1);
         drop(lease);
         assert_eq!(gate.active(), 0);
+        gate.open();
+        assert!(gate.close_if_idle());
+        assert!(gate.try_enter().is_none());
     }
 
     #[tokio::test]

@@ -5,33 +5,36 @@
 //! everything that changes a model is a message to the one supervisor task.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::api_error::ApiError;
 use crate::config::Config;
-use crate::status::{ModelFacts, Status};
+use crate::config::ports::PortBook;
+use crate::policy::{Policies, World};
+use crate::status::Status;
 use crate::worker::upstream::Upstream;
 
-pub mod lease;
+mod degraded;
+mod launcher;
+mod lease;
+mod machine;
+mod messages;
+mod publish;
+mod registry;
+mod reload;
+mod supervisor;
 
+pub use launcher::{Launcher, Processes};
 pub use lease::{Gate, Lease};
-
-/// One model as everybody but the supervisor sees it.
-#[derive(Debug)]
-pub struct Model {
-    /// The model's name.
-    pub name: Arc<str>,
-    /// Lets requests in while the model is loaded.
-    pub gate: Arc<Gate>,
-    /// What the supervisor published last.
-    pub facts: ArcSwap<ModelFacts>,
-    /// Where its worker is; set while the gate is open.
-    pub(crate) upstream: ArcSwapOption<Upstream>,
-    /// How often it has been stopped: a verdict reached before a stop does not undo it.
-    pub(crate) stops: std::sync::atomic::AtomicU64,
-}
+use messages::{Command, Mailbox, Message, Reply};
+pub use registry::Model;
+use registry::Registry;
+pub use supervisor::Running;
 
 /// The right to send one request to a worker, and where that worker is.
 #[derive(Debug)]
@@ -64,37 +67,60 @@ pub struct ReloadReport {
 
 /// A point in the life of a model that a verdict was reached at; see [`Lifecycle::acquire`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen(pub(crate) u64);
+pub struct Seen(u64);
 
 /// The handle.
 #[derive(Debug, Clone)]
-pub struct Lifecycle {}
+pub struct Lifecycle {
+    registry: Arc<Registry>,
+    policies: Policies,
+    mailbox: Mailbox,
+    shutdown: CancellationToken,
+}
 
 impl Lifecycle {
+    /// The service over the models of `config`, whose ports are in `ports`. Nothing happens until
+    /// [`Running::run`] does.
+    pub fn new(config: Config, ports: PortBook) -> (Self, Running) {
+        let config = Arc::new(config);
+        let registry = Arc::new(Registry::new(Arc::clone(&config), ports));
+        let world: Arc<dyn World> = Arc::clone(&registry) as _;
+        let policies = Policies::load(config.folder(), &config.policies, world);
+        let (mailbox, messages) = Mailbox::new();
+        let handle = Self { registry, policies, mailbox, shutdown: CancellationToken::new() };
+        let running = Running::new(&handle, messages);
+        (handle, running)
+    }
+
+    /// The policies that the lifecycle and the gateway share.
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
     /// The model of that name, or else the first with that `model_path`; case-sensitive.
     pub fn find(&self, name_or_path: &str) -> Option<Arc<Model>> {
-        let _ = name_or_path;
-        None
+        self.registry.table.load().find(name_or_path).cloned()
     }
 
     /// All models in hub.yaml's order.
     pub fn models(&self) -> Vec<Arc<Model>> {
-        Vec::new()
+        self.registry.table.load().models.clone()
     }
 
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
-        unimplemented!()
+        Arc::clone(&self.registry.table.load().config)
     }
 
     /// The snapshot of the moment.
     pub fn status(&self) -> Status {
-        unimplemented!()
+        self.registry.status(self.policies.warnings())
     }
 
     /// The hot path: a grant when the model is loaded and takes requests, without a message, a lock
     /// or an allocation.
     pub fn try_acquire(&self, model: &Arc<Model>) -> Option<Grant> {
+        // The lease comes first: while it is out, the worker is not replaced.
         let lease = model.gate.try_enter()?;
         let upstream = model.upstream.load_full()?;
         Some(Grant { lease, upstream })
@@ -102,7 +128,7 @@ impl Lifecycle {
 
     /// Marks the moment before `on_request` is asked about `model`.
     pub fn seen(&self, model: &Model) -> Seen {
-        Seen(model.stops.load(std::sync::atomic::Ordering::Acquire))
+        Seen(model.stops.load(Ordering::Acquire))
     }
 
     /// A grant, loading the model first if need be (once, however many wait). Dropping the future
@@ -112,8 +138,11 @@ impl Lifecycle {
     /// What `on_load` refused with; 503 when the load failed (the message holds the last lines of
     /// the log), when the model is being or has been stopped since `seen`, or the hub shuts down.
     pub async fn acquire(&self, model: &Arc<Model>, seen: Seen) -> Result<Grant, ApiError> {
-        let _ = (model, seen);
-        unimplemented!()
+        let command = Command::Acquire { model: Arc::clone(model), seen: seen.0 };
+        match self.mailbox.ask(command).await? {
+            Reply::Granted(grant) => Ok(grant),
+            Reply::Verb(_) | Reply::Reloaded(_) => Err(wrong_reply()),
+        }
     }
 
     /// Starts a model and returns when it is running (and loaded, unless it is JIT).
@@ -121,8 +150,7 @@ impl Lifecycle {
     /// # Errors
     /// 404 for an unknown name; what `on_load` refused with; 503 when it failed to start.
     pub async fn start(&self, name: &str) -> Result<Outcome, ApiError> {
-        let _ = name;
-        unimplemented!()
+        self.verb(Command::Start(name.to_owned())).await
     }
 
     /// Drains and stops a model; returns when its processes are gone.
@@ -130,8 +158,7 @@ impl Lifecycle {
     /// # Errors
     /// 404 for an unknown name.
     pub async fn stop(&self, name: &str) -> Result<Outcome, ApiError> {
-        let _ = name;
-        unimplemented!()
+        self.verb(Command::Stop(name.to_owned())).await
     }
 
     /// Loads a started model and returns when it is loaded.
@@ -140,8 +167,7 @@ impl Lifecycle {
     /// 404 for an unknown name; 400 when it is not started; what `on_load` refused with; 503 when
     /// the load failed.
     pub async fn load(&self, name: &str) -> Result<Outcome, ApiError> {
-        let _ = name;
-        unimplemented!()
+        self.verb(Command::Load(name.to_owned())).await
     }
 
     /// Drains a model and frees its memory; it stays started.
@@ -149,21 +175,60 @@ impl Lifecycle {
     /// # Errors
     /// 404 for an unknown name.
     pub async fn unload(&self, name: &str) -> Result<Outcome, ApiError> {
-        let _ = name;
-        unimplemented!()
+        self.verb(Command::Unload(name.to_owned())).await
     }
 
-    /// Reads hub.yaml again and reconciles. With `start` false nothing is started (the `stop`
-    /// command reloads so).
+    async fn verb(&self, command: Command) -> Result<Outcome, ApiError> {
+        match self.mailbox.ask(command).await? {
+            Reply::Verb(outcome) => Ok(outcome),
+            Reply::Granted(_) | Reply::Reloaded(_) => Err(wrong_reply()),
+        }
+    }
+
+    /// Reads hub.yaml again and reconciles; returns when what it stops has ended and what it starts
+    /// is starting. With `start` false nothing is started (the `stop` command reloads so).
     ///
     /// # Errors
     /// 400 with the reason when hub.yaml is not valid; nothing has changed then.
     pub async fn reload(&self, start: bool) -> Result<ReloadReport, ApiError> {
-        let _ = start;
-        unimplemented!()
+        let path = self.config().path.clone();
+        let loaded = tokio::task::spawn_blocking(move || Config::load(&path)).await;
+        let config = match loaded {
+            Ok(Ok(config)) => config,
+            Ok(Err(error)) => return Err(ApiError::new(StatusCode::BAD_REQUEST, error.to_string())),
+            Err(_) => return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "reading hub.yaml failed")),
+        };
+        match self.mailbox.ask(Command::Reload { config: Box::new(config), start }).await? {
+            Reply::Reloaded(report) => Ok(report),
+            Reply::Granted(_) | Reply::Verb(_) => Err(wrong_reply()),
+        }
     }
 
-    /// Asks the daemon to shut down; returns at once. Completes nothing itself: the daemon owns the
-    /// order.
-    pub fn request_shutdown(&self) {}
+    /// Asks the daemon to shut down; returns at once. The daemon owns the order.
+    pub fn request_shutdown(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Completes when somebody has asked for a shutdown.
+    pub async fn shutdown_requested(&self) {
+        self.shutdown.cancelled().await;
+    }
+
+    /// Stops every model and takes no more orders; with `now`, without waiting for requests in
+    /// flight. [`Running`] completes when all processes are gone.
+    pub fn stop_all(&self, now: bool) {
+        self.mailbox.send(Message::Shutdown { now });
+    }
+
+    /// Starts the models that hub.yaml marks `default`; returns when they are `starting`.
+    pub async fn start_defaults(&self) {
+        let (done, begun) = oneshot::channel();
+        self.mailbox.send(Message::StartDefaults { done });
+        // An error means that the supervisor has ended: nothing will start.
+        let _ = begun.await;
+    }
+}
+
+fn wrong_reply() -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the lifecycle gave the answer to another question")
 }

@@ -1,2 +1,13 @@
 //! One worker: the program `mlx-openai-server launch`, its process group, its log, its HTTP port.
+//!
+//! [`launch::run`] is a worker's whole life, one task per launch: it finds the dialect, spawns, waits
+//! for readiness, loads, ends, and reports each step. It decides nothing; the lifecycle tells it what
+//! to aim at and when to end. It knows nothing of models other than its own, of leases or policies.
+
+pub mod command;
+pub mod dialect;
+pub mod group;
+pub mod launch;
+pub mod life;
+pub mod output;
 pub mod upstream;

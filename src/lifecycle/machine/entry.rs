@@ -1,0 +1,230 @@
+//! One model in the machine: its phase, who waits for it, and what the contract's words for that are.
+
+use std::time::Duration;
+
+use super::{Goal, Launch, LoadReason, MemoryState, Now, ProcessState, Spec, Waiter};
+
+/// Where a model is. The contract's two states are derived from it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Phase {
+    /// Not started; no process.
+    Down(Ended),
+    /// Started, not in memory; with a resident process or without one.
+    Standby { process: bool },
+    /// As `Standby`, and a load waits until the policy allows it.
+    Parked { process: bool, place: u64, deadline: Duration },
+    /// As `Standby`, with memory reserved: these models are being unloaded first.
+    Evicting { process: bool, left: Vec<String> },
+    /// A worker is on its way to the goal.
+    Launching(Goal),
+    /// A resident worker loads its weights.
+    Loading,
+    /// In memory; the gate is open.
+    Loaded,
+    /// The gate is closed and requests in flight may finish.
+    Draining(Next),
+    /// The process group is being ended; `held` says whether it held memory.
+    Ending { next: Next, held: bool },
+}
+
+/// How a model came to be down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Never,
+    Asked,
+    Failed,
+}
+
+/// What comes after a process has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Stay started, without memory.
+    Unload,
+    /// Be stopped; somebody may want it started again then.
+    Stop,
+}
+
+impl Phase {
+    /// Whether the entry's launch number belongs to a worker task that is still there.
+    pub(super) fn has_launch(&self) -> bool {
+        match self {
+            Self::Down(_) => false,
+            Self::Standby { process } | Self::Parked { process, .. } | Self::Evicting { process, .. } => *process,
+            Self::Launching(_) | Self::Loading | Self::Loaded | Self::Draining(_) | Self::Ending { .. } => true,
+        }
+    }
+
+    /// Whether it is on its way to a stop.
+    pub(super) fn is_stopping(&self) -> bool {
+        matches!(
+            self,
+            Self::Draining(Next::Stop)
+                | Self::Ending { next: Next::Stop, .. }
+        )
+    }
+}
+
+/// When what happened, Unix seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Times {
+    pub(crate) memory_changed: Option<f64>,
+    pub(crate) loaded: Option<f64>,
+    pub(crate) unloaded: Option<f64>,
+    pub(crate) started: Option<f64>,
+    pub(crate) stopped: Option<f64>,
+    /// Seconds the last load took.
+    pub(crate) load_took: Option<f64>,
+}
+
+/// One model.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) spec: Spec,
+    pub(super) phase: Phase,
+    /// The number of the latest launch; 0 before the first.
+    pub(super) launch: Launch,
+    /// Whether it has been running since it was last started.
+    pub(super) up: bool,
+    /// They wait for it to be loaded.
+    pub(super) load: Vec<Waiter>,
+    /// They wait for it to be running.
+    pub(super) start: Vec<Waiter>,
+    /// They wait for it to be unloaded.
+    pub(super) unload: Vec<Waiter>,
+    /// They wait for it to be stopped.
+    pub(super) stop: Vec<Waiter>,
+    /// When the policy was first asked about the pending load.
+    pub(super) asked_at: Duration,
+    /// Unload it once those who wait for the load have had their lease.
+    pub(super) unload_when_loaded: bool,
+    /// Somebody asked for a start while it was stopping.
+    pub(super) start_again: bool,
+    /// What it was before the start that is under way.
+    pub(super) before_start: Ended,
+    /// `on_idle` need not be asked before.
+    pub(super) keep_until: Duration,
+    pub(super) load_began: Duration,
+    /// hub.yaml no longer names it; it is forgotten once it is down.
+    pub(super) removed: bool,
+    pub(crate) pid: Option<u32>,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) error: Option<String>,
+    /// How often it was stopped.
+    pub(crate) stops: u64,
+    pub(crate) times: Times,
+    shown: (ProcessState, MemoryState),
+}
+
+impl Entry {
+    pub(super) fn new(spec: Spec) -> Self {
+        Self {
+            spec,
+            phase: Phase::Down(Ended::Never),
+            launch: 0,
+            up: false,
+            load: Vec::new(),
+            start: Vec::new(),
+            unload: Vec::new(),
+            stop: Vec::new(),
+            asked_at: Duration::ZERO,
+            unload_when_loaded: false,
+            start_again: false,
+            before_start: Ended::Never,
+            keep_until: Duration::ZERO,
+            load_began: Duration::ZERO,
+            removed: false,
+            pid: None,
+            exit_code: None,
+            error: None,
+            stops: 0,
+            times: Times::default(),
+            shown: Default::default(),
+        }
+    }
+
+    /// Whether a resident process is there, for a phase that may have one.
+    pub(super) fn has_resident(&self) -> bool {
+        match self.phase {
+            Phase::Standby { process } | Phase::Parked { process, .. } | Phase::Evicting { process, .. } => process,
+            _ => false,
+        }
+    }
+
+    /// Why it is to be loaded, told from who waits.
+    pub(super) fn reason(&self) -> LoadReason {
+        if self.waiting() > 0 {
+            LoadReason::Request
+        } else if self.load.is_empty() {
+            LoadReason::Start
+        } else {
+            LoadReason::Manual
+        }
+    }
+
+    /// Requests that wait for the load.
+    pub(crate) fn waiting(&self) -> usize {
+        self.load.iter().filter(|waiter| waiter.is_request).count()
+    }
+
+    /// The contract's `process_state`.
+    pub(crate) fn process_state(&self) -> ProcessState {
+        match self.phase {
+            Phase::Down(Ended::Never) => ProcessState::Inactive,
+            Phase::Down(Ended::Asked) => ProcessState::Stopped,
+            Phase::Down(Ended::Failed) => ProcessState::Failed,
+            _ if self.phase.is_stopping() => ProcessState::Stopping,
+            _ if self.up => ProcessState::Running,
+            _ => ProcessState::Starting,
+        }
+    }
+
+    /// The contract's `memory_state`.
+    pub(crate) fn memory_state(&self) -> MemoryState {
+        match self.phase {
+            Phase::Down(Ended::Failed) => MemoryState::Failed,
+            Phase::Standby { .. } if self.error.is_some() => MemoryState::Failed,
+            Phase::Down(_) | Phase::Standby { .. } | Phase::Parked { .. } | Phase::Launching(Goal::Standby) => {
+                MemoryState::Unloaded
+            }
+            Phase::Evicting { .. } | Phase::Launching(Goal::Loaded) | Phase::Loading => MemoryState::Loading,
+            Phase::Loaded => MemoryState::Loaded,
+            Phase::Draining(_) => MemoryState::Unloading,
+            Phase::Ending { held: true, .. } => MemoryState::Unloading,
+            Phase::Ending { held: false, .. } => MemoryState::Unloaded,
+        }
+    }
+
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.removed && matches!(self.phase, Phase::Down(_))
+    }
+
+    /// Takes down when the shown states changed.
+    pub(super) fn note_times(&mut self, now: Now) {
+        let shown = (self.process_state(), self.memory_state());
+        let (was_process, was_memory) = std::mem::replace(&mut self.shown, shown);
+        let (process, memory) = shown;
+        if memory != was_memory {
+            self.times.memory_changed = Some(now.unix);
+            if memory == MemoryState::Loaded {
+                self.times.loaded = Some(now.unix);
+                self.times.load_took = Some((now.at.saturating_sub(self.load_began)).as_secs_f64());
+            }
+            if was_memory.holds_memory() && memory == MemoryState::Unloaded {
+                self.times.unloaded = Some(now.unix);
+            }
+        }
+        if process == was_process {
+            return;
+        }
+        let was_down = !matches!(was_process, ProcessState::Starting | ProcessState::Running);
+        match process {
+            ProcessState::Starting | ProcessState::Running if was_down => {
+                self.times.started = Some(now.unix);
+                self.times.stopped = None;
+                self.exit_code = None;
+            }
+            ProcessState::Stopped | ProcessState::Failed => self.times.stopped = Some(now.unix),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Into memory and out of it: asking the policy, launching, draining, ending.
+
+use http::StatusCode;
+
+use super::{
+    Answer, ApiError, Decide, Effect, Ended, Entry, Goal, IdleVerdict, Launch, LoadVerdict, Machine,
+    Next, Now, Outcome, Phase,
+};
+
+impl Machine {
+    /// Somebody wants the model in memory that is now on standby (or down, and being started).
+    pub(super) fn want_load(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
+        self.entries[i].asked_at = now.at;
+        self.ask(i, now, decide);
+    }
+
+    /// Asks `on_load` and does what it says.
+    fn ask(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
+        let entry = &self.entries[i];
+        let name = entry.spec.name.clone();
+        let verdict = decide.on_load(self, &name, entry.reason(), entry.waiting());
+        let process = self.entries[i].has_resident();
+        match verdict {
+            LoadVerdict::Allow => self.begin_load(i, now),
+            LoadVerdict::Evict(names) => {
+                let victims = self.victims(i, &names);
+                // The memory is reserved before the first victim goes, so that nobody else takes it.
+                self.entries[i].phase = Phase::Evicting { process, left: victims.clone() };
+                for victim in victims {
+                    if let Some(j) = self.index(&victim) {
+                        self.begin_unload(j);
+                    }
+                }
+            }
+            LoadVerdict::Wait(seconds) => {
+                let deadline = self.entries[i].asked_at + seconds_or_zero(seconds);
+                if now.at >= deadline {
+                    return self.refuse_load(i, waited_too_long(&name));
+                }
+                let place = match self.entries[i].phase {
+                    Phase::Parked { place, .. } => place,
+                    _ => {
+                        self.parked += 1;
+                        self.parked
+                    }
+                };
+                self.entries[i].phase = Phase::Parked { process, place, deadline };
+            }
+            LoadVerdict::Reject(error) => self.refuse_load(i, error),
+        }
+    }
+
+    /// Those of `names` that hold memory, without the model itself.
+    fn victims(&self, i: usize, names: &[String]) -> Vec<String> {
+        let holds = |name: &&String| {
+            self.index(name)
+                .is_some_and(|j| j != i && self.entries[j].memory_state().holds_memory())
+        };
+        names.iter().filter(holds).cloned().collect()
+    }
+
+    fn begin_load(&mut self, i: usize, now: Now) {
+        let entry = &mut self.entries[i];
+        entry.load_began = now.at;
+        entry.error = None;
+        if entry.has_resident() {
+            entry.phase = Phase::Loading;
+            let launch = entry.launch;
+            self.effects.push(Effect::Load { launch });
+        } else {
+            self.launch(i, Goal::Loaded);
+        }
+    }
+
+    pub(super) fn launch(&mut self, i: usize, goal: Goal) {
+        self.launches += 1;
+        let launch = self.launches;
+        let entry = &mut self.entries[i];
+        entry.launch = launch;
+        entry.pid = None;
+        entry.phase = Phase::Launching(goal);
+        let model = entry.spec.name.clone();
+        self.effects.push(Effect::Launch { model, launch, goal });
+    }
+
+    /// The policy said no: the model is again what it was.
+    fn refuse_load(&mut self, i: usize, error: ApiError) {
+        let entry = &mut self.entries[i];
+        let process = entry.has_resident();
+        entry.phase = if entry.up { Phase::Standby { process } } else { Phase::Down(entry.before_start) };
+        entry.unload_when_loaded = false;
+        let waiters = waiters_for_running(entry);
+        self.answer_all(waiters, &Answer::Refused(error));
+    }
+
+    /// The launch is up without the weights.
+    pub(super) fn standby(&mut self, launch: Launch, process: bool, now: Now, decide: &mut dyn Decide) {
+        let Some(i) = self.of_launch(launch) else { return };
+        if self.entries[i].phase != Phase::Launching(Goal::Standby) {
+            return;
+        }
+        let entry = &mut self.entries[i];
+        entry.phase = Phase::Standby { process };
+        entry.up = true;
+        let mut waiters = std::mem::take(&mut entry.start);
+        waiters.append(&mut entry.unload);
+        let wanted = !entry.load.is_empty();
+        self.answer_all(waiters, &Answer::Verb(Outcome::Done));
+        if wanted {
+            self.want_load(i, now, decide);
+        }
+    }
+
+    pub(super) fn loaded(&mut self, launch: Launch, now: Now) {
+        let Some(i) = self.of_launch(launch) else { return };
+        let entry = &mut self.entries[i];
+        if !matches!(entry.phase, Phase::Loading | Phase::Launching(Goal::Loaded)) {
+            return;
+        }
+        entry.phase = Phase::Loaded;
+        entry.up = true;
+        entry.error = None;
+        entry.keep_until = now.at;
+        let unload = std::mem::take(&mut entry.unload_when_loaded);
+        let model = entry.spec.name.clone();
+        let started = std::mem::take(&mut entry.start);
+        let loaded = std::mem::take(&mut entry.load);
+        self.effects.push(Effect::OpenGate { model, launch });
+        for waiter in loaded {
+            let answer = if waiter.is_request { Answer::Granted } else { Answer::Verb(Outcome::Done) };
+            self.answer(waiter, answer);
+        }
+        self.answer_all(started, &Answer::Verb(Outcome::Done));
+        if unload {
+            self.begin_unload(i);
+        }
+    }
+
+    /// The worker could not load and stays up: the model is started, its memory `failed`.
+    pub(super) fn load_refused(&mut self, launch: Launch, reason: &str) {
+        let Some(i) = self.of_launch(launch) else { return };
+        let entry = &mut self.entries[i];
+        if !matches!(entry.phase, Phase::Loading | Phase::Launching(Goal::Loaded)) {
+            return;
+        }
+        entry.phase = Phase::Standby { process: true };
+        entry.up = true;
+        entry.unload_when_loaded = false;
+        entry.error = Some(reason.to_owned());
+        let waiters = waiters_for_running(entry);
+        let unloaded = std::mem::take(&mut entry.unload);
+        let error = load_failed(&entry.spec.name, reason);
+        self.answer_all(waiters, &Answer::Refused(error));
+        self.answer_all(unloaded, &Answer::Verb(Outcome::Done));
+    }
+
+    /// Towards no memory, keeping the model started.
+    pub(super) fn begin_unload(&mut self, i: usize) {
+        match self.entries[i].phase {
+            Phase::Loaded => self.begin_drain(i, Next::Unload),
+            // Those who wait for the load get their turn first.
+            Phase::Launching(Goal::Loaded) | Phase::Loading | Phase::Evicting { .. } => {
+                self.entries[i].unload_when_loaded = true;
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn begin_drain(&mut self, i: usize, next: Next) {
+        let entry = &mut self.entries[i];
+        entry.phase = Phase::Draining(next);
+        let (model, launch) = (entry.spec.name.clone(), entry.launch);
+        self.effects.push(Effect::CloseGate { model: model.clone() });
+        self.effects.push(Effect::Drain { model, launch });
+    }
+
+    pub(super) fn drained(&mut self, i: usize) {
+        if let Phase::Draining(next) = self.entries[i].phase {
+            self.begin_end(i, next, true);
+        }
+    }
+
+    pub(super) fn begin_end(&mut self, i: usize, next: Next, held: bool) {
+        let launch = self.entries[i].launch;
+        self.entries[i].phase = Phase::Ending { next, held };
+        self.effects.push(Effect::End { launch });
+    }
+
+    /// The process is gone: as asked, or it failed.
+    pub(super) fn gone(
+        &mut self,
+        launch: Launch,
+        exit_code: Option<i32>,
+        reason: &str,
+        now: Now,
+        decide: &mut dyn Decide,
+    ) {
+        let Some(i) = self.of_launch(launch) else { return };
+        self.entries[i].pid = None;
+        match self.entries[i].phase {
+            Phase::Draining(next) | Phase::Ending { next, .. } => self.ended(i, next, now, decide),
+            _ => self.fail(i, exit_code, reason),
+        }
+    }
+
+    /// A process that was to end has ended.
+    fn ended(&mut self, i: usize, next: Next, now: Now, decide: &mut dyn Decide) {
+        let entry = &mut self.entries[i];
+        match next {
+            Next::Unload => {
+                entry.phase = Phase::Standby { process: false };
+                if !entry.load.is_empty() {
+                    let unloaded = std::mem::take(&mut entry.unload);
+                    self.answer_all(unloaded, &Answer::Verb(Outcome::Done));
+                    self.want_load(i, now, decide);
+                } else if entry.spec.jit {
+                    // A fresh resident process, where the worker can be one.
+                    self.launch(i, Goal::Standby);
+                } else {
+                    let unloaded = std::mem::take(&mut entry.unload);
+                    self.answer_all(unloaded, &Answer::Verb(Outcome::Done));
+                }
+            }
+            Next::Stop => self.be_stopped(i, now, decide),
+        }
+    }
+
+    /// The process ended unasked, or before it was ready.
+    fn fail(&mut self, i: usize, exit_code: Option<i32>, reason: &str) {
+        let entry = &mut self.entries[i];
+        let model = entry.spec.name.clone();
+        entry.phase = Phase::Down(Ended::Failed);
+        entry.up = false;
+        entry.unload_when_loaded = false;
+        entry.exit_code = exit_code;
+        entry.error = Some(reason.to_owned());
+        let error = load_failed(&model, reason);
+        let waiters = waiters_for_running(entry);
+        let unloaded = std::mem::take(&mut entry.unload);
+        self.effects.push(Effect::CloseGate { model });
+        self.answer_all(waiters, &Answer::Refused(error));
+        self.answer_all(unloaded, &Answer::Verb(Outcome::Done));
+    }
+
+    /// Loads that waited for others to leave begin once these are out of memory.
+    pub(super) fn continue_evictions(&mut self, now: Now) {
+        for i in 0..self.entries.len() {
+            let Phase::Evicting { left, .. } = &self.entries[i].phase else { continue };
+            let holds = |name: &String| {
+                self.entries
+                    .iter()
+                    .any(|entry| entry.spec.name == *name && entry.memory_state().holds_memory())
+            };
+            let still: Vec<String> = left.iter().filter(|name| holds(name)).cloned().collect();
+            if still.is_empty() {
+                self.begin_load(i, now);
+            } else if let Phase::Evicting { left, .. } = &mut self.entries[i].phase {
+                *left = still;
+            }
+        }
+    }
+
+    /// Asks again about parked loads, in the order in which they were parked.
+    pub(super) fn ask_parked(&mut self, now: Now, decide: &mut dyn Decide) {
+        let mut parked: Vec<(u64, String)> = self
+            .entries
+            .iter()
+            .filter_map(|entry| match entry.phase {
+                Phase::Parked { place, .. } => Some((place, entry.spec.name.clone())),
+                _ => None,
+            })
+            .collect();
+        parked.sort_unstable();
+        for (_, name) in parked {
+            if let Some(i) = self.index(&name)
+                && matches!(self.entries[i].phase, Phase::Parked { .. })
+            {
+                self.ask(i, now, decide);
+            }
+        }
+    }
+
+    /// Asks about idle models, and gives up on loads that were parked too long.
+    pub(super) fn tick(&mut self, now: Now, decide: &mut dyn Decide) {
+        for i in 0..self.entries.len() {
+            let entry = &self.entries[i];
+            if let Phase::Parked { deadline, .. } = entry.phase
+                && now.at >= deadline
+            {
+                let error = waited_too_long(&entry.spec.name);
+                self.refuse_load(i, error);
+                continue;
+            }
+            if entry.phase != Phase::Loaded || now.at < entry.keep_until {
+                continue;
+            }
+            let name = entry.spec.name.clone();
+            match decide.on_idle(self, &name) {
+                IdleVerdict::Keep(seconds) => self.entries[i].keep_until = now.at + seconds_or_zero(seconds),
+                IdleVerdict::Unload => self.begin_unload(i),
+                IdleVerdict::Stop => self.begin_stop(i),
+            }
+        }
+    }
+}
+
+/// Those who wait for a model to be running or loaded.
+pub(super) fn waiters_for_running(entry: &mut Entry) -> Vec<super::Waiter> {
+    let mut waiters = std::mem::take(&mut entry.load);
+    waiters.append(&mut entry.start);
+    waiters
+}
+
+fn seconds_or_zero(seconds: f64) -> std::time::Duration {
+    std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+fn load_failed(model: &str, reason: &str) -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, format!("model `{model}` failed to load: {reason}"))
+}
+
+fn waited_too_long(model: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        format!("model `{model}` was not given memory in time; try again later"),
+    )
+    .with_retry_after(5)
+}

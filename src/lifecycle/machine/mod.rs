@@ -1,0 +1,270 @@
+//! The pure heart of the lifecycle: `(state, event, now) → effects`.
+//!
+//! No tokio, no clock, no I/O. The supervisor feeds it one ordered stream of events and carries out
+//! the effects it returns, in order. Policies are asked through [`Decide`] while an event is handled,
+//! so that no other event can come between a verdict and what is done about it.
+//!
+//! Every launch of a worker has a number; what is reported of an earlier one is ignored.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::api_error::ApiError;
+use crate::policy::{IdleVerdict, LoadReason, LoadVerdict};
+use crate::status::{MemoryState, ProcessState};
+
+mod entry;
+mod load;
+mod reconcile;
+mod verbs;
+
+pub(crate) use entry::{Entry, Times};
+use entry::{Ended, Next, Phase};
+
+use super::{Outcome, ReloadReport};
+
+/// The number of one launch of a worker; never used twice.
+pub(crate) type Launch = u64;
+
+/// Somebody who waits for an answer. Answered exactly once, unless it is [abandoned](Event::Abandon).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Waiter {
+    /// Unique.
+    pub(crate) id: u64,
+    /// Whether it is a request to `/v1`, to be answered with a lease.
+    pub(crate) is_request: bool,
+}
+
+/// The moment an event is handled at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Now {
+    /// Since the supervisor started; never steps.
+    pub(crate) at: Duration,
+    /// Unix seconds, for people.
+    pub(crate) unix: f64,
+}
+
+/// What a launch aims at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// Started but not in memory: a resident process if the worker can stay up unloaded, else none.
+    Standby,
+    /// In memory.
+    Loaded,
+}
+
+/// What of a model's configuration the machine looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Spec {
+    pub(crate) name: String,
+    pub(crate) jit: bool,
+    pub(crate) default: bool,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    /// A request wants the model, at a moment when it had been stopped `seen` times.
+    Acquire { model: String, waiter: Waiter, seen: u64 },
+    /// A waiter has gone away.
+    Abandon { waiter: Waiter },
+    Start { model: String, waiter: Waiter },
+    Stop { model: String, waiter: Waiter },
+    Load { model: String, waiter: Waiter },
+    Unload { model: String, waiter: Waiter },
+    /// The launch has a process.
+    Spawned { launch: Launch, pid: u32 },
+    /// The launch has reached [`Goal::Standby`], with a process or without.
+    Standby { launch: Launch, process: bool },
+    /// The model is in memory and serves.
+    Loaded { launch: Launch },
+    /// The load failed; the process stays up, unloaded.
+    LoadRefused { launch: Launch, reason: String },
+    /// The process and all of its group are gone, asked or not.
+    Gone { launch: Launch, exit_code: Option<i32>, reason: String },
+    /// No lease is out any more, or the drain limit has passed.
+    Drained { launch: Launch },
+    /// hub.yaml was read again.
+    Reconcile { waiter: Waiter, models: Vec<Spec>, changed: HashSet<String>, start: bool },
+    /// Start what hub.yaml marks `default`.
+    StartDefaults,
+    /// Stop everything; with `now`, without waiting for requests in flight.
+    Shutdown { now: bool },
+    /// Time has passed.
+    Tick,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Effect {
+    /// Start a worker for the model.
+    Launch { model: String, launch: Launch, goal: Goal },
+    /// Load the resident worker.
+    Load { launch: Launch },
+    /// Let requests in.
+    OpenGate { model: String, launch: Launch },
+    /// Let no more in.
+    CloseGate { model: String },
+    /// Report [`Event::Drained`] when no lease is out, or at the drain limit.
+    Drain { model: String, launch: Launch },
+    /// End the process group.
+    End { launch: Launch },
+    /// Tell a waiter.
+    Answer { waiter: Waiter, answer: Answer },
+    /// Nothing runs any more, and nothing will.
+    Finished,
+}
+
+/// What a waiter is told.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Answer {
+    /// The model is loaded: a request may have its lease.
+    Granted,
+    /// A verb reached its final state.
+    Verb(Outcome),
+    /// A reload did this.
+    Reloaded(ReloadReport),
+    /// It did not work.
+    Refused(ApiError),
+}
+
+/// The policies, as the machine asks them. An implementation may look at the machine to publish its
+/// state before it asks.
+pub(crate) trait Decide {
+    fn on_load(
+        &mut self,
+        machine: &Machine,
+        model: &str,
+        reason: LoadReason,
+        waiting: usize,
+    ) -> LoadVerdict;
+
+    /// Anything but [`IdleVerdict::Keep`] means that the model is idle and its gate already closed.
+    fn on_idle(&mut self, machine: &Machine, model: &str) -> IdleVerdict;
+}
+
+/// The state of all models.
+#[derive(Debug, Default)]
+pub(crate) struct Machine {
+    /// In hub.yaml's order; removed ones that have not ended yet come last.
+    entries: Vec<Entry>,
+    launches: Launch,
+    /// Counts places in the queue of parked loads.
+    parked: u64,
+    shutting_down: bool,
+    finished: bool,
+    /// Reloads that wait for models to end.
+    reloads: Vec<reconcile::Reload>,
+    effects: Vec<Effect>,
+}
+
+impl Machine {
+    pub(crate) fn new(models: Vec<Spec>) -> Self {
+        Self {
+            entries: models.into_iter().map(Entry::new).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// The models, without those that hub.yaml no longer names.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| !entry.removed)
+    }
+
+    /// Takes one event and says what to do.
+    pub(crate) fn handle(&mut self, event: Event, now: Now, decide: &mut dyn Decide) -> Vec<Effect> {
+        let before = self.memory_held();
+        self.dispatch(event, now, decide);
+        self.continue_evictions(now);
+        if self.memory_held() != before {
+            self.ask_parked(now, decide);
+            self.continue_evictions(now);
+        }
+        self.entries.retain(|entry| !entry.is_forgotten());
+        self.answer_reloads();
+        for entry in &mut self.entries {
+            entry.note_times(now);
+        }
+        self.check_finished();
+        std::mem::take(&mut self.effects)
+    }
+
+    fn dispatch(&mut self, event: Event, now: Now, decide: &mut dyn Decide) {
+        match event {
+            Event::Acquire { model, waiter, seen } => self.acquire(&model, waiter, seen, now, decide),
+            Event::Abandon { waiter } => self.abandon(waiter),
+            Event::Start { model, waiter } => self.start(&model, waiter, now, decide),
+            Event::Stop { model, waiter } => self.stop(&model, waiter),
+            Event::Load { model, waiter } => self.load(&model, waiter, now, decide),
+            Event::Unload { model, waiter } => self.unload(&model, waiter),
+            Event::Spawned { launch, pid } => {
+                if let Some(i) = self.of_launch(launch) {
+                    self.entries[i].pid = Some(pid);
+                }
+            }
+            Event::Standby { launch, process } => self.standby(launch, process, now, decide),
+            Event::Loaded { launch } => self.loaded(launch, now),
+            Event::LoadRefused { launch, reason } => self.load_refused(launch, &reason),
+            Event::Gone { launch, exit_code, reason } => {
+                self.gone(launch, exit_code, &reason, now, decide);
+            }
+            Event::Drained { launch } => {
+                if let Some(i) = self.of_launch(launch) {
+                    self.drained(i);
+                }
+            }
+            Event::Reconcile { waiter, models, changed, start } => {
+                self.reconcile(waiter, models, &changed, start, now, decide);
+            }
+            Event::StartDefaults => self.start_defaults(now, decide),
+            Event::Shutdown { now: at_once } => self.shutdown(at_once),
+            Event::Tick => self.tick(now, decide),
+        }
+    }
+
+    /// The index of a model that hub.yaml names.
+    fn index(&self, model: &str) -> Option<usize> {
+        self.entries
+            .iter()
+            .position(|entry| entry.spec.name == model && !entry.removed)
+    }
+
+    /// The index of the model this launch belongs to; none when it is of the past.
+    fn of_launch(&self, launch: Launch) -> Option<usize> {
+        self.entries
+            .iter()
+            .position(|entry| entry.launch == launch && entry.phase.has_launch())
+    }
+
+    fn answer(&mut self, waiter: Waiter, answer: Answer) {
+        self.effects.push(Effect::Answer { waiter, answer });
+    }
+
+    fn answer_all(&mut self, waiters: Vec<Waiter>, answer: &Answer) {
+        for waiter in waiters {
+            self.answer(waiter, answer.clone());
+        }
+    }
+
+    /// Which models hold memory: when it changes, parked loads are asked about again.
+    fn memory_held(&self) -> Vec<(String, MemoryState)> {
+        self.entries
+            .iter()
+            .filter(|entry| entry.memory_state().holds_memory())
+            .map(|entry| (entry.spec.name.clone(), entry.memory_state()))
+            .collect()
+    }
+
+    fn check_finished(&mut self) {
+        let all_down = || self.entries.iter().all(|entry| matches!(entry.phase, Phase::Down(_)));
+        if self.shutting_down && !self.finished && all_down() {
+            self.finished = true;
+            self.effects.push(Effect::Finished);
+        }
+    }
+}
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod transcripts;

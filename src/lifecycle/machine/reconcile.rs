@@ -1,0 +1,112 @@
+//! hub.yaml was read again: what starts, what stops, what stays.
+
+use std::collections::HashSet;
+
+use super::{Answer, Decide, Entry, Machine, Now, Phase, ReloadReport, Spec, Waiter};
+
+/// A reload that waits until what it stops has ended.
+#[derive(Debug)]
+pub(super) struct Reload {
+    waiter: Waiter,
+    report: ReloadReport,
+}
+
+impl Machine {
+    /// Models gone from hub.yaml are stopped, new `default` ones started, running ones whose launch
+    /// settings `changed` restarted, all others left alone. With `start` false nothing is started.
+    pub(super) fn reconcile(
+        &mut self,
+        waiter: Waiter,
+        models: Vec<Spec>,
+        changed: &HashSet<String>,
+        start: bool,
+        now: Now,
+        decide: &mut dyn Decide,
+    ) {
+        let mut report = ReloadReport::default();
+        self.remove_missing(&models, &mut report);
+        let mut starts = Vec::new();
+        for spec in &models {
+            let name = spec.name.clone();
+            match self.entries.iter().position(|entry| entry.spec.name == name) {
+                None => {
+                    self.entries.push(Entry::new(spec.clone()));
+                    if spec.default && start { starts.push(name) } else { report.unchanged.push(name) }
+                }
+                Some(i) if self.entries[i].removed => {
+                    // It comes back while its last process is still ending.
+                    self.entries[i].removed = false;
+                    self.entries[i].spec = spec.clone();
+                    if spec.default && start { starts.push(name) } else { report.unchanged.push(name) }
+                }
+                Some(i) => {
+                    self.entries[i].spec = spec.clone();
+                    let down = matches!(self.entries[i].phase, Phase::Down(_)) || self.entries[i].phase.is_stopping();
+                    if down || !changed.contains(&name) {
+                        report.unchanged.push(name);
+                        continue;
+                    }
+                    self.begin_stop(i);
+                    report.stopped.push(name.clone());
+                    if start {
+                        starts.push(name);
+                    }
+                }
+            }
+        }
+        self.sort_as(&models);
+        for name in starts {
+            if let Some(i) = self.index(&name) {
+                match self.entries[i].phase {
+                    Phase::Down(_) => self.begin_start(i, now, decide),
+                    _ => self.entries[i].start_again = true,
+                }
+            }
+            report.started.push(name);
+        }
+        self.reloads.push(Reload { waiter, report });
+    }
+
+    fn remove_missing(&mut self, models: &[Spec], report: &mut ReloadReport) {
+        for i in 0..self.entries.len() {
+            let entry = &self.entries[i];
+            if entry.removed || models.iter().any(|spec| spec.name == entry.spec.name) {
+                continue;
+            }
+            report.stopped.push(entry.spec.name.clone());
+            self.entries[i].removed = true;
+            if !matches!(self.entries[i].phase, Phase::Down(_)) {
+                self.begin_stop(i);
+            }
+        }
+    }
+
+    /// hub.yaml's order; models it no longer names come last.
+    fn sort_as(&mut self, models: &[Spec]) {
+        let place = |entry: &Entry| {
+            models
+                .iter()
+                .position(|spec| spec.name == entry.spec.name)
+                .unwrap_or(usize::MAX)
+        };
+        self.entries.sort_by_key(place);
+    }
+
+    /// Answers the reloads whose stopped models have all ended.
+    pub(super) fn answer_reloads(&mut self) {
+        let stopping: HashSet<String> = self
+            .entries
+            .iter()
+            .filter(|entry| entry.phase.is_stopping())
+            .map(|entry| entry.spec.name.clone())
+            .collect();
+        let (waiting, done): (Vec<_>, Vec<_>) = std::mem::take(&mut self.reloads)
+            .into_iter()
+            .partition(|reload| reload.report.stopped.iter().any(|name| stopping.contains(name)));
+        self.reloads = waiting;
+        for reload in done {
+            self.answer(reload.waiter, Answer::Reloaded(reload.report));
+        }
+    }
+}
+

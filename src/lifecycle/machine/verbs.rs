@@ -1,0 +1,224 @@
+//! What people and requests ask for: acquire, start, stop, load, unload, shutdown.
+
+use http::StatusCode;
+
+use super::load::waiters_for_running;
+use super::{Answer, ApiError, Decide, Ended, Goal, Machine, Next, Now, Outcome, Phase, Waiter};
+
+impl Machine {
+    /// A request that found the gate closed.
+    pub(super) fn acquire(&mut self, model: &str, waiter: Waiter, seen: u64, now: Now, decide: &mut dyn Decide) {
+        let Some(i) = self.known(model, waiter) else { return };
+        let entry = &self.entries[i];
+        if self.shutting_down {
+            return self.answer(waiter, Answer::Refused(shutting_down()));
+        }
+        if entry.phase.is_stopping() && !entry.start_again || entry.stops != seen {
+            let error = stopped(model);
+            return self.answer(waiter, Answer::Refused(error));
+        }
+        if entry.phase == Phase::Loaded {
+            return self.answer(waiter, Answer::Granted);
+        }
+        self.join_load(i, waiter, now, decide);
+    }
+
+    /// `load`: only for a model that is started, or that failed and may be tried again.
+    pub(super) fn load(&mut self, model: &str, waiter: Waiter, now: Now, decide: &mut dyn Decide) {
+        let Some(i) = self.known(model, waiter) else { return };
+        let entry = &self.entries[i];
+        if self.shutting_down {
+            return self.answer(waiter, Answer::Refused(shutting_down()));
+        }
+        let not_started = matches!(entry.phase, Phase::Down(Ended::Never | Ended::Asked));
+        if not_started || entry.phase.is_stopping() && !entry.start_again {
+            let error = ApiError::new(
+                StatusCode::BAD_REQUEST,
+                format!("model `{model}` is not started; start it first (start-model {model})"),
+            );
+            return self.answer(waiter, Answer::Refused(error));
+        }
+        if entry.phase == Phase::Loaded {
+            return self.answer(waiter, Answer::Verb(Outcome::Already));
+        }
+        self.join_load(i, waiter, now, decide);
+    }
+
+    /// Joins the load that is under way, or begins one.
+    fn join_load(&mut self, i: usize, waiter: Waiter, now: Now, decide: &mut dyn Decide) {
+        let entry = &mut self.entries[i];
+        entry.load.push(waiter);
+        match entry.phase {
+            Phase::Standby { .. } => self.want_load(i, now, decide),
+            Phase::Down(_) => self.begin_start(i, now, decide),
+            _ => {}
+        }
+    }
+
+    /// `start`.
+    pub(super) fn start(&mut self, model: &str, waiter: Waiter, now: Now, decide: &mut dyn Decide) {
+        let Some(i) = self.known(model, waiter) else { return };
+        if self.shutting_down {
+            return self.answer(waiter, Answer::Refused(shutting_down()));
+        }
+        let entry = &mut self.entries[i];
+        if entry.phase.is_stopping() {
+            entry.start_again = true;
+            entry.start.push(waiter);
+        } else if matches!(entry.phase, Phase::Down(_)) {
+            entry.start.push(waiter);
+            self.begin_start(i, now, decide);
+        } else if entry.up {
+            self.answer(waiter, Answer::Verb(Outcome::Already));
+        } else {
+            entry.start.push(waiter);
+        }
+    }
+
+    /// Starts what hub.yaml marks `default`, when the hub comes up.
+    pub(super) fn start_defaults(&mut self, now: Now, decide: &mut dyn Decide) {
+        for i in 0..self.entries.len() {
+            let entry = &self.entries[i];
+            if entry.spec.default && matches!(entry.phase, Phase::Down(_)) {
+                self.begin_start(i, now, decide);
+            }
+        }
+    }
+
+    /// From down to starting: a JIT model towards standby, any other into memory.
+    pub(super) fn begin_start(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
+        let entry = &mut self.entries[i];
+        if let Phase::Down(ended) = entry.phase {
+            entry.before_start = ended;
+        }
+        entry.start_again = false;
+        entry.error = None;
+        if entry.spec.jit {
+            self.launch(i, Goal::Standby);
+        } else {
+            self.want_load(i, now, decide);
+        }
+    }
+
+    /// `stop`.
+    pub(super) fn stop(&mut self, model: &str, waiter: Waiter) {
+        let Some(i) = self.known(model, waiter) else { return };
+        match self.entries[i].phase {
+            Phase::Down(Ended::Never | Ended::Asked) => {
+                self.answer(waiter, Answer::Verb(Outcome::Already));
+            }
+            _ => {
+                self.entries[i].stop.push(waiter);
+                self.begin_stop(i);
+            }
+        }
+    }
+
+    /// Towards no process. Whoever waits for the model to come up is refused.
+    pub(super) fn begin_stop(&mut self, i: usize) {
+        let entry = &mut self.entries[i];
+        entry.stops += 1;
+        entry.start_again = false;
+        entry.unload_when_loaded = false;
+        let error = stopped(&entry.spec.name);
+        let refused = waiters_for_running(entry);
+        let unloaded = std::mem::take(&mut entry.unload);
+        let held = entry.memory_state().holds_memory();
+        match entry.phase {
+            Phase::Loaded => self.begin_drain(i, Next::Stop),
+            Phase::Draining(_) => entry.phase = Phase::Draining(Next::Stop),
+            Phase::Ending { held, .. } => entry.phase = Phase::Ending { next: Next::Stop, held },
+            _ if entry.phase.has_launch() => self.begin_end(i, Next::Stop, held),
+            _ => self.be_down(i),
+        }
+        self.answer_all(refused, &Answer::Refused(error));
+        self.answer_all(unloaded, &Answer::Verb(Outcome::Done));
+    }
+
+    fn be_down(&mut self, i: usize) {
+        let entry = &mut self.entries[i];
+        entry.phase = Phase::Down(Ended::Asked);
+        entry.up = false;
+        entry.error = None;
+        entry.exit_code = None;
+        let waiters = std::mem::take(&mut entry.stop);
+        self.answer_all(waiters, &Answer::Verb(Outcome::Done));
+    }
+
+    /// Its process has ended as asked; somebody may already have asked for the next start.
+    pub(super) fn be_stopped(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
+        self.be_down(i);
+        if self.entries[i].start_again && !self.shutting_down {
+            self.begin_start(i, now, decide);
+        }
+    }
+
+    /// `unload`.
+    pub(super) fn unload(&mut self, model: &str, waiter: Waiter) {
+        let Some(i) = self.known(model, waiter) else { return };
+        let entry = &self.entries[i];
+        let unloading = matches!(
+            entry.phase,
+            Phase::Draining(Next::Unload) | Phase::Ending { next: Next::Unload, .. }
+        );
+        if !entry.memory_state().holds_memory() && !unloading || entry.phase.is_stopping() {
+            return self.answer(waiter, Answer::Verb(Outcome::Already));
+        }
+        self.entries[i].unload.push(waiter);
+        self.begin_unload(i);
+    }
+
+    /// A waiter that is no longer there. The load it waited for goes on.
+    pub(super) fn abandon(&mut self, waiter: Waiter) {
+        for entry in &mut self.entries {
+            for list in [&mut entry.load, &mut entry.start, &mut entry.stop, &mut entry.unload] {
+                list.retain(|other| *other != waiter);
+            }
+            // A load that only waits for permission has no reason left.
+            if let Phase::Parked { process, .. } = entry.phase
+                && waiter.is_request
+                && entry.load.is_empty()
+                && entry.up
+            {
+                entry.phase = Phase::Standby { process };
+            }
+        }
+    }
+
+    /// Stops everything; nothing starts any more.
+    pub(super) fn shutdown(&mut self, at_once: bool) {
+        self.shutting_down = true;
+        for i in 0..self.entries.len() {
+            if !matches!(self.entries[i].phase, Phase::Down(_)) {
+                self.begin_stop(i);
+            }
+            if at_once {
+                self.drained(i);
+            }
+        }
+    }
+
+    fn known(&mut self, model: &str, waiter: Waiter) -> Option<usize> {
+        let found = self.index(model);
+        if found.is_none() {
+            let error = ApiError::new(
+                StatusCode::NOT_FOUND,
+                format!("model `{model}` is not in hub.yaml; `mlx-openai-server-hub status` lists the models"),
+            )
+            .with_code("model_not_found");
+            self.answer(waiter, Answer::Refused(error));
+        }
+        found
+    }
+}
+
+fn stopped(model: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("model `{model}` is being stopped or was stopped; start it again with `mlx-openai-server-hub start-model {model}`"),
+    )
+}
+
+fn shutting_down() -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the hub is shutting down")
+}

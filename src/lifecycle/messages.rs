@@ -1,0 +1,126 @@
+//! Messages to the supervisor and its answers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::StatusCode;
+use tokio::sync::{mpsc, oneshot};
+
+use super::machine::{Launch, Waiter};
+use super::{Grant, Model, Outcome, ReloadReport};
+use crate::api_error::ApiError;
+use crate::config::Config;
+use crate::worker::launch::Report;
+
+/// What the handle asks for.
+#[derive(Debug)]
+pub(super) enum Command {
+    Acquire { model: Arc<Model>, seen: u64 },
+    Start(String),
+    Stop(String),
+    Load(String),
+    Unload(String),
+    Reload { config: Box<Config>, start: bool },
+}
+
+/// What the supervisor answers when it did not refuse.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Granted(Grant),
+    Verb(Outcome),
+    Reloaded(ReloadReport),
+}
+
+pub(super) type Answering = oneshot::Sender<Result<Reply, ApiError>>;
+
+/// Everything that reaches the supervisor, in one ordered stream.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// An order; whoever waits for the answer has that number.
+    Ask { command: Command, waiter: Waiter, answer: Answering },
+    /// Start what hub.yaml marks `default`.
+    StartDefaults { done: oneshot::Sender<()> },
+    /// Stop everything; with `now`, without draining.
+    Shutdown { now: bool },
+    /// That waiter has gone away.
+    Abandon(Waiter),
+    /// A launch reports.
+    Worker { launch: Launch, report: Report },
+    /// A gate has no lease out any more, or its drain limit has passed.
+    Drained { launch: Launch },
+}
+
+pub(super) type Messages = mpsc::UnboundedReceiver<Message>;
+
+/// The sending side.
+#[derive(Debug, Clone)]
+pub(super) struct Mailbox {
+    sender: mpsc::UnboundedSender<Message>,
+    waiters: Arc<AtomicU64>,
+}
+
+impl Mailbox {
+    pub(super) fn new() -> (Self, Messages) {
+        let (sender, messages) = mpsc::unbounded_channel();
+        (Self { sender, waiters: Arc::default() }, messages)
+    }
+
+    /// Sends an order and waits for its answer. Dropping the future takes the waiter back.
+    pub(super) async fn ask(&self, command: Command) -> Result<Reply, ApiError> {
+        let id = self.waiters.fetch_add(1, Ordering::Relaxed);
+        let waiter = Waiter { id, is_request: matches!(command, Command::Acquire { .. }) };
+        let (answer, answered) = oneshot::channel();
+        self.send(Message::Ask { command, waiter, answer });
+        let mut place = Place { mailbox: self, waiter, answered: false };
+        let reply = answered.await;
+        place.answered = true;
+        reply.unwrap_or_else(|_| {
+            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the hub is shutting down"))
+        })
+    }
+
+    /// Once the supervisor has ended there is nobody left to tell.
+    pub(super) fn send(&self, message: Message) {
+        let _ = self.sender.send(message);
+    }
+}
+
+/// A place in the queue; leaving it early is told to the supervisor.
+struct Place<'a> {
+    mailbox: &'a Mailbox,
+    waiter: Waiter,
+    answered: bool,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.mailbox.send(Message::Abandon(self.waiter));
+        }
+    }
+}
+
+/// Who waits for an answer, by number.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    answers: HashMap<u64, Wanted>,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    answer: Answering,
+    /// The model a request wants a lease of.
+    model: Option<Arc<Model>>,
+}
+
+impl Waiting {
+    pub(super) fn add(&mut self, waiter: Waiter, answer: Answering, model: Option<Arc<Model>>) {
+        self.answers.insert(waiter.id, Wanted { answer, model });
+    }
+
+    pub(super) fn remove(&mut self, waiter: Waiter) -> Option<(Answering, Option<Arc<Model>>)> {
+        let wanted = self.answers.remove(&waiter.id)?;
+        Some((wanted.answer, wanted.model))
+    }
+}

@@ -1,0 +1,77 @@
+//! From the machine to the registry: facts that changed, with one log line per change of state.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::machine::{Entry, Machine};
+use super::registry::Registry;
+use crate::config::{Config, ModelConfig};
+use crate::status::{MemoryState, ModelFacts, ProcessState};
+
+/// Publishes every model whose facts changed.
+pub(super) fn publish(machine: &Machine, registry: &Registry) {
+    let table = registry.table.load();
+    for entry in machine.entries() {
+        let (Some(model), Some(config)) = (table.find(&entry.spec.name), table.config.model(&entry.spec.name)) else {
+            continue;
+        };
+        let facts = facts(entry, config, &table.config, registry.ports.lock().port_of(&entry.spec.name));
+        model.stops.store(entry.stops, Ordering::Release);
+        let before = model.facts.load();
+        if **before == facts {
+            continue;
+        }
+        log_change(&before, &facts);
+        model.facts.store(Arc::new(facts));
+    }
+}
+
+fn facts(entry: &Entry, model: &ModelConfig, config: &Config, port: Option<u16>) -> ModelFacts {
+    ModelFacts {
+        name: model.name.clone(),
+        model_path: model.model_path.clone(),
+        model_type: model.model_type.as_str(),
+        group: model.group.clone(),
+        default: model.default,
+        jit_enabled: model.jit_enabled,
+        auto_unload_minutes: model.auto_unload_minutes,
+        context_length: model.context_length,
+        log_path: (!model.no_log_file).then(|| model.log_file(&config.log_path).display().to_string()),
+        process_state: entry.process_state(),
+        memory_state: entry.memory_state(),
+        memory_last_transition_at: entry.times.memory_changed,
+        memory_last_error: entry.error.clone(),
+        last_load_at: entry.times.loaded,
+        last_unload_at: entry.times.unloaded,
+        load_seconds: entry.times.load_took,
+        pid: entry.pid,
+        port,
+        started_at: entry.times.started,
+        stopped_at: entry.times.stopped,
+        exit_code: entry.exit_code,
+        waiting: entry.waiting(),
+    }
+}
+
+/// One line for the process and one for the memory, where they changed.
+fn log_change(before: &ModelFacts, now: &ModelFacts) {
+    let group = now.group.as_deref().unwrap_or_default();
+    if before.process_state != now.process_state {
+        let state = now.process_state.as_str();
+        if now.process_state == ProcessState::Failed {
+            let reason = now.memory_last_error.as_deref().unwrap_or_default();
+            tracing::error!(hub_model = %now.name, hub_group = group, exit_code = now.exit_code, "process {state}: {reason}");
+        } else {
+            tracing::info!(hub_model = %now.name, hub_group = group, pid = now.pid, port = now.port, "process {state}");
+        }
+    }
+    if before.memory_state != now.memory_state && now.memory_state != MemoryState::Failed {
+        let state = now.memory_state.as_str();
+        match now.load_seconds {
+            Some(seconds) if now.memory_state == MemoryState::Loaded => {
+                tracing::info!(hub_model = %now.name, hub_group = group, pid = now.pid, seconds, "memory {state}");
+            }
+            _ => tracing::info!(hub_model = %now.name, hub_group = group, "memory {state}"),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What the supervisor has published: the models, their facts, and what else the status shows.
+//!
+//! Everybody reads it without waiting; only the supervisor writes. It is also the [`World`] that
+//! policies see.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
+
+use super::degraded::OnDisk;
+use super::lease::Gate;
+use crate::config::ports::PortBook;
+use crate::config::{Config, Settings};
+use crate::policy::{GroupView, ModelView, World};
+use crate::status::{Activity, GroupFacts, HubFacts, ModelFacts, Status};
+use crate::worker::upstream::Upstream;
+
+/// One model as everybody but the supervisor sees it.
+#[derive(Debug)]
+pub struct Model {
+    /// The model's name.
+    pub name: Arc<str>,
+    /// Lets requests in while the model is loaded.
+    pub gate: Arc<Gate>,
+    /// What the supervisor published last.
+    pub facts: ArcSwap<ModelFacts>,
+    /// Its `policy:` mapping.
+    pub(super) settings: ArcSwap<Settings>,
+    /// Where its worker is; set before the gate opens.
+    pub(super) upstream: ArcSwapOption<Upstream>,
+    /// How often it has been stopped: a verdict reached before a stop does not undo it.
+    pub(super) stops: AtomicU64,
+}
+
+impl Model {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            gate: Arc::new(Gate::default()),
+            facts: ArcSwap::default(),
+            settings: ArcSwap::default(),
+            upstream: ArcSwapOption::empty(),
+            stops: AtomicU64::new(0),
+        }
+    }
+
+    /// The counters of the moment.
+    pub fn activity(&self) -> Activity {
+        Activity { active_requests: self.gate.active(), last_request_at: self.gate.last_used_at() }
+    }
+
+    /// Seconds since the later of its load and the end of its last request; 0 with requests in
+    /// flight.
+    pub(super) fn idle_seconds(&self, now: f64) -> f64 {
+        if self.gate.active() > 0 {
+            return 0.0;
+        }
+        let loaded = self.facts.load().last_load_at.unwrap_or(now);
+        (now - loaded.max(self.gate.last_used_at().unwrap_or(0.0))).max(0.0)
+    }
+}
+
+/// The models of one configuration, in its order and by every name a request may use.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) config: Arc<Config>,
+    pub(super) models: Vec<Arc<Model>>,
+    /// Models that this configuration no longer names and that may still be ending.
+    leaving: Vec<Arc<Model>>,
+    by_key: HashMap<Box<str>, usize>,
+}
+
+impl Table {
+    /// The table of `config`: models keep what they were in `old`.
+    pub(super) fn after(old: Option<&Self>, config: Arc<Config>) -> Self {
+        let known: Vec<_> = old.map(|old| old.models.iter().chain(&old.leaving).cloned().collect()).unwrap_or_default();
+        let of = |name: &str| known.iter().find(|model| &*model.name == name).cloned();
+        let models: Vec<_> = config
+            .models
+            .iter()
+            .map(|model| of(&model.name).unwrap_or_else(|| Arc::new(Model::new(&model.name))))
+            .collect();
+        for (model, config) in models.iter().zip(&config.models) {
+            model.settings.store(Arc::new(config.policy.clone()));
+        }
+        let leaving = known.iter().filter(|model| config.model(&model.name).is_none()).cloned().collect();
+        let mut by_key = HashMap::new();
+        for (i, model) in config.models.iter().enumerate() {
+            by_key.insert(model.name.as_str().into(), i);
+        }
+        // A name outranks a path; of two equal paths the first in the file counts.
+        for (i, model) in config.models.iter().enumerate() {
+            for path in [&model.model_path, &model.resolved_path] {
+                by_key.entry(path.as_str().into()).or_insert(i);
+            }
+        }
+        Self { config, models, leaving, by_key }
+    }
+
+    /// A model by name, also one that is leaving.
+    pub(super) fn present_or_leaving(&self, name: &str) -> Option<&Arc<Model>> {
+        self.models.iter().chain(&self.leaving).find(|model| &*model.name == name)
+    }
+
+    pub(super) fn find(&self, name_or_path: &str) -> Option<&Arc<Model>> {
+        self.by_key.get(name_or_path).map(|&i| &self.models[i])
+    }
+}
+
+/// Everything that is published.
+#[derive(Debug)]
+pub(super) struct Registry {
+    pub(super) table: ArcSwap<Table>,
+    /// The port of every model.
+    pub(super) ports: Mutex<PortBook>,
+    /// Warnings of the workers, by model.
+    pub(super) worker_warnings: Mutex<HashMap<String, Vec<String>>>,
+    /// Warnings about what a reload could not change.
+    pub(super) reload_warnings: Mutex<Vec<String>>,
+    on_disk: OnDisk,
+}
+
+impl Registry {
+    pub(super) fn new(config: Arc<Config>, ports: PortBook) -> Self {
+        Self {
+            ports: Mutex::new(ports),
+            on_disk: OnDisk::new(&config),
+            table: ArcSwap::from_pointee(Table::after(None, config)),
+            worker_warnings: Mutex::default(),
+            reload_warnings: Mutex::default(),
+        }
+    }
+
+    /// The one place where a status is made.
+    pub(super) fn status(&self, policy_warnings: Vec<String>) -> Status {
+        let table = self.table.load();
+        let mut warnings = table.config.warnings.clone();
+        let invalid = self.on_disk.error(&table.config);
+        warnings.extend(invalid.iter().cloned());
+        warnings.extend(self.reload_warnings.lock().iter().cloned());
+        let worker_warnings = self.worker_warnings.lock();
+        let of_models = table.models.iter().filter_map(|model| worker_warnings.get(&*model.name));
+        warnings.extend(of_models.flatten().cloned());
+        warnings.extend(policy_warnings);
+        let hub = HubFacts {
+            host: table.config.host.clone(),
+            port: table.config.port,
+            config_modified_at: table.config.modified_at,
+            degraded: invalid.is_some(),
+            warnings,
+            groups: table.config.groups.iter().map(group_facts).collect(),
+        };
+        let models: Vec<_> = table.models.iter().map(|model| (model.facts.load_full(), model.activity())).collect();
+        Status::build(&hub, &models, unix_now() as u64)
+    }
+}
+
+fn group_facts(group: &crate::config::GroupConfig) -> GroupFacts {
+    GroupFacts {
+        name: group.name.clone(),
+        max_loaded: group.max_loaded,
+        idle_unload_trigger_min: group.idle_unload_trigger_min,
+    }
+}
+
+/// Unix seconds.
+pub(super) fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+impl World for Registry {
+    fn model(&self, name_or_path: &str) -> Option<ModelView> {
+        let table = self.table.load();
+        let model = table.find(name_or_path)?;
+        Some(ModelView {
+            facts: model.facts.load_full(),
+            activity: model.activity(),
+            idle_seconds: model.idle_seconds(unix_now()),
+            settings: model.settings.load_full(),
+        })
+    }
+
+    fn model_names(&self) -> Vec<String> {
+        self.table.load().models.iter().map(|model| model.name.to_string()).collect()
+    }
+
+    fn group(&self, name: &str) -> Option<GroupView> {
+        let table = self.table.load();
+        let facts = group_facts(table.config.group(name)?);
+        let (mut members, mut loaded) = (Vec::new(), Vec::new());
+        for model in &table.models {
+            let model = model.facts.load();
+            if model.group.as_deref() != Some(name) {
+                continue;
+            }
+            members.push(model.name.clone());
+            if model.memory_state.holds_memory() {
+                loaded.push(model.name.clone());
+            }
+        }
+        Some(GroupView { facts, members, loaded })
+    }
+
+    fn group_names(&self) -> Vec<String> {
+        self.table.load().config.groups.iter().map(|group| group.name.clone()).collect()
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        Arc::new(self.table.load().config.policy.clone())
+    }
+
+    fn clock(&self) -> f64 {
+        unix_now()
+    }
+}

@@ -1,0 +1,363 @@
+//! The one task that owns all models.
+//!
+//! It takes messages in order, hands them to the pure [`Machine`], publishes what changed and carries
+//! out the effects. Slow work (processes, draining) runs in tracked tasks that report back as
+//! messages; the supervisor awaits nothing but its `select!`.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::task::TaskTracker;
+
+use super::launcher::Launcher;
+use super::machine::{Answer, Decide, Effect, Event, Goal, Launch, Machine, Now, Spec, Waiter};
+use super::messages::{Answering, Command, Message, Messages, Reply, Waiting};
+use super::publish::publish;
+use super::reload::{changed_launches, keep_fixed};
+use super::registry::{Model, Registry, Table, unix_now};
+use super::{Grant, Lifecycle, Mailbox};
+use crate::api_error::ApiError;
+use crate::config::Config;
+use crate::policy::{IdleVerdict, LoadReason, LoadVerdict, Policies};
+use crate::runtime_file::RuntimeWorker;
+use crate::worker::dialect::Dialects;
+use crate::worker::launch::{Instruction, Order, Report, Spawned};
+
+/// How often idle models and parked loads are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The supervisor before it is spawned.
+#[derive(Debug)]
+pub struct Running {
+    lifecycle: Lifecycle,
+    messages: Messages,
+}
+
+impl Running {
+    pub(super) fn new(lifecycle: &Lifecycle, messages: Messages) -> Self {
+        Self { lifecycle: lifecycle.clone(), messages }
+    }
+
+    /// Runs the supervisor until [`Lifecycle::stop_all`] has ended every process. The workers that
+    /// are up are kept in `workers`; tasks are spawned on `tracker`.
+    pub async fn run(
+        mut self,
+        launcher: impl Launcher,
+        workers: watch::Sender<Vec<RuntimeWorker>>,
+        tracker: TaskTracker,
+    ) {
+        let Lifecycle { registry, policies, mailbox, .. } = self.lifecycle;
+        let config = Arc::clone(&registry.table.load().config);
+        let mut supervisor = Supervisor {
+            machine: Machine::new(specs(&config)),
+            world: Deciding { registry, policies },
+            launcher: Box::new(launcher),
+            mailbox,
+            dialects: Arc::default(),
+            waiting: Waiting::default(),
+            launches: HashMap::new(),
+            workers,
+            tracker,
+            begun: Instant::now(),
+            finished: false,
+        };
+        supervisor.publish();
+        supervisor.learn_dialects();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !supervisor.finished {
+            tokio::select! {
+                Some(message) = self.messages.recv() => supervisor.receive(message),
+                _ = tick.tick() => supervisor.handle(Event::Tick),
+            }
+        }
+    }
+}
+
+struct Supervisor {
+    machine: Machine,
+    world: Deciding,
+    launcher: Box<dyn Launcher>,
+    mailbox: Mailbox,
+    dialects: Arc<Dialects>,
+    waiting: Waiting,
+    launches: HashMap<Launch, Launched>,
+    workers: watch::Sender<Vec<RuntimeWorker>>,
+    tracker: TaskTracker,
+    begun: Instant,
+    finished: bool,
+}
+
+/// A launch whose task is there.
+struct Launched {
+    model: String,
+    instructions: mpsc::UnboundedSender<Instruction>,
+    spawned: Option<Spawned>,
+}
+
+/// The registry and the policies: what the machine asks.
+struct Deciding {
+    registry: Arc<Registry>,
+    policies: Policies,
+}
+
+impl Decide for Deciding {
+    fn on_load(&mut self, machine: &Machine, model: &str, reason: LoadReason, waiting: usize) -> LoadVerdict {
+        // Policies see what is published: it has to be what is true now.
+        publish(machine, &self.registry);
+        self.policies.on_load(model, reason, waiting)
+    }
+
+    fn on_idle(&mut self, machine: &Machine, model: &str) -> IdleVerdict {
+        publish(machine, &self.registry);
+        let table = self.registry.table.load();
+        let Some(model) = table.find(model) else { return IdleVerdict::Keep(0.0) };
+        if model.gate.active() > 0 {
+            return IdleVerdict::Keep(0.0);
+        }
+        match self.policies.on_idle(&model.name) {
+            IdleVerdict::Keep(seconds) => IdleVerdict::Keep(seconds),
+            // A request that came meanwhile wins.
+            _ if !model.gate.close_if_idle() => IdleVerdict::Keep(0.0),
+            verdict => verdict,
+        }
+    }
+}
+
+fn specs(config: &Config) -> Vec<Spec> {
+    config
+        .models
+        .iter()
+        .map(|model| Spec { name: model.name.clone(), jit: model.jit_enabled, default: model.default })
+        .collect()
+}
+
+impl Supervisor {
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Ask { command, waiter, answer } => self.ask(command, waiter, answer),
+            Message::StartDefaults { done } => {
+                self.handle(Event::StartDefaults);
+                let _ = done.send(());
+            }
+            Message::Shutdown { now } => self.handle(Event::Shutdown { now }),
+            Message::Abandon(waiter) => {
+                self.waiting.remove(waiter);
+                self.handle(Event::Abandon { waiter });
+            }
+            Message::Worker { launch, report } => self.worker(launch, report),
+            Message::Drained { launch } => self.handle(Event::Drained { launch }),
+        }
+    }
+
+    fn ask(&mut self, command: Command, waiter: Waiter, answer: Answering) {
+        let model = match &command {
+            Command::Acquire { model, .. } => Some(Arc::clone(model)),
+            _ => None,
+        };
+        self.waiting.add(waiter, answer, model);
+        let event = match command {
+            Command::Acquire { model, seen } => Event::Acquire { model: model.name.to_string(), waiter, seen },
+            Command::Start(model) => Event::Start { model, waiter },
+            Command::Stop(model) => Event::Stop { model, waiter },
+            Command::Load(model) => Event::Load { model, waiter },
+            Command::Unload(model) => Event::Unload { model, waiter },
+            Command::Reload { config, start } => return self.reload(*config, start, waiter),
+        };
+        self.handle(event);
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = Now { at: self.begun.elapsed(), unix: unix_now() };
+        let effects = self.machine.handle(event, now, &mut self.world);
+        // Whoever is told of a new state must find it published.
+        self.publish();
+        for effect in effects {
+            self.carry_out(effect);
+        }
+    }
+
+    fn publish(&self) {
+        publish(&self.machine, &self.world.registry);
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Launch { model, launch, goal } => self.launch(model, launch, goal),
+            Effect::Load { launch } => self.instruct(launch, Instruction::Load),
+            Effect::End { launch } => self.instruct(launch, Instruction::End),
+            Effect::OpenGate { model, launch } => {
+                let spawned = self.launches.get(&launch).and_then(|launched| launched.spawned.as_ref());
+                if let (Some(model), Some(spawned)) = (self.model(&model), spawned) {
+                    model.upstream.store(Some(Arc::clone(&spawned.upstream)));
+                    model.gate.open();
+                }
+            }
+            Effect::CloseGate { model } => {
+                if let Some(model) = self.model(&model) {
+                    model.gate.close();
+                }
+            }
+            Effect::Drain { model, launch } => self.drain(&model, launch),
+            Effect::Answer { waiter, answer } => self.answer(waiter, answer),
+            Effect::Finished => self.finished = true,
+        }
+    }
+
+    /// A model by name, also one that hub.yaml no longer names and that is still ending.
+    fn model(&self, name: &str) -> Option<Arc<Model>> {
+        self.world.registry.table.load().present_or_leaving(name).cloned()
+    }
+
+    fn instruct(&self, launch: Launch, instruction: Instruction) {
+        if let Some(launched) = self.launches.get(&launch) {
+            let _ = launched.instructions.send(instruction);
+        }
+    }
+
+    fn launch(&mut self, name: String, launch: Launch, goal: Goal) {
+        let config = Arc::clone(&self.world.registry.table.load().config);
+        let Some(model) = config.model(&name).cloned() else { return };
+        let (instructions, receiver) = mpsc::unbounded_channel();
+        let (registry, owner) = (Arc::clone(&self.world.registry), name.clone());
+        let order = Order {
+            load: goal == Goal::Loaded,
+            port: registry.ports.lock().port_of(&name).unwrap_or(config.model_starting_port),
+            next_port: Box::new(move || registry.ports.lock().next(&owner)),
+            log_file: model.log_file(&config.log_path),
+            work_folder: config.log_path.join("workers").join(&name),
+            load_timeout: config.load_timeout,
+            stop_timeout: config.stop_timeout,
+            dialects: Arc::clone(&self.dialects),
+            model,
+        };
+        self.launches.insert(launch, Launched { model: name, instructions, spawned: None });
+        let mailbox = self.mailbox.clone();
+        let report = move |report| mailbox.send(Message::Worker { launch, report });
+        self.launcher.launch(order, receiver, Arc::new(report));
+    }
+
+    /// A launch reports.
+    fn worker(&mut self, launch: Launch, report: Report) {
+        let event = match report {
+            Report::Warnings(warnings) => {
+                if let Some(launched) = self.launches.get(&launch) {
+                    self.world.registry.worker_warnings.lock().insert(launched.model.clone(), warnings);
+                }
+                return;
+            }
+            Report::Spawned(spawned) => {
+                let event = Event::Spawned { launch, pid: spawned.pid };
+                if let Some(launched) = self.launches.get_mut(&launch) {
+                    launched.spawned = Some(spawned);
+                }
+                self.publish_workers();
+                event
+            }
+            Report::Standby { process } => {
+                if !process {
+                    self.launches.remove(&launch);
+                }
+                Event::Standby { launch, process }
+            }
+            Report::Loaded => Event::Loaded { launch },
+            Report::LoadRefused(reason) => Event::LoadRefused { launch, reason },
+            Report::Gone { exit_code, reason } => {
+                self.launches.remove(&launch);
+                self.publish_workers();
+                Event::Gone { launch, exit_code, reason }
+            }
+        };
+        self.handle(event);
+    }
+
+    /// Keeps the runtime file's list of workers.
+    fn publish_workers(&self) {
+        let of = |launched: &Launched| {
+            let spawned = launched.spawned.as_ref()?;
+            Some(RuntimeWorker {
+                model: launched.model.clone(),
+                pid: spawned.pid,
+                start_time: spawned.start_time,
+                port: spawned.port,
+                command: spawned.command.clone(),
+            })
+        };
+        self.workers.send_replace(self.launches.values().filter_map(of).collect());
+    }
+
+    /// Reports when the gate has no lease out, or at the drain limit.
+    fn drain(&self, name: &str, launch: Launch) {
+        let Some(model) = self.model(name) else { return };
+        let limit = self.world.registry.table.load().config.drain_timeout;
+        let mailbox = self.mailbox.clone();
+        self.tracker.spawn(async move {
+            if tokio::time::timeout(limit, model.gate.drained()).await.is_err() {
+                tracing::warn!(
+                    hub_model = %model.name,
+                    active = model.gate.active(),
+                    "requests still in flight after `drain_timeout` are cut"
+                );
+            }
+            mailbox.send(Message::Drained { launch });
+        });
+    }
+
+    fn answer(&mut self, waiter: Waiter, answer: Answer) {
+        let Some((reply, model)) = self.waiting.remove(waiter) else { return };
+        let result = match answer {
+            Answer::Granted => match model.as_ref().and_then(|model| self.grant(model)) {
+                Some(grant) => Ok(Reply::Granted(grant)),
+                None => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the model has just left memory; try again")),
+            },
+            Answer::Verb(outcome) => Ok(Reply::Verb(outcome)),
+            Answer::Reloaded(report) => Ok(Reply::Reloaded(report)),
+            Answer::Refused(error) => Err(error),
+        };
+        // A lease that nobody takes comes back by being dropped here.
+        let _ = reply.send(result);
+    }
+
+    fn grant(&self, model: &Model) -> Option<Grant> {
+        let lease = model.gate.try_enter()?;
+        Some(Grant { lease, upstream: model.upstream.load_full()? })
+    }
+
+    fn reload(&mut self, mut config: Config, start: bool, waiter: Waiter) {
+        let registry = Arc::clone(&self.world.registry);
+        let old = registry.table.load_full();
+        let up: HashSet<String> = self.launches.values().map(|launched| launched.model.clone()).collect();
+        if let Err(error) = registry.ports.lock().assign(&config.models, &|name| up.contains(name)) {
+            let error = ApiError::new(StatusCode::BAD_REQUEST, error.to_string());
+            return self.answer(waiter, Answer::Refused(error));
+        }
+        *registry.reload_warnings.lock() = keep_fixed(&mut config, &old.config);
+        let changed = changed_launches(&config, &old.config);
+        let models = specs(&config);
+        self.world.policies.reload(config.folder(), &config.policies);
+        registry.table.store(Arc::new(Table::after(Some(&old), Arc::new(config))));
+        tracing::info!(models = models.len(), changed = changed.len(), "hub.yaml read again");
+        self.learn_dialects();
+        self.handle(Event::Reconcile { waiter, models, changed, start });
+    }
+
+    /// Asks every worker program what it understands, before it is needed, and shows what does not
+    /// fit as warnings.
+    fn learn_dialects(&self) {
+        let config = Arc::clone(&self.world.registry.table.load().config);
+        let (registry, dialects) = (Arc::clone(&self.world.registry), Arc::clone(&self.dialects));
+        self.tracker.spawn(async move {
+            for model in &config.models {
+                let warnings = match dialects.of_model(model).await {
+                    Ok(dialect) => dialect.command_line(model, 0).warnings,
+                    Err(reason) => vec![format!("model `{}`: {reason}", model.name)],
+                };
+                registry.worker_warnings.lock().insert(model.name.clone(), warnings);
+            }
+        });
+    }
+}

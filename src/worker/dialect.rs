@@ -1,0 +1,181 @@
+//! What the installed worker program understands.
+//!
+//! A dialect is read off `launch --help`, once per program, never off a version number. It turns a
+//! model entry into a command line: only what the user set and the worker lists is passed, and a set
+//! option that is not listed becomes a warning.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+use super::command;
+use super::upstream::Accepts;
+use crate::config::ModelConfig;
+
+/// A Python program on a cold disk takes seconds for its `--help`.
+const HELP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The options that `launch --help` of one program lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dialect {
+    flags: BTreeSet<String>,
+}
+
+/// How one model is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandLine {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Options of the model's entry that the worker does not have.
+    pub warnings: Vec<String>,
+}
+
+impl Dialect {
+    /// Reads the output of `launch --help`.
+    ///
+    /// # Errors
+    /// When it lists no `--model-path`: that is no mlx-openai-server.
+    pub fn from_help(help: &str) -> Result<Self, String> {
+        let flags: BTreeSet<String> = help
+            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
+            .filter(|word| word.len() > 2 && word.starts_with("--"))
+            .map(str::to_owned)
+            .collect();
+        if !flags.contains("--model-path") || !flags.contains("--port") {
+            return Err("its `launch --help` lists no `--model-path` and `--port`: is it mlx-openai-server?".into());
+        }
+        Ok(Self { flags })
+    }
+
+    fn has(&self, flag: &str) -> bool {
+        self.flags.contains(flag)
+    }
+
+    /// Whether this model's worker stays up without the weights and loads on demand.
+    pub fn is_resident(&self, model: &ModelConfig) -> bool {
+        model.jit_enabled && self.has("--jit")
+    }
+
+    /// Which `model` values the worker answers to.
+    pub fn accepts(&self, model: &ModelConfig) -> Accepts {
+        if self.has("--served-model-name") {
+            Accepts::Only(model.name.as_str().into())
+        } else if self.has("--jit") {
+            Accepts::Any
+        } else {
+            Accepts::Only(model.resolved_path.as_str().into())
+        }
+    }
+
+    /// The command line that serves `model` on `port`.
+    pub fn command_line(&self, model: &ModelConfig, port: u16) -> CommandLine {
+        let mut argv = model.worker_command.clone();
+        argv.push("launch".into());
+        let mut pass = |flag: &str, value: Option<&str>| {
+            argv.push(flag.to_owned());
+            argv.extend(value.map(str::to_owned));
+        };
+        pass("--model-path", Some(&model.resolved_path));
+        pass("--model-type", Some(model.model_type.as_str()));
+        pass("--host", Some(&model.host));
+        pass("--port", Some(&port.to_string()));
+        // The hub writes the log; the worker would write one under its working directory.
+        if self.has("--no-log-file") {
+            pass("--no-log-file", None);
+        }
+        if self.has("--log-level") {
+            pass("--log-level", Some(model.log_level.as_str()));
+        }
+        if self.has("--served-model-name") {
+            pass("--served-model-name", Some(&model.name));
+        }
+        if self.is_resident(model) {
+            pass("--jit", None);
+        }
+        let mut warnings = Vec::new();
+        for option in &model.options {
+            let flag = option.flag();
+            if self.has(&flag) {
+                pass(&flag, option.value.as_deref());
+            } else {
+                warnings.push(format!(
+                    "model `{}`: `{}` is ignored, the installed worker has no `{flag}`",
+                    model.name, option.key
+                ));
+            }
+        }
+        argv.extend(model.extra_args.iter().cloned());
+        CommandLine { argv, warnings }
+    }
+}
+
+/// The dialects of all programs in use. A program is asked again when its file changes.
+#[derive(Debug, Default)]
+pub struct Dialects {
+    known: Mutex<HashMap<Program, Arc<OnceCell<Arc<Dialect>>>>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Program {
+    path: PathBuf,
+    args: Vec<String>,
+    size: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Dialects {
+    /// The dialect of the program that serves `model`.
+    ///
+    /// # Errors
+    /// When it is not found, cannot be run, or its help is not that of a worker; not remembered then.
+    pub async fn of_model(&self, model: &ModelConfig) -> Result<Arc<Dialect>, String> {
+        let path = command::find(&model.worker_command, &model.env).map_err(|error| error.to_string())?;
+        let args = model.worker_command.get(1..).unwrap_or_default();
+        let metadata = std::fs::metadata(&path).ok();
+        let program = Program {
+            path: path.clone(),
+            args: args.to_vec(),
+            size: metadata.as_ref().map_or(0, std::fs::Metadata::len),
+            modified: metadata.and_then(|metadata| metadata.modified().ok()),
+        };
+        let cell = Arc::clone(self.known.lock().entry(program).or_default());
+        cell.get_or_try_init(|| ask(&path, args, &model.env)).await.cloned()
+    }
+}
+
+async fn ask(path: &Path, args: &[String], env: &BTreeMap<String, String>) -> Result<Arc<Dialect>, String> {
+    let mut command = Command::new(path);
+    command
+        .args(args)
+        .args(["launch", "--help"])
+        // Wide, so that no option's name is broken over two lines.
+        .env("COLUMNS", "200")
+        .envs(env)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let shown = path.display();
+    let output = match tokio::time::timeout(HELP_TIMEOUT, command.output()).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => return Err(format!("`{shown} launch --help` could not be run: {error}")),
+        Err(_) => {
+            let limit = HELP_TIMEOUT.as_secs();
+            return Err(format!("`{shown} launch --help` gave no answer within {limit} s"));
+        }
+    };
+    let help = String::from_utf8_lossy(&output.stdout);
+    match Dialect::from_help(&help) {
+        Ok(dialect) => Ok(Arc::new(dialect)),
+        Err(_) if !output.status.success() => {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            let last = errors.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+            Err(format!("`{shown} launch --help` failed ({}): {last}", output.status))
+        }
+        Err(reason) => Err(format!("`{shown}`: {reason}")),
+    }
+}

@@ -1,0 +1,122 @@
+//! A process group: signals to all of it, and whether anything of it is left.
+//!
+//! The worker leads a group of its own, so that its children end with it and a Ctrl+C in the hub's
+//! terminal does not reach it. The same calls serve macOS and Linux.
+
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, getpgid};
+use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
+use tokio::process::Child;
+use tokio::time::{Instant, sleep};
+
+/// How often an ending group is looked at.
+const LOOK: Duration = Duration::from_millis(15);
+/// How long a killed group may take to go before the hub gives up on it.
+const KILLED: Duration = Duration::from_secs(10);
+
+/// The group that a process leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Group(Pid);
+
+impl Group {
+    /// The group led by process `pid`; none for 0, 1 and what is no process id.
+    pub fn led_by(pid: u32) -> Option<Self> {
+        let pid = i32::try_from(pid).ok()?;
+        (pid > 1).then(|| Self(Pid::from_raw(pid)))
+    }
+
+    /// Sends a signal to every process of the group. A group that is gone is no error.
+    pub fn signal(self, signal: Signal) {
+        if let Err(error) = killpg(self.0, signal)
+            && error != Errno::ESRCH
+        {
+            tracing::debug!(group = %self.0, %signal, %error, "the process group was not signalled");
+        }
+    }
+
+    /// Whether no process of the group runs any more. Zombies that somebody else must reap count as
+    /// gone.
+    pub fn is_gone(self) -> bool {
+        match killpg(self.0, None) {
+            Ok(()) => self.members().iter().all(|member| member.is_zombie),
+            // macOS answers EPERM for a group of zombies; a living one of ours would not.
+            Err(_) => true,
+        }
+    }
+
+    /// Bytes that the group's processes hold resident.
+    pub fn memory_bytes(self) -> u64 {
+        self.members().iter().map(|member| member.memory_bytes).sum()
+    }
+
+    fn members(self) -> Vec<Member> {
+        let mut system = System::new();
+        let kind = ProcessRefreshKind::nothing().with_memory().without_tasks();
+        system.refresh_processes_specifics(ProcessesToUpdate::All, true, kind);
+        system
+            .processes()
+            .values()
+            .filter(|process| {
+                let pid = i32::try_from(process.pid().as_u32()).map(Pid::from_raw);
+                pid.is_ok_and(|pid| getpgid(Some(pid)) == Ok(self.0))
+            })
+            .map(|process| Member {
+                is_zombie: matches!(process.status(), ProcessStatus::Zombie | ProcessStatus::Dead),
+                memory_bytes: process.memory(),
+            })
+            .collect()
+    }
+}
+
+struct Member {
+    is_zombie: bool,
+    memory_bytes: u64,
+}
+
+/// When a process began, Unix seconds; `None` when there is none of that id.
+pub fn start_time(pid: u32) -> Option<u64> {
+    let pid = sysinfo::Pid::from_u32(pid);
+    let mut system = System::new();
+    let kind = ProcessRefreshKind::nothing().without_tasks();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, kind);
+    system.process(pid).map(sysinfo::Process::start_time)
+}
+
+/// Ends a worker and its whole group: SIGTERM, SIGINT at half of `limit`, SIGKILL at its end. Reaps
+/// the leader at once (its children leave only then) and returns when the group is gone.
+pub async fn end(child: &mut Child, group: Group, limit: Duration) {
+    let begun = Instant::now();
+    group.signal(Signal::SIGTERM);
+    if gone_by(child, group, begun + limit / 2).await {
+        return;
+    }
+    group.signal(Signal::SIGINT);
+    if gone_by(child, group, begun + limit).await {
+        return;
+    }
+    kill(child, group).await;
+}
+
+/// SIGKILL to the whole group; returns when it is gone.
+pub async fn kill(child: &mut Child, group: Group) {
+    group.signal(Signal::SIGKILL);
+    if !gone_by(child, group, Instant::now() + KILLED).await {
+        tracing::error!(group = %group.0, "processes of a worker do not end, not even by SIGKILL");
+    }
+}
+
+async fn gone_by(child: &mut Child, group: Group, deadline: Instant) -> bool {
+    loop {
+        let reaped = !matches!(child.try_wait(), Ok(None));
+        if reaped && group.is_gone() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,41 @@
+//! Signs of life of a worker that loads: its log grows, or its memory does.
+//!
+//! Downloads and big models may take many minutes; a load fails only after `load_timeout` without
+//! either sign.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::group::Group;
+use super::output::Log;
+
+const LOOK: Duration = Duration::from_millis(500);
+/// Memory that comes and goes by less than this is no sign of life.
+const MEMORY_STEP: u64 = 1024 * 1024;
+
+/// Completes when there was no sign of life for `limit`.
+pub(crate) async fn silent_for(limit: Duration, log: &Log, group: Group) {
+    let mut look = interval(LOOK.min(limit / 4).max(Duration::from_millis(10)));
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut length, mut most_memory) = (log.len(), 0);
+    let mut last_sign = Instant::now();
+    loop {
+        look.tick().await;
+        let now_length = log.len();
+        if now_length != length {
+            length = now_length;
+            last_sign = Instant::now();
+            continue;
+        }
+        // Listing processes costs milliseconds: only when the log is quiet.
+        let memory = tokio::task::spawn_blocking(move || group.memory_bytes()).await.unwrap_or(0);
+        if memory > most_memory + MEMORY_STEP {
+            most_memory = memory;
+            last_sign = Instant::now();
+        }
+        if last_sign.elapsed() >= limit {
+            return;
+        }
+    }
+}

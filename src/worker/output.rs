@@ -1,0 +1,86 @@
+//! A worker's log: a file that the worker itself writes to, so that it survives the hub.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// How much of the end of a log is looked at for its last lines.
+const TAIL_BYTES: u64 = 8 * 1024;
+/// How many of the last lines an error shows.
+const TAIL_LINES: usize = 8;
+
+/// The log of one launch: the part of the file that this launch has written.
+#[derive(Debug)]
+pub struct Log {
+    path: PathBuf,
+    /// Where this launch's output begins.
+    begin: u64,
+}
+
+impl Log {
+    /// Opens the file for appending, readable by its owner only; makes its folder.
+    ///
+    /// # Errors
+    /// When the folder or the file cannot be written.
+    pub fn open(path: &Path) -> std::io::Result<(Self, File)> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let begin = file.metadata()?.len();
+        Ok((Self { path: path.to_owned(), begin }, file))
+    }
+
+    /// The file's length now; 0 when it is gone.
+    pub fn len(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Whether this launch has written nothing yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() <= self.begin
+    }
+
+    /// The last lines this launch has written, without colours and blank lines.
+    pub fn last_lines(&self) -> Vec<String> {
+        self.read_end().unwrap_or_default()
+    }
+
+    fn read_end(&self) -> std::io::Result<Vec<String>> {
+        let mut file = File::open(&self.path)?;
+        let begin = self.begin.max(self.len().saturating_sub(TAIL_BYTES));
+        file.seek(SeekFrom::Start(begin))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let plain = anstream::adapter::strip_str(&text).to_string();
+        let lines: Vec<&str> = plain.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+        let skip = lines.len().saturating_sub(TAIL_LINES);
+        Ok(lines[skip..].iter().map(|&line| line.to_owned()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn only_this_launch_is_shown_without_colours() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sub/a.log");
+        let (_, mut file) = Log::open(&path).unwrap();
+        writeln!(file, "an earlier launch").unwrap();
+        let (log, mut file) = Log::open(&path).unwrap();
+        assert!(log.is_empty());
+        for n in 0..20 {
+            writeln!(file, "\x1b[31mline {n}\x1b[0m\n").unwrap();
+        }
+        let lines = log.last_lines();
+        assert_eq!(lines.len(), TAIL_LINES);
+        assert_eq!(lines[TAIL_LINES - 1], "line 19");
+        assert!(!log.is_empty());
+    }
+}
