@@ -4,11 +4,31 @@
 //! `on_idle`; it never acts. What a hook can see of the hub comes through [`World`], which the
 //! lifecycle implements over its published facts.
 
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use http::StatusCode;
+use parking_lot::Mutex;
+
+use self::bundled::Script;
+use self::set::{Answer, PolicySet};
+use self::verdicts::Verdict;
 use crate::api_error::ApiError;
 use crate::config::Settings;
 use crate::status::{Activity, GroupFacts, ModelFacts};
+
+mod bundled;
+mod failures;
+mod hook;
+mod host;
+mod limits;
+mod nearest;
+mod set;
+mod stage;
+mod verdicts;
+mod views;
 
 /// What the hooks can see of the hub. Every method is cheap: no locks that others hold for long, no
 /// waiting.
@@ -139,37 +159,117 @@ pub struct Route {
 }
 
 /// The loaded policies. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Policies {}
+#[derive(Clone)]
+pub struct Policies {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    world: Arc<dyn World>,
+    set: ArcSwap<PolicySet>,
+    /// Why the last reload kept the old policies.
+    refused: Mutex<Vec<String>>,
+}
 
 impl Policies {
     /// Loads the user's `*.lua` of `folder` in name order, then the bundled ones named in `bundled`,
     /// then `create_hub.lua`. A file that does not load is left out, logged, and named in
     /// [`Policies::warnings`] with file and line.
-    pub fn load(folder: &std::path::Path, bundled: &[String], world: Arc<dyn World>) -> Self {
-        let _ = (folder, bundled, world);
-        Self {}
+    pub fn load(folder: &Path, bundled: &[String], world: Arc<dyn World>) -> Self {
+        Self::load_with(bundled::SCRIPTS, folder, bundled, world)
     }
 
-    /// Asks `on_request`; gives the view back with the verdict.
+    fn load_with(
+        scripts: &[Script],
+        folder: &Path,
+        bundled: &[String],
+        world: Arc<dyn World>,
+    ) -> Self {
+        let set = PolicySet::load(folder, scripts, bundled, Arc::clone(&world));
+        let shared = Shared {
+            world,
+            set: ArcSwap::from_pointee(set),
+            refused: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Loads all files again, in a new Lua state. The new policies replace the old ones only if every
+    /// file loads; otherwise the old ones stay and [`Policies::warnings`] says why.
+    pub fn reload(&self, folder: &Path, bundled: &[String]) {
+        let world = Arc::clone(&self.shared.world);
+        let set = PolicySet::load(folder, bundled::SCRIPTS, bundled, world);
+        *self.shared.refused.lock() = set.broken().to_vec();
+        if set.broken().is_empty() {
+            self.shared.set.store(Arc::new(set));
+        }
+    }
+
+    /// Asks `on_request`; gives the view back with the verdict. Waits for the Lua state, which other
+    /// calls hold for microseconds, and at most for their time limit.
     pub fn on_request(&self, view: RequestView) -> (RequestView, RequestVerdict) {
-        (view, RequestVerdict::Pass)
+        let (view, answer) = self.shared.set.load().on_request(view);
+        let verdict = match answer {
+            Answer::Verdict(Verdict::Route(route)) => RequestVerdict::Route(route),
+            Answer::Verdict(Verdict::Reject(error)) => RequestVerdict::Reject(error),
+            Answer::NeedBody => RequestVerdict::NeedBody,
+            Answer::Denied(policy) => {
+                RequestVerdict::Reject(denial(StatusCode::INTERNAL_SERVER_ERROR, &policy))
+            }
+            Answer::Abstain | Answer::Verdict(_) => RequestVerdict::Pass,
+        };
+        (view, verdict)
     }
 
     /// Asks `on_load` about a model that wants memory; `waiting` requests wait for it.
     pub fn on_load(&self, model: &str, reason: LoadReason, waiting: usize) -> LoadVerdict {
-        let _ = (model, reason, waiting);
-        LoadVerdict::Allow
+        match self.shared.set.load().on_load(model, reason, waiting) {
+            Answer::Verdict(Verdict::Evict(names)) => LoadVerdict::Evict(names),
+            Answer::Verdict(Verdict::Wait(seconds)) => LoadVerdict::Wait(seconds),
+            Answer::Verdict(Verdict::Reject(error)) => LoadVerdict::Reject(error),
+            Answer::Denied(policy) => {
+                LoadVerdict::Reject(denial(StatusCode::SERVICE_UNAVAILABLE, &policy))
+            }
+            Answer::Abstain | Answer::NeedBody | Answer::Verdict(_) => LoadVerdict::Allow,
+        }
     }
 
-    /// Asks `on_idle` about a loaded model without requests.
+    /// Asks `on_idle` about a loaded model without requests. A policy that fails closed keeps it.
     pub fn on_idle(&self, model: &str) -> IdleVerdict {
-        let _ = model;
-        IdleVerdict::Keep(0.0)
+        match self.shared.set.load().on_idle(model) {
+            Answer::Verdict(Verdict::Unload) => IdleVerdict::Unload,
+            Answer::Verdict(Verdict::Stop) => IdleVerdict::Stop,
+            Answer::Verdict(Verdict::Keep(seconds)) => IdleVerdict::Keep(seconds),
+            _ => IdleVerdict::Keep(0.0),
+        }
     }
 
     /// What the user should know: files that do not load, hooks that fail. One sentence each.
     pub fn warnings(&self) -> Vec<String> {
-        Vec::new()
+        let refused = self.shared.refused.lock().clone();
+        let refused = refused
+            .iter()
+            .map(|problem| format!("The policies were not reloaded, the old ones stay. {problem}"));
+        let mut warnings = self.shared.set.load().warnings();
+        warnings.extend(refused);
+        warnings
     }
+}
+
+impl fmt::Debug for Policies {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Policies").finish_non_exhaustive()
+    }
+}
+
+/// The answer when a policy with `on_error = "deny"` fails.
+fn denial(status: StatusCode, policy: &str) -> ApiError {
+    ApiError::new(
+        status,
+        format!(
+            "Policy `{policy}` failed, and refuses what it cannot decide. The hub's log says why."
+        ),
+    )
 }

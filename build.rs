@@ -1,0 +1,43 @@
+//! Collects `scripts/*.lua` into a table that `policy::bundled` includes, so that adding or removing
+//! a bundled policy is adding or removing its file.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+fn main() -> io::Result<()> {
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or(io::ErrorKind::NotFound)?);
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);
+    println!("cargo:rerun-if-changed=scripts");
+    fs::write(
+        out.join("bundled.rs"),
+        table(&scripts(&root.join("scripts"))?),
+    )
+}
+
+/// The Lua files of `folder` by name; none when the folder is not there.
+fn scripts(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut paths = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<Vec<_>>>()?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "lua"));
+    paths.sort();
+    Ok(paths)
+}
+
+/// A Rust expression: a slice of names and sources.
+fn table(scripts: &[PathBuf]) -> String {
+    let rows: String = scripts
+        .iter()
+        .filter_map(|path| {
+            let name = path.file_stem()?.to_str()?;
+            let path = path.to_str()?;
+            Some(format!("    ({name:?}, include_str!({path:?})),\n"))
+        })
+        .collect();
+    format!("&[\n{rows}]\n")
+}

@@ -1,0 +1,73 @@
+-- What the hub does when no other policy decides, as Create-hub did:
+--
+--   on_request  a model that is not started is refused (400), one that is being stopped too (503)
+--   on_load     a group holds at most `max_loaded` models; over that a load is refused (429), unless
+--               members are idle for `idle_unload_trigger_min` and make room
+--   on_idle     a model is unloaded after `auto_unload_minutes` (JIT models only) or its group's
+--               `idle_unload_trigger_min`, whichever is shorter
+--
+-- It has no settings besides these keys of hub.yaml.
+
+---@param model hub.Model
+---@param minutes number?
+local function is_due(model, minutes)
+  return minutes ~= nil and model.active == 0 and model.idle_seconds >= minutes * 60
+end
+
+-- The loaded members of a group that have been idle for its limit, the longest idle first.
+---@param group hub.Group
+---@param hub hub.Hub
+local function due_members(group, hub)
+  local due = {}
+  for _, name in ipairs(group.loaded) do
+    local member = hub.models[name]
+    if member and member.memory_state == "loaded" and is_due(member, group.idle_unload_trigger_min) then
+      table.insert(due, { name = name, idle = member.idle_seconds })
+    end
+  end
+  table.sort(due, function(one, other) return one.idle > other.idle end)
+  return due
+end
+
+---@type hub.Policy
+return {
+  on_request = function(req, hub)
+    local model = hub.models[req.model]
+    local state = model and model.process_state
+    if state == "inactive" or state == "stopped" then
+      local name = model.name
+      local message = "Model `%s` is not started. Start it with `mlx-openai-server-hub start-model %s` "
+        .. "or POST /hub/models/%s/start."
+      return hub.reject({ status = 400, param = "model", message = message:format(name, name, name) })
+    elseif state == "stopping" then
+      local message = "Model `%s` is being stopped."
+      return hub.reject({ status = 503, param = "model", message = message:format(model.name) })
+    end
+  end,
+
+  on_load = function(load, hub)
+    local group = load.group
+    if not group or group.free > 0 then
+      return hub.allow()
+    end
+    local needed, evicted = 1 - group.free, {}
+    for _, member in ipairs(due_members(group, hub)) do
+      table.insert(evicted, member.name)
+      if #evicted == needed then
+        return hub.evict(evicted)
+      end
+    end
+    local message = "Group `%s` may hold %d loaded model(s), and is full: %s. Unload one first."
+    local held = table.concat(group.loaded, ", ")
+    return hub.reject({ status = 429, message = message:format(group.name, group.max_loaded, held) })
+  end,
+
+  on_idle = function(model, hub)
+    local group = model.group and hub.groups[model.group]
+    local by_group = group and group.idle_unload_trigger_min
+    local by_model = model.jit_enabled and model.auto_unload_minutes or nil
+    if is_due(model, by_group) or is_due(model, by_model) then
+      return hub.unload()
+    end
+  end,
+}

@@ -1,0 +1,143 @@
+//! What is kept of a policy's failures, and how a Lua error is told: one line that begins with
+//! `file:line:`.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+
+/// So many failures in a row switch a policy off.
+const MOST_IN_A_ROW: u32 = 10;
+
+/// The failures of one policy since it was loaded.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    in_a_row: AtomicU32,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    total: u64,
+    last: Option<String>,
+}
+
+impl Failures {
+    /// A hook answered as it should.
+    pub(super) fn succeeded(&self) {
+        // Looked at first: a store would take the cache line from other cores at every request.
+        if self.in_a_row.load(Ordering::Relaxed) != 0 {
+            self.in_a_row.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// A hook failed.
+    pub(super) fn failed(&self, text: String) {
+        let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut seen = self.seen.lock();
+        seen.total += 1;
+        seen.last = Some(text);
+        if in_a_row == MOST_IN_A_ROW {
+            tracing::warn!("policy switched off after {MOST_IN_A_ROW} failures in a row");
+        }
+    }
+
+    /// Whether the policy is not asked any more.
+    pub(super) fn is_off(&self) -> bool {
+        self.in_a_row.load(Ordering::Relaxed) >= MOST_IN_A_ROW
+    }
+
+    /// The sentence for the status, once there was a failure.
+    pub(super) fn warning(&self, policy: &str) -> Option<String> {
+        let seen = self.seen.lock();
+        let last = seen.last.as_deref()?;
+        Some(if self.is_off() {
+            format!(
+                "Policy `{policy}` is switched off until it is reloaded, after {MOST_IN_A_ROW} \
+                 failures in a row. The last: {last}"
+            )
+        } else {
+            let times = match seen.total {
+                1 => "once".to_owned(),
+                total => format!("{total} times"),
+            };
+            format!("Policy `{policy}` failed {times}. The last: {last}")
+        })
+    }
+}
+
+/// One line about a Lua error. Where Lua did not say the place, it is the innermost line of a policy
+/// in the traceback, or else `fallback` (`file:line`).
+pub(super) fn describe(error: &mlua::Error, fallback: &str) -> String {
+    let (error, outer_traceback) = root(error);
+    let text = match error {
+        mlua::Error::SyntaxError { message, .. } | mlua::Error::RuntimeError(message) => {
+            message.clone()
+        }
+        mlua::Error::MemoryError(_) => format!(
+            "not enough memory: all policies together may use {} MiB",
+            super::limits::MEMORY >> 20
+        ),
+        other => other.to_string(),
+    };
+    let (text, traceback) = match text.split_once("\nstack traceback:") {
+        Some((text, traceback)) => (text.to_owned(), traceback.to_owned()),
+        None => (text, outer_traceback.unwrap_or_default().to_owned()),
+    };
+    let text = text.trim_end().replace('\n', " ");
+    if place(&text).is_some() {
+        return text;
+    }
+    let place = traceback.lines().find_map(|line| place(line.trim_start()));
+    format!("{}: {text}", place.unwrap_or(fallback))
+}
+
+/// The error below the layers that mlua puts around it, and the innermost traceback.
+fn root(mut error: &mlua::Error) -> (&mlua::Error, Option<&str>) {
+    let mut innermost = None;
+    while let mlua::Error::CallbackError { traceback, cause } = error {
+        innermost = Some(traceback.as_str());
+        error = cause;
+    }
+    (error, innermost)
+}
+
+/// The `file.lua:12` that `line` begins with.
+fn place(line: &str) -> Option<&str> {
+    let file = line.find(".lua:")? + ".lua:".len();
+    let digits = line[file..].bytes().take_while(u8::is_ascii_digit).count();
+    let end = file + digits;
+    let is_place = digits > 0 && line[end..].starts_with(':') && !line[..file].contains(": ");
+    is_place.then(|| &line[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_lua_file_and_a_line_at_the_beginning() {
+        assert_eq!(place("a.lua:12: in function"), Some("a.lua:12"));
+        assert_eq!(place("lib/my names.lua:1: no"), Some("lib/my names.lua:1"));
+        assert_eq!(place("[C]: in function 'error' of a.lua:3:"), None);
+        assert_eq!(place("a.lua: no line"), None);
+    }
+
+    #[test]
+    fn a_success_ends_the_row_and_ten_failures_switch_off() {
+        let failures = Failures::default();
+        assert_eq!(failures.warning("a.lua"), None);
+        for _ in 0..9 {
+            failures.failed("a.lua:1: no".to_owned());
+        }
+        failures.succeeded();
+        assert!(!failures.is_off());
+        assert_eq!(
+            failures.warning("a.lua").unwrap(),
+            "Policy `a.lua` failed 9 times. The last: a.lua:1: no"
+        );
+        for _ in 0..10 {
+            failures.failed("a.lua:2: no".to_owned());
+        }
+        assert!(failures.is_off());
+    }
+}

@@ -1,0 +1,54 @@
+//! The hooks: their names, their time limits and the verdicts each may return.
+
+use std::time::Duration;
+
+use super::verdicts::Verdict;
+
+/// One of the functions a policy may return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hook {
+    OnRequest,
+    OnLoad,
+    OnIdle,
+}
+
+impl Hook {
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::OnRequest, Self::OnLoad, Self::OnIdle];
+
+    /// Its key in the table a policy returns.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::OnRequest => "on_request",
+            Self::OnLoad => "on_load",
+            Self::OnIdle => "on_idle",
+        }
+    }
+
+    /// How long one policy may think.
+    pub(super) fn allowed(self) -> Duration {
+        match self {
+            Self::OnRequest => Duration::from_millis(50),
+            Self::OnLoad | Self::OnIdle => Duration::from_millis(250),
+        }
+    }
+
+    /// Whether the hook may return this verdict.
+    pub(super) fn takes(self, verdict: &Verdict) -> bool {
+        use Verdict::{Allow, Evict, Keep, Reject, Route, Stop, Unload, Wait};
+        match self {
+            Self::OnRequest => matches!(verdict, Route(_) | Reject(_)),
+            Self::OnLoad => matches!(verdict, Allow | Evict(_) | Wait(_) | Reject(_)),
+            Self::OnIdle => matches!(verdict, Unload | Stop | Keep(_)),
+        }
+    }
+
+    /// What it may return, in an error.
+    pub(super) fn choices(self) -> &'static str {
+        match self {
+            Self::OnRequest => "nil, hub.route{…} or hub.reject{…}",
+            Self::OnLoad => "nil, hub.allow(), hub.evict{…}, hub.wait{…} or hub.reject{…}",
+            Self::OnIdle => "nil, hub.unload(), hub.stop() or hub.keep{…}",
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! One Lua state: its sandbox, its limits, and how a file becomes a [`Policy`].
+//!
+//! The state is shared by all policies of a set. Whoever uses it holds the lock of the set.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mlua::chunk::ChunkMode;
+use mlua::state::{GcGenParams, GcMode};
+use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
+use parking_lot::Mutex;
+
+use super::World;
+use super::failures::{Failures, describe};
+use super::hook::Hook;
+use super::limits::Limits;
+use super::nearest::did_you_mean;
+use super::stage::Stage;
+use super::views::{self, hub};
+
+/// How long a file may take to load.
+const LOADING: Duration = Duration::from_millis(250);
+
+/// One Lua state.
+pub(super) struct Host {
+    pub(super) lua: Lua,
+    pub(super) stage: Arc<Stage>,
+    /// Makes the globals of a file: what `sandbox.lua` returns.
+    globals: Function,
+    /// What the `hub` of every file shows.
+    hub_fields: Table,
+    modules: Arc<Modules>,
+}
+
+/// One loaded file.
+pub(super) struct Policy {
+    /// `alpha.lua`, or `bundled/create_hub.lua`.
+    pub(super) name: String,
+    pub(super) hub: Table,
+    pub(super) failures: Failures,
+    /// Whether a failure refuses instead of leaving the decision to the next policy.
+    pub(super) denies: bool,
+    on_request: Option<Function>,
+    on_load: Option<Function>,
+    on_idle: Option<Function>,
+}
+
+impl Policy {
+    /// The function for a hook, if the policy has one.
+    pub(super) fn function(&self, hook: Hook) -> Option<&Function> {
+        match hook {
+            Hook::OnRequest => self.on_request.as_ref(),
+            Hook::OnLoad => self.on_load.as_ref(),
+            Hook::OnIdle => self.on_idle.as_ref(),
+        }
+    }
+}
+
+impl Host {
+    /// A new state in which nothing has run. Modules for `require` are looked for in `folder`.
+    pub(super) fn new(folder: &Path, world: Arc<dyn World>) -> mlua::Result<Self> {
+        let libraries = StdLib::STRING | StdLib::TABLE | StdLib::MATH | StdLib::UTF8;
+        let lua = Lua::new_with(libraries, LuaOptions::new())?;
+        // The incremental collector falls behind for ever when each call makes a userdata.
+        lua.gc_set_mode(GcMode::Generational(GcGenParams::default()));
+        let limits = Limits::install(&lua)?;
+        let stage = Arc::new(Stage::new(world, Arc::clone(&limits)));
+        views::register(&lua, &stage)?;
+        let check = lua.create_function(move |_, ()| limits.check())?;
+        let globals = lua
+            .load(include_str!("sandbox.lua"))
+            .set_name("=sandbox.lua")
+            .call(check)?;
+        let modules = Arc::new(Modules {
+            folder: folder.to_owned(),
+            loaded: Mutex::default(),
+        });
+        Ok(Self {
+            hub_fields: hub::shared_fields(&lua, &stage)?,
+            globals,
+            stage,
+            modules,
+            lua,
+        })
+    }
+
+    /// Runs a file and takes its hooks.
+    ///
+    /// # Errors
+    /// One line that begins with the file's name.
+    pub(super) fn load(&self, name: String, source: &[u8]) -> Result<Policy, String> {
+        self.stage.limits.begin(LOADING);
+        let hub = hub::create(&self.lua, &self.hub_fields);
+        let loaded = hub.and_then(|hub| {
+            let globals = Globals {
+                make: &self.globals,
+                hub: &hub,
+                modules: &self.modules,
+                stage: &self.stage,
+            };
+            let returned = globals.run(&self.lua, &name, source)?;
+            let hooks = Returned::check(returned)?;
+            Ok((hub, hooks))
+        });
+        let (hub, returned) = loaded.map_err(|error| describe(&error, &format!("{name}:1")))?;
+        if self.stage.limits.interrupted().is_some() {
+            return Err(format!("{name}:1: {}", self.stage.limits.overrun_text()));
+        }
+        Ok(Policy {
+            name,
+            hub,
+            failures: Failures::default(),
+            denies: returned.denies,
+            on_request: returned.on_request,
+            on_load: returned.on_load,
+            on_idle: returned.on_idle,
+        })
+    }
+}
+
+/// What the globals of a file are made of.
+#[derive(Clone, Copy)]
+struct Globals<'a> {
+    make: &'a Function,
+    hub: &'a Table,
+    modules: &'a Arc<Modules>,
+    stage: &'a Arc<Stage>,
+}
+
+impl Globals<'_> {
+    /// Runs `source` in globals of its own and returns what it returns.
+    fn run(self, lua: &Lua, name: &str, source: &[u8]) -> mlua::Result<Value> {
+        let own = lua.create_table()?;
+        own.set("hub", self.hub)?;
+        own.set("print", hub::log_function(lua, "info")?)?;
+        own.set("require", self.require(lua)?)?;
+        let globals = self.make.call::<Table>(own)?;
+        lua.load(source)
+            .set_name(format!("@{name}"))
+            .set_mode(ChunkMode::Text)
+            .set_environment(globals)
+            .call(())
+    }
+
+    /// `require` for a file: modules see the `hub` of the file that required them first.
+    fn require(self, lua: &Lua) -> mlua::Result<Function> {
+        let (make, hub) = (self.make.clone(), self.hub.clone());
+        let (modules, stage) = (Arc::clone(self.modules), Arc::clone(self.stage));
+        lua.create_function(move |lua, name: String| {
+            let globals = Globals {
+                make: &make,
+                hub: &hub,
+                modules: &modules,
+                stage: &stage,
+            };
+            modules.require(lua, &name, globals)
+        })
+    }
+}
+
+/// The modules that files of a set required.
+struct Modules {
+    folder: PathBuf,
+    /// By name; `None` while the module runs for the first time.
+    loaded: Mutex<HashMap<String, Option<Value>>>,
+}
+
+impl Modules {
+    fn require(&self, lua: &Lua, name: &str, globals: Globals<'_>) -> mlua::Result<Value> {
+        let known = self.loaded.lock().get(name).cloned();
+        match known {
+            Some(Some(value)) => return Ok(value),
+            Some(None) => {
+                return Err(mlua::Error::runtime(format!(
+                    "require: module `{name}` requires itself"
+                )));
+            }
+            None => {}
+        }
+        if globals.stage.current().is_some() {
+            return Err(mlua::Error::runtime(format!(
+                "require: `{name}` must be required while the file loads, not in a hook"
+            )));
+        }
+        let file = file_of(name)?;
+        let source = std::fs::read(self.folder.join(&file)).map_err(|error| {
+            mlua::Error::runtime(format!("require: module `{name}` ({file}): {error}"))
+        })?;
+        self.loaded.lock().insert(name.to_owned(), None);
+        let result = globals.run(lua, &file, &source);
+        match &result {
+            Ok(value) => self
+                .loaded
+                .lock()
+                .insert(name.to_owned(), Some(value.clone())),
+            Err(_) => self.loaded.lock().remove(name),
+        };
+        result
+    }
+}
+
+/// `lib.names` is `lib/names.lua`; nothing outside the folder has a name.
+fn file_of(name: &str) -> mlua::Result<String> {
+    let is_part = |part: &str| {
+        let allowed = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+        !part.is_empty() && part.chars().all(allowed)
+    };
+    if !name.split('.').all(is_part) {
+        return Err(mlua::Error::runtime(format!(
+            "require: `{name}` is no module; `lib.names` is lib/names.lua in the folder of hub.yaml"
+        )));
+    }
+    Ok(format!("{}.lua", name.replace('.', "/")))
+}
+
+/// The table a file returns.
+#[derive(Default)]
+struct Returned {
+    denies: bool,
+    on_request: Option<Function>,
+    on_load: Option<Function>,
+    on_idle: Option<Function>,
+}
+
+impl Returned {
+    const ON_ERROR: &'static str = "on_error";
+
+    fn check(returned: Value) -> mlua::Result<Self> {
+        let Value::Table(table) = returned else {
+            return Err(mlua::Error::runtime(format!(
+                "a policy returns a table of hooks ({}), this one returned {}",
+                names().collect::<Vec<_>>().join(", "),
+                returned.type_name()
+            )));
+        };
+        let mut hooks = Self::default();
+        for pair in table.pairs::<Value, Value>() {
+            let (key, value) = pair?;
+            hooks.take(&key.to_string()?, value)?;
+        }
+        Ok(hooks)
+    }
+
+    fn take(&mut self, key: &str, value: Value) -> mlua::Result<()> {
+        if key == Self::ON_ERROR {
+            if value.as_string().is_none_or(|word| word != "deny") {
+                return Err(mlua::Error::runtime(
+                    "`on_error` must be \"deny\" or left out",
+                ));
+            }
+            self.denies = true;
+            return Ok(());
+        }
+        let Some(hook) = Hook::ALL.into_iter().find(|hook| hook.name() == key) else {
+            return Err(mlua::Error::runtime(format!(
+                "unknown hook `{key}`{}",
+                did_you_mean(key, names())
+            )));
+        };
+        let Value::Function(function) = value else {
+            return Err(mlua::Error::runtime(format!(
+                "`{key}` must be a function, it is a {}",
+                value.type_name()
+            )));
+        };
+        match hook {
+            Hook::OnRequest => self.on_request = Some(function),
+            Hook::OnLoad => self.on_load = Some(function),
+            Hook::OnIdle => self.on_idle = Some(function),
+        }
+        Ok(())
+    }
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    Hook::ALL
+        .map(Hook::name)
+        .into_iter()
+        .chain([Returned::ON_ERROR])
+}

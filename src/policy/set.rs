@@ -1,0 +1,293 @@
+//! The policies in force: the files in their order, and how the first verdict is found.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use mlua::{Function, Lua, Value};
+use parking_lot::Mutex;
+
+use super::bundled::{self, Script};
+use super::failures::describe;
+use super::hook::Hook;
+use super::host::{Host, Policy};
+use super::limits::Interrupt;
+use super::nearest::did_you_mean;
+use super::verdicts::Verdict;
+use super::views::load::Load;
+use super::views::model::Model;
+use super::views::request::Request;
+use super::{LoadReason, RequestView, World};
+
+/// One generation of policies; a reload makes another.
+pub(super) struct PolicySet {
+    host: Mutex<Host>,
+    policies: Vec<Policy>,
+    broken: Vec<String>,
+    unknown: Vec<String>,
+}
+
+/// What the policies together said.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// Nothing.
+    Abstain,
+    /// The first verdict.
+    Verdict(Verdict),
+    /// The policy of that name failed, and lets nothing pass then.
+    Denied(String),
+    /// A policy needs the body.
+    NeedBody,
+}
+
+impl PolicySet {
+    /// Loads the user's files of `folder`, then the bundled ones that are `wanted` or the default.
+    pub(super) fn load(
+        folder: &Path,
+        scripts: &[Script],
+        wanted: &[String],
+        world: Arc<dyn World>,
+    ) -> Self {
+        let host = Host::new(folder, world)
+            .expect("the sandbox is a constant that fits into the memory limit");
+        let (chosen, unknown) = bundled::choose(scripts, wanted);
+        let mut broken = Vec::new();
+        let mut files = user_files(folder).unwrap_or_else(|error| {
+            broken.push(format!("{}: {error}", folder.display()));
+            Vec::new()
+        });
+        files.extend(chosen.iter().map(|(name, source)| {
+            let source = Ok(source.as_bytes().to_vec());
+            (format!("bundled/{name}.lua"), source)
+        }));
+
+        let mut policies = Vec::new();
+        for (name, source) in files {
+            let loaded = source
+                .map_err(|error| format!("{name}: {error}"))
+                .and_then(|source| host.load(name, &source));
+            match loaded {
+                Ok(policy) => policies.push(policy),
+                Err(problem) => {
+                    tracing::warn!("policy does not load: {problem}");
+                    broken.push(problem);
+                }
+            }
+        }
+        Self {
+            host: Mutex::new(host),
+            policies,
+            broken,
+            unknown,
+        }
+    }
+
+    /// A line for each file that did not load.
+    pub(super) fn broken(&self) -> &[String] {
+        &self.broken
+    }
+
+    /// What the user should know, one sentence each.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let broken = self
+            .broken
+            .iter()
+            .map(|problem| format!("A policy did not load and is left out. {problem}"));
+        let failing = self
+            .policies
+            .iter()
+            .filter_map(|policy| policy.failures.warning(&policy.name));
+        self.unknown
+            .iter()
+            .cloned()
+            .chain(broken)
+            .chain(failing)
+            .collect()
+    }
+
+    /// Asks about a request; gives the view back.
+    pub(super) fn on_request(&self, view: RequestView) -> (RequestView, Answer) {
+        if !self.has(Hook::OnRequest) {
+            return (view, Answer::Abstain);
+        }
+        let host = self.host.lock();
+        let call = host.stage.open_request(view);
+        let answer = self.ask(&host, Hook::OnRequest, Request::create(&host.lua, call));
+        let view = host
+            .stage
+            .close_request()
+            .expect("the request put on stage above is still there");
+        (view, answer)
+    }
+
+    /// Asks about a model that wants memory.
+    pub(super) fn on_load(&self, model: &str, reason: LoadReason, waiting: usize) -> Answer {
+        if !self.has(Hook::OnLoad) {
+            return Answer::Abstain;
+        }
+        let host = self.host.lock();
+        let call = host.stage.open();
+        let load = Load::create(&host.lua, call, model, reason, waiting);
+        let answer = self.ask(&host, Hook::OnLoad, load);
+        host.stage.close();
+        answer
+    }
+
+    /// Asks about a model that has no requests.
+    pub(super) fn on_idle(&self, model: &str) -> Answer {
+        if !self.has(Hook::OnIdle) {
+            return Answer::Abstain;
+        }
+        let host = self.host.lock();
+        host.stage.open();
+        let model = Model::find(&host.lua, &host.stage, model);
+        let answer = self.ask(&host, Hook::OnIdle, model);
+        host.stage.close();
+        answer
+    }
+
+    fn has(&self, hook: Hook) -> bool {
+        self.policies
+            .iter()
+            .any(|policy| policy.function(hook).is_some())
+    }
+
+    /// The first verdict of the policies in their order.
+    fn ask(&self, host: &Host, hook: Hook, argument: mlua::Result<Value>) -> Answer {
+        for policy in &self.policies {
+            let Some(function) = policy.function(hook) else {
+                continue;
+            };
+            if policy.failures.is_off() {
+                if policy.denies {
+                    return Answer::Denied(policy.name.clone());
+                }
+                continue;
+            }
+            let verdict = match &argument {
+                Ok(argument) => call(host, hook, policy, function, argument),
+                Err(error) => Err(describe(error, &policy.name)),
+            };
+            if host.stage.limits.interrupted() == Some(Interrupt::NeedBody) {
+                return Answer::NeedBody;
+            }
+            match verdict {
+                Ok(None) => policy.failures.succeeded(),
+                Ok(Some(verdict)) => {
+                    policy.failures.succeeded();
+                    return Answer::Verdict(verdict);
+                }
+                Err(problem) => {
+                    tracing::warn!(policy = policy.name, hook = hook.name(), "{problem}");
+                    policy.failures.failed(problem);
+                    if policy.denies {
+                        return Answer::Denied(policy.name.clone());
+                    }
+                }
+            }
+        }
+        Answer::Abstain
+    }
+}
+
+/// Calls one hook of one policy. An error is one line that begins with `file:line:`.
+fn call(
+    host: &Host,
+    hook: Hook,
+    policy: &Policy,
+    function: &Function,
+    argument: &Value,
+) -> Result<Option<Verdict>, String> {
+    let limits = &host.stage.limits;
+    limits.begin(hook.allowed());
+    let returned = function.call::<Value>((argument, &policy.hub));
+    let checked = match returned {
+        // A policy may have caught the interrupt by other means than `pcall`.
+        Ok(_) if limits.interrupted() == Some(Interrupt::Overrun) => {
+            Err(mlua::Error::runtime(limits.overrun_text()))
+        }
+        Ok(returned) => verdict(host, hook, &returned),
+        Err(error) => Err(error),
+    };
+    checked.map_err(|error| {
+        if matches!(error, mlua::Error::MemoryError(_)) {
+            collect(&host.lua);
+        }
+        let line = function.info().line_defined.unwrap_or(1);
+        describe(&error, &format!("{}:{line}", policy.name))
+    })
+}
+
+/// Gives back what a policy filled the memory with; the next one needs some.
+fn collect(lua: &Lua) {
+    if let Err(error) = lua.gc_collect() {
+        tracing::warn!("collecting the memory of the policies failed: {error}");
+    }
+}
+
+/// Checks what a hook returned.
+fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Verdict>> {
+    let wrong = |what: &str| {
+        mlua::Error::runtime(format!(
+            "{} returned {what}; it may return {}",
+            hook.name(),
+            hook.choices()
+        ))
+    };
+    let verdict = match returned {
+        Value::Nil => return Ok(None),
+        Value::UserData(data) => data
+            .borrow_scoped(Verdict::clone)
+            .map_err(|_| wrong("a view"))?,
+        other => return Err(wrong(&format!("a {}", other.type_name()))),
+    };
+    if !hook.takes(&verdict) {
+        return Err(wrong(&format!("hub.{}", verdict.constructor())));
+    }
+    if let Verdict::Evict(names) = verdict {
+        return evictable(host, names).map(|names| Some(Verdict::Evict(names)));
+    }
+    Ok(Some(verdict))
+}
+
+/// The names of the models that `hub.evict` named by name or path.
+fn evictable(host: &Host, names: Vec<String>) -> mlua::Result<Vec<String>> {
+    let world = &host.stage.world;
+    let known = |name: String| match world.model(&name) {
+        Some(model) => Ok(model.facts.name.clone()),
+        None => Err(mlua::Error::runtime(format!(
+            "hub.evict names `{name}`, which is no model{}",
+            did_you_mean(&name, world.model_names().iter().map(String::as_str))
+        ))),
+    };
+    names.into_iter().map(known).collect()
+}
+
+/// A file's name, and its content or why it could not be read.
+type File = (String, io::Result<Vec<u8>>);
+
+/// The user's policies in name order. A folder that is not there has none.
+fn user_files(folder: &Path) -> io::Result<Vec<File>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut paths = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<Vec<PathBuf>>>()?;
+    paths.retain(|path| path.is_file());
+    let mut files = paths
+        .iter()
+        .filter_map(|path| Some((path.file_name()?.to_str()?, path)))
+        .filter(|(name, _)| is_policy(name))
+        .map(|(name, path)| (name.to_owned(), fs::read(path)))
+        .collect::<Vec<_>>();
+    files.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(files)
+}
+
+/// `*.lua`, without tests, modules and hidden files.
+fn is_policy(name: &str) -> bool {
+    name.ends_with(".lua") && !name.ends_with("_test.lua") && !name.starts_with(['_', '.'])
+}

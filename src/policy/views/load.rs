@@ -1,0 +1,60 @@
+//! `load`: a model that wants memory.
+
+use mlua::{Lua, Value};
+
+use super::super::LoadReason;
+use super::group::Group;
+use super::model::Model;
+use super::{Getter, View, integer, string};
+
+/// The userdata.
+pub(in crate::policy) struct Load {
+    call: u64,
+    model: String,
+    reason: LoadReason,
+    waiting: usize,
+}
+
+impl Load {
+    /// The view for call number `call`.
+    pub(in crate::policy) fn create(
+        lua: &Lua,
+        call: u64,
+        model: &str,
+        reason: LoadReason,
+        waiting: usize,
+    ) -> mlua::Result<Value> {
+        lua.create_any_userdata(Self {
+            call,
+            model: model.to_owned(),
+            reason,
+            waiting,
+        })
+        .map(Value::UserData)
+    }
+}
+
+impl View for Load {
+    const NAME: &'static str = "load";
+    const FIELDS: &'static [(&'static str, Getter<Self>)] = &[
+        ("model", |lua, stage, this| {
+            Model::find(lua, stage, &this.model)
+        }),
+        ("reason", |lua, _, this| string(lua, this.reason.as_str())),
+        ("waiting", |_, _, this| Ok(integer(this.waiting))),
+        ("group", |lua, stage, this| {
+            let model = stage.world.model(&this.model);
+            match model
+                .as_ref()
+                .and_then(|model| model.facts.group.as_deref())
+            {
+                Some(group) => Group::find(lua, stage, group),
+                None => Ok(Value::Nil),
+            }
+        }),
+    ];
+
+    fn call(&self) -> u64 {
+        self.call
+    }
+}

@@ -1,0 +1,150 @@
+//! What hooks see: read-only userdata whose fields are read on demand.
+//!
+//! Each view is a small value with the number of its call; the [`Stage`] refuses it once the call is
+//! over. The list of fields of a view is the one place that names them: the bindings, the nearest
+//! name in an error and the test of the editor types all read it.
+
+use std::sync::Arc;
+
+use mlua::{Lua, LuaSerdeExt as _, MetaMethod, UserDataFields as _, UserDataMethods as _, Value};
+
+use super::nearest::did_you_mean;
+use super::stage::Stage;
+
+pub(super) mod group;
+pub(super) mod hub;
+pub(super) mod load;
+pub(super) mod model;
+pub(super) mod request;
+
+/// Reads one field.
+type Getter<V> = fn(&Lua, &Stage, &V) -> mlua::Result<Value>;
+
+/// A view with named fields.
+trait View: Send + Sync + Sized + 'static {
+    /// What error messages call it.
+    const NAME: &'static str;
+    /// Its fields.
+    const FIELDS: &'static [(&'static str, Getter<Self>)];
+    /// The call it was made for.
+    fn call(&self) -> u64;
+}
+
+/// Makes all views known to `lua`.
+pub(super) fn register(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()> {
+    register_view::<request::Request>(lua, stage)?;
+    register_view::<model::Model>(lua, stage)?;
+    register_view::<group::Group>(lua, stage)?;
+    register_view::<load::Load>(lua, stage)?;
+    request::register_headers(lua, stage)?;
+    hub::register_lists(lua, stage)
+}
+
+fn register_view<V: View>(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()> {
+    lua.register_userdata_type::<V>(|registry| {
+        for (name, getter) in V::FIELDS {
+            let stage = Arc::clone(stage);
+            registry.add_field_method_get(*name, move |lua, view: &V| {
+                stage.check(V::NAME, view.call())?;
+                getter(lua, &stage, view)
+            });
+        }
+        registry.add_meta_method(MetaMethod::Index, |_, _, key: Value| {
+            Err::<Value, _>(unknown_field(V::NAME, &key, names(V::FIELDS)))
+        });
+        read_only(registry, V::NAME);
+    })
+}
+
+/// Refuses assignments, and gives the type its name.
+fn read_only<T: 'static>(registry: &mut mlua::UserDataRegistry<T>, name: &'static str) {
+    registry.add_meta_method(
+        MetaMethod::NewIndex,
+        move |_, _, (key, _): (Value, Value)| -> mlua::Result<()> {
+            Err(mlua::Error::runtime(format!(
+                "{name} is read-only: cannot set {}",
+                quoted(&key)
+            )))
+        },
+    );
+    registry.add_meta_field(MetaMethod::Type, name);
+}
+
+fn names<T>(fields: &'static [(&'static str, T)]) -> impl Iterator<Item = &'static str> {
+    fields.iter().map(|(name, _)| *name)
+}
+
+/// The error for a field that is not there.
+fn unknown_field<'a>(
+    view: &str,
+    key: &Value,
+    fields: impl IntoIterator<Item = &'a str>,
+) -> mlua::Error {
+    let hint = match key.as_string() {
+        Some(key) => did_you_mean(&key.to_string_lossy(), fields),
+        None => String::new(),
+    };
+    mlua::Error::runtime(format!("{view} has no field {}{hint}", quoted(key)))
+}
+
+fn quoted(key: &Value) -> String {
+    match key {
+        Value::String(key) => format!("`{}`", key.display()),
+        Value::Integer(key) => format!("`{key}`"),
+        Value::Number(key) => format!("`{key}`"),
+        other => format!("of type {}", other.type_name()),
+    }
+}
+
+fn string(lua: &Lua, text: impl AsRef<[u8]>) -> mlua::Result<Value> {
+    lua.create_string(text).map(Value::String)
+}
+
+fn optional_string(lua: &Lua, text: Option<&str>) -> mlua::Result<Value> {
+    text.map_or(Ok(Value::Nil), |text| string(lua, text))
+}
+
+fn integer(number: usize) -> Value {
+    Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+fn whole(number: Option<u32>) -> Value {
+    number.map_or(Value::Nil, |number| Value::Integer(number.into()))
+}
+
+fn seconds(seconds: Option<f64>) -> Value {
+    seconds.map_or(Value::Nil, Value::Number)
+}
+
+fn list(lua: &Lua, names: &[String]) -> mlua::Result<Value> {
+    lua.create_sequence_from(names.iter().map(String::as_str))
+        .map(Value::Table)
+}
+
+/// A `policy:` mapping as a table of its own for each reader, so that a policy that changes it
+/// changes it for nobody else.
+fn settings(lua: &Lua, settings: &crate::config::Settings) -> mlua::Result<Value> {
+    json(lua, settings)
+}
+
+/// JSON as Lua values; null is nil.
+fn json(lua: &Lua, value: &impl serde::Serialize) -> mlua::Result<Value> {
+    let options = mlua::serde::ser::Options::new()
+        .set_array_metatable(false)
+        .serialize_none_to_null(false)
+        .serialize_unit_to_null(false);
+    lua.to_value_with(value, options)
+}
+
+#[cfg(test)]
+pub(super) fn fields() -> Vec<(&'static str, Vec<&'static str>)> {
+    fn of<V: View>() -> (&'static str, Vec<&'static str>) {
+        (V::NAME, names(V::FIELDS).collect())
+    }
+    vec![
+        of::<request::Request>(),
+        of::<model::Model>(),
+        of::<group::Group>(),
+        of::<load::Load>(),
+    ]
+}

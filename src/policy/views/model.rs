@@ -1,0 +1,88 @@
+//! `model`: one model as of the moment the view was made.
+
+use mlua::{Lua, Value};
+
+use super::super::ModelView;
+use super::super::stage::Stage;
+use super::{Getter, View, integer, optional_string, seconds, settings, string, whole};
+use crate::status::MemoryState;
+
+/// The userdata.
+pub(in crate::policy) struct Model {
+    call: u64,
+    view: ModelView,
+}
+
+impl Model {
+    /// The model of that name or path for the running call, or nil.
+    pub(in crate::policy) fn find(lua: &Lua, stage: &Stage, name: &str) -> mlua::Result<Value> {
+        let call = stage.enter("model")?;
+        match stage.world.model(name) {
+            Some(view) => lua
+                .create_any_userdata(Self { call, view })
+                .map(Value::UserData),
+            None => Ok(Value::Nil),
+        }
+    }
+}
+
+impl View for Model {
+    const NAME: &'static str = "model";
+    const FIELDS: &'static [(&'static str, Getter<Self>)] = &[
+        ("name", |lua, _, this| string(lua, &this.view.facts.name)),
+        ("path", |lua, _, this| {
+            string(lua, &this.view.facts.model_path)
+        }),
+        ("type", |lua, _, this| {
+            string(lua, this.view.facts.model_type)
+        }),
+        ("group", |lua, _, this| {
+            optional_string(lua, this.view.facts.group.as_deref())
+        }),
+        ("process_state", |lua, _, this| {
+            string(lua, this.view.facts.process_state.as_str())
+        }),
+        ("memory_state", |lua, _, this| {
+            string(lua, this.view.facts.memory_state.as_str())
+        }),
+        ("active", |_, _, this| {
+            Ok(integer(this.view.activity.active_requests))
+        }),
+        ("waiting", |_, _, this| Ok(integer(this.view.facts.waiting))),
+        ("idle_seconds", |_, _, this| {
+            Ok(Value::Number(this.view.idle_seconds))
+        }),
+        ("loaded_seconds", |_, stage, this| {
+            Ok(seconds(this.loaded_seconds(stage)))
+        }),
+        ("load_seconds", |_, _, this| {
+            Ok(seconds(this.view.facts.load_seconds))
+        }),
+        ("default", |_, _, this| {
+            Ok(Value::Boolean(this.view.facts.default))
+        }),
+        ("jit_enabled", |_, _, this| {
+            Ok(Value::Boolean(this.view.facts.jit_enabled))
+        }),
+        ("auto_unload_minutes", |_, _, this| {
+            Ok(whole(this.view.facts.auto_unload_minutes))
+        }),
+        ("settings", |lua, _, this| {
+            settings(lua, &this.view.settings)
+        }),
+    ];
+
+    fn call(&self) -> u64 {
+        self.call
+    }
+}
+
+impl Model {
+    fn loaded_seconds(&self, stage: &Stage) -> Option<f64> {
+        let facts = &self.view.facts;
+        let since = facts
+            .last_load_at
+            .filter(|_| facts.memory_state == MemoryState::Loaded)?;
+        Some((stage.world.clock() - since).max(0.0))
+    }
+}
