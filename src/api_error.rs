@@ -4,7 +4,7 @@
 //! Lua verdicts (`hub.reject`), refusals of the lifecycle and errors of the gateway and the control
 //! API are all values of [`ApiError`]; the two HTTP surfaces turn it into a response.
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 /// An error as a client sees it: an HTTP status and the four fields of OpenAI's error object.
@@ -62,6 +62,21 @@ impl ApiError {
     /// The HTTP status; 500 when a policy named one that does not exist.
     pub fn status_code(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The whole answer: status, JSON body, and `Retry-After` where there is one.
+    pub fn to_response(&self) -> http::Response<String> {
+        let mut response = http::Response::new(self.to_json().to_string());
+        *response.status_mut() = self.status_code();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 
     /// The body of the answer.

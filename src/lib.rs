@@ -25,13 +25,16 @@
 //! | `policy` | `api_error`, `config`, `status` |
 //! | `lifecycle` | `worker`, `policy`, `status`, `config`, `api_error` |
 //! | `gateway` | `policy`, `lifecycle`, `status`, `config`, `api_error` |
-//! | `control`, `dashboard` | `lifecycle` (its handle), `status`, `config`, `api_error` |
+//! | `control` | `dashboard`, `lifecycle` (its handle), `status`, `config`, `api_error` |
+//! | `dashboard` | `status` |
 //! | `cli` | `status`, `config`, `daemon` (for `serve` and `demo`), `stub` |
 //! | `daemon` | everything |
 //! | `stub` | nothing of ours: it stands in for another program |
 
 pub mod api_error;
 pub mod config;
+pub mod control;
+pub mod dashboard;
 pub mod lifecycle;
 pub mod policy;
 pub mod runtime_file;

@@ -1,0 +1,24 @@
+//! Errors as axum answers them, and the answers of routes that do not exist.
+
+use axum::body::Body;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+
+use crate::api_error::ApiError;
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.to_response().map(Body::from)
+    }
+}
+
+pub(super) async fn no_such_route(method: Method, uri: Uri) -> ApiError {
+    let message = format!("There is no {method} {}", uri.path());
+    ApiError::new(StatusCode::NOT_FOUND, message)
+}
+
+/// axum adds the `Allow` header.
+pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    let message = format!("{} does not answer {method}", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
+}

@@ -1,0 +1,62 @@
+//! Raw input of the control API, checked once: the model's name, and a body nobody reads.
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+
+use crate::api_error::ApiError;
+
+/// No request of the control API needs more than a few bytes.
+pub(super) const BODY_LIMIT: usize = 64 * 1024;
+
+/// `{name}` of the path, percent-decoded and trimmed; not empty.
+#[derive(Debug)]
+pub(super) struct ModelName(pub(super) String);
+
+/// What a path without a model name is answered with.
+pub(super) fn empty_name() -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "Model name cannot be empty")
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ModelName {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(raw) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| ApiError::new(rejection.status(), rejection.body_text()))?;
+        let name = raw.trim();
+        if name.is_empty() {
+            return Err(empty_name());
+        }
+        Ok(Self(name.to_owned()))
+    }
+}
+
+/// A request body of any type, read to its end and dropped. Reading it keeps the connection usable
+/// for the client's next request.
+#[derive(Debug)]
+pub(super) struct IgnoredBody;
+
+impl<S: Send + Sync> FromRequest<S> for IgnoredBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        Bytes::from_request(request, state)
+            .await
+            .map(|_| Self)
+            .map_err(|rejection| body_error(&rejection))
+    }
+}
+
+fn body_error(rejection: &BytesRejection) -> ApiError {
+    let message = match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            format!("The request body is larger than {BODY_LIMIT} bytes")
+        }
+        _ => rejection.body_text(),
+    };
+    ApiError::new(rejection.status(), message)
+}

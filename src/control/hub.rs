@@ -1,0 +1,96 @@
+//! What the control API asks of the lifecycle: a trait, so that its tests and the dashboard's can
+//! answer from a table.
+
+use std::future::Future;
+
+use crate::api_error::ApiError;
+use crate::lifecycle::{Lifecycle, Outcome, ReloadReport};
+use crate::status::Status;
+
+/// What one can do to a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Let it take requests.
+    Start,
+    /// End its process.
+    Stop,
+    /// Bring it into memory.
+    Load,
+    /// Free its memory.
+    Unload,
+}
+
+impl Verb {
+    /// The word in the answer's `action`.
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Load => "load",
+            Self::Unload => "unload",
+        }
+    }
+
+    /// The answer's `message`.
+    pub(super) fn message(self, model: &str, outcome: Outcome) -> String {
+        let done = match self {
+            Self::Start => "started",
+            Self::Stop => "stopped",
+            Self::Load => "loaded",
+            Self::Unload => "unloaded",
+        };
+        match outcome {
+            Outcome::Done => format!("Model '{model}' {done}"),
+            Outcome::Already => format!("Model '{model}' is already {done}"),
+        }
+    }
+}
+
+/// The hub as its control API sees it; see [`Lifecycle`] for what each call promises.
+pub trait Hub: Clone + Send + Sync + 'static {
+    /// The snapshot of the moment.
+    fn status(&self) -> Status;
+
+    /// Whether `GET /hub` serves the dashboard.
+    fn page_enabled(&self) -> bool;
+
+    /// Does `verb` and returns at the final state. Dropping the future undoes nothing.
+    fn run(
+        &self,
+        verb: Verb,
+        model: &str,
+    ) -> impl Future<Output = Result<Outcome, ApiError>> + Send;
+
+    /// Reads hub.yaml again and reconciles; with `start` false nothing is started.
+    fn reload(&self, start: bool) -> impl Future<Output = Result<ReloadReport, ApiError>> + Send;
+
+    /// Asks for a shutdown and returns at once.
+    fn request_shutdown(&self);
+}
+
+impl Hub for Lifecycle {
+    fn status(&self) -> Status {
+        Lifecycle::status(self)
+    }
+
+    fn page_enabled(&self) -> bool {
+        self.config().enable_status_page
+    }
+
+    async fn run(&self, verb: Verb, model: &str) -> Result<Outcome, ApiError> {
+        match verb {
+            Verb::Start => self.start(model).await,
+            Verb::Stop => self.stop(model).await,
+            Verb::Load => self.load(model).await,
+            Verb::Unload => self.unload(model).await,
+        }
+    }
+
+    async fn reload(&self, start: bool) -> Result<ReloadReport, ApiError> {
+        Lifecycle::reload(self, start).await
+    }
+
+    fn request_shutdown(&self) {
+        Lifecycle::request_shutdown(self);
+    }
+}

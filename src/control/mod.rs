@@ -1,0 +1,84 @@
+//! The HTTP control API under `/hub`: extract, ask the lifecycle, answer in JSON.
+//!
+//! [`router`] is the whole of it; the server puts it beside the gateway on the hub's one port and
+//! the command line is its client. [`guard`] says which web pages and host names may reach it. It
+//! decides nothing about models: a verb is one call of the [`Hub`] behind it, and what that refuses
+//! is passed on as it is.
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::Method;
+use axum::routing::{MethodRouter, get, post};
+
+mod error;
+mod extract;
+pub mod guard;
+mod hub;
+mod models;
+mod openapi;
+mod origin;
+mod page;
+mod service;
+
+pub use guard::Guard;
+pub use hub::{Hub, Verb};
+
+use error::{method_not_allowed, no_such_route};
+
+/// Where each verb on a model answers, below `/hub/models/{name}/`.
+const MODEL_VERBS: [(&str, Verb); 6] = [
+    ("start", Verb::Start),
+    ("stop", Verb::Stop),
+    ("load", Verb::Load),
+    ("unload", Verb::Unload),
+    ("vram/load", Verb::Load),
+    ("vram/unload", Verb::Unload),
+];
+
+/// The control API, the dashboard, `/health` and `/openapi.json`, with every error in the OpenAI
+/// envelope.
+pub fn router<H: Hub>(hub: H) -> Router {
+    let mut router = Router::new()
+        .route("/hub/", get(page::page::<H>))
+        .route("/hub/assets/{name}", get(page::asset::<H>));
+    for (action, _) in MODEL_VERBS {
+        // `{name}` matches no empty segment.
+        let path = format!("/hub/models//{action}");
+        router = router.route(&path, post(models::without_name));
+    }
+    for (_, path, handler) in routes() {
+        router = router.route(&path, handler);
+    }
+    router
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(extract::BODY_LIMIT))
+        .with_state(hub)
+}
+
+/// The routes `/openapi.json` describes: method, path, handler.
+fn routes<H: Hub>() -> Vec<(Method, String, MethodRouter<H>)> {
+    let mut routes: Vec<(Method, &str, MethodRouter<H>)> = vec![
+        (Method::GET, "/health", get(service::health)),
+        (Method::GET, "/openapi.json", get(openapi::openapi)),
+        (Method::GET, "/hub", get(page::page::<H>)),
+        (Method::GET, "/hub/status", get(service::status::<H>)),
+    ];
+    for path in ["/hub/reload", "/hub/runtime/reload"] {
+        routes.push((Method::POST, path, post(service::reload::<H>)));
+    }
+    for path in ["/hub/shutdown", "/hub/runtime/shutdown"] {
+        routes.push((Method::POST, path, post(service::shutdown::<H>)));
+    }
+    let models = MODEL_VERBS.map(|(action, verb)| {
+        let path = format!("/hub/models/{{name}}/{action}");
+        (Method::POST, path, post(models::handler::<H>(verb)))
+    });
+    let own = routes
+        .into_iter()
+        .map(|(method, path, handler)| (method, path.to_owned(), handler));
+    own.chain(models).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,37 @@
+//! Verbs on one model: `POST /hub/models/{name}/…`.
+
+use std::pin::Pin;
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use super::extract::{IgnoredBody, ModelName, empty_name};
+use super::hub::{Hub, Verb};
+use crate::api_error::ApiError;
+
+type Answer = Pin<Box<dyn Future<Output = Result<Json<Value>, ApiError>> + Send>>;
+
+/// The handler of `verb`. It answers at the final state.
+///
+/// A client that hangs up drops the handler's future, and that undoes nothing: the verb is a
+/// message to the supervisor, and only the wait for its answer is dropped.
+pub(super) fn handler<H: Hub>(
+    verb: Verb,
+) -> impl Fn(State<H>, ModelName, IgnoredBody) -> Answer + Clone {
+    move |State(hub), ModelName(name), _: IgnoredBody| {
+        Box::pin(async move {
+            let outcome = hub.run(verb, &name).await?;
+            Ok(Json(json!({
+                "status": "ok",
+                "action": verb.action(),
+                "model": name,
+                "message": verb.message(&name, outcome),
+            })))
+        })
+    }
+}
+
+pub(super) async fn without_name() -> ApiError {
+    empty_name()
+}

@@ -1,0 +1,57 @@
+//! `GET /hub` and what the page needs.
+
+use axum::extract::{Path, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{StatusCode, Uri};
+use axum::response::{Html, IntoResponse, Response};
+
+use super::error::no_such_route;
+use super::hub::Hub;
+use crate::api_error::ApiError;
+use crate::dashboard;
+
+pub(super) async fn page<H: Hub>(State(hub): State<H>) -> Result<Response, ApiError> {
+    check_enabled(&hub)?;
+    let html = dashboard::page(&hub.status()).map_err(|error| {
+        let message = format!("The status page cannot be rendered: {error:#}");
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+    })?;
+    let headers = [
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_SECURITY_POLICY, dashboard::CONTENT_SECURITY_POLICY),
+        // `no-referrer` would make browsers send `Origin: null` with some of the page's own POSTs.
+        (REFERRER_POLICY, "same-origin"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    Ok((headers, Html(html)).into_response())
+}
+
+pub(super) async fn asset<H: Hub>(
+    State(hub): State<H>,
+    Path(name): Path<String>,
+    method: axum::http::Method,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    check_enabled(&hub)?;
+    let Some(asset) = dashboard::asset(&name) else {
+        return Err(no_such_route(method, uri).await);
+    };
+    let headers = [
+        (CACHE_CONTROL, "no-cache"),
+        (CONTENT_TYPE, asset.content_type),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    Ok((headers, asset.text).into_response())
+}
+
+fn check_enabled(hub: &impl Hub) -> Result<(), ApiError> {
+    if hub.page_enabled() {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        StatusCode::NOT_FOUND,
+        "The status page is disabled; `enable_status_page: true` in hub.yaml enables it",
+    ))
+}

@@ -1,0 +1,55 @@
+//! Verbs on the hub itself: health, status, reload, shutdown.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::header::CACHE_CONTROL;
+use axum::response::IntoResponse;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::extract::IgnoredBody;
+use super::hub::Hub;
+use crate::api_error::ApiError;
+use crate::lifecycle::ReloadReport;
+
+/// `model_status: controller` is how `start` tells a hub from another server on its port.
+pub(super) async fn health() -> Json<Value> {
+    Json(json!({"status": "ok", "model_id": null, "model_status": "controller"}))
+}
+
+pub(super) async fn status<H: Hub>(State(hub): State<H>) -> impl IntoResponse {
+    ([(CACHE_CONTROL, "no-store")], Json(hub.status()))
+}
+
+/// `?start=false` starts nothing: the command `stop` reloads so.
+#[derive(Debug, Deserialize)]
+pub(super) struct ReloadQuery {
+    #[serde(default = "yes")]
+    start: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+pub(super) async fn reload<H: Hub>(
+    State(hub): State<H>,
+    query: Result<Query<ReloadQuery>, QueryRejection>,
+    _: IgnoredBody,
+) -> Result<Json<ReloadReport>, ApiError> {
+    let Query(query) =
+        query.map_err(|rejection| ApiError::new(rejection.status(), rejection.body_text()))?;
+    hub.reload(query.start).await.map(Json)
+}
+
+/// Answers before anything stops: the server drains its connections, this one among them.
+pub(super) async fn shutdown<H: Hub>(State(hub): State<H>, _: IgnoredBody) -> Json<Value> {
+    hub.request_shutdown();
+    Json(json!({
+        "status": "ok",
+        "action": "stop",
+        "message": "Shutdown requested",
+        "details": {},
+    }))
+}

@@ -1,0 +1,350 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
+use axum::http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::openapi::description;
+use super::*;
+use crate::api_error::ApiError;
+use crate::lifecycle::{Outcome, ReloadReport};
+use crate::status::{Activity, GroupFacts, HubFacts, Status};
+
+/// A hub of two models: `alpha` does what it is told, `beta` has nothing left to do. `full` is over
+/// its group's cap; no other exists.
+#[derive(Clone, Default)]
+struct TableHub {
+    page_disabled: bool,
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl Hub for TableHub {
+    fn status(&self) -> Status {
+        let hub = HubFacts {
+            groups: vec![GroupFacts::default()],
+            ..HubFacts::default()
+        };
+        Status::build(&hub, &[(Arc::default(), Activity::default())], 1)
+    }
+
+    fn page_enabled(&self) -> bool {
+        !self.page_disabled
+    }
+
+    async fn run(&self, verb: Verb, model: &str) -> Result<Outcome, ApiError> {
+        let call = format!("{} {model}", verb.action());
+        self.calls.lock().push(call);
+        match model {
+            "alpha" => Ok(Outcome::Done),
+            "beta" => Ok(Outcome::Already),
+            "full" => {
+                Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "no room").with_retry_after(7))
+            }
+            _ => Err(ApiError::new(StatusCode::NOT_FOUND, "no such model")),
+        }
+    }
+
+    async fn reload(&self, start: bool) -> Result<ReloadReport, ApiError> {
+        self.calls.lock().push(format!("reload {start}"));
+        Ok(ReloadReport {
+            started: vec!["alpha".to_owned()],
+            ..ReloadReport::default()
+        })
+    }
+
+    fn request_shutdown(&self) {
+        self.calls.lock().push("shutdown".to_owned());
+    }
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    text: String,
+    calls: Vec<String>,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap()
+    }
+
+    /// The status and the message of an error, whose envelope is checked on the way.
+    #[track_caller]
+    fn error(&self) -> (u16, String) {
+        let json = self.json();
+        assert_eq!(json["error"]["code"], self.status.as_u16().to_string());
+        assert_eq!(self.headers[CONTENT_TYPE], "application/json");
+        let message = json["error"]["message"].as_str().unwrap();
+        (self.status.as_u16(), message.to_owned())
+    }
+}
+
+async fn ask_of(hub: TableHub, method: &str, path: &str, body: impl Into<Body>) -> Answer {
+    let request = Request::builder().method(method).uri(path);
+    let request = request.body(body.into()).unwrap();
+    let response = router(hub.clone()).oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = to_bytes(body, usize::MAX).await.unwrap();
+    let calls = hub.calls.lock().clone();
+    Answer {
+        status: parts.status,
+        headers: parts.headers,
+        text: String::from_utf8(bytes.to_vec()).unwrap(),
+        calls,
+    }
+}
+
+async fn ask(method: &str, path: &str) -> Answer {
+    ask_of(TableHub::default(), method, path, "").await
+}
+
+#[tokio::test]
+async fn health_says_that_this_is_a_hub() {
+    let answer = ask("GET", "/health").await;
+    assert_eq!(
+        answer.text,
+        r#"{"status":"ok","model_id":null,"model_status":"controller"}"#
+    );
+}
+
+#[tokio::test]
+async fn each_verb_says_what_it_did() {
+    for (path, action, done) in [
+        ("start", "start", "started"),
+        ("stop", "stop", "stopped"),
+        ("load", "load", "loaded"),
+        ("unload", "unload", "unloaded"),
+        ("vram/load", "load", "loaded"),
+        ("vram/unload", "unload", "unloaded"),
+    ] {
+        let answer = ask("POST", &format!("/hub/models/alpha/{path}")).await;
+        assert_eq!(answer.calls, [format!("{action} alpha")]);
+        let message = format!("Model 'alpha' {done}");
+        assert_eq!(
+            answer.json(),
+            json!({"status": "ok", "action": action, "model": "alpha", "message": message})
+        );
+        let answer = ask("POST", &format!("/hub/models/beta/{path}")).await;
+        let message = format!("Model 'beta' is already {done}");
+        assert_eq!(answer.json()["message"], message);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_passed_on_as_it_is() {
+    let answer = ask("POST", "/hub/models/full/load").await;
+    assert_eq!(answer.error(), (429, "no room".to_owned()));
+    assert_eq!(answer.headers[RETRY_AFTER], "7");
+    assert_eq!(answer.json()["error"]["type"], "rate_limit_error");
+    let answer = ask("POST", "/hub/models/nosuch/start").await;
+    assert_eq!(answer.error().0, 404);
+}
+
+#[tokio::test]
+async fn a_name_is_decoded_and_trimmed() {
+    for (raw, name) in [
+        ("%20alpha%20", "alpha"),
+        ("%61lpha", "alpha"),
+        ("mlx-community%2Falpha", "mlx-community/alpha"),
+        ("a%25b", "a%b"),
+    ] {
+        let answer = ask("POST", &format!("/hub/models/{raw}/start")).await;
+        assert_eq!(answer.calls, [format!("start {name}")]);
+    }
+}
+
+#[tokio::test]
+async fn an_empty_name_is_refused_before_the_lifecycle_hears_of_it() {
+    for (action, _) in MODEL_VERBS {
+        for name in ["", "%20%20", "%09"] {
+            let answer = ask("POST", &format!("/hub/models/{name}/{action}")).await;
+            let expected = (400, "Model name cannot be empty".to_owned());
+            assert_eq!(answer.error(), expected, "{name}/{action}");
+            assert!(answer.calls.is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_no_utf_8_is_a_bad_request() {
+    assert_eq!(ask("POST", "/hub/models/%ff/start").await.error().0, 400);
+}
+
+#[tokio::test]
+async fn a_body_is_accepted_and_ignored() {
+    let hub = TableHub::default;
+    for body in [r#"{"reason":"dashboard"}"#, "no json", "\u{0}"] {
+        let answer = ask_of(hub(), "POST", "/hub/models/alpha/start", body).await;
+        assert_eq!(answer.status, 200, "{body}");
+    }
+    let huge = "x".repeat(extract::BODY_LIMIT + 1);
+    let answer = ask_of(hub(), "POST", "/hub/models/alpha/start", huge).await;
+    assert_eq!(answer.error().0, 413);
+    assert!(answer.calls.is_empty());
+}
+
+#[tokio::test]
+async fn reload_reports_and_starts_unless_told_not_to() {
+    for path in ["/hub/reload", "/hub/runtime/reload"] {
+        let answer = ask("POST", path).await;
+        assert_eq!(answer.calls, ["reload true"]);
+        assert_eq!(
+            answer.text,
+            r#"{"started":["alpha"],"stopped":[],"unchanged":[]}"#
+        );
+    }
+    let answer = ask("POST", "/hub/reload?start=false").await;
+    assert_eq!(answer.calls, ["reload false"]);
+    let answer = ask("POST", "/hub/reload?start=perhaps").await;
+    assert_eq!(answer.error().0, 400);
+    assert!(answer.calls.is_empty());
+}
+
+#[tokio::test]
+async fn shutdown_answers_and_asks_for_it() {
+    for path in ["/hub/shutdown", "/hub/runtime/shutdown"] {
+        let answer = ask("POST", path).await;
+        assert_eq!(answer.calls, ["shutdown"]);
+        assert_eq!(
+            answer.text,
+            r#"{"status":"ok","action":"stop","message":"Shutdown requested","details":{}}"#
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_dashboard_answers_with_and_without_a_slash() {
+    for path in ["/hub", "/hub/"] {
+        let answer = ask("GET", path).await;
+        assert_eq!(answer.headers[CONTENT_TYPE], "text/html; charset=utf-8");
+        assert!(answer.headers.contains_key(CONTENT_SECURITY_POLICY));
+        assert!(answer.text.contains("MLX Hub Status"));
+    }
+    for (name, content_type) in [
+        ("hub.css", "text/css; charset=utf-8"),
+        ("hub.js", "text/javascript; charset=utf-8"),
+    ] {
+        let answer = ask("GET", &format!("/hub/assets/{name}")).await;
+        assert_eq!(answer.status, 200, "{name}");
+        assert_eq!(answer.headers[CONTENT_TYPE], content_type);
+    }
+    assert_eq!(ask("GET", "/hub/assets/nosuch").await.error().0, 404);
+}
+
+#[tokio::test]
+async fn a_disabled_dashboard_leaves_the_api() {
+    let hub = TableHub {
+        page_disabled: true,
+        ..TableHub::default()
+    };
+    for path in ["/hub", "/hub/", "/hub/assets/hub.js"] {
+        let (status, message) = ask_of(hub.clone(), "GET", path, "").await.error();
+        assert_eq!(status, 404, "{path}");
+        assert!(message.contains("enable_status_page"), "{message}");
+    }
+    assert_eq!(ask_of(hub, "GET", "/hub/status", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_a_404_in_the_envelope() {
+    for (method, path) in [
+        ("GET", "/"),
+        ("POST", "/hub/models/alpha"),
+        ("POST", "/hub/models/alpha/restart"),
+        ("POST", "/hub/service/reload"),
+        ("GET", "/docs"),
+    ] {
+        assert_eq!(ask(method, path).await.error().0, 404, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn the_wrong_method_is_a_405_that_names_the_right_one() {
+    for (method, path, allowed) in [
+        ("GET", "/hub/models/alpha/start", "POST"),
+        ("GET", "/hub/reload", "POST"),
+        ("POST", "/hub/status", "GET,HEAD"),
+        ("DELETE", "/hub", "GET,HEAD"),
+    ] {
+        let answer = ask(method, path).await;
+        assert_eq!(answer.error().0, 405, "{method} {path}");
+        assert_eq!(answer.headers[ALLOW], allowed, "{method} {path}");
+        assert!(answer.calls.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_description_is_served() {
+    let answer = ask("GET", "/openapi.json").await;
+    assert_eq!(answer.headers[CONTENT_TYPE], "application/json");
+    assert_eq!(&answer.json(), description());
+    assert_eq!(answer.json()["info"]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn the_description_has_exactly_the_routes_of_the_router() {
+    let mut described = BTreeSet::new();
+    for (path, operations) in description()["paths"].as_object().unwrap() {
+        for method in operations.as_object().unwrap().keys() {
+            described.insert((method.to_uppercase(), path.clone()));
+        }
+    }
+    let routed = routes::<TableHub>()
+        .into_iter()
+        .map(|(method, path, _)| (method.to_string(), path))
+        .collect();
+    assert_eq!(described, routed);
+}
+
+#[test]
+fn the_description_has_exactly_the_keys_of_the_status() {
+    let description = description();
+    let properties = |schema: &str| -> BTreeSet<String> {
+        let schema = &description["components"]["schemas"][schema];
+        schema["properties"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect()
+    };
+    let keys = |value: &Value| -> BTreeSet<String> {
+        value.as_object().unwrap().keys().cloned().collect()
+    };
+    let status = serde_json::to_value(TableHub::default().status()).unwrap();
+    assert_eq!(properties("Status"), keys(&status));
+    assert_eq!(properties("Counts"), keys(&status["counts"]));
+    assert_eq!(properties("Group"), keys(&status["groups"][0]));
+    assert_eq!(properties("Model"), keys(&status["models"][0]));
+    assert_eq!(
+        properties("ModelMetadata"),
+        keys(&status["models"][0]["metadata"])
+    );
+}
+
+#[test]
+fn every_reference_in_the_description_leads_somewhere() {
+    fn check(value: &Value, references: &mut usize) {
+        match value {
+            Value::Object(map) => {
+                if let Some(reference) = map.get("$ref") {
+                    let pointer = reference.as_str().unwrap().strip_prefix('#').unwrap();
+                    assert!(description().pointer(pointer).is_some(), "{reference}");
+                    *references += 1;
+                }
+                map.values().for_each(|value| check(value, references));
+            }
+            Value::Array(values) => values.iter().for_each(|value| check(value, references)),
+            _ => {}
+        }
+    }
+    let mut references = 0;
+    check(description(), &mut references);
+    assert!(references > 50, "{references}");
+}
