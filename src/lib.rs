@@ -20,23 +20,30 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `api_error`, `config`, `status`, `telemetry` | nothing of ours |
+//! | `api_error`, `config`, `runtime_file`, `status`, `telemetry` | nothing of ours; anyone may use the last |
 //! | `worker` | `config` |
 //! | `policy` | `api_error`, `config`, `status` |
 //! | `lifecycle` | `worker`, `policy`, `status`, `config`, `api_error` |
 //! | `gateway` | `policy`, `lifecycle`, `status`, `config`, `api_error` |
 //! | `control` | `dashboard`, `lifecycle` (its handle), `status`, `config`, `api_error` |
 //! | `dashboard` | `status` |
-//! | `cli` | `status`, `config`, `daemon` (for `serve` and `demo`), `stub` |
+//! | `server` | `gateway`, `api_error` |
+//! | `cli` | `status`, `config`, `runtime_file`, `telemetry`, `worker::command`, `daemon` (for `serve` and `demo`), `stub` |
 //! | `daemon` | everything |
 //! | `stub` | nothing of ours: it stands in for another program |
 
 pub mod api_error;
+pub mod cli;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod dashboard;
+pub mod gateway;
 pub mod lifecycle;
 pub mod policy;
 pub mod runtime_file;
+pub mod server;
 pub mod status;
+pub mod stub;
+pub mod telemetry;
 pub mod worker;

@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod locate;
 pub mod ports;
+
+pub use locate::locate;
 
 /// The JSON mapping a `policy:` key holds, as Lua sees it.
 pub type Settings = serde_json::Map<String, serde_json::Value>;

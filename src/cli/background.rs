@@ -1,0 +1,158 @@
+//! Puts the daemon into the background and waits until it answers.
+//!
+//! The daemon is this program again (`serve`), in a session of its own, so that neither Ctrl+C nor the
+//! end of the terminal reaches it. What it writes before its log is open, and a panic, go to
+//! `<log_path>/daemon.log`.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::sys::signal::Signal;
+use process_wrap::std::{ChildWrapper, CommandWrap, ProcessSession};
+use tokio::time::{Instant, sleep};
+
+use super::client::{Client, Probe};
+use crate::config::Config;
+use crate::telemetry;
+
+/// How long a daemon may take to answer.
+const START_LIMIT: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(10);
+/// A log of this size, in bytes, is begun anew at the next start.
+const LONGEST_LOG: u64 = 1024 * 1024;
+/// How many lines of the log an error shows.
+const SHOWN_LINES: usize = 20;
+
+/// A daemon that was started and does not answer yet.
+pub(super) struct Background {
+    child: Box<dyn ChildWrapper>,
+    log: File,
+    /// Where this daemon's part of the log begins.
+    log_start: u64,
+    log_file: PathBuf,
+    log_path: PathBuf,
+}
+
+/// Why it does not answer.
+enum Failure {
+    Died(std::process::ExitStatus),
+    Silent,
+}
+
+impl Background {
+    /// Starts it.
+    pub(super) fn spawn(config: &Config) -> anyhow::Result<Self> {
+        let log_path = config.log_path.clone();
+        telemetry::create_log_folder(&log_path)
+            .with_context(|| format!("cannot create the log folder `{}`", log_path.display()))?;
+        let log_file = log_path.join("daemon.log");
+        let (log, log_start) = open_log(&log_file)
+            .with_context(|| format!("cannot write `{}`", log_file.display()))?;
+
+        let program = std::env::current_exe().context("cannot find the hub's own program")?;
+        let mut command = Command::new(program);
+        command
+            .arg("--config")
+            .arg(&config.path)
+            .args(["serve", "--background"])
+            // Not the caller's: a daemon must not keep a folder busy that it has nothing to do with.
+            .current_dir(config.folder())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log.try_clone()?);
+        let child = CommandWrap::from(command)
+            .wrap(ProcessSession)
+            .spawn()
+            .context("cannot start the hub manager process")?;
+        Ok(Self {
+            child,
+            log,
+            log_start,
+            log_file,
+            log_path,
+        })
+    }
+
+    /// Its process id.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until a hub answers. When the daemon dies because another one was faster, that one will do.
+    pub(super) async fn ready(mut self, client: &Client) -> anyhow::Result<()> {
+        let Err(failure) = self.answers(client).await? else {
+            return Ok(());
+        };
+        if client.probe().await == Probe::Hub {
+            return Ok(());
+        }
+        let said = self.last_lines();
+        let daemon_log = self.log_file.display();
+        let app_log = telemetry::app_log(&self.log_path);
+        let app_log = app_log.display();
+        match failure {
+            Failure::Died(status) => {
+                anyhow::bail!(
+                    "the hub manager ended at its start ({status}){said}\nits logs: {daemon_log}, {app_log}"
+                )
+            }
+            Failure::Silent => {
+                // It would come up behind the user's back, or stand in the way of the next try.
+                let _ = self.child.signal(Signal::SIGTERM as i32);
+                anyhow::bail!(
+                    "the hub manager did not answer within {} seconds and was told to stop{said}\nits logs: {daemon_log}, {app_log}",
+                    START_LIMIT.as_secs()
+                )
+            }
+        }
+    }
+
+    async fn answers(&mut self, client: &Client) -> std::io::Result<Result<(), Failure>> {
+        let deadline = Instant::now() + START_LIMIT;
+        while Instant::now() < deadline {
+            // In this order: what answers while the child is dead is not the child.
+            let ended = self.child.try_wait()?;
+            if let Some(status) = ended {
+                return Ok(Err(Failure::Died(status)));
+            }
+            if client.probe().await == Probe::Hub {
+                return Ok(Ok(()));
+            }
+            sleep(POLL).await;
+        }
+        Ok(Err(Failure::Silent))
+    }
+
+    /// What the daemon wrote, as lines that continue an error; empty when it wrote nothing.
+    fn last_lines(&mut self) -> String {
+        let mut text = Vec::new();
+        // Without the lines the error still says where they are.
+        let read = self
+            .log
+            .seek(SeekFrom::Start(self.log_start))
+            .and_then(|_| self.log.read_to_end(&mut text));
+        if read.is_err() {
+            return String::new();
+        }
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<_> = text.trim_end().lines().collect();
+        let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
+        shown
+            .iter()
+            .fold(String::new(), |said, line| said + "\n  " + line)
+    }
+}
+
+/// Opens the log to append, and says where that begins.
+fn open_log(path: &Path) -> std::io::Result<(File, u64)> {
+    let log = telemetry::open_private(path)?;
+    if log.metadata()?.len() > LONGEST_LOG {
+        log.set_len(0)?;
+    }
+    let start = log.metadata()?.len();
+    Ok((log, start))
+}

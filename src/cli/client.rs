@@ -1,0 +1,314 @@
+//! The only client of the control API: one request, one connection, over plain HTTP/1.1.
+//!
+//! Verbs call its methods; it knows routes and bodies and prints nothing. Actions have no time limit,
+//! since they answer at the final state and a load may take minutes; a daemon that dies meanwhile
+//! closes the connection, which ends the wait.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::render::is_all_addresses;
+use crate::status::Status;
+
+/// How long a connection, and then a health check, may take: a hub answers in milliseconds, also while
+/// models load.
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
+/// How long reading the status may take, on a machine that swaps.
+const READ_LIMIT: Duration = Duration::from_secs(10);
+
+/// Where a hub is, or may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Client {
+    host: String,
+    port: u16,
+}
+
+/// Who answers at an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Probe {
+    /// A hub.
+    Hub,
+    /// Some other program; the text says what it answered.
+    Other(String),
+    /// Nobody.
+    Nothing,
+}
+
+/// Why a request did not get the answer it wanted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    /// The hub said no. The text is its own.
+    #[error("{message}")]
+    Refused { message: String },
+    /// No connection.
+    #[error("cannot reach the hub daemon at {address}: {source}")]
+    Connect {
+        address: String,
+        source: std::io::Error,
+    },
+    /// The connection ended early, most likely because the daemon did.
+    #[error("the hub daemon at {address} closed the connection: {source}")]
+    Lost {
+        address: String,
+        source: hyper::Error,
+    },
+    /// It is there and says nothing.
+    #[error("the hub daemon at {address} does not answer")]
+    Silent { address: String },
+    /// Something came that no hub sends.
+    #[error("the hub daemon at {address} sent an answer that is not understood: {reason}")]
+    Strange { address: String, reason: String },
+}
+
+/// `POST /hub/reload`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Reloaded {
+    pub(super) started: Vec<String>,
+    pub(super) stopped: Vec<String>,
+    pub(super) unchanged: Vec<String>,
+}
+
+/// What can be done to a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    Start,
+    Stop,
+    Load,
+    Unload,
+}
+
+impl Action {
+    /// The last segment of the route.
+    fn route(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Load => "load",
+            Self::Unload => "unload",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Health {
+    model_status: String,
+}
+
+#[derive(Deserialize)]
+struct Done {
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    error: EnvelopeError,
+}
+
+#[derive(Deserialize)]
+struct EnvelopeError {
+    message: String,
+}
+
+struct Answer {
+    status: StatusCode,
+    body: Bytes,
+}
+
+impl Client {
+    /// A client of the hub that is bound to `host` and `port`; for one bound to all addresses, over
+    /// the loopback one.
+    pub(super) fn new(host: &str, port: u16) -> Self {
+        let host = match host.trim_matches(['[', ']']) {
+            all if is_all_addresses(all) && all.contains(':') => "::1",
+            all if is_all_addresses(all) => "127.0.0.1",
+            host => host,
+        };
+        Self {
+            host: host.to_owned(),
+            port,
+        }
+    }
+
+    /// Who answers there.
+    pub(super) async fn probe(&self) -> Probe {
+        let Ok(Ok(stream)) = timeout(PROBE_LIMIT, self.connect()).await else {
+            return Probe::Nothing;
+        };
+        let health = self.exchange(stream, Method::GET, "/health");
+        match timeout(PROBE_LIMIT, health).await {
+            Ok(Ok(answer)) => match serde_json::from_slice::<Health>(&answer.body) {
+                Ok(health) if health.model_status == "controller" => Probe::Hub,
+                _ => Probe::Other(format!("it answers GET /health with {}", answer.status)),
+            },
+            Ok(Err(_)) => Probe::Other("it does not speak HTTP".to_owned()),
+            Err(_) => Probe::Other("it does not answer GET /health".to_owned()),
+        }
+    }
+
+    /// The hub's snapshot.
+    pub(super) async fn status(&self) -> Result<Status, ClientError> {
+        timeout(READ_LIMIT, self.call(Method::GET, "/hub/status"))
+            .await
+            .unwrap_or_else(|_| {
+                Err(ClientError::Silent {
+                    address: self.address(),
+                })
+            })
+    }
+
+    /// Re-reads hub.yaml. With `start` false, nothing is started.
+    pub(super) async fn reload(&self, start: bool) -> Result<Reloaded, ClientError> {
+        let path = if start {
+            "/hub/reload"
+        } else {
+            "/hub/reload?start=false"
+        };
+        self.call(Method::POST, path).await
+    }
+
+    /// Asks the daemon to stop; it answers at once.
+    pub(super) async fn shutdown(&self) -> Result<(), ClientError> {
+        let _: Done = self.call(Method::POST, "/hub/shutdown").await?;
+        Ok(())
+    }
+
+    /// Does `action` and waits for its final state; gives the hub's sentence about it.
+    pub(super) async fn act(&self, model: &str, action: Action) -> Result<String, ClientError> {
+        let name = utf8_percent_encode(model, NON_ALPHANUMERIC);
+        let path = format!("/hub/models/{name}/{}", action.route());
+        let done: Done = self.call(Method::POST, &path).await?;
+        Ok(done.message)
+    }
+
+    /// `HOST:PORT`, for messages.
+    pub(super) fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<T, ClientError> {
+        let answer = self.send(method, path).await?;
+        if !answer.status.is_success() {
+            return Err(ClientError::Refused {
+                message: refusal(&answer),
+            });
+        }
+        serde_json::from_slice(&answer.body).map_err(|error| self.strange(&error))
+    }
+
+    async fn send(&self, method: Method, path: &str) -> Result<Answer, ClientError> {
+        let stream = self.connect().await?;
+        self.exchange(stream, method, path).await
+    }
+
+    async fn connect(&self) -> Result<TcpStream, ClientError> {
+        TcpStream::connect((self.host.as_str(), self.port))
+            .await
+            .map_err(|source| self.unreachable(source))
+    }
+
+    async fn exchange(
+        &self,
+        stream: TcpStream,
+        method: Method,
+        path: &str,
+    ) -> Result<Answer, ClientError> {
+        // The address rather than the name: the hub takes any IP address for a Host, but not any name.
+        let peer = stream
+            .peer_addr()
+            .map_err(|source| self.unreachable(source))?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, peer.to_string())
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| self.strange(&error))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| self.lost(source))?;
+        let exchange = async move {
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            let body = response.into_body().collect().await?.to_bytes();
+            Ok(Answer { status, body })
+        };
+        // The connection must be polled for the exchange to move; it ends with the exchange, which
+        // reports its failures too.
+        let (answer, _) = tokio::join!(exchange, connection);
+        answer.map_err(|source| self.lost(source))
+    }
+
+    fn unreachable(&self, source: std::io::Error) -> ClientError {
+        let address = self.address();
+        ClientError::Connect { address, source }
+    }
+
+    fn lost(&self, source: hyper::Error) -> ClientError {
+        let address = self.address();
+        ClientError::Lost { address, source }
+    }
+
+    fn strange(&self, reason: &dyn std::error::Error) -> ClientError {
+        ClientError::Strange {
+            address: self.address(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// What an error answer says, whoever wrote it.
+fn refusal(answer: &Answer) -> String {
+    serde_json::from_slice::<Envelope>(&answer.body).map_or_else(
+        |_| {
+            format!(
+                "{}: {}",
+                answer.status,
+                String::from_utf8_lossy(&answer.body)
+            )
+        },
+        |envelope| envelope.error.message,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hub_on_all_addresses_is_asked_over_loopback() {
+        for (host, address) in [
+            ("0.0.0.0", "127.0.0.1:80"),
+            ("::", "[::1]:80"),
+            ("[::1]", "[::1]:80"),
+            ("10.0.0.7", "10.0.0.7:80"),
+        ] {
+            assert_eq!(Client::new(host, 80).address(), address);
+        }
+    }
+
+    #[test]
+    fn an_answer_without_the_envelope_is_shown_as_it_is() {
+        let answer = Answer {
+            status: StatusCode::BAD_GATEWAY,
+            body: Bytes::from_static(b"proxy says no"),
+        };
+        assert_eq!(refusal(&answer), "502 Bad Gateway: proxy says no");
+    }
+}

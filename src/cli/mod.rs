@@ -1,0 +1,130 @@
+//! The command line: one verb, one file.
+//!
+//! `main` calls [`run`]. Every verb but `serve` and `demo` is a client: it finds the daemon
+//! ([`find`]), asks its HTTP API ([`client`]) and prints the answer ([`render`]). Nothing here starts,
+//! stops or counts models by itself, and nothing here knows how the daemon does.
+//!
+//! stdout is the answer, stderr is errors. Exit status 0: done, 1: it failed, 2: wrong usage.
+
+use std::future::Future;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config};
+use render::Out;
+
+mod background;
+mod client;
+mod find;
+mod model_verbs;
+mod progress;
+mod reload;
+mod render;
+mod serve;
+mod start;
+mod status;
+mod stop;
+mod table;
+mod watch;
+
+/// What to tell a user whose command needs a daemon.
+const NOT_RUNNING: &str = "Hub daemon is not running. Start it with 'mlx-openai-server-hub start'.";
+
+/// Runs many MLX models behind one OpenAI-compatible port.
+///
+/// The hub starts one mlx-openai-server process per model of hub.yaml, loads and unloads models as
+/// requests and policies ask for it, and serves them all under http://HOST:PORT/v1. Without a command
+/// it does what `start` does.
+#[derive(Debug, Parser)]
+#[command(name = "mlx-openai-server-hub", version, max_term_width = 100, after_long_help = AFTER_HELP)]
+struct Cli {
+    /// The configuration to use; `~` and relative paths are fine
+    ///
+    /// Without it, the environment's MLX_HUB_CONFIG_PATH, then ~/mlx-openai-server-hub/hub.yaml.
+    #[arg(long, global = true, value_name = "PATH")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  mlx-openai-server-hub start              start the hub in the background
+  mlx-openai-server-hub status             what runs, and what is in memory
+  mlx-openai-server-hub load-model qwen    load a model now rather than at its first request
+  mlx-openai-server-hub stop               stop every model and the hub
+
+Files:
+  ~/mlx-openai-server-hub/hub.yaml         the configuration
+  ~/mlx-openai-server-hub/*.lua            your policies, beside hub.yaml
+  ~/mlx-openai-server-hub/logs/app.log     the hub's own log (log_path in hub.yaml)
+  ~/mlx-openai-server-hub/logs/NAME.log    the log of a model
+
+Exit status:
+  0  done
+  1  it failed; the reason is on stderr, or in an [err] line
+  2  wrong usage";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Start(start::Start),
+    Serve(serve::Serve),
+    Status(status::ShowStatus),
+    Reload(reload::Reload),
+    Stop(stop::Stop),
+    StartModel(model_verbs::StartModel),
+    StopModel(model_verbs::StopModel),
+    LoadModel(model_verbs::LoadModel),
+    UnloadModel(model_verbs::UnloadModel),
+    Watch(watch::Watch),
+}
+
+/// Parses the arguments of the process and does what they say.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // `--help` and `--version` come this way too, with exit status 0.
+        Err(error) => {
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+        }
+    };
+    dispatch(cli).unwrap_or_else(|error| {
+        let _ = writeln!(anstream::stderr(), "Error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let path = config::locate(cli.config.as_deref());
+    let out = &mut Out::stdout();
+    let load = || Config::load(&path);
+    match cli
+        .command
+        .unwrap_or(Command::Start(start::Start::default()))
+    {
+        Command::Start(verb) => wait_for(verb.run(&load()?, out)),
+        Command::Serve(verb) => verb.run(&path),
+        Command::Status(verb) => wait_for(verb.run(&load()?, out)),
+        Command::Reload(verb) => wait_for(verb.run(&load()?, out)),
+        // A broken hub.yaml must not keep a hub running.
+        Command::Stop(verb) => wait_for(verb.run(&path, out)),
+        Command::StartModel(verb) => wait_for(verb.run(&load()?, out)),
+        Command::StopModel(verb) => wait_for(verb.run(&load()?, out)),
+        Command::LoadModel(verb) => wait_for(verb.run(&load()?, out)),
+        Command::UnloadModel(verb) => wait_for(verb.run(&load()?, out)),
+        Command::Watch(verb) => wait_for(verb.run(&load()?, out)),
+    }
+}
+
+/// Runs a client's work on this thread: a verb has one conversation, and a small runtime starts in
+/// well under a millisecond.
+fn wait_for(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}

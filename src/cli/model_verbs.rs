@@ -1,0 +1,155 @@
+//! `start-model`, `stop-model`, `load-model` and `unload-model`: one action, on one model after the other.
+//!
+//! Each waits for the final state and prints a line per name; one failure does not keep the others from
+//! being tried, and makes the exit status 1.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use super::client::{Action, Client};
+use super::find::Place;
+use super::progress;
+use super::render::Out;
+use crate::config::Config;
+
+/// Start models
+///
+/// Reloads hub.yaml first, then starts each model and waits until it takes requests. A model with
+/// jit_enabled stays out of memory until its first request; any other is loaded.
+///
+/// Example: mlx-openai-server-hub start-model qwen gemma
+///
+/// Exit status: 0; 1 when one could not be started or the hub does not run.
+#[derive(Debug, clap::Args)]
+pub(super) struct StartModel {
+    #[command(flatten)]
+    names: Names,
+}
+
+/// Stop models
+///
+/// Reloads hub.yaml first, then ends each model's process once its requests in flight are done
+/// (drain_timeout at most). Other models go on.
+///
+/// Example: mlx-openai-server-hub stop-model qwen
+///
+/// Exit status: 0, also for a model that is stopped already; 1 when one could not be stopped or the hub
+/// does not run.
+#[derive(Debug, clap::Args)]
+pub(super) struct StopModel {
+    #[command(flatten)]
+    names: Names,
+}
+
+/// Load started models into memory
+///
+/// Waits until the weights are in memory. A group that is full refuses.
+///
+/// Example: mlx-openai-server-hub load-model qwen
+///
+/// Exit status: 0; 1 when one could not be loaded or the hub does not run.
+#[derive(Debug, clap::Args)]
+#[command(visible_alias = "load")]
+pub(super) struct LoadModel {
+    #[command(flatten)]
+    names: Names,
+}
+
+/// Free the memory of models and keep them started
+///
+/// Waits for requests in flight (drain_timeout at most). The next request loads the model again.
+///
+/// Example: mlx-openai-server-hub unload-model qwen
+///
+/// Exit status: 0; 1 when one could not be unloaded or the hub does not run.
+#[derive(Debug, clap::Args)]
+#[command(visible_alias = "unload")]
+pub(super) struct UnloadModel {
+    #[command(flatten)]
+    names: Names,
+}
+
+#[derive(Debug, clap::Args)]
+struct Names {
+    /// Models by their names in hub.yaml
+    #[arg(value_name = "MODEL_NAMES", required = true)]
+    names: Vec<String>,
+}
+
+impl StartModel {
+    pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let hub = Place::of(config).running_hub().await?;
+        reload(&hub.client).await?;
+        Ok(self.names.each(&hub.client, Action::Start, out).await)
+    }
+}
+
+impl StopModel {
+    pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let hub = Place::of(config).running_hub().await?;
+        reload(&hub.client).await?;
+        Ok(self.names.each(&hub.client, Action::Stop, out).await)
+    }
+}
+
+impl LoadModel {
+    pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let hub = Place::of(config).running_hub().await?;
+        Ok(self.names.each(&hub.client, Action::Load, out).await)
+    }
+}
+
+impl UnloadModel {
+    pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let hub = Place::of(config).running_hub().await?;
+        Ok(self.names.each(&hub.client, Action::Unload, out).await)
+    }
+}
+
+/// A model that was just written into hub.yaml can be started without a `reload` of its own.
+async fn reload(client: &Client) -> anyhow::Result<()> {
+    progress::show("reloading", client.reload(true))
+        .await
+        .context("hub reload failed")?;
+    Ok(())
+}
+
+impl Names {
+    async fn each(&self, client: &Client, action: Action, out: &mut Out) -> ExitCode {
+        let mut code = ExitCode::SUCCESS;
+        for name in self.names.iter().map(|name| name.trim()) {
+            if name.is_empty() {
+                out.warn("Skipping blank model name entry");
+                continue;
+            }
+            let what = format!("{name}: {}", under_way(action));
+            match progress::show(&what, client.act(name, action)).await {
+                Ok(message) => out.ok(format_args!("{name}: {} ({message})", done(action))),
+                Err(error) => {
+                    out.err(format_args!("{name}: {error}"));
+                    code = ExitCode::FAILURE;
+                }
+            }
+        }
+        code
+    }
+}
+
+fn under_way(action: Action) -> &'static str {
+    match action {
+        Action::Start => "starting",
+        Action::Stop => "stopping",
+        Action::Load => "loading",
+        Action::Unload => "unloading",
+    }
+}
+
+fn done(action: Action) -> &'static str {
+    match action {
+        Action::Start => "started",
+        Action::Stop => "stopped",
+        Action::Load => "loaded",
+        Action::Unload => "unloaded",
+    }
+}

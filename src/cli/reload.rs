@@ -1,0 +1,50 @@
+//! `reload`: the daemon re-reads hub.yaml and its policies.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use super::client::Reloaded;
+use super::find::Place;
+use super::progress;
+use super::render::Out;
+use crate::config::Config;
+
+/// Re-read hub.yaml and bring the running models in line with it
+///
+/// Models that are gone from hub.yaml are stopped, new default ones are started, and a running one whose
+/// launch settings changed is restarted. All others are left alone. Prints
+/// `started=… | stopped=… | unchanged=…`.
+///
+/// Exit status: 0; 1 when hub.yaml is not valid (nothing changes then) or the hub does not run.
+#[derive(Debug, clap::Args)]
+pub(super) struct Reload {}
+
+impl Reload {
+    pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let hub = Place::of(config).running_hub().await?;
+        let reloaded = progress::show("reloading", hub.client.reload(true))
+            .await
+            .context("hub reload failed")?;
+        let text = format!("Hub reload complete: {}", summary(&reloaded));
+        if reloaded.started.is_empty() && reloaded.stopped.is_empty() {
+            out.info(text);
+        } else {
+            out.ok(text);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn summary(reloaded: &Reloaded) -> String {
+    let names = |names: &[String]| match names {
+        [] => "none".to_owned(),
+        names => names.join(", "),
+    };
+    format!(
+        "started={} | stopped={} | unchanged={}",
+        names(&reloaded.started),
+        names(&reloaded.stopped),
+        names(&reloaded.unchanged)
+    )
+}

@@ -1,0 +1,137 @@
+//! How the command line looks: lines, their marks and colours, durations and addresses.
+//!
+//! Every verb prints through [`Out`]. It writes colour only to a terminal (and never with `NO_COLOR`),
+//! and a reader that has gone (`status | head -1`) is no error: the work goes on, the rest is unread.
+
+use std::fmt::Display;
+use std::io::{Stdout, Write as _};
+use std::time::Duration;
+
+use anstream::AutoStream;
+use clap::builder::styling::{AnsiColor, Style};
+
+use crate::config::Config;
+
+/// stdout, the place for a command's answer.
+pub(super) struct Out {
+    stream: AutoStream<Stdout>,
+    closed: bool,
+}
+
+impl Out {
+    pub(super) fn stdout() -> Self {
+        Self {
+            stream: anstream::stdout(),
+            closed: false,
+        }
+    }
+
+    /// Whether the reader has gone. Commands that never end by themselves look at it.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// One line as it is.
+    pub(super) fn line(&mut self, text: impl Display) {
+        let written = writeln!(self.stream, "{text}").and_then(|()| self.stream.flush());
+        self.closed |= written.is_err();
+    }
+
+    pub(super) fn info(&mut self, text: impl Display) {
+        self.marked("info", AnsiColor::Cyan, text);
+    }
+
+    pub(super) fn ok(&mut self, text: impl Display) {
+        self.marked("ok", AnsiColor::Green, text);
+    }
+
+    pub(super) fn warn(&mut self, text: impl Display) {
+        self.marked("warn", AnsiColor::Yellow, text);
+    }
+
+    pub(super) fn err(&mut self, text: impl Display) {
+        self.marked("err", AnsiColor::Red, text);
+    }
+
+    fn marked(&mut self, mark: &str, color: AnsiColor, text: impl Display) {
+        let style = Style::new().fg_color(Some(color.into()));
+        self.line(format_args!("{style}[{mark}]{style:#} {text}"));
+    }
+
+    /// Where the logs are.
+    pub(super) fn log_path(&mut self, config: &Config) {
+        self.line(format_args!("Hub log path: {}", config.log_path.display()));
+    }
+
+    /// Whether there is a page to look at.
+    pub(super) fn status_page(&mut self, config: &Config) {
+        let enabled = yes_no(config.enable_status_page);
+        self.line(format_args!("Status page enabled: {enabled}"));
+    }
+}
+
+pub(super) fn yes_no(value: bool) -> &'static str {
+    if value { "yes" } else { "no" }
+}
+
+/// `1h05m`, `1m40s`, `12s`: the two largest units, rounded down.
+pub(super) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{minutes}m{:02}s", seconds % 60),
+        _ => format!("{hours}h{minutes:02}m"),
+    }
+}
+
+/// Whether a hub bound to `host` listens on every address of the machine.
+pub(super) fn is_all_addresses(host: &str) -> bool {
+    matches!(host, "0.0.0.0" | "::" | "[::]")
+}
+
+/// The address a browser on this machine can use.
+pub(super) fn dashboard_url(host: &str, port: u16) -> String {
+    let host = match host {
+        _ if is_all_addresses(host) => "localhost".to_owned(),
+        _ if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
+        _ => host.to_owned(),
+    };
+    format!("http://{host}:{port}/hub")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_show_their_two_largest_units() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (12, "12s"),
+            (59, "59s"),
+            (60, "1m00s"),
+            (100, "1m40s"),
+            (3599, "59m59s"),
+            (3600, "1h00m"),
+            (3900, "1h05m"),
+            (90_000, "25h00m"),
+        ] {
+            assert_eq!(duration(Duration::from_secs(seconds)), text, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_means_all_of_them_is_shown_as_localhost() {
+        for (host, url) in [
+            ("0.0.0.0", "http://localhost:8000/hub"),
+            ("::", "http://localhost:8000/hub"),
+            ("127.0.0.1", "http://127.0.0.1:8000/hub"),
+            ("::1", "http://[::1]:8000/hub"),
+            ("[::1]", "http://[::1]:8000/hub"),
+            ("studio.local", "http://studio.local:8000/hub"),
+        ] {
+            assert_eq!(dashboard_url(host, 8000), url);
+        }
+    }
+}

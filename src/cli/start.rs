@@ -1,0 +1,127 @@
+//! `start`: a daemon in the background, unless there is one.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use super::background::Background;
+use super::client::Client;
+use super::find::{Found, Hub, Place};
+use super::progress;
+use super::render::{Out, dashboard_url, is_all_addresses};
+use super::table::print_models;
+use crate::config::Config;
+use crate::status::{ModelStatus, ProcessState, Status};
+use crate::worker;
+
+/// Start the hub in the background
+///
+/// Checks hub.yaml and the worker commands, starts the hub in a session of its own and waits until it
+/// answers (20 seconds at most). Models with `default: true` begin to load; it does not wait for them:
+/// see `status` or `watch`. With a hub that runs already it only shows what runs.
+///
+/// Examples:
+///   mlx-openai-server-hub start
+///   mlx-openai-server-hub --config ~/work/hub.yaml start qwen
+///
+/// Exit status: 0 when the hub runs, also when a default model fails; 1 when hub.yaml is not valid, a
+/// worker command is missing, another program has the port, or the hub ends at its start.
+#[derive(Debug, Default, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Start {
+    /// Show these models only
+    #[arg(value_name = "MODEL")]
+    models: Vec<String>,
+}
+
+impl Start {
+    pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let place = Place::of(config);
+        match place.look().await {
+            Found::Hub(hub) => {
+                out.info(already_running(&hub));
+                let status = hub.client.status().await?;
+                self.report(config, &status, false, out);
+            }
+            Found::Other(what) => anyhow::bail!(
+                "port {} on {} is in use by another program ({what})\n\
+                 hint: stop it, or set `port` in {}",
+                place.port,
+                place.host,
+                config.path.display()
+            ),
+            Found::Nothing => {
+                let status = start(config, &place, out).await?;
+                self.report(config, &status, true, out);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What both a new and an old hub are described with.
+    fn report(&self, config: &Config, status: &Status, is_new: bool, out: &mut Out) {
+        for model in status.models.iter().filter(|model| model.metadata.default) {
+            print_default_model(model, is_new, out);
+        }
+        for warning in &status.warnings {
+            out.warn(warning);
+        }
+        out.status_page(config);
+        if config.enable_status_page {
+            let url = dashboard_url(&status.host, status.port);
+            out.line(format_args!("Browse to {url} for the status dashboard"));
+        }
+        if is_all_addresses(&status.host) {
+            out.warn(
+                "The control API is open to the network: whoever reaches this machine can start and \
+                 stop models. To close it, set `host: 127.0.0.1` in hub.yaml.",
+            );
+        }
+        out.log_path(config);
+        print_models(out, &status.models, &self.models);
+    }
+}
+
+fn already_running(hub: &Hub) -> String {
+    match &hub.runtime {
+        Some(runtime) => format!("Hub manager is already running (PID: {})", runtime.pid),
+        None => "Hub manager is already running".to_owned(),
+    }
+}
+
+async fn start(config: &Config, place: &Place, out: &mut Out) -> anyhow::Result<Status> {
+    for model in &config.models {
+        worker::command::find(&model.worker_command, &model.env)
+            .with_context(|| format!("model `{}`", model.name))?;
+    }
+    out.line("Starting hub manager...");
+    let background = Background::spawn(config)?;
+    out.line(format_args!(
+        "Hub manager process started (PID: {})",
+        background.pid()
+    ));
+    let client = Client::new(&place.host, place.port);
+    progress::show("waiting for the hub manager", background.ready(&client)).await?;
+    out.line("Hub manager is now running.");
+    Ok(client.status().await?)
+}
+
+fn print_default_model(model: &ModelStatus, is_new: bool, out: &mut Out) {
+    let name = &model.id;
+    let facts = &model.metadata;
+    match facts.process_state {
+        ProcessState::Failed => {
+            let reason = facts
+                .memory_last_error
+                .as_deref()
+                .unwrap_or("its process ended");
+            out.err(format_args!("{name}: start failed ({reason})"));
+        }
+        _ if is_new => out.ok(format_args!("{name}: start requested")),
+        ProcessState::Starting | ProcessState::Running => {
+            out.ok(format_args!("{name}: {}", facts.process_state.as_str()));
+        }
+        // Someone stopped it on purpose, which is no failure of this command.
+        state => out.warn(format_args!("{name}: {}", state.as_str())),
+    }
+}

@@ -1,0 +1,97 @@
+//! `status`: what runs, or what hub.yaml would run.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::find::Place;
+use super::render::Out;
+use super::table::print_models;
+use crate::config::{Config, ModelConfig};
+use crate::status::{Activity, GroupFacts, HubFacts, ModelFacts, Status};
+
+/// Show the models and what they do
+///
+/// One row per model of hub.yaml, or per MODEL: the state of its process with pid and port, whether it is
+/// in memory, and its settings. It works without a running hub too, and never loads a model.
+///
+/// Exit status: 0, whether or not the hub runs; 1 when hub.yaml is not valid.
+#[derive(Debug, clap::Args)]
+pub(super) struct ShowStatus {
+    /// Show these models only
+    #[arg(value_name = "MODEL")]
+    models: Vec<String>,
+    /// Print the status as GET /hub/status answers it
+    #[arg(long)]
+    json: bool,
+}
+
+impl ShowStatus {
+    pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let hub = Place::of(config).hub().await;
+        let status = match &hub {
+            Some(hub) => hub.client.status().await?,
+            None => inactive(config),
+        };
+        if self.json {
+            out.line(serde_json::to_string_pretty(&status)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        if hub.is_none() {
+            out.warn("Hub daemon is not running");
+        }
+        for warning in &status.warnings {
+            out.warn(warning);
+        }
+        out.log_path(config);
+        out.status_page(config);
+        print_models(out, &status.models, &self.models);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The snapshot of a hub that does not run.
+fn inactive(config: &Config) -> Status {
+    let hub = HubFacts {
+        host: config.host.clone(),
+        port: config.port,
+        config_modified_at: config.modified_at,
+        degraded: false,
+        warnings: config.warnings.clone(),
+        groups: config
+            .groups
+            .iter()
+            .map(|group| GroupFacts {
+                name: group.name.clone(),
+                max_loaded: group.max_loaded,
+                idle_unload_trigger_min: group.idle_unload_trigger_min,
+            })
+            .collect(),
+    };
+    let models: Vec<_> = config
+        .models
+        .iter()
+        .map(|model| (Arc::new(facts(config, model)), Activity::default()))
+        .collect();
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let mut status = Status::build(&hub, &models, now.as_secs());
+    status.controller_available = false;
+    status
+}
+
+fn facts(config: &Config, model: &ModelConfig) -> ModelFacts {
+    let log_file = model.log_file(&config.log_path);
+    ModelFacts {
+        name: model.name.clone(),
+        model_path: model.model_path.clone(),
+        model_type: model.model_type.as_str(),
+        group: model.group.clone(),
+        default: model.default,
+        jit_enabled: model.jit_enabled,
+        auto_unload_minutes: model.auto_unload_minutes,
+        context_length: model.context_length,
+        log_path: (!model.no_log_file).then(|| log_file.display().to_string()),
+        port: model.port,
+        ..ModelFacts::default()
+    }
+}

@@ -1,0 +1,113 @@
+//! `stop`: ends the daemon and every worker, and returns when they are gone.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sysinfo::{Pid, ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
+
+use super::client::{ClientError, Probe};
+use super::find::{Hub, Place};
+use super::progress;
+use super::render::Out;
+use crate::config::Config;
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// Stop every model and the hub
+///
+/// Applies what hub.yaml takes away, lets requests in flight end (drain_timeout at most), ends every
+/// worker and the hub, and returns when all their processes are gone. It works with a broken hub.yaml
+/// too.
+///
+/// Exit status: 0, also when the hub does not run; 1 when it would not stop.
+#[derive(Debug, clap::Args)]
+#[command(visible_alias = "shutdown")]
+pub(super) struct Stop {}
+
+impl Stop {
+    pub(super) async fn run(self, config_path: &Path, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let place = match Config::load(config_path) {
+            Ok(config) => Place::of(&config),
+            // The reload below says what is wrong with it, if there is a hub to stop at all.
+            Err(_) => Place::guess(config_path),
+        };
+        let Some(hub) = place.hub().await else {
+            out.info("Hub manager is not running; nothing to stop");
+            return Ok(ExitCode::SUCCESS);
+        };
+        if let Err(error) = progress::show("reloading", hub.client.reload(false)).await {
+            out.warn(format_args!("Reload before the stop failed: {error}"));
+        }
+        match hub.client.shutdown().await {
+            // It may have been stopped by someone else in the meantime.
+            Ok(()) | Err(ClientError::Connect { .. } | ClientError::Lost { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        out.ok("Hub manager shutdown requested");
+        progress::show("waiting for requests in flight and for workers", gone(&hub)).await?;
+        out.ok("Hub manager stopped");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Waits until nothing of the hub is left, however long that takes: the daemon has its own limits.
+async fn gone(hub: &Hub) -> anyhow::Result<()> {
+    let mut pids = processes(hub);
+    let mut system = System::new().context("cannot look at processes")?;
+    loop {
+        pids.retain(|&pid| is_alive(&mut system, pid));
+        if pids.is_empty() && hub.client.probe().await != Probe::Hub {
+            return Ok(());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// The daemon and its workers, as far as they are known.
+fn processes(hub: &Hub) -> Vec<Pid> {
+    let Some(runtime) = &hub.runtime else {
+        return Vec::new();
+    };
+    let workers = runtime.workers.iter().map(|worker| worker.pid);
+    workers.chain([runtime.pid]).map(Pid::from_u32).collect()
+}
+
+/// A process that has ended but was not reaped counts as gone: the daemon's parent has exited, and in a
+/// container there may be nobody who reaps.
+fn is_alive(system: &mut System, pid: Pid) -> bool {
+    let kind = ProcessRefreshKind::nothing();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, kind);
+    system.process(pid).is_some_and(|process| {
+        !matches!(
+            process.status(),
+            ProcessStatus::Zombie | ProcessStatus::Dead
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_was_not_reaped_counts_as_gone() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_u32(child.id());
+        let mut system = System::new().unwrap();
+        assert!(is_alive(&mut system, pid));
+        child.kill().unwrap();
+        // Not waited for: it becomes a zombie as soon as the signal is delivered.
+        let deadline = std::time::SystemTime::now() + Duration::from_secs(10);
+        while is_alive(&mut system, pid) {
+            assert!(std::time::SystemTime::now() < deadline, "still alive");
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(!is_alive(&mut system, pid));
+    }
+}

@@ -1,0 +1,172 @@
+//! Logs: `<log_path>/app.log`, and stderr for a hub in the foreground.
+//!
+//! The daemon calls [`init`] once, before anything else. A line has time, level, message and fields;
+//! lines about a model carry `hub_model` and `hub_group`. Writing happens on a thread of its own: a full
+//! disk costs lines, never a request. It knows nothing of the hub's other parts.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+use tracing_subscriber::{Layer as _, fmt};
+
+mod rotate;
+
+use rotate::RotatingFile;
+
+/// Keeps the log going; what is not written yet is written when it is dropped.
+#[derive(Debug)]
+#[must_use = "the log ends when this is dropped"]
+pub struct Guard {
+    _writer: WorkerGuard,
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The folder or the file cannot be written.
+    #[error("cannot write the log `{}`: {source}", .path.display())]
+    File {
+        /// What could not be written.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The process logs already.
+    #[error(transparent)]
+    Twice(#[from] TryInitError),
+}
+
+/// Sends what the process logs to `<log_path>/app.log`, whose folder it creates, and in the `foreground`
+/// to stderr too. `level` is a word of hub.yaml's `log_level`, in any case; an unknown one means INFO.
+///
+/// # Errors
+/// When the log cannot be written, or was set up before.
+pub fn init(log_path: &Path, level: &str, foreground: bool) -> Result<Guard, TelemetryError> {
+    let path = app_log(log_path);
+    let (writer, guard) = create_log_folder(log_path)
+        .and_then(|()| RotatingFile::open(&path))
+        .map(tracing_appender::non_blocking)
+        .map_err(|source| TelemetryError::File { path, source })?;
+    let file = fmt::layer()
+        .with_writer(writer)
+        .with_ansi(false)
+        .with_target(false)
+        .with_filter(filter(level));
+    let stderr = foreground.then(|| {
+        fmt::layer()
+            .with_writer(|| anstream::AutoStream::auto(io::stderr()))
+            .with_target(false)
+            .with_filter(filter(level))
+    });
+    tracing_subscriber::registry()
+        .with(file)
+        .with(stderr)
+        .try_init()?;
+    Ok(Guard { _writer: guard })
+}
+
+/// The hub's own log.
+pub fn app_log(log_path: &Path) -> PathBuf {
+    log_path.join("app.log")
+}
+
+/// Creates the folder of the logs with its parents, for its owner only; one that exists stays as it is.
+///
+/// # Errors
+/// When it cannot be created.
+pub fn create_log_folder(log_path: &Path) -> io::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(log_path)
+}
+
+/// Opens a log to append, and creates it if need be; from then on its owner alone can read it.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn open_private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .create(true)
+        .read(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)?;
+    // The mode above is for a new file alone.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+/// The hub's own lines from `level` on; libraries speak only when something is wrong.
+fn filter(level: &str) -> Targets {
+    let level = level_of(level);
+    let libraries = LevelFilter::from_level(level.min(Level::WARN));
+    Targets::new()
+        .with_default(libraries)
+        .with_target(env!("CARGO_CRATE_NAME"), level)
+}
+
+fn level_of(word: &str) -> Level {
+    match word.to_ascii_uppercase().as_str() {
+        "DEBUG" => Level::DEBUG,
+        "WARNING" => Level::WARN,
+        "ERROR" | "CRITICAL" => Level::ERROR,
+        _ => Level::INFO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_level_of_the_configuration_has_one_here() {
+        for (word, level) in [
+            ("DEBUG", Level::DEBUG),
+            ("info", Level::INFO),
+            ("Warning", Level::WARN),
+            ("ERROR", Level::ERROR),
+            ("CRITICAL", Level::ERROR),
+        ] {
+            assert_eq!(level_of(word), level, "{word}");
+        }
+    }
+
+    #[test]
+    fn libraries_are_not_more_talkative_than_the_hub() {
+        let ours = env!("CARGO_CRATE_NAME");
+        let debug = filter("DEBUG");
+        assert!(debug.would_enable(ours, &Level::DEBUG));
+        assert!(!debug.would_enable("hyper", &Level::INFO));
+        let error = filter("ERROR");
+        assert!(!error.would_enable(ours, &Level::WARN));
+        assert!(!error.would_enable("hyper", &Level::WARN));
+    }
+
+    #[test]
+    fn a_log_that_others_could_read_is_closed_to_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("open.log");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let file = open_private(&path).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_new_log_folder_is_for_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        create_log_folder(&path).unwrap();
+        create_log_folder(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+}

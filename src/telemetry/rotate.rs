@@ -1,0 +1,235 @@
+//! A log file that never grows without end.
+//!
+//! `app.log` is renamed to `app.log.TIME` when it is full; renamed ones go when they are too old or when
+//! all logs together are too large. tracing-appender rotates by time only, hence this. Only
+//! [`super::init`] uses it.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::open_private;
+
+/// When files are renamed and removed.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Bytes in the file that is written to.
+    file: u64,
+    /// Bytes in all files together.
+    total: u64,
+    /// Age of the last line of a renamed file.
+    age: Duration,
+}
+
+const MEGABYTE: u64 = 1024 * 1024;
+
+/// 500 MB in all, 10 days: the contract's figures.
+const LIMITS: Limits = Limits {
+    file: 50 * MEGABYTE,
+    total: 500 * MEGABYTE,
+    age: Duration::from_secs(10 * 24 * 3600),
+};
+
+/// Ages are looked at this often, at the next line.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
+/// The file that is written to, and its predecessors beside it.
+#[derive(Debug)]
+pub(super) struct RotatingFile {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    pruned_at: SystemTime,
+    limits: Limits,
+}
+
+impl RotatingFile {
+    /// Goes on with the file at `path`, or begins it.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        Self::with_limits(path, LIMITS)
+    }
+
+    fn with_limits(path: &Path, limits: Limits) -> io::Result<Self> {
+        let file = open_private(path)?;
+        let rotating = Self {
+            path: path.to_owned(),
+            size: file.metadata()?.len(),
+            file,
+            pruned_at: SystemTime::now(),
+            limits,
+        };
+        rotating.prune();
+        Ok(rotating)
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let now = jiff::Timestamp::now();
+        fs::rename(
+            &self.path,
+            self.renamed(&now.strftime("%Y%m%dT%H%M%S%.9fZ").to_string()),
+        )?;
+        self.file = open_private(&self.path)?;
+        self.size = 0;
+        self.prune();
+        Ok(())
+    }
+
+    fn renamed(&self, suffix: &str) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".");
+        name.push(suffix);
+        name.into()
+    }
+
+    fn prune_when_due(&mut self) {
+        let now = SystemTime::now();
+        // A clock that was set back counts as due.
+        if now
+            .duration_since(self.pruned_at)
+            .is_ok_and(|passed| passed < PRUNE_EVERY)
+        {
+            return;
+        }
+        self.pruned_at = now;
+        self.prune();
+    }
+
+    /// Removes what is too old or too much, the oldest first. What cannot be removed stays.
+    fn prune(&self) {
+        let now = SystemTime::now();
+        // The file in use may fill up before the next look.
+        let mut total = self.limits.file;
+        for (path, size, modified) in self.predecessors() {
+            total += size;
+            let age = now.duration_since(modified).unwrap_or_default();
+            if total > self.limits.total || age > self.limits.age {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
+    /// Renamed files with size and time of the last line, the newest first.
+    fn predecessors(&self) -> Vec<(PathBuf, u64, SystemTime)> {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let prefix = self.renamed("");
+        let prefix = prefix.file_name().unwrap_or_default().to_owned();
+        let mut files: Vec<_> = fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok)
+            .filter(|entry| begins_with(&entry.file_name(), &prefix))
+            .filter_map(|entry| {
+                let metadata = entry.metadata().ok()?;
+                Some((entry.path(), metadata.len(), metadata.modified().ok()?))
+            })
+            .collect();
+        // The names hold the time.
+        files.sort_by(|one, other| other.0.cmp(&one.0));
+        files
+    }
+}
+
+fn begins_with(name: &OsStr, prefix: &OsStr) -> bool {
+    name.as_encoded_bytes()
+        .starts_with(prefix.as_encoded_bytes())
+}
+
+impl Write for RotatingFile {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let size = self.size + line.len() as u64;
+        if self.size > 0 && size > self.limits.file {
+            // A file that cannot be renamed is still better than no log.
+            let _ = self.rotate();
+        }
+        self.prune_when_due();
+        let written = self.file.write(line)?;
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::FileTimes;
+
+    use super::*;
+
+    const SMALL: Limits = Limits {
+        file: 10,
+        total: 30,
+        age: Duration::from_secs(3600),
+    };
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_full_file_is_renamed_and_a_new_one_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.log");
+        let mut log = RotatingFile::with_limits(&path, SMALL).unwrap();
+        log.write_all(b"12345678\n").unwrap();
+        log.write_all(b"second\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "second\n");
+        let names = names(folder.path());
+        assert_eq!(names.len(), 2, "{names:?}");
+        assert_eq!(
+            fs::read_to_string(folder.path().join(&names[1])).unwrap(),
+            "12345678\n"
+        );
+    }
+
+    #[test]
+    fn all_files_together_stay_under_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.log");
+        let mut log = RotatingFile::with_limits(&path, SMALL).unwrap();
+        for line in 0..20 {
+            log.write_all(format!("line {line:04}").as_bytes()).unwrap();
+        }
+        let kept: Vec<_> = names(folder.path())
+            .iter()
+            .map(|name| fs::read_to_string(folder.path().join(name)).unwrap())
+            .collect();
+        assert_eq!(kept, ["line 0019", "line 0017", "line 0018"]);
+    }
+
+    #[test]
+    fn old_files_go_and_files_of_others_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.log");
+        let old = folder.path().join("app.log.20200101T000000Z");
+        let other = folder.path().join("qwen.log");
+        for path in [&old, &other] {
+            let file = File::create(path).unwrap();
+            let long_ago = SystemTime::now() - 2 * SMALL.age;
+            file.set_times(FileTimes::new().set_modified(long_ago))
+                .unwrap();
+        }
+        let _log = RotatingFile::with_limits(&path, SMALL).unwrap();
+        assert_eq!(names(folder.path()), ["app.log", "qwen.log"]);
+    }
+
+    #[test]
+    fn a_restart_goes_on_with_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.log");
+        for line in ["one\n", "two\n"] {
+            let mut log = RotatingFile::with_limits(&path, SMALL).unwrap();
+            log.write_all(line.as_bytes()).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+    }
+}

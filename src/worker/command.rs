@@ -1,0 +1,134 @@
+//! Finds the program of a `worker_command`.
+//!
+//! `start` looks before it spawns anything, so that a missing program is an answer in the terminal
+//! rather than a line in a log; whoever launches workers may ask the same question again.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access};
+
+/// Why there is no program to run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The command has no words.
+    #[error("`worker_command` is empty\nhint: leave it out, or name the program that has `launch`")]
+    Empty,
+    /// A bare name that no folder of PATH holds.
+    #[error(
+        "the worker command `{program}` was not found on PATH\n\
+         hint: install it with `uv tool install mlx-openai-server` or \
+         `pip install mlx-openai-server`, or set `worker_command` to where it is"
+    )]
+    NotOnPath {
+        /// The name that was looked for.
+        program: String,
+    },
+    /// A path where nothing executable is.
+    #[error(
+        "the worker command `{}` is not an executable file\n\
+         hint: correct `worker_command`, or install mlx-openai-server with \
+         `uv tool install mlx-openai-server` or `pip install mlx-openai-server`",
+        .path.display()
+    )]
+    NotExecutable {
+        /// The path as it is configured.
+        path: PathBuf,
+    },
+}
+
+/// The program that `command` would run with the additional environment `env`: the first word as it is
+/// when it has a slash, else the first hit on PATH (that of `env` when it sets one).
+///
+/// # Errors
+/// When there is no such program or it may not be executed.
+pub fn find(command: &[String], env: &BTreeMap<String, String>) -> Result<PathBuf, CommandError> {
+    let Some(program) = command.first().filter(|program| !program.is_empty()) else {
+        return Err(CommandError::Empty);
+    };
+    if program.contains('/') {
+        let path = PathBuf::from(program);
+        return if is_executable(&path) {
+            Ok(path)
+        } else {
+            Err(CommandError::NotExecutable { path })
+        };
+    }
+    let search_path = env
+        .get("PATH")
+        .map(OsString::from)
+        .or_else(|| std::env::var_os("PATH"))
+        .unwrap_or_default();
+    std::env::split_paths(&search_path)
+        .map(|folder| folder.join(program))
+        .find(|path| is_executable(path))
+        .ok_or_else(|| CommandError::NotOnPath {
+            program: program.clone(),
+        })
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.is_file() && access(path, AccessFlags::X_OK).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn program(folder: &Path, name: &str, mode: u32) -> PathBuf {
+        let path = folder.join(name);
+        fs::write(&path, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    fn path_of(folder: &Path) -> BTreeMap<String, String> {
+        BTreeMap::from([("PATH".to_owned(), folder.display().to_string())])
+    }
+
+    #[test]
+    fn a_bare_name_is_found_on_the_path_of_the_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = program(folder.path(), "worker", 0o755);
+        let command = ["worker".to_owned(), "--verbose".to_owned()];
+        assert_eq!(find(&command, &path_of(folder.path())), Ok(path));
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_executed_is_not_the_program() {
+        let folder = tempfile::tempdir().unwrap();
+        program(folder.path(), "worker", 0o644);
+        let error = find(&["worker".to_owned()], &path_of(folder.path()));
+        assert_eq!(
+            error,
+            Err(CommandError::NotOnPath {
+                program: "worker".to_owned()
+            })
+        );
+    }
+
+    #[test]
+    fn a_name_with_a_slash_is_not_searched_for() {
+        let folder = tempfile::tempdir().unwrap();
+        program(folder.path(), "worker", 0o755);
+        let command = ["./worker".to_owned()];
+        assert!(matches!(
+            find(&command, &path_of(folder.path())),
+            Err(CommandError::NotExecutable { .. })
+        ));
+    }
+
+    #[test]
+    fn a_folder_is_no_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let command = [folder.path().display().to_string()];
+        assert!(matches!(
+            find(&command, &BTreeMap::new()),
+            Err(CommandError::NotExecutable { .. })
+        ));
+    }
+}
