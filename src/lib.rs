@@ -36,4 +36,5 @@ pub mod lifecycle;
 pub mod policy;
 pub mod runtime_file;
 pub mod status;
+pub mod stub;
 pub mod worker;
