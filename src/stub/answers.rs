@@ -1,0 +1,151 @@
+//! Everything a simulated worker answers besides chat completions.
+
+use std::hash::{DefaultHasher, Hasher as _};
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::http::{Answer, Call, Form, json_answer};
+use super::options::Dialect;
+use super::record::now;
+use super::server::Worker;
+use super::story;
+
+/// A picture of one transparent pixel, as base64.
+const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+
+/// Numbers per embedding.
+const DIMENSIONS: usize = 8;
+
+fn ok(value: &Value) -> Answer {
+    json_answer(StatusCode::OK, value)
+}
+
+/// `GET /health`.
+pub(super) fn health(worker: &Worker) -> Answer {
+    let (id, status) = match worker.knobs.dialect {
+        Dialect::Jit if worker.model.is_initialized() => (&worker.launch.model_path, "initialized"),
+        Dialect::Jit => (&worker.launch.model_path, "unloaded"),
+        Dialect::V181 => {
+            let name = worker.launch.served_model_name.as_ref();
+            (
+                name.unwrap_or(&worker.launch.model_path),
+                "initialized (1 model(s))",
+            )
+        }
+    };
+    ok(&json!({"status": "ok", "model_id": id, "model_status": status}))
+}
+
+/// `GET /v1/models`.
+pub(super) fn models(worker: &Worker) -> Answer {
+    ok(&json!({"object": "list", "data": [{
+        "id": worker.launch.name(),
+        "object": "model",
+        "created": now() as u64,
+        "owned_by": "local",
+        "metadata": null,
+    }]}))
+}
+
+/// `GET /v1/queue/stats` of a loaded model.
+pub(super) fn queue_stats(worker: &Worker) -> Answer {
+    ok(&json!({"status": "ok", "queue_stats": {
+        "running": true,
+        "queue_size": 0,
+        "max_queue_size": 100,
+        "active_requests": worker.active().saturating_sub(1),
+    }}))
+}
+
+/// `POST /v1/responses`.
+pub(super) fn response(call: &Call) -> Answer {
+    let prompt = story::prompt(call.json());
+    let tokens = call.worker.knobs.tokens;
+    let text: String = story::tokens(call.model(), &prompt).take(tokens).collect();
+    let id = Uuid::new_v4().simple();
+    let input = story::count(&prompt);
+    ok(&json!({
+        "id": format!("resp_{id}"),
+        "object": "response",
+        "created_at": now() as u64,
+        "model": call.model(),
+        "status": "completed",
+        "output": [{
+            "id": format!("msg_{id}"),
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": [{"type": "output_text", "text": text, "annotations": []}],
+        }],
+        "usage": {"input_tokens": input, "output_tokens": tokens, "total_tokens": input + tokens},
+    }))
+}
+
+/// `POST /v1/embeddings`: a vector per input, the same for the same text.
+pub(super) fn embeddings(call: &Call) -> Answer {
+    let inputs = match &call.json()["input"] {
+        Value::Array(inputs) => inputs.clone(),
+        input => vec![input.clone()],
+    };
+    let data: Vec<Value> = inputs
+        .iter()
+        .enumerate()
+        .map(|(index, input)| {
+            json!({"object": "embedding", "index": index, "embedding": vector(&input.to_string())})
+        })
+        .collect();
+    let tokens: usize = inputs
+        .iter()
+        .map(|input| story::count(&input.to_string()))
+        .sum();
+    ok(&json!({
+        "object": "list",
+        "data": data,
+        "model": call.model(),
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }))
+}
+
+fn vector(text: &str) -> Vec<f64> {
+    (0..DIMENSIONS)
+        .map(|dimension| {
+            let mut hasher = DefaultHasher::new();
+            hasher.write(text.as_bytes());
+            hasher.write_usize(dimension);
+            // Sixteen bits are enough of a number between −1 and 1.
+            let bits = u16::try_from(hasher.finish() & 0xffff).unwrap_or(0);
+            f64::from(bits) / f64::from(u16::MAX) * 2.0 - 1.0
+        })
+        .collect()
+}
+
+/// `POST /v1/images/generations` and `/v1/images/edits`.
+pub(super) fn image(call: &Call) -> Answer {
+    let mut answer = json!({
+        "created": now() as u64,
+        "model": call.model(),
+        "data": [{"b64_json": PIXEL, "url": null}],
+    });
+    if let Form::Parts(_) = call.form {
+        answer["parts"] = parts(call);
+    }
+    ok(&answer)
+}
+
+/// `POST /v1/audio/transcriptions`: tells the parts it was sent.
+pub(super) fn transcription(call: &Call) -> Answer {
+    let text: String = story::tokens(call.model(), "").take(12).collect();
+    ok(&json!({"text": text, "model": call.model(), "parts": parts(call)}))
+}
+
+fn parts(call: &Call) -> Value {
+    let Form::Parts(parts) = &call.form else {
+        return Value::Null;
+    };
+    let described = parts.iter().map(
+        |part| json!({"name": part.name, "filename": part.filename, "bytes": part.content.len()}),
+    );
+    Value::Array(described.collect())
+}

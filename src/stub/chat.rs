@@ -1,0 +1,180 @@
+//! Chat completions of a simulated worker: plain, and as server-sent events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use hyper::{Response, StatusCode, header};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::http::{Answer, Call, json_answer};
+use super::options::Dialect;
+use super::record::now;
+use super::server::{Busy, Worker};
+use super::story;
+
+/// What will be said.
+struct Completion {
+    id: String,
+    created: u64,
+    model: String,
+    prompt_tokens: usize,
+    tokens: Vec<String>,
+    finish_reason: &'static str,
+}
+
+impl Completion {
+    fn of(call: &Call) -> Self {
+        let body = call.json();
+        let prompt = story::prompt(body);
+        let most = body["max_tokens"]
+            .as_u64()
+            .or(body["max_completion_tokens"].as_u64())
+            .map_or(usize::MAX, |most| {
+                usize::try_from(most).unwrap_or(usize::MAX)
+            });
+        let whole = call.worker.knobs.tokens;
+        let model = call.model().to_owned();
+        Self {
+            id: format!("chatcmpl_{}", Uuid::new_v4().simple()),
+            created: now() as u64,
+            prompt_tokens: story::count(&prompt),
+            tokens: story::tokens(&model, &prompt)
+                .take(whole.min(most))
+                .collect(),
+            model,
+            finish_reason: if most < whole { "length" } else { "stop" },
+        }
+    }
+
+    fn usage(&self) -> Value {
+        let (prompt, completion) = (self.prompt_tokens, self.tokens.len());
+        json!({
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+        })
+    }
+
+    fn chunk(&self, delta: &Value, finish_reason: Option<&str>) -> Value {
+        json!({
+            "id": self.id,
+            "object": "chat.completion.chunk",
+            "created": self.created,
+            "model": self.model,
+            "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}],
+        })
+    }
+
+    /// The text of event `index`; `None` after the last.
+    fn event(&self, index: usize, dialect: Dialect) -> Option<String> {
+        let value = match index.checked_sub(1) {
+            None => self.chunk(&json!({"role": "assistant"}), None),
+            Some(token) if token < self.tokens.len() => {
+                self.chunk(&json!({"content": self.tokens[token]}), None)
+            }
+            Some(token) if token == self.tokens.len() => {
+                let mut last = self.chunk(&json!({}), Some(self.finish_reason));
+                if dialect == Dialect::V181 {
+                    last["usage"] = self.usage();
+                }
+                last
+            }
+            Some(token) if token == self.tokens.len() + 1 => {
+                return Some("data: [DONE]\n\n".to_owned());
+            }
+            Some(_) => return None,
+        };
+        Some(format!("data: {value}\n\n"))
+    }
+}
+
+/// The whole answer at once. A client that leaves does not stop it.
+pub(super) async fn plain(call: Call) -> Answer {
+    let completion = Completion::of(&call);
+    let tokens = u32::try_from(completion.tokens.len()).unwrap_or(u32::MAX);
+    let tasks = call.worker.tasks.clone();
+    let work = tasks.spawn(async move {
+        let knobs = &call.worker.knobs;
+        knobs.pass(knobs.per_token().saturating_mul(tokens)).await;
+        drop(call.busy);
+    });
+    let _ = work.await;
+    let text: String = completion.tokens.concat();
+    json_answer(
+        StatusCode::OK,
+        &json!({
+            "id": completion.id,
+            "object": "chat.completion",
+            "created": completion.created,
+            "model": completion.model,
+            "choices": [{
+                "index": 0,
+                "message": {"role": "assistant", "content": text},
+                "finish_reason": completion.finish_reason,
+            }],
+            "usage": completion.usage(),
+        }),
+    )
+}
+
+/// A stream on its way; dropped early when the client leaves.
+struct Stream {
+    completion: Completion,
+    sent: usize,
+    over: bool,
+    worker: Arc<Worker>,
+    _busy: Busy,
+}
+
+impl Stream {
+    async fn next(&mut self) -> Option<Bytes> {
+        let knobs = &self.worker.knobs;
+        if knobs.crash_after_events == Some(self.sent) {
+            self.worker.crash().await;
+        }
+        let Some(event) = self.completion.event(self.sent, knobs.dialect) else {
+            self.over = true;
+            return None;
+        };
+        let is_token = (1..=self.completion.tokens.len()).contains(&self.sent);
+        let pause = knobs.per_token();
+        if is_token && pause > Duration::ZERO {
+            tokio::time::sleep(pause).await;
+        }
+        self.sent += 1;
+        Some(Bytes::from(event))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let event = if self.over { "streamed" } else { "cancelled" };
+        self.worker
+            .record
+            .event(event, &json!({"events": self.sent}));
+    }
+}
+
+/// An event per token, then the reason for the end, then `[DONE]`.
+pub(super) fn stream(call: Call) -> Answer {
+    let stream = Stream {
+        completion: Completion::of(&call),
+        sent: 0,
+        over: false,
+        worker: call.worker,
+        _busy: call.busy,
+    };
+    let events = stream::unfold(stream, |mut stream| async {
+        let event = stream.next().await?;
+        Some((Ok(Frame::data(event)), stream))
+    });
+    let mut answer = Response::new(StreamBody::new(events).boxed_unsync());
+    let kind = header::HeaderValue::from_static("text/event-stream; charset=utf-8");
+    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    answer
+}

@@ -1,0 +1,236 @@
+//! The routes of a simulated worker and what they check before they answer.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::multipart::{self, Part};
+use super::options::Dialect;
+use super::server::{Busy, Worker};
+use super::{answers, chat};
+
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(super) type Answer = Response<Body>;
+
+const REQUEST_ID: &str = "x-request-id";
+
+/// A checked `POST`: its model is ours, and loaded.
+pub(super) struct Call {
+    pub worker: Arc<Worker>,
+    pub form: Form,
+    pub busy: Busy,
+}
+
+/// The body of a `POST`.
+pub(super) enum Form {
+    Json(Value),
+    Parts(Vec<Part>),
+}
+
+impl Call {
+    /// The name to answer under: JIT echoes what it was called.
+    pub(super) fn model(&self) -> &str {
+        match self.worker.knobs.dialect {
+            Dialect::Jit => self.form.model().unwrap_or(self.worker.launch.name()),
+            Dialect::V181 => self.worker.launch.name(),
+        }
+    }
+
+    /// The body as JSON; null when it is a form.
+    pub(super) fn json(&self) -> &Value {
+        match &self.form {
+            Form::Json(value) => value,
+            Form::Parts(_) => &Value::Null,
+        }
+    }
+}
+
+impl Form {
+    fn model(&self) -> Option<&str> {
+        match self {
+            Self::Json(value) => value["model"].as_str(),
+            Self::Parts(parts) => {
+                let part = parts.iter().find(|part| part.name == "model")?;
+                std::str::from_utf8(&part.content).ok()
+            }
+        }
+    }
+}
+
+/// Answers one request.
+pub(super) async fn answer(
+    worker: Arc<Worker>,
+    request: Request<Incoming>,
+) -> Result<Answer, Infallible> {
+    let busy = worker.busy();
+    let (head, body) = request.into_parts();
+    let Ok(body) = body.collect().await else {
+        worker
+            .record
+            .event("upload_aborted", &json!({"path": head.uri.path()}));
+        return Ok(detail(
+            StatusCode::BAD_REQUEST,
+            "There was an error parsing the body",
+        ));
+    };
+    let body = body.to_bytes();
+    worker.record.request(&head, &body);
+    let id = match worker.knobs.dialect {
+        Dialect::Jit => head.headers.get(REQUEST_ID).cloned(),
+        Dialect::V181 => None,
+    };
+    let mut answer = match (&head.method, head.uri.path()) {
+        (&Method::GET, "/health") => answers::health(&worker),
+        (&Method::GET, "/v1/models") => answers::models(&worker),
+        (&Method::GET, "/v1/queue/stats") => match worker.model.ensure_loaded().await {
+            Ok(()) => answers::queue_stats(&worker),
+            Err(_) => load_failed(),
+        },
+        (&Method::POST, path) if is_post_route(&worker, path) => {
+            worker.count_post().await;
+            match check(worker, &head.headers, &body, busy).await {
+                Ok(call) => dispatch(call, path).await,
+                Err(refusal) => refusal,
+            }
+        }
+        (_, "/health" | "/v1/models" | "/v1/queue/stats") => {
+            detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+        }
+        (_, path) if is_post_route(&worker, path) => {
+            detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+        }
+        _ => detail(StatusCode::NOT_FOUND, "Not Found"),
+    };
+    if let Some(id) = id {
+        answer.headers_mut().insert(REQUEST_ID, id);
+    }
+    Ok(answer)
+}
+
+fn is_post_route(worker: &Worker, path: &str) -> bool {
+    match path {
+        "/v1/chat/completions"
+        | "/v1/embeddings"
+        | "/v1/images/generations"
+        | "/v1/images/edits"
+        | "/v1/audio/transcriptions" => true,
+        "/v1/responses" => worker.knobs.dialect == Dialect::V181,
+        _ => false,
+    }
+}
+
+async fn dispatch(call: Call, path: &str) -> Answer {
+    call.worker
+        .knobs
+        .pass(call.worker.knobs.first_token_seconds)
+        .await;
+    match path {
+        "/v1/chat/completions" if call.json()["stream"] == true => chat::stream(call),
+        "/v1/chat/completions" => chat::plain(call).await,
+        "/v1/responses" => answers::response(&call),
+        "/v1/embeddings" => answers::embeddings(&call),
+        "/v1/audio/transcriptions" => answers::transcription(&call),
+        _ => answers::image(&call),
+    }
+}
+
+/// What every `POST` must pass: a body that parses, a model that is ours, a model that loads.
+async fn check(
+    worker: Arc<Worker>,
+    headers: &hyper::HeaderMap,
+    body: &[u8],
+    busy: Busy,
+) -> Result<Call, Answer> {
+    let form = match multipart::boundary(headers) {
+        Some(boundary) => Form::Parts(multipart::parts(body, &boundary)),
+        None => Form::Json(serde_json::from_slice(body).map_err(|error| unparsable(&error))?),
+    };
+    if let Form::Json(value) = &form
+        && value
+            .get("messages")
+            .or(value.get("input"))
+            .or(value.get("prompt"))
+            .is_none()
+    {
+        return Err(missing("messages", value));
+    }
+    let ours = worker.launch.name();
+    if worker.knobs.dialect == Dialect::V181
+        && let Some(asked) = form.model().filter(|asked| *asked != ours)
+    {
+        return Err(unknown_model(asked, ours));
+    }
+    worker
+        .model
+        .ensure_loaded()
+        .await
+        .map_err(|_| load_failed())?;
+    Ok(Call { worker, form, busy })
+}
+
+/// An answer of JSON.
+pub(super) fn json_answer(status: StatusCode, value: &Value) -> Answer {
+    let mut answer = Response::new(Full::from(value.to_string()).boxed_unsync());
+    *answer.status_mut() = status;
+    let kind = header::HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    answer
+}
+
+fn detail(status: StatusCode, text: &str) -> Answer {
+    json_answer(status, &json!({ "detail": text }))
+}
+
+fn unparsable(error: &serde_json::Error) -> Answer {
+    json_answer(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        &json!({"detail": [{
+            "type": "json_invalid",
+            "loc": ["body", error.column()],
+            "msg": "JSON decode error",
+            "input": {},
+            "ctx": {"error": error.to_string()},
+        }]}),
+    )
+}
+
+fn missing(field: &str, input: &Value) -> Answer {
+    json_answer(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        &json!({"detail": [{
+            "type": "missing",
+            "loc": ["body", field],
+            "msg": "Field required",
+            "input": input,
+        }]}),
+    )
+}
+
+fn unknown_model(asked: &str, ours: &str) -> Answer {
+    json_answer(
+        StatusCode::NOT_FOUND,
+        &json!({"detail": {"error": {
+            "message": format!("Model '{asked}' not found. Available models: {ours}"),
+            "type": "model_not_found",
+            "code": 404,
+        }}}),
+    )
+}
+
+fn load_failed() -> Answer {
+    json_answer(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        &json!({"error": {
+            "message": "Failed to load model handler",
+            "type": "server_error",
+            "param": null,
+            "code": "500",
+        }}),
+    )
+}
