@@ -1,18 +1,106 @@
-//! Where hub.yaml is.
+//! Where things lie: the base folder, hub.yaml itself, and paths written in hub.yaml.
+//!
+//! The command line asks [`locate`] which hub.yaml is meant; the readers ask the rest. Nothing here
+//! reads a file; only [`if_exists`] looks at the disk.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// The configuration to use: `flag`, else `MLX_HUB_CONFIG_PATH`, else the default one. Absolute.
+/// Names another hub.yaml; `--config` wins over it.
+pub const CONFIG_VARIABLE: &str = "MLX_HUB_CONFIG_PATH";
+
+/// `~/mlx-openai-server-hub`: what the hub keeps when hub.yaml says nothing else.
+pub fn base_folder() -> PathBuf {
+    home().join("mlx-openai-server-hub")
+}
+
+/// `~/mlx-openai-server-hub/hub.yaml`.
+pub fn default_path() -> PathBuf {
+    base_folder().join("hub.yaml")
+}
+
+/// The hub.yaml to use: that of `--config`, else that of the environment, else the default one.
+/// Absolute; a leading `~` is the home folder.
 pub fn locate(flag: Option<&Path>) -> PathBuf {
-    let path = flag.map(Path::to_owned).or_else(|| {
-        std::env::var_os("MLX_HUB_CONFIG_PATH")
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
-    });
-    let path = path.unwrap_or_else(|| PathBuf::from("~/mlx-openai-server-hub/hub.yaml"));
-    let path = match (path.strip_prefix("~"), std::env::home_dir()) {
-        (Ok(rest), Some(home)) => home.join(rest),
-        _ => path,
-    };
-    std::path::absolute(&path).unwrap_or(path)
+    choose(flag, std::env::var_os(CONFIG_VARIABLE))
+}
+
+fn choose(flag: Option<&Path>, variable: Option<OsString>) -> PathBuf {
+    let chosen = flag
+        .map(Path::to_owned)
+        .or_else(|| {
+            variable
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        })
+        .unwrap_or_else(default_path);
+    absolute(&expand_home(&chosen))
+}
+
+/// A path as written in hub.yaml, made absolute: `~` is the home folder, a relative path starts in
+/// `folder`.
+pub(super) fn beside(written: &str, folder: &Path) -> PathBuf {
+    absolute(&folder.join(expand_home(Path::new(written.trim()))))
+}
+
+/// [`beside`] when something lies there, else the text as written: it names a repository then.
+pub(super) fn if_exists(written: &str, folder: &Path) -> String {
+    let path = beside(written, folder);
+    if path.exists() {
+        path.display().to_string()
+    } else {
+        written.to_owned()
+    }
+}
+
+/// `path` from the working directory; without one (it was deleted) as it is.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// `~` and `~/…`; another user's home (`~name`) is not looked up.
+fn expand_home(path: &Path) -> PathBuf {
+    path.strip_prefix("~")
+        .map_or_else(|_| path.to_owned(), |rest| home().join(rest))
+}
+
+/// The user's home folder; `/` for a daemon that has none.
+fn home() -> PathBuf {
+    std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flag_wins_over_the_environment_and_that_over_the_default() {
+        let variable = || Some(OsString::from("/from/environment.yaml"));
+        let flag = Path::new("/from/flag.yaml");
+        assert_eq!(choose(Some(flag), variable()), flag);
+        assert_eq!(
+            choose(None, variable()),
+            Path::new("/from/environment.yaml")
+        );
+        assert_eq!(choose(None, None), default_path());
+        assert_eq!(choose(None, Some(OsString::new())), default_path());
+    }
+
+    #[test]
+    fn a_tilde_is_the_home_folder_and_a_relative_flag_starts_in_the_working_directory() {
+        let tilde = choose(Some(Path::new("~/a/hub.yaml")), None);
+        assert_eq!(tilde, home().join("a/hub.yaml"));
+        let relative = choose(Some(Path::new("hub.yaml")), None);
+        assert!(relative.is_absolute() && relative.ends_with("hub.yaml"));
+        assert_eq!(expand_home(Path::new("~other/x")), Path::new("~other/x"));
+    }
+
+    #[test]
+    fn paths_in_hub_yaml_start_in_its_folder() {
+        let folder = Path::new("/etc/hub");
+        assert_eq!(beside("logs", folder), Path::new("/etc/hub/logs"));
+        assert_eq!(beside("/var/log", folder), Path::new("/var/log"));
+        assert_eq!(beside("~/logs", folder), home().join("logs"));
+        assert_eq!(if_exists("org/no-such-model", folder), "org/no-such-model");
+    }
 }

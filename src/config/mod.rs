@@ -5,13 +5,27 @@
 //! later, by the daemon alone ([`ports`]).
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+mod diagnose;
+mod group;
+mod hub;
 mod locate;
+mod model;
+mod options;
 pub mod ports;
+mod problem;
+mod raw;
+mod slug;
+mod yaml;
 
-pub use locate::locate;
+pub use locate::{CONFIG_VARIABLE, base_folder, default_path, locate};
+
+/// hub.yaml is written by hand; what is larger is not one.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// The JSON mapping a `policy:` key holds, as Lua sees it.
 pub type Settings = serde_json::Map<String, serde_json::Value>;
@@ -86,6 +100,8 @@ pub struct ModelConfig {
     pub no_log_file: bool,
     /// Where the worker's output goes; `<log_path>/<name>.log` when unset.
     pub log_file: Option<PathBuf>,
+    /// The worker's log level: its own, else the hub's.
+    pub log_level: LogLevel,
     /// The program before `launch`, with its own arguments.
     pub worker_command: Vec<String>,
     /// Options of `launch` that the user set (or that a default of the contract sets), in the
@@ -212,10 +228,20 @@ impl Config {
     /// When the file cannot be read, is not YAML, or breaks a rule of the contract; the error names
     /// all problems found.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let _ = path;
-        Err(ConfigError {
-            text: String::new(),
-        })
+        let path = &locate::absolute(path);
+        let (bytes, modified_at) = read_file(path)?;
+        let text = match std::str::from_utf8(&bytes) {
+            Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+            Err(error) => return Err(diagnose::not_utf8(path, &bytes, &error)),
+        };
+        let root = yaml::parse(text).map_err(|error| diagnose::syntax_error(path, text, &error))?;
+        let mut findings = problem::Findings::default();
+        let mut config = hub::read(&root, path, modified_at, &mut findings);
+        if !findings.problems.is_empty() {
+            return Err(diagnose::problems(path, text, &findings.problems));
+        }
+        config.warnings = findings.warnings;
+        Ok(config)
     }
 
     /// The folder of hub.yaml: relative paths start here, and user policies live here.
@@ -244,4 +270,46 @@ impl ModelConfig {
             .clone()
             .unwrap_or_else(|| log_path.join(format!("{}.log", self.name)))
     }
+
+    /// Whether a worker launched for `self` would be launched the same way for `other`: all that
+    /// reaches its process, and nothing the hub can change while it runs (`default`, `group`,
+    /// `auto_unload_minutes`, `policy`).
+    pub fn same_launch(&self, other: &Self) -> bool {
+        let mut launched = self.clone();
+        launched.default = other.default;
+        launched.group.clone_from(&other.group);
+        launched.auto_unload_minutes = other.auto_unload_minutes;
+        launched.policy.clone_from(&other.policy);
+        launched == *other
+    }
+}
+
+/// hub.yaml's bytes and its modification time in Unix seconds.
+fn read_file(path: &Path) -> Result<(Vec<u8>, u64), ConfigError> {
+    let fail = |text: String| Err(ConfigError { text });
+    let shown = path.display();
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| {
+        let modified = file.metadata()?.modified()?;
+        // One byte more than allowed, so that a longer file is noticed and an endless one ends.
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        Ok(modified)
+    });
+    let modified = match read {
+        Ok(modified) => modified,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return fail(format!(
+                "Hub config file not found: {shown}\n\
+                 hint: create it, or name another with `--config PATH` or `{CONFIG_VARIABLE}`"
+            ));
+        }
+        Err(error) => return fail(format!("{shown}: cannot read hub config: {error}")),
+    };
+    if bytes.len() as u64 > MAX_BYTES {
+        return fail(format!("{shown}: hub config must not be larger than 1 MiB"));
+    }
+    let modified_at = modified
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    Ok((bytes, modified_at))
 }

@@ -1,1 +1,254 @@
-//! Gives every model its port. Only the daemon probes; a model keeps its port across reloads.
+//! Which worker listens on which port.
+//!
+//! The daemon alone owns a [`PortBook`]: it assigns ports at start and at reload, and asks for the next
+//! one when a port was taken between the assignment and the launch. hub.yaml's own rules about ports
+//! (ranges, two models with one port) are checked before, by `Config::load`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
+
+use super::ModelConfig;
+
+/// Whether a port of a host can be bound now.
+type Probe = dyn Fn(&str, u16) -> bool + Send + Sync;
+
+/// A model that cannot have a port.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PortError {
+    /// hub.yaml gives it a port that another program listens on.
+    #[error(
+        "model `{model}`: port {port} is in use by another program\n\
+         hint: free it, or set another `port` for this model, or none and the hub finds one"
+    )]
+    InUse {
+        /// The model.
+        model: String,
+        /// Its port in hub.yaml.
+        port: u16,
+    },
+    /// hub.yaml gives it a port that a running worker was allotted.
+    #[error(
+        "model `{model}`: port {port} is in use by model `{holder}`\n\
+         hint: stop `{holder}` first, or set another `port` for this model"
+    )]
+    Held {
+        /// The model.
+        model: String,
+        /// Its port in hub.yaml.
+        port: u16,
+        /// Whose worker listens there.
+        holder: String,
+    },
+    /// hub.yaml gives it the port that the hub itself listens on.
+    #[error(
+        "model `{model}`: port {port} is the hub's own\n\
+         hint: set another `port` for this model, or none and the hub finds one"
+    )]
+    HubPort {
+        /// The model.
+        model: String,
+        /// Its port in hub.yaml.
+        port: u16,
+    },
+    /// The search came to its end.
+    #[error(
+        "model `{model}`: no port from {from} to 65535 is free\n\
+         hint: set a lower `model_starting_port`"
+    )]
+    NoneFree {
+        /// The model.
+        model: String,
+        /// Where the search began.
+        from: u16,
+    },
+}
+
+/// The port of every model, kept across reloads.
+pub struct PortBook {
+    hub_port: u16,
+    starting_port: u16,
+    ports: BTreeMap<String, u16>,
+    probe: Box<Probe>,
+}
+
+impl PortBook {
+    /// An empty book: allotted ports begin at `starting_port` and leave out `hub_port`.
+    pub fn new(hub_port: u16, starting_port: u16) -> Self {
+        Self::with_probe(hub_port, starting_port, Box::new(can_bind))
+    }
+
+    /// [`PortBook::new`] with another way to find out whether a port of a host is free.
+    pub fn with_probe(hub_port: u16, starting_port: u16, probe: Box<Probe>) -> Self {
+        Self {
+            hub_port,
+            starting_port,
+            ports: BTreeMap::new(),
+            probe,
+        }
+    }
+
+    /// Takes over the assignments of an earlier run.
+    pub fn restore(&mut self, ports: impl IntoIterator<Item = (String, u16)>) {
+        self.ports.extend(ports);
+    }
+
+    /// Where later searches begin (a reload may change it); ports already given stay.
+    pub fn set_starting_port(&mut self, starting_port: u16) {
+        self.starting_port = starting_port;
+    }
+
+    /// Gives each of `models`, in this order, its port: the one hub.yaml sets, else the one it had,
+    /// else the first free one. Models that are gone lose theirs.
+    ///
+    /// `is_up` says whether the model's own worker is running: then it holds its port itself, and keeps
+    /// it even when the model is gone from hub.yaml, until [`PortBook::release`].
+    ///
+    /// # Errors
+    /// When a port of hub.yaml is taken or no port is left; nothing is changed then.
+    pub fn assign(
+        &mut self,
+        models: &[ModelConfig],
+        is_up: &dyn Fn(&str) -> bool,
+    ) -> Result<(), PortError> {
+        let mut given = BTreeMap::new();
+        for model in models {
+            if let Some(port) = model.port {
+                self.check_explicit(model, port, is_up)?;
+                given.insert(model.name.clone(), port);
+            }
+        }
+        let explicit: BTreeSet<u16> = given.values().copied().collect();
+        let kept = self.ports.iter().filter(|&(name, port)| {
+            let wanted = is_up(name) || models.iter().any(|model| model.name == *name);
+            wanted
+                && !given.contains_key(name)
+                && !explicit.contains(port)
+                && *port != self.hub_port
+        });
+        let mut taken = explicit.clone();
+        let mut ports = given.clone();
+        for (name, port) in kept {
+            // A restored book may name one port twice: the first keeps it.
+            if taken.insert(*port) {
+                ports.insert(name.clone(), *port);
+            }
+        }
+        for model in models {
+            if !ports.contains_key(&model.name) {
+                let port = self.search(model, self.starting_port, &taken)?;
+                taken.insert(port);
+                ports.insert(model.name.clone(), port);
+            }
+        }
+        self.ports = ports;
+        Ok(())
+    }
+
+    fn check_explicit(
+        &self,
+        model: &ModelConfig,
+        port: u16,
+        is_up: &dyn Fn(&str) -> bool,
+    ) -> Result<(), PortError> {
+        let name = model.name.clone();
+        if port == self.hub_port {
+            return Err(PortError::HubPort { model: name, port });
+        }
+        let holder = self
+            .ports
+            .iter()
+            .find(|&(holder, held)| *held == port && is_up(holder));
+        match holder {
+            Some((holder, _)) if *holder == name => Ok(()),
+            Some((holder, _)) => Err(PortError::Held {
+                model: name,
+                port,
+                holder: holder.clone(),
+            }),
+            None if (self.probe)(&model.host, port) => Ok(()),
+            None => Err(PortError::InUse { model: name, port }),
+        }
+    }
+
+    /// The first port from `from` on that nobody has.
+    fn search(
+        &self,
+        model: &ModelConfig,
+        from: u16,
+        taken: &BTreeSet<u16>,
+    ) -> Result<u16, PortError> {
+        (from..=u16::MAX)
+            .filter(|port| *port != self.hub_port && !taken.contains(port))
+            .find(|port| (self.probe)(&model.host, *port))
+            .ok_or_else(|| PortError::NoneFree {
+                model: model.name.clone(),
+                from,
+            })
+    }
+
+    /// The model's port.
+    pub fn port_of(&self, name: &str) -> Option<u16> {
+        self.ports.get(name).copied()
+    }
+
+    /// All assignments, for the runtime file.
+    pub fn ports(&self) -> &BTreeMap<String, u16> {
+        &self.ports
+    }
+
+    /// The model's port was taken at launch: moves on to the next free one and gives it.
+    ///
+    /// # Errors
+    /// When hub.yaml sets the port, or none is left; the model keeps its port then.
+    pub fn next(&mut self, model: &ModelConfig) -> Result<u16, PortError> {
+        let name = model.name.clone();
+        if let Some(port) = model.port {
+            return Err(PortError::InUse { model: name, port });
+        }
+        let current = self.port_of(&name);
+        let from = match current {
+            Some(u16::MAX) => {
+                return Err(PortError::NoneFree {
+                    model: name,
+                    from: u16::MAX,
+                });
+            }
+            Some(port) => port + 1,
+            None => self.starting_port,
+        };
+        let taken = self.ports.values().copied().collect();
+        let port = self.search(model, from, &taken)?;
+        self.ports.insert(name, port);
+        Ok(port)
+    }
+
+    /// Forgets the port of a model that is gone.
+    pub fn release(&mut self, name: &str) {
+        self.ports.remove(name);
+    }
+}
+
+/// Tries to bind every address of `host`. Only "in use" counts: a name that does not resolve or an
+/// address of another machine is for the worker to report.
+fn can_bind(host: &str, port: u16) -> bool {
+    let Ok(addresses) = (host, port).to_socket_addrs() else {
+        return true;
+    };
+    let mut addresses: Vec<_> = addresses.collect();
+    if cfg!(not(target_os = "linux")) {
+        // The standard library sets SO_REUSEADDR. Elsewhere than on Linux that lets 127.0.0.1 be bound
+        // beside another program's wildcard socket, so ask for the wildcard too.
+        addresses.extend(
+            [
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            ]
+            .map(|wildcard| SocketAddr::new(wildcard, port)),
+        );
+    }
+    addresses.iter().all(|address| {
+        TcpListener::bind(address)
+            .map_or_else(|error| error.kind() != ErrorKind::AddrInUse, |_| true)
+    })
+}

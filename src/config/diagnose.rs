@@ -1,0 +1,277 @@
+//! Problems to the text a user sees: `PATH:LINE:COL: …`, an excerpt, a hint.
+//!
+//! Only `Config::load` calls this, and only when there is something to report: finding the line of
+//! `models[1].port` takes a second scan of the text, with a parser that tells where each value
+//! stands. That parser does not accept all that the first one does; what it cannot find is reported
+//! at the nearest enclosing place, or without a line.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+use std::str::Utf8Error;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use saphyr_parser::{Event, Parser, Span};
+
+use super::ConfigError;
+use super::problem::{Mark, Place, Problem, Step};
+use super::yaml::SyntaxError;
+
+/// The error for a text that is not YAML.
+pub(super) fn syntax_error(path: &Path, text: &str, error: &SyntaxError) -> ConfigError {
+    let message = format!("Failed to parse hub config: {}", error.message);
+    let range = error.offset.map(|offset| offset..offset + 1);
+    ConfigError {
+        text: report(path, text, &message, range, None),
+    }
+}
+
+/// The error for bytes that are no text.
+pub(super) fn not_utf8(path: &Path, bytes: &[u8], error: &Utf8Error) -> ConfigError {
+    let text = String::from_utf8_lossy(bytes);
+    let offset = error.valid_up_to();
+    let byte = bytes.get(offset).copied().unwrap_or_default();
+    let message = format!("Failed to parse hub config: byte 0x{byte:02X} is not UTF-8");
+    let hint = "save the file as UTF-8";
+    ConfigError {
+        text: report(path, &text, &message, Some(offset..offset + 1), Some(hint)),
+    }
+}
+
+/// The error for a text that is YAML and breaks rules, in the order of the file.
+pub(super) fn problems(path: &Path, text: &str, problems: &[Problem]) -> ConfigError {
+    let tree = Tree::scan(text);
+    let mut located: Vec<_> = problems
+        .iter()
+        .map(|problem| (tree.find(&problem.place, problem.mark), problem))
+        .collect();
+    located.sort_by_key(|(range, _)| range.as_ref().map_or(0, |range| range.start));
+    let reports: Vec<_> = located
+        .into_iter()
+        .map(|(range, problem)| {
+            report(path, text, &problem.message, range, problem.hint.as_deref())
+        })
+        .collect();
+    ConfigError {
+        text: reports.join("\n\n"),
+    }
+}
+
+fn report(
+    path: &Path,
+    text: &str,
+    message: &str,
+    range: Option<Range<usize>>,
+    hint: Option<&str>,
+) -> String {
+    let range = range.map(|range| within_line(text, &range));
+    let mut report = match &range {
+        Some(range) => {
+            let (line, column) = line_and_column(text, range.start);
+            format!("{}:{line}:{column}: {message}", path.display())
+        }
+        None => format!("{}: {message}", path.display()),
+    };
+    if let Some(range) =
+        range.filter(|range| !text[..].trim().is_empty() && range.start <= text.len())
+    {
+        report.push('\n');
+        report.push_str(&excerpt(text, range));
+    }
+    if let Some(hint) = hint {
+        report.push_str("\nhint: ");
+        report.push_str(hint);
+    }
+    report
+}
+
+fn excerpt(text: &str, range: Range<usize>) -> String {
+    let snippet = Snippet::source(text)
+        .fold(true)
+        .annotation(AnnotationKind::Primary.span(range));
+    let group = Group::with_level(Level::ERROR).element(snippet);
+    Renderer::plain().render(&[group])
+}
+
+/// The range on character boundaries, non-empty where possible, and cut at the end of its first line.
+fn within_line(text: &str, range: &Range<usize>) -> Range<usize> {
+    let mut start = range.start.min(text.len());
+    while !text.is_char_boundary(start) {
+        start -= 1;
+    }
+    let line_end = text[start..]
+        .find(['\n', '\r'])
+        .map_or(text.len(), |length| start + length);
+    let mut end = range.end.clamp(start, line_end);
+    while !text.is_char_boundary(end) {
+        end += 1;
+    }
+    start..end
+}
+
+/// Both from 1; the column in characters.
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..offset];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (
+        before.matches('\n').count() + 1,
+        before[line_start..].chars().count() + 1,
+    )
+}
+
+/// Where everything stands: nodes in the order they were met, the root first.
+#[derive(Default)]
+struct Tree {
+    nodes: Vec<Spot>,
+}
+
+struct Spot {
+    range: Range<usize>,
+    kind: Kind,
+}
+
+enum Kind {
+    Scalar,
+    List(Vec<usize>),
+    /// Keys with their ranges and the nodes of their values, in file order.
+    Map(Vec<(String, Range<usize>, usize)>),
+}
+
+/// A list or mapping that is still being read.
+struct Open {
+    node: usize,
+    /// A mapping's key that waits for its value.
+    key: Option<(String, Range<usize>)>,
+}
+
+impl Tree {
+    /// Reads events until the end or the first error; what was read so far can be searched.
+    fn scan(text: &str) -> Self {
+        // The parser refuses tabs between a key and its value, which are legal. A space is as long.
+        let text = text.replace('\t', " ");
+        let offsets: Vec<usize> = text.char_indices().map(|(offset, _)| offset).collect();
+        let bytes = |span: Span| {
+            let at = |index: usize| offsets.get(index).copied().unwrap_or(text.len());
+            at(span.start.index())..at(span.end.index())
+        };
+        let mut tree = Self::default();
+        let mut open: Vec<Open> = Vec::new();
+        let mut anchors = HashMap::new();
+        for (event, span) in Parser::new_from_str(&text).map_while(Result::ok) {
+            let (kind, anchor, name) = match event {
+                Event::Scalar(value, _, anchor, _) => (Kind::Scalar, anchor, value.into_owned()),
+                Event::SequenceStart(anchor, _) => (Kind::List(Vec::new()), anchor, String::new()),
+                Event::MappingStart(anchor, _) => (Kind::Map(Vec::new()), anchor, String::new()),
+                Event::Alias(anchor) => {
+                    // The places an alias names are those of its anchor.
+                    let Some(&node) = anchors.get(&anchor) else {
+                        continue;
+                    };
+                    tree.attach(&mut open, node, bytes(span), String::new());
+                    continue;
+                }
+                Event::SequenceEnd | Event::MappingEnd => {
+                    open.pop();
+                    continue;
+                }
+                _ => continue,
+            };
+            let node = tree.nodes.len();
+            let nested = !matches!(kind, Kind::Scalar);
+            let range = bytes(span);
+            tree.nodes.push(Spot {
+                range: range.clone(),
+                kind,
+            });
+            if anchor != 0 {
+                anchors.insert(anchor, node);
+            }
+            tree.attach(&mut open, node, range, name);
+            if nested {
+                open.push(Open { node, key: None });
+            }
+        }
+        tree
+    }
+
+    /// Makes `node` the next key, value or item of the innermost open list or mapping.
+    fn attach(&mut self, open: &mut [Open], node: usize, range: Range<usize>, name: String) {
+        let Some(parent) = open.last_mut() else {
+            return;
+        };
+        match &mut self.nodes[parent.node].kind {
+            Kind::Scalar => {}
+            Kind::List(items) => items.push(node),
+            Kind::Map(entries) => match parent.key.take() {
+                Some((key, key_range)) => entries.push((key, key_range, node)),
+                None => parent.key = Some((name, range)),
+            },
+        }
+    }
+
+    /// The range of what `mark` means at `place`, or of the nearest enclosing thing that was found.
+    fn find(&self, place: &Place, mark: Mark) -> Option<Range<usize>> {
+        let mut node = 0;
+        let mut range = self.nodes.first()?.range.clone();
+        for (depth, step) in place.0.iter().enumerate() {
+            let last = depth + 1 == place.0.len();
+            let found = match (step, &self.nodes[node].kind) {
+                (Step::Key(key), Kind::Map(_)) => self.entry(node, key, mark == Mark::LastKey),
+                (Step::Item(index), Kind::List(items)) => items
+                    .get(*index)
+                    .map(|item| (self.nodes[*item].range.clone(), *item)),
+                _ => None,
+            };
+            let Some((key, value)) = found else { break };
+            node = value;
+            range = if last && mark != Mark::Value {
+                key
+            } else {
+                self.value_range(value, key)
+            };
+        }
+        Some(range)
+    }
+
+    /// A list or mapping is shown by where it begins, an empty value by its key.
+    fn value_range(&self, value: usize, key: Range<usize>) -> Range<usize> {
+        let spot = &self.nodes[value];
+        match &spot.kind {
+            Kind::Map(entries) => entries.first().map_or(key, |(_, range, _)| range.clone()),
+            Kind::Scalar if !spot.range.is_empty() => spot.range.clone(),
+            Kind::List(_) | Kind::Scalar => key,
+        }
+    }
+
+    /// The key's range and value, in the mapping or in those merged into it.
+    fn entry(&self, node: usize, key: &str, last: bool) -> Option<(Range<usize>, usize)> {
+        self.entry_within(node, key, last, 8)
+    }
+
+    fn entry_within(
+        &self,
+        node: usize,
+        key: &str,
+        last: bool,
+        merges: usize,
+    ) -> Option<(Range<usize>, usize)> {
+        let Kind::Map(entries) = &self.nodes[node].kind else {
+            return None;
+        };
+        let mut own = entries.iter().filter(|(name, _, _)| name == key);
+        let own = if last { own.last() } else { own.next() };
+        if let Some((_, range, value)) = own {
+            return Some((range.clone(), *value));
+        }
+        // An anchor may not contain itself, but the chain of merges is bounded all the same.
+        let merges = merges.checked_sub(1)?;
+        entries
+            .iter()
+            .filter(|(name, _, _)| name == "<<")
+            .flat_map(|(_, _, source)| match &self.nodes[*source].kind {
+                Kind::List(sources) => sources.clone(),
+                _ => vec![*source],
+            })
+            .find_map(|source| self.entry_within(source, key, last, merges))
+    }
+}

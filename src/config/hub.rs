@@ -1,0 +1,107 @@
+//! The top level of hub.yaml: its own keys, then models and groups, then the rules between them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::problem::{Findings, Place};
+use super::raw::Table;
+use super::yaml::{Map, Node};
+use super::{Config, LogLevel, group, locate, model};
+
+/// Reads the whole tree. The result is a valid configuration only if `findings` has no problems.
+pub(super) fn read(root: &Node, path: &Path, modified_at: u64, findings: &mut Findings) -> Config {
+    let empty = Map::default();
+    let map = match root {
+        Node::Map(map) => map,
+        other => {
+            let message = format!("Hub config root must be a mapping, not {}", other.shown());
+            let hint = "hub.yaml begins with keys like `models:`";
+            findings.value(Place::default(), message, Some(hint.to_owned()));
+            return read(
+                &Node::Map(empty),
+                path,
+                modified_at,
+                &mut Findings::default(),
+            );
+        }
+    };
+    let mut table = Table::new(map, Place::default(), findings);
+    let models = model_entries(&mut table);
+    let groups = table.entries("groups").unwrap_or_default();
+    let (mut config, worker_command) = read_keys(&mut table, path);
+    table.finish_kindly();
+    config.modified_at = modified_at;
+
+    let hub = model::Inherited {
+        folder: config.folder(),
+        log_level: config.log_level,
+        worker_command: &worker_command,
+    };
+    let models: Vec<_> = models
+        .iter()
+        .enumerate()
+        .map(|(index, node)| model::read(node, index, &hub, findings))
+        .collect();
+    config.groups = groups
+        .iter()
+        .enumerate()
+        .map(|(index, node)| group::read(node, index, findings))
+        .collect();
+    config.models = models;
+    model::check(&config.models, config.port, findings);
+    group::check(&config.groups, &config.models, findings);
+    config
+}
+
+/// The entries of `models`, of which there must be one.
+fn model_entries<'a>(table: &mut Table<'a, '_>) -> &'a [Node] {
+    let models = match table.node("models") {
+        Some(_) => table.entries("models"),
+        None => Some(&[][..]),
+    };
+    if models.is_some_and(<[Node]>::is_empty) {
+        table.refuse(
+            "models",
+            "Hub config must include at least one model entry under `models`",
+            Some("add one: `- name: …` with `model_path: …` below".to_owned()),
+        );
+    }
+    models.unwrap_or_default()
+}
+
+/// The keys that are neither models nor groups, and the worker command models inherit.
+fn read_keys(table: &mut Table<'_, '_>, path: &Path) -> (Config, Vec<String>) {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let host = table.text("host");
+    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+    let config = Config {
+        path: path.to_owned(),
+        modified_at: 0,
+        host: host.map_or_else(|| "0.0.0.0".to_owned(), |host| host.trim().to_owned()),
+        port: table.int("port", 1..=u16::MAX).unwrap_or(8000),
+        model_starting_port: table
+            .int("model_starting_port", 1024..=u16::MAX)
+            .unwrap_or(47_850),
+        log_level: table
+            .word("log_level", &LogLevel::ALL, LogLevel::as_str)
+            .unwrap_or_default(),
+        log_path: table.text("log_path").map_or_else(
+            || locate::base_folder().join("logs"),
+            |written| locate::beside(&written, folder),
+        ),
+        enable_status_page: table.flag("enable_status_page").unwrap_or(true),
+        models: Vec::new(),
+        groups: Vec::new(),
+        load_timeout: seconds(table.int("load_timeout", 1..=u32::MAX).unwrap_or(180)),
+        drain_timeout: seconds(table.int("drain_timeout", 0..=u32::MAX).unwrap_or(60)),
+        stop_timeout: seconds(table.int("stop_timeout", 0..=u32::MAX).unwrap_or(15)),
+        allowed_origins: table.list("allowed_origins").unwrap_or_default(),
+        allowed_hosts: table.list("allowed_hosts").unwrap_or_default(),
+        policies: table.list("policies").unwrap_or_default(),
+        policy: table.settings("policy"),
+        warnings: Vec::new(),
+    };
+    let worker_command = model::worker_command(table, folder)
+        .unwrap_or_else(|| vec!["mlx-openai-server".to_owned()]);
+    (config, worker_command)
+}

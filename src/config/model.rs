@@ -1,0 +1,215 @@
+//! One entry of `models`, and the rules between models.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::problem::{Findings, Place};
+use super::raw::Table;
+use super::yaml::{Map, Node};
+use super::{LogLevel, ModelConfig, ModelType, locate, options, slug};
+
+/// What [`ModelConfig::context_length`] reports when the worker's default applies.
+const CONTEXT_LENGTH: u32 = 32_768;
+
+/// What a model takes from the hub where its entry says nothing.
+pub(super) struct Inherited<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) log_level: LogLevel,
+    pub(super) worker_command: &'a [String],
+}
+
+/// Reads entry number `index` of `models`. What is wrong goes to `findings`, and a default takes its
+/// place.
+pub(super) fn read(
+    node: &Node,
+    index: usize,
+    hub: &Inherited<'_>,
+    findings: &mut Findings,
+) -> ModelConfig {
+    let place = Place::default().key("models").item(index);
+    let position = format!("model entry #{}", index + 1);
+    let Node::Map(map) = node else {
+        let message = format!("{position} must be a mapping, not {}", node.shown());
+        let hint = "write it as `- name: …` with `model_path: …` below";
+        findings.value(place, message, Some(hint.to_owned()));
+        let nothing = Node::Map(Map::default());
+        return read(&nothing, index, hub, &mut Findings::default());
+    };
+    let mut table = Table::new(map, place, findings);
+    table.set_subject(&position);
+    let name = slug::required_name(&mut table, &position);
+    let subject = subject(&name, index);
+    table.set_subject(&subject);
+    let model = read_keys(&mut table, name, &subject, hub);
+    table.finish_strictly();
+    model
+}
+
+fn read_keys(
+    table: &mut Table<'_, '_>,
+    name: String,
+    subject: &str,
+    hub: &Inherited<'_>,
+) -> ModelConfig {
+    let folder = hub.folder;
+    let model_path = table.required("model_path", subject).unwrap_or_default();
+    let resolved_path = locate::if_exists(&model_path, folder);
+    let model_type = table
+        .word("model_type", &ModelType::ALL, ModelType::as_str)
+        .unwrap_or_default();
+    let default = table.flag("default").unwrap_or_default();
+    let group = table
+        .text("group")
+        .and_then(|group| slug::checked(table, "group", &group));
+    let host = table.text("host");
+    let port = table.int("port", 1024..=u16::MAX);
+    let options = options::read(table, model_type, folder);
+    let context_length = options
+        .iter()
+        .find(|option| option.key == "context_length")
+        .and_then(|option| option.value.as_deref()?.parse().ok());
+    options::read_reserved(table, &name);
+    let jit_enabled = jit_enabled(table);
+    ignore_overwritten_keys(table);
+    ModelConfig {
+        name,
+        resolved_path,
+        model_path,
+        model_type,
+        default,
+        group,
+        host: host.map_or_else(|| "127.0.0.1".to_owned(), |host| host.trim().to_owned()),
+        port,
+        context_length: context_length.unwrap_or(CONTEXT_LENGTH),
+        jit_enabled,
+        auto_unload_minutes: auto_unload_minutes(table, jit_enabled),
+        no_log_file: table.flag("no_log_file").unwrap_or_default(),
+        log_file: table
+            .text("log_file")
+            .map(|file| locate::beside(&file, folder)),
+        log_level: table
+            .word("log_level", &LogLevel::ALL, LogLevel::as_str)
+            .unwrap_or(hub.log_level),
+        worker_command: worker_command(table, folder)
+            .unwrap_or_else(|| hub.worker_command.to_vec()),
+        options,
+        extra_args: table.list("extra_args").unwrap_or_default(),
+        env: table
+            .map("env")
+            .map(|map| env(table, map))
+            .unwrap_or_default(),
+        policy: table.settings("policy"),
+    }
+}
+
+/// `jit` is the worker's word for it.
+fn jit_enabled(table: &mut Table<'_, '_>) -> bool {
+    let (jit_enabled, jit) = (table.flag("jit_enabled"), table.flag("jit"));
+    if jit_enabled.zip(jit).is_some_and(|(a, b)| a != b) {
+        let message = "`jit` is another spelling of `jit_enabled`, which says the opposite";
+        table.refuse("jit", message, Some("keep one of them".to_owned()));
+    }
+    jit_enabled.or(jit).unwrap_or_default()
+}
+
+fn auto_unload_minutes(table: &mut Table<'_, '_>, jit_enabled: bool) -> Option<u32> {
+    let minutes = table.int("auto_unload_minutes", 1..=u32::MAX)?;
+    if !jit_enabled {
+        table.refuse(
+            "auto_unload_minutes",
+            "`auto_unload_minutes` requires `jit_enabled` to be set to true",
+            Some("add `jit_enabled: true`, or remove `auto_unload_minutes`".to_owned()),
+        );
+    }
+    Some(minutes)
+}
+
+/// Create-hub overwrote these with values of its own.
+fn ignore_overwritten_keys(table: &mut Table<'_, '_>) {
+    table.node("is_default_model");
+    table.node("enable_status_page");
+}
+
+/// The program before `launch`: a list, or a text that is one existing program or else is split at
+/// white space. A program with a slash is a path, others are searched on PATH at launch.
+pub(super) fn worker_command(table: &mut Table<'_, '_>, folder: &Path) -> Option<Vec<String>> {
+    let key = "worker_command";
+    let mut command = match table.node(key)? {
+        Node::List(items) => table.items(key, items),
+        _ => {
+            let text = table.text(key)?;
+            if locate::beside(&text, folder).is_file() && text.contains('/') {
+                vec![text.trim().to_owned()]
+            } else {
+                text.split_whitespace().map(str::to_owned).collect()
+            }
+        }
+    };
+    let Some(program) = command
+        .first_mut()
+        .filter(|program| !program.trim().is_empty())
+    else {
+        table.refuse(key, "`worker_command` must name a program", None);
+        return None;
+    };
+    if program.contains('/') {
+        *program = locate::beside(program, folder).display().to_string();
+    }
+    Some(command)
+}
+
+fn env(table: &mut Table<'_, '_>, map: &Map) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    for (name, node) in &map.entries {
+        let value = match node {
+            Node::Null => Some(String::new()),
+            node => node.scalar().filter(|text| !text.contains('\0')),
+        };
+        let Some(value) = value else {
+            let message = format!(
+                "`env` variable `{name}` must be a string, not {}",
+                node.shown()
+            );
+            table.refuse_within("env", name, &message);
+            continue;
+        };
+        if name.is_empty() || name.contains(['=', '\0']) {
+            let shown = Node::Text(name.clone()).shown();
+            let message = format!("`env` has {shown}, which cannot be the name of a variable");
+            table.refuse_within("env", name, &message);
+        }
+        env.insert(name.clone(), value);
+    }
+    env
+}
+
+/// How messages call a model: by name, or by position for want of one.
+pub(super) fn subject(name: &str, index: usize) -> String {
+    if name.is_empty() {
+        format!("model entry #{}", index + 1)
+    } else {
+        format!("model `{name}`")
+    }
+}
+
+/// The rules that need all models: unique names, and ports that nobody else has.
+pub(super) fn check(models: &[ModelConfig], hub_port: u16, findings: &mut Findings) {
+    // A Mac's file system takes names that differ only in case for the same log file.
+    let names = models.iter().map(|model| model.name.as_str());
+    slug::unique(names, "model", str::eq_ignore_ascii_case, findings);
+
+    let mut taken = BTreeMap::from([(hub_port, "the hub itself".to_owned())]);
+    for (index, model) in models.iter().enumerate() {
+        let Some(port) = model.port else { continue };
+        let subject = subject(&model.name, index);
+        let Some(other) = taken.get(&port) else {
+            taken.insert(port, subject);
+            continue;
+        };
+        let message =
+            format!("{subject}: `port` {port} conflicts with {other}, which has it already");
+        let hint = "choose another, or remove `port` and the hub finds a free one";
+        let place = Place::default().key("models").item(index).key("port");
+        findings.value(place, message, Some(hint.to_owned()));
+    }
+}

@@ -1,0 +1,212 @@
+//! The options of `mlx-openai-server launch` that a model entry may set, of either worker dialect.
+//!
+//! `model.rs` calls [`read`]. An option is passed on only when the user set it: the worker's own
+//! default is better than ours. Not here: what the hub decides itself (`host`, `port`, `model_path`,
+//! `model_type`, `log_level`, `served_model_name`, …) and whether the installed worker has the flag.
+
+use std::path::Path;
+
+use super::raw::{Table, as_number};
+use super::yaml::Node;
+use super::{LaunchOption, ModelType, locate};
+
+/// How an option is read and written.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// On or not there.
+    Switch,
+    /// An integer of at least so much.
+    Int(u64),
+    /// A number.
+    Number,
+    /// Any text.
+    Text,
+    /// A file or folder.
+    Path,
+    /// A file or folder if it exists, else a repository id.
+    PathOrId,
+}
+
+/// In the contract's order; `lora_*` and `config_name` have rules of their own and are read between.
+const COMMON: [(&str, Kind); 5] = [
+    ("context_length", Kind::Int(1)),
+    ("max_concurrency", Kind::Int(1)),
+    ("queue_timeout", Kind::Int(1)),
+    ("queue_size", Kind::Int(0)),
+    ("quantize", Kind::Int(1)),
+];
+
+const REST: [(&str, Kind); 31] = [
+    ("disable_auto_resize", Kind::Switch),
+    ("enable_auto_tool_choice", Kind::Switch),
+    ("trust_remote_code", Kind::Switch),
+    ("tool_call_parser", Kind::Text),
+    ("reasoning_parser", Kind::Text),
+    ("message_converter", Kind::Text),
+    ("chat_template_file", Kind::Path),
+    ("debug", Kind::Switch),
+    ("decode_concurrency", Kind::Int(1)),
+    ("prompt_concurrency", Kind::Int(1)),
+    ("disable_batching", Kind::Switch),
+    ("draft_model_path", Kind::PathOrId),
+    ("num_draft_tokens", Kind::Int(0)),
+    ("kv_bits", Kind::Int(1)),
+    ("kv_group_size", Kind::Int(1)),
+    ("quantized_kv_start", Kind::Int(0)),
+    ("max_bytes", Kind::Int(0)),
+    ("max_tokens", Kind::Int(1)),
+    ("prefill_step_size", Kind::Int(1)),
+    ("prompt_cache_dir", Kind::Path),
+    ("prompt_cache_size", Kind::Int(0)),
+    ("seed", Kind::Int(0)),
+    ("temperature", Kind::Number),
+    ("top_k", Kind::Int(0)),
+    ("top_p", Kind::Number),
+    ("min_p", Kind::Number),
+    ("presence_penalty", Kind::Number),
+    ("repetition_penalty", Kind::Number),
+    ("repetition_context_size", Kind::Int(0)),
+    ("xtc_probability", Kind::Number),
+    ("xtc_threshold", Kind::Number),
+];
+
+/// Reads every launch option of a model entry.
+pub(super) fn read(
+    table: &mut Table<'_, '_>,
+    model_type: ModelType,
+    folder: &Path,
+) -> Vec<LaunchOption> {
+    let mut options = Vec::new();
+    options.extend(
+        COMMON
+            .iter()
+            .filter_map(|(key, kind)| option(table, key, *kind, folder)),
+    );
+    options.extend(config_name(table, model_type));
+    options.extend(lora_paths(table, folder));
+    options.extend(lora_scales(table));
+    options.extend(
+        REST.iter()
+            .filter_map(|(key, kind)| option(table, key, *kind, folder)),
+    );
+    options
+}
+
+fn option(
+    table: &mut Table<'_, '_>,
+    key: &'static str,
+    kind: Kind,
+    folder: &Path,
+) -> Option<LaunchOption> {
+    let value = match kind {
+        Kind::Switch => {
+            return table.flag(key)?.then(|| LaunchOption {
+                key: key.to_owned(),
+                value: None,
+            });
+        }
+        Kind::Int(low) => table.int(key, low..=u64::MAX)?.to_string(),
+        Kind::Number => table.number(key)?,
+        Kind::Text => table.text(key)?,
+        Kind::Path => locate::beside(&table.text(key)?, folder)
+            .display()
+            .to_string(),
+        Kind::PathOrId => locate::if_exists(&table.text(key)?, folder),
+    };
+    Some(with_value(key, value))
+}
+
+fn with_value(key: &str, value: String) -> LaunchOption {
+    LaunchOption {
+        key: key.to_owned(),
+        value: Some(value),
+    }
+}
+
+/// Image models need one; Create-hub chose it for them.
+fn config_name(table: &mut Table<'_, '_>, model_type: ModelType) -> Option<LaunchOption> {
+    let set = table.text("config_name");
+    let usual = match model_type {
+        ModelType::ImageGeneration => Some("flux-schnell"),
+        ModelType::ImageEdit => Some("flux-kontext-dev"),
+        _ => None,
+    };
+    let word = model_type.as_str();
+    match (set, usual) {
+        (Some(set), Some(_)) => Some(with_value("config_name", set)),
+        (Some(set), None) => {
+            table.warn(&format!(
+                "`config_name` is for image models and means nothing to `model_type: {word}`"
+            ));
+            Some(with_value("config_name", set))
+        }
+        (None, Some(usual)) => {
+            table.warn(&format!(
+                "`model_type: {word}` without `config_name` takes `{usual}`"
+            ));
+            Some(with_value("config_name", usual.to_owned()))
+        }
+        (None, None) => None,
+    }
+}
+
+fn lora_paths(table: &mut Table<'_, '_>, folder: &Path) -> Option<LaunchOption> {
+    let paths = comma_list(table, "lora_paths", "lora_paths_str")?;
+    let paths: Vec<_> = paths
+        .iter()
+        .map(|path| locate::if_exists(path, folder))
+        .collect();
+    Some(with_value("lora_paths", paths.join(",")))
+}
+
+fn lora_scales(table: &mut Table<'_, '_>) -> Option<LaunchOption> {
+    let scales = comma_list(table, "lora_scales", "lora_scales_str")?;
+    for scale in &scales {
+        let node = Node::Text(scale.clone());
+        if as_number(&node).is_none() {
+            let message = format!("`lora_scales` must be numbers, not {}", node.shown());
+            table.refuse("lora_scales", &message, None);
+        }
+    }
+    Some(with_value("lora_scales", scales.join(",")))
+}
+
+/// A list, or a text separated by commas, under either spelling; `None` when unset or empty.
+fn comma_list(
+    table: &mut Table<'_, '_>,
+    key: &'static str,
+    create_hub: &'static str,
+) -> Option<Vec<String>> {
+    let (node, other) = (table.node(key), table.node(create_hub));
+    if node.is_some() && other.is_some() {
+        let message = format!("`{create_hub}` is another spelling of `{key}`: both are set");
+        table.refuse(create_hub, &message, Some("keep one of them".to_owned()));
+    }
+    let key = if node.is_some() { key } else { create_hub };
+    let items = match node.or(other)? {
+        Node::List(items) => table.items(key, items),
+        _ => table.text(key)?.split(',').map(str::to_owned).collect(),
+    };
+    let items: Vec<_> = items
+        .iter()
+        .map(|item| item.trim().to_owned())
+        .filter(|item| !item.is_empty())
+        .collect();
+    (!items.is_empty()).then_some(items)
+}
+
+/// Keys of options that the hub passes itself, in a way of its own.
+pub(super) fn read_reserved(table: &mut Table<'_, '_>, name: &str) {
+    if let Some(node) = table.node("config") {
+        let message = format!("`config` ({}) is not possible here", node.shown());
+        let hint = "the worker's `--config` silently wins over `model_path`: \
+                    write what that file says as keys of this model";
+        table.refuse("config", &message, Some(hint.to_owned()));
+    }
+    if table
+        .text("served_model_name")
+        .is_some_and(|served| served != name)
+    {
+        table.warn("`served_model_name` is ignored: requests use the model's `name`");
+    }
+}

@@ -1,0 +1,366 @@
+//! Typed reading of one mapping of hub.yaml.
+//!
+//! A [`Table`] belongs to the hub, a model or a group. Every getter reads a key as its type the way
+//! PyYAML and Create-hub did (`name: 12`, `port: "8000"`, `default: yes`), gives `None` for an unset
+//! or null key, and notes what is wrong instead of stopping, so that one run reports everything. A key
+//! that no getter asked for is unknown.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use super::Settings;
+use super::problem::{Findings, Place, did_you_mean};
+use super::yaml::{Map, Node};
+
+/// One mapping of hub.yaml, and whose it is.
+pub(super) struct Table<'a, 'f> {
+    map: &'a Map,
+    place: Place,
+    /// ``model `a`: ``, or empty for the hub itself: what every message begins with.
+    subject: String,
+    asked: BTreeSet<&'static str>,
+    findings: &'f mut Findings,
+}
+
+impl<'a, 'f> Table<'a, 'f> {
+    pub(super) fn new(map: &'a Map, place: Place, findings: &'f mut Findings) -> Self {
+        Self {
+            map,
+            place,
+            subject: String::new(),
+            asked: BTreeSet::new(),
+            findings,
+        }
+    }
+
+    /// Whose keys these are: ``model `a` `` or `model entry #2`.
+    pub(super) fn set_subject(&mut self, subject: &str) {
+        self.subject = format!("{subject}: ");
+    }
+
+    /// Refuses the value of `key`; `message` follows the subject.
+    pub(super) fn refuse(&mut self, key: &str, message: &str, hint: Option<String>) {
+        let message = format!("{}{message}", self.subject);
+        self.findings.value(self.place.key(key), message, hint);
+    }
+
+    /// Refuses one entry of the list or mapping at `key`.
+    pub(super) fn refuse_within(&mut self, key: &str, within: &str, message: &str) {
+        let message = format!("{}{message}", self.subject);
+        let place = self.place.key(key).key(within);
+        self.findings.value(place, message, None);
+    }
+
+    /// Notes what is legal and still deserves a word.
+    pub(super) fn warn(&mut self, message: &str) {
+        self.findings
+            .warnings
+            .push(format!("{}{message}", self.subject));
+    }
+
+    /// The node of a key that is set; `key: null` is unset.
+    pub(super) fn node(&mut self, key: &'static str) -> Option<&'a Node> {
+        self.asked.insert(key);
+        self.map
+            .entries
+            .get(key)
+            .filter(|node| !matches!(node, Node::Null))
+    }
+
+    /// Any scalar, as text; blank is unset. Never contains NUL, which no path, argument or variable
+    /// can hold.
+    pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
+        let node = self.node(key)?;
+        self.scalar(key, node)
+            .filter(|text| !text.trim().is_empty())
+    }
+
+    /// [`Table::text`] of a key that must be there; `whose` begins the message when it is not.
+    pub(super) fn required(&mut self, key: &'static str, whose: &str) -> Option<String> {
+        let Some(node) = self.node(key) else {
+            let message = format!("{whose} is missing required `{key}`");
+            self.findings.value(self.place.clone(), message, None);
+            return None;
+        };
+        let text = self.scalar(key, node)?;
+        if text.trim().is_empty() {
+            let message = format!("{whose}: `{key}` cannot be empty");
+            self.findings.value(self.place.key(key), message, None);
+            return None;
+        }
+        Some(text)
+    }
+
+    fn scalar(&mut self, key: &str, node: &Node) -> Option<String> {
+        let Some(text) = node.scalar() else {
+            let message = format!("`{key}` must be a string, not {}", node.shown());
+            self.refuse(key, &message, None);
+            return None;
+        };
+        if text.contains('\0') {
+            self.refuse(
+                key,
+                &format!("`{key}` must not contain a NUL character"),
+                None,
+            );
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A boolean in any of PyYAML's spellings, quoted or not.
+    pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
+        let node = self.node(key)?;
+        let value = match node {
+            Node::Bool(value) => Some(*value),
+            Node::Text(text) => as_bool(text),
+            _ => None,
+        };
+        if value.is_none() {
+            let message = format!("`{key}` must be true or false, not {}", node.shown());
+            self.refuse(key, &message, None);
+        }
+        value
+    }
+
+    /// An integer within `range`.
+    pub(super) fn int<T: TryFrom<i128> + Copy + Into<i128>>(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<T>,
+    ) -> Option<T> {
+        let node = self.node(key)?;
+        let Some(value) = as_int(node) else {
+            let message = format!("`{key}` must be an integer, not {}", node.shown());
+            self.refuse(key, &message, None);
+            return None;
+        };
+        let (low, high) = ((*range.start()).into(), (*range.end()).into());
+        if (low..=high).contains(&value) {
+            return T::try_from(value).ok();
+        }
+        let rule = match (low, high) {
+            (1, high) if value < 1 && high > i128::from(u16::MAX) => {
+                "a positive integer".to_owned()
+            }
+            (low, high) => format!("between {low} and {high}"),
+        };
+        self.refuse(
+            key,
+            &format!("`{key}` must be {rule}, not {}", node.shown()),
+            None,
+        );
+        None
+    }
+
+    /// A finite number, as the text the worker is given.
+    pub(super) fn number(&mut self, key: &'static str) -> Option<String> {
+        let node = self.node(key)?;
+        let number = as_number(node);
+        if number.is_none() {
+            let message = format!("`{key}` must be a number, not {}", node.shown());
+            self.refuse(key, &message, None);
+        }
+        number
+    }
+
+    /// One of a few words, in any case.
+    pub(super) fn word<T: Copy>(
+        &mut self,
+        key: &'static str,
+        all: &[T],
+        as_str: fn(T) -> &'static str,
+    ) -> Option<T> {
+        let text = self.text(key)?;
+        let found = all
+            .iter()
+            .find(|word| as_str(**word).eq_ignore_ascii_case(text.trim()));
+        if found.is_none() {
+            let words: Vec<_> = all.iter().map(|word| as_str(*word)).collect();
+            let shown = Node::Text(text.clone()).shown();
+            let message = format!("`{key}` must be one of {}, not {shown}", words.join(", "));
+            self.refuse(key, &message, did_you_mean(&text, words));
+        }
+        found.copied()
+    }
+
+    /// A list of scalars, as text.
+    pub(super) fn list(&mut self, key: &'static str) -> Option<Vec<String>> {
+        let node = self.node(key)?;
+        let Node::List(items) = node else {
+            let message = format!("`{key}` must be a list, not {}", node.shown());
+            let hint = node.scalar().map(|text| format!("write `{key}: [{text}]`"));
+            self.refuse(key, &message, hint);
+            return None;
+        };
+        Some(self.items(key, items))
+    }
+
+    /// The nodes of a list.
+    pub(super) fn entries(&mut self, key: &'static str) -> Option<&'a [Node]> {
+        match self.node(key)? {
+            Node::List(items) => Some(items),
+            other => {
+                let message = format!("`{key}` must be a list, not {}", other.shown());
+                let hint = "begin each entry with `- name: …`".to_owned();
+                self.refuse(key, &message, Some(hint));
+                None
+            }
+        }
+    }
+
+    /// The scalars of a list; each that is none is refused where it stands.
+    pub(super) fn items(&mut self, key: &str, items: &[Node]) -> Vec<String> {
+        let mut texts = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let text = match item {
+                Node::Null => None,
+                item => item.scalar().filter(|text| !text.contains('\0')),
+            };
+            if let Some(text) = text {
+                texts.push(text);
+                continue;
+            }
+            let message = format!(
+                "{}`{key}` item #{} must be a string, not {}",
+                self.subject,
+                index + 1,
+                item.shown()
+            );
+            let place = self.place.key(key).item(index);
+            self.findings.value(place, message, None);
+        }
+        texts
+    }
+
+    /// A nested mapping.
+    pub(super) fn map(&mut self, key: &'static str) -> Option<&'a Map> {
+        let node = self.node(key)?;
+        let Node::Map(map) = node else {
+            let message = format!("`{key}` must be a mapping, not {}", node.shown());
+            self.refuse(key, &message, None);
+            return None;
+        };
+        self.report_repeated(self.place.key(key), map);
+        Some(map)
+    }
+
+    /// A nested mapping for Lua: whatever YAML 1.2 can say and JSON can hold.
+    pub(super) fn settings(&mut self, key: &'static str) -> Settings {
+        let Some(map) = self.map(key) else {
+            return Settings::new();
+        };
+        as_json(map)
+    }
+
+    fn report_repeated(&mut self, place: Place, map: &Map) {
+        for key in &map.repeated {
+            let message = format!("{}duplicate key `{key}`", self.subject);
+            self.findings.repeated(place.key(key), message);
+        }
+    }
+
+    /// Reports repeated keys and gives those that nobody asked for, with a hint each.
+    pub(super) fn finish(&mut self) -> Vec<(String, Option<String>)> {
+        self.report_repeated(self.place.clone(), self.map);
+        self.map
+            .entries
+            .keys()
+            .filter(|key| !self.asked.contains(key.as_str()))
+            .map(|key| (key.clone(), did_you_mean(key, self.asked.iter().copied())))
+            .collect()
+    }
+
+    /// [`Table::finish`] where an unknown key is an error.
+    pub(super) fn finish_strictly(mut self) {
+        for (key, hint) in self.finish() {
+            let shown = Node::Text(key.clone()).shown();
+            let message = format!("{}unknown key {shown}", self.subject);
+            self.findings.key(self.place.key(&key), message, hint);
+        }
+    }
+
+    /// [`Table::finish`] where an unknown key is a warning.
+    pub(super) fn finish_kindly(mut self) {
+        for (key, hint) in self.finish() {
+            let shown = Node::Text(key).shown();
+            let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            self.warn(&format!("unknown key {shown} in hub.yaml is ignored{hint}"));
+        }
+    }
+}
+
+/// YAML 1.1's booleans, and the lone letters that its specification lists.
+fn as_bool(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "y" => Some(true),
+        "false" | "no" | "off" | "n" => Some(false),
+        _ => None,
+    }
+}
+
+/// An integer, also quoted, with underscores or as a float without a fraction.
+fn as_int(node: &Node) -> Option<i128> {
+    match node {
+        Node::Int(value) => Some(*value),
+        // Beyond 2^53 a float no longer says which integer was meant.
+        Node::Float(value) if value.fract() == 0.0 && value.abs() < 9.0e15 => Some(*value as i128),
+        Node::Text(text) => {
+            let text = text.trim().replace('_', "");
+            let (negative, digits) = match text.strip_prefix('-') {
+                Some(digits) => (true, digits),
+                None => (false, text.strip_prefix('+').unwrap_or(&text)),
+            };
+            if digits.starts_with(['+', '-']) {
+                return None;
+            }
+            let value = match digits.get(..2) {
+                Some("0x") => i128::from_str_radix(&digits[2..], 16),
+                Some("0b") => i128::from_str_radix(&digits[2..], 2),
+                _ => digits.parse(),
+            }
+            .ok()?;
+            Some(if negative { -value } else { value })
+        }
+        _ => None,
+    }
+}
+
+/// A finite number as text.
+pub(super) fn as_number(node: &Node) -> Option<String> {
+    match node {
+        Node::Int(value) => Some(value.to_string()),
+        Node::Float(value) => value.is_finite().then(|| value.to_string()),
+        Node::Text(text) => {
+            let text = text.trim();
+            text.parse::<f64>()
+                .is_ok_and(f64::is_finite)
+                .then(|| text.to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn as_json(map: &Map) -> Settings {
+    map.entries
+        .iter()
+        .map(|(key, node)| (key.clone(), node_as_json(node)))
+        .collect()
+}
+
+/// JSON has no infinities: they become null, as in every JSON writer of serde.
+fn node_as_json(node: &Node) -> serde_json::Value {
+    match node {
+        Node::Null => serde_json::Value::Null,
+        Node::Bool(value) => (*value).into(),
+        Node::Int(value) => match (i64::try_from(*value), u64::try_from(*value)) {
+            (Ok(value), _) => value.into(),
+            (_, Ok(value)) => value.into(),
+            _ => (*value as f64).into(),
+        },
+        Node::Float(value) => (*value).into(),
+        Node::Text(text) => text.clone().into(),
+        Node::List(items) => items.iter().map(node_as_json).collect(),
+        Node::Map(map) => as_json(map).into(),
+    }
+}

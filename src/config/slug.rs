@@ -1,0 +1,106 @@
+//! Names of models and groups: their form, and that no two are alike.
+
+use super::problem::{Findings, Place, did_you_mean};
+use super::raw::Table;
+
+/// The `name` of an entry, trimmed; empty when it is missing or wrong. `position` is
+/// `model entry #2`, for want of a name.
+pub(super) fn required_name(table: &mut Table<'_, '_>, position: &str) -> String {
+    let Some(name) = table.required("name", position) else {
+        return String::new();
+    };
+    checked(table, "name", &name).unwrap_or_default()
+}
+
+/// The trimmed slug, or a problem at `key`.
+pub(super) fn checked(table: &mut Table<'_, '_>, key: &str, written: &str) -> Option<String> {
+    let slug = written.trim();
+    if is_slug(slug) {
+        return Some(slug.to_owned());
+    }
+    let message = format!(
+        "`{key}` must be alphanumeric with optional hyphen/underscore separators, not `{}`",
+        slug.escape_debug()
+    );
+    let hint = proposal(slug).map(|proposal| format!("`{proposal}` would do"));
+    table.refuse(key, &message, hint);
+    None
+}
+
+/// `[A-Za-z0-9]+([-_][A-Za-z0-9]+)*`
+fn is_slug(text: &str) -> bool {
+    text.split(['-', '_'])
+        .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+/// The same words with hyphens between them.
+fn proposal(text: &str) -> Option<String> {
+    let words: Vec<_> = text
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .collect();
+    (!words.is_empty()).then(|| words.join("-"))
+}
+
+/// Refuses a name that is `alike` to that of an earlier entry of `kind` ("model" or "group"). Empty names
+/// were refused already.
+pub(super) fn unique<'n>(
+    names: impl Iterator<Item = &'n str>,
+    kind: &str,
+    alike: fn(&str, &str) -> bool,
+    findings: &mut Findings,
+) {
+    let mut earlier: Vec<&str> = Vec::new();
+    for (index, name) in names.enumerate() {
+        let twin = earlier
+            .iter()
+            .position(|other| !name.is_empty() && alike(other, name));
+        if let Some(first) = twin {
+            let also = if earlier[first] == name {
+                String::new()
+            } else {
+                format!(", which differs from `{}` only in case", earlier[first])
+            };
+            let message = format!(
+                "{kind} entry #{}: duplicate {kind} name `{name}` detected{also}",
+                index + 1
+            );
+            let hint = format!("{kind} entry #{} has it already; choose another", first + 1);
+            let place = Place::default()
+                .key(&format!("{kind}s"))
+                .item(index)
+                .key("name");
+            findings.value(place, message, Some(hint));
+        }
+        earlier.push(name);
+    }
+}
+
+/// A hint for a name that is none of those defined.
+pub(super) fn known_words(word: &str, what: &str, words: &[&str]) -> String {
+    did_you_mean(word, words.iter().copied())
+        .unwrap_or_else(|| format!("{what}: {}", words.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs_are_words_with_single_separators() {
+        for good in ["a", "Ab-1_c", "12", "qwen3_4b"] {
+            assert!(is_slug(good), "{good}");
+        }
+        for bad in [
+            "", "-a", "a-", "a--b", "a_-b", "a.b", "a b", "é", "a/b", "../a",
+        ] {
+            assert!(!is_slug(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_proposal_is_a_slug() {
+        assert_eq!(proposal("bad name!").as_deref(), Some("bad-name"));
+        assert_eq!(proposal("!!"), None);
+    }
+}
