@@ -25,6 +25,7 @@
 //! | `policy` | `api_error`, `config`, `status` |
 //! | `lifecycle` | `worker`, `policy`, `status`, `config`, `api_error` |
 //! | `gateway` | `policy`, `lifecycle`, `status`, `config`, `api_error` |
+//! | `server` | `gateway`, `api_error` |
 //! | `control`, `dashboard` | `lifecycle` (its handle), `status`, `config`, `api_error` |
 //! | `cli` | `status`, `config`, `daemon` (for `serve` and `demo`), `stub` |
 //! | `daemon` | everything |
@@ -32,8 +33,10 @@
 
 pub mod api_error;
 pub mod config;
+pub mod gateway;
 pub mod lifecycle;
 pub mod policy;
 pub mod runtime_file;
+pub mod server;
 pub mod status;
 pub mod worker;
