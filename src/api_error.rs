@@ -4,7 +4,8 @@
 //! Lua verdicts (`hub.reject`), refusals of the lifecycle and errors of the gateway and the control
 //! API are all values of [`ApiError`]; the two HTTP surfaces turn it into a response.
 
-use http::{HeaderValue, StatusCode, header};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
 /// An error as a client sees it: an HTTP status and the four fields of OpenAI's error object.
@@ -64,21 +65,6 @@ impl ApiError {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// The whole answer: status, JSON body, and `Retry-After` where there is one.
-    pub fn to_response(&self) -> http::Response<String> {
-        let mut response = http::Response::new(self.to_json().to_string());
-        *response.status_mut() = self.status_code();
-        let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-        if let Some(seconds) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
-    }
-
     /// The body of the answer.
     pub fn to_json(&self) -> Value {
         json!({"error": {
@@ -87,6 +73,18 @@ impl ApiError {
             "param": self.param,
             "code": self.code,
         }})
+    }
+
+    /// The whole answer: status, JSON body and, where there is one, `Retry-After`.
+    pub fn to_response(&self) -> Response<String> {
+        let mut response = Response::new(self.to_json().to_string());
+        *response.status_mut() = self.status_code();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }
 
@@ -131,5 +129,15 @@ mod tests {
         let error = ApiError::new(StatusCode::BAD_REQUEST, "no");
         assert_eq!(error.to_json()["error"]["code"], "400");
         assert_eq!(error.to_json()["error"]["param"], Value::Null);
+    }
+
+    #[test]
+    fn the_response_carries_status_type_and_retry_after() {
+        let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "full").with_retry_after(7);
+        let response = error.to_response();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+        assert_eq!(response.headers()[RETRY_AFTER], "7");
+        assert!(response.body().contains(r#""type":"rate_limit_error""#));
     }
 }

@@ -1,0 +1,65 @@
+//! The body of every answer under `/v1`.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use http_body_util::Full;
+
+use super::leased_body::LeasedBody;
+
+/// The hub's own answer, or a worker's as it streams.
+#[derive(Debug)]
+pub enum Body {
+    /// Written by the hub.
+    Full(Full<Bytes>),
+    /// A worker's.
+    Leased(LeasedBody),
+}
+
+impl Body {
+    /// A body of the hub's own.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self::Full(Full::new(bytes.into()))
+    }
+
+    /// The model whose worker answers.
+    pub fn model(&self) -> Option<&str> {
+        match self {
+            Self::Full(_) => None,
+            Self::Leased(body) => Some(body.model()),
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Full(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
+            Self::Leased(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(body) => body.is_end_stream(),
+            Self::Leased(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(body) => body.size_hint(),
+            Self::Leased(body) => body.size_hint(),
+        }
+    }
+}

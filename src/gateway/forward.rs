@@ -1,0 +1,153 @@
+//! One exchange with a worker: the request without what belongs to the client's connection, and the
+//! answer without what belongs to the worker's.
+
+use std::sync::Arc;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version, request};
+
+use super::body::Body;
+use super::leased_body::LeasedBody;
+use super::openai;
+use crate::api_error::ApiError;
+use crate::lifecycle::Grant;
+use crate::worker::upstream::RequestBody;
+
+/// The header that names a request in the logs of client, hub and worker.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Headers that are about one connection and not about the message.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Sends the request to the worker and returns at the head of its answer; the body follows as it
+/// comes. Dropping the future or the answer gives the lease back and closes the worker's connection.
+///
+/// # Errors
+/// 502 when the worker does not answer; 400 or 413 when the request's own body fails.
+pub(super) async fn forward(
+    grant: Grant,
+    model: &Arc<str>,
+    parts: request::Parts,
+    id: HeaderValue,
+    body: RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let Grant { lease, upstream } = grant;
+    let answer = upstream
+        .send(outgoing(parts, id, body))
+        .await
+        .map_err(|error| openai::no_answer(model, &error))?;
+    let (mut parts, body) = answer.into_parts();
+    remove_hop_by_hop(&mut parts.headers);
+    let events = is_event_stream(&parts.headers);
+    let body = LeasedBody::new(body, lease, Arc::clone(model), events);
+    Ok(Response::from_parts(parts, Body::Leased(body)))
+}
+
+/// Adds a policy's headers. Those that frame the message are the hub's own business.
+pub(super) fn add_headers(headers: &mut HeaderMap, added: Vec<(HeaderName, HeaderValue)>) {
+    for (name, value) in added {
+        if ![CONTENT_LENGTH, TRANSFER_ENCODING, HOST].contains(&name) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+fn outgoing(mut parts: request::Parts, id: HeaderValue, body: RequestBody) -> Request<RequestBody> {
+    // A client may write the whole URL, or speak HTTP/1.0; to the worker it is a plain request.
+    if parts.uri.authority().is_some() {
+        let path = parts.uri.into_parts().path_and_query;
+        parts.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
+    }
+    parts.version = Version::HTTP_11;
+    remove_hop_by_hop(&mut parts.headers);
+    // hyper has answered it to the client by itself.
+    parts.headers.remove(EXPECT);
+    parts.headers.insert(REQUEST_ID, id);
+    Request::from_parts(parts, body)
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if let Some(listed) = headers.get(CONNECTION).cloned()
+        && let Ok(listed) = listed.to_str()
+    {
+        for name in listed.split(',') {
+            let name = name.trim();
+            // The length stays: without it the message would be framed anew.
+            if !name.eq_ignore_ascii_case("content-length") {
+                headers.remove(name);
+            }
+        }
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_the_connection_stay_behind() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Mine, content-length"),
+            ("x-mine", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("upgrade", "websocket"),
+            ("content-length", "3"),
+            ("authorization", "Bearer k"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        remove_hop_by_hop(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["authorization", "content-length"]);
+    }
+
+    #[test]
+    fn a_policy_cannot_change_the_framing() {
+        let mut headers = HeaderMap::new();
+        let one = HeaderValue::from_static("1");
+        let added = vec![(CONTENT_LENGTH, one.clone()), (EXPECT, one)];
+        add_headers(&mut headers, added);
+        assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn the_worker_gets_a_plain_request() {
+        let request = Request::get("http://hub:8000/v1/x?y=1")
+            .version(Version::HTTP_10)
+            .header(EXPECT, "100-continue")
+            .body(())
+            .unwrap();
+        let id = HeaderValue::from_static("r1");
+        let request = outgoing(request.into_parts().0, id, RequestBody::empty());
+        assert_eq!(request.uri(), "/v1/x?y=1");
+        assert_eq!(request.version(), Version::HTTP_11);
+        assert_eq!(request.headers().len(), 1);
+        assert_eq!(request.headers()[REQUEST_ID], "r1");
+    }
+}

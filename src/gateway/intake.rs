@@ -1,0 +1,197 @@
+//! A request's body on its way in: the chunks read so far and the rest that is still to come.
+//!
+//! It reads no more than it must: up to the value of `model`, to the end only when somebody has to
+//! see or change the whole body. What has been read is kept as the chunks it came in.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::pin::pin;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use serde::de::IgnoredAny;
+
+use super::openai;
+use super::scan::{Scanner, Step};
+use crate::api_error::ApiError;
+use crate::worker::upstream::RequestBody;
+
+/// Bodies over this many bytes are refused with 413.
+pub(super) const BODY_LIMIT: usize = 256 * 1024 * 1024;
+
+/// How much is read while a request waits for its model; see [`Intake::while_waiting`].
+const READ_AHEAD: usize = 4 * 1024 * 1024;
+
+/// A request's body.
+#[derive(Debug)]
+pub(super) struct Intake {
+    chunks: VecDeque<Bytes>,
+    /// Length of `chunks`.
+    held: usize,
+    rest: Option<Limited<Incoming>>,
+}
+
+impl Intake {
+    /// Refuses at once a body that says that it is over the limit.
+    pub(super) fn new(headers: &HeaderMap, body: Incoming) -> Result<Self, ApiError> {
+        let announced = headers
+            .get(CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|length| length > BODY_LIMIT as u64) {
+            return Err(openai::too_large());
+        }
+        Ok(Self {
+            chunks: VecDeque::new(),
+            held: 0,
+            rest: (!body.is_end_stream()).then(|| Limited::new(body, BODY_LIMIT)),
+        })
+    }
+
+    /// Reads up to the model that the body names, or to where it is clear that it names none.
+    ///
+    /// # Errors
+    /// When the body breaks off (400) or is over the limit (413).
+    pub(super) async fn read_to_model(
+        &mut self,
+        content_type: Option<&str>,
+    ) -> Result<Step, ApiError> {
+        let mut scanner = match Scanner::for_content_type(content_type) {
+            Ok(scanner) => scanner,
+            Err(malformed) => return Ok(malformed),
+        };
+        while let Some(chunk) = self.more().await? {
+            match scanner.feed(chunk) {
+                Step::More => {}
+                end => return Ok(end),
+            }
+        }
+        Ok(if self.held == 0 {
+            Step::Absent
+        } else {
+            Step::Malformed
+        })
+    }
+
+    /// Whether the request came without a body.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held == 0 && self.rest.is_none()
+    }
+
+    /// Where the JSON that has been read goes wrong.
+    pub(super) fn explain(&mut self) -> String {
+        match serde_json::from_slice::<IgnoredAny>(&self.joined()) {
+            Err(error) => format!("it is not valid JSON: {error}"),
+            Ok(_) => "it is not a JSON object".to_owned(),
+        }
+    }
+
+    /// The whole body, once nothing more is to come. Copies when it came in several chunks.
+    pub(super) async fn collect(&mut self) -> Result<Bytes, ApiError> {
+        while self.more().await?.is_some() {}
+        Ok(self.joined())
+    }
+
+    /// The whole body if it has all arrived in one chunk.
+    pub(super) fn whole(&self) -> Option<Bytes> {
+        match (&self.rest, self.chunks.len()) {
+            (None, 0) => Some(Bytes::new()),
+            (None, 1) => self.chunks.front().cloned(),
+            _ => None,
+        }
+    }
+
+    /// Runs `wait` and reads on meanwhile: hyper notices that a client has hung up only when it is
+    /// not kept from reading by a body that nobody takes.
+    pub(super) async fn while_waiting<T>(
+        &mut self,
+        wait: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
+        let mut wait = pin!(wait);
+        while self.rest.is_some() && self.held < READ_AHEAD {
+            tokio::select! {
+                biased;
+                done = &mut wait => return done,
+                more = self.more() => { more?; }
+            }
+        }
+        wait.await
+    }
+
+    /// Puts `text` in the place of `range`, which lies in what has been read.
+    pub(super) fn splice(&mut self, range: &Range<usize>, text: Bytes) {
+        let mut spliced = VecDeque::with_capacity(self.chunks.len() + 2);
+        let mut text = Some(text);
+        let mut start = 0;
+        for chunk in self.chunks.drain(..) {
+            let end = start + chunk.len();
+            let before = range.start.clamp(start, end) - start;
+            let after = range.end.clamp(start, end) - start;
+            if before > 0 {
+                spliced.push_back(chunk.slice(..before));
+            }
+            if end >= range.end {
+                spliced.extend(text.take());
+            }
+            if after < chunk.len() {
+                spliced.push_back(chunk.slice(after..));
+            }
+            start = end;
+        }
+        self.chunks = spliced;
+        self.held = self.chunks.iter().map(Bytes::len).sum();
+    }
+
+    /// Puts `body` in the place of all that has been read and is to come.
+    pub(super) fn replace(&mut self, body: Bytes) {
+        self.held = body.len();
+        self.chunks = VecDeque::from([body]);
+        self.rest = None;
+    }
+
+    /// The body from here on.
+    pub(super) fn into_body(self) -> RequestBody {
+        RequestBody::new(self.chunks, self.rest)
+    }
+
+    /// The next chunk, which is kept; `None` at the end.
+    async fn more(&mut self) -> Result<Option<&Bytes>, ApiError> {
+        while let Some(rest) = &mut self.rest {
+            let frame = rest.frame().await;
+            if frame.is_none() || rest.is_end_stream() {
+                self.rest = None;
+            }
+            let Some(frame) = frame else {
+                return Ok(None);
+            };
+            let frame = frame.map_err(|error| {
+                if error.is::<LengthLimitError>() {
+                    openai::too_large()
+                } else {
+                    openai::malformed(&error.to_string())
+                }
+            })?;
+            // Trailers are dropped: no worker reads them.
+            if let Ok(chunk) = frame.into_data() {
+                self.held += chunk.len();
+                self.chunks.push_back(chunk);
+                return Ok(self.chunks.back());
+            }
+        }
+        Ok(None)
+    }
+
+    fn joined(&mut self) -> Bytes {
+        if self.chunks.len() > 1 {
+            let mut joined = BytesMut::with_capacity(self.held);
+            for chunk in self.chunks.drain(..) {
+                joined.extend_from_slice(&chunk);
+            }
+            self.chunks.push_back(joined.freeze());
+        }
+        self.chunks.front().cloned().unwrap_or_default()
+    }
+}

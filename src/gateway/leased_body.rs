@@ -1,0 +1,122 @@
+//! A worker's answer on its way to the client.
+//!
+//! It owns the lease and, through the upstream's body, the connection to the worker: whatever ends
+//! it, the answer's end, an error or a client that has gone, frees both at once. A worker that dies in
+//! the middle never looks like a clean end: the client's connection is aborted too, after an event
+//! that says why where the answer is an event stream.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tracing::warn;
+
+use super::openai;
+use crate::lifecycle::Lease;
+use crate::worker::upstream::ResponseBody;
+
+/// The body of an answer that a worker gives.
+#[derive(Debug)]
+pub struct LeasedBody {
+    /// `None` once the worker's part is over.
+    live: Option<(ResponseBody, Lease)>,
+    model: Arc<str>,
+    events: bool,
+    broken: Option<Broken>,
+}
+
+/// How far the end of a broken event stream has come.
+#[derive(Debug)]
+enum Broken {
+    /// The last event has been handed over.
+    Told(hyper::Error),
+    /// There was a chance to send it.
+    Flushed(hyper::Error),
+}
+
+impl LeasedBody {
+    /// `events`: whether the body is an event stream.
+    pub(super) fn new(body: ResponseBody, lease: Lease, model: Arc<str>, events: bool) -> Self {
+        Self {
+            live: Some((body, lease)),
+            model,
+            events,
+            broken: None,
+        }
+    }
+
+    /// The model that answers.
+    pub(super) fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// The end of a broken event stream, after its last event.
+    fn poll_broken(
+        &mut self,
+        broken: Broken,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match broken {
+            // hyper writes out what it has when a body is pending, and drops it when a body fails.
+            Broken::Told(error) => {
+                self.broken = Some(Broken::Flushed(error));
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Broken::Flushed(error) => Poll::Ready(Some(Err(error))),
+        }
+    }
+
+    fn fail(&mut self, error: hyper::Error) -> Result<Frame<Bytes>, hyper::Error> {
+        warn!(hub_model = %self.model, %error, "worker failed in the middle of an answer");
+        self.live = None;
+        if !self.events {
+            return Err(error);
+        }
+        self.broken = Some(Broken::Told(error));
+        let event = openai::answer_broke_off(&self.model).to_json();
+        // The empty line ends an event that was cut short.
+        Ok(Frame::data(format!("\n\ndata: {event}\n\n").into()))
+    }
+}
+
+impl Body for LeasedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(broken) = self.broken.take() {
+            return self.poll_broken(broken, cx);
+        }
+        let Some((body, _lease)) = &mut self.live else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        if let Some(Err(error)) = frame {
+            return Poll::Ready(Some(self.fail(error)));
+        }
+        if frame.is_none() || body.is_end_stream() {
+            self.live = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.live {
+            Some((body, _)) => body.is_end_stream(),
+            None => self.broken.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.live {
+            Some((body, _)) => body.size_hint(),
+            None => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Everything under `/v1`: peek → `on_request` → acquire → forward.
+//!
+//! The server hands each request to [`Gateway::handle`]. It finds the model that the request names
+//! while the body arrives, asks the policies, takes a lease (which may load the model) and passes
+//! request and answer through as they come. It never decides whether a model may be used or loaded,
+//! and knows nothing of processes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response, request};
+use hyper::body::Incoming;
+
+use crate::api_error::ApiError;
+use crate::lifecycle::{Lifecycle, Model, Seen};
+use crate::policy::{Policies, RequestVerdict, RequestView, Route};
+
+mod body;
+mod forward;
+mod intake;
+mod leased_body;
+mod models;
+mod multipart;
+mod openai;
+mod peek;
+mod query;
+mod rewrite;
+mod routes;
+mod scan;
+
+pub use body::Body;
+use intake::Intake;
+pub use leased_body::LeasedBody;
+use rewrite::Place;
+use routes::Target;
+use scan::{Step, is_form};
+
+/// Answers requests to `/v1`. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    lifecycle: Lifecycle,
+    policies: Policies,
+}
+
+/// Where a request goes after the policies have been asked.
+struct Destination {
+    model: Arc<Model>,
+    /// Taken before the verdict, so that a stop since then is not undone.
+    seen: Seen,
+    route: Option<Route>,
+}
+
+impl Gateway {
+    /// A gateway to the models of `lifecycle`.
+    pub fn new(lifecycle: Lifecycle, policies: Policies) -> Self {
+        Self {
+            lifecycle,
+            policies,
+        }
+    }
+
+    /// The answer to one request under `/v1`; `id` is its `X-Request-ID`. Dropping the future or the
+    /// answer frees all that the request held.
+    pub async fn handle(
+        &self,
+        request: Request<Incoming>,
+        client: SocketAddr,
+        id: HeaderValue,
+    ) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let answer = match Target::of(&parts.method, parts.uri.path()) {
+            Target::Models => Ok(openai::json(&models::list(&self.lifecycle))),
+            Target::Model(id) => models::one(&self.lifecycle, id).map(|model| openai::json(&model)),
+            Target::NotAllowed(allowed) => {
+                return openai::allowed_methods(&parts.method, parts.uri.path(), allowed);
+            }
+            Target::Worker | Target::Unknown => self.proxy(parts, body, client, id).await,
+        };
+        answer.unwrap_or_else(|error| openai::error(&error))
+    }
+
+    /// A worker's answer.
+    async fn proxy(
+        &self,
+        parts: request::Parts,
+        body: Incoming,
+        client: SocketAddr,
+        id: HeaderValue,
+    ) -> Result<Response<Body>, ApiError> {
+        let mut intake = Intake::new(&parts.headers, body)?;
+        let (written, place) = named_model(&parts, &mut intake).await?;
+        let view = RequestView {
+            parts,
+            id,
+            model: written,
+            client,
+            body: intake.whole(),
+        };
+        let (view, destination) = self.ask(view, &mut intake).await?;
+        let Destination { model, seen, route } = destination;
+        let RequestView {
+            mut parts,
+            id,
+            model: written,
+            ..
+        } = view;
+
+        let mut fields = None;
+        if let Some(route) = route {
+            if !route.set.is_empty() || !route.unset.is_empty() {
+                fields = Some(rewrite::edit(&intake.collect().await?, &route)?);
+            }
+            forward::add_headers(&mut parts.headers, route.headers);
+        }
+
+        let grant = match self.lifecycle.try_acquire(&model) {
+            Some(grant) => grant,
+            None => {
+                let wait = self.lifecycle.acquire(&model, seen);
+                intake.while_waiting(wait).await?
+            }
+        };
+
+        let name = rewrite::replacement(&grant.upstream.accepts, &written);
+        match (fields, name) {
+            (Some(mut fields), name) => {
+                if let Some(name) = name {
+                    fields.insert("model".to_owned(), name.into());
+                }
+                rewrite::replace(&mut parts, &mut intake, fields);
+            }
+            (None, Some(name)) => rewrite::rename(&mut parts, &mut intake, &place, name),
+            (None, None) => {}
+        }
+        forward::forward(grant, &model.name, parts, id, intake.into_body()).await
+    }
+
+    /// Asks `on_request`; a second time with the whole body if a policy wants to see it.
+    async fn ask(
+        &self,
+        mut view: RequestView,
+        intake: &mut Intake,
+    ) -> Result<(RequestView, Destination), ApiError> {
+        loop {
+            let named = self.lifecycle.find(&view.model);
+            let seen = named.as_ref().map(|model| self.lifecycle.seen(model));
+            let (asked, verdict) = self.policies.on_request(view);
+            view = asked;
+            let route = match verdict {
+                RequestVerdict::Reject(error) => return Err(error),
+                RequestVerdict::NeedBody if view.body.is_none() => {
+                    view.body = Some(intake.collect().await?);
+                    continue;
+                }
+                // A policy that has the body and still asks for it abstains.
+                RequestVerdict::NeedBody | RequestVerdict::Pass => None,
+                RequestVerdict::Route(route) => Some(route),
+            };
+            if let Some(elsewhere) = route.as_ref().and_then(|route| route.model.as_deref()) {
+                let model = self
+                    .lifecycle
+                    .find(elsewhere)
+                    .ok_or_else(|| openai::routed_to_unknown(elsewhere))?;
+                let seen = self.lifecycle.seen(&model);
+                return Ok((view, Destination { model, seen, route }));
+            }
+            // Only now: a policy may know where to send a name that the hub does not know.
+            let (Some(model), Some(seen)) = (named, seen) else {
+                return Err(openai::unknown_model(&view.model));
+            };
+            return Ok((view, Destination { model, seen, route }));
+        }
+    }
+}
+
+/// The model that a request names, in its body or else in its query.
+async fn named_model(
+    parts: &request::Parts,
+    intake: &mut Intake,
+) -> Result<(String, Place), ApiError> {
+    let kind = content_type(parts);
+    let step = intake.read_to_model(kind).await?;
+    let step = match step {
+        Step::Found(found) if !found.value.trim().is_empty() => {
+            return Ok((found.value, Place::Body(found.range)));
+        }
+        other => other,
+    };
+    if let Some(model) = parts.uri.query().and_then(query::model)
+        && !model.trim().is_empty()
+    {
+        return Ok((model, Place::Query));
+    }
+    Err(match step {
+        Step::Malformed if kind.is_some_and(is_form) => {
+            openai::malformed("it is not a complete multipart form")
+        }
+        Step::Malformed => openai::malformed(&intake.explain()),
+        Step::Absent if intake.is_empty() && is_unknown(parts) => {
+            openai::unknown_route(&parts.method, parts.uri.path())
+        }
+        _ => openai::model_required(),
+    })
+}
+
+fn is_unknown(parts: &request::Parts) -> bool {
+    Target::of(&parts.method, parts.uri.path()) == Target::Unknown
+}
+
+fn content_type(parts: &request::Parts) -> Option<&str> {
+    parts.headers.get(CONTENT_TYPE)?.to_str().ok()
+}

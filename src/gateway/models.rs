@@ -1,0 +1,107 @@
+//! `GET /v1/models` and `GET /v1/models/{id}`: the started models in OpenAI's form. Looking loads
+//! nothing.
+
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+
+use super::openai;
+use crate::api_error::ApiError;
+use crate::lifecycle::{Lifecycle, Model};
+use crate::status::{MemoryState, ModelFacts, ProcessState};
+
+/// The list of started models.
+pub(super) fn list(lifecycle: &Lifecycle) -> Value {
+    let created = lifecycle.config().modified_at;
+    let data: Vec<Value> = lifecycle
+        .models()
+        .iter()
+        .filter_map(|model| entry_of(model, created))
+        .collect();
+    json!({"object": "list", "data": data})
+}
+
+/// One started model, by the name or path at the end of the request's path.
+///
+/// # Errors
+/// 404 when there is none.
+pub(super) fn one(lifecycle: &Lifecycle, id: &str) -> Result<Value, ApiError> {
+    let id = percent_decode_str(id).decode_utf8_lossy();
+    lifecycle
+        .find(&id)
+        .and_then(|model| entry_of(&model, lifecycle.config().modified_at))
+        .ok_or_else(|| openai::unknown_model(&id))
+}
+
+/// `None` when the model is not started.
+fn entry_of(model: &Model, created: u64) -> Option<Value> {
+    let facts = model.facts.load();
+    (facts.process_state == ProcessState::Running).then(|| {
+        entry(
+            &facts,
+            model.gate.active(),
+            model.gate.last_used_at(),
+            created,
+        )
+    })
+}
+
+fn entry(facts: &ModelFacts, active: usize, last_request: Option<f64>, created: u64) -> Value {
+    let loaded = facts.memory_state == MemoryState::Loaded;
+    json!({
+        "id": facts.name,
+        "object": "model",
+        "created": seconds(facts.started_at).unwrap_or(created),
+        "owned_by": "local",
+        "metadata": {
+            "model_type": facts.model_type,
+            "context_length": facts.context_length,
+            "status": if loaded { "loaded" } else { "unloaded" },
+            "vram_loaded": loaded,
+            "vram_last_load_ts": seconds(facts.last_load_at),
+            "vram_last_unload_ts": seconds(facts.last_unload_at),
+            "vram_last_request_ts": seconds(last_request),
+            "vram_load_error": facts.memory_last_error,
+            "active_requests": active,
+        },
+    })
+}
+
+/// Whole Unix seconds, as OpenAI has them.
+fn seconds(time: Option<f64>) -> Option<u64> {
+    time.map(|time| time as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_has_the_fields_of_the_contract() {
+        let mut facts = ModelFacts {
+            name: "alpha".to_owned(),
+            model_type: "lm",
+            context_length: 32768,
+            memory_state: MemoryState::Loaded,
+            started_at: Some(1_764_000_000.9),
+            last_load_at: Some(1_764_000_001.5),
+            ..ModelFacts::default()
+        };
+        let expected = json!({
+            "id": "alpha", "object": "model", "created": 1_764_000_000, "owned_by": "local",
+            "metadata": {
+                "model_type": "lm", "context_length": 32768, "status": "loaded", "vram_loaded": true,
+                "vram_last_load_ts": 1_764_000_001, "vram_last_unload_ts": null,
+                "vram_last_request_ts": 1_764_000_002, "vram_load_error": null, "active_requests": 2,
+            },
+        });
+        assert_eq!(entry(&facts, 2, Some(1_764_000_002.0), 7), expected);
+
+        facts.memory_state = MemoryState::Failed;
+        facts.memory_last_error = Some("no memory".to_owned());
+        facts.started_at = None;
+        let failed = entry(&facts, 0, None, 7);
+        assert_eq!(failed["created"], 7);
+        assert_eq!(failed["metadata"]["status"], "unloaded");
+        assert_eq!(failed["metadata"]["vram_load_error"], "no memory");
+    }
+}

@@ -1,0 +1,133 @@
+//! The words of OpenAI's API that the hub speaks itself: the answers of `/v1` that are not a
+//! worker's. The only place that turns an [`ApiError`] into a response for `/v1`.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response, StatusCode};
+use serde_json::Value;
+
+use super::body::Body;
+use super::intake::BODY_LIMIT;
+use crate::api_error::ApiError;
+use crate::worker::upstream::UpstreamError;
+
+/// The answer to a request that failed in the hub.
+pub(super) fn error(error: &ApiError) -> Response<Body> {
+    error.to_response().map(Body::full)
+}
+
+/// A 200 with a JSON body.
+pub(super) fn json(value: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::full(value.to_string()));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+/// The answer to a method that the route does not have: 405, or for OPTIONS the list of those it has.
+pub(super) fn allowed_methods(
+    method: &Method,
+    path: &str,
+    allowed: &'static str,
+) -> Response<Body> {
+    let mut response = if method == Method::OPTIONS {
+        let mut response = Response::new(Body::full(Bytes::new()));
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response
+    } else {
+        error(&ApiError::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!("{method} is not allowed on {path}; use {allowed}"),
+        ))
+    };
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// `model` is missing, null, blank or not a string.
+pub(super) fn model_required() -> ApiError {
+    ApiError::new(
+        StatusCode::BAD_REQUEST,
+        "Model selection is required when the server runs in hub mode. Include the 'model' field \
+         (or query parameter) to choose a registered model. Call /v1/models to list available names.",
+    )
+    .with_param("model")
+}
+
+/// No model has that name or path.
+pub(super) fn unknown_model(model: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        format!("The model `{model}` does not exist in this hub. Call /v1/models to list available names."),
+    )
+    .with_code("model_not_found")
+    .with_param("model")
+}
+
+/// A policy named a model that does not exist.
+pub(super) fn routed_to_unknown(model: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        format!(
+            "A policy routed this request to the model `{model}`, which does not exist in this hub."
+        ),
+    )
+}
+
+/// A policy wants to change fields of a body that has none.
+pub(super) fn fields_without_json(reason: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        format!(
+            "A policy changed body fields of a request whose body is not a JSON object: {reason}"
+        ),
+    )
+}
+
+/// Nothing under `/v1` has that path.
+pub(super) fn unknown_route(method: &Method, path: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        format!(
+            "{method} {path} is not a route of this hub. Routes that only a worker knows need a 'model'."
+        ),
+    )
+}
+
+/// The body is not what it claims to be.
+pub(super) fn malformed(what: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::BAD_REQUEST,
+        format!("The request body could not be read: {what}"),
+    )
+}
+
+/// The body is over the limit.
+pub(super) fn too_large() -> ApiError {
+    ApiError::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("The request body is larger than {} MiB.", BODY_LIMIT >> 20),
+    )
+}
+
+/// The worker gave no answer.
+pub(super) fn no_answer(model: &str, error: &UpstreamError) -> ApiError {
+    match error {
+        UpstreamError::TooLarge => too_large(),
+        UpstreamError::Upload(_) => malformed(&error.to_string()),
+        _ => ApiError::new(
+            StatusCode::BAD_GATEWAY,
+            format!("The worker of model `{model}` failed: {error}"),
+        ),
+    }
+}
+
+/// The worker stopped in the middle of its answer.
+pub(super) fn answer_broke_off(model: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::BAD_GATEWAY,
+        format!("The worker of model `{model}` failed before its answer was complete."),
+    )
+}

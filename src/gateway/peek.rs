@@ -1,0 +1,411 @@
+//! Finds the value of the top-level `model` key of a JSON object while its chunks arrive.
+//!
+//! A chat request can hold megabytes of images, and its target must be known before the first byte
+//! can go on. So this reads each byte once, keeps nothing but the key and the value at hand, steps
+//! over strings with `memchr`, and stops at the value. It does not validate what it steps over: the
+//! worker does. Of two `model` keys the first counts.
+
+use memchr::memchr2;
+
+use super::scan::{Found, Step};
+
+/// `"model"` with every character written as `\uXXXX`: no longer key can mean it.
+const LONGEST_KEY: usize = 30;
+
+/// Where the scan stands. `escaped`: the last byte was a backslash that escapes the next.
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// Before the object.
+    Start,
+    /// After `{`.
+    FirstKey,
+    /// After a comma.
+    Key,
+    InKey {
+        escaped: bool,
+    },
+    Colon,
+    Value,
+    /// In the string we look for.
+    InModel {
+        escaped: bool,
+    },
+    /// In the string value of another key.
+    InString {
+        escaped: bool,
+    },
+    /// In an object or array that is the value of another key.
+    InNested {
+        depth: usize,
+    },
+    InNestedString {
+        depth: usize,
+        escaped: bool,
+    },
+    /// In a number or a literal.
+    InScalar,
+    /// After a value.
+    Comma,
+}
+
+/// The scan of one body.
+#[derive(Debug)]
+pub(super) struct Peek {
+    state: State,
+    /// Length of the chunks before this one.
+    before: usize,
+    /// The key or the value at hand, as written; of keys no more than can matter.
+    raw: Vec<u8>,
+    /// Whether the key at hand is `model`.
+    is_model: bool,
+    /// Where the value begins, at its quote.
+    value_start: usize,
+}
+
+impl Peek {
+    pub(super) fn new() -> Self {
+        Self {
+            state: State::Start,
+            before: 0,
+            raw: Vec::new(),
+            is_model: false,
+            value_start: 0,
+        }
+    }
+
+    /// Reads the next chunk. After any answer but [`Step::More`] the scan is over.
+    pub(super) fn feed(&mut self, chunk: &[u8]) -> Step {
+        let mut at = 0;
+        while at < chunk.len() {
+            match self.step(chunk, at) {
+                Ok(next) => at = next,
+                Err(end) => return end,
+            }
+        }
+        self.before += chunk.len();
+        Step::More
+    }
+
+    /// Goes on from `at`; the position after what was read, or the end of the scan.
+    fn step(&mut self, chunk: &[u8], at: usize) -> Result<usize, Step> {
+        match self.state {
+            State::InKey { escaped } => return self.in_key(chunk, at, escaped),
+            State::InModel { escaped } => return self.in_model(chunk, at, escaped),
+            State::InString { escaped } => {
+                return Ok(
+                    self.skip_string(chunk, at, escaped, State::Comma, |escaped| {
+                        State::InString { escaped }
+                    }),
+                );
+            }
+            State::InNestedString { depth, escaped } => {
+                let after = State::InNested { depth };
+                return Ok(self.skip_string(chunk, at, escaped, after, |escaped| {
+                    State::InNestedString { depth, escaped }
+                }));
+            }
+            State::InNested { depth } => return Ok(self.in_nested(chunk, at, depth)),
+            State::InScalar => return self.in_scalar(chunk, at),
+            _ if is_space(chunk[at]) => return Ok(at + 1),
+            _ => {}
+        }
+        self.state = match (self.state, chunk[at]) {
+            (State::Start, b'{') => State::FirstKey,
+            (State::FirstKey | State::Comma, b'}') => return Err(Step::Absent),
+            (State::FirstKey | State::Key, b'"') => {
+                self.raw.clear();
+                State::InKey { escaped: false }
+            }
+            (State::Colon, b':') => State::Value,
+            (State::Comma, b',') => State::Key,
+            (State::Value, first) => return self.value(first, at),
+            _ => return Err(Step::Malformed),
+        };
+        Ok(at + 1)
+    }
+
+    fn value(&mut self, first: u8, at: usize) -> Result<usize, Step> {
+        let scalar = matches!(first, b'-' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z');
+        if self.is_model && (scalar || matches!(first, b'{' | b'[')) {
+            return Err(Step::NotAString);
+        }
+        self.state = match first {
+            b'"' if self.is_model => {
+                self.value_start = self.before + at;
+                self.raw.clear();
+                State::InModel { escaped: false }
+            }
+            b'"' => State::InString { escaped: false },
+            b'{' | b'[' => State::InNested { depth: 1 },
+            _ if scalar => State::InScalar,
+            _ => return Err(Step::Malformed),
+        };
+        Ok(at + 1)
+    }
+
+    fn in_key(&mut self, chunk: &[u8], at: usize, mut escaped: bool) -> Result<usize, Step> {
+        let quote = closing_quote(chunk, at, &mut escaped);
+        let part = &chunk[at..quote.unwrap_or(chunk.len())];
+        let room = (LONGEST_KEY + 1).saturating_sub(self.raw.len());
+        self.raw.extend_from_slice(&part[..part.len().min(room)]);
+        let Some(quote) = quote else {
+            self.state = State::InKey { escaped };
+            return Ok(chunk.len());
+        };
+        self.is_model = self.raw.len() <= LONGEST_KEY
+            && (self.raw == b"model"
+                || (self.raw.contains(&b'\\') && unquote(&self.raw).as_deref() == Some("model")));
+        self.state = State::Colon;
+        Ok(quote + 1)
+    }
+
+    fn in_model(&mut self, chunk: &[u8], at: usize, mut escaped: bool) -> Result<usize, Step> {
+        let quote = closing_quote(chunk, at, &mut escaped);
+        self.raw
+            .extend_from_slice(&chunk[at..quote.unwrap_or(chunk.len())]);
+        let Some(quote) = quote else {
+            self.state = State::InModel { escaped };
+            return Ok(chunk.len());
+        };
+        let value = unquote(&self.raw).ok_or(Step::Malformed)?;
+        let range = self.value_start..self.before + quote + 1;
+        Err(Step::Found(Found { value, range }))
+    }
+
+    fn skip_string(
+        &mut self,
+        chunk: &[u8],
+        at: usize,
+        mut escaped: bool,
+        after: State,
+        within: impl FnOnce(bool) -> State,
+    ) -> usize {
+        if let Some(quote) = closing_quote(chunk, at, &mut escaped) {
+            self.state = after;
+            return quote + 1;
+        }
+        self.state = within(escaped);
+        chunk.len()
+    }
+
+    fn in_nested(&mut self, chunk: &[u8], at: usize, mut depth: usize) -> usize {
+        for (offset, byte) in chunk[at..].iter().enumerate() {
+            match byte {
+                b'"' => {
+                    let escaped = false;
+                    self.state = State::InNestedString { depth, escaped };
+                    return at + offset + 1;
+                }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                self.state = State::Comma;
+                return at + offset + 1;
+            }
+        }
+        self.state = State::InNested { depth };
+        chunk.len()
+    }
+
+    fn in_scalar(&mut self, chunk: &[u8], at: usize) -> Result<usize, Step> {
+        let end = chunk[at..]
+            .iter()
+            .position(|&byte| is_space(byte) || matches!(byte, b',' | b'}'));
+        let end = end.map_or(chunk.len(), |end| at + end);
+        if memchr::memchr3(b'"', b'{', b'[', &chunk[at..end]).is_some() {
+            return Err(Step::Malformed);
+        }
+        if end < chunk.len() {
+            self.state = State::Comma;
+        }
+        Ok(end)
+    }
+}
+
+/// Where the string that `at` is in ends. At the end of the chunk `escaped` tells how to go on.
+fn closing_quote(chunk: &[u8], mut at: usize, escaped: &mut bool) -> Option<usize> {
+    if std::mem::take(escaped) {
+        at += 1;
+    }
+    loop {
+        let found = at + memchr2(b'"', b'\\', chunk.get(at..)?)?;
+        if chunk[found] == b'"' {
+            return Some(found);
+        }
+        at = found + 2;
+        *escaped = at > chunk.len();
+    }
+}
+
+/// The text of a JSON string written as `raw` between its quotes.
+fn unquote(raw: &[u8]) -> Option<String> {
+    let mut quoted = Vec::with_capacity(raw.len() + 2);
+    quoted.push(b'"');
+    quoted.extend_from_slice(raw);
+    quoted.push(b'"');
+    serde_json::from_slice(&quoted).ok()
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::gateway::scan::chunks_at;
+
+    fn peek(chunks: &[&[u8]]) -> Step {
+        let mut peek = Peek::new();
+        for chunk in chunks {
+            match peek.feed(chunk) {
+                Step::More => {}
+                end => return end,
+            }
+        }
+        Step::More
+    }
+
+    /// Every way to cut `text` into two chunks gives the same answer.
+    fn peek_cut_anywhere(text: &str) -> Step {
+        let whole = peek(&[text.as_bytes()]);
+        for cut in 0..=text.len() {
+            let (one, two) = text.as_bytes().split_at(cut);
+            assert_eq!(peek(&[one, two]), whole, "{text:?} cut at {cut}");
+        }
+        whole
+    }
+
+    fn found(text: &str) -> (String, &str) {
+        match peek_cut_anywhere(text) {
+            Step::Found(found) => (found.value, &text[found.range]),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn finds_the_value_and_its_place() {
+        assert_eq!(
+            found(r#"{"model":"alpha"}"#),
+            ("alpha".into(), r#""alpha""#)
+        );
+        assert_eq!(
+            found("\n{ \"stream\" : true ,\t\"model\" :  \"a b\" , \"x\":1}").1,
+            "\"a b\""
+        );
+        assert_eq!(found(r#"{"n":-1.5e3,"model":"a"}"#).0, "a");
+    }
+
+    #[test]
+    fn reads_escapes_in_key_and_value() {
+        assert_eq!(found(r#"{"\u006dodel":"a\"\\\u00e9\/"}"#).0, "a\"\\é/");
+        assert_eq!(
+            found(r#"{"\u006d\u006f\u0064\u0065\u006c":"a"}"#).1,
+            r#""a""#
+        );
+        assert_eq!(found(r#"{"mode\\":"no","mode":1,"model":"a"}"#).0, "a");
+    }
+
+    #[test]
+    fn steps_over_nested_models_and_quotes() {
+        let text =
+            r#"{"messages":[{"model":"no","content":"}]\"model\":\"no\"\\"}],"model":"yes"}"#;
+        assert_eq!(found(text), ("yes".into(), r#""yes""#));
+    }
+
+    #[test]
+    fn the_first_of_two_counts() {
+        assert_eq!(found(r#"{"model":"a","model":"b"}"#).0, "a");
+    }
+
+    #[test]
+    fn says_why_there_is_none() {
+        assert_eq!(peek_cut_anywhere("{}"), Step::Absent);
+        assert_eq!(peek_cut_anywhere(r#"{"a":[1,{}]} "#), Step::Absent);
+        assert_eq!(peek_cut_anywhere(r#"{"model":null}"#), Step::NotAString);
+        assert_eq!(
+            peek_cut_anywhere(r#"{"model":{"name":"a"}}"#),
+            Step::NotAString
+        );
+        for malformed in [
+            "[]",
+            "model=a",
+            "{model",
+            r#"{"a" 1"#,
+            r#"{"a":1,}"#,
+            r#"{"a":,"#,
+            r#"{"a":1"b"#,
+            r#"{"model":"\x"}"#,
+            r#"{"a":"b" "c""#,
+        ] {
+            assert_eq!(peek_cut_anywhere(malformed), Step::Malformed, "{malformed}");
+        }
+        assert_eq!(peek_cut_anywhere(r#"{"model":"unfinish"#), Step::More);
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,12}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 5, |inner| {
+            let key = prop_oneof!["model", "[\"\\\\a-e]{0,6}", ".{0,3}"];
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::vec((key, inner), 0..5)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_serde_json_however_it_is_cut(
+            before in prop::collection::vec((".{0,6}", json()), 0..4),
+            model in json(),
+            after in prop::collection::vec((".{0,6}", json()), 0..3),
+            pretty: bool,
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            let mut object = serde_json::Map::new();
+            object.extend(before);
+            object.insert("model".to_owned(), model);
+            object.extend(after);
+            let value = Value::Object(object);
+            let text = if pretty {
+                serde_json::to_string_pretty(&value)
+            } else {
+                serde_json::to_string(&value)
+            }.unwrap();
+            let step = peek(&chunks_at(text.as_bytes(), &cuts));
+            match value["model"].as_str() {
+                Some(model) => {
+                    let Step::Found(found) = step else { panic!("{step:?}") };
+                    prop_assert_eq!(&found.value, model);
+                    let written: String = serde_json::from_str(&text[found.range]).unwrap();
+                    prop_assert_eq!(written, model);
+                }
+                None => prop_assert_eq!(step, Step::NotAString),
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic_and_cuts_change_nothing(
+            bytes in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..80),
+                "[\\[\\]{}\",:\\\\modelu0 1]{0,60}".prop_map(String::into_bytes),
+            ],
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            prop_assert_eq!(peek(&chunks_at(&bytes, &cuts)), peek(&[&bytes]));
+        }
+    }
+}

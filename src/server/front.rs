@@ -1,0 +1,161 @@
+//! One request at the door: guard, dispatch, and the headers that every answer has.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::ConnectInfo;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body_util::Either;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tower::ServiceExt as _;
+use tracing::debug;
+use uuid::Uuid;
+
+use super::guard::{Guard, allow_origin, preflight};
+use crate::gateway::{Body, Gateway};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
+
+/// Longer ids of clients are replaced: they go into logs and to the worker.
+const LONGEST_ID: usize = 128;
+
+/// The gateway's answers without a box around each piece of a stream, or the router's.
+type AnyBody = Either<Body, axum::body::Body>;
+
+/// What all connections share.
+pub(super) struct Front {
+    gateway: Gateway,
+    hub: axum::Router,
+    guard: Arc<dyn Guard>,
+}
+
+impl Front {
+    pub(super) fn new(gateway: Gateway, hub: axum::Router, guard: Arc<dyn Guard>) -> Self {
+        Self {
+            gateway,
+            hub,
+            guard,
+        }
+    }
+
+    /// The answer to one request.
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        client: SocketAddr,
+    ) -> Response<AnyBody> {
+        let started = Instant::now();
+        let id = request_id(request.headers());
+        let (parts, body) = request.into_parts();
+        let line = tracing::enabled!(tracing::Level::DEBUG)
+            .then(|| (parts.method.clone(), parts.uri.path().to_owned()));
+
+        let mut response = match self.guard.check(&parts) {
+            Err(error) => error.to_response().map(Body::full).map(Either::Left),
+            Ok(None) => self.dispatch(parts, body, client, id.clone()).await,
+            Ok(Some(origin)) => {
+                let mut response = match preflight(&parts) {
+                    Some(response) => response.map(Either::Left),
+                    None => self.dispatch(parts, body, client, id.clone()).await,
+                };
+                allow_origin(response.headers_mut(), origin);
+                response
+            }
+        };
+
+        let seconds = started.elapsed().as_secs_f64();
+        if let Some((method, path)) = line {
+            let model = match response.body() {
+                Either::Left(body) => body.model(),
+                Either::Right(_) => None,
+            };
+            let status = response.status().as_u16();
+            debug!(%method, path, status, model, seconds, "request");
+        }
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, id);
+        if let Ok(time) = HeaderValue::try_from(format!("{seconds:.6}")) {
+            headers.insert(PROCESS_TIME, time);
+        }
+        response
+    }
+
+    async fn dispatch(
+        &self,
+        parts: Parts,
+        body: Incoming,
+        client: SocketAddr,
+        id: HeaderValue,
+    ) -> Response<AnyBody> {
+        let mut request = Request::from_parts(parts, body);
+        if is_v1(request.uri().path()) {
+            let response = self.gateway.handle(request, client, id).await;
+            return response.map(Either::Left);
+        }
+        request.extensions_mut().insert(ConnectInfo(client));
+        let Ok(response) = self.hub.clone().oneshot(request).await;
+        response.map(Either::Right)
+    }
+}
+
+fn is_v1(path: &str) -> bool {
+    path.strip_prefix("/v1")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The client's id if it is fit for logs, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let fit = |id: &&HeaderValue| {
+        (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    if let Some(id) = headers.get(REQUEST_ID).filter(fit) {
+        return id.clone();
+    }
+    let mut text = Uuid::encode_buffer();
+    let id = Uuid::new_v4().hyphenated().encode_lower(&mut text);
+    HeaderValue::from_str(id).expect("a uuid is hexadecimal digits and hyphens")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id_for(sent: &[u8]) -> HeaderValue {
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_ID, HeaderValue::from_bytes(sent).unwrap());
+        request_id(&headers)
+    }
+
+    #[test]
+    fn a_sane_id_of_the_client_is_kept() {
+        assert_eq!(id_for(b"req-1/a"), "req-1/a");
+        assert_eq!(id_for(&[b'a'; LONGEST_ID]).len(), LONGEST_ID);
+    }
+
+    #[test]
+    fn any_other_is_replaced_by_a_uuid() {
+        for sent in [b"".as_slice(), b"a b", b"\xff", &[b'a'; LONGEST_ID + 1]] {
+            let id = id_for(sent);
+            let uuid = Uuid::parse_str(id.to_str().unwrap()).unwrap();
+            assert_eq!(uuid.get_version_num(), 4);
+        }
+        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn only_v1_itself_and_what_is_below_it_is_the_gateways() {
+        for (path, v1) in [
+            ("/v1", true),
+            ("/v1/", true),
+            ("/v1/models", true),
+            ("/v11", false),
+            ("/", false),
+            ("/hub/v1", false),
+        ] {
+            assert_eq!(is_v1(path), v1, "{path}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The one port: accepts connections, speaks HTTP/1.1 on them, and hands `/v1` to the gateway and
+//! everything else to the router of the control API and the dashboard.
+//!
+//! The daemon runs it. What every answer has in common is added here and only here: `X-Request-ID`,
+//! `X-Process-Time`, CORS. Whether a request may come in at all is the [`Guard`]'s decision.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use crate::gateway::Gateway;
+
+mod front;
+mod guard;
+
+use front::Front;
+pub use guard::Guard;
+
+/// hyper's read buffer grows up to this, which also limits the head of a request (431 beyond).
+const BUFFER: usize = 64 * 1024;
+
+/// A connection on which no complete head arrives for so long is closed, an idle one too.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long to leave the system alone when it has no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves `listener` until `shutdown`: then it accepts no more, tells the connections to end after
+/// the answer they are at, and returns. They run in `tracker`; waiting for them, and how long, is the
+/// caller's business.
+pub async fn serve(
+    listener: TcpListener,
+    gateway: Gateway,
+    hub: axum::Router,
+    guard: Arc<dyn Guard>,
+    shutdown: CancellationToken,
+    tracker: TaskTracker,
+) {
+    let front = Arc::new(Front::new(gateway, hub, guard));
+    let mut failing = false;
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, client)) => {
+                failing = false;
+                let connection = serve_connection(stream, client, front.clone(), shutdown.clone());
+                tracker.spawn(connection);
+            }
+            // The client gave up while it was queued: nothing is wrong here.
+            Err(error) if is_about_the_client(&error) => {}
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(%error, "cannot accept connections; trying again");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_about_the_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// One client's connection, to its end.
+async fn serve_connection(
+    stream: TcpStream,
+    client: SocketAddr,
+    front: Arc<Front>,
+    shutdown: CancellationToken,
+) {
+    // Without it a token waits for the acknowledgement of the one before.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%client, %error, "cannot set TCP_NODELAY");
+    }
+    let service = service_fn(move |request| {
+        let front = Arc::clone(&front);
+        async move { Ok::<_, std::convert::Infallible>(front.answer(request, client).await) }
+    });
+    let connection = http1::Builder::new()
+        .max_buf_size(BUFFER)
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // Mostly clients that have gone.
+        debug!(%client, %error, "connection ended early");
+    }
+}

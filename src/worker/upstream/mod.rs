@@ -1,0 +1,161 @@
+//! HTTP to one worker: where it listens, which `model` it answers to, and a small pool of kept-alive
+//! connections.
+//!
+//! The gateway sends requests through it, the health checks use [`Upstream::get`]. One value belongs
+//! to one launch of a worker: its connections end with it. It knows nothing of models' states,
+//! leases or policies.
+
+use std::error::Error as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+
+mod body;
+mod pool;
+
+pub use body::{BoxError, RequestBody, ResponseBody};
+use pool::Pool;
+
+/// More than this in answer to [`Upstream::get`] is an error: health answers are small.
+const GET_LIMIT: usize = 1024 * 1024;
+
+/// Which values of `model` a worker answers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accepts {
+    /// It ignores `model`: what the client wrote may stay.
+    Any,
+    /// Only this one; the gateway replaces any other.
+    Only(Arc<str>),
+}
+
+/// A running worker's address. One value per launch: connections die with it.
+#[derive(Debug)]
+pub struct Upstream {
+    /// `host:port` for connecting and for the `Host` header; IPv6 in brackets.
+    pub authority: Arc<str>,
+    /// See [`Accepts`].
+    pub accepts: Accepts,
+    host: HeaderValue,
+    pool: Arc<Pool>,
+}
+
+/// Why there is no answer from a worker.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// Nobody listens there, or the system refuses.
+    #[error("cannot connect to {authority}: {source}")]
+    Connect {
+        /// The worker's address.
+        authority: Arc<str>,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The connection broke, or spoke no HTTP, before the head of an answer came.
+    #[error("no answer from {authority}: {source}")]
+    Exchange {
+        /// The worker's address.
+        authority: Arc<str>,
+        /// What hyper said.
+        source: hyper::Error,
+    },
+    /// The request's own body failed while it was being sent.
+    #[error("the request body broke off: {0}")]
+    Upload(hyper::Error),
+    /// The request's body turned out longer than its limit.
+    #[error("the request body is too large")]
+    TooLarge,
+    /// The answer to [`Upstream::get`] broke off or is too long.
+    #[error("the answer broke off: {0}")]
+    Answer(BoxError),
+    /// The path given to [`Upstream::get`] is none.
+    #[error("not a path: {0}")]
+    Path(#[from] http::uri::InvalidUri),
+}
+
+impl Upstream {
+    /// An upstream without connections yet.
+    pub fn new(host: &str, port: u16, accepts: Accepts) -> Self {
+        let authority = if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        };
+        Self {
+            // Workers do not look at `Host`; a name that is no header value cannot be connected to either.
+            host: HeaderValue::from_str(&authority)
+                .unwrap_or_else(|_| HeaderValue::from_static("localhost")),
+            authority: authority.into(),
+            accepts,
+            pool: Arc::default(),
+        }
+    }
+
+    /// Sends `request` (its URI in origin form) and returns at the head of the answer; `Host` is set
+    /// here. The connection goes back to the pool at the end of the response body. Dropping this
+    /// future, or the response before its end, closes the connection, so that the worker notices.
+    ///
+    /// # Errors
+    /// When the worker cannot be reached or does not answer, and when the request's body fails. A
+    /// kept-alive connection that the worker had closed meanwhile is replaced by a new one without an
+    /// error, as long as nothing of the request was sent on it.
+    pub async fn send(
+        &self,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, UpstreamError> {
+        request.headers_mut().insert(HOST, self.host.clone());
+        let upload = request.body().upload();
+        let mut idle = self.pool.take();
+        loop {
+            let (mut connection, reused) = match idle.take() {
+                Some(connection) => (connection, true),
+                None => (self.pool.connect(&self.authority).await?, false),
+            };
+            match connection.try_send(request).await {
+                Ok(response) => {
+                    let pool = Arc::clone(&self.pool);
+                    return Ok(response
+                        .map(|incoming| ResponseBody::new(incoming, connection, pool, upload)));
+                }
+                Err(mut failure) => match failure.take_message() {
+                    Some(unsent) if reused => request = unsent,
+                    _ => return Err(self.explain(failure.into_error())),
+                },
+            }
+        }
+    }
+
+    /// The whole answer to `GET path`, for health checks.
+    ///
+    /// # Errors
+    /// When the worker cannot be reached, or its answer breaks off or is longer than 1 MiB.
+    pub async fn get(&self, path: &str) -> Result<(StatusCode, Bytes), UpstreamError> {
+        let mut request = Request::new(RequestBody::empty());
+        *request.uri_mut() = path.parse::<Uri>()?;
+        let (parts, body) = self.send(request).await?.into_parts();
+        let body = Limited::new(body, GET_LIMIT)
+            .collect()
+            .await
+            .map_err(UpstreamError::Answer)?;
+        Ok((parts.status, body.to_bytes()))
+    }
+
+    /// Tells a failure of the request's own body from one of the worker.
+    fn explain(&self, error: hyper::Error) -> UpstreamError {
+        if !error.is_user() {
+            return UpstreamError::Exchange {
+                authority: Arc::clone(&self.authority),
+                source: error,
+            };
+        }
+        if error
+            .source()
+            .is_some_and(<dyn std::error::Error>::is::<LengthLimitError>)
+        {
+            return UpstreamError::TooLarge;
+        }
+        UpstreamError::Upload(error)
+    }
+}
