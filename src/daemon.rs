@@ -43,13 +43,19 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
         command::find(&model.worker_command, &model.env)
             .with_context(|| format!("model `{}` cannot be started", model.name))?;
     }
-    telemetry::create_log_folder(&config.log_path)
-        .with_context(|| format!("the log folder `{}` cannot be made", config.log_path.display()))?;
+    telemetry::create_log_folder(&config.log_path).with_context(|| {
+        format!(
+            "the log folder `{}` cannot be made",
+            config.log_path.display()
+        )
+    })?;
     let listener = bind(&mut config)?;
     let mut ports = PortBook::new(config.port, config.model_starting_port);
     ports.assign(&config.models, &|_| false)?;
     let _logging = telemetry::init(&config.log_path, config.log_level.as_str(), foreground)?;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(MAX_THREADS);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .enable_all()
@@ -84,9 +90,16 @@ async fn serve(config: Config, ports: PortBook, listener: StdListener) -> anyhow
     let tracker = TaskTracker::new();
     let (lifecycle, running) = Lifecycle::new(config, ports);
     let (workers, workers_changed) = watch::channel(Vec::new());
-    runtime_file.write(&log_path).context("hub_runtime.json cannot be written")?;
-    let keeper = tracker.spawn(keep_runtime_file(runtime_file, log_path.clone(), workers_changed));
-    let supervisor = tracker.spawn(running.run(Processes::new(tracker.clone()), workers, tracker.clone()));
+    runtime_file
+        .write(&log_path)
+        .context("hub_runtime.json cannot be written")?;
+    let keeper = tracker.spawn(keep_runtime_file(
+        runtime_file,
+        log_path.clone(),
+        workers_changed,
+    ));
+    let supervisor =
+        tracker.spawn(running.run(Processes::new(tracker.clone()), workers, tracker.clone()));
     // By the first healthy answer the default models are `starting`.
     lifecycle.start_defaults().await;
 
@@ -94,7 +107,7 @@ async fn serve(config: Config, ports: PortBook, listener: StdListener) -> anyhow
     let stop_serving = CancellationToken::new();
     let serving = tracker.spawn(server::serve(
         listener,
-        Gateway::new(lifecycle.clone()),
+        Gateway::new(lifecycle.clone(), lifecycle.policies().clone()),
         control::router(lifecycle.clone()),
         Arc::new(control::Guard::new(lifecycle.clone())),
         stop_serving.clone(),
@@ -109,8 +122,14 @@ async fn serve(config: Config, ports: PortBook, listener: StdListener) -> anyhow
     stop_models(&lifecycle, supervisor, &mut signals).await;
     stop_serving.cancel();
     connections.close();
-    if tokio::time::timeout(CONNECTIONS_END, connections.wait()).await.is_err() {
-        tracing::warn!(open = connections.len(), "connections are still open; they are cut");
+    if tokio::time::timeout(CONNECTIONS_END, connections.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            open = connections.len(),
+            "connections are still open; they are cut"
+        );
     }
     serving.abort();
     // The supervisor has dropped its end of the channel: the last write is over before the removal.
@@ -121,7 +140,11 @@ async fn serve(config: Config, ports: PortBook, listener: StdListener) -> anyhow
 }
 
 /// Drains and ends every model; a second signal skips the drain.
-async fn stop_models(lifecycle: &Lifecycle, supervisor: tokio::task::JoinHandle<()>, signals: &mut Signals) {
+async fn stop_models(
+    lifecycle: &Lifecycle,
+    supervisor: tokio::task::JoinHandle<()>,
+    signals: &mut Signals,
+) {
     lifecycle.stop_all(false);
     let mut ended = supervisor;
     let mut still_waiting = tokio::time::interval(STILL_WAITING);
@@ -146,7 +169,11 @@ async fn stop_models(lifecycle: &Lifecycle, supervisor: tokio::task::JoinHandle<
 }
 
 /// Writes `hub_runtime.json` whenever a worker comes or goes.
-async fn keep_runtime_file(mut file: RuntimeFile, log_path: PathBuf, mut workers: watch::Receiver<Vec<RuntimeWorker>>) {
+async fn keep_runtime_file(
+    mut file: RuntimeFile,
+    log_path: PathBuf,
+    mut workers: watch::Receiver<Vec<RuntimeWorker>>,
+) {
     while workers.changed().await.is_ok() {
         file.workers = workers.borrow_and_update().clone();
         let (copy, folder) = (file.clone(), log_path.clone());

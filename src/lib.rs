@@ -25,7 +25,7 @@
 //! | `policy` | `api_error`, `config`, `status` |
 //! | `lifecycle` | `worker`, `policy`, `status`, `config`, `api_error` |
 //! | `gateway` | `policy`, `lifecycle`, `status`, `config`, `api_error` |
-//! | `control` | `dashboard`, `lifecycle` (its handle), `status`, `config`, `api_error` |
+//! | `control` | `dashboard`, `server` (its guard), `lifecycle` (its handle), `status`, `config`, `api_error` |
 //! | `dashboard` | `status` |
 //! | `server` | `gateway`, `api_error` |
 //! | `cli` | `status`, `config`, `runtime_file`, `telemetry`, `worker::command`, `daemon` (for `serve` and `demo`), `stub` |

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::stub;
 use render::Out;
 
 mod background;
@@ -80,6 +81,12 @@ enum Command {
     LoadModel(model_verbs::LoadModel),
     UnloadModel(model_verbs::UnloadModel),
     Watch(watch::Watch),
+    /// A simulated worker, for the demo and for tests
+    #[command(hide = true, disable_help_flag = true)]
+    StubWorker {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
 }
 
 /// Parses the arguments of the process and does what they say.
@@ -117,6 +124,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::LoadModel(verb) => wait_for(verb.run(&load()?, out)),
         Command::UnloadModel(verb) => wait_for(verb.run(&load()?, out)),
         Command::Watch(verb) => wait_for(verb.run(&load()?, out)),
+        Command::StubWorker { args } => Ok(stub::main(args.into_iter())),
     }
 }
 

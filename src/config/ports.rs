@@ -72,10 +72,18 @@ pub struct PortBook {
     probe: Box<Probe>,
 }
 
+impl std::fmt::Debug for PortBook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PortBook")
+            .field("ports", &self.ports)
+            .finish_non_exhaustive()
+    }
+}
+
 impl PortBook {
     /// An empty book: allotted ports begin at `starting_port` and leave out `hub_port`.
     pub fn new(hub_port: u16, starting_port: u16) -> Self {
-        Self::with_probe(hub_port, starting_port, Box::new(can_bind))
+        Self::with_probe(hub_port, starting_port, Box::new(is_free))
     }
 
     /// [`PortBook::new`] with another way to find out whether a port of a host is free.
@@ -229,9 +237,9 @@ impl PortBook {
     }
 }
 
-/// Tries to bind every address of `host`. Only "in use" counts: a name that does not resolve or an
+/// Whether no program holds `port` on `host`: tries to bind every address of it. Only "in use" counts: a name that does not resolve or an
 /// address of another machine is for the worker to report.
-fn can_bind(host: &str, port: u16) -> bool {
+pub fn is_free(host: &str, port: u16) -> bool {
     let Ok(addresses) = (host, port).to_socket_addrs() else {
         return true;
     };

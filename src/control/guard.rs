@@ -26,13 +26,15 @@ impl Guard {
         let machine = gethostname::gethostname().to_string_lossy().into_owned();
         Self { lifecycle, machine }
     }
+}
 
+impl crate::server::Guard for Guard {
     /// Lets a request in, with the value of `Access-Control-Allow-Origin` to answer it with, if any.
     ///
     /// # Errors
     /// Under `/hub`: 421 for a `Host` the hub does not answer to, 403 for a change of state from
     /// another origin.
-    pub fn check(&self, parts: &Parts) -> Result<Option<HeaderValue>, ApiError> {
+    fn check(&self, parts: &Parts) -> Result<Option<HeaderValue>, ApiError> {
         let config = self.lifecycle.config();
         let rules = Rules {
             allowed_origins: &config.allowed_origins,

@@ -19,7 +19,9 @@ pub(super) struct OnDisk {
 
 impl OnDisk {
     pub(super) fn new(config: &Config) -> Self {
-        Self { last: Mutex::new((stamp(config), None)) }
+        Self {
+            last: Mutex::new((stamp(config), None)),
+        }
     }
 
     /// Why the file on disk is not valid.
@@ -28,7 +30,9 @@ impl OnDisk {
         let mut last = self.last.lock();
         if last.0 != now {
             let error = Config::load(&config.path).err();
-            let warning = |error| format!("hub.yaml on disk is not valid, the last good one stays in force: {error}");
+            let warning = |error| {
+                format!("hub.yaml on disk is not valid, the last good one stays in force: {error}")
+            };
             *last = (now, error.map(warning));
         }
         last.1.clone()

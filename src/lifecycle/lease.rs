@@ -50,7 +50,10 @@ impl Gate {
 
     /// Closes the gate unless a request is inside; says whether it is closed now.
     pub(crate) fn close_if_idle(&self) -> bool {
-        match self.word.compare_exchange(OPEN, 0, Ordering::AcqRel, Ordering::Acquire) {
+        match self
+            .word
+            .compare_exchange(OPEN, 0, Ordering::AcqRel, Ordering::Acquire)
+        {
             Ok(_) => true,
             Err(word) => word == 0,
         }

@@ -38,7 +38,11 @@ pub(super) type Answering = oneshot::Sender<Result<Reply, ApiError>>;
 #[derive(Debug)]
 pub(super) enum Message {
     /// An order; whoever waits for the answer has that number.
-    Ask { command: Command, waiter: Waiter, answer: Answering },
+    Ask {
+        command: Command,
+        waiter: Waiter,
+        answer: Answering,
+    },
     /// Start what hub.yaml marks `default`.
     StartDefaults { done: oneshot::Sender<()> },
     /// Stop everything; with `now`, without draining.
@@ -63,20 +67,40 @@ pub(super) struct Mailbox {
 impl Mailbox {
     pub(super) fn new() -> (Self, Messages) {
         let (sender, messages) = mpsc::unbounded_channel();
-        (Self { sender, waiters: Arc::default() }, messages)
+        (
+            Self {
+                sender,
+                waiters: Arc::default(),
+            },
+            messages,
+        )
     }
 
     /// Sends an order and waits for its answer. Dropping the future takes the waiter back.
     pub(super) async fn ask(&self, command: Command) -> Result<Reply, ApiError> {
         let id = self.waiters.fetch_add(1, Ordering::Relaxed);
-        let waiter = Waiter { id, is_request: matches!(command, Command::Acquire { .. }) };
+        let waiter = Waiter {
+            id,
+            is_request: matches!(command, Command::Acquire { .. }),
+        };
         let (answer, answered) = oneshot::channel();
-        self.send(Message::Ask { command, waiter, answer });
-        let mut place = Place { mailbox: self, waiter, answered: false };
+        self.send(Message::Ask {
+            command,
+            waiter,
+            answer,
+        });
+        let mut place = Place {
+            mailbox: self,
+            waiter,
+            answered: false,
+        };
         let reply = answered.await;
         place.answered = true;
         reply.unwrap_or_else(|_| {
-            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the hub is shutting down"))
+            Err(ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the hub is shutting down",
+            ))
         })
     }
 

@@ -87,7 +87,12 @@ impl Lifecycle {
         let world: Arc<dyn World> = Arc::clone(&registry) as _;
         let policies = Policies::load(config.folder(), &config.policies, world);
         let (mailbox, messages) = Mailbox::new();
-        let handle = Self { registry, policies, mailbox, shutdown: CancellationToken::new() };
+        let handle = Self {
+            registry,
+            policies,
+            mailbox,
+            shutdown: CancellationToken::new(),
+        };
         let running = Running::new(&handle, messages);
         (handle, running)
     }
@@ -138,7 +143,10 @@ impl Lifecycle {
     /// What `on_load` refused with; 503 when the load failed (the message holds the last lines of
     /// the log), when the model is being or has been stopped since `seen`, or the hub shuts down.
     pub async fn acquire(&self, model: &Arc<Model>, seen: Seen) -> Result<Grant, ApiError> {
-        let command = Command::Acquire { model: Arc::clone(model), seen: seen.0 };
+        let command = Command::Acquire {
+            model: Arc::clone(model),
+            seen: seen.0,
+        };
         match self.mailbox.ask(command).await? {
             Reply::Granted(grant) => Ok(grant),
             Reply::Verb(_) | Reply::Reloaded(_) => Err(wrong_reply()),
@@ -195,10 +203,24 @@ impl Lifecycle {
         let loaded = tokio::task::spawn_blocking(move || Config::load(&path)).await;
         let config = match loaded {
             Ok(Ok(config)) => config,
-            Ok(Err(error)) => return Err(ApiError::new(StatusCode::BAD_REQUEST, error.to_string())),
-            Err(_) => return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "reading hub.yaml failed")),
+            Ok(Err(error)) => {
+                return Err(ApiError::new(StatusCode::BAD_REQUEST, error.to_string()));
+            }
+            Err(_) => {
+                return Err(ApiError::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "reading hub.yaml failed",
+                ));
+            }
         };
-        match self.mailbox.ask(Command::Reload { config: Box::new(config), start }).await? {
+        match self
+            .mailbox
+            .ask(Command::Reload {
+                config: Box::new(config),
+                start,
+            })
+            .await?
+        {
             Reply::Reloaded(report) => Ok(report),
             Reply::Granted(_) | Reply::Verb(_) => Err(wrong_reply()),
         }
@@ -230,5 +252,8 @@ impl Lifecycle {
 }
 
 fn wrong_reply() -> ApiError {
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the lifecycle gave the answer to another question")
+    ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the lifecycle gave the answer to another question",
+    )
 }

@@ -12,10 +12,18 @@ use crate::status::{MemoryState, ModelFacts, ProcessState};
 pub(super) fn publish(machine: &Machine, registry: &Registry) {
     let table = registry.table.load();
     for entry in machine.entries() {
-        let (Some(model), Some(config)) = (table.find(&entry.spec.name), table.config.model(&entry.spec.name)) else {
+        let (Some(model), Some(config)) = (
+            table.find(&entry.spec.name),
+            table.config.model(&entry.spec.name),
+        ) else {
             continue;
         };
-        let facts = facts(entry, config, &table.config, registry.ports.lock().port_of(&entry.spec.name));
+        let facts = facts(
+            entry,
+            config,
+            &table.config,
+            registry.ports.lock().port_of(&entry.spec.name),
+        );
         model.stops.store(entry.stops, Ordering::Release);
         let before = model.facts.load();
         if **before == facts {
@@ -36,7 +44,8 @@ fn facts(entry: &Entry, model: &ModelConfig, config: &Config, port: Option<u16>)
         jit_enabled: model.jit_enabled,
         auto_unload_minutes: model.auto_unload_minutes,
         context_length: model.context_length,
-        log_path: (!model.no_log_file).then(|| model.log_file(&config.log_path).display().to_string()),
+        log_path: (!model.no_log_file)
+            .then(|| model.log_file(&config.log_path).display().to_string()),
         process_state: entry.process_state(),
         memory_state: entry.memory_state(),
         memory_last_transition_at: entry.times.memory_changed,

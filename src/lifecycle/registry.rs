@@ -50,7 +50,10 @@ impl Model {
 
     /// The counters of the moment.
     pub fn activity(&self) -> Activity {
-        Activity { active_requests: self.gate.active(), last_request_at: self.gate.last_used_at() }
+        Activity {
+            active_requests: self.gate.active(),
+            last_request_at: self.gate.last_used_at(),
+        }
     }
 
     /// Seconds since the later of its load and the end of its last request; 0 with requests in
@@ -77,7 +80,9 @@ pub(super) struct Table {
 impl Table {
     /// The table of `config`: models keep what they were in `old`.
     pub(super) fn after(old: Option<&Self>, config: Arc<Config>) -> Self {
-        let known: Vec<_> = old.map(|old| old.models.iter().chain(&old.leaving).cloned().collect()).unwrap_or_default();
+        let known: Vec<_> = old
+            .map(|old| old.models.iter().chain(&old.leaving).cloned().collect())
+            .unwrap_or_default();
         let of = |name: &str| known.iter().find(|model| &*model.name == name).cloned();
         let models: Vec<_> = config
             .models
@@ -87,7 +92,11 @@ impl Table {
         for (model, config) in models.iter().zip(&config.models) {
             model.settings.store(Arc::new(config.policy.clone()));
         }
-        let leaving = known.iter().filter(|model| config.model(&model.name).is_none()).cloned().collect();
+        let leaving = known
+            .iter()
+            .filter(|model| config.model(&model.name).is_none())
+            .cloned()
+            .collect();
         let mut by_key = HashMap::new();
         for (i, model) in config.models.iter().enumerate() {
             by_key.insert(model.name.as_str().into(), i);
@@ -98,12 +107,20 @@ impl Table {
                 by_key.entry(path.as_str().into()).or_insert(i);
             }
         }
-        Self { config, models, leaving, by_key }
+        Self {
+            config,
+            models,
+            leaving,
+            by_key,
+        }
     }
 
     /// A model by name, also one that is leaving.
     pub(super) fn present_or_leaving(&self, name: &str) -> Option<&Arc<Model>> {
-        self.models.iter().chain(&self.leaving).find(|model| &*model.name == name)
+        self.models
+            .iter()
+            .chain(&self.leaving)
+            .find(|model| &*model.name == name)
     }
 
     pub(super) fn find(&self, name_or_path: &str) -> Option<&Arc<Model>> {
@@ -143,7 +160,10 @@ impl Registry {
         warnings.extend(invalid.iter().cloned());
         warnings.extend(self.reload_warnings.lock().iter().cloned());
         let worker_warnings = self.worker_warnings.lock();
-        let of_models = table.models.iter().filter_map(|model| worker_warnings.get(&*model.name));
+        let of_models = table
+            .models
+            .iter()
+            .filter_map(|model| worker_warnings.get(&*model.name));
         warnings.extend(of_models.flatten().cloned());
         warnings.extend(policy_warnings);
         let hub = HubFacts {
@@ -154,7 +174,11 @@ impl Registry {
             warnings,
             groups: table.config.groups.iter().map(group_facts).collect(),
         };
-        let models: Vec<_> = table.models.iter().map(|model| (model.facts.load_full(), model.activity())).collect();
+        let models: Vec<_> = table
+            .models
+            .iter()
+            .map(|model| (model.facts.load_full(), model.activity()))
+            .collect();
         Status::build(&hub, &models, unix_now() as u64)
     }
 }
@@ -169,7 +193,9 @@ fn group_facts(group: &crate::config::GroupConfig) -> GroupFacts {
 
 /// Unix seconds.
 pub(super) fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
 }
 
 impl World for Registry {
@@ -185,7 +211,12 @@ impl World for Registry {
     }
 
     fn model_names(&self) -> Vec<String> {
-        self.table.load().models.iter().map(|model| model.name.to_string()).collect()
+        self.table
+            .load()
+            .models
+            .iter()
+            .map(|model| model.name.to_string())
+            .collect()
     }
 
     fn group(&self, name: &str) -> Option<GroupView> {
@@ -202,11 +233,21 @@ impl World for Registry {
                 loaded.push(model.name.clone());
             }
         }
-        Some(GroupView { facts, members, loaded })
+        Some(GroupView {
+            facts,
+            members,
+            loaded,
+        })
     }
 
     fn group_names(&self) -> Vec<String> {
-        self.table.load().config.groups.iter().map(|group| group.name.clone()).collect()
+        self.table
+            .load()
+            .config
+            .groups
+            .iter()
+            .map(|group| group.name.clone())
+            .collect()
     }
 
     fn settings(&self) -> Arc<Settings> {

@@ -14,7 +14,11 @@ pub(super) fn keep_fixed(config: &mut Config, old: &Config) -> Vec<String> {
     };
     changed("host", old.host.clone(), config.host.clone());
     changed("port", old.port.to_string(), config.port.to_string());
-    changed("log_path", old.log_path.display().to_string(), config.log_path.display().to_string());
+    changed(
+        "log_path",
+        old.log_path.display().to_string(),
+        config.log_path.display().to_string(),
+    );
     config.host.clone_from(&old.host);
     config.port = old.port;
     config.log_path.clone_from(&old.log_path);
@@ -26,7 +30,10 @@ pub(super) fn changed_launches(config: &Config, old: &Config) -> HashSet<String>
     config
         .models
         .iter()
-        .filter(|model| old.model(&model.name).is_some_and(|was| !was.same_launch(model)))
+        .filter(|model| {
+            old.model(&model.name)
+                .is_some_and(|was| !was.same_launch(model))
+        })
         .map(|model| model.name.clone())
         .collect()
 }

@@ -17,8 +17,8 @@ use super::launcher::Launcher;
 use super::machine::{Answer, Decide, Effect, Event, Goal, Launch, Machine, Now, Spec, Waiter};
 use super::messages::{Answering, Command, Message, Messages, Reply, Waiting};
 use super::publish::publish;
-use super::reload::{changed_launches, keep_fixed};
 use super::registry::{Model, Registry, Table, unix_now};
+use super::reload::{changed_launches, keep_fixed};
 use super::{Grant, Lifecycle, Mailbox};
 use crate::api_error::ApiError;
 use crate::config::Config;
@@ -39,7 +39,10 @@ pub struct Running {
 
 impl Running {
     pub(super) fn new(lifecycle: &Lifecycle, messages: Messages) -> Self {
-        Self { lifecycle: lifecycle.clone(), messages }
+        Self {
+            lifecycle: lifecycle.clone(),
+            messages,
+        }
     }
 
     /// Runs the supervisor until [`Lifecycle::stop_all`] has ended every process. The workers that
@@ -50,7 +53,12 @@ impl Running {
         workers: watch::Sender<Vec<RuntimeWorker>>,
         tracker: TaskTracker,
     ) {
-        let Lifecycle { registry, policies, mailbox, .. } = self.lifecycle;
+        let Lifecycle {
+            registry,
+            policies,
+            mailbox,
+            ..
+        } = self.lifecycle;
         let config = Arc::clone(&registry.table.load().config);
         let mut supervisor = Supervisor {
             machine: Machine::new(specs(&config)),
@@ -106,7 +114,13 @@ struct Deciding {
 }
 
 impl Decide for Deciding {
-    fn on_load(&mut self, machine: &Machine, model: &str, reason: LoadReason, waiting: usize) -> LoadVerdict {
+    fn on_load(
+        &mut self,
+        machine: &Machine,
+        model: &str,
+        reason: LoadReason,
+        waiting: usize,
+    ) -> LoadVerdict {
         // Policies see what is published: it has to be what is true now.
         publish(machine, &self.registry);
         self.policies.on_load(model, reason, waiting)
@@ -115,7 +129,9 @@ impl Decide for Deciding {
     fn on_idle(&mut self, machine: &Machine, model: &str) -> IdleVerdict {
         publish(machine, &self.registry);
         let table = self.registry.table.load();
-        let Some(model) = table.find(model) else { return IdleVerdict::Keep(0.0) };
+        let Some(model) = table.find(model) else {
+            return IdleVerdict::Keep(0.0);
+        };
         if model.gate.active() > 0 {
             return IdleVerdict::Keep(0.0);
         }
@@ -132,14 +148,22 @@ fn specs(config: &Config) -> Vec<Spec> {
     config
         .models
         .iter()
-        .map(|model| Spec { name: model.name.clone(), jit: model.jit_enabled, default: model.default })
+        .map(|model| Spec {
+            name: model.name.clone(),
+            jit: model.jit_enabled,
+            default: model.default,
+        })
         .collect()
 }
 
 impl Supervisor {
     fn receive(&mut self, message: Message) {
         match message {
-            Message::Ask { command, waiter, answer } => self.ask(command, waiter, answer),
+            Message::Ask {
+                command,
+                waiter,
+                answer,
+            } => self.ask(command, waiter, answer),
             Message::StartDefaults { done } => {
                 self.handle(Event::StartDefaults);
                 let _ = done.send(());
@@ -161,7 +185,11 @@ impl Supervisor {
         };
         self.waiting.add(waiter, answer, model);
         let event = match command {
-            Command::Acquire { model, seen } => Event::Acquire { model: model.name.to_string(), waiter, seen },
+            Command::Acquire { model, seen } => Event::Acquire {
+                model: model.name.to_string(),
+                waiter,
+                seen,
+            },
             Command::Start(model) => Event::Start { model, waiter },
             Command::Stop(model) => Event::Stop { model, waiter },
             Command::Load(model) => Event::Load { model, waiter },
@@ -172,7 +200,10 @@ impl Supervisor {
     }
 
     fn handle(&mut self, event: Event) {
-        let now = Now { at: self.begun.elapsed(), unix: unix_now() };
+        let now = Now {
+            at: self.begun.elapsed(),
+            unix: unix_now(),
+        };
         let effects = self.machine.handle(event, now, &mut self.world);
         // Whoever is told of a new state must find it published.
         self.publish();
@@ -187,11 +218,18 @@ impl Supervisor {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Launch { model, launch, goal } => self.launch(model, launch, goal),
+            Effect::Launch {
+                model,
+                launch,
+                goal,
+            } => self.launch(model, launch, goal),
             Effect::Load { launch } => self.instruct(launch, Instruction::Load),
             Effect::End { launch } => self.instruct(launch, Instruction::End),
             Effect::OpenGate { model, launch } => {
-                let spawned = self.launches.get(&launch).and_then(|launched| launched.spawned.as_ref());
+                let spawned = self
+                    .launches
+                    .get(&launch)
+                    .and_then(|launched| launched.spawned.as_ref());
                 if let (Some(model), Some(spawned)) = (self.model(&model), spawned) {
                     model.upstream.store(Some(Arc::clone(&spawned.upstream)));
                     model.gate.open();
@@ -210,7 +248,12 @@ impl Supervisor {
 
     /// A model by name, also one that hub.yaml no longer names and that is still ending.
     fn model(&self, name: &str) -> Option<Arc<Model>> {
-        self.world.registry.table.load().present_or_leaving(name).cloned()
+        self.world
+            .registry
+            .table
+            .load()
+            .present_or_leaving(name)
+            .cloned()
     }
 
     fn instruct(&self, launch: Launch, instruction: Instruction) {
@@ -221,13 +264,21 @@ impl Supervisor {
 
     fn launch(&mut self, name: String, launch: Launch, goal: Goal) {
         let config = Arc::clone(&self.world.registry.table.load().config);
-        let Some(model) = config.model(&name).cloned() else { return };
+        let Some(model) = config.model(&name).cloned() else {
+            return;
+        };
         let (instructions, receiver) = mpsc::unbounded_channel();
-        let (registry, owner) = (Arc::clone(&self.world.registry), name.clone());
+        let registry = Arc::clone(&self.world.registry);
+        let owner = model.clone();
+        let port = registry
+            .ports
+            .lock()
+            .port_of(&name)
+            .unwrap_or(config.model_starting_port);
         let order = Order {
             load: goal == Goal::Loaded,
-            port: registry.ports.lock().port_of(&name).unwrap_or(config.model_starting_port),
-            next_port: Box::new(move || registry.ports.lock().next(&owner)),
+            port,
+            next_port: Box::new(move || registry.ports.lock().next(&owner).ok()),
             log_file: model.log_file(&config.log_path),
             work_folder: config.log_path.join("workers").join(&name),
             load_timeout: config.load_timeout,
@@ -235,7 +286,14 @@ impl Supervisor {
             dialects: Arc::clone(&self.dialects),
             model,
         };
-        self.launches.insert(launch, Launched { model: name, instructions, spawned: None });
+        self.launches.insert(
+            launch,
+            Launched {
+                model: name,
+                instructions,
+                spawned: None,
+            },
+        );
         let mailbox = self.mailbox.clone();
         let report = move |report| mailbox.send(Message::Worker { launch, report });
         self.launcher.launch(order, receiver, Arc::new(report));
@@ -246,12 +304,19 @@ impl Supervisor {
         let event = match report {
             Report::Warnings(warnings) => {
                 if let Some(launched) = self.launches.get(&launch) {
-                    self.world.registry.worker_warnings.lock().insert(launched.model.clone(), warnings);
+                    self.world
+                        .registry
+                        .worker_warnings
+                        .lock()
+                        .insert(launched.model.clone(), warnings);
                 }
                 return;
             }
             Report::Spawned(spawned) => {
-                let event = Event::Spawned { launch, pid: spawned.pid };
+                let event = Event::Spawned {
+                    launch,
+                    pid: spawned.pid,
+                };
                 if let Some(launched) = self.launches.get_mut(&launch) {
                     launched.spawned = Some(spawned);
                 }
@@ -269,7 +334,11 @@ impl Supervisor {
             Report::Gone { exit_code, reason } => {
                 self.launches.remove(&launch);
                 self.publish_workers();
-                Event::Gone { launch, exit_code, reason }
+                Event::Gone {
+                    launch,
+                    exit_code,
+                    reason,
+                }
             }
         };
         self.handle(event);
@@ -287,16 +356,22 @@ impl Supervisor {
                 command: spawned.command.clone(),
             })
         };
-        self.workers.send_replace(self.launches.values().filter_map(of).collect());
+        self.workers
+            .send_replace(self.launches.values().filter_map(of).collect());
     }
 
     /// Reports when the gate has no lease out, or at the drain limit.
     fn drain(&self, name: &str, launch: Launch) {
-        let Some(model) = self.model(name) else { return };
+        let Some(model) = self.model(name) else {
+            return;
+        };
         let limit = self.world.registry.table.load().config.drain_timeout;
         let mailbox = self.mailbox.clone();
         self.tracker.spawn(async move {
-            if tokio::time::timeout(limit, model.gate.drained()).await.is_err() {
+            if tokio::time::timeout(limit, model.gate.drained())
+                .await
+                .is_err()
+            {
                 tracing::warn!(
                     hub_model = %model.name,
                     active = model.gate.active(),
@@ -308,11 +383,16 @@ impl Supervisor {
     }
 
     fn answer(&mut self, waiter: Waiter, answer: Answer) {
-        let Some((reply, model)) = self.waiting.remove(waiter) else { return };
+        let Some((reply, model)) = self.waiting.remove(waiter) else {
+            return;
+        };
         let result = match answer {
             Answer::Granted => match model.as_ref().and_then(|model| self.grant(model)) {
                 Some(grant) => Ok(Reply::Granted(grant)),
-                None => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the model has just left memory; try again")),
+                None => Err(ApiError::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the model has just left memory; try again",
+                )),
             },
             Answer::Verb(outcome) => Ok(Reply::Verb(outcome)),
             Answer::Reloaded(report) => Ok(Reply::Reloaded(report)),
@@ -324,25 +404,49 @@ impl Supervisor {
 
     fn grant(&self, model: &Model) -> Option<Grant> {
         let lease = model.gate.try_enter()?;
-        Some(Grant { lease, upstream: model.upstream.load_full()? })
+        Some(Grant {
+            lease,
+            upstream: model.upstream.load_full()?,
+        })
     }
 
     fn reload(&mut self, mut config: Config, start: bool, waiter: Waiter) {
         let registry = Arc::clone(&self.world.registry);
         let old = registry.table.load_full();
-        let up: HashSet<String> = self.launches.values().map(|launched| launched.model.clone()).collect();
-        if let Err(error) = registry.ports.lock().assign(&config.models, &|name| up.contains(name)) {
+        let up: HashSet<String> = self
+            .launches
+            .values()
+            .map(|launched| launched.model.clone())
+            .collect();
+        if let Err(error) = registry
+            .ports
+            .lock()
+            .assign(&config.models, &|name| up.contains(name))
+        {
             let error = ApiError::new(StatusCode::BAD_REQUEST, error.to_string());
             return self.answer(waiter, Answer::Refused(error));
         }
         *registry.reload_warnings.lock() = keep_fixed(&mut config, &old.config);
         let changed = changed_launches(&config, &old.config);
         let models = specs(&config);
-        self.world.policies.reload(config.folder(), &config.policies);
-        registry.table.store(Arc::new(Table::after(Some(&old), Arc::new(config))));
-        tracing::info!(models = models.len(), changed = changed.len(), "hub.yaml read again");
+        self.world
+            .policies
+            .reload(config.folder(), &config.policies);
+        registry
+            .table
+            .store(Arc::new(Table::after(Some(&old), Arc::new(config))));
+        tracing::info!(
+            models = models.len(),
+            changed = changed.len(),
+            "hub.yaml read again"
+        );
         self.learn_dialects();
-        self.handle(Event::Reconcile { waiter, models, changed, start });
+        self.handle(Event::Reconcile {
+            waiter,
+            models,
+            changed,
+            start,
+        });
     }
 
     /// Asks every worker program what it understands, before it is needed, and shows what does not
@@ -356,7 +460,10 @@ impl Supervisor {
                     Ok(dialect) => dialect.command_line(model, 0).warnings,
                     Err(reason) => vec![format!("model `{}`: {reason}", model.name)],
                 };
-                registry.worker_warnings.lock().insert(model.name.clone(), warnings);
+                registry
+                    .worker_warnings
+                    .lock()
+                    .insert(model.name.clone(), warnings);
             }
         });
     }

@@ -135,7 +135,8 @@ impl Dialects {
     /// # Errors
     /// When it is not found, cannot be run, or its help is not that of a worker; not remembered then.
     pub async fn of_model(&self, model: &ModelConfig) -> Result<Arc<Dialect>, String> {
-        let path = command::find(&model.worker_command, &model.env).map_err(|error| error.to_string())?;
+        let path =
+            command::find(&model.worker_command, &model.env).map_err(|error| error.to_string())?;
         let args = model.worker_command.get(1..).unwrap_or_default();
         let metadata = std::fs::metadata(&path).ok();
         let program = Program {
@@ -145,11 +146,17 @@ impl Dialects {
             modified: metadata.and_then(|metadata| metadata.modified().ok()),
         };
         let cell = Arc::clone(self.known.lock().entry(program).or_default());
-        cell.get_or_try_init(|| ask(&path, args, &model.env)).await.cloned()
+        cell.get_or_try_init(|| ask(&path, args, &model.env))
+            .await
+            .cloned()
     }
 }
 
-async fn ask(path: &Path, args: &[String], env: &BTreeMap<String, String>) -> Result<Arc<Dialect>, String> {
+async fn ask(
+    path: &Path,
+    args: &[String],
+    env: &BTreeMap<String, String>,
+) -> Result<Arc<Dialect>, String> {
     let mut command = Command::new(path);
     command
         .args(args)
@@ -165,7 +172,9 @@ async fn ask(path: &Path, args: &[String], env: &BTreeMap<String, String>) -> Re
         Ok(Err(error)) => return Err(format!("`{shown} launch --help` could not be run: {error}")),
         Err(_) => {
             let limit = HELP_TIMEOUT.as_secs();
-            return Err(format!("`{shown} launch --help` gave no answer within {limit} s"));
+            return Err(format!(
+                "`{shown} launch --help` gave no answer within {limit} s"
+            ));
         }
     };
     let help = String::from_utf8_lossy(&output.stdout);
@@ -173,8 +182,15 @@ async fn ask(path: &Path, args: &[String], env: &BTreeMap<String, String>) -> Re
         Ok(dialect) => Ok(Arc::new(dialect)),
         Err(_) if !output.status.success() => {
             let errors = String::from_utf8_lossy(&output.stderr);
-            let last = errors.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-            Err(format!("`{shown} launch --help` failed ({}): {last}", output.status))
+            let last = errors
+                .lines()
+                .rev()
+                .find(|line| !line.trim().is_empty())
+                .unwrap_or_default();
+            Err(format!(
+                "`{shown} launch --help` failed ({}): {last}",
+                output.status
+            ))
         }
         Err(reason) => Err(format!("`{shown}`: {reason}")),
     }

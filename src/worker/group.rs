@@ -49,11 +49,16 @@ impl Group {
 
     /// Bytes that the group's processes hold resident.
     pub fn memory_bytes(self) -> u64 {
-        self.members().iter().map(|member| member.memory_bytes).sum()
+        self.members()
+            .iter()
+            .map(|member| member.memory_bytes)
+            .sum()
     }
 
     fn members(self) -> Vec<Member> {
-        let mut system = System::new();
+        let Ok(mut system) = System::new() else {
+            return Vec::new();
+        };
         let kind = ProcessRefreshKind::nothing().with_memory().without_tasks();
         system.refresh_processes_specifics(ProcessesToUpdate::All, true, kind);
         system
@@ -64,7 +69,10 @@ impl Group {
                 pid.is_ok_and(|pid| getpgid(Some(pid)) == Ok(self.0))
             })
             .map(|process| Member {
-                is_zombie: matches!(process.status(), ProcessStatus::Zombie | ProcessStatus::Dead),
+                is_zombie: matches!(
+                    process.status(),
+                    ProcessStatus::Zombie | ProcessStatus::Dead
+                ),
                 memory_bytes: process.memory(),
             })
             .collect()
@@ -79,7 +87,7 @@ struct Member {
 /// When a process began, Unix seconds; `None` when there is none of that id.
 pub fn start_time(pid: u32) -> Option<u64> {
     let pid = sysinfo::Pid::from_u32(pid);
-    let mut system = System::new();
+    let mut system = System::new().ok()?;
     let kind = ProcessRefreshKind::nothing().without_tasks();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, kind);
     system.process(pid).map(sysinfo::Process::start_time)

@@ -103,7 +103,11 @@ pub struct Spawned {
 }
 
 /// Runs one launch to its end.
-pub async fn run(order: Order, mut orders: UnboundedReceiver<Instruction>, report: impl Fn(Report) + Send + Sync) {
+pub async fn run(
+    order: Order,
+    mut orders: UnboundedReceiver<Instruction>,
+    report: impl Fn(Report) + Send + Sync,
+) {
     let dialect = tokio::select! {
         dialect = order.dialects.of_model(&order.model) => dialect,
         () = asked_to_end(&mut orders) => return report(gone("ended before it began")),
@@ -122,7 +126,10 @@ pub async fn run(order: Order, mut orders: UnboundedReceiver<Instruction>, repor
 }
 
 fn gone(reason: impl Into<String>) -> Report {
-    Report::Gone { exit_code: None, reason: reason.into() }
+    Report::Gone {
+        exit_code: None,
+        reason: reason.into(),
+    }
 }
 
 /// Completes when the launch is to end; an order to load that comes first is moot.
@@ -146,12 +153,22 @@ async fn attempts(
                 Err(reason) => return (None, reason),
             }
         } else {
-            Ended { exit_code: None, reason: format!("port {port} is in use by another program"), early: true }
+            Ended {
+                exit_code: None,
+                reason: format!("port {port} is in use by another program"),
+                early: true,
+            }
         };
         // A worker may find out late, even after its whole load, that its port is taken.
         let port_taken = ended.early && !crate::config::ports::is_free(&order.model.host, port);
-        let next = if port_taken && attempt < PORT_TRIES { (order.next_port)() } else { None };
-        let Some(next) = next else { return (ended.exit_code, ended.reason) };
+        let next = if port_taken && attempt < PORT_TRIES {
+            (order.next_port)()
+        } else {
+            None
+        };
+        let Some(next) = next else {
+            return (ended.exit_code, ended.reason);
+        };
         tracing::info!(hub_model = %order.model.name, port, next, "the port is taken; trying the next one");
         port = next;
     }
@@ -182,15 +199,27 @@ struct Process {
 }
 
 impl Process {
-    fn spawn(order: &Order, dialect: &Dialect, port: u16, report: &impl Fn(Report)) -> Result<Self, String> {
+    fn spawn(
+        order: &Order,
+        dialect: &Dialect,
+        port: u16,
+        report: &impl Fn(Report),
+    ) -> Result<Self, String> {
         let model = &order.model;
         let line = dialect.command_line(model, port);
         report(Report::Warnings(line.warnings));
-        let file_error = |path: &std::path::Path, error| format!("`{}` cannot be written: {error}", path.display());
-        let (log, output) = Log::open(&order.log_file).map_err(|error| file_error(&order.log_file, error))?;
-        std::fs::create_dir_all(&order.work_folder).map_err(|error| file_error(&order.work_folder, error))?;
-        let errors = output.try_clone().map_err(|error| file_error(&order.log_file, error))?;
-        let program = command::find(&model.worker_command, &model.env).map_err(|error| error.to_string())?;
+        let file_error = |path: &std::path::Path, error| {
+            format!("`{}` cannot be written: {error}", path.display())
+        };
+        let (log, output) =
+            Log::open(&order.log_file).map_err(|error| file_error(&order.log_file, error))?;
+        std::fs::create_dir_all(&order.work_folder)
+            .map_err(|error| file_error(&order.work_folder, error))?;
+        let errors = output
+            .try_clone()
+            .map_err(|error| file_error(&order.log_file, error))?;
+        let program =
+            command::find(&model.worker_command, &model.env).map_err(|error| error.to_string())?;
         let child = Command::new(&program)
             .args(&line.argv[1..])
             .envs(environment(order))
@@ -206,8 +235,19 @@ impl Process {
         let upstream = Arc::new(Upstream::new(&model.host, port, dialect.accepts(model)));
         tracing::debug!(hub_model = %model.name, pid, port, command = ?line.argv, "worker spawned");
         let start_time = group::start_time(pid).unwrap_or_default();
-        report(Report::Spawned(Spawned { pid, start_time, upstream: Arc::clone(&upstream), port, command: line.argv }));
-        Ok(Self { child, group, upstream, log })
+        report(Report::Spawned(Spawned {
+            pid,
+            start_time,
+            upstream: Arc::clone(&upstream),
+            port,
+            command: line.argv,
+        }));
+        Ok(Self {
+            child,
+            group,
+            upstream,
+            log,
+        })
     }
 
     /// From spawned to gone.
@@ -220,7 +260,10 @@ impl Process {
     ) -> Ended {
         let resident = dialect.is_resident(&order.model);
         let upstream = Arc::clone(&self.upstream);
-        match self.step(ready(&upstream, !resident), order.load_timeout, orders).await {
+        match self
+            .step(ready(&upstream, !resident), order.load_timeout, orders)
+            .await
+        {
             Step::Done(()) if !resident => report(Report::Loaded),
             Step::Done(()) if !order.load => report(Report::Standby { process: true }),
             Step::Done(()) => {
@@ -245,7 +288,9 @@ impl Process {
                 status = self.child.wait() => return self.died(status, "").await,
                 instruction = orders.recv() => instruction,
             };
-            let Some(Instruction::Load) = instruction else { return self.end(order).await };
+            let Some(Instruction::Load) = instruction else {
+                return self.end(order).await;
+            };
             if let Some(ended) = self.load(order, orders, report).await {
                 return ended;
             }
@@ -261,17 +306,24 @@ impl Process {
     ) -> Option<Ended> {
         let upstream = Arc::clone(&self.upstream);
         // The one route that loads a worker of the JIT dialect without a chat.
-        match self.step(upstream.get("/v1/queue/stats"), order.load_timeout, orders).await {
+        match self
+            .step(upstream.get("/v1/queue/stats"), order.load_timeout, orders)
+            .await
+        {
             Step::Done(Ok((StatusCode::OK, _))) => report(Report::Loaded),
             Step::Done(Ok((status, body))) => {
                 let answer = String::from_utf8_lossy(&body).trim().to_owned();
-                report(Report::LoadRefused(self.with_log(format!("the worker answered {status}: {answer}"))));
+                report(Report::LoadRefused(
+                    self.with_log(format!("the worker answered {status}: {answer}")),
+                ));
             }
             Step::Done(Err(error)) => {
                 // The connection broke: most likely the process is about to be gone.
                 match timeout(Duration::from_secs(1), self.child.wait()).await {
                     Ok(status) => return Some(self.died(status, " while it loaded").await),
-                    Err(_) => report(Report::LoadRefused(self.with_log(format!("the worker gave no answer: {error}")))),
+                    Err(_) => report(Report::LoadRefused(
+                        self.with_log(format!("the worker gave no answer: {error}")),
+                    )),
                 }
             }
             other => return Some(self.ended_early(other, order).await),
@@ -296,12 +348,20 @@ impl Process {
 
     async fn ended_early<T>(&mut self, step: Step<T>, order: &Order) -> Ended {
         match step {
-            Step::Exited(status) => Ended { early: true, ..self.died(status, " before it was ready").await },
+            Step::Exited(status) => Ended {
+                early: true,
+                ..self.died(status, " before it was ready").await
+            },
             Step::Silent => {
                 let limit = order.load_timeout.as_secs();
-                let reason = self.with_log(format!("no sign of life for {limit} s (`load_timeout`)"));
+                let reason =
+                    self.with_log(format!("no sign of life for {limit} s (`load_timeout`)"));
                 group::end(&mut self.child, self.group, order.stop_timeout).await;
-                Ended { exit_code: None, reason, early: false }
+                Ended {
+                    exit_code: None,
+                    reason,
+                    early: false,
+                }
             }
             Step::End | Step::Done(_) => self.end(order).await,
         }
@@ -309,31 +369,47 @@ impl Process {
 
     async fn end(&mut self, order: &Order) -> Ended {
         group::end(&mut self.child, self.group, order.stop_timeout).await;
-        Ended { exit_code: None, reason: "it was stopped".into(), early: false }
+        Ended {
+            exit_code: None,
+            reason: "it was stopped".into(),
+            early: false,
+        }
     }
 
     /// The leader has ended unasked: what is left of its group goes with it.
     async fn died(&mut self, status: std::io::Result<ExitStatus>, when: &str) -> Ended {
         group::kill(&mut self.child, self.group).await;
-        let exit_code = status.ok().and_then(|status| status.code().or(status.signal().map(|signal| -signal)));
+        let exit_code = status
+            .ok()
+            .and_then(|status| status.code().or(status.signal().map(|signal| -signal)));
         let how = match exit_code {
             Some(code) if code < 0 => format!("the worker was ended by signal {}{when}", -code),
             Some(code) => format!("the worker exited with code {code}{when}"),
             None => format!("the worker ended{when}"),
         };
-        Ended { exit_code, reason: self.with_log(how), early: false }
+        Ended {
+            exit_code,
+            reason: self.with_log(how),
+            early: false,
+        }
     }
 
     fn with_log(&self, reason: String) -> String {
         let lines = self.log.last_lines();
-        if lines.is_empty() { reason } else { format!("{reason}; its log ends:\n{}", lines.join("\n")) }
+        if lines.is_empty() {
+            reason
+        } else {
+            format!("{reason}; its log ends:\n{}", lines.join("\n"))
+        }
     }
 }
 
 /// Completes when the worker answers `/health`, and with `loaded` says that its model is in memory.
 async fn ready(upstream: &Upstream, loaded: bool) {
     loop {
-        if let Ok(Ok((StatusCode::OK, body))) = timeout(HEALTH_TIMEOUT, upstream.get("/health")).await {
+        if let Ok(Ok((StatusCode::OK, body))) =
+            timeout(HEALTH_TIMEOUT, upstream.get("/health")).await
+        {
             let health: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
             if !loaded || health["model_status"] != "unloaded" {
                 return;

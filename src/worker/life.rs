@@ -29,7 +29,9 @@ pub(crate) async fn silent_for(limit: Duration, log: &Log, group: Group) {
             continue;
         }
         // Listing processes costs milliseconds: only when the log is quiet.
-        let memory = tokio::task::spawn_blocking(move || group.memory_bytes()).await.unwrap_or(0);
+        let memory = tokio::task::spawn_blocking(move || group.memory_bytes())
+            .await
+            .unwrap_or(0);
         if memory > most_memory + MEMORY_STEP {
             most_memory = memory;
             last_sign = Instant::now();

@@ -27,9 +27,19 @@ impl Log {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)?;
         let begin = file.metadata()?.len();
-        Ok((Self { path: path.to_owned(), begin }, file))
+        Ok((
+            Self {
+                path: path.to_owned(),
+                begin,
+            },
+            file,
+        ))
     }
 
     /// The file's length now; 0 when it is gone.
@@ -55,7 +65,11 @@ impl Log {
         file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
         let text = String::from_utf8_lossy(&bytes);
         let plain = anstream::adapter::strip_str(&text).to_string();
-        let lines: Vec<&str> = plain.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+        let lines: Vec<&str> = plain
+            .lines()
+            .map(str::trim_end)
+            .filter(|line| !line.is_empty())
+            .collect();
         let skip = lines.len().saturating_sub(TAIL_LINES);
         Ok(lines[skip..].iter().map(|&line| line.to_owned()).collect())
     }

@@ -12,7 +12,11 @@ pub(crate) enum Phase {
     /// Started, not in memory; with a resident process or without one.
     Standby { process: bool },
     /// As `Standby`, and a load waits until the policy allows it.
-    Parked { process: bool, place: u64, deadline: Duration },
+    Parked {
+        process: bool,
+        place: u64,
+        deadline: Duration,
+    },
     /// As `Standby`, with memory reserved: these models are being unloaded first.
     Evicting { process: bool, left: Vec<String> },
     /// A worker is on its way to the goal.
@@ -49,8 +53,14 @@ impl Phase {
     pub(super) fn has_launch(&self) -> bool {
         match self {
             Self::Down(_) => false,
-            Self::Standby { process } | Self::Parked { process, .. } | Self::Evicting { process, .. } => *process,
-            Self::Launching(_) | Self::Loading | Self::Loaded | Self::Draining(_) | Self::Ending { .. } => true,
+            Self::Standby { process }
+            | Self::Parked { process, .. }
+            | Self::Evicting { process, .. } => *process,
+            Self::Launching(_)
+            | Self::Loading
+            | Self::Loaded
+            | Self::Draining(_)
+            | Self::Ending { .. } => true,
         }
     }
 
@@ -59,7 +69,10 @@ impl Phase {
         matches!(
             self,
             Self::Draining(Next::Stop)
-                | Self::Ending { next: Next::Stop, .. }
+                | Self::Ending {
+                    next: Next::Stop,
+                    ..
+                }
         )
     }
 }
@@ -145,7 +158,9 @@ impl Entry {
     /// Whether a resident process is there, for a phase that may have one.
     pub(super) fn has_resident(&self) -> bool {
         match self.phase {
-            Phase::Standby { process } | Phase::Parked { process, .. } | Phase::Evicting { process, .. } => process,
+            Phase::Standby { process }
+            | Phase::Parked { process, .. }
+            | Phase::Evicting { process, .. } => process,
             _ => false,
         }
     }
@@ -183,10 +198,13 @@ impl Entry {
         match self.phase {
             Phase::Down(Ended::Failed) => MemoryState::Failed,
             Phase::Standby { .. } if self.error.is_some() => MemoryState::Failed,
-            Phase::Down(_) | Phase::Standby { .. } | Phase::Parked { .. } | Phase::Launching(Goal::Standby) => {
-                MemoryState::Unloaded
+            Phase::Down(_)
+            | Phase::Standby { .. }
+            | Phase::Parked { .. }
+            | Phase::Launching(Goal::Standby) => MemoryState::Unloaded,
+            Phase::Evicting { .. } | Phase::Launching(Goal::Loaded) | Phase::Loading => {
+                MemoryState::Loading
             }
-            Phase::Evicting { .. } | Phase::Launching(Goal::Loaded) | Phase::Loading => MemoryState::Loading,
             Phase::Loaded => MemoryState::Loaded,
             Phase::Draining(_) => MemoryState::Unloading,
             Phase::Ending { held: true, .. } => MemoryState::Unloading,

@@ -3,13 +3,15 @@
 use http::StatusCode;
 
 use super::{
-    Answer, ApiError, Decide, Effect, Ended, Entry, Goal, IdleVerdict, Launch, LoadVerdict, Machine,
-    Next, Now, Outcome, Phase,
+    Answer, ApiError, Decide, Effect, Ended, Entry, Goal, IdleVerdict, Launch, LoadVerdict,
+    Machine, Next, Now, Outcome, Phase,
 };
 
 impl Machine {
     /// Somebody wants the model in memory that is now on standby (or down, and being started).
     pub(super) fn want_load(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
+        // Those who waited for this model to leave memory come first, or two could wait for each other.
+        self.continue_evictions(now);
         self.entries[i].asked_at = now.at;
         self.ask(i, now, decide);
     }
@@ -25,7 +27,10 @@ impl Machine {
             LoadVerdict::Evict(names) => {
                 let victims = self.victims(i, &names);
                 // The memory is reserved before the first victim goes, so that nobody else takes it.
-                self.entries[i].phase = Phase::Evicting { process, left: victims.clone() };
+                self.entries[i].phase = Phase::Evicting {
+                    process,
+                    left: victims.clone(),
+                };
                 for victim in victims {
                     if let Some(j) = self.index(&victim) {
                         self.begin_unload(j);
@@ -44,7 +49,11 @@ impl Machine {
                         self.parked
                     }
                 };
-                self.entries[i].phase = Phase::Parked { process, place, deadline };
+                self.entries[i].phase = Phase::Parked {
+                    process,
+                    place,
+                    deadline,
+                };
             }
             LoadVerdict::Reject(error) => self.refuse_load(i, error),
         }
@@ -80,22 +89,38 @@ impl Machine {
         entry.pid = None;
         entry.phase = Phase::Launching(goal);
         let model = entry.spec.name.clone();
-        self.effects.push(Effect::Launch { model, launch, goal });
+        self.effects.push(Effect::Launch {
+            model,
+            launch,
+            goal,
+        });
     }
 
     /// The policy said no: the model is again what it was.
     fn refuse_load(&mut self, i: usize, error: ApiError) {
         let entry = &mut self.entries[i];
         let process = entry.has_resident();
-        entry.phase = if entry.up { Phase::Standby { process } } else { Phase::Down(entry.before_start) };
+        entry.phase = if entry.up {
+            Phase::Standby { process }
+        } else {
+            Phase::Down(entry.before_start)
+        };
         entry.unload_when_loaded = false;
         let waiters = waiters_for_running(entry);
         self.answer_all(waiters, &Answer::Refused(error));
     }
 
     /// The launch is up without the weights.
-    pub(super) fn standby(&mut self, launch: Launch, process: bool, now: Now, decide: &mut dyn Decide) {
-        let Some(i) = self.of_launch(launch) else { return };
+    pub(super) fn standby(
+        &mut self,
+        launch: Launch,
+        process: bool,
+        now: Now,
+        decide: &mut dyn Decide,
+    ) {
+        let Some(i) = self.of_launch(launch) else {
+            return;
+        };
         if self.entries[i].phase != Phase::Launching(Goal::Standby) {
             return;
         }
@@ -112,7 +137,9 @@ impl Machine {
     }
 
     pub(super) fn loaded(&mut self, launch: Launch, now: Now) {
-        let Some(i) = self.of_launch(launch) else { return };
+        let Some(i) = self.of_launch(launch) else {
+            return;
+        };
         let entry = &mut self.entries[i];
         if !matches!(entry.phase, Phase::Loading | Phase::Launching(Goal::Loaded)) {
             return;
@@ -127,7 +154,11 @@ impl Machine {
         let loaded = std::mem::take(&mut entry.load);
         self.effects.push(Effect::OpenGate { model, launch });
         for waiter in loaded {
-            let answer = if waiter.is_request { Answer::Granted } else { Answer::Verb(Outcome::Done) };
+            let answer = if waiter.is_request {
+                Answer::Granted
+            } else {
+                Answer::Verb(Outcome::Done)
+            };
             self.answer(waiter, answer);
         }
         self.answer_all(started, &Answer::Verb(Outcome::Done));
@@ -138,7 +169,9 @@ impl Machine {
 
     /// The worker could not load and stays up: the model is started, its memory `failed`.
     pub(super) fn load_refused(&mut self, launch: Launch, reason: &str) {
-        let Some(i) = self.of_launch(launch) else { return };
+        let Some(i) = self.of_launch(launch) else {
+            return;
+        };
         let entry = &mut self.entries[i];
         if !matches!(entry.phase, Phase::Loading | Phase::Launching(Goal::Loaded)) {
             return;
@@ -170,7 +203,9 @@ impl Machine {
         let entry = &mut self.entries[i];
         entry.phase = Phase::Draining(next);
         let (model, launch) = (entry.spec.name.clone(), entry.launch);
-        self.effects.push(Effect::CloseGate { model: model.clone() });
+        self.effects.push(Effect::CloseGate {
+            model: model.clone(),
+        });
         self.effects.push(Effect::Drain { model, launch });
     }
 
@@ -195,7 +230,9 @@ impl Machine {
         now: Now,
         decide: &mut dyn Decide,
     ) {
-        let Some(i) = self.of_launch(launch) else { return };
+        let Some(i) = self.of_launch(launch) else {
+            return;
+        };
         self.entries[i].pid = None;
         match self.entries[i].phase {
             Phase::Draining(next) | Phase::Ending { next, .. } => self.ended(i, next, now, decide),
@@ -245,7 +282,9 @@ impl Machine {
     /// Loads that waited for others to leave begin once these are out of memory.
     pub(super) fn continue_evictions(&mut self, now: Now) {
         for i in 0..self.entries.len() {
-            let Phase::Evicting { left, .. } = &self.entries[i].phase else { continue };
+            let Phase::Evicting { left, .. } = &self.entries[i].phase else {
+                continue;
+            };
             let holds = |name: &String| {
                 self.entries
                     .iter()
@@ -296,7 +335,9 @@ impl Machine {
             }
             let name = entry.spec.name.clone();
             match decide.on_idle(self, &name) {
-                IdleVerdict::Keep(seconds) => self.entries[i].keep_until = now.at + seconds_or_zero(seconds),
+                IdleVerdict::Keep(seconds) => {
+                    self.entries[i].keep_until = now.at + seconds_or_zero(seconds)
+                }
                 IdleVerdict::Unload => self.begin_unload(i),
                 IdleVerdict::Stop => self.begin_stop(i),
             }
@@ -316,7 +357,10 @@ fn seconds_or_zero(seconds: f64) -> std::time::Duration {
 }
 
 fn load_failed(model: &str, reason: &str) -> ApiError {
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, format!("model `{model}` failed to load: {reason}"))
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("model `{model}` failed to load: {reason}"),
+    )
 }
 
 fn waited_too_long(model: &str) -> ApiError {

@@ -18,7 +18,7 @@ mod load;
 mod reconcile;
 mod verbs;
 
-pub(crate) use entry::{Entry, Times};
+pub(crate) use entry::Entry;
 use entry::{Ended, Next, Phase};
 
 use super::{Outcome, ReloadReport};
@@ -65,31 +65,73 @@ pub(crate) struct Spec {
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     /// A request wants the model, at a moment when it had been stopped `seen` times.
-    Acquire { model: String, waiter: Waiter, seen: u64 },
+    Acquire {
+        model: String,
+        waiter: Waiter,
+        seen: u64,
+    },
     /// A waiter has gone away.
-    Abandon { waiter: Waiter },
-    Start { model: String, waiter: Waiter },
-    Stop { model: String, waiter: Waiter },
-    Load { model: String, waiter: Waiter },
-    Unload { model: String, waiter: Waiter },
+    Abandon {
+        waiter: Waiter,
+    },
+    Start {
+        model: String,
+        waiter: Waiter,
+    },
+    Stop {
+        model: String,
+        waiter: Waiter,
+    },
+    Load {
+        model: String,
+        waiter: Waiter,
+    },
+    Unload {
+        model: String,
+        waiter: Waiter,
+    },
     /// The launch has a process.
-    Spawned { launch: Launch, pid: u32 },
+    Spawned {
+        launch: Launch,
+        pid: u32,
+    },
     /// The launch has reached [`Goal::Standby`], with a process or without.
-    Standby { launch: Launch, process: bool },
+    Standby {
+        launch: Launch,
+        process: bool,
+    },
     /// The model is in memory and serves.
-    Loaded { launch: Launch },
+    Loaded {
+        launch: Launch,
+    },
     /// The load failed; the process stays up, unloaded.
-    LoadRefused { launch: Launch, reason: String },
+    LoadRefused {
+        launch: Launch,
+        reason: String,
+    },
     /// The process and all of its group are gone, asked or not.
-    Gone { launch: Launch, exit_code: Option<i32>, reason: String },
+    Gone {
+        launch: Launch,
+        exit_code: Option<i32>,
+        reason: String,
+    },
     /// No lease is out any more, or the drain limit has passed.
-    Drained { launch: Launch },
+    Drained {
+        launch: Launch,
+    },
     /// hub.yaml was read again.
-    Reconcile { waiter: Waiter, models: Vec<Spec>, changed: HashSet<String>, start: bool },
+    Reconcile {
+        waiter: Waiter,
+        models: Vec<Spec>,
+        changed: HashSet<String>,
+        start: bool,
+    },
     /// Start what hub.yaml marks `default`.
     StartDefaults,
     /// Stop everything; with `now`, without waiting for requests in flight.
-    Shutdown { now: bool },
+    Shutdown {
+        now: bool,
+    },
     /// Time has passed.
     Tick,
 }
@@ -98,7 +140,11 @@ pub(crate) enum Event {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Effect {
     /// Start a worker for the model.
-    Launch { model: String, launch: Launch, goal: Goal },
+    Launch {
+        model: String,
+        launch: Launch,
+        goal: Goal,
+    },
     /// Load the resident worker.
     Load { launch: Launch },
     /// Let requests in.
@@ -172,7 +218,12 @@ impl Machine {
     }
 
     /// Takes one event and says what to do.
-    pub(crate) fn handle(&mut self, event: Event, now: Now, decide: &mut dyn Decide) -> Vec<Effect> {
+    pub(crate) fn handle(
+        &mut self,
+        event: Event,
+        now: Now,
+        decide: &mut dyn Decide,
+    ) -> Vec<Effect> {
         let before = self.memory_held();
         self.dispatch(event, now, decide);
         self.continue_evictions(now);
@@ -191,7 +242,11 @@ impl Machine {
 
     fn dispatch(&mut self, event: Event, now: Now, decide: &mut dyn Decide) {
         match event {
-            Event::Acquire { model, waiter, seen } => self.acquire(&model, waiter, seen, now, decide),
+            Event::Acquire {
+                model,
+                waiter,
+                seen,
+            } => self.acquire(&model, waiter, seen, now, decide),
             Event::Abandon { waiter } => self.abandon(waiter),
             Event::Start { model, waiter } => self.start(&model, waiter, now, decide),
             Event::Stop { model, waiter } => self.stop(&model, waiter),
@@ -205,7 +260,11 @@ impl Machine {
             Event::Standby { launch, process } => self.standby(launch, process, now, decide),
             Event::Loaded { launch } => self.loaded(launch, now),
             Event::LoadRefused { launch, reason } => self.load_refused(launch, &reason),
-            Event::Gone { launch, exit_code, reason } => {
+            Event::Gone {
+                launch,
+                exit_code,
+                reason,
+            } => {
                 self.gone(launch, exit_code, &reason, now, decide);
             }
             Event::Drained { launch } => {
@@ -213,7 +272,12 @@ impl Machine {
                     self.drained(i);
                 }
             }
-            Event::Reconcile { waiter, models, changed, start } => {
+            Event::Reconcile {
+                waiter,
+                models,
+                changed,
+                start,
+            } => {
                 self.reconcile(waiter, models, &changed, start, now, decide);
             }
             Event::StartDefaults => self.start_defaults(now, decide),
@@ -256,7 +320,11 @@ impl Machine {
     }
 
     fn check_finished(&mut self) {
-        let all_down = || self.entries.iter().all(|entry| matches!(entry.phase, Phase::Down(_)));
+        let all_down = || {
+            self.entries
+                .iter()
+                .all(|entry| matches!(entry.phase, Phase::Down(_)))
+        };
         if self.shutting_down && !self.finished && all_down() {
             self.finished = true;
             self.effects.push(Effect::Finished);

@@ -28,20 +28,33 @@ impl Machine {
         let mut starts = Vec::new();
         for spec in &models {
             let name = spec.name.clone();
-            match self.entries.iter().position(|entry| entry.spec.name == name) {
+            match self
+                .entries
+                .iter()
+                .position(|entry| entry.spec.name == name)
+            {
                 None => {
                     self.entries.push(Entry::new(spec.clone()));
-                    if spec.default && start { starts.push(name) } else { report.unchanged.push(name) }
+                    if spec.default && start {
+                        starts.push(name)
+                    } else {
+                        report.unchanged.push(name)
+                    }
                 }
                 Some(i) if self.entries[i].removed => {
                     // It comes back while its last process is still ending.
                     self.entries[i].removed = false;
                     self.entries[i].spec = spec.clone();
-                    if spec.default && start { starts.push(name) } else { report.unchanged.push(name) }
+                    if spec.default && start {
+                        starts.push(name)
+                    } else {
+                        report.unchanged.push(name)
+                    }
                 }
                 Some(i) => {
                     self.entries[i].spec = spec.clone();
-                    let down = matches!(self.entries[i].phase, Phase::Down(_)) || self.entries[i].phase.is_stopping();
+                    let down = matches!(self.entries[i].phase, Phase::Down(_))
+                        || self.entries[i].phase.is_stopping();
                     if down || !changed.contains(&name) {
                         report.unchanged.push(name);
                         continue;
@@ -92,6 +105,10 @@ impl Machine {
         self.entries.sort_by_key(place);
     }
 
+    pub(super) fn forget_reload(&mut self, waiter: Waiter) {
+        self.reloads.retain(|reload| reload.waiter != waiter);
+    }
+
     /// Answers the reloads whose stopped models have all ended.
     pub(super) fn answer_reloads(&mut self) {
         let stopping: HashSet<String> = self
@@ -102,11 +119,16 @@ impl Machine {
             .collect();
         let (waiting, done): (Vec<_>, Vec<_>) = std::mem::take(&mut self.reloads)
             .into_iter()
-            .partition(|reload| reload.report.stopped.iter().any(|name| stopping.contains(name)));
+            .partition(|reload| {
+                reload
+                    .report
+                    .stopped
+                    .iter()
+                    .any(|name| stopping.contains(name))
+            });
         self.reloads = waiting;
         for reload in done {
             self.answer(reload.waiter, Answer::Reloaded(reload.report));
         }
     }
 }
-

@@ -7,8 +7,17 @@ use super::{Answer, ApiError, Decide, Ended, Goal, Machine, Next, Now, Outcome, 
 
 impl Machine {
     /// A request that found the gate closed.
-    pub(super) fn acquire(&mut self, model: &str, waiter: Waiter, seen: u64, now: Now, decide: &mut dyn Decide) {
-        let Some(i) = self.known(model, waiter) else { return };
+    pub(super) fn acquire(
+        &mut self,
+        model: &str,
+        waiter: Waiter,
+        seen: u64,
+        now: Now,
+        decide: &mut dyn Decide,
+    ) {
+        let Some(i) = self.known(model, waiter) else {
+            return;
+        };
         let entry = &self.entries[i];
         if self.shutting_down {
             return self.answer(waiter, Answer::Refused(shutting_down()));
@@ -25,7 +34,9 @@ impl Machine {
 
     /// `load`: only for a model that is started, or that failed and may be tried again.
     pub(super) fn load(&mut self, model: &str, waiter: Waiter, now: Now, decide: &mut dyn Decide) {
-        let Some(i) = self.known(model, waiter) else { return };
+        let Some(i) = self.known(model, waiter) else {
+            return;
+        };
         let entry = &self.entries[i];
         if self.shutting_down {
             return self.answer(waiter, Answer::Refused(shutting_down()));
@@ -57,7 +68,9 @@ impl Machine {
 
     /// `start`.
     pub(super) fn start(&mut self, model: &str, waiter: Waiter, now: Now, decide: &mut dyn Decide) {
-        let Some(i) = self.known(model, waiter) else { return };
+        let Some(i) = self.known(model, waiter) else {
+            return;
+        };
         if self.shutting_down {
             return self.answer(waiter, Answer::Refused(shutting_down()));
         }
@@ -102,7 +115,9 @@ impl Machine {
 
     /// `stop`.
     pub(super) fn stop(&mut self, model: &str, waiter: Waiter) {
-        let Some(i) = self.known(model, waiter) else { return };
+        let Some(i) = self.known(model, waiter) else {
+            return;
+        };
         match self.entries[i].phase {
             Phase::Down(Ended::Never | Ended::Asked) => {
                 self.answer(waiter, Answer::Verb(Outcome::Already));
@@ -127,7 +142,12 @@ impl Machine {
         match entry.phase {
             Phase::Loaded => self.begin_drain(i, Next::Stop),
             Phase::Draining(_) => entry.phase = Phase::Draining(Next::Stop),
-            Phase::Ending { held, .. } => entry.phase = Phase::Ending { next: Next::Stop, held },
+            Phase::Ending { held, .. } => {
+                entry.phase = Phase::Ending {
+                    next: Next::Stop,
+                    held,
+                }
+            }
             _ if entry.phase.has_launch() => self.begin_end(i, Next::Stop, held),
             _ => self.be_down(i),
         }
@@ -155,11 +175,17 @@ impl Machine {
 
     /// `unload`.
     pub(super) fn unload(&mut self, model: &str, waiter: Waiter) {
-        let Some(i) = self.known(model, waiter) else { return };
+        let Some(i) = self.known(model, waiter) else {
+            return;
+        };
         let entry = &self.entries[i];
         let unloading = matches!(
             entry.phase,
-            Phase::Draining(Next::Unload) | Phase::Ending { next: Next::Unload, .. }
+            Phase::Draining(Next::Unload)
+                | Phase::Ending {
+                    next: Next::Unload,
+                    ..
+                }
         );
         if !entry.memory_state().holds_memory() && !unloading || entry.phase.is_stopping() {
             return self.answer(waiter, Answer::Verb(Outcome::Already));
@@ -170,8 +196,14 @@ impl Machine {
 
     /// A waiter that is no longer there. The load it waited for goes on.
     pub(super) fn abandon(&mut self, waiter: Waiter) {
+        self.forget_reload(waiter);
         for entry in &mut self.entries {
-            for list in [&mut entry.load, &mut entry.start, &mut entry.stop, &mut entry.unload] {
+            for list in [
+                &mut entry.load,
+                &mut entry.start,
+                &mut entry.stop,
+                &mut entry.unload,
+            ] {
                 list.retain(|other| *other != waiter);
             }
             // A load that only waits for permission has no reason left.
@@ -215,7 +247,9 @@ impl Machine {
 fn stopped(model: &str) -> ApiError {
     ApiError::new(
         StatusCode::SERVICE_UNAVAILABLE,
-        format!("model `{model}` is being stopped or was stopped; start it again with `mlx-openai-server-hub start-model {model}`"),
+        format!(
+            "model `{model}` is being stopped or was stopped; start it again with `mlx-openai-server-hub start-model {model}`"
+        ),
     )
 }
 

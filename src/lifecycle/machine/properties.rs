@@ -1,0 +1,421 @@
+//! What holds for every sequence of events, however unlucky.
+//!
+//! A random driver plays users, requests, workers and the clock. It keeps its own books of what it
+//! was told to do, and checks them after every event.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MODELS: [&str; 4] = ["a", "b", "j", "k"];
+
+/// One move of the driver; numbers pick among what is possible at that moment.
+#[derive(Debug, Clone)]
+enum Move {
+    Verb(u8, usize),
+    Request(usize),
+    Abandon(usize),
+    /// A worker makes its next step, in one of the ways it may.
+    Worker(usize, u8),
+    ReturnLease(usize),
+    DrainLimit(usize),
+    Reload(Vec<bool>, u8),
+    Tick,
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        4 => (0u8..4, 0usize..4).prop_map(|(verb, model)| Move::Verb(verb, model)),
+        6 => (0usize..4).prop_map(Move::Request),
+        1 => any::<usize>().prop_map(Move::Abandon),
+        8 => (any::<usize>(), any::<u8>()).prop_map(|(worker, how)| Move::Worker(worker, how)),
+        4 => any::<usize>().prop_map(Move::ReturnLease),
+        1 => any::<usize>().prop_map(Move::DrainLimit),
+        1 => (proptest::collection::vec(any::<bool>(), 4), any::<u8>())
+            .prop_map(|(present, changed)| Move::Reload(present, changed)),
+        2 => Just(Move::Tick),
+    ]
+}
+
+/// Verdicts drawn from a fixed list, one after the other.
+struct Dice {
+    rolls: Vec<u8>,
+    next: usize,
+}
+
+impl Dice {
+    fn roll(&mut self) -> u8 {
+        self.next += 1;
+        self.rolls[self.next % self.rolls.len()]
+    }
+}
+
+impl Decide for Dice {
+    fn on_load(&mut self, _: &Machine, _: &str, _: LoadReason, _: usize) -> LoadVerdict {
+        let full = || ApiError::new(http::StatusCode::TOO_MANY_REQUESTS, "full");
+        match self.roll() % 8 {
+            0 => LoadVerdict::Reject(full()),
+            1 => LoadVerdict::Wait(3.0),
+            2 => LoadVerdict::Evict(vec!["a".into(), "j".into()]),
+            3 => LoadVerdict::Evict(MODELS.map(String::from).to_vec()),
+            _ => LoadVerdict::Allow,
+        }
+    }
+
+    fn on_idle(&mut self, _: &Machine, _: &str) -> IdleVerdict {
+        match self.roll() % 8 {
+            0 => IdleVerdict::Unload,
+            1 => IdleVerdict::Stop,
+            _ => IdleVerdict::Keep(1.0),
+        }
+    }
+}
+
+/// A launch as the driver sees it.
+#[derive(Debug, Clone, PartialEq)]
+struct Worker {
+    model: String,
+    stage: Stage,
+    ending: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stage {
+    Begun(Goal),
+    Spawned(Goal),
+    Standby,
+    Loading,
+    Loaded,
+}
+
+struct Driver {
+    machine: Machine,
+    dice: Dice,
+    seconds: u64,
+    next_waiter: u64,
+    waiting: HashSet<Waiter>,
+    workers: BTreeMap<Launch, Worker>,
+    /// Leases that are out, by the launch they are for.
+    leases: Vec<Launch>,
+    open: HashMap<String, Launch>,
+    draining: HashSet<Launch>,
+    /// Launches whose drain limit has passed.
+    cut: HashSet<Launch>,
+    finished: bool,
+}
+
+impl Driver {
+    fn new(rolls: Vec<u8>) -> Self {
+        Self {
+            machine: Machine::new(MODELS.iter().map(|name| spec(name)).collect()),
+            dice: Dice { rolls, next: 0 },
+            seconds: 0,
+            next_waiter: 0,
+            waiting: HashSet::new(),
+            workers: BTreeMap::new(),
+            leases: Vec::new(),
+            open: HashMap::new(),
+            draining: HashSet::new(),
+            cut: HashSet::new(),
+            finished: false,
+        }
+    }
+
+    fn waiter(&mut self, is_request: bool) -> Waiter {
+        self.next_waiter += 1;
+        let waiter = Waiter {
+            id: self.next_waiter,
+            is_request,
+        };
+        self.waiting.insert(waiter);
+        waiter
+    }
+
+    fn make(&mut self, a_move: Move) {
+        match a_move {
+            Move::Verb(verb, model) => {
+                let waiter = self.waiter(false);
+                let model = MODELS[model].to_owned();
+                self.tell(match verb {
+                    0 => Event::Start { model, waiter },
+                    1 => Event::Stop { model, waiter },
+                    2 => Event::Load { model, waiter },
+                    _ => Event::Unload { model, waiter },
+                });
+            }
+            Move::Request(model) => self.request(MODELS[model]),
+            Move::Abandon(which) => {
+                let mut waiting: Vec<Waiter> = self.waiting.iter().copied().collect();
+                waiting.sort_by_key(|waiter| waiter.id);
+                if let Some(waiter) = pick(&waiting, which) {
+                    self.waiting.remove(&waiter);
+                    self.tell(Event::Abandon { waiter });
+                }
+            }
+            Move::Worker(which, how) => {
+                let launches: Vec<Launch> = self.workers.keys().copied().collect();
+                if let Some(launch) = pick(&launches, which) {
+                    self.step(launch, how);
+                }
+            }
+            Move::ReturnLease(which) => {
+                if !self.leases.is_empty() {
+                    let launch = self.leases.swap_remove(which % self.leases.len());
+                    self.drained_if_empty(launch);
+                }
+            }
+            Move::DrainLimit(which) => {
+                let mut draining: Vec<Launch> = self.draining.iter().copied().collect();
+                draining.sort_unstable();
+                if let Some(launch) = pick(&draining, which) {
+                    self.draining.remove(&launch);
+                    self.cut.insert(launch);
+                    self.tell(Event::Drained { launch });
+                }
+            }
+            Move::Reload(present, changed) => {
+                let waiter = self.waiter(false);
+                let named = |i: &usize| present[*i];
+                let models = (0..4).filter(named).map(|i| spec(MODELS[i])).collect();
+                let changed = HashSet::from([MODELS[usize::from(changed) % 4].to_owned()]);
+                self.tell(Event::Reconcile {
+                    waiter,
+                    models,
+                    changed,
+                    start: true,
+                });
+            }
+            Move::Tick => self.tell(Event::Tick),
+        }
+    }
+
+    fn request(&mut self, model: &str) {
+        if let Some(launch) = self.open.get(model) {
+            return self.leases.push(*launch);
+        }
+        let seen = self
+            .machine
+            .entries()
+            .find(|entry| entry.spec.name == model)
+            .map_or(0, |entry| entry.stops);
+        let waiter = self.waiter(true);
+        self.tell(Event::Acquire {
+            model: model.to_owned(),
+            waiter,
+            seen,
+        });
+    }
+
+    /// What a real worker could do next.
+    fn step(&mut self, launch: Launch, how: u8) {
+        let worker = self.workers[&launch].clone();
+        if worker.ending || how % 8 == 0 {
+            self.workers.remove(&launch);
+            self.draining.remove(&launch);
+            self.leases.retain(|lease| *lease != launch);
+            return self.tell(Event::Gone {
+                launch,
+                exit_code: Some(1),
+                reason: "gone".into(),
+            });
+        }
+        let (stage, event) = match worker.stage {
+            Stage::Begun(Goal::Standby) if how % 3 == 0 => {
+                self.workers.remove(&launch);
+                return self.tell(Event::Standby {
+                    launch,
+                    process: false,
+                });
+            }
+            Stage::Begun(goal) => (Stage::Spawned(goal), Event::Spawned { launch, pid: 7 }),
+            Stage::Spawned(Goal::Standby) => (
+                Stage::Standby,
+                Event::Standby {
+                    launch,
+                    process: true,
+                },
+            ),
+            Stage::Loading | Stage::Spawned(Goal::Loaded) if how % 5 == 0 => (
+                Stage::Standby,
+                Event::LoadRefused {
+                    launch,
+                    reason: "no".into(),
+                },
+            ),
+            Stage::Loading | Stage::Spawned(Goal::Loaded) => {
+                (Stage::Loaded, Event::Loaded { launch })
+            }
+            Stage::Standby | Stage::Loaded => return,
+        };
+        if let Some(worker) = self.workers.get_mut(&launch) {
+            worker.stage = stage;
+        }
+        self.tell(event);
+    }
+
+    fn drained_if_empty(&mut self, launch: Launch) {
+        if !self.leases.contains(&launch) && self.draining.remove(&launch) {
+            self.tell(Event::Drained { launch });
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.seconds += 1;
+        let now = Now {
+            at: Duration::from_secs(self.seconds),
+            unix: self.seconds as f64,
+        };
+        let effects = self.machine.handle(event, now, &mut self.dice);
+        let mut drains = Vec::new();
+        for effect in effects {
+            self.obey(effect, &mut drains);
+        }
+        // A gate without leases drains at once, but after the effects, as in life.
+        for launch in drains {
+            self.drained_if_empty(launch);
+        }
+    }
+
+    fn obey(&mut self, effect: Effect, drains: &mut Vec<Launch>) {
+        assert!(!self.finished, "after the end nothing happens: {effect:?}");
+        match effect {
+            Effect::Launch {
+                model,
+                launch,
+                goal,
+            } => {
+                let doubled = self.workers.values().any(|worker| worker.model == model);
+                assert!(!doubled, "a second process for {model}");
+                let worker = Worker {
+                    model,
+                    stage: Stage::Begun(goal),
+                    ending: false,
+                };
+                assert!(
+                    self.workers.insert(launch, worker).is_none(),
+                    "launch {launch} twice"
+                );
+            }
+            Effect::Load { launch } => {
+                self.workers.get_mut(&launch).unwrap().stage = Stage::Loading
+            }
+            Effect::OpenGate { model, launch } => {
+                assert_eq!(self.workers[&launch].stage, Stage::Loaded);
+                self.open.insert(model, launch);
+            }
+            Effect::CloseGate { model } => {
+                self.open.remove(&model);
+            }
+            Effect::Drain { launch, .. } => {
+                self.draining.insert(launch);
+                drains.push(launch);
+            }
+            Effect::End { launch } => {
+                let out = self.leases.contains(&launch);
+                assert!(
+                    !out || self.cut.contains(&launch),
+                    "signalled with a lease out"
+                );
+                self.workers.get_mut(&launch).unwrap().ending = true;
+            }
+            Effect::Answer { waiter, answer } => {
+                assert!(self.waiting.remove(&waiter), "{waiter:?} is answered twice");
+                if answer == Answer::Granted {
+                    assert!(waiter.is_request);
+                    let launch = *self.open.values().max().unwrap();
+                    self.leases.push(launch);
+                }
+            }
+            Effect::Finished => {
+                assert!(self.workers.is_empty(), "still running: {:?}", self.workers);
+                self.finished = true;
+            }
+        }
+    }
+
+    /// Everybody does what they are asked to, nobody asks for more.
+    fn settle(&mut self) {
+        for _ in 0..200 {
+            self.leases.clear();
+            for launch in self.draining.clone() {
+                self.drained_if_empty(launch);
+            }
+            for launch in self.workers.keys().copied().collect::<Vec<_>>() {
+                self.step(launch, 1);
+            }
+            if !self.finished {
+                self.tell(Event::Tick);
+            }
+        }
+    }
+}
+
+fn spec(name: &str) -> Spec {
+    Spec {
+        name: name.into(),
+        jit: name >= "j",
+        default: name == "a",
+    }
+}
+
+fn pick<T: Copy>(from: &[T], which: usize) -> Option<T> {
+    (!from.is_empty()).then(|| from[which % from.len()])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// At most one process per model, no signal while a lease is out before the drain limit, nobody
+    /// answered twice: asserted by the driver at every step.
+    #[test]
+    fn everybody_is_answered_and_no_model_is_stuck(
+        moves in proptest::collection::vec(moves(), 1..120),
+        rolls in proptest::collection::vec(any::<u8>(), 1..40),
+    ) {
+        let mut driver = Driver::new(rolls);
+        for a_move in moves {
+            driver.make(a_move);
+        }
+        driver.settle();
+        prop_assert!(driver.waiting.is_empty(), "never answered: {:?}", driver.waiting);
+        for entry in driver.machine.entries() {
+            let (process, memory) = (entry.process_state(), entry.memory_state());
+            let at_rest = !matches!(process, ProcessState::Starting | ProcessState::Stopping)
+                && !matches!(memory, MemoryState::Loading | MemoryState::Unloading);
+            // A policy that evicts at every load, and idle models that go and come, never rest.
+            prop_assert!(at_rest, "{} is stuck: {process:?} {memory:?}", entry.spec.name);
+        }
+    }
+
+    #[test]
+    fn after_a_shutdown_nothing_runs(
+        moves in proptest::collection::vec(moves(), 1..80),
+        later in proptest::collection::vec(moves(), 0..20),
+        rolls in proptest::collection::vec(any::<u8>(), 1..40),
+        at_once: bool,
+    ) {
+        let mut driver = Driver::new(rolls);
+        for a_move in moves {
+            driver.make(a_move);
+        }
+        if at_once {
+            // What is in flight is cut.
+            driver.cut.extend(driver.workers.keys());
+            driver.draining.clear();
+        }
+        driver.tell(Event::Shutdown { now: at_once });
+        for a_move in later {
+            if driver.finished || matches!(a_move, Move::Reload(..)) {
+                break;
+            }
+            driver.make(a_move);
+        }
+        driver.settle();
+        prop_assert!(driver.finished);
+        prop_assert!(driver.workers.is_empty());
+        prop_assert!(driver.waiting.is_empty(), "never answered: {:?}", driver.waiting);
+    }
+}
