@@ -22,7 +22,7 @@ pub(super) fn syntax_error(path: &Path, text: &str, error: &SyntaxError) -> Conf
     let message = format!("Failed to parse hub config: {}", error.message);
     let range = error.offset.map(|offset| offset..offset + 1);
     ConfigError {
-        text: report(path, text, &message, range, None),
+        text: report(path, text, &message, range, error.hint),
     }
 }
 
@@ -38,25 +38,35 @@ pub(super) fn not_utf8(path: &Path, bytes: &[u8], error: &Utf8Error) -> ConfigEr
     }
 }
 
-/// The error for a text that is YAML and breaks rules, in the order of the file.
-pub(super) fn problems(path: &Path, text: &str, problems: &[Problem]) -> ConfigError {
+/// The error for a text that is YAML and breaks rules, in the order of the file; `unnamed` problems more
+/// were found.
+pub(super) fn problems(
+    path: &Path,
+    text: &str,
+    problems: &[Problem],
+    unnamed: usize,
+) -> ConfigError {
     let tree = Tree::scan(text);
     let mut located: Vec<_> = problems
         .iter()
         .map(|problem| (tree.find(&problem.place, problem.mark), problem))
         .collect();
     located.sort_by_key(|(range, _)| range.as_ref().map_or(0, |range| range.start));
-    let reports: Vec<_> = located
+    let mut reports: Vec<_> = located
         .into_iter()
         .map(|(range, problem)| {
             report(path, text, &problem.message, range, problem.hint.as_deref())
         })
         .collect();
+    if unnamed > 0 {
+        reports.push(format!("{}: {unnamed} more problems", path.display()));
+    }
     ConfigError {
         text: reports.join("\n\n"),
     }
 }
 
+/// Without a range the message is about the file as a whole: line 1, no excerpt.
 fn report(
     path: &Path,
     text: &str,
@@ -65,16 +75,10 @@ fn report(
     hint: Option<&str>,
 ) -> String {
     let range = range.map(|range| within_line(text, &range));
-    let mut report = match &range {
-        Some(range) => {
-            let (line, column) = line_and_column(text, range.start);
-            format!("{}:{line}:{column}: {message}", path.display())
-        }
-        None => format!("{}: {message}", path.display()),
-    };
-    if let Some(range) =
-        range.filter(|range| !text[..].trim().is_empty() && range.start <= text.len())
-    {
+    let start = range.as_ref().map_or(0, |range| range.start);
+    let (line, column) = line_and_column(text, start);
+    let mut report = format!("{}:{line}:{column}: {message}", path.display());
+    if let Some(range) = range {
         report.push('\n');
         report.push_str(&excerpt(text, range));
     }
@@ -209,13 +213,14 @@ impl Tree {
         }
     }
 
-    /// The range of what `mark` means at `place`, or of the nearest enclosing thing that was found.
+    /// The range of what `mark` means at `place`, or of the nearest enclosing thing that was found; none
+    /// for the root.
     fn find(&self, place: &Place, mark: Mark) -> Option<Range<usize>> {
         let mut node = 0;
-        let mut range = self.nodes.first()?.range.clone();
+        let mut range = None;
         for (depth, step) in place.0.iter().enumerate() {
             let last = depth + 1 == place.0.len();
-            let found = match (step, &self.nodes[node].kind) {
+            let found = match (step, &self.nodes.get(node)?.kind) {
                 (Step::Key(key), Kind::Map(_)) => self.entry(node, key, mark == Mark::LastKey),
                 (Step::Item(index), Kind::List(items)) => items
                     .get(*index)
@@ -224,13 +229,13 @@ impl Tree {
             };
             let Some((key, value)) = found else { break };
             node = value;
-            range = if last && mark != Mark::Value {
+            range = Some(if last && mark != Mark::Value {
                 key
             } else {
                 self.value_range(value, key)
-            };
+            });
         }
-        Some(range)
+        range
     }
 
     /// A list or mapping is shown by where it begins, an empty value by its key.

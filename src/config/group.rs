@@ -48,7 +48,7 @@ pub(super) fn read(node: &Node, index: usize, findings: &mut Findings) -> GroupC
 /// The rules that need all groups and models: known groups, JIT members, caps.
 pub(super) fn check(groups: &[GroupConfig], models: &[ModelConfig], findings: &mut Findings) {
     let names = groups.iter().map(|group| group.name.as_str());
-    slug::unique(names, "group", str::eq, findings);
+    slug::unique(names, "group", str::to_owned, findings);
     for (index, model) in models.iter().enumerate() {
         check_membership(groups, model, index, findings);
     }

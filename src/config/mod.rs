@@ -238,7 +238,10 @@ impl Config {
         let mut findings = problem::Findings::default();
         let mut config = hub::read(&root, path, modified_at, &mut findings);
         if !findings.problems.is_empty() {
-            return Err(diagnose::problems(path, text, &findings.problems));
+            let problem::Findings {
+                problems, unnamed, ..
+            } = findings;
+            return Err(diagnose::problems(path, text, &problems, unnamed));
         }
         config.warnings = findings.warnings;
         Ok(config)

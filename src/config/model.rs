@@ -52,7 +52,10 @@ fn read_keys(
     hub: &Inherited<'_>,
 ) -> ModelConfig {
     let folder = hub.folder;
-    let model_path = table.required("model_path", subject).unwrap_or_default();
+    let model_path = table
+        .required("model_path", subject)
+        .map(|path| path.trim().to_owned())
+        .unwrap_or_default();
     let resolved_path = locate::if_exists(&model_path, folder);
     let model_type = table
         .word("model_type", &ModelType::ALL, ModelType::as_str)
@@ -161,23 +164,22 @@ pub(super) fn worker_command(table: &mut Table<'_, '_>, folder: &Path) -> Option
 fn env(table: &mut Table<'_, '_>, map: &Map) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
     for (name, node) in &map.entries {
-        let value = match node {
-            Node::Null => Some(String::new()),
-            node => node.scalar().filter(|text| !text.contains('\0')),
-        };
-        let Some(value) = value else {
-            let message = format!(
-                "`env` variable `{name}` must be a string, not {}",
-                node.shown()
-            );
-            table.refuse_within("env", name, &message);
-            continue;
-        };
         if name.is_empty() || name.contains(['=', '\0']) {
             let shown = Node::Text(name.clone()).shown();
             let message = format!("`env` has {shown}, which cannot be the name of a variable");
-            table.refuse_within("env", name, &message);
+            table.refuse_key_within("env", name, &message);
         }
+        let value = match node {
+            Node::Null => Some(String::new()),
+            node => node.scalar(),
+        };
+        let Some(value) = value.filter(|value| !value.contains('\0')) else {
+            let shown = node.shown();
+            let message =
+                format!("`env` variable `{name}` must be a string without NUL, not {shown}");
+            table.refuse_within("env", name, &message);
+            continue;
+        };
         env.insert(name.clone(), value);
     }
     env
@@ -196,18 +198,17 @@ pub(super) fn subject(name: &str, index: usize) -> String {
 pub(super) fn check(models: &[ModelConfig], hub_port: u16, findings: &mut Findings) {
     // A Mac's file system takes names that differ only in case for the same log file.
     let names = models.iter().map(|model| model.name.as_str());
-    slug::unique(names, "model", str::eq_ignore_ascii_case, findings);
+    slug::unique(names, "model", str::to_ascii_lowercase, findings);
 
-    let mut taken = BTreeMap::from([(hub_port, "the hub itself".to_owned())]);
+    let mut taken = BTreeMap::from([(hub_port, "the hub's own".to_owned())]);
     for (index, model) in models.iter().enumerate() {
         let Some(port) = model.port else { continue };
         let subject = subject(&model.name, index);
         let Some(other) = taken.get(&port) else {
-            taken.insert(port, subject);
+            taken.insert(port, format!("that of {subject}"));
             continue;
         };
-        let message =
-            format!("{subject}: `port` {port} conflicts with {other}, which has it already");
+        let message = format!("{subject}: `port` {port} conflicts with {other}");
         let hint = "choose another, or remove `port` and the hub finds a free one";
         let place = Place::default().key("models").item(index).key("port");
         findings.value(place, message, Some(hint.to_owned()));

@@ -151,7 +151,7 @@ fn config_name(table: &mut Table<'_, '_>, model_type: ModelType) -> Option<Launc
 }
 
 fn lora_paths(table: &mut Table<'_, '_>, folder: &Path) -> Option<LaunchOption> {
-    let paths = comma_list(table, "lora_paths", "lora_paths_str")?;
+    let (_, paths) = comma_list(table, "lora_paths", "lora_paths_str")?;
     let paths: Vec<_> = paths
         .iter()
         .map(|path| locate::if_exists(path, folder))
@@ -160,23 +160,24 @@ fn lora_paths(table: &mut Table<'_, '_>, folder: &Path) -> Option<LaunchOption> 
 }
 
 fn lora_scales(table: &mut Table<'_, '_>) -> Option<LaunchOption> {
-    let scales = comma_list(table, "lora_scales", "lora_scales_str")?;
+    let (key, scales) = comma_list(table, "lora_scales", "lora_scales_str")?;
     for scale in &scales {
         let node = Node::Text(scale.clone());
         if as_number(&node).is_none() {
-            let message = format!("`lora_scales` must be numbers, not {}", node.shown());
-            table.refuse("lora_scales", &message, None);
+            let message = format!("`{key}` must be numbers, not {}", node.shown());
+            table.refuse(key, &message, None);
         }
     }
     Some(with_value("lora_scales", scales.join(",")))
 }
 
-/// A list, or a text separated by commas, under either spelling; `None` when unset or empty.
+/// A list, or a text separated by commas, and under which of its two spellings; `None` when unset or
+/// empty.
 fn comma_list(
     table: &mut Table<'_, '_>,
     key: &'static str,
     create_hub: &'static str,
-) -> Option<Vec<String>> {
+) -> Option<(&'static str, Vec<String>)> {
     let (node, other) = (table.node(key), table.node(create_hub));
     if node.is_some() && other.is_some() {
         let message = format!("`{create_hub}` is another spelling of `{key}`: both are set");
@@ -192,16 +193,16 @@ fn comma_list(
         .map(|item| item.trim().to_owned())
         .filter(|item| !item.is_empty())
         .collect();
-    (!items.is_empty()).then_some(items)
+    (!items.is_empty()).then_some((key, items))
 }
 
 /// Keys of options that the hub passes itself, in a way of its own.
 pub(super) fn read_reserved(table: &mut Table<'_, '_>, name: &str) {
-    if let Some(node) = table.node("config") {
-        let message = format!("`config` ({}) is not possible here", node.shown());
+    if table.node("config").is_some() {
+        let message = "`config` cannot be set for a model of a hub";
         let hint = "the worker's `--config` silently wins over `model_path`: \
                     write what that file says as keys of this model";
-        table.refuse("config", &message, Some(hint.to_owned()));
+        table.refuse("config", message, Some(hint.to_owned()));
     }
     if table
         .text("served_model_name")

@@ -4,6 +4,9 @@
 //! A place is a path of keys and positions, not a line: lines are looked up only when there is
 //! something to report. Also here: the nearest valid word for a hint.
 
+/// More are counted and not shown: each takes an excerpt, and a file can hold a hundred thousand.
+const MOST_PROBLEMS: usize = 50;
+
 /// One step from the root of hub.yaml towards a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
@@ -56,6 +59,8 @@ pub(super) struct Problem {
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) problems: Vec<Problem>,
+    /// How many problems more there are than anyone would read.
+    pub(super) unnamed: usize,
     pub(super) warnings: Vec<String>,
 }
 
@@ -77,6 +82,10 @@ impl Findings {
     }
 
     fn add(&mut self, place: Place, mark: Mark, message: String, hint: Option<String>) {
+        if self.problems.len() >= MOST_PROBLEMS {
+            self.unnamed += 1;
+            return;
+        }
         self.problems.push(Problem {
             place,
             mark,
@@ -93,9 +102,17 @@ pub(super) fn nearest<'c>(
 ) -> Option<&'c str> {
     /// Below this two words have little in common; found by trying (`prt`/`port` is 0.93).
     const ALIKE: f64 = 0.8;
+    /// Bounds for names from a hostile file; no key is that long.
+    const LONGEST: usize = 64;
+    const MOST: usize = 200;
+    if word.len() > LONGEST {
+        return None;
+    }
     let word = word.to_lowercase();
     candidates
         .into_iter()
+        .take(MOST)
+        .filter(|candidate| candidate.len() <= LONGEST)
         .map(|candidate| {
             let alike = strsim::jaro_winkler(&word, &candidate.to_lowercase());
             (alike, candidate)

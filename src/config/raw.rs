@@ -44,7 +44,14 @@ impl<'a, 'f> Table<'a, 'f> {
         self.findings.value(self.place.key(key), message, hint);
     }
 
-    /// Refuses one entry of the list or mapping at `key`.
+    /// Refuses a key of the mapping at `key`.
+    pub(super) fn refuse_key_within(&mut self, key: &str, within: &str, message: &str) {
+        let message = format!("{}{message}", self.subject);
+        let place = self.place.key(key).key(within);
+        self.findings.key(place, message, None);
+    }
+
+    /// Refuses a value of the mapping at `key`.
     pub(super) fn refuse_within(&mut self, key: &str, within: &str, message: &str) {
         let message = format!("{}{message}", self.subject);
         let place = self.place.key(key).key(within);
@@ -139,11 +146,12 @@ impl<'a, 'f> Table<'a, 'f> {
         if (low..=high).contains(&value) {
             return T::try_from(value).ok();
         }
-        let rule = match (low, high) {
-            (1, high) if value < 1 && high > i128::from(u16::MAX) => {
-                "a positive integer".to_owned()
-            }
-            (low, high) => format!("between {low} and {high}"),
+        let open = high > i128::from(u16::MAX);
+        let rule = match low {
+            1 if open && value < low => "a positive integer".to_owned(),
+            _ if open && value < low => format!("{low} or more"),
+            _ if open => format!("at most {high}"),
+            _ => format!("between {low} and {high}"),
         };
         self.refuse(
             key,
@@ -189,7 +197,10 @@ impl<'a, 'f> Table<'a, 'f> {
         let node = self.node(key)?;
         let Node::List(items) = node else {
             let message = format!("`{key}` must be a list, not {}", node.shown());
-            let hint = node.scalar().map(|text| format!("write `{key}: [{text}]`"));
+            let hint = node.scalar().map(|text| {
+                let words: Vec<_> = text.split_whitespace().collect();
+                format!("write `{key}: [{}]`", words.join(", "))
+            });
             self.refuse(key, &message, hint);
             return None;
         };
@@ -303,8 +314,7 @@ fn as_bool(text: &str) -> Option<bool> {
 fn as_int(node: &Node) -> Option<i128> {
     match node {
         Node::Int(value) => Some(*value),
-        // Beyond 2^53 a float no longer says which integer was meant.
-        Node::Float(value) if value.fract() == 0.0 && value.abs() < 9.0e15 => Some(*value as i128),
+        Node::Float(value) if value.fract() == 0.0 => Some(*value as i128),
         Node::Text(text) => {
             let text = text.trim().replace('_', "");
             let (negative, digits) = match text.strip_prefix('-') {

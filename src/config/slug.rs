@@ -1,5 +1,7 @@
 //! Names of models and groups: their form, and that no two are alike.
 
+use std::collections::HashMap;
+
 use super::problem::{Findings, Place, did_you_mean};
 use super::raw::Table;
 
@@ -42,44 +44,45 @@ fn proposal(text: &str) -> Option<String> {
     (!words.is_empty()).then(|| words.join("-"))
 }
 
-/// Refuses a name that is `alike` to that of an earlier entry of `kind` ("model" or "group"). Empty names
-/// were refused already.
+/// Refuses a name that is the same as that of an earlier entry of `kind` ("model" or "group") once both
+/// are `folded`. Empty names were refused already.
 pub(super) fn unique<'n>(
     names: impl Iterator<Item = &'n str>,
     kind: &str,
-    alike: fn(&str, &str) -> bool,
+    folded: fn(&str) -> String,
     findings: &mut Findings,
 ) {
-    let mut earlier: Vec<&str> = Vec::new();
-    for (index, name) in names.enumerate() {
-        let twin = earlier
-            .iter()
-            .position(|other| !name.is_empty() && alike(other, name));
-        if let Some(first) = twin {
-            let also = if earlier[first] == name {
-                String::new()
-            } else {
-                format!(", which differs from `{}` only in case", earlier[first])
-            };
-            let message = format!(
-                "{kind} entry #{}: duplicate {kind} name `{name}` detected{also}",
-                index + 1
-            );
-            let hint = format!("{kind} entry #{} has it already; choose another", first + 1);
-            let place = Place::default()
-                .key(&format!("{kind}s"))
-                .item(index)
-                .key("name");
-            findings.value(place, message, Some(hint));
-        }
-        earlier.push(name);
+    let mut earlier: HashMap<String, (usize, &str)> = HashMap::new();
+    for (index, name) in names.enumerate().filter(|(_, name)| !name.is_empty()) {
+        let Some((first, other)) = earlier.get(&folded(name)) else {
+            earlier.insert(folded(name), (index, name));
+            continue;
+        };
+        let also = if *other == name {
+            String::new()
+        } else {
+            format!(", which differs from `{other}` only in case")
+        };
+        let position = index + 1;
+        let message =
+            format!("{kind} entry #{position}: duplicate {kind} name `{name}` detected{also}");
+        let hint = format!("{kind} entry #{} has it already; choose another", first + 1);
+        let place = Place::default()
+            .key(&format!("{kind}s"))
+            .item(index)
+            .key("name");
+        findings.value(place, message, Some(hint));
     }
 }
 
 /// A hint for a name that is none of those defined.
 pub(super) fn known_words(word: &str, what: &str, words: &[&str]) -> String {
-    did_you_mean(word, words.iter().copied())
-        .unwrap_or_else(|| format!("{what}: {}", words.join(", ")))
+    const MOST: usize = 10;
+    did_you_mean(word, words.iter().copied()).unwrap_or_else(|| {
+        let more = if words.len() > MOST { ", …" } else { "" };
+        let first = &words[..words.len().min(MOST)];
+        format!("{what}: {}{more}", first.join(", "))
+    })
 }
 
 #[cfg(test)]

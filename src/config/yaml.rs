@@ -15,7 +15,8 @@ use serde::de::{
 
 /// What a tree may take once its aliases are expanded, in bytes; a hub.yaml of a thousand models
 /// stays far below it.
-const BUDGET: usize = 16 << 20;
+const BUDGET: usize = 8 << 20;
+const TOO_MUCH: &str = "it holds more than 8 MiB when its aliases are expanded";
 /// What a node costs besides its text: about what it takes in memory.
 const NODE_COST: usize = 64;
 /// The parser takes quadratic time for open brackets; it refuses more than 128 levels, but only
@@ -47,6 +48,7 @@ pub(super) struct Map {
 pub(super) struct SyntaxError {
     pub(super) message: String,
     pub(super) offset: Option<usize>,
+    pub(super) hint: Option<&'static str>,
 }
 
 /// Parses one YAML document; an empty text is an empty mapping.
@@ -55,6 +57,7 @@ pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
         return Err(SyntaxError {
             message: format!("more than {MAX_OPEN_BRACKETS} brackets are open at once"),
             offset: Some(offset),
+            hint: None,
         });
     }
     let budget = Budget(Cell::new(BUDGET));
@@ -69,6 +72,7 @@ pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
         return Err(SyntaxError {
             message: "expected a single document, but `---` starts another one".to_owned(),
             offset: second_document(text),
+            hint: None,
         });
     }
     Ok(match node {
@@ -94,33 +98,59 @@ fn too_many_open_brackets(text: &str) -> Option<usize> {
     None
 }
 
-/// The parser's message without its positions, which the excerpt shows, and its jargon.
+/// The parser's message in place of its jargon, without the position that the excerpt shows.
 fn in_words(error: &serde_yaml::Error, text: &str) -> SyntaxError {
-    let located = error.to_string();
-    let position = |message: &str| {
-        let (before, rest) = message.split_once(" at line ")?;
-        let after = rest.find(", ").map_or("", |at| &rest[at..]);
-        Some(format!("{before}{after}"))
-    };
-    let mut message = located;
-    while let Some(shorter) = position(&message) {
-        message = shorter;
-    }
-    if message.starts_with("recursion limit") {
-        "nested too deeply, or an anchor contains itself".clone_into(&mut message);
+    let message = error.to_string();
+    let mut offset = error.location().map(|location| location.index());
+    let message = if message.starts_with("recursion limit") {
+        "nested too deeply, or an anchor contains itself".to_owned()
     } else if message.starts_with("repetition limit") {
-        "its aliases expand without end".clone_into(&mut message);
-    } else if let Some((_, sequence)) = message.split_once("control characters are not allowed") {
-        let _ = sequence;
-        "control characters are not allowed".clone_into(&mut message);
-    }
-    let control =
-        text.find(|c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t' | '\u{85}'));
-    let offset = match message.as_str() {
-        "control characters are not allowed" => control,
-        _ => error.location().map(|location| location.index()),
+        TOO_MUCH.to_owned()
+    } else if message.starts_with("control characters") {
+        // The parser counts these in another unit than the rest.
+        offset = text.find(is_forbidden);
+        "control characters are not allowed".to_owned()
+    } else {
+        without_position(&message)
     };
-    SyntaxError { message, offset }
+    let found = offset.and_then(|offset| text.get(offset..)?.chars().next());
+    SyntaxError {
+        hint: hint(&message, found),
+        message,
+        offset,
+    }
+}
+
+/// What YAML does not let stand in a file, not even in quotes.
+fn is_forbidden(c: char) -> bool {
+    c.is_control() && !matches!(c, '\n' | '\r' | '\t' | '\u{85}')
+}
+
+/// Cuts the first ` at line 4 column 1`; a second one says where the thing begins that is being read.
+fn without_position(message: &str) -> String {
+    let Some((before, rest)) = message.split_once(" at line ") else {
+        return message.to_owned();
+    };
+    let after = rest.find(", ").map_or("", |comma| &rest[comma..]);
+    format!("{before}{after}")
+}
+
+/// What usually lies behind a message; `found` is the character it is about.
+fn hint(message: &str, found: Option<char>) -> Option<&'static str> {
+    let says = |part| message.contains(part);
+    match found {
+        Some('\t') if says("cannot start any token") => Some("indent with spaces, not with tabs"),
+        Some('\0') => Some("save the file as UTF-8"),
+        _ if says("cannot start any token") => Some("put the value in quotes"),
+        _ if says("mapping values are not allowed") => {
+            Some("put a value that contains `: ` in quotes, and check the indentation")
+        }
+        _ if says("expected key") || says("expected '-' indicator") => {
+            Some("keys of one entry begin in the same column, and so do the `-` of one list")
+        }
+        _ if says("unknown anchor") => Some("an alias like `*name` needs `&name` further up"),
+        _ => None,
+    }
 }
 
 /// The offset of the `---` line that ends the first document.
@@ -145,7 +175,7 @@ struct Budget(Cell<usize>);
 impl Budget {
     fn spend<E: serde::de::Error>(&self, text: usize) -> Result<(), E> {
         let Some(left) = self.0.get().checked_sub(NODE_COST + text) else {
-            return Err(E::custom("its aliases expand to more than 16 MiB"));
+            return Err(E::custom(TOO_MUCH));
         };
         self.0.set(left);
         Ok(())
@@ -172,6 +202,11 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
     }
 
     fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    /// An empty document.
+    fn visit_none<E>(self) -> Result<Node, E> {
         Ok(Node::Null)
     }
 
