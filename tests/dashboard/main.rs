@@ -1,6 +1,8 @@
 //! The dashboard in a real browser: what it shows, what it sends, and screenshots of it under
 //! `target/screenshots/`.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers may fail it")]
+
 mod browser;
 mod fixtures;
 mod scripted_hub;

@@ -147,7 +147,7 @@ impl Server {
         Self {
             address,
             task,
-            tasks: tasks,
+            tasks,
         }
     }
 
