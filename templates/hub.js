@@ -190,7 +190,7 @@ function fillRow(row, { id: name, metadata: model }) {
   field("memory").dataset.state = running ? model.memory_state : "none";
   setText(field("memory"), running ? model.memory_state.toUpperCase() : "—");
   const since = running && model.memory_last_transition_at;
-  setText(field("memory-detail"), since ? ` • ${timeOf(since).toLocaleTimeString()}` : "");
+  setText(field("memory-detail"), since ? `• ${timeOf(since).toLocaleTimeString()}` : "");
   field("memory-detail").title = since ? timeOf(since).toLocaleString() : "";
   setOptional(field("error"), model.memory_last_error && `Error: ${model.memory_last_error}`);
 
@@ -207,11 +207,11 @@ function fillRow(row, { id: name, metadata: model }) {
 }
 
 function processDetail({ process_state: state, pid, port, exit_code: code }) {
-  const parts = [""];
+  const parts = [];
   if (pid !== null) parts.push(`PID ${pid}`);
   if (port !== null && ["starting", "running", "stopping"].includes(state)) parts.push(`PORT ${port}`);
   if (state === "failed" && code !== null) parts.push(`exit ${code}`);
-  return parts.join(" • ");
+  return parts.map((part) => `• ${part}`).join(" ");
 }
 
 function requestsOf({ active_requests: active, waiting_requests: waiting }) {
