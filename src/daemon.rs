@@ -7,5 +7,6 @@ use std::path::Path;
 /// # Errors
 /// When it cannot start.
 pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
-    anyhow::bail!("{} {foreground}", config_path.display())
+    let config = crate::config::Config::load(config_path)?;
+    anyhow::bail!("cannot serve {} {foreground}", config.path.display())
 }
