@@ -7,6 +7,5 @@ use std::path::Path;
 /// # Errors
 /// When it cannot start.
 pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
-    let config = crate::config::Config::load(config_path)?;
-    anyhow::bail!("cannot serve {} {foreground}", config.path.display())
+    anyhow::bail!("{} {foreground}", config_path.display())
 }
