@@ -68,3 +68,54 @@ impl RuntimeFile {
         let _ = std::fs::remove_file(Self::path(log_path));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn file() -> RuntimeFile {
+        RuntimeFile {
+            pid: 4321,
+            host: "127.0.0.1".to_owned(),
+            port: 8000,
+            started_at: "2026-11-22T00:16:37Z".to_owned(),
+            workers: vec![RuntimeWorker {
+                model: "qwen".to_owned(),
+                pid: 4322,
+                start_time: 1_764_000_000,
+                port: 47850,
+                command: vec!["mlx-openai-server".to_owned(), "launch".to_owned()],
+            }],
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_only_by_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        file().write(folder.path()).unwrap();
+        assert_eq!(RuntimeFile::read(folder.path()), Some(file()));
+        let metadata = RuntimeFile::path(folder.path()).metadata().unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_file_of_another_version_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = r#"{"pid": 1, "host": "::", "port": 1, "started_at": "", "later": true}"#;
+        std::fs::write(RuntimeFile::path(folder.path()), text).unwrap();
+        assert_eq!(RuntimeFile::read(folder.path()).unwrap().workers, []);
+    }
+
+    #[test]
+    fn a_file_that_is_missing_or_damaged_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(RuntimeFile::read(folder.path()), None);
+        std::fs::write(RuntimeFile::path(folder.path()), r#"{"pid": 1"#).unwrap();
+        assert_eq!(RuntimeFile::read(folder.path()), None);
+        RuntimeFile::remove(folder.path());
+        RuntimeFile::remove(folder.path());
+        assert!(!RuntimeFile::path(folder.path()).exists());
+    }
+}

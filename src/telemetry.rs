@@ -9,8 +9,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use tracing::Level;
+use anstream::AutoStream;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Subscriber};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -50,6 +51,16 @@ pub enum TelemetryError {
 /// # Errors
 /// When the log cannot be written, or was set up before.
 pub fn init(log_path: &Path, level: &str, foreground: bool) -> Result<Guard, TelemetryError> {
+    let (subscriber, guard) = subscriber(log_path, level, foreground)?;
+    subscriber.try_init()?;
+    Ok(guard)
+}
+
+fn subscriber(
+    log_path: &Path,
+    level: &str,
+    foreground: bool,
+) -> Result<(impl Subscriber + Send + Sync + use<>, Guard), TelemetryError> {
     let path = app_log(log_path);
     let (writer, guard) = create_log_folder(log_path)
         .and_then(|()| RotatingFile::open(&path))
@@ -62,15 +73,13 @@ pub fn init(log_path: &Path, level: &str, foreground: bool) -> Result<Guard, Tel
         .with_filter(filter(level));
     let stderr = foreground.then(|| {
         fmt::layer()
-            .with_writer(|| anstream::AutoStream::auto(io::stderr()))
+            // Takes the colours out where they do not belong.
+            .with_writer(|| AutoStream::auto(io::stderr()))
             .with_target(false)
             .with_filter(filter(level))
     });
-    tracing_subscriber::registry()
-        .with(file)
-        .with(stderr)
-        .try_init()?;
-    Ok(Guard { _writer: guard })
+    let subscriber = tracing_subscriber::registry().with(file).with(stderr);
+    Ok((subscriber, Guard { _writer: guard }))
 }
 
 /// The hub's own log.
@@ -149,6 +158,27 @@ mod tests {
         let error = filter("ERROR");
         assert!(!error.would_enable(ours, &Level::WARN));
         assert!(!error.would_enable("hyper", &Level::WARN));
+    }
+
+    #[test]
+    fn a_line_has_level_message_and_fields_and_is_for_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let log_path = folder.path().join("logs");
+        let (subscriber, guard) = subscriber(&log_path, "INFO", false).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(hub_model = "qwen", hub_group = "small", "model loaded");
+            tracing::debug!("not shown");
+        });
+        drop(guard);
+        let log = app_log(&log_path);
+        let text = std::fs::read_to_string(&log).unwrap();
+        let (time, line) = text.split_once(' ').unwrap();
+        assert!(time.parse::<jiff::Timestamp>().is_ok(), "{time}");
+        assert_eq!(
+            line.trim(),
+            "INFO model loaded hub_model=\"qwen\" hub_group=\"small\""
+        );
+        assert_eq!(log.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

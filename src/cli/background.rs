@@ -2,7 +2,7 @@
 //!
 //! The daemon is this program again (`serve`), in a session of its own, so that neither Ctrl+C nor the
 //! end of the terminal reaches it. What it writes before its log is open, and a panic, go to
-//! `<log_path>/daemon.log`.
+//! `<log_path>/app.stderr.log`.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -49,7 +49,8 @@ impl Background {
         let log_path = config.log_path.clone();
         telemetry::create_log_folder(&log_path)
             .with_context(|| format!("cannot create the log folder `{}`", log_path.display()))?;
-        let log_file = log_path.join("daemon.log");
+        // No model's log can have this name: the names of models have no dots.
+        let log_file = log_path.join("app.stderr.log");
         let (log, log_start) = open_log(&log_file)
             .with_context(|| format!("cannot write `{}`", log_file.display()))?;
 
@@ -91,20 +92,20 @@ impl Background {
             return Ok(());
         }
         let said = self.last_lines();
-        let daemon_log = self.log_file.display();
+        let stderr_log = self.log_file.display();
         let app_log = telemetry::app_log(&self.log_path);
         let app_log = app_log.display();
         match failure {
             Failure::Died(status) => {
                 anyhow::bail!(
-                    "the hub manager ended at its start ({status}){said}\nits logs: {daemon_log}, {app_log}"
+                    "the hub manager ended at its start ({status}){said}\nits logs: {stderr_log}, {app_log}"
                 )
             }
             Failure::Silent => {
                 // It would come up behind the user's back, or stand in the way of the next try.
                 let _ = self.child.signal(Signal::SIGTERM as i32);
                 anyhow::bail!(
-                    "the hub manager did not answer within {} seconds and was told to stop{said}\nits logs: {daemon_log}, {app_log}",
+                    "the hub manager did not answer within {} seconds and was told to stop{said}\nits logs: {stderr_log}, {app_log}",
                     START_LIMIT.as_secs()
                 )
             }

@@ -86,11 +86,14 @@ impl Place {
         let runtime = RuntimeFile::read(&self.log_path);
         if let Some(runtime) = runtime {
             let client = Client::new(&runtime.host, runtime.port);
-            if client.probe().await == Probe::Hub {
-                return Found::Hub(Hub {
-                    client,
-                    runtime: Some(runtime),
-                });
+            match client.probe().await {
+                Probe::Hub => {
+                    let runtime = Some(runtime);
+                    return Found::Hub(Hub { client, runtime });
+                }
+                // A holder that keeps silent is not waited for twice.
+                Probe::Other(what) if client == configured => return Found::Other(what),
+                Probe::Other(_) | Probe::Nothing => {}
             }
         }
         match configured.probe().await {

@@ -125,7 +125,7 @@ impl Names {
             }
             let what = format!("{name}: {}", under_way(action));
             match progress::show(&what, client.act(name, action)).await {
-                Ok(message) => out.ok(format_args!("{name}: {} ({message})", done(action))),
+                Ok(message) => out.ok(format_args!("{name}: {}", about(name, &message))),
                 Err(error) => {
                     out.err(format_args!("{name}: {error}"));
                     code = ExitCode::FAILURE;
@@ -145,11 +145,26 @@ fn under_way(action: Action) -> &'static str {
     }
 }
 
-fn done(action: Action) -> &'static str {
-    match action {
-        Action::Start => "started",
-        Action::Stop => "stopped",
-        Action::Load => "loaded",
-        Action::Unload => "unloaded",
+/// The hub's sentence without its subject, which the line begins with: of "Model 'a' is already started"
+/// that is "already started". Any other sentence stays whole.
+fn about<'m>(name: &str, message: &'m str) -> &'m str {
+    message
+        .strip_prefix(&format!("Model '{name}' "))
+        .map_or(message, |rest| rest.strip_prefix("is ").unwrap_or(rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_its_model_once() {
+        assert_eq!(about("a", "Model 'a' started"), "started");
+        assert_eq!(
+            about("a", "Model 'a' is already started"),
+            "already started"
+        );
+        assert_eq!(about("a", "Model 'ab' started"), "Model 'ab' started");
+        assert_eq!(about("a", "done"), "done");
     }
 }

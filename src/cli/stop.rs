@@ -21,7 +21,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// worker and the hub, and returns when all their processes are gone. It works with a broken hub.yaml
 /// too.
 ///
-/// Exit status: 0, also when the hub does not run; 1 when it would not stop.
+/// Exit status: 0, also when the hub does not run; 1 when it does not take the request.
 #[derive(Debug, clap::Args)]
 #[command(visible_alias = "shutdown")]
 pub(super) struct Stop {}

@@ -1,0 +1,70 @@
+//! `--help` teaches, and wrong usage says what is wrong.
+
+use insta_cmd::assert_cmd_snapshot;
+
+use crate::home::Home;
+
+#[test]
+fn the_program_explains_itself() {
+    let home = Home::empty();
+    assert_cmd_snapshot!(home.command(["--help"]));
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let home = Home::empty();
+    for verb in [
+        "start",
+        "serve",
+        "status",
+        "reload",
+        "stop",
+        "start-model",
+        "stop-model",
+        "load-model",
+        "unload-model",
+        "watch",
+    ] {
+        assert_cmd_snapshot!(format!("help_{verb}"), home.command([verb, "--help"]));
+    }
+}
+
+#[test]
+fn the_version_is_that_of_the_package() {
+    let output = Home::empty().command(["--version"]).output().unwrap();
+    let version = concat!("mlx-openai-server-hub ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), version);
+}
+
+#[test]
+fn a_model_verb_without_a_name_is_a_usage_error_that_names_what_is_missing() {
+    let home = Home::empty();
+    for verb in [
+        "start-model",
+        "stop-model",
+        "load-model",
+        "load",
+        "unload-model",
+        "unload",
+    ] {
+        let output = home.command([verb]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{verb}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains("MODEL_NAMES"), "{verb}: {stderr}");
+    }
+}
+
+#[test]
+fn wrong_usage_has_a_status_of_its_own() {
+    let home = Home::empty();
+    for arguments in [
+        &["nosuchcommand"][..],
+        &["--nosuchflag"],
+        &["watch", "--interval", "soon"],
+        &["stop", "now"],
+    ] {
+        let output = home.command(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
