@@ -316,3 +316,12 @@ fn read_file(path: &Path) -> Result<(Vec<u8>, u64), ConfigError> {
         .map_or(0, |since| since.as_secs());
     Ok((bytes, modified_at))
 }
+
+/// The configuration of a hub.yaml with that text, for tests of other parts.
+#[cfg(test)]
+pub(crate) fn from_yaml(text: &str) -> Config {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hub.yaml");
+    std::fs::write(&path, text).unwrap();
+    Config::load(&path).unwrap()
+}

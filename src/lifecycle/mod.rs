@@ -36,6 +36,9 @@ pub use registry::Model;
 use registry::Registry;
 pub use supervisor::Running;
 
+#[cfg(test)]
+mod tests;
+
 /// The right to send one request to a worker, and where that worker is.
 #[derive(Debug)]
 pub struct Grant {

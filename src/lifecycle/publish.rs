@@ -64,7 +64,7 @@ fn facts(entry: &Entry, model: &ModelConfig, config: &Config, port: Option<u16>)
 
 /// One line for the process and one for the memory, where they changed.
 fn log_change(before: &ModelFacts, now: &ModelFacts) {
-    let group = now.group.as_deref().unwrap_or_default();
+    let group = now.group.as_deref();
     if before.process_state != now.process_state {
         let state = now.process_state.as_str();
         if now.process_state == ProcessState::Failed {

@@ -195,3 +195,110 @@ async fn ask(
         Err(reason) => Err(format!("`{shown}`: {reason}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JIT: &str = "Options:\n  --model-path TEXT  [required]\n  --port INTEGER\n  --jit / --no-jit  Load\n  \
+                       --no-log-file\n  --log-level [DEBUG|INFO]\n  --max-concurrency INTEGER\n  --help";
+    const CURRENT: &str = "  --model-path TEXT\n  --port INTEGER\n  --served-model-name TEXT\n  --no-log-file\n  --debug";
+
+    fn model(jit_enabled: bool) -> ModelConfig {
+        let yaml = format!(
+            "worker_command: [python, -m, app]\nmodels:\n- name: alpha\n  model_path: org/alpha\n  \
+             model_type: embeddings\n  jit_enabled: {jit_enabled}\n  max_concurrency: 4\n  debug: true\n  \
+             extra_args: [--new, x]"
+        );
+        crate::config::from_yaml(&yaml).models.remove(0)
+    }
+
+    #[test]
+    fn only_what_the_worker_lists_is_passed() {
+        let line = Dialect::from_help(JIT)
+            .unwrap()
+            .command_line(&model(true), 47850);
+        assert_eq!(
+            line.argv.join(" "),
+            "python -m app launch --model-path org/alpha --model-type embeddings --host 127.0.0.1 --port 47850 \
+             --no-log-file --log-level INFO --jit --max-concurrency 4 --new x"
+        );
+        assert_eq!(
+            line.warnings,
+            ["model `alpha`: `debug` is ignored, the installed worker has no `--debug`"]
+        );
+        let line = Dialect::from_help(CURRENT)
+            .unwrap()
+            .command_line(&model(true), 47850);
+        assert_eq!(
+            line.argv.join(" "),
+            "python -m app launch --model-path org/alpha --model-type embeddings --host 127.0.0.1 --port 47850 \
+             --no-log-file --served-model-name alpha --debug --new x"
+        );
+        assert!(
+            line.warnings[0].contains("`max_concurrency`"),
+            "{:?}",
+            line.warnings
+        );
+    }
+
+    #[test]
+    fn what_a_worker_answers_to_follows_from_its_flags() {
+        let model = model(true);
+        assert_eq!(
+            Dialect::from_help(JIT).unwrap().accepts(&model),
+            Accepts::Any
+        );
+        assert_eq!(
+            Dialect::from_help(CURRENT).unwrap().accepts(&model),
+            Accepts::Only("alpha".into())
+        );
+        let bare = Dialect::from_help("--model-path --port").unwrap();
+        assert_eq!(bare.accepts(&model), Accepts::Only("org/alpha".into()));
+    }
+
+    #[test]
+    fn only_a_jit_model_on_a_jit_worker_is_resident() {
+        let (jit, current) = (
+            Dialect::from_help(JIT).unwrap(),
+            Dialect::from_help(CURRENT).unwrap(),
+        );
+        let plain = model(false);
+        assert!(jit.is_resident(&model(true)));
+        assert!(!jit.is_resident(&plain) && !current.is_resident(&model(true)));
+    }
+
+    #[test]
+    fn another_program_is_recognised() {
+        assert!(Dialect::from_help("usage: ls [--all]").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_program_is_asked_once_until_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (program, asked) = (folder.path().join("worker"), folder.path().join("asked"));
+        let write = |flags: &str| {
+            let script = format!(
+                "#!/bin/sh\necho x >> '{}'\necho '{flags}'\n",
+                asked.display()
+            );
+            std::fs::write(&program, script).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(&program, mode).unwrap();
+        };
+        let model = ModelConfig {
+            worker_command: vec![program.display().to_string()],
+            ..model(true)
+        };
+        let dialects = Dialects::default();
+        write("--model-path --port");
+        assert!(!dialects.of_model(&model).await.unwrap().has("--jit"));
+        dialects.of_model(&model).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&asked).unwrap().lines().count(), 1);
+        write("--model-path --port --jit");
+        assert!(dialects.of_model(&model).await.unwrap().has("--jit"));
+        write("no worker at all, and longer than before");
+        let error = dialects.of_model(&model).await.unwrap_err();
+        assert!(error.contains("is it mlx-openai-server?"), "{error}");
+    }
+}

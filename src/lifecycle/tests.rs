@@ -1,0 +1,260 @@
+//! The supervisor with a launcher that starts nothing, on a clock that the test holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
+
+use super::*;
+use crate::worker::launch::{Instruction, Order, Report, Spawned};
+use crate::worker::upstream::{Accepts, Upstream};
+
+const LOAD: Duration = Duration::from_secs(5);
+const END: Duration = Duration::from_secs(1);
+
+/// Plays workers that need [`LOAD`] to load and [`END`] to end.
+#[derive(Debug, Clone, Default)]
+struct Stage {
+    /// Names of the models launched, in order.
+    launched: Arc<Mutex<Vec<String>>>,
+    /// Those whose next load fails.
+    broken: Arc<Mutex<Vec<String>>>,
+    tracker: TaskTracker,
+}
+
+impl Launcher for Stage {
+    fn launch(
+        &self,
+        order: Order,
+        mut instructions: UnboundedReceiver<Instruction>,
+        report: Arc<dyn Fn(Report) + Send + Sync>,
+    ) {
+        let name = order.model.name.clone();
+        if !order.load {
+            return report(Report::Standby { process: false });
+        }
+        self.launched.lock().push(name.clone());
+        let broken = self.broken.lock().contains(&name);
+        self.tracker.spawn(async move {
+            let upstream = Arc::new(Upstream::new("127.0.0.1", order.port, Accepts::Any));
+            report(Report::Spawned(Spawned { pid: 4321, start_time: 1, upstream, port: order.port, command: vec![] }));
+            tokio::select! {
+                () = sleep(LOAD) => {
+                    if broken {
+                        return report(Report::Gone { exit_code: Some(0), reason: "no such model".into() });
+                    }
+                    report(Report::Loaded);
+                    let _ = instructions.recv().await;
+                }
+                _ = instructions.recv() => {}
+            }
+            sleep(END).await;
+            report(Report::Gone { exit_code: None, reason: String::new() });
+        });
+    }
+}
+
+struct Scene {
+    lifecycle: Lifecycle,
+    stage: Stage,
+    supervisor: JoinHandle<()>,
+}
+
+impl Scene {
+    fn new(yaml: &str) -> Self {
+        let config = crate::config::from_yaml(yaml);
+        let mut ports = PortBook::with_probe(
+            config.port,
+            config.model_starting_port,
+            Box::new(|_, _| true),
+        );
+        ports.assign(&config.models, &|_| false).unwrap();
+        let stage = Stage::default();
+        let (lifecycle, running) = Lifecycle::new(config, ports);
+        let (workers, _) = watch::channel(Vec::new());
+        let tracker = stage.tracker.clone();
+        let supervisor = tracker.spawn(running.run(stage.clone(), workers, tracker.clone()));
+        Self {
+            lifecycle,
+            stage,
+            supervisor,
+        }
+    }
+
+    fn model(&self, name: &str) -> Arc<Model> {
+        self.lifecycle.find(name).unwrap()
+    }
+
+    fn states(&self, name: &str) -> (&'static str, &'static str) {
+        let facts = self.model(name).facts.load_full();
+        (facts.process_state.as_str(), facts.memory_state.as_str())
+    }
+
+    async fn acquire(&self, name: &str) -> Result<Grant, ApiError> {
+        let model = self.model(name);
+        let seen = self.lifecycle.seen(&model);
+        self.lifecycle.acquire(&model, seen).await
+    }
+
+    fn acquire_later(&self, name: &str) -> JoinHandle<Result<Grant, ApiError>> {
+        let (lifecycle, model) = (self.lifecycle.clone(), self.model(name));
+        let seen = lifecycle.seen(&model);
+        self.stage
+            .tracker
+            .spawn(async move { lifecycle.acquire(&model, seen).await })
+    }
+}
+
+const TWO: &str = "
+models:
+- {name: alpha, model_path: org/alpha, default: true}
+- {name: beta, model_path: org/beta, jit_enabled: true, auto_unload_minutes: 1}
+";
+
+#[tokio::test(start_paused = true)]
+async fn fifty_first_requests_are_one_launch() {
+    let scene = Scene::new(TWO);
+    scene.lifecycle.start("beta").await.unwrap();
+    assert_eq!(scene.states("beta"), ("running", "unloaded"));
+    let requests: Vec<_> = (0..50).map(|_| scene.acquire_later("beta")).collect();
+    let mut grants = Vec::new();
+    for request in requests {
+        grants.push(request.await.unwrap().unwrap());
+    }
+    assert_eq!(*scene.stage.launched.lock(), ["beta"]);
+    assert_eq!(scene.model("beta").gate.active(), 50);
+    drop(grants);
+    assert_eq!(scene.model("beta").gate.active(), 0);
+    assert!(
+        scene.lifecycle.try_acquire(&scene.model("beta")).is_some(),
+        "loaded: no waiting any more"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_gives_up_its_place_and_not_the_load() {
+    let scene = Scene::new(TWO);
+    scene.lifecycle.start("beta").await.unwrap();
+    let (leaves, stays) = (scene.acquire_later("beta"), scene.acquire_later("beta"));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(scene.model("beta").facts.load().waiting, 2);
+    leaves.abort();
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(scene.model("beta").facts.load().waiting, 1);
+    let grant = stays.await.unwrap().unwrap();
+    assert_eq!(scene.model("beta").gate.active(), 1);
+    drop(grant);
+    assert_eq!(scene.stage.launched.lock().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unload_waits_for_the_lease_and_then_ends_the_worker() {
+    let scene = Scene::new(TWO);
+    scene.lifecycle.start_defaults().await;
+    assert_eq!(scene.states("alpha"), ("starting", "loading"));
+    let grant = scene.acquire("alpha").await.unwrap();
+    let lifecycle = scene.lifecycle.clone();
+    let unload = scene
+        .stage
+        .tracker
+        .spawn(async move { lifecycle.unload("alpha").await });
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(scene.states("alpha"), ("running", "unloading"));
+    assert!(!unload.is_finished());
+    drop(grant);
+    assert_eq!(unload.await.unwrap(), Ok(Outcome::Done));
+    assert_eq!(scene.states("alpha"), ("running", "unloaded"));
+    assert_eq!(scene.lifecycle.unload("alpha").await, Ok(Outcome::Already));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_drain_limit_cuts_a_lease_that_does_not_come_back() {
+    let scene = Scene::new(&format!("drain_timeout: 10\n{TWO}"));
+    scene.lifecycle.start("alpha").await.unwrap();
+    let grant = scene.acquire("alpha").await.unwrap();
+    let began = tokio::time::Instant::now();
+    scene.lifecycle.stop("alpha").await.unwrap();
+    let took = began.elapsed();
+    assert!(
+        took >= Duration::from_secs(10) && took < Duration::from_secs(13),
+        "{took:?}"
+    );
+    assert_eq!(scene.states("alpha"), ("stopped", "unloaded"));
+    drop(grant);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_load_is_told_to_all_who_wait() {
+    let scene = Scene::new(TWO);
+    scene.stage.broken.lock().push("beta".into());
+    scene.lifecycle.start("beta").await.unwrap();
+    let (one, two) = (scene.acquire_later("beta"), scene.acquire_later("beta"));
+    for request in [one, two] {
+        let error = request.await.unwrap().unwrap_err();
+        assert_eq!(error.status, 503);
+        assert!(error.message.contains("no such model"), "{error}");
+    }
+    assert_eq!(scene.states("beta"), ("failed", "failed"));
+    let status = scene.lifecycle.status();
+    assert_eq!(status.models[1].metadata.exit_code, Some(0));
+    scene.stage.broken.lock().clear();
+    scene.acquire("beta").await.unwrap();
+    assert_eq!(scene.states("beta"), ("running", "loaded"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn unknown_models_and_models_that_are_not_started_are_refused() {
+    let scene = Scene::new(TWO);
+    assert_eq!(
+        scene.lifecycle.start("nosuch").await.unwrap_err().status,
+        404
+    );
+    assert_eq!(scene.lifecycle.load("beta").await.unwrap_err().status, 400);
+    assert_eq!(scene.lifecycle.stop("beta").await, Ok(Outcome::Already));
+    assert_eq!(scene.lifecycle.unload("beta").await, Ok(Outcome::Already));
+    assert!(scene.stage.launched.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_all_ends_every_process_and_then_refuses() {
+    let scene = Scene::new(TWO);
+    scene.lifecycle.start("alpha").await.unwrap();
+    let waiting = scene.acquire_later("beta");
+    sleep(Duration::from_millis(1)).await;
+    scene.lifecycle.stop_all(false);
+    assert_eq!(waiting.await.unwrap().unwrap_err().status, 503);
+    scene.supervisor.await.unwrap();
+    assert_eq!(
+        scene.lifecycle.start("alpha").await.unwrap_err().status,
+        503
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_counts_what_is_published() {
+    let scene = Scene::new(TWO);
+    scene.lifecycle.start("alpha").await.unwrap();
+    scene.lifecycle.start("beta").await.unwrap();
+    let status = scene.lifecycle.status();
+    assert_eq!(
+        (
+            status.counts.registered,
+            status.counts.started,
+            status.counts.loaded
+        ),
+        (2, 2, 1)
+    );
+    assert_eq!(status.models[0].metadata.pid, Some(4321));
+    assert_eq!(
+        (
+            status.models[1].metadata.pid,
+            status.models[1].metadata.port
+        ),
+        (None, Some(47851))
+    );
+}
