@@ -1,4 +1,5 @@
 //! hub.yaml as a user meets it: one file, one snapshot of the exact text or of the result.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 
@@ -73,7 +74,7 @@ fn a_folder_and_an_endless_file_are_errors() {
 
 #[test]
 fn only_what_reaches_the_worker_counts_as_its_launch() {
-    let load = |keys: &str| load(&format!("models: [{{name: a, model_path: org/a, {keys}}}]"));
+    let load = |keys: &str| load(format!("models: [{{name: a, model_path: org/a, {keys}}}]"));
     let model = |keys: &str| load(keys).unwrap().models.remove(0);
     let plain = model("jit_enabled: true");
     for same in [

@@ -264,7 +264,7 @@ impl Tree {
             return None;
         };
         let mut own = entries.iter().filter(|(name, _, _)| name == key);
-        let own = if last { own.last() } else { own.next() };
+        let own = if last { own.next_back() } else { own.next() };
         if let Some((_, range, value)) = own {
             return Some((range.clone(), *value));
         }

@@ -19,6 +19,7 @@ mod options;
 pub mod ports;
 mod problem;
 mod raw;
+mod scalar;
 mod slug;
 mod yaml;
 

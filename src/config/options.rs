@@ -6,7 +6,8 @@
 
 use std::path::Path;
 
-use super::raw::{Table, as_number};
+use super::raw::Table;
+use super::scalar::as_number;
 use super::yaml::Node;
 use super::{LaunchOption, ModelType, locate};
 

@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 
 use super::Settings;
 use super::problem::{Findings, Place, did_you_mean};
+use super::scalar::{as_bool, as_int, as_json, as_number};
 use super::yaml::{Map, Node};
 
 /// One mapping of hub.yaml, and whose it is.
@@ -298,79 +299,5 @@ impl<'a, 'f> Table<'a, 'f> {
             let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
             self.warn(&format!("unknown key {shown} in hub.yaml is ignored{hint}"));
         }
-    }
-}
-
-/// YAML 1.1's booleans, and the lone letters that its specification lists.
-fn as_bool(text: &str) -> Option<bool> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "y" => Some(true),
-        "false" | "no" | "off" | "n" => Some(false),
-        _ => None,
-    }
-}
-
-/// An integer, also quoted, with underscores or as a float without a fraction.
-fn as_int(node: &Node) -> Option<i128> {
-    match node {
-        Node::Int(value) => Some(*value),
-        Node::Float(value) if value.fract() == 0.0 => Some(*value as i128),
-        Node::Text(text) => {
-            let text = text.trim().replace('_', "");
-            let (negative, digits) = match text.strip_prefix('-') {
-                Some(digits) => (true, digits),
-                None => (false, text.strip_prefix('+').unwrap_or(&text)),
-            };
-            if digits.starts_with(['+', '-']) {
-                return None;
-            }
-            let value = match digits.get(..2) {
-                Some("0x") => i128::from_str_radix(&digits[2..], 16),
-                Some("0b") => i128::from_str_radix(&digits[2..], 2),
-                _ => digits.parse(),
-            }
-            .ok()?;
-            Some(if negative { -value } else { value })
-        }
-        _ => None,
-    }
-}
-
-/// A finite number as text.
-pub(super) fn as_number(node: &Node) -> Option<String> {
-    match node {
-        Node::Int(value) => Some(value.to_string()),
-        Node::Float(value) => value.is_finite().then(|| value.to_string()),
-        Node::Text(text) => {
-            let text = text.trim();
-            text.parse::<f64>()
-                .is_ok_and(f64::is_finite)
-                .then(|| text.to_owned())
-        }
-        _ => None,
-    }
-}
-
-fn as_json(map: &Map) -> Settings {
-    map.entries
-        .iter()
-        .map(|(key, node)| (key.clone(), node_as_json(node)))
-        .collect()
-}
-
-/// JSON has no infinities: they become null, as in every JSON writer of serde.
-fn node_as_json(node: &Node) -> serde_json::Value {
-    match node {
-        Node::Null => serde_json::Value::Null,
-        Node::Bool(value) => (*value).into(),
-        Node::Int(value) => match (i64::try_from(*value), u64::try_from(*value)) {
-            (Ok(value), _) => value.into(),
-            (_, Ok(value)) => value.into(),
-            _ => (*value as f64).into(),
-        },
-        Node::Float(value) => (*value).into(),
-        Node::Text(text) => text.clone().into(),
-        Node::List(items) => items.iter().map(node_as_json).collect(),
-        Node::Map(map) => as_json(map).into(),
     }
 }

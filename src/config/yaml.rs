@@ -16,7 +16,7 @@ use serde::de::{
 /// What a tree may take once its aliases are expanded, in bytes; a hub.yaml of a thousand models
 /// stays far below it.
 const BUDGET: usize = 8 << 20;
-const TOO_MUCH: &str = "it holds more than 8 MiB when its aliases are expanded";
+const TOO_MUCH: &str = "too large: more than 8 MiB with its aliases expanded";
 /// What a node costs besides its text: about what it takes in memory.
 const NODE_COST: usize = 64;
 /// The parser takes quadratic time for open brackets; it refuses more than 128 levels, but only
@@ -68,7 +68,11 @@ pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
     let node = NodeSeed(&budget)
         .deserialize(first)
         .map_err(|error| in_words(&error, text))?;
-    if documents.next().is_some() {
+    if let Some(second) = documents.next() {
+        // What follows may also be no YAML at all, which is the better message.
+        NodeSeed(&budget)
+            .deserialize(second)
+            .map_err(|error| in_words(&error, text))?;
         return Err(SyntaxError {
             message: "expected a single document, but `---` starts another one".to_owned(),
             offset: second_document(text),
@@ -104,7 +108,7 @@ fn in_words(error: &serde_yaml::Error, text: &str) -> SyntaxError {
     let mut offset = error.location().map(|location| location.index());
     let message = if message.starts_with("recursion limit") {
         "nested too deeply, or an anchor contains itself".to_owned()
-    } else if message.starts_with("repetition limit") {
+    } else if message.starts_with("repetition limit") || message.contains(TOO_MUCH) {
         TOO_MUCH.to_owned()
     } else if message.starts_with("control characters") {
         // The parser counts these in another unit than the rest.
