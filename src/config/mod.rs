@@ -270,9 +270,12 @@ impl ModelConfig {
         if self.no_log_file {
             return log_path.join(format!(".{}.private.log", self.name));
         }
-        self.log_file
-            .clone()
-            .unwrap_or_else(|| log_path.join(format!("{}.log", self.name)))
+        self.log_file.clone().unwrap_or_else(|| {
+            // `app.log` is the hub's own, also on a file system that ignores case.
+            let shared = self.name.eq_ignore_ascii_case("app");
+            let suffix = if shared { "model.log" } else { "log" };
+            log_path.join(format!("{}.{suffix}", self.name))
+        })
     }
 
     /// Whether a worker launched for `self` would be launched the same way for `other`: all that

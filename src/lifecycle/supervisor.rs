@@ -332,7 +332,9 @@ impl Supervisor {
             Report::Loaded => Event::Loaded { launch },
             Report::LoadRefused(reason) => Event::LoadRefused { launch, reason },
             Report::Gone { exit_code, reason } => {
-                self.launches.remove(&launch);
+                if let Some(launched) = self.launches.remove(&launch) {
+                    self.release_port(&launched.model);
+                }
                 self.publish_workers();
                 Event::Gone {
                     launch,
@@ -342,6 +344,14 @@ impl Supervisor {
             }
         };
         self.handle(event);
+    }
+
+    /// A model that hub.yaml no longer names kept its port only while its worker held it.
+    fn release_port(&self, model: &str) {
+        let registry = &self.world.registry;
+        if registry.table.load().config.model(model).is_none() {
+            registry.ports.lock().release(model);
+        }
     }
 
     /// Keeps the runtime file's list of workers.
@@ -418,11 +428,12 @@ impl Supervisor {
             .values()
             .map(|launched| launched.model.clone())
             .collect();
-        if let Err(error) = registry
-            .ports
-            .lock()
-            .assign(&config.models, &|name| up.contains(name))
-        {
+        let assigned = {
+            let mut ports = registry.ports.lock();
+            ports.set_starting_port(config.model_starting_port);
+            ports.assign(&config.models, &|name| up.contains(name))
+        };
+        if let Err(error) = assigned {
             let error = ApiError::new(StatusCode::BAD_REQUEST, error.to_string());
             return self.answer(waiter, Answer::Refused(error));
         }
