@@ -6,11 +6,12 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
-use http_body::Body as _;
+use http::header::EXPECT;
+use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::de::IgnoredAny;
@@ -18,10 +19,13 @@ use serde::de::IgnoredAny;
 use super::openai;
 use super::scan::{Scanner, Step};
 use crate::api_error::ApiError;
-use crate::worker::upstream::RequestBody;
+use crate::worker::upstream::{BoxError, RequestBody};
 
 /// Bodies over this many bytes are refused with 413.
 pub(super) const BODY_LIMIT: usize = 256 * 1024 * 1024;
+
+/// How long a client may go on sending a body that nobody wants; see [`Intake::discard`].
+const DISCARD_TIME: Duration = Duration::from_secs(10);
 
 /// How much is read while a request waits for its model; see [`Intake::while_waiting`].
 const READ_AHEAD: usize = 4 * 1024 * 1024;
@@ -33,22 +37,19 @@ pub(super) struct Intake {
     /// Length of `chunks`.
     held: usize,
     rest: Option<Limited<Incoming>>,
+    /// Whether the client waits for a word before it sends the body; hyper gives it at the first read.
+    asks_first: bool,
 }
 
 impl Intake {
-    /// Refuses at once a body that says that it is over the limit.
-    pub(super) fn new(headers: &HeaderMap, body: Incoming) -> Result<Self, ApiError> {
-        let announced = headers
-            .get(CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if announced.is_some_and(|length| length > BODY_LIMIT as u64) {
-            return Err(openai::too_large());
-        }
-        Ok(Self {
+    /// The body that comes with `headers`; nothing of it is read yet.
+    pub(super) fn new(headers: &HeaderMap, body: Incoming) -> Self {
+        Self {
             chunks: VecDeque::new(),
             held: 0,
             rest: (!body.is_end_stream()).then(|| Limited::new(body, BODY_LIMIT)),
-        })
+            asks_first: headers.contains_key(EXPECT),
+        }
     }
 
     /// Reads up to the model that the body names, or to where it is clear that it names none.
@@ -152,21 +153,27 @@ impl Intake {
         self.rest = None;
     }
 
-    /// The body from here on.
-    pub(super) fn into_body(self) -> RequestBody {
-        RequestBody::new(self.chunks, self.rest)
+    /// Hands over the body, from its start to what is still to come; nothing is left.
+    pub(super) fn take_body(&mut self) -> RequestBody {
+        self.held = 0;
+        RequestBody::new(std::mem::take(&mut self.chunks), self.rest.take())
+    }
+
+    /// Reads what is left and throws it away, for a while. A client that is still sending would
+    /// lose an error's text together with the connection, which is closed under it.
+    pub(super) async fn discard(&mut self) {
+        self.chunks.clear();
+        if self.asks_first {
+            return;
+        }
+        let rest = async { while let Some(Ok(_)) = self.next_frame().await {} };
+        // A client that sends for longer does without the text.
+        let _ = tokio::time::timeout(DISCARD_TIME, rest).await;
     }
 
     /// The next chunk, which is kept; `None` at the end.
     async fn more(&mut self) -> Result<Option<&Bytes>, ApiError> {
-        while let Some(rest) = &mut self.rest {
-            let frame = rest.frame().await;
-            if frame.is_none() || rest.is_end_stream() {
-                self.rest = None;
-            }
-            let Some(frame) = frame else {
-                return Ok(None);
-            };
+        while let Some(frame) = self.next_frame().await {
             let frame = frame.map_err(|error| {
                 if error.is::<LengthLimitError>() {
                     openai::too_large()
@@ -184,6 +191,16 @@ impl Intake {
         Ok(None)
     }
 
+    async fn next_frame(&mut self) -> Option<Result<Frame<Bytes>, BoxError>> {
+        self.asks_first = false;
+        let rest = self.rest.as_mut()?;
+        let frame = rest.frame().await;
+        if frame.is_none() || rest.is_end_stream() {
+            self.rest = None;
+        }
+        frame
+    }
+
     fn joined(&mut self) -> Bytes {
         if self.chunks.len() > 1 {
             let mut joined = BytesMut::with_capacity(self.held);
@@ -193,5 +210,40 @@ impl Intake {
             self.chunks.push_back(joined.freeze());
         }
         self.chunks.front().cloned().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+impl Intake {
+    /// A body that has arrived.
+    pub(super) fn of_chunks(chunks: &[&'static [u8]]) -> Self {
+        Self {
+            chunks: chunks.iter().copied().map(Bytes::from_static).collect(),
+            held: chunks.concat().len(),
+            rest: None,
+            asks_first: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splice_replaces_a_range_wherever_chunks_end() {
+        let whole = b"0123456789";
+        for one in 0..=whole.len() {
+            for two in one..=whole.len() {
+                for (start, end) in [(0, 0), (0, 3), (2, 6), (4, 5), (7, 10), (0, 10), (10, 10)] {
+                    let chunks = [&whole[..one], &whole[one..two], &whole[two..]];
+                    let mut intake = Intake::of_chunks(&chunks);
+                    intake.splice(&(start..end), Bytes::from_static(b"ab"));
+                    let expected = [&whole[..start], b"ab", &whole[end..]].concat();
+                    assert_eq!(intake.held, expected.len());
+                    assert_eq!(intake.joined(), expected, "{one} {two} {start}..{end}");
+                }
+            }
+        }
     }
 }

@@ -8,12 +8,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, request};
 use hyper::body::Incoming;
 
 use crate::api_error::ApiError;
-use crate::lifecycle::{Lifecycle, Model, Seen};
+use crate::lifecycle::{Grant, Lifecycle, Model, Seen};
 use crate::policy::{Policies, RequestVerdict, RequestView, Route};
 
 mod body;
@@ -28,9 +28,11 @@ mod query;
 mod rewrite;
 mod routes;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 pub use body::Body;
-use intake::Intake;
+use intake::{BODY_LIMIT, Intake};
 pub use leased_body::LeasedBody;
 use rewrite::Place;
 use routes::Target;
@@ -51,6 +53,42 @@ struct Destination {
     route: Option<Route>,
 }
 
+/// A request that knows where it goes.
+struct Addressed {
+    parts: request::Parts,
+    id: HeaderValue,
+    /// The model as the client wrote it, and where.
+    written: String,
+    place: Place,
+    /// The body's fields, if a policy changed any.
+    fields: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Addressed {
+    /// Sends it, under the name that the worker answers to.
+    async fn forward(
+        mut self,
+        grant: Grant,
+        model: &Arc<str>,
+        intake: &mut Intake,
+    ) -> Result<Response<Body>, ApiError> {
+        let name = rewrite::replacement(&grant.upstream.accepts, &self.written);
+        match (self.fields, name) {
+            (Some(mut fields), name) => {
+                if let Some(name) = name {
+                    fields.insert("model".to_owned(), name.into());
+                }
+                rewrite::replace(&mut self.parts, intake, fields);
+            }
+            (None, Some(name)) => {
+                rewrite::rename(&mut self.parts, intake, &self.place, name);
+            }
+            (None, None) => {}
+        }
+        forward::forward(grant, model, self.parts, self.id, intake.take_body()).await
+    }
+}
+
 impl Gateway {
     /// A gateway to the models of `lifecycle`.
     pub fn new(lifecycle: Lifecycle, policies: Policies) -> Self {
@@ -69,27 +107,33 @@ impl Gateway {
         id: HeaderValue,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
+        let mut intake = Intake::new(&parts.headers, body);
         let answer = match Target::of(&parts.method, parts.uri.path()) {
             Target::Models => Ok(openai::json(&models::list(&self.lifecycle))),
             Target::Model(id) => models::one(&self.lifecycle, id).map(|model| openai::json(&model)),
             Target::NotAllowed(allowed) => {
                 return openai::allowed_methods(&parts.method, parts.uri.path(), allowed);
             }
-            Target::Worker | Target::Unknown => self.proxy(parts, body, client, id).await,
+            Target::Worker | Target::Unknown => self.proxy(parts, &mut intake, client, id).await,
         };
-        answer.unwrap_or_else(|error| openai::error(&error))
+        match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                intake.discard().await;
+                openai::error(&error)
+            }
+        }
     }
 
     /// A worker's answer.
     async fn proxy(
         &self,
         parts: request::Parts,
-        body: Incoming,
+        intake: &mut Intake,
         client: SocketAddr,
         id: HeaderValue,
     ) -> Result<Response<Body>, ApiError> {
-        let mut intake = Intake::new(&parts.headers, body)?;
-        let (written, place) = named_model(&parts, &mut intake).await?;
+        let (written, place) = named_model(&parts, intake).await?;
         let view = RequestView {
             parts,
             id,
@@ -97,7 +141,7 @@ impl Gateway {
             client,
             body: intake.whole(),
         };
-        let (view, destination) = self.ask(view, &mut intake).await?;
+        let (view, destination) = self.ask(view, intake).await?;
         let Destination { model, seen, route } = destination;
         let RequestView {
             mut parts,
@@ -122,18 +166,14 @@ impl Gateway {
             }
         };
 
-        let name = rewrite::replacement(&grant.upstream.accepts, &written);
-        match (fields, name) {
-            (Some(mut fields), name) => {
-                if let Some(name) = name {
-                    fields.insert("model".to_owned(), name.into());
-                }
-                rewrite::replace(&mut parts, &mut intake, fields);
-            }
-            (None, Some(name)) => rewrite::rename(&mut parts, &mut intake, &place, name),
-            (None, None) => {}
-        }
-        forward::forward(grant, &model.name, parts, id, intake.into_body()).await
+        let request = Addressed {
+            parts,
+            id,
+            written,
+            place,
+            fields,
+        };
+        request.forward(grant, &model.name, intake).await
     }
 
     /// Asks `on_request`; a second time with the whole body if a policy wants to see it.
@@ -179,6 +219,9 @@ async fn named_model(
     parts: &request::Parts,
     intake: &mut Intake,
 ) -> Result<(String, Place), ApiError> {
+    if content_length(parts).is_some_and(|length| length > BODY_LIMIT as u64) {
+        return Err(openai::too_large());
+    }
     let kind = content_type(parts);
     let step = intake.read_to_model(kind).await?;
     let step = match step {
@@ -206,6 +249,12 @@ async fn named_model(
 
 fn is_unknown(parts: &request::Parts) -> bool {
     Target::of(&parts.method, parts.uri.path()) == Target::Unknown
+}
+
+/// The length that a request announces.
+fn content_length(parts: &request::Parts) -> Option<u64> {
+    let length = parts.headers.get(CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
 }
 
 fn content_type(parts: &request::Parts) -> Option<&str> {

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::intake::Intake;
 use super::scan::is_form;
-use super::{content_type, openai, query};
+use super::{content_length, content_type, openai, query};
 use crate::api_error::ApiError;
 use crate::policy::Route;
 use crate::worker::upstream::Accepts;
@@ -85,18 +85,59 @@ fn rename_in_query(parts: &mut request::Parts, name: &str) {
     }
 }
 
-fn content_length(parts: &request::Parts) -> Option<u64> {
-    parts
-        .headers
-        .get(CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
-}
-
 fn set_content_length(parts: &mut request::Parts, length: u64) {
     parts
         .headers
         .insert(CONTENT_LENGTH, HeaderValue::from(length));
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use serde_json::json;
+
+    use super::*;
+
+    fn route(set: Value, unset: &[&str]) -> Route {
+        Route {
+            set: set.as_object().cloned().unwrap_or_default(),
+            unset: unset.iter().map(|&key| key.to_owned()).collect(),
+            ..Route::default()
+        }
+    }
+
+    #[test]
+    fn a_policys_fields_are_set_and_removed_and_the_others_keep_their_order() {
+        let body = br#"{"z":1,"model":"a","user":"u","a":[1.5]}"#;
+        let fields = edit(body, &route(json!({"z": 2, "seed": 7}), &["user", "none"])).unwrap();
+        let text = Value::Object(fields).to_string();
+        assert_eq!(text, r#"{"z":2,"model":"a","a":[1.5],"seed":7}"#);
+    }
+
+    #[test]
+    fn fields_of_a_body_without_fields_are_the_policys_error() {
+        for body in [b"".as_slice(), b"[]", b"--B\r\n"] {
+            let error = edit(body, &route(json!({"z": 2}), &[])).unwrap_err();
+            assert_eq!((error.status, &*error.kind), (500, "server_error"));
+        }
+    }
+
+    #[test]
+    fn only_a_worker_that_insists_gets_another_name() {
+        let only = Accepts::Only("alpha".into());
+        assert_eq!(replacement(&only, "org/alpha"), Some("alpha"));
+        assert_eq!(replacement(&only, "alpha"), None);
+        assert_eq!(replacement(&Accepts::Any, "org/alpha"), None);
+    }
+
+    #[test]
+    fn a_replaced_body_has_its_own_length() {
+        let request = Request::post("/v1/x").header(CONTENT_LENGTH, 9).body(());
+        let mut parts = request.unwrap().into_parts().0;
+        let mut intake = Intake::of_chunks(&[b"whatever!"]);
+        let fields = json!({"model": "a"}).as_object().cloned().unwrap();
+        replace(&mut parts, &mut intake, fields);
+        assert_eq!(parts.headers[CONTENT_LENGTH], "13");
+        assert_eq!(intake.whole().unwrap(), r#"{"model":"a"}"#);
+    }
 }

@@ -33,7 +33,7 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) enum Scanner {
     Json(Peek),
-    Form(Multipart),
+    Form(Box<Multipart>),
 }
 
 impl Scanner {
@@ -44,7 +44,7 @@ impl Scanner {
             return Ok(Self::Json(Peek::new()));
         };
         Multipart::new(content_type)
-            .map(Self::Form)
+            .map(|form| Self::Form(Box::new(form)))
             .ok_or(Step::Malformed)
     }
 

@@ -15,6 +15,10 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 mod body;
 mod pool;
+#[cfg(test)]
+pub(crate) mod scripted;
+#[cfg(test)]
+mod tests;
 
 pub use body::{BoxError, RequestBody, ResponseBody};
 use pool::Pool;

@@ -1,0 +1,113 @@
+//! Bodies, answers and disconnects through a real hyper server, against a scripted worker. The
+//! lifecycle's part is played by a gate that is open.
+
+use std::sync::Arc;
+
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::TaskTracker;
+
+use super::*;
+use crate::lifecycle::Gate;
+use crate::worker::upstream::scripted::{Scripted, Wire, eventually};
+use crate::worker::upstream::{Accepts, Upstream};
+
+mod answers;
+mod bodies;
+mod disconnects;
+mod peek;
+
+/// A server that does what the gateway does once a model is granted.
+struct Hub {
+    address: SocketAddr,
+    gate: Arc<Gate>,
+}
+
+impl Hub {
+    async fn in_front_of(upstream: Upstream) -> Self {
+        let gate = Arc::new(Gate::default());
+        gate.open();
+        let upstream = Arc::new(upstream);
+        let grants = (Arc::clone(&gate), upstream);
+        let address = serve(move |request| {
+            let (gate, upstream) = grants.clone();
+            async move {
+                let lease = gate.try_enter().expect("the gate is open");
+                let grant = Grant { lease, upstream };
+                let (parts, body) = request.into_parts();
+                let mut intake = Intake::new(&parts.headers, body);
+                match through(parts, &mut intake, grant).await {
+                    Ok(answer) => answer,
+                    Err(error) => {
+                        intake.discard().await;
+                        openai::error(&error)
+                    }
+                }
+            }
+        })
+        .await;
+        Self { address, gate }
+    }
+
+    async fn connect(&self) -> Wire {
+        Wire::new(TcpStream::connect(self.address).await.unwrap())
+    }
+
+    async fn all_is_free(&self) {
+        eventually("the lease comes back", || self.gate.active() == 0).await;
+    }
+}
+
+async fn through(
+    parts: request::Parts,
+    intake: &mut Intake,
+    grant: Grant,
+) -> Result<Response<Body>, ApiError> {
+    let (written, place) = named_model(&parts, intake).await?;
+    let request = Addressed {
+        parts,
+        id: HeaderValue::from_static("r1"),
+        written,
+        place,
+        fields: None,
+    };
+    request.forward(grant, &"alpha".into(), intake).await
+}
+
+/// Serves connections for as long as the test's runtime lives.
+async fn serve<F>(answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let tracker = TaskTracker::new();
+    tracker.clone().spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            let service = service_fn(move |request| {
+                let answer = answer(request);
+                async { Ok::<_, std::convert::Infallible>(answer.await) }
+            });
+            let server = hyper::server::conn::http1::Builder::new();
+            tracker.spawn(server.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    address
+}
+
+fn post(body: &str) -> String {
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: hub\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn only_alpha() -> Accepts {
+    Accepts::Only("alpha".into())
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const EVENTS: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";

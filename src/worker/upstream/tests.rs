@@ -1,0 +1,168 @@
+//! The pool against a worker whose every byte is scripted.
+
+use http_body_util::BodyExt as _;
+use tokio::join;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::scripted::{Scripted, Wire};
+use super::*;
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+fn request() -> Request<RequestBody> {
+    let mut request = Request::new(RequestBody::empty());
+    *request.uri_mut() = Uri::from_static("/v1/x");
+    request
+}
+
+#[tokio::test]
+async fn get_returns_status_and_body_and_sets_host() {
+    let worker = Scripted::start().await;
+    let upstream = worker.upstream(Accepts::Any);
+    let (answer, head) = join!(upstream.get("/health"), async {
+        let mut wire = worker.accept().await;
+        let head = wire.read_to("\r\n\r\n").await;
+        wire.write("HTTP/1.1 503 No\r\ncontent-length: 4\r\n\r\nbusy")
+            .await;
+        head
+    });
+    let (status, body) = answer.unwrap();
+    assert_eq!((status.as_u16(), &body[..]), (503, b"busy".as_slice()));
+    assert!(head.starts_with("GET /health HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains(&format!("host: {}\r\n", upstream.authority)));
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_after_every_kind_of_complete_response() {
+    let worker = Scripted::start().await;
+    let upstream = worker.upstream(Accepts::Any);
+    let requests = async {
+        for _ in 0..4 {
+            upstream.get("/").await.unwrap();
+        }
+        // Never polled: a body of no length is at its end from the start.
+        drop(upstream.send(request()).await.unwrap());
+        upstream.get("/").await.unwrap();
+    };
+    join!(requests, async {
+        let mut wire = worker.accept().await;
+        for answer in [
+            OK,
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            "HTTP/1.1 204 No Content\r\n\r\n",
+            OK,
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            OK,
+        ] {
+            wire.read_to("\r\n\r\n").await;
+            wire.write(answer).await;
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_body_of_known_length_that_was_read_but_not_polled_to_its_end_frees_the_connection() {
+    let worker = Scripted::start().await;
+    let upstream = worker.upstream(Accepts::Any);
+    let requests = async {
+        let mut response = upstream.send(request()).await.unwrap();
+        let frame = response.body_mut().frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), "ok");
+        drop(response);
+        upstream.get("/").await.unwrap();
+    };
+    join!(requests, async {
+        let mut wire = worker.accept().await;
+        for _ in 0..2 {
+            wire.read_to("\r\n\r\n").await;
+            wire.write(OK).await;
+        }
+    });
+}
+
+#[tokio::test]
+async fn dropping_a_response_early_closes_the_connection_of_a_silent_worker() {
+    let worker = Scripted::start().await;
+    let upstream = worker.upstream(Accepts::Any);
+    let (response, mut wire) = join!(upstream.send(request()), async {
+        let mut wire = worker.accept().await;
+        wire.read_to("\r\n\r\n").await;
+        wire.write("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok")
+            .await;
+        wire
+    });
+    drop(response.unwrap());
+    wire.read_to_close().await;
+}
+
+#[tokio::test]
+async fn dropping_the_future_closes_the_connection() {
+    let worker = Scripted::start().await;
+    let upstream = worker.upstream(Accepts::Any);
+    let mut wire = tokio::select! {
+        _ = upstream.send(request()) => unreachable!("nobody answers"),
+        wire = async {
+            let mut wire = worker.accept().await;
+            wire.read_to("\r\n\r\n").await;
+            wire
+        } => wire,
+    };
+    wire.read_to_close().await;
+}
+
+#[tokio::test]
+async fn a_request_on_a_connection_that_was_closed_meanwhile_goes_out_on_a_new_one() {
+    let worker = Scripted::start().await;
+    let upstream = worker.upstream(Accepts::Any);
+    let serve = async || {
+        let mut wire = worker.accept().await;
+        wire.read_to("\r\n\r\n").await;
+        wire.write(OK).await;
+        wire
+    };
+    let (first, wire) = join!(upstream.get("/"), serve());
+    first.unwrap();
+    // Both ends close in one turn of the reactor, and this task is polled before the driver: the pool
+    // still believes in the connection when it hands it out.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (other, witness) = join!(listener.accept(), TcpStream::connect(address));
+    drop((wire, other));
+    Wire::new(witness.unwrap()).read_to_close().await;
+    let (second, _wire) = join!(upstream.get("/"), serve());
+    assert_eq!(second.unwrap().1, "ok");
+}
+
+#[tokio::test]
+async fn a_request_that_was_sent_is_not_sent_again() {
+    let worker = Scripted::start().await;
+    let upstream = worker.upstream(Accepts::Any);
+    let serve = async {
+        let mut wire = worker.accept().await;
+        wire.read_to("\r\n\r\n").await;
+        wire.write(OK).await;
+        wire.read_to("\r\n\r\n").await;
+    };
+    let requests = async {
+        upstream.get("/").await.unwrap();
+        upstream.get("/").await
+    };
+    let (second, ()) = join!(requests, serve);
+    assert!(matches!(second, Err(UpstreamError::Exchange { .. })));
+}
+
+#[tokio::test]
+async fn nobody_listening_is_an_error_that_names_the_address() {
+    let worker = Scripted::start().await;
+    let upstream = worker.upstream(Accepts::Any);
+    drop(worker);
+    let error = upstream.get("/").await.unwrap_err().to_string();
+    let start = format!("cannot connect to {}: ", upstream.authority);
+    assert!(error.starts_with(&start), "{error}");
+}
+
+#[test]
+fn ipv6_is_written_in_brackets() {
+    let upstream = Upstream::new("::1", 8000, Accepts::Any);
+    assert_eq!(&*upstream.authority, "[::1]:8000");
+}
