@@ -5,9 +5,12 @@
 
 mod browser;
 mod fixtures;
+mod real_hub;
 mod scripted_hub;
 mod sends;
 mod shows;
+#[path = "../support/mod.rs"]
+mod support;
 
 use browser::Browser;
 use scripted_hub::{Script, ScriptedHub, Server};
