@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 
 use super::error::no_such_route;
@@ -31,7 +31,7 @@ pub(super) async fn page<H: Hub>(State(hub): State<H>) -> Result<Response, ApiEr
 pub(super) async fn asset<H: Hub>(
     State(hub): State<H>,
     Path(name): Path<String>,
-    method: axum::http::Method,
+    method: Method,
     uri: Uri,
 ) -> Result<Response, ApiError> {
     check_enabled(&hub)?;

@@ -16,6 +16,17 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'
      style-src 'self'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
 
+/// The style sheets in the order they apply.
+const STYLE: &str = concat!(
+    include_str!("../../templates/hub/theme.css"),
+    include_str!("../../templates/hub/page.css"),
+    include_str!("../../templates/hub/state.css"),
+    include_str!("../../templates/hub/controls.css"),
+    include_str!("../../templates/hub/models.css"),
+    include_str!("../../templates/hub/messages.css"),
+    include_str!("../../templates/hub/phone.css"),
+);
+
 /// A file that the page loads.
 #[derive(Debug, Clone, Copy)]
 pub struct Asset {
@@ -28,13 +39,10 @@ pub struct Asset {
 /// The page's asset of that name.
 pub fn asset(name: &str) -> Option<Asset> {
     let (content_type, text) = match name {
-        "hub.css" => (
-            "text/css; charset=utf-8",
-            include_str!("../../templates/hub.css"),
-        ),
+        "hub.css" => ("text/css; charset=utf-8", STYLE),
         "hub.js" => (
             "text/javascript; charset=utf-8",
-            include_str!("../../templates/hub.js"),
+            include_str!("../../templates/hub/hub.js"),
         ),
         _ => return None,
     };

@@ -45,14 +45,12 @@ function setOptional(node, text) {
 
 // Talking to the hub
 
-class Unreachable extends Error {}
-
 async function ask(method, path, options = {}) {
   let response;
   try {
     response = await fetch(path, { method, cache: "no-store", ...options });
   } catch (cause) {
-    throw new Unreachable("The hub cannot be reached.", { cause });
+    throw new Error("The hub cannot be reached.", { cause });
   }
   const answer = await response.json().catch(() => null);
   if (!response.ok || answer === null) {
@@ -281,7 +279,7 @@ function inTransition({ metadata: { process_state, memory_state } }) {
 async function send(verb, name) {
   const key = `${verb} ${name}`;
   underWay.add(key);
-  show();
+  showModels(snapshot.models);
   toast(`${VERBS[verb].sent} request sent for ${name}`);
   schedule();
   try {

@@ -1,0 +1,174 @@
+//! What the page sends when it is clicked, and how it keeps up with the hub.
+
+use http::StatusCode;
+use mlx_openai_server_hub::api_error::ApiError;
+use mlx_openai_server_hub::status::{MemoryState, ProcessState};
+
+use crate::browser::{Device, button, in_browser};
+use crate::fixtures::{idle, model, three_models};
+use crate::open;
+use crate::scripted_hub::Server;
+
+#[tokio::test]
+async fn every_button_posts_to_its_route_and_nothing_else_is_called() {
+    in_browser(Device::Desktop, async |browser| {
+        let (hub, _server) = open(&browser, three_models()).await;
+        for (model, cluster, before, after) in [
+            ("alpha", "process", "Start", "Stop"),
+            ("beta", "memory", "Load", "Unload"),
+            ("gamma", "memory", "Unload", "Load"),
+            ("gamma", "process", "Stop", "Start"),
+        ] {
+            let button = button(model, cluster);
+            browser.wait_for(&button, &[before]).await;
+            browser.press(model, cluster).await;
+            browser.wait_for(&button, &[after]).await;
+        }
+        for control in ["#refresh", "#reload", "#stop"] {
+            browser.click(control).await;
+            browser
+                .wait_for(
+                    &format!("{control}:enabled"),
+                    &[&browser.text(control).await],
+                )
+                .await;
+        }
+        let posts = [
+            "/hub/models/alpha/start",
+            "/hub/models/beta/load",
+            "/hub/models/gamma/unload",
+            "/hub/models/gamma/stop",
+            "/hub/reload",
+            "/hub/shutdown",
+        ]
+        .map(|path| format!("{path} {{\"reason\":\"dashboard\"}}"));
+        assert_eq!(hub.posts(), posts);
+        let reads = [
+            "/hub",
+            "/hub/assets/hub.css",
+            "/hub/assets/hub.js",
+            "/hub/status",
+        ];
+        assert_eq!(hub.paths_read(), reads);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_button_waits_for_its_own_request() {
+    in_browser(Device::Desktop, async |browser| {
+        let (hub, _server) = open(&browser, three_models()).await;
+        hub.hold(true);
+        for (model, cluster, doing, after) in [
+            ("alpha", "process", "Starting…", "Stop"),
+            ("beta", "memory", "Loading…", "Unload"),
+            ("gamma", "memory", "Unloading…", "Load"),
+        ] {
+            browser.press(model, cluster).await;
+            assert_eq!(
+                browser.button(model, cluster).await,
+                (doing.to_owned(), false)
+            );
+            hub.hold(false);
+            browser.wait_for(&button(model, cluster), &[after]).await;
+            hub.hold(true);
+        }
+        browser.press("alpha", "process").await;
+        let stopping = ("Stopping…".to_owned(), false);
+        assert_eq!(browser.button("alpha", "process").await, stopping);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_page_follows_the_hub_by_itself() {
+    in_browser(Device::Desktop, async |browser| {
+        let (hub, _server) = open(&browser, three_models()).await;
+        browser
+            .wait_for("#models .model > th", &["alpha", "beta", "gamma"])
+            .await;
+        hub.edit(|script| {
+            script.models.remove(1);
+            script.models[0].0.process_state = ProcessState::Failed;
+            let new = model("delta", ProcessState::Inactive, MemoryState::Unloaded);
+            script.models.insert(0, idle(new));
+        });
+        browser
+            .wait_for("#models .model > th", &["delta", "alpha", "gamma"])
+            .await;
+        browser
+            .wait_for(
+                "[data-model=\"alpha\"] [data-label=\"Process\"]",
+                &["FAILED"],
+            )
+            .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn models_answer_in_a_toast_and_the_hub_in_a_flash_banner() {
+    in_browser(Device::Desktop, async |browser| {
+        let (hub, _server) = open(&browser, three_models()).await;
+        let kind = async || {
+            browser
+                .find("#flash")
+                .await
+                .attr("data-kind")
+                .await
+                .unwrap()
+        };
+
+        browser.click("#reload").await;
+        let report = "Hub reloaded: started=alpha, beta | stopped=none | unchanged=gamma";
+        browser.wait_for("#flash", &[report]).await;
+        assert_eq!(kind().await.as_deref(), Some("ok"));
+
+        browser.press("alpha", "process").await;
+        browser
+            .wait_for(".toast", &["Start process request sent for alpha"])
+            .await;
+        browser.screenshot("flash-and-toast").await;
+        browser.wait_for(".toast", &[]).await;
+        browser.press("beta", "memory").await;
+        browser
+            .wait_for(".toast", &["Load memory request sent for beta"])
+            .await;
+
+        browser.click("#stop").await;
+        browser.wait_for("#flash[data-kind=\"stop\"]", &[
+            "Shutdown requested: the hub finishes its requests, stops every model and exits.",
+        ]).await;
+
+        let refusal = "hub.yaml:3:1: `models` is missing";
+        hub.edit(|script| script.refusal = Some(ApiError::new(StatusCode::BAD_REQUEST, refusal)));
+        browser.click("#reload").await;
+        let flash = format!("Reload failed: {refusal}");
+        browser
+            .wait_for("#flash[data-kind=\"error\"]", &[&flash])
+            .await;
+        browser.screenshot("refused").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_hub_that_goes_away_is_missed_and_found_again() {
+    in_browser(Device::Desktop, async |browser| {
+        let (hub, server) = open(&browser, three_models()).await;
+        browser.wait_for("#status", &["OK"]).await;
+        let address = server.address;
+        server.stop().await;
+        let gone = "The hub cannot be reached. This page keeps trying.";
+        browser.wait_for("#error", &[gone]).await;
+        browser.wait_for("#status", &["ERROR"]).await;
+        browser
+            .wait_for("#models .model > th", &["alpha", "beta", "gamma"])
+            .await;
+        browser.screenshot("unreachable").await;
+        let _server = Server::start(&hub, address).await;
+        browser.wait_for("#status", &["OK"]).await;
+        browser.wait_for("#error", &[]).await;
+    })
+    .await;
+}

@@ -1,0 +1,251 @@
+//! What the page shows of a status.
+
+use http::StatusCode;
+use mlx_openai_server_hub::api_error::ApiError;
+use mlx_openai_server_hub::status::{GroupFacts, MemoryState, ProcessState};
+
+use crate::browser::{Device, in_browser};
+use crate::fixtures::{busy_hub, hub, idle, model, three_models};
+use crate::open;
+use crate::scripted_hub::Script;
+
+#[tokio::test]
+async fn every_state_has_its_words_and_its_buttons() {
+    use {MemoryState as Memory, ProcessState as Process};
+    let cases = [
+        (
+            Process::Inactive,
+            Memory::Unloaded,
+            "INACTIVE",
+            "—",
+            "Start",
+            None,
+        ),
+        (
+            Process::Starting,
+            Memory::Loading,
+            "STARTING • PID 7 • PORT 9",
+            "—",
+            "Starting…",
+            None,
+        ),
+        (
+            Process::Running,
+            Memory::Unloaded,
+            "RUNNING • PID 7 • PORT 9",
+            "UNLOADED",
+            "Stop",
+            Some("Load"),
+        ),
+        (
+            Process::Running,
+            Memory::Loading,
+            "RUNNING • PID 7 • PORT 9",
+            "LOADING",
+            "Stop",
+            Some("Loading…"),
+        ),
+        (
+            Process::Running,
+            Memory::Loaded,
+            "RUNNING • PID 7 • PORT 9",
+            "LOADED",
+            "Stop",
+            Some("Unload"),
+        ),
+        (
+            Process::Running,
+            Memory::Unloading,
+            "RUNNING • PID 7 • PORT 9",
+            "UNLOADING",
+            "Stop",
+            Some("Unloading…"),
+        ),
+        (
+            Process::Running,
+            Memory::Failed,
+            "RUNNING • PID 7 • PORT 9",
+            "FAILED",
+            "Stop",
+            Some("Load"),
+        ),
+        (
+            Process::Stopping,
+            Memory::Unloading,
+            "STOPPING • PID 7 • PORT 9",
+            "—",
+            "Stopping…",
+            None,
+        ),
+        (
+            Process::Stopped,
+            Memory::Unloaded,
+            "STOPPED",
+            "—",
+            "Start",
+            None,
+        ),
+        (
+            Process::Failed,
+            Memory::Failed,
+            "FAILED • exit -9",
+            "—",
+            "Start",
+            None,
+        ),
+    ];
+    let mut script = Script {
+        hub: hub(),
+        ..Script::default()
+    };
+    for (index, (process, memory, ..)) in cases.iter().enumerate() {
+        let mut facts = model(&format!("m{index}"), *process, *memory);
+        facts.port = Some(9);
+        facts.pid = matches!(
+            process,
+            Process::Starting | Process::Running | Process::Stopping
+        )
+        .then_some(7);
+        facts.exit_code = (*process == Process::Failed).then_some(-9);
+        script.models.push(idle(facts));
+    }
+    in_browser(Device::Desktop, async |browser| {
+        let (_hub, _server) = open(&browser, script).await;
+        for (index, (_, _, process, memory, process_button, memory_button)) in
+            cases.iter().enumerate()
+        {
+            let name = format!("m{index}");
+            let cell = |label: &str| format!("[data-model=\"{name}\"] [data-label=\"{label}\"]");
+            browser.wait_for(&cell("Process"), &[process]).await;
+            browser.wait_for(&cell("Memory"), &[memory]).await;
+            let mut buttons = vec![*process_button];
+            buttons.extend(memory_button);
+            let shown = format!("[data-model=\"{name}\"] button");
+            browser.wait_for(&shown, &buttons).await;
+            buttons.retain(|text| !text.ends_with('…'));
+            let enabled = format!("{shown}:enabled");
+            browser.wait_for(&enabled, &buttons).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_busy_hub_shows_everything_the_status_says() {
+    in_browser(Device::Desktop, async |browser| {
+        let (_hub, _server) = open(&browser, busy_hub()).await;
+        browser.wait_for("#status", &["DEGRADED"]).await;
+        browser
+            .wait_for("#started, #loaded", &["3 / 5 started", "1 / 5 loaded"])
+            .await;
+        browser
+            .wait_for("#openai-url", &["http://localhost:8000/v1"])
+            .await;
+        assert_eq!(browser.texts("#warnings li").await.len(), 2);
+        let chips = [
+            "high_load\n2 of 2 loaded\nidle limit 30 min",
+            "images\n0 of 1 loaded",
+            "small\n0 loaded, no cap",
+        ];
+        browser.wait_for("#groups li", &chips).await;
+        let row = browser.texts("[data-model=\"qwen3_30b\"] > *").await;
+        assert_eq!(row[0], "qwen3_30b");
+        assert_eq!(row[1], "RUNNING • PID 4321 • PORT 47850\n2 in flight");
+        assert!(row[2].starts_with("LOADED • "), "{row:?}");
+        assert_eq!(
+            row[3..8],
+            [
+                "120 min",
+                "lm",
+                "high_load",
+                "✅",
+                "mlx-community/qwen3_30b"
+            ]
+        );
+        let error = browser.text("[data-model=\"flux-schnell\"] .error").await;
+        assert!(
+            error.starts_with("Error: the process ended by signal 9"),
+            "{error}"
+        );
+        browser.screenshot("busy").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_phone_shows_all_of_it_without_scrolling_sideways() {
+    in_browser(Device::Phone, async |browser| {
+        let (_hub, _server) = open(&browser, busy_hub()).await;
+        browser.wait_for("#status", &["DEGRADED"]).await;
+        assert_eq!(browser.evaluate("innerWidth").await, 390);
+        assert_eq!(
+            browser
+                .evaluate("document.documentElement.scrollWidth")
+                .await,
+            390
+        );
+        browser.screenshot("phone").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_light_system_gets_a_light_page() {
+    in_browser(Device::LightDesktop, async |browser| {
+        let (_hub, _server) = open(&browser, busy_hub()).await;
+        browser.wait_for("#status", &["DEGRADED"]).await;
+        let background = "getComputedStyle(document.body).backgroundColor";
+        assert_eq!(browser.evaluate(background).await, "rgb(244, 245, 248)");
+        browser.screenshot("light").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_empty_hub_says_so() {
+    in_browser(Device::Desktop, async |browser| {
+        let script = Script {
+            hub: hub(),
+            ..Script::default()
+        };
+        let (_hub, _server) = open(&browser, script).await;
+        browser
+            .wait_for("#models tr", &["No models registered."])
+            .await;
+        browser.wait_for("#status", &["OK"]).await;
+        assert_eq!(browser.texts("#warnings, #groups, .banner").await, [""; 0]);
+        browser.screenshot("empty").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn text_from_the_configuration_never_becomes_markup() {
+    const HOSTILE: &str = "</script><img src=x onerror=\"window.pwned=1\">{{7*7}}&amp;";
+    in_browser(Device::Desktop, async |browser| {
+        let mut script = three_models();
+        let facts = &mut script.models[0].0;
+        facts.name = HOSTILE.to_owned();
+        facts.model_path = HOSTILE.to_owned();
+        facts.group = Some(HOSTILE.to_owned());
+        facts.memory_last_error = Some(HOSTILE.to_owned());
+        script.hub.warnings = vec![HOSTILE.to_owned()];
+        script.hub.groups = vec![GroupFacts {
+            name: HOSTILE.to_owned(),
+            ..GroupFacts::default()
+        }];
+        script.refusal = Some(ApiError::new(StatusCode::BAD_REQUEST, HOSTILE));
+        let (hub, _server) = open(&browser, script).await;
+        browser
+            .wait_for("#models .model > th", &[HOSTILE, "beta", "gamma"])
+            .await;
+        browser.wait_for("#warnings li", &[HOSTILE]).await;
+        browser.click(".model [data-cluster=\"process\"]").await;
+        let flash = format!("Start process failed for {HOSTILE}: {HOSTILE}");
+        browser.wait_for("#flash", &[&flash]).await;
+        assert_eq!(hub.posts().len(), 1);
+        assert_eq!(browser.evaluate("document.images.length").await, 0);
+        assert_eq!(browser.evaluate("window.pwned === undefined").await, true);
+    })
+    .await;
+}
