@@ -1,0 +1,193 @@
+//! The shape of the tree: which part may use which, how long a file may be, and what must not come
+//! back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Longer files are split.
+const LONGEST_FILE: usize = 600;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// All files below `folder`, or `folder` itself when it is a file.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return folder
+            .is_file()
+            .then(|| folder.to_owned())
+            .into_iter()
+            .collect();
+    };
+    let entries = entries.map(|entry| entry.expect("a readable folder").path());
+    entries.flat_map(|path| files(&path)).collect()
+}
+
+fn sources() -> Vec<PathBuf> {
+    let mut sources = files(&root().join("src"));
+    sources.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    sources
+}
+
+/// The first component below `src`: the part that a file belongs to.
+fn part(path: &Path) -> String {
+    let below = path
+        .strip_prefix(root().join("src"))
+        .expect("a file in src");
+    let first = below.components().next().expect("a file name");
+    let name = Path::new(first.as_os_str()).file_stem().expect("a name");
+    name.to_string_lossy().into_owned()
+}
+
+/// Words between backticks.
+fn quoted(cell: &str) -> BTreeSet<String> {
+    cell.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The table in the documentation of src/lib.rs: each part and what it may import; `None` is
+/// everything.
+fn table() -> BTreeMap<String, Option<BTreeSet<String>>> {
+    let text = read(&root().join("src/lib.rs"));
+    let mut table = BTreeMap::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("//! | ")) {
+        let Some((parts, imports)) = line.split_once(" | ") else {
+            continue;
+        };
+        let allowed = (!imports.starts_with("everything")).then(|| quoted(imports));
+        for part in quoted(parts) {
+            table.insert(part, allowed.clone());
+        }
+    }
+    table
+}
+
+/// The parts that a source names after `crate::`, alone or in braces; comments do not count.
+fn imports(text: &str) -> BTreeSet<String> {
+    let code: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect();
+    let code = code.join("\n");
+    let mut found = BTreeSet::new();
+    for (place, _) in code.match_indices("crate::") {
+        let before = code[..place].chars().next_back();
+        if before.is_some_and(|before| before.is_alphanumeric() || before == '_' || before == '$') {
+            continue;
+        }
+        let after = &code[place + "crate::".len()..];
+        match after.strip_prefix('{') {
+            Some(list) => found.extend(first_words(list)),
+            None => found.insert_word(after),
+        }
+    }
+    found
+}
+
+trait InsertWord {
+    fn insert_word(&mut self, text: &str);
+}
+
+impl InsertWord for BTreeSet<String> {
+    fn insert_word(&mut self, text: &str) {
+        let end = text.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
+        let word = &text[..end.unwrap_or(text.len())];
+        if !word.is_empty() {
+            self.insert(word.to_owned());
+        }
+    }
+}
+
+/// The first word of each entry of a braced list whose opening brace has been read.
+fn first_words(list: &str) -> BTreeSet<String> {
+    let (mut depth, mut entry) = (0, String::new());
+    let mut words = BTreeSet::new();
+    for letter in list.chars() {
+        match letter {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => words.insert_word(std::mem::take(&mut entry).trim()),
+            _ => {}
+        }
+        if letter != ',' || depth > 0 {
+            entry.push(letter);
+        }
+    }
+    words.insert_word(entry.trim());
+    words
+}
+
+#[test]
+fn imports_are_found_in_every_form() {
+    let text = "use crate::config::Config;\nuse crate::{\n    status::{Status, Counts},\n    worker,\n};\n\
+                // crate::policy is only mentioned\nfn f() { crate::lifecycle::go(); $crate::telemetry::x!() }";
+    let expected = ["config", "lifecycle", "status", "worker"];
+    assert_eq!(imports(text), expected.map(str::to_owned).into());
+}
+
+#[test]
+fn the_parts_import_what_the_table_allows() {
+    let table = table();
+    assert!(table.len() > 8, "no table found in src/lib.rs: {table:?}");
+    let mut wrong = Vec::new();
+    for path in sources() {
+        let part = part(&path);
+        if part == "lib" || part == "main" {
+            continue;
+        }
+        let Some(allowed) = table.get(&part) else {
+            wrong.push(format!("`{part}` is not in the table of src/lib.rs"));
+            continue;
+        };
+        let Some(allowed) = allowed else { continue };
+        for import in imports(&read(&path)) {
+            // A macro or a re-export at the root has no part.
+            if import != part && table.contains_key(&import) && !allowed.contains(&import) {
+                let file = path.strip_prefix(root()).expect("a file of ours");
+                wrong.push(format!("{} imports `{import}`", file.display()));
+            }
+        }
+    }
+    wrong.dedup();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_file_is_too_long() {
+    let mut long = Vec::new();
+    for path in sources() {
+        let lines = read(&path).lines().count();
+        if lines > LONGEST_FILE {
+            long.push(format!("{}: {lines} lines", path.display()));
+        }
+    }
+    assert!(long.is_empty(), "{}", long.join("\n"));
+}
+
+#[test]
+fn the_retired_service_routes_are_not_mentioned() {
+    let retired = ["/hub", "/service"].concat();
+    for folder in [
+        "src",
+        "templates",
+        "scripts",
+        "examples",
+        "tests",
+        "README.md",
+    ] {
+        for path in files(&root().join(folder)) {
+            let text = std::fs::read(&path).expect("a readable file");
+            let text = String::from_utf8_lossy(&text);
+            assert!(!text.contains(&retired), "{}", path.display());
+        }
+    }
+}
