@@ -86,44 +86,39 @@ fn imports(text: &str) -> BTreeSet<String> {
         let after = &code[place + "crate::".len()..];
         match after.strip_prefix('{') {
             Some(list) => found.extend(first_words(list)),
-            None => found.insert_word(after),
+            None => found.extend(word(after)),
         }
     }
     found
 }
 
-trait InsertWord {
-    fn insert_word(&mut self, text: &str);
-}
-
-impl InsertWord for BTreeSet<String> {
-    fn insert_word(&mut self, text: &str) {
-        let end = text.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
-        let word = &text[..end.unwrap_or(text.len())];
-        if !word.is_empty() {
-            self.insert(word.to_owned());
-        }
-    }
+/// The word that a text begins with.
+fn word(text: &str) -> Option<String> {
+    let end = text.find(|letter: char| !letter.is_alphanumeric() && letter != '_');
+    let word = &text[..end.unwrap_or(text.len())];
+    (!word.is_empty()).then(|| word.to_owned())
 }
 
 /// The first word of each entry of a braced list whose opening brace has been read.
 fn first_words(list: &str) -> BTreeSet<String> {
-    let (mut depth, mut entry) = (0, String::new());
-    let mut words = BTreeSet::new();
+    let mut depth = 0;
+    let mut entries = vec![String::new()];
     for letter in list.chars() {
         match letter {
             '{' => depth += 1,
             '}' if depth == 0 => break,
             '}' => depth -= 1,
-            ',' if depth == 0 => words.insert_word(std::mem::take(&mut entry).trim()),
+            ',' if depth == 0 => entries.push(String::new()),
             _ => {}
         }
-        if letter != ',' || depth > 0 {
+        if let Some(entry) = entries.last_mut() {
             entry.push(letter);
         }
     }
-    words.insert_word(entry.trim());
-    words
+    entries
+        .iter()
+        .filter_map(|entry| word(entry.trim_start_matches([',', ' ', '\n'])))
+        .collect()
 }
 
 #[test]
