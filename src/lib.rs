@@ -20,13 +20,13 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `api_error`, `config`, `runtime_file`, `status`, `telemetry` | nothing of ours |
+//! | `api_error`, `config`, `status`, `telemetry` | nothing of ours |
 //! | `worker` | `config` |
 //! | `policy` | `api_error`, `config`, `status` |
-//! | `lifecycle` | `worker`, `policy`, `status`, `config`, `api_error`, `runtime_file` |
+//! | `lifecycle` | `worker`, `policy`, `status`, `config`, `api_error` |
 //! | `gateway` | `policy`, `lifecycle`, `status`, `config`, `api_error` |
 //! | `control`, `dashboard` | `lifecycle` (its handle), `status`, `config`, `api_error` |
-//! | `cli` | `status`, `config`, `runtime_file`, `daemon` (for `serve` and `demo`), `stub` |
+//! | `cli` | `status`, `config`, `daemon` (for `serve` and `demo`), `stub` |
 //! | `daemon` | everything |
 //! | `stub` | nothing of ours: it stands in for another program |
 
