@@ -1,0 +1,271 @@
+//! A real daemon for one test: its own home, its own ports, simulated workers.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::http::{Answer, Http};
+use super::record::Record;
+use super::{BINARY, SOON, processes, wait_for};
+
+/// `worker_command` of a simulated worker, as a YAML list: the knobs stand before `launch`.
+///
+/// Every worker of a test writes to the record of its hub.
+pub fn stub(knobs: &[&str]) -> String {
+    let words = [BINARY, "stub-worker"]
+        .into_iter()
+        .chain(knobs.iter().copied());
+    let quoted: Vec<String> = words.map(|word| format!("{word:?}")).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+/// A daemon in the foreground, `serve --config`. Dropped, it is shut down, and no process of it or
+/// of its workers may be left.
+pub struct Hub {
+    home: TempDir,
+    first_port: u16,
+    daemon: Child,
+    /// Ended by the test itself, rudely: workers may be left, and are cleaned up.
+    killed: bool,
+    /// Its one port.
+    pub http: Http,
+    /// What its workers wrote down.
+    pub record: Record,
+}
+
+impl Hub {
+    /// Starts a daemon on a hub.yaml of `yaml` below `host`, `port`, `log_path` and
+    /// `model_starting_port`, and returns when `/health` answers.
+    pub fn start(yaml: &str) -> Self {
+        Self::start_with(yaml, &[])
+    }
+
+    /// The same with more files in the folder of hub.yaml: policies.
+    pub fn start_with(yaml: &str, files: &[(&str, &str)]) -> Self {
+        let home = TempDir::new().expect("a temporary folder");
+        for (name, text) in files {
+            std::fs::write(home.path().join(name), text).expect("a file of the test");
+        }
+        let first_port = processes::ports();
+        write_config(home.path(), first_port, yaml);
+        let daemon = serve(home.path());
+        let mut hub = Self {
+            record: Record::at(&record_path(home.path())),
+            http: Http { port: first_port },
+            home,
+            first_port,
+            daemon,
+            killed: false,
+        };
+        hub.wait_for_health();
+        hub
+    }
+
+    /// Starts a daemon again where one was killed.
+    pub fn serve_again(&mut self) {
+        self.daemon = serve(self.home.path());
+        self.killed = false;
+        self.wait_for_health();
+    }
+
+    fn wait_for_health(&mut self) {
+        let http = self.http;
+        let healthy = wait_for("the daemon to answer or to end", SOON, || {
+            if let Ok(Some(_)) = self.daemon.try_wait() {
+                return Some(false);
+            }
+            http.try_get("/health").is_ok().then_some(true)
+        });
+        assert!(healthy, "the daemon ended at once:\n{}", self.output());
+    }
+
+    /// Replaces hub.yaml; says nothing to the daemon.
+    pub fn configure(&self, yaml: &str) {
+        write_config(self.home.path(), self.first_port, yaml);
+    }
+
+    /// The folder of hub.yaml, which is HOME too.
+    pub fn folder(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The folder of the logs.
+    pub fn logs(&self) -> PathBuf {
+        self.home.path().join("logs")
+    }
+
+    /// hub.yaml.
+    pub fn config(&self) -> PathBuf {
+        self.home.path().join("hub.yaml")
+    }
+
+    /// The daemon's process id.
+    pub fn pid(&self) -> u32 {
+        self.daemon.id()
+    }
+
+    /// What the daemon wrote to stdout and stderr.
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(self.home.path().join("daemon.out")).unwrap_or_default()
+    }
+
+    /// A command line on the same hub.yaml.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = command(self.home.path());
+        command.arg("--config").arg(self.config()).args(args);
+        command
+    }
+
+    /// The same, run to its end.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("the command runs")
+    }
+
+    /// `GET /hub/status`.
+    pub fn status(&self) -> Value {
+        self.http.get("/hub/status").json()
+    }
+
+    /// The status of one model: its `metadata`.
+    pub fn model(&self, name: &str) -> Value {
+        let status = self.status();
+        let models = status["models"].as_array().expect("a list of models");
+        let model = models.iter().find(|model| model["id"] == name);
+        model.expect("a model of that name")["metadata"].clone()
+    }
+
+    /// Waits until `process_state` and `memory_state` of a model are these.
+    pub fn wait_for_state(&self, name: &str, process: &str, memory: &str) -> Value {
+        wait_for(&format!("{name} to be {process}, {memory}"), SOON, || {
+            let model = self.model(name);
+            (model["process_state"] == process && model["memory_state"] == memory).then_some(model)
+        })
+    }
+
+    /// `POST /hub/models/{name}/{action}`.
+    pub fn act(&self, name: &str, action: &str) -> Answer {
+        let path = format!("/hub/models/{name}/{action}");
+        self.http.post(&path, &serde_json::json!({}))
+    }
+
+    /// SIGKILL to the daemon alone; its workers stay.
+    pub fn kill(&mut self) {
+        self.killed = true;
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal(&self, what: Signal) {
+        processes::send(self.daemon.id(), what);
+    }
+
+    /// Waits until the daemon has ended by itself.
+    pub fn wait_for_end(&mut self) -> ExitStatus {
+        wait_for("the daemon to end", SOON, || self.daemon.try_wait().ok()?)
+    }
+
+    /// Processes of all workers that are still there.
+    pub fn worker_processes(&self) -> Vec<u32> {
+        let workers = self.record.workers().into_iter();
+        workers.flat_map(processes::members).collect()
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        // The second signal skips the drain: a test that cares for it has ended the hub itself.
+        self.signal_if_running(Signal::SIGTERM);
+        self.signal_if_running(Signal::SIGTERM);
+        let patience = tokio::time::Instant::now() + SOON;
+        while self.is_running() && tokio::time::Instant::now() < patience {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let hung = self.is_running();
+        if hung {
+            let _ = self.daemon.kill();
+            let _ = self.daemon.wait();
+        }
+        let left = self.worker_processes();
+        for worker in self.record.workers() {
+            if !processes::members(worker).is_empty() {
+                processes::send_to_group(worker, Signal::SIGKILL);
+            }
+        }
+        if std::thread::panicking() {
+            eprintln_output(&self.output());
+        } else if !self.killed {
+            assert!(!hung, "the daemon did not end:\n{}", self.output());
+            assert!(
+                left.is_empty(),
+                "processes {left:?} outlived the hub:\n{}",
+                self.output()
+            );
+        }
+    }
+}
+
+impl Hub {
+    fn is_running(&mut self) -> bool {
+        matches!(self.daemon.try_wait(), Ok(None))
+    }
+
+    fn signal_if_running(&mut self, what: Signal) {
+        if self.is_running() {
+            self.signal(what);
+        }
+    }
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "shown by the test runner when a test fails"
+)]
+fn eprintln_output(output: &str) {
+    eprintln!("--- the daemon said:\n{output}");
+}
+
+fn record_path(home: &Path) -> PathBuf {
+    home.join("record.jsonl")
+}
+
+fn write_config(home: &Path, first_port: u16, yaml: &str) {
+    let workers = first_port + 1;
+    let text = format!(
+        "host: 127.0.0.1\nport: {first_port}\nmodel_starting_port: {workers}\nlog_path: logs\n{yaml}"
+    );
+    std::fs::write(home.join("hub.yaml"), text).expect("hub.yaml");
+}
+
+/// This program with `home` as home and nothing of the caller's settings.
+pub fn command(home: &Path) -> Command {
+    let mut command = Command::new(BINARY);
+    command
+        .env("HOME", home)
+        .env("STUB_RECORD", record_path(home))
+        .env_remove("MLX_HUB_CONFIG_PATH")
+        .current_dir(home)
+        .stdin(Stdio::null());
+    command
+}
+
+fn serve(home: &Path) -> Child {
+    let open = File::options()
+        .create(true)
+        .append(true)
+        .open(home.join("daemon.out"));
+    let output = open.expect("a file for the daemon's output");
+    let errors = output.try_clone().expect("a second handle");
+    command(home)
+        .arg("--config")
+        .arg(home.join("hub.yaml"))
+        .arg("serve")
+        .stdout(output)
+        .stderr(errors)
+        .spawn()
+        .expect("the daemon starts")
+}

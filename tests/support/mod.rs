@@ -1,0 +1,46 @@
+//! What the tests share: a real daemon per test ([`Hub`]), a plain HTTP client ([`http`]), the
+//! simulated worker's record ([`record`]) and a look at processes ([`processes`]).
+//!
+//! Nothing sleeps for a fixed time: [`wait_for`] looks again until a condition holds or a deadline
+//! passes.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test file is a crate of its own and uses its part of this"
+)]
+
+pub mod http;
+pub mod hub;
+pub mod processes;
+pub mod record;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use hub::{Hub, stub};
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_mlx-openai-server-hub");
+
+/// Long enough for anything that happens at all, on a machine that does much else.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// Looks every 10 ms until `look` gives a value; panics with `what` after `deadline`.
+pub fn wait_for<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + deadline;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited {deadline:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// [`wait_for`] with a condition.
+pub fn wait_until(what: &str, deadline: Duration, mut holds: impl FnMut() -> bool) {
+    wait_for(what, deadline, || holds().then_some(()));
+}

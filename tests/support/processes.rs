@@ -1,0 +1,81 @@
+//! Which processes are there, and which ports are free.
+
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+
+/// How many ports [`ports`] hands out at once.
+const BLOCK: u16 = 40;
+
+/// Ports for one test: the first is free, the next [`BLOCK`] − 1 are for its workers. They lie below
+/// the range that systems give to outgoing connections, and apart from those of other tests.
+pub fn ports() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let turn = NEXT.fetch_add(1, Ordering::Relaxed);
+        let place = (std::process::id() * 17 + turn) % 450;
+        let first = 12_000 + u16::try_from(place).expect("below 450") * BLOCK;
+        if (first..first + 8).all(is_free) {
+            return first;
+        }
+    }
+}
+
+/// Whether nobody listens there.
+pub fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
+}
+
+/// Processes of a group that are not zombies.
+pub fn members(group: u32) -> Vec<u32> {
+    let wanted = group.to_string();
+    table()
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let (pid, pgid, state) = (words.next()?, words.next()?, words.next()?);
+            (pgid == wanted && !state.starts_with('Z')).then(|| pid.parse().ok())?
+        })
+        .collect()
+}
+
+/// Command lines of all processes that contain `text`, with their pids.
+pub fn with_argument(text: &str) -> Vec<String> {
+    let output = Command::new("ps")
+        .args(["-axww", "-o", "pid=,args="])
+        .output();
+    String::from_utf8_lossy(&output.expect("ps").stdout)
+        .lines()
+        .filter(|line| line.contains(text))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn table() -> String {
+    let output = Command::new("ps")
+        .args(["-ax", "-o", "pid=,pgid=,stat="])
+        .output();
+    String::from_utf8_lossy(&output.expect("ps").stdout).into_owned()
+}
+
+/// Whether the process is there, a zombie or not.
+pub fn exists(pid: u32) -> bool {
+    signal::kill(raw(pid), None).is_ok()
+}
+
+/// Sends a signal; a process that has gone is fine.
+pub fn send(pid: u32, what: Signal) {
+    let _ = signal::kill(raw(pid), what);
+}
+
+/// Sends a signal to a whole group; one that has gone is fine.
+pub fn send_to_group(group: u32, what: Signal) {
+    let _ = signal::killpg(raw(group), what);
+}
+
+fn raw(pid: u32) -> Pid {
+    Pid::from_raw(i32::try_from(pid).expect("a pid is an i32"))
+}
