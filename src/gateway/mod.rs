@@ -202,6 +202,7 @@ impl Gateway {
                     .lifecycle
                     .find(elsewhere)
                     .ok_or_else(|| openai::routed_to_unknown(elsewhere))?;
+                // The verdict named it just now; nothing has been awaited since.
                 let seen = self.lifecycle.seen(&model);
                 return Ok((view, Destination { model, seen, route }));
             }
