@@ -13,7 +13,7 @@ use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
 use parking_lot::Mutex;
 
 use super::World;
-use super::failures::{Failures, describe};
+use super::failures::{Failures, SANDBOX, describe};
 use super::hook::Hook;
 use super::limits::Limits;
 use super::nearest::did_you_mean;
@@ -68,10 +68,10 @@ impl Host {
         let limits = Limits::install(&lua)?;
         let stage = Arc::new(Stage::new(world, Arc::clone(&limits)));
         views::register(&lua, &stage)?;
-        let check = lua.create_function(move |_, ()| limits.check())?;
+        let check = lua.create_function(move |lua, ()| limits.check(lua))?;
         let globals = lua
             .load(include_str!("sandbox.lua"))
-            .set_name("=sandbox.lua")
+            .set_name(format!("={SANDBOX}"))
             .call(check)?;
         let modules = Arc::new(Modules {
             folder: folder.to_owned(),
@@ -274,7 +274,8 @@ impl Returned {
     }
 }
 
-fn names() -> impl Iterator<Item = &'static str> {
+/// The keys of the table a policy returns.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
     Hook::ALL
         .map(Hook::name)
         .into_iter()

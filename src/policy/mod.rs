@@ -246,6 +246,11 @@ impl Policies {
         }
     }
 
+    /// Memory of the Lua state, in bytes; at most 64 MiB.
+    pub fn memory_bytes(&self) -> usize {
+        self.shared.set.load().memory_bytes()
+    }
+
     /// What the user should know: files that do not load, hooks that fail. One sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let refused = self.shared.refused.lock().clone();
@@ -256,6 +261,16 @@ impl Policies {
         warnings.extend(refused);
         warnings
     }
+}
+
+/// The names Lua sees, by the class that `scripts/types/hub.lua` gives them: views, `hub`, its log,
+/// the fields of verdicts and the keys of a policy. For the test that compares the two.
+pub fn bound_names() -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut names = views::names_by_view();
+    let verdicts = verdicts::FIELDS.map(|(class, fields)| (class, fields.to_vec()));
+    names.extend(verdicts);
+    names.push(("policy", host::names().collect()));
+    names
 }
 
 impl fmt::Debug for Policies {

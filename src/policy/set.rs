@@ -105,6 +105,11 @@ impl PolicySet {
             .collect()
     }
 
+    /// Memory of the Lua state.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.host.lock().lua.used_memory()
+    }
+
     /// Asks about a request; gives the view back.
     pub(super) fn on_request(&self, view: RequestView) -> (RequestView, Answer) {
         if !self.has(Hook::OnRequest) {

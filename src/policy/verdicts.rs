@@ -40,6 +40,19 @@ impl Verdict {
     }
 }
 
+const ROUTE: &[&str] = &["model", "set", "unset", "headers"];
+const REJECT: &[&str] = &["status", "message", "type", "code", "param", "retry_after"];
+const WAIT: &[&str] = &["seconds"];
+const KEEP: &[&str] = &["seconds"];
+
+/// The fields of the constructors that take some, by the class that the editor types give them.
+pub(super) const FIELDS: [(&str, &[&str]); 4] = [
+    ("routefields", ROUTE),
+    ("rejectfields", REJECT),
+    ("waitfields", WAIT),
+    ("keepfields", KEEP),
+];
+
 /// Makes a verdict from the arguments of a call.
 type Constructor = fn(&Lua, MultiValue) -> mlua::Result<Verdict>;
 
@@ -77,11 +90,7 @@ pub(super) fn add_constructors(lua: &Lua, hub: &Table) -> mlua::Result<()> {
 }
 
 fn route(lua: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
-    let fields = Fields::open(
-        "hub.route",
-        &["model", "set", "unset", "headers"],
-        &arguments,
-    )?;
+    let fields = Fields::open("hub.route", ROUTE, &arguments)?;
     let set = match fields.get::<Table>("set", "a table of body fields")? {
         Some(set) => lua
             .from_value::<Settings>(Value::Table(set))
@@ -120,11 +129,7 @@ fn header(fields: &Fields<'_>, name: &str, value: &str) -> mlua::Result<(HeaderN
 }
 
 fn reject(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
-    let fields = Fields::open(
-        "hub.reject",
-        &["status", "message", "type", "code", "param", "retry_after"],
-        &arguments,
-    )?;
+    let fields = Fields::open("hub.reject", REJECT, &arguments)?;
     let status = fields.required::<u16>("status", STATUS)?;
     if !(400..600).contains(&status) {
         return Err(fields.error(format!("`status` is {status}, it must be {STATUS}")));
@@ -166,7 +171,7 @@ fn evict(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
 }
 
 fn wait(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
-    let fields = Fields::open("hub.wait", &["seconds"], &arguments)?;
+    let fields = Fields::open("hub.wait", WAIT, &arguments)?;
     let seconds = fields.required("seconds", SECONDS)?;
     fields.seconds("seconds", seconds).map(Verdict::Wait)
 }
@@ -175,7 +180,7 @@ fn keep(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
     if arguments.is_empty() {
         return Ok(Verdict::Keep(0.0));
     }
-    let fields = Fields::open("hub.keep", &["seconds"], &arguments)?;
+    let fields = Fields::open("hub.keep", KEEP, &arguments)?;
     let seconds = fields.required("seconds", SECONDS)?;
     fields.seconds("seconds", seconds).map(Verdict::Keep)
 }

@@ -1,0 +1,6 @@
+local function down(n)
+  return 1 + down(n + 1)
+end
+return {
+  on_request = function() return down(1) end,
+}
