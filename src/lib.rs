@@ -23,8 +23,8 @@
 //! | `api_error`, `config`, `runtime_file`, `status`, `telemetry` | nothing of ours; anyone may use the last |
 //! | `worker` | `config` |
 //! | `policy` | `api_error`, `config`, `status` |
-//! | `lifecycle` | `worker`, `policy`, `status`, `config`, `api_error` |
-//! | `gateway` | `policy`, `lifecycle`, `status`, `config`, `api_error` |
+//! | `lifecycle` | `worker`, `policy`, `status`, `config`, `api_error`, `runtime_file` |
+//! | `gateway` | `policy`, `lifecycle`, `worker` (its upstream), `status`, `config`, `api_error` |
 //! | `control` | `dashboard`, `server` (its guard), `lifecycle` (its handle), `status`, `config`, `api_error` |
 //! | `dashboard` | `status` |
 //! | `server` | `gateway`, `api_error` |

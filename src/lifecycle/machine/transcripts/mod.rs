@@ -1,0 +1,166 @@
+//! The machine told as stories: what happens, and what it does about it.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use super::*;
+
+mod memory;
+mod reload;
+mod states;
+
+/// Policies that say what the test says, and allow otherwise.
+#[derive(Default)]
+struct Script {
+    on_load: HashMap<String, LoadVerdict>,
+    on_idle: HashMap<String, IdleVerdict>,
+    asked: Vec<(String, LoadReason, usize)>,
+}
+
+impl Decide for Script {
+    fn on_load(
+        &mut self,
+        _: &Machine,
+        model: &str,
+        reason: LoadReason,
+        waiting: usize,
+    ) -> LoadVerdict {
+        self.asked.push((model.to_owned(), reason, waiting));
+        self.on_load
+            .get(model)
+            .cloned()
+            .unwrap_or(LoadVerdict::Allow)
+    }
+
+    fn on_idle(&mut self, _: &Machine, model: &str) -> IdleVerdict {
+        self.on_idle
+            .get(model)
+            .copied()
+            .unwrap_or(IdleVerdict::Keep(0.0))
+    }
+}
+
+struct Story {
+    machine: Machine,
+    policies: Script,
+    seconds: u64,
+    waiters: u64,
+}
+
+impl Story {
+    /// Models whose name begins with `j` are JIT.
+    fn of(names: &[&str]) -> Self {
+        let machine = Machine::new(names.iter().map(|name| spec(name)).collect());
+        Self {
+            machine,
+            policies: Script::default(),
+            seconds: 0,
+            waiters: 0,
+        }
+    }
+
+    fn tell(&mut self, event: Event) -> Vec<Effect> {
+        self.seconds += 1;
+        let now = Now {
+            at: Duration::from_secs(self.seconds),
+            unix: 1000.0 + self.seconds as f64,
+        };
+        self.machine.handle(event, now, &mut self.policies)
+    }
+
+    fn waiter(&mut self, is_request: bool) -> Waiter {
+        self.waiters += 1;
+        Waiter {
+            id: self.waiters,
+            is_request,
+        }
+    }
+
+    fn request(&mut self, model: &str) -> (Waiter, Vec<Effect>) {
+        let waiter = self.waiter(true);
+        let seen = self.entry(model).stops;
+        (
+            waiter,
+            self.tell(Event::Acquire {
+                model: model.into(),
+                waiter,
+                seen,
+            }),
+        )
+    }
+
+    fn verb(&mut self, verb: &str, model: &str) -> (Waiter, Vec<Effect>) {
+        let waiter = self.waiter(false);
+        let model = model.to_owned();
+        let event = match verb {
+            "start" => Event::Start { model, waiter },
+            "stop" => Event::Stop { model, waiter },
+            "load" => Event::Load { model, waiter },
+            _ => Event::Unload { model, waiter },
+        };
+        (waiter, self.tell(event))
+    }
+
+    fn entry(&self, model: &str) -> &Entry {
+        self.machine
+            .entries()
+            .find(|entry| entry.spec.name == model)
+            .unwrap()
+    }
+
+    fn states(&self, model: &str) -> (&'static str, &'static str) {
+        let entry = self.entry(model);
+        (
+            entry.process_state().as_str(),
+            entry.memory_state().as_str(),
+        )
+    }
+
+    /// Starts a model that is not JIT and brings it into memory.
+    fn loaded(&mut self, model: &str) -> Launch {
+        let (_, effects) = self.verb("start", model);
+        let launch = launched(&effects);
+        self.tell(Event::Spawned {
+            launch,
+            pid: 40 + launch as u32,
+        });
+        self.tell(Event::Loaded { launch });
+        assert_eq!(self.states(model), ("running", "loaded"));
+        launch
+    }
+}
+
+fn spec(name: &str) -> Spec {
+    Spec {
+        name: name.into(),
+        jit: name.starts_with('j'),
+        default: false,
+    }
+}
+
+fn launched(effects: &[Effect]) -> Launch {
+    effects
+        .iter()
+        .find_map(|effect| match effect {
+            Effect::Launch { launch, .. } => Some(*launch),
+            _ => None,
+        })
+        .unwrap_or_else(|| panic!("nothing was launched: {effects:?}"))
+}
+
+fn answered(effects: &[Effect], waiter: Waiter) -> Option<&Answer> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Answer {
+            waiter: told,
+            answer,
+        } if *told == waiter => Some(answer),
+        _ => None,
+    })
+}
+
+fn status_of(effects: &[Effect], waiter: Waiter) -> u16 {
+    match answered(effects, waiter) {
+        Some(Answer::Refused(error)) => error.status,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
