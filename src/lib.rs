@@ -21,7 +21,7 @@
 //! | module | may import |
 //! | --- | --- |
 //! | `api_error`, `config`, `runtime_file`, `status`, `telemetry` | nothing of ours; anyone may use the last |
-//! | `worker` | `config` |
+//! | `worker` | `config`, `runtime_file` |
 //! | `policy` | `api_error`, `config`, `status` |
 //! | `lifecycle` | `worker`, `policy`, `status`, `config`, `api_error`, `runtime_file` |
 //! | `gateway` | `policy`, `lifecycle`, `worker` (its upstream), `status`, `config`, `api_error` |
