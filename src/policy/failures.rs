@@ -3,7 +3,11 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use mlua::Lua;
 use parking_lot::Mutex;
+
+/// What tracebacks call the sandbox's own code: no file, so that it is told from policies.
+pub(super) const SANDBOX: &str = "[sandbox]";
 
 /// So many failures in a row switch a policy off.
 const MOST_IN_A_ROW: u32 = 10;
@@ -83,12 +87,37 @@ pub(super) fn describe(error: &mlua::Error, fallback: &str) -> String {
         Some((text, traceback)) => (text.to_owned(), traceback.to_owned()),
         None => (text, outer_traceback.unwrap_or_default().to_owned()),
     };
-    let text = text.trim_end().replace('\n', " ");
+    let text = without_sandbox(text.trim_end()).replace('\n', " ");
     if place(&text).is_some() {
         return text;
     }
     let place = traceback.lines().find_map(|line| place(line.trim_start()));
     format!("{}: {text}", place.unwrap_or(fallback))
+}
+
+/// The innermost line of a policy that runs now, as `file:line`.
+pub(super) fn running_line(lua: &Lua) -> Option<String> {
+    (0..)
+        .map_while(|level| {
+            lua.inspect_stack(level, |frame| {
+                let source = frame.source();
+                let file = source.short_src.as_deref().unwrap_or_default();
+                let line = frame.current_line().filter(|_| file.ends_with(".lua"))?;
+                Some(format!("{file}:{line}"))
+            })
+        })
+        .find_map(|line| line)
+}
+
+/// A place in the sandbox itself says nothing to who wrote the policy.
+fn without_sandbox(text: &str) -> &str {
+    let inside = text
+        .strip_prefix(SANDBOX)
+        .and_then(|rest| rest.strip_prefix(':'));
+    match inside.and_then(|rest| rest.split_once(": ")) {
+        Some((_, text)) => text,
+        None => text,
+    }
 }
 
 /// The error below the layers that mlua puts around it, and the innermost traceback.

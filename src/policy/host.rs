@@ -13,12 +13,12 @@ use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
 use parking_lot::Mutex;
 
 use super::World;
-use super::failures::{Failures, describe};
+use super::failures::{Failures, SANDBOX, describe};
 use super::hook::Hook;
 use super::limits::Limits;
-use super::nearest::did_you_mean;
 use super::stage::Stage;
 use super::views::{self, hub};
+use super::wording::{did_you_mean, kind};
 
 /// How long a file may take to load.
 const LOADING: Duration = Duration::from_millis(250);
@@ -51,9 +51,9 @@ impl Policy {
     /// The function for a hook, if the policy has one.
     pub(super) fn function(&self, hook: Hook) -> Option<&Function> {
         match hook {
-            Hook::OnRequest => self.on_request.as_ref(),
-            Hook::OnLoad => self.on_load.as_ref(),
-            Hook::OnIdle => self.on_idle.as_ref(),
+            Hook::Request => self.on_request.as_ref(),
+            Hook::Load => self.on_load.as_ref(),
+            Hook::Idle => self.on_idle.as_ref(),
         }
     }
 }
@@ -68,10 +68,10 @@ impl Host {
         let limits = Limits::install(&lua)?;
         let stage = Arc::new(Stage::new(world, Arc::clone(&limits)));
         views::register(&lua, &stage)?;
-        let check = lua.create_function(move |_, ()| limits.check())?;
+        let check = lua.create_function(move |lua, ()| limits.check(lua))?;
         let globals = lua
             .load(include_str!("sandbox.lua"))
-            .set_name("=sandbox.lua")
+            .set_name(format!("={SANDBOX}"))
             .call(check)?;
         let modules = Arc::new(Modules {
             folder: folder.to_owned(),
@@ -232,7 +232,7 @@ impl Returned {
             return Err(mlua::Error::runtime(format!(
                 "a policy returns a table of hooks ({}), this one returned {}",
                 names().collect::<Vec<_>>().join(", "),
-                returned.type_name()
+                kind(&returned)
             )));
         };
         let mut hooks = Self::default();
@@ -261,20 +261,21 @@ impl Returned {
         };
         let Value::Function(function) = value else {
             return Err(mlua::Error::runtime(format!(
-                "`{key}` must be a function, it is a {}",
-                value.type_name()
+                "`{key}` must be a function, it is {}",
+                kind(&value)
             )));
         };
         match hook {
-            Hook::OnRequest => self.on_request = Some(function),
-            Hook::OnLoad => self.on_load = Some(function),
-            Hook::OnIdle => self.on_idle = Some(function),
+            Hook::Request => self.on_request = Some(function),
+            Hook::Load => self.on_load = Some(function),
+            Hook::Idle => self.on_idle = Some(function),
         }
         Ok(())
     }
 }
 
-fn names() -> impl Iterator<Item = &'static str> {
+/// The keys of the table a policy returns.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
     Hook::ALL
         .map(Hook::name)
         .into_iter()

@@ -12,6 +12,8 @@ use mlua::{HookTriggers, Lua, VmState};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::failures::running_line;
+
 /// Memory of one policy set, in bytes.
 pub(super) const MEMORY: usize = 64 << 20;
 
@@ -44,12 +46,9 @@ impl Limits {
         let looked = Arc::clone(&limits);
         let every = HookTriggers::new().every_nth_instruction(INSTRUCTIONS);
         // A global hook: one bound to a Lua thread is lost in others.
-        lua.set_global_hook(every, move |_, debug| {
+        lua.set_global_hook(every, move |lua, _| {
             if looked.is_over() {
-                let line = debug.current_line().unwrap_or_default();
-                let source = debug.source();
-                let file = source.short_src.as_deref().unwrap_or("?");
-                return Err(looked.overrun(&format!("{file}:{line}: ")));
+                return Err(looked.overrun(lua));
             }
             Ok(VmState::Continue)
         })?;
@@ -80,11 +79,11 @@ impl Limits {
     }
 
     /// Raises an interrupt again.
-    pub(super) fn check(&self) -> mlua::Result<()> {
+    pub(super) fn check(&self, lua: &Lua) -> mlua::Result<()> {
         match self.interrupted() {
             None => Ok(()),
             Some(Interrupt::NeedBody) => Err(self.need_body()),
-            Some(Interrupt::Overrun) => Err(self.overrun("")),
+            Some(Interrupt::Overrun) => Err(self.overrun(lua)),
         }
     }
 
@@ -96,9 +95,14 @@ impl Limits {
         )
     }
 
-    fn overrun(&self, at: &str) -> mlua::Error {
+    fn overrun(&self, lua: &Lua) -> mlua::Error {
         self.interrupt.store(2, Ordering::Relaxed);
-        mlua::Error::runtime(format!("{at}{}", self.overrun_text()))
+        let text = self.overrun_text();
+        // An error raised in a hook has no traceback to find the place in later.
+        mlua::Error::runtime(match running_line(lua) {
+            Some(line) => format!("{line}: {text}"),
+            None => text,
+        })
     }
 
     fn is_over(&self) -> bool {

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use mlua::{FromLua, Lua, LuaSerdeExt as _, MultiValue, Table, Value};
 
 use super::Route;
-use super::nearest::did_you_mean;
+use super::wording::{did_you_mean, kind};
 use crate::api_error::{ApiError, kind_of};
 use crate::config::Settings;
 
@@ -39,6 +39,19 @@ impl Verdict {
         }
     }
 }
+
+const ROUTE: &[&str] = &["model", "set", "unset", "headers"];
+const REJECT: &[&str] = &["status", "message", "type", "code", "param", "retry_after"];
+const WAIT: &[&str] = &["seconds"];
+const KEEP: &[&str] = &["seconds"];
+
+/// The fields of the constructors that take some, by the class that the editor types give them.
+pub(super) const FIELDS: [(&str, &[&str]); 4] = [
+    ("routefields", ROUTE),
+    ("rejectfields", REJECT),
+    ("waitfields", WAIT),
+    ("keepfields", KEEP),
+];
 
 /// Makes a verdict from the arguments of a call.
 type Constructor = fn(&Lua, MultiValue) -> mlua::Result<Verdict>;
@@ -77,11 +90,7 @@ pub(super) fn add_constructors(lua: &Lua, hub: &Table) -> mlua::Result<()> {
 }
 
 fn route(lua: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
-    let fields = Fields::open(
-        "hub.route",
-        &["model", "set", "unset", "headers"],
-        &arguments,
-    )?;
+    let fields = Fields::open("hub.route", ROUTE, &arguments)?;
     let set = match fields.get::<Table>("set", "a table of body fields")? {
         Some(set) => lua
             .from_value::<Settings>(Value::Table(set))
@@ -120,11 +129,7 @@ fn header(fields: &Fields<'_>, name: &str, value: &str) -> mlua::Result<(HeaderN
 }
 
 fn reject(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
-    let fields = Fields::open(
-        "hub.reject",
-        &["status", "message", "type", "code", "param", "retry_after"],
-        &arguments,
-    )?;
+    let fields = Fields::open("hub.reject", REJECT, &arguments)?;
     let status = fields.required::<u16>("status", STATUS)?;
     if !(400..600).contains(&status) {
         return Err(fields.error(format!("`status` is {status}, it must be {STATUS}")));
@@ -166,7 +171,7 @@ fn evict(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
 }
 
 fn wait(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
-    let fields = Fields::open("hub.wait", &["seconds"], &arguments)?;
+    let fields = Fields::open("hub.wait", WAIT, &arguments)?;
     let seconds = fields.required("seconds", SECONDS)?;
     fields.seconds("seconds", seconds).map(Verdict::Wait)
 }
@@ -175,7 +180,7 @@ fn keep(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
     if arguments.is_empty() {
         return Ok(Verdict::Keep(0.0));
     }
-    let fields = Fields::open("hub.keep", &["seconds"], &arguments)?;
+    let fields = Fields::open("hub.keep", KEEP, &arguments)?;
     let seconds = fields.required("seconds", SECONDS)?;
     fields.seconds("seconds", seconds).map(Verdict::Keep)
 }
@@ -231,13 +236,12 @@ impl<'a> Fields<'a> {
     /// A field that may be left out; `expected` says in an error what it must be.
     fn get<T: FromLua>(&self, name: &str, expected: &str) -> mlua::Result<Option<T>> {
         let value = self.table.get::<Value>(name)?;
-        let kind = value.type_name();
         self.table.get(name).map_err(|_| {
             let shown = match &value {
                 Value::Integer(_) | Value::Number(_) | Value::Boolean(_) => {
                     value.to_string().unwrap_or_default()
                 }
-                _ => format!("a {kind}"),
+                _ => kind(&value).to_owned(),
             };
             self.error(format!("`{name}` is {shown}, it must be {expected}"))
         })

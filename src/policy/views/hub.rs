@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use mlua::{Function, Lua, MetaMethod, Table, UserDataMethods as _, Value, Variadic};
 
+use super::super::failures::running_line;
 use super::super::stage::Stage;
 use super::super::verdicts;
 use super::group::Group;
@@ -97,11 +98,7 @@ pub(in crate::policy) fn log_function(lua: &Lua, level: &'static str) -> mlua::R
     lua.create_function(move |lua, values: Variadic<Value>| {
         let texts = values.iter().map(|value| value.to_string());
         let text = texts.collect::<mlua::Result<Vec<_>>>()?.join("\t");
-        let policy = lua.inspect_stack(1, |caller| {
-            let line = caller.current_line().unwrap_or_default();
-            let source = caller.source();
-            format!("{}:{line}", source.short_src.as_deref().unwrap_or("?"))
-        });
+        let policy = running_line(lua);
         match level {
             "error" => tracing::error!(policy, "{text}"),
             "warn" => tracing::warn!(policy, "{text}"),

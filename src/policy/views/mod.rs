@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use mlua::{Lua, LuaSerdeExt as _, MetaMethod, UserDataFields as _, UserDataMethods as _, Value};
 
-use super::nearest::did_you_mean;
 use super::stage::Stage;
+use super::wording::did_you_mean;
 
 pub(super) mod group;
 pub(super) mod hub;
@@ -136,8 +136,8 @@ fn json(lua: &Lua, value: &impl serde::Serialize) -> mlua::Result<Value> {
     lua.to_value_with(value, options)
 }
 
-#[cfg(test)]
-pub(super) fn fields() -> Vec<(&'static str, Vec<&'static str>)> {
+/// The names of every view, `hub` and `hub.log`.
+pub(super) fn names_by_view() -> Vec<(&'static str, Vec<&'static str>)> {
     fn of<V: View>() -> (&'static str, Vec<&'static str>) {
         (V::NAME, names(V::FIELDS).collect())
     }
@@ -146,5 +146,7 @@ pub(super) fn fields() -> Vec<(&'static str, Vec<&'static str>)> {
         of::<model::Model>(),
         of::<group::Group>(),
         of::<load::Load>(),
+        ("hub", hub::names().collect()),
+        ("log", hub::LEVELS.to_vec()),
     ]
 }

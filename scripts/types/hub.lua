@@ -1,0 +1,101 @@
+---@meta hub
+
+-- What policies can see and say, for editors with the Lua language server. Point its
+-- `workspace.library` at this folder; `.luarc.json` beside the scripts does.
+
+---@class hub.Policy
+---@field on_request? fun(req: hub.Request, hub: hub.Hub): hub.RequestVerdict? # once per request to /v1
+---@field on_load? fun(load: hub.Load, hub: hub.Hub): hub.LoadVerdict? # before a model takes memory
+---@field on_idle? fun(model: hub.Model, hub: hub.Hub): hub.IdleVerdict? # from time to time for each loaded model without a request
+---@field on_error? "deny" # refuse when this policy fails, instead of asking the next
+
+---@class (exact) hub.RequestVerdict
+---@class (exact) hub.LoadVerdict
+---@class (exact) hub.IdleVerdict
+
+---@class hub.Request
+---@field id string # the request's X-Request-ID
+---@field method string
+---@field path string # without the query
+---@field model string # as the client wrote it
+---@field stream boolean # waits for the body
+---@field body table? # the JSON body, nil when it is none; waits for it
+---@field headers table<string, string?> # by name, in lower case
+---@field client string # the client's address
+---@field size_bytes integer # of the body
+---@field prompt_chars integer # characters of text in the prompt; waits for the body
+---@field vars table # kept for this request, from one policy to the next
+
+---@class hub.Model
+---@field name string
+---@field path string
+---@field type "lm"|"multimodal"|"image-generation"|"image-edit"|"embeddings"|"whisper"
+---@field group string? # its name
+---@field process_state "inactive"|"starting"|"running"|"stopping"|"stopped"|"failed"
+---@field memory_state "unloaded"|"loading"|"loaded"|"unloading"|"failed"
+---@field active integer # requests in flight
+---@field waiting integer # requests that wait for it to load
+---@field idle_seconds number # since the later of its load and the end of its last request
+---@field loaded_seconds number? # since its load, nil unless it is loaded
+---@field load_seconds number? # how long its last load took
+---@field default boolean # starts with the hub
+---@field jit_enabled boolean # its first request loads it
+---@field auto_unload_minutes integer?
+---@field settings table # its `policy:` mapping in hub.yaml
+
+---@class hub.Load
+---@field model hub.Model # that wants memory
+---@field reason "request"|"start"|"manual"
+---@field waiting integer # requests that wait for it
+---@field group hub.Group? # of the model
+
+---@class hub.Group
+---@field name string
+---@field max_loaded integer?
+---@field idle_unload_trigger_min integer?
+---@field members string[] # names, in hub.yaml's order
+---@field loaded string[] # names of the members that hold memory or are about to
+---@field free number # how many more may be loaded; math.huge without a cap, below zero over it
+
+---@class hub.Log
+---@field info fun(...: any)
+---@field warn fun(...: any)
+---@field error fun(...: any)
+
+---@class hub.Hub
+---@field models table<string, hub.Model?> # by name or path; pairs() walks them in hub.yaml's order
+---@field groups table<string, hub.Group?> # by name; pairs() walks them in hub.yaml's order
+---@field settings table # the top-level `policy:` mapping in hub.yaml
+---@field log hub.Log # lines in the hub's log
+---@field clock fun(): number # Unix seconds
+---@field route fun(to: hub.RouteFields): hub.RequestVerdict # go there, with a changed body
+---@field reject fun(answer: hub.RejectFields): hub.RequestVerdict|hub.LoadVerdict # answer with an error
+---@field allow fun(): hub.LoadVerdict # load it
+---@field evict fun(names: string[]): hub.LoadVerdict # unload these models, then load it
+---@field wait fun(fields: hub.WaitFields): hub.LoadVerdict # ask again when something changes
+---@field unload fun(): hub.IdleVerdict # free the memory, keep the model started
+---@field stop fun(): hub.IdleVerdict # stop the model
+---@field keep fun(fields?: hub.KeepFields): hub.IdleVerdict # keep it, and do not ask for so long
+
+---@class (exact) hub.RouteFields
+---@field model? string # name or path
+---@field set? table<string, any> # top-level body fields to set
+---@field unset? string[] # top-level body fields to remove
+---@field headers? table<string, string> # headers to add
+
+---@class (exact) hub.RejectFields
+---@field status integer # 400 to 599
+---@field message string
+---@field type? string # by default OpenAI's for the status
+---@field code? string|integer # by default the status
+---@field param? string # the request field at fault
+---@field retry_after? number # seconds, for the Retry-After header
+
+---@class (exact) hub.WaitFields
+---@field seconds number # at most so long
+
+---@class (exact) hub.KeepFields
+---@field seconds number
+
+---@type hub.Hub
+hub = hub

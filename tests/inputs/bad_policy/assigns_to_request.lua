@@ -1,0 +1,5 @@
+return {
+  on_request = function(req)
+    req.model = "beta"
+  end,
+}

@@ -1,0 +1,5 @@
+return {
+  on_idle = function(_, hub)
+    return hub.unload
+  end,
+}

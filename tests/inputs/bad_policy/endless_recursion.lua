@@ -1,0 +1,6 @@
+local function down(...)
+  return 1 + down(1, ...)
+end
+return {
+  on_request = function() return down() end,
+}

@@ -1,0 +1,5 @@
+return {
+  on_request = function()
+    error({ code = 5 })
+  end,
+}

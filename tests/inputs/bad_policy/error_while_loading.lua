@@ -1,0 +1,2 @@
+local limit = nil
+return { limit.x }

@@ -1,0 +1,5 @@
+return {
+  on_request = function()
+    return load("return 1")()
+  end,
+}

@@ -1,0 +1,2 @@
+local names = require("lib.names")
+return {}

@@ -1,0 +1,2 @@
+local alpha = hub.models.alpha
+return {}

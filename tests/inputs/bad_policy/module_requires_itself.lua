@@ -1,0 +1,1 @@
+return require("module_requires_itself")

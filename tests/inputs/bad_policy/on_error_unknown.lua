@@ -1,0 +1,1 @@
+return { on_error = "reject", on_idle = function() end }

@@ -1,0 +1,5 @@
+return {
+  on_request = function()
+    return io.open("/etc/passwd")
+  end,
+}

@@ -1,0 +1,8 @@
+return {
+  on_request = function(req, hub)
+    return hub.reject({
+      status = 400,
+      mesage = "no",
+    })
+  end,
+}

@@ -1,0 +1,3 @@
+return {
+  on_request = function(_, hub) return hub.route({ headers = { ["x y"] = "z" } }) end,
+}

@@ -1,0 +1,5 @@
+return {
+  on_load = function(load, hub)
+    return hub.alow()
+  end,
+}

@@ -1,0 +1,5 @@
+return {
+  on_load = function(load, hub)
+    hub.log.warning("too much")
+  end,
+}

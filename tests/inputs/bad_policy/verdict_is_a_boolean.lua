@@ -1,0 +1,5 @@
+return {
+  on_idle = function()
+    return true
+  end,
+}

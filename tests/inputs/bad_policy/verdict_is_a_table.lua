@@ -1,0 +1,5 @@
+return {
+  on_load = function()
+    return { allow = true }
+  end,
+}

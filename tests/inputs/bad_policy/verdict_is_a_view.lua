@@ -1,0 +1,5 @@
+return {
+  on_idle = function(model)
+    return model
+  end,
+}

@@ -1,0 +1,5 @@
+return {
+  on_request = function(_, hub)
+    return hub.unload()
+  end,
+}

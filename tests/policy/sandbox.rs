@@ -1,0 +1,234 @@
+//! What a policy cannot reach, and that the hub answers others while one attacks.
+
+use std::time::Duration;
+
+use mlx_openai_server_hub::policy::RequestVerdict;
+use tokio::time::Instant;
+
+use crate::world::{Hub, rejected, request};
+
+const ROUTE: &str = "return { on_request = function(_, hub) return hub.route{model = 'beta'} end }";
+
+/// Asks a policy whose `on_request` runs `body`; a well-behaved policy stands behind it.
+fn attack(body: &str) -> (RequestVerdict, Vec<String>) {
+    let source = format!("return {{ on_request = function(req, hub)\n{body}\nend }}");
+    let hub = Hub::new().file("a.lua", source).file("b.lua", ROUTE);
+    let (verdict, policies) = hub.ask();
+    (verdict, policies.warnings())
+}
+
+#[test]
+fn dangerous_globals_are_absent() {
+    let hub = Hub::with(
+        "local found = {}
+         for _, name in ipairs{'os', 'io', 'debug', 'package', 'coroutine', 'load', 'loadfile',
+                               'dofile', 'loadstring', 'collectgarbage', 'warn'} do
+           if _G[name] ~= nil then table.insert(found, name) end
+         end
+         if string.dump then table.insert(found, 'string.dump') end
+         return { on_request = function(_, hub)
+           return hub.reject{status = 400, message = 'found: ' .. table.concat(found, ' ')}
+         end }",
+    );
+    assert_eq!(rejected(&hub.ask().0).1, "found: ");
+}
+
+#[test]
+fn an_endless_policy_is_cut_and_the_next_decides() {
+    for body in [
+        "while true do end",
+        "while true do pcall(function() while true do end end) end",
+        "while true do pcall(error) end",
+        "while true do xpcall(function() while true do end end, function() while true do end end) end",
+        "local function again() pcall(again) again() end again()",
+        "local t = setmetatable({}, {__index = function(t, k) return t[k + 1] end}) \
+         while true do pcall(function() return t[1] end) end",
+        "table.sort({1, 2, 3}, function() while true do end end)",
+        "string.gsub('abc', '.', function() while true do end end)",
+        "for _ in function() return 1 end do end",
+        "::top:: goto top",
+        "error(setmetatable({}, {__tostring = function() while true do end end}))",
+    ] {
+        let started = Instant::now();
+        let (verdict, warnings) = attack(body);
+        assert!(matches!(verdict, RequestVerdict::Route(_)), "{body}");
+        assert!(warnings[0].contains("a.lua:"), "{body}: {warnings:?}");
+        assert!(warnings[0].contains("50 ms"), "{body}: {warnings:?}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{body}");
+    }
+}
+
+#[test]
+fn memory_bombs_burst_alone() {
+    for body in [
+        "return ('x'):rep(1 << 40)",
+        "local s = 'x' while true do s = s .. s end",
+        "local t = {} for i = 1, math.huge do t[i] = ('x'):rep(1 << 20) .. i end",
+        "return (('x'):rep(1 << 20):gsub('.', ('y'):rep(1 << 10)))",
+        "return table.concat({('x'):rep(1 << 25), ('y'):rep(1 << 25)})",
+    ] {
+        let (verdict, warnings) = attack(body);
+        assert!(matches!(verdict, RequestVerdict::Route(_)), "{body}");
+        assert!(warnings[0].contains("a.lua:"), "{body}: {warnings:?}");
+    }
+}
+
+#[test]
+fn library_functions_do_not_loop_for_ever() {
+    for body in [
+        "return ('').rep('', 1 << 60)",
+        "table.move({}, 1, 1 << 60, 2)",
+        "return table.concat({}, '', 1, 1 << 60)",
+        "return table.unpack({}, 1, 1 << 30)",
+    ] {
+        let (_, warnings) = attack(body);
+        assert!(warnings[0].contains("a.lua:"), "{body}: {warnings:?}");
+    }
+}
+
+#[test]
+fn deep_recursion_is_an_error() {
+    for body in [
+        "local function down(n) return 1 + down(n + 1) end return down(1)",
+        "local function down() return (string.gsub('a', 'a', down)) end return down()",
+        "local t = {} t.__index = t setmetatable(t, t) return t.x",
+        "local t = {} for _ = 1, 200000 do t = { t } end return hub.route{set = t}",
+        "local t = {} t.t = t return hub.route{set = t}",
+    ] {
+        let (verdict, warnings) = attack(body);
+        assert!(matches!(verdict, RequestVerdict::Route(_)), "{body}");
+        assert!(warnings[0].contains("a.lua:"), "{body}: {warnings:?}");
+    }
+}
+
+#[test]
+fn views_and_verdicts_cannot_be_changed() {
+    for body in [
+        "setmetatable(req, {})",
+        "req.model = 'beta'",
+        "hub.models.alpha.name = 'beta'",
+        "hub.models.alpha = nil",
+        "hub.reject = nil",
+        "hub.log.info = nil",
+        "rawset(req, 'model', 'beta')",
+        "rawset(hub.models, 'alpha', 'beta')",
+        "getmetatable(req).__index = nil",
+        "getmetatable(hub).__index = nil",
+        "getmetatable('').__index = nil",
+        "hub.allow().x = 1",
+    ] {
+        let (verdict, warnings) = attack(body);
+        assert!(matches!(verdict, RequestVerdict::Route(_)), "{body}");
+        assert!(
+            warnings[0].starts_with("Policy `a.lua` failed once"),
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn a_file_cannot_change_what_another_one_calls() {
+    let hub = Hub::new()
+        .file(
+            "a.lua",
+            "string.upper = function() return 'tampered' end
+             table.concat, math.floor, pairs, tostring = nil, nil, nil, nil
+             _G.leak = 'leaked'
+             rawset(hub, 'reject', function() return 'tampered' end)
+             return {}",
+        )
+        .file(
+            "b.lua",
+            "return { on_request = function(_, hub)
+               local text = ('a'):upper() .. string.upper('b') .. table.concat{'c'} .. math.floor(1.5)
+               return hub.reject{status = 400, message = text .. tostring(leak)}
+             end }",
+        );
+    let (verdict, policies) = hub.ask();
+    assert_eq!(policies.warnings(), [""; 0]);
+    assert_eq!(rejected(&verdict).1, "ABc1nil");
+}
+
+#[test]
+fn require_stays_in_the_folder() {
+    let hub = Hub::new();
+    let secret = hub.path().parent().unwrap().to_owned();
+    for name in [
+        "../secret",
+        "/etc/passwd",
+        "..secret",
+        "lib/../x",
+        "",
+        ".",
+        "a..b",
+        "a\\\\b",
+    ] {
+        let hub = Hub::with(&format!("require('{name}') return {{}}"));
+        let warnings = hub.load().warnings().join("\n");
+        assert!(warnings.contains("is no module"), "{name}: {warnings}");
+        assert!(!warnings.contains(secret.to_str().unwrap()), "{warnings}");
+    }
+}
+
+#[test]
+fn bytecode_is_refused() {
+    let hub = Hub::new().file("a.lua", b"\x1bLua\x54\x00\x19\x93\r\n\x1a\n");
+    let warnings = hub.load().warnings();
+    assert!(warnings[0].contains("binary chunk"), "{warnings:?}");
+}
+
+#[test]
+fn an_endless_file_does_not_load() {
+    let hub = Hub::with("while true do pcall(error) end");
+    let warnings = hub.load().warnings();
+    assert!(
+        warnings[0].contains("policy.lua:1: it took more than 250 ms"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn others_are_answered_after_an_attack_on_the_memory() {
+    let hub = Hub::new()
+        .file(
+            "a.lua",
+            "kept = {}
+             return { on_request = function()
+               for i = 1, math.huge do kept[i] = ('x'):rep(1 << 16) .. i end
+             end }",
+        )
+        .file("b.lua", ROUTE);
+    let policies = hub.load();
+    for _ in 0..12 {
+        policies.on_request(request("alpha"));
+    }
+    // The set is full of what `a.lua` keeps; a reload empties it.
+    let hub = hub.file("a.lua", "return {}");
+    policies.reload(hub.path(), &[]);
+    let (_, verdict) = policies.on_request(request("alpha"));
+    assert!(matches!(verdict, RequestVerdict::Route(_)));
+}
+
+#[test]
+fn memory_is_flat_over_many_calls() {
+    let hub = Hub::with(
+        "return { on_request = function(req, hub)
+           local model = hub.models[req.model]
+           req.vars.x = req.headers['x-tier']
+           if model.name == 'nosuch' then return hub.reject{status = 400, message = 'no'} end
+         end }",
+    );
+    let policies = hub.load();
+    let mut view = request("alpha");
+    let mut ask = |times: usize| {
+        for _ in 0..times {
+            let taken = std::mem::replace(&mut view, request(""));
+            view = policies.on_request(taken).0;
+        }
+        policies.memory_bytes()
+    };
+    let before = ask(20_000);
+    let after = ask(80_000);
+    assert!(after < before + (2 << 20), "{before} bytes grew to {after}");
+    assert!(after < 8 << 20, "{after} bytes");
+}

@@ -1,0 +1,32 @@
+//! `scripts/types/hub.lua` names what the bindings have, no more and no less.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mlx_openai_server_hub::policy;
+
+/// The `---@field` names of each `---@class hub.X`.
+fn annotated() -> BTreeMap<String, BTreeSet<String>> {
+    let mut classes = BTreeMap::<String, BTreeSet<String>>::new();
+    let mut class = String::new();
+    for line in include_str!("../../scripts/types/hub.lua").lines() {
+        if let Some(name) = line.strip_prefix("---@class ") {
+            let name = name.trim_start_matches("(exact) ");
+            class = name.trim_start_matches("hub.").to_lowercase();
+            classes.entry(class.clone()).or_default();
+        } else if let Some(field) = line.strip_prefix("---@field ") {
+            let name = field.split_whitespace().next().unwrap();
+            let name = name.trim_end_matches('?').to_owned();
+            classes.entry(class.clone()).or_default().insert(name);
+        }
+    }
+    classes
+}
+
+#[test]
+fn the_editor_types_and_the_bindings_name_the_same() {
+    let annotated = annotated();
+    for (class, names) in policy::bound_names() {
+        let bound = names.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(annotated.get(class), Some(&bound), "hub.{class}");
+    }
+}
