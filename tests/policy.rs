@@ -1,11 +1,8 @@
 //! Policies as a user writes them: files in a folder, a world, and the verdicts and texts that come
 //! out.
 
-<<<<<<< HEAD
-=======
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
->>>>>>> policy
 #[path = "policy/world.rs"]
 mod world;
 
@@ -14,11 +11,8 @@ mod bad_policy;
 #[path = "policy/create_hub.rs"]
 mod create_hub;
 
-<<<<<<< HEAD
-=======
 #[path = "policy/examples.rs"]
 mod examples;
->>>>>>> policy
 #[path = "policy/hooks.rs"]
 mod hooks;
 #[path = "policy/sandbox.rs"]
