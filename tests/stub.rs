@@ -176,7 +176,7 @@ fn a_stream_ends_with_its_reason_usage_and_done() {
     assert_eq!(events[7], "[DONE]");
     assert_eq!(
         stub.http.stream("some/model", "hello").said(),
-        "You said “hello”. I am"
+        "You said “hello”. I am "
     );
 }
 
