@@ -1,5 +1,7 @@
 //! The demo, as someone on a fresh clone sees it.
 
+#![expect(clippy::unwrap_used, reason = "helpers fail like the tests they help")]
+
 mod support;
 
 use std::fs::File;

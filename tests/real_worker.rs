@@ -3,6 +3,8 @@
 //!
 //! The worker is a virtual environment under target/real-worker, made by tests/run.
 
+#![expect(clippy::unwrap_used, reason = "helpers fail like the tests they help")]
+
 mod support;
 
 use std::io::{BufRead as _, BufReader};

@@ -1,5 +1,7 @@
 //! The simulated worker does what the real one was seen to do.
 
+#![expect(clippy::unwrap_used, reason = "helpers fail like the tests they help")]
+
 mod support;
 
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
