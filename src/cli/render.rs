@@ -1,4 +1,4 @@
-//! How the command line looks: lines, their marks and colours, durations and addresses.
+//! How the command line looks: lines, their marks and colours, durations and command lines.
 //!
 //! Every verb prints through [`Out`]. It writes colour only to a terminal (and never with `NO_COLOR`),
 //! and a reader that has gone (`status | head -1`) is no error: the work goes on, the rest is unread.
@@ -85,21 +85,6 @@ pub(super) fn duration(duration: Duration) -> String {
     }
 }
 
-/// Whether a hub bound to `host` listens on every address of the machine.
-pub(super) fn is_all_addresses(host: &str) -> bool {
-    matches!(host, "0.0.0.0" | "::" | "[::]")
-}
-
-/// The address a browser on this machine can use.
-pub(super) fn dashboard_url(host: &str, port: u16) -> String {
-    let host = match host {
-        _ if is_all_addresses(host) => "localhost".to_owned(),
-        _ if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
-        _ => host.to_owned(),
-    };
-    format!("http://{host}:{port}/hub")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,20 +103,6 @@ mod tests {
             (90_000, "25h00m"),
         ] {
             assert_eq!(duration(Duration::from_secs(seconds)), text, "{seconds}");
-        }
-    }
-
-    #[test]
-    fn an_address_that_means_all_of_them_is_shown_as_localhost() {
-        for (host, url) in [
-            ("0.0.0.0", "http://localhost:8000/hub"),
-            ("::", "http://localhost:8000/hub"),
-            ("127.0.0.1", "http://127.0.0.1:8000/hub"),
-            ("::1", "http://[::1]:8000/hub"),
-            ("[::1]", "http://[::1]:8000/hub"),
-            ("studio.local", "http://studio.local:8000/hub"),
-        ] {
-            assert_eq!(dashboard_url(host, 8000), url);
         }
     }
 }
