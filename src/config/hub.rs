@@ -1,5 +1,6 @@
 //! The top level of hub.yaml: its own keys, then models and groups, then the rules between them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -56,6 +57,15 @@ pub(super) fn read(root: &Node, path: &Path, modified_at: u64, findings: &mut Fi
     model::check(&config.models, config.port, findings);
     group::check(&config.groups, &config.models, findings);
     config
+}
+
+/// The keys of the top level.
+pub(super) fn keys() -> BTreeSet<&'static str> {
+    Table::keys(|table| {
+        model_entries(table);
+        table.entries("groups");
+        read_keys(table, Path::new("/"));
+    })
 }
 
 /// The entries of `models`, of which there must be one.
