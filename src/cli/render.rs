@@ -11,6 +11,7 @@ use anstream::AutoStream;
 use clap::builder::styling::{AnsiColor, Style};
 
 use crate::config::Config;
+use crate::status::local_authority;
 
 /// stdout, the place for a command's answer.
 pub(super) struct Out {
@@ -83,6 +84,11 @@ pub(super) fn duration(duration: Duration) -> String {
         (0, _) => format!("{minutes}m{:02}s", seconds % 60),
         _ => format!("{hours}h{minutes:02}m"),
     }
+}
+
+/// The dashboard, as a browser on this machine opens it.
+pub(super) fn dashboard_url(host: &str, port: u16) -> String {
+    format!("http://{}/hub", local_authority(host, port))
 }
 
 /// A command line as a shell takes it.

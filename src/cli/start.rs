@@ -8,10 +8,10 @@ use super::background::Background;
 use super::client::Client;
 use super::find::{Found, Hub, Place};
 use super::progress;
-use super::render::Out;
+use super::render::{Out, dashboard_url};
 use super::table::print_models;
 use crate::config::Config;
-use crate::status::{ModelStatus, ProcessState, Status, is_all_addresses, local_authority};
+use crate::status::{ModelStatus, ProcessState, Status, is_all_addresses};
 use crate::worker;
 
 /// Start the hub in the background
@@ -68,10 +68,8 @@ impl Start {
         }
         out.status_page(config);
         if config.enable_status_page {
-            let authority = local_authority(&status.host, status.port);
-            out.line(format_args!(
-                "Browse to http://{authority}/hub for the status dashboard"
-            ));
+            let url = dashboard_url(&status.host, status.port);
+            out.line(format_args!("Browse to {url} for the status dashboard"));
         }
         if is_all_addresses(&status.host) {
             out.warn(
