@@ -17,8 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::render::is_all_addresses;
-use crate::status::Status;
+use crate::status::{Status, is_all_addresses};
 
 /// How long a connection, and then a health check, may take: a hub answers in milliseconds, also while
 /// models load.

@@ -4,7 +4,7 @@
 //! [`ConfigError`] and starts, binds and creates nothing. Ports of models without one are given out
 //! later, by the daemon alone ([`ports`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,9 @@ mod scalar;
 mod slug;
 mod yaml;
 
-pub use locate::{CONFIG_VARIABLE, base_folder, default_path, locate};
+pub(crate) use hub::{DEFAULT_HOST, DEFAULT_PORT};
+pub(crate) use locate::beside;
+pub use locate::{CONFIG_VARIABLE, base_folder, default_log_path, default_path, locate};
 
 /// hub.yaml is written by hand; what is larger is not one.
 const MAX_BYTES: u64 = 1 << 20;
@@ -264,6 +266,12 @@ impl Config {
         self.models.iter().find(|model| model.name == name)
     }
 
+    /// The models of that group, in file order.
+    pub fn members(&self, group: &str) -> impl Iterator<Item = &ModelConfig> {
+        let models = self.models.iter();
+        models.filter(move |model| model.group.as_deref() == Some(group))
+    }
+
     /// The group of that name.
     pub fn group(&self, name: &str) -> Option<&GroupConfig> {
         self.groups.iter().find(|group| group.name == name)
@@ -298,6 +306,26 @@ impl ModelConfig {
     }
 }
 
+/// The keys that hub.yaml may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownKeys {
+    /// At the top level.
+    pub hub: BTreeSet<&'static str>,
+    /// In an entry of `models`.
+    pub model: BTreeSet<&'static str>,
+    /// In an entry of `groups`.
+    pub group: BTreeSet<&'static str>,
+}
+
+/// All keys that the readers ask for; everything else is reported as unknown.
+pub fn known_keys() -> KnownKeys {
+    KnownKeys {
+        hub: hub::keys(),
+        model: model::keys(),
+        group: group::keys(),
+    }
+}
+
 /// hub.yaml's bytes and its modification time in Unix seconds.
 fn read_file(path: &Path) -> Result<(Vec<u8>, u64), ConfigError> {
     let fail = |text: String| Err(ConfigError { text });
@@ -314,7 +342,7 @@ fn read_file(path: &Path) -> Result<(Vec<u8>, u64), ConfigError> {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return fail(format!(
                 "Hub config file not found: {shown}\n\
-                 hint: create it, or name another with `--config PATH` or `{CONFIG_VARIABLE}`"
+                 hint: create it with `mlx-openai-server-hub init`, or name another with `--config PATH` or `{CONFIG_VARIABLE}`"
             ));
         }
         Err(error) => return fail(format!("{shown}: cannot read hub config: {error}")),

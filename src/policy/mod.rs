@@ -26,9 +26,12 @@ mod host;
 mod limits;
 mod set;
 mod stage;
+mod unstarted;
 mod verdicts;
 mod views;
 mod wording;
+
+pub use unstarted::Unstarted;
 
 /// What the hooks can see of the hub. Every method is cheap: no locks that others hold for long, no
 /// waiting.
@@ -244,6 +247,11 @@ impl Policies {
             Answer::Verdict(Verdict::Keep(seconds)) => IdleVerdict::Keep(seconds),
             _ => IdleVerdict::Keep(0.0),
         }
+    }
+
+    /// The files in force, in the order they are asked: `alpha.lua`, `bundled/create_hub.lua`.
+    pub fn names(&self) -> Vec<String> {
+        self.shared.set.load().names()
     }
 
     /// Memory of the Lua state, in bytes; at most 64 MiB.

@@ -82,6 +82,12 @@ impl PolicySet {
         }
     }
 
+    /// The files that loaded, in their order.
+    pub(super) fn names(&self) -> Vec<String> {
+        let names = self.policies.iter().map(|policy| policy.name.clone());
+        names.collect()
+    }
+
     /// A line for each file that did not load.
     pub(super) fn broken(&self) -> &[String] {
         &self.broken
