@@ -121,8 +121,11 @@ impl Machine {
         let Some(i) = self.of_launch(launch) else {
             return;
         };
-        if self.entries[i].phase != Phase::Launching(Goal::Standby) {
-            return;
+        match self.entries[i].phase {
+            Phase::Launching(Goal::Standby) => {}
+            // Told to end just after it had ended by itself: nothing more will be heard of it.
+            Phase::Ending { next, .. } if !process => return self.ended(i, next, now, decide),
+            _ => return,
         }
         let entry = &mut self.entries[i];
         entry.phase = Phase::Standby { process };
