@@ -213,6 +213,9 @@ fn heads_over_the_limit_and_nonsense_are_refused_and_hurt_nobody_else() {
     wait_for_active(&hub, "alpha", 0);
 }
 
+/// Method, path, headers, body; and the status of the answer.
+type Exchange<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u16);
+
 #[test]
 fn every_answer_carries_the_requests_id_and_the_time_it_took() {
     let hub = Hub::start(&alpha(&["--dialect", "jit"]));
@@ -220,7 +223,7 @@ fn every_answer_carries_the_requests_id_and_the_time_it_took() {
     let stream = chat("alpha", "hello", true).to_string();
     let foreign = ("origin", "http://evil.example");
     let strange = ("host", "evil.example");
-    let requests: &[(&str, &str, &[(&str, &str)], &str, u16)] = &[
+    let requests: &[Exchange] = &[
         ("GET", "/health", &[], "", 200),
         ("GET", "/hub", &[], "", 200),
         ("GET", "/hub/status", &[], "", 200),
