@@ -133,7 +133,10 @@ fn commands_find_the_daemon_by_its_runtime_file_before_they_look_at_hub_yaml() {
     let nowhere = processes::ports();
     home.write(&format!("host: 127.0.0.1\nport: {nowhere}\n{ONE}"));
     let status = home.run(&["status"]);
-    assert!(!status.assert_ok().out.contains("not running"), "{status:?}");
+    assert!(
+        !status.assert_ok().out.contains("not running"),
+        "{status:?}"
+    );
     home.run(&["stop-model", "alpha"])
         .assert_ok()
         .assert_line("[ok] alpha: stopped");
