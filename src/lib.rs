@@ -22,7 +22,7 @@
 //! | --- | --- |
 //! | `api_error`, `config`, `runtime_file`, `telemetry` | nothing of ours; anyone may use the last |
 //! | `status` | `config` |
-//! | `worker` | `config` |
+//! | `worker` | `config`, `runtime_file` |
 //! | `policy` | `api_error`, `config`, `status` |
 //! | `lifecycle` | `worker`, `policy`, `status`, `config`, `api_error`, `runtime_file` |
 //! | `gateway` | `policy`, `lifecycle`, `worker` (its upstream), `status`, `config`, `api_error` |

@@ -23,8 +23,9 @@ pub struct RuntimeFile {
     pub workers: Vec<RuntimeWorker>,
 }
 
-/// One worker process group.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One worker process group: enough to recognise it and to serve from it without starting it again.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RuntimeWorker {
     /// The model's name.
     pub model: String,
@@ -36,6 +37,14 @@ pub struct RuntimeWorker {
     pub port: u16,
     /// The whole command line it was started with.
     pub command: Vec<String>,
+    /// The settings of hub.yaml it was started with.
+    pub settings: serde_json::Value,
+    /// Whether it can stay up without the weights.
+    pub resident: bool,
+    /// The one `model` value it answers to; none when it ignores it.
+    pub answers_to: Option<String>,
+    /// Whether its weights were in memory, or on their way.
+    pub loaded: bool,
 }
 
 impl RuntimeFile {
@@ -87,6 +96,7 @@ mod tests {
                 start_time: 1_764_000_000,
                 port: 47850,
                 command: vec!["mlx-openai-server".to_owned(), "launch".to_owned()],
+                ..RuntimeWorker::default()
             }],
         }
     }

@@ -181,6 +181,14 @@ impl Client {
         Ok(())
     }
 
+    /// Shuts the daemon down and leaves its models to the next one.
+    pub(super) async fn shutdown_keeping_models(&self) -> Result<(), ClientError> {
+        let _: Done = self
+            .call(Method::POST, "/hub/shutdown?keep_models=true")
+            .await?;
+        Ok(())
+    }
+
     /// Does `action` and waits for its final state; gives the hub's sentence about it.
     pub(super) async fn act(&self, model: &str, action: Action) -> Result<String, ClientError> {
         let name = utf8_percent_encode(model, NON_ALPHANUMERIC);

@@ -27,6 +27,7 @@ mod model_verbs;
 mod progress;
 mod reload;
 mod render;
+mod restart;
 mod serve;
 mod start;
 mod status;
@@ -82,6 +83,7 @@ enum Command {
     Serve(serve::Serve),
     Status(status::ShowStatus),
     Reload(reload::Reload),
+    Restart(restart::Restart),
     Stop(stop::Stop),
     StartModel(model_verbs::StartModel),
     StopModel(model_verbs::StopModel),
@@ -126,6 +128,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(verb) => verb.run(&path),
         Command::Status(verb) => wait_for(verb.run(&load()?, out)),
         Command::Reload(verb) => wait_for(verb.run(&load()?, out)),
+        Command::Restart(verb) => wait_for(verb.run(&load()?, out)),
         // A broken hub.yaml must not keep a hub running.
         Command::Stop(verb) => wait_for(verb.run(&path, out)),
         Command::StartModel(verb) => wait_for(verb.run(&load()?, out)),

@@ -10,6 +10,8 @@ use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use serde::Serialize;
+
 mod diagnose;
 mod group;
 mod hub;
@@ -75,7 +77,7 @@ pub struct Config {
 }
 
 /// One entry of `models`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelConfig {
     /// Unique slug, trimmed.
     pub name: String,
@@ -86,8 +88,10 @@ pub struct ModelConfig {
     /// What kind of model it is.
     pub model_type: ModelType,
     /// Start the model when the hub starts.
+    #[serde(skip)]
     pub default: bool,
     /// The group it belongs to.
+    #[serde(skip)]
     pub group: Option<String>,
     /// Where the worker binds.
     pub host: String,
@@ -98,6 +102,7 @@ pub struct ModelConfig {
     /// Load on the first request, not at the start.
     pub jit_enabled: bool,
     /// Unload after so many minutes without a request.
+    #[serde(skip)]
     pub auto_unload_minutes: Option<u32>,
     /// The worker's output goes to a file that the status does not name.
     pub no_log_file: bool,
@@ -115,11 +120,12 @@ pub struct ModelConfig {
     /// Environment for this worker.
     pub env: BTreeMap<String, String>,
     /// Settings for Lua policies (`model.settings`).
+    #[serde(skip)]
     pub policy: Settings,
 }
 
 /// An option of `mlx-openai-server launch`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LaunchOption {
     /// The key in hub.yaml, `context_length`.
     pub key: String,
@@ -146,7 +152,7 @@ pub struct GroupConfig {
 }
 
 /// `model_type` in hub.yaml.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[allow(missing_docs, reason = "the words of hub.yaml")]
 pub enum ModelType {
     #[default]
@@ -183,7 +189,7 @@ impl ModelType {
 }
 
 /// `log_level` in hub.yaml.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[allow(missing_docs, reason = "the words of hub.yaml")]
 pub enum LogLevel {
     Debug,
@@ -290,12 +296,13 @@ impl ModelConfig {
     /// reaches its process, and nothing the hub can change while it runs (`default`, `group`,
     /// `auto_unload_minutes`, `policy`).
     pub fn same_launch(&self, other: &Self) -> bool {
-        let mut launched = self.clone();
-        launched.default = other.default;
-        launched.group.clone_from(&other.group);
-        launched.auto_unload_minutes = other.auto_unload_minutes;
-        launched.policy.clone_from(&other.policy);
-        launched == *other
+        self.launch_settings() == other.launch_settings()
+    }
+
+    /// What [`ModelConfig::same_launch`] compares, to be kept while the worker runs.
+    pub fn launch_settings(&self) -> serde_json::Value {
+        // Only maps with keys that are no strings cannot be written, and there are none.
+        serde_json::to_value(self).unwrap_or_default()
     }
 }
 

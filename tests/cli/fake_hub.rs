@@ -104,6 +104,7 @@ pub(crate) fn write_runtime_file(log_path: &Path, port: u16, pid: u32, workers: 
         start_time: 0,
         port: 47850,
         command: vec!["mlx-openai-server".to_owned()],
+        ..RuntimeWorker::default()
     };
     let file = RuntimeFile {
         pid,
