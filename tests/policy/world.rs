@@ -16,16 +16,6 @@ use tempfile::TempDir;
 
 /// What the hooks see.
 #[derive(Default)]
-<<<<<<< HEAD
-pub struct FakeWorld {
-    pub models: RwLock<Vec<ModelView>>,
-    pub groups: RwLock<Vec<GroupFacts>>,
-    pub settings: RwLock<Arc<Settings>>,
-}
-
-/// When it is in every test.
-pub const NOW: f64 = 1_764_000_000.0;
-=======
 pub(crate) struct FakeWorld {
     pub(crate) models: RwLock<Vec<ModelView>>,
     pub(crate) groups: RwLock<Vec<GroupFacts>>,
@@ -34,7 +24,6 @@ pub(crate) struct FakeWorld {
 
 /// When it is in every test.
 pub(crate) const NOW: f64 = 1_764_000_000.0;
->>>>>>> policy
 
 impl World for FakeWorld {
     fn model(&self, name_or_path: &str) -> Option<ModelView> {
@@ -80,11 +69,7 @@ impl World for FakeWorld {
 }
 
 /// A started JIT model that is not loaded.
-<<<<<<< HEAD
-pub fn model(name: &str) -> ModelView {
-=======
 pub(crate) fn model(name: &str) -> ModelView {
->>>>>>> policy
     ModelView {
         facts: Arc::new(ModelFacts {
             name: name.to_owned(),
@@ -101,11 +86,7 @@ pub(crate) fn model(name: &str) -> ModelView {
 }
 
 /// Changes to a model, chained.
-<<<<<<< HEAD
-pub trait ModelViewExt: Sized {
-=======
 pub(crate) trait ModelViewExt: Sized {
->>>>>>> policy
     fn facts(self, change: impl FnOnce(&mut ModelFacts)) -> Self;
     fn loaded(self, idle_seconds: f64) -> Self;
     fn in_group(self, name: &str) -> Self;
@@ -131,11 +112,7 @@ impl ModelViewExt for ModelView {
 }
 
 /// A group with a cap and an idle limit.
-<<<<<<< HEAD
-pub fn group(name: &str, max_loaded: Option<u32>, idle_minutes: Option<u32>) -> GroupFacts {
-=======
 pub(crate) fn group(name: &str, max_loaded: Option<u32>, idle_minutes: Option<u32>) -> GroupFacts {
->>>>>>> policy
     GroupFacts {
         name: name.to_owned(),
         max_loaded,
@@ -144,24 +121,14 @@ pub(crate) fn group(name: &str, max_loaded: Option<u32>, idle_minutes: Option<u3
 }
 
 /// A folder of policies beside a world.
-<<<<<<< HEAD
-pub struct Hub {
-    pub folder: TempDir,
-    pub world: Arc<FakeWorld>,
-=======
 pub(crate) struct Hub {
     pub(crate) folder: TempDir,
     pub(crate) world: Arc<FakeWorld>,
->>>>>>> policy
 }
 
 impl Hub {
     /// Three models: `alpha` is loaded and idle for 30 s, `beta` started, `gamma` stopped.
-<<<<<<< HEAD
-    pub fn new() -> Self {
-=======
     pub(crate) fn new() -> Self {
->>>>>>> policy
         let world = FakeWorld::default();
         *world.models.write() = vec![
             model("alpha").loaded(30.0),
@@ -175,47 +142,27 @@ impl Hub {
     }
 
     /// The same with one user policy, `policy.lua`.
-<<<<<<< HEAD
-    pub fn with(source: &str) -> Self {
-        Self::new().file("policy.lua", source)
-    }
-
-    pub fn file(self, name: &str, source: impl AsRef<[u8]>) -> Self {
-=======
     pub(crate) fn with(source: &str) -> Self {
         Self::new().file("policy.lua", source)
     }
 
     pub(crate) fn file(self, name: &str, source: impl AsRef<[u8]>) -> Self {
->>>>>>> policy
         let path = self.folder.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, source).unwrap();
         self
     }
 
-<<<<<<< HEAD
-    pub fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    pub fn load(&self) -> Policies {
-=======
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     pub(crate) fn load(&self) -> Policies {
->>>>>>> policy
         Policies::load(self.path(), &[], Arc::clone(&self.world) as Arc<dyn World>)
     }
 
     /// Loads, asks about a request for `alpha` with a small body, and returns the verdict.
-<<<<<<< HEAD
-    pub fn ask(&self) -> (RequestVerdict, Policies) {
-=======
     pub(crate) fn ask(&self) -> (RequestVerdict, Policies) {
->>>>>>> policy
         let policies = self.load();
         let (_, verdict) = policies.on_request(request("alpha"));
         (verdict, policies)
@@ -223,11 +170,7 @@ impl Hub {
 }
 
 /// A chat request with its whole body.
-<<<<<<< HEAD
-pub fn request(model: &str) -> RequestView {
-=======
 pub(crate) fn request(model: &str) -> RequestView {
->>>>>>> policy
     let body = serde_json::json!({
         "model": model,
         "stream": true,
@@ -249,11 +192,7 @@ pub(crate) fn request(model: &str) -> RequestView {
 }
 
 /// The message of a rejection.
-<<<<<<< HEAD
-pub fn rejected(verdict: &RequestVerdict) -> (u16, &str) {
-=======
 pub(crate) fn rejected(verdict: &RequestVerdict) -> (u16, &str) {
->>>>>>> policy
     match verdict {
         RequestVerdict::Reject(error) => (error.status, &error.message),
         other => panic!("not a rejection: {other:?}"),
