@@ -21,7 +21,7 @@ use crate::config::ports::PortBook;
 use crate::control;
 use crate::gateway::Gateway;
 use crate::lifecycle::{Lifecycle, Models, Processes};
-use crate::runtime_file::{RuntimeFile, RuntimeWorker};
+use crate::runtime_file::{RuntimeFile, RuntimeModels};
 use crate::worker::command;
 use crate::worker::identity::Identity;
 use crate::{server, telemetry};
@@ -53,7 +53,7 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     })?;
     let listener = bind(&mut config)?;
     let _lock = lock(&config.log_path)?;
-    let found = earlier_workers(&config.log_path);
+    let found = earlier_models(&config.log_path);
     let ports = assign_ports(&config, &found)?;
     let _logging = telemetry::init(&config.log_path, config.log_level.as_str(), foreground)?;
     let threads = std::thread::available_parallelism()
@@ -77,15 +77,15 @@ fn bind(config: &mut Config) -> anyhow::Result<StdListener> {
     Ok(listener)
 }
 
-/// The workers that a hub which is no more left in this log folder, as far as they still run.
-fn earlier_workers(log_path: &Path) -> Vec<RuntimeWorker> {
-    let workers = RuntimeFile::read(log_path)
-        .map(|earlier| earlier.workers)
+/// What a hub which is no more left in this log folder: its workers, as far as they still run.
+fn earlier_models(log_path: &Path) -> RuntimeModels {
+    let mut models = RuntimeFile::read(log_path)
+        .map(|earlier| earlier.models)
         .unwrap_or_default();
-    workers
-        .into_iter()
-        .filter(|worker| Identity::from(worker).is_running())
-        .collect()
+    models
+        .workers
+        .retain(|worker| Identity::from(worker).is_running());
+    models
 }
 
 /// Keeps the log folder to one hub at a time: two would take each other's workers for left behind.
@@ -104,15 +104,16 @@ fn lock(log_path: &Path) -> anyhow::Result<File> {
 }
 
 /// Every model's port; a worker that is still there keeps its own.
-fn assign_ports(config: &Config, found: &[RuntimeWorker]) -> anyhow::Result<PortBook> {
+fn assign_ports(config: &Config, found: &RuntimeModels) -> anyhow::Result<PortBook> {
     let mut ports = PortBook::new(config.port, config.model_starting_port);
     ports.restore(
         found
+            .workers
             .iter()
             .map(|worker| (worker.model.clone(), worker.port)),
     );
     ports.assign(&config.models, &|name| {
-        found.iter().any(|worker| worker.model == name)
+        found.workers.iter().any(|worker| worker.model == name)
     })?;
     Ok(ports)
 }
@@ -121,7 +122,7 @@ async fn serve(
     config: Config,
     ports: PortBook,
     listener: StdListener,
-    found: Vec<RuntimeWorker>,
+    found: RuntimeModels,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let mut signals = Signals::new()?;
@@ -133,22 +134,22 @@ async fn serve(
         host: config.host.clone(),
         port: config.port,
         started_at: jiff::Timestamp::now().to_string(),
-        workers: found.clone(),
+        models: found.clone(),
     };
 
     let tracker = TaskTracker::new();
     let (lifecycle, running) = Lifecycle::new(config, ports);
-    let (workers, workers_changed) = watch::channel(found);
+    let (models_up, models_changed) = watch::channel(found);
     runtime_file
         .write(&log_path)
         .context("hub_runtime.json cannot be written")?;
     let keeper = tracker.spawn(keep_runtime_file(
         runtime_file,
         log_path.clone(),
-        workers_changed,
+        models_changed,
     ));
     let supervisor =
-        tracker.spawn(running.run(Processes::new(tracker.clone()), workers, tracker.clone()));
+        tracker.spawn(running.run(Processes::new(tracker.clone()), models_up, tracker.clone()));
     // By the first healthy answer the default models are `starting`.
     lifecycle.start_defaults().await;
 
@@ -246,10 +247,10 @@ async fn stop_models(
 async fn keep_runtime_file(
     mut file: RuntimeFile,
     log_path: PathBuf,
-    mut workers: watch::Receiver<Vec<RuntimeWorker>>,
+    mut models: watch::Receiver<RuntimeModels>,
 ) {
-    while workers.changed().await.is_ok() {
-        file.workers = workers.borrow_and_update().clone();
+    while models.changed().await.is_ok() {
+        file.models = models.borrow_and_update().clone();
         let (copy, folder) = (file.clone(), log_path.clone());
         let written = tokio::task::spawn_blocking(move || copy.write(&folder)).await;
         if let Ok(Err(error)) = written {

@@ -18,9 +18,19 @@ pub struct RuntimeFile {
     pub port: u16,
     /// ISO 8601, UTC.
     pub started_at: String,
-    /// The workers that are up, for a hub that comes after a crash.
-    #[serde(default)]
+    /// What a hub that comes after a crash takes over.
+    #[serde(flatten)]
+    pub models: RuntimeModels,
+}
+
+/// The models that are started.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RuntimeModels {
+    /// The workers that are up.
     pub workers: Vec<RuntimeWorker>,
+    /// Names of models that are started and have no process, as they are not in memory.
+    pub standby: Vec<String>,
 }
 
 /// One worker process group: enough to recognise it and to serve from it without starting it again.
@@ -90,14 +100,17 @@ mod tests {
             host: "127.0.0.1".to_owned(),
             port: 8000,
             started_at: "2026-11-22T00:16:37Z".to_owned(),
-            workers: vec![RuntimeWorker {
-                model: "qwen".to_owned(),
-                pid: 4322,
-                start_time: 1_764_000_000,
-                port: 47850,
-                command: vec!["mlx-openai-server".to_owned(), "launch".to_owned()],
-                ..RuntimeWorker::default()
-            }],
+            models: RuntimeModels {
+                workers: vec![RuntimeWorker {
+                    model: "qwen".to_owned(),
+                    pid: 4322,
+                    start_time: 1_764_000_000,
+                    port: 47850,
+                    command: vec!["mlx-openai-server".to_owned(), "launch".to_owned()],
+                    ..RuntimeWorker::default()
+                }],
+                standby: vec!["beta".to_owned()],
+            },
         }
     }
 
@@ -115,7 +128,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = r#"{"pid": 1, "host": "::", "port": 1, "started_at": "", "later": true}"#;
         std::fs::write(RuntimeFile::path(folder.path()), text).unwrap();
-        assert_eq!(RuntimeFile::read(folder.path()).unwrap().workers, []);
+        assert_eq!(
+            RuntimeFile::read(folder.path()).unwrap().models,
+            RuntimeModels::default()
+        );
     }
 
     #[test]

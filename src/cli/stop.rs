@@ -73,7 +73,7 @@ fn processes(hub: &Hub) -> Vec<Pid> {
     let Some(runtime) = &hub.runtime else {
         return Vec::new();
     };
-    let workers = runtime.workers.iter().map(|worker| worker.pid);
+    let workers = runtime.models.workers.iter().map(|worker| worker.pid);
     workers.chain([runtime.pid]).map(Pid::from_u32).collect()
 }
 

@@ -13,7 +13,8 @@ use super::machine::{Goal, Launch};
 use super::messages::{Mailbox, Message};
 use super::registry::Registry;
 use crate::config::{Config, ModelConfig};
-use crate::runtime_file::RuntimeWorker;
+use crate::runtime_file::{RuntimeModels, RuntimeWorker};
+use crate::status::ModelFacts;
 use crate::worker::dialect::Dialects;
 use crate::worker::identity::Identity;
 use crate::worker::launch::{Found, Instruction, Order, Spawned};
@@ -25,7 +26,7 @@ pub(super) struct Launches {
     running: HashMap<Launch, Launched>,
     /// Workers that an earlier hub left, until the launch that adopts them begins.
     found: HashMap<String, RuntimeWorker>,
-    workers: watch::Sender<Vec<RuntimeWorker>>,
+    models_up: watch::Sender<RuntimeModels>,
 }
 
 /// A launch whose task is there.
@@ -37,13 +38,13 @@ struct Launched {
 }
 
 impl Launches {
-    pub(super) fn new(launcher: impl Launcher, workers: watch::Sender<Vec<RuntimeWorker>>) -> Self {
+    pub(super) fn new(launcher: impl Launcher, models_up: watch::Sender<RuntimeModels>) -> Self {
         Self {
             launcher: Box::new(launcher),
             dialects: Arc::default(),
             running: HashMap::new(),
             found: HashMap::new(),
-            workers,
+            models_up,
         }
     }
 
@@ -141,15 +142,27 @@ impl Launches {
             .collect()
     }
 
-    /// Keeps the list of workers for a later hub; `holds_memory` tells it of a model.
-    pub(super) fn publish(&self, holds_memory: &dyn Fn(&str) -> bool) {
+    /// Keeps the list of started models for a later hub.
+    pub(super) fn publish(&self, registry: &Registry) {
+        let table = registry.table.load();
+        let facts = |model: &str| table.find(model).map(|model| model.facts.load_full());
         let launched = self
             .running
             .values()
-            .filter_map(|launched| launched.for_next_hub(holds_memory));
-        let mut now: Vec<RuntimeWorker> = launched.chain(self.found.values().cloned()).collect();
-        now.sort_by(|one, other| one.model.cmp(&other.model));
-        self.workers.send_if_modified(|last| {
+            .filter_map(|launched| launched.for_next_hub(&facts));
+        let mut workers: Vec<RuntimeWorker> =
+            launched.chain(self.found.values().cloned()).collect();
+        workers.sort_by(|one, other| one.model.cmp(&other.model));
+        let is_worker = |name: &str| workers.iter().any(|worker| worker.model == name);
+        let standby = table
+            .models
+            .iter()
+            .filter(|model| model.facts.load().is_started() && !is_worker(&model.name));
+        let now = RuntimeModels {
+            standby: standby.map(|model| model.name.to_string()).collect(),
+            workers,
+        };
+        self.models_up.send_if_modified(|last| {
             let changed = *last != now;
             if changed {
                 *last = now;
@@ -160,7 +173,10 @@ impl Launches {
 }
 
 impl Launched {
-    fn for_next_hub(&self, holds_memory: &dyn Fn(&str) -> bool) -> Option<RuntimeWorker> {
+    fn for_next_hub(
+        &self,
+        facts: &dyn Fn(&str) -> Option<Arc<ModelFacts>>,
+    ) -> Option<RuntimeWorker> {
         let spawned = self.spawned.as_ref()?;
         let answers_to = match &spawned.upstream.accepts {
             Accepts::Any => None,
@@ -175,7 +191,7 @@ impl Launched {
             settings: self.settings.clone(),
             resident: spawned.resident,
             answers_to,
-            loaded: holds_memory(&self.model),
+            loaded: facts(&self.model).is_some_and(|facts| facts.memory_state.holds_memory()),
         })
     }
 }

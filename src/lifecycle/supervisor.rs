@@ -23,7 +23,7 @@ use super::{Grant, Lifecycle, Mailbox};
 use crate::api_error::ApiError;
 use crate::config::Config;
 use crate::policy::{IdleVerdict, LoadReason, LoadVerdict, Policies};
-use crate::runtime_file::RuntimeWorker;
+use crate::runtime_file::RuntimeModels;
 use crate::worker::identity::Identity;
 use crate::worker::launch::{self, Instruction, Report};
 
@@ -47,12 +47,12 @@ impl Running {
 
     /// Runs the supervisor until [`Lifecycle::stop_all`] has ended every process, or
     /// [`Lifecycle::hand_over`] has left them to the next hub. It first takes over what an earlier hub
-    /// left, as it stands in `workers`, and keeps the list of those that are up there. Tasks are
+    /// left, as it stands in `models_up`, and keeps the list of those that are up there. Tasks are
     /// spawned on `tracker`.
     pub async fn run(
         mut self,
         launcher: impl Launcher,
-        workers: watch::Sender<Vec<RuntimeWorker>>,
+        models_up: watch::Sender<RuntimeModels>,
         tracker: TaskTracker,
     ) {
         let Lifecycle {
@@ -62,13 +62,13 @@ impl Running {
             ..
         } = self.lifecycle;
         let config = Arc::clone(&registry.table.load().config);
-        let found = workers.borrow().clone();
+        let found = models_up.borrow().clone();
         let mut supervisor = Supervisor {
             machine: Machine::new(specs(&config)),
             world: Deciding { registry, policies },
             mailbox,
             waiting: Waiting::default(),
-            launches: Launches::new(launcher, workers),
+            launches: Launches::new(launcher, models_up),
             tracker,
             begun: Instant::now(),
             finished: false,
@@ -205,18 +205,14 @@ impl Supervisor {
         for effect in effects {
             self.carry_out(effect);
         }
-        let table = self.world.registry.table.load();
-        self.launches.publish(&|model| {
-            let model = table.find(model);
-            model.is_some_and(|model| model.facts.load().memory_state.holds_memory())
-        });
+        self.launches.publish(&self.world.registry);
     }
 
     /// Takes over what an earlier hub left: workers of models in hub.yaml through their launches, all
     /// others are ended.
-    fn adopt(&mut self, found: Vec<RuntimeWorker>) {
+    fn adopt(&mut self, found: RuntimeModels) {
         let config = Arc::clone(&self.world.registry.table.load().config);
-        for worker in found {
+        for worker in found.workers {
             let (name, pid, load) = (worker.model.clone(), worker.pid, worker.loaded);
             let Some(model) = config.model(&name) else {
                 tracing::info!(
@@ -238,6 +234,9 @@ impl Supervisor {
                 load,
                 fits,
             });
+        }
+        for model in found.standby {
+            self.handle(Event::Resume { model });
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::runtime_file::RuntimeModels;
 use crate::worker::identity::Identity;
 use crate::worker::launch::{Instruction, Order, Report, Spawned};
 use crate::worker::upstream::Accepts;
@@ -78,7 +79,7 @@ impl Scene {
         ports.assign(&config.models, &|_| false).unwrap();
         let stage = Stage::default();
         let (lifecycle, running) = Lifecycle::new(config, ports);
-        let (workers, _) = watch::channel(Vec::new());
+        let (workers, _) = watch::channel(RuntimeModels::default());
         let tracker = stage.tracker.clone();
         let supervisor = tracker.spawn(running.run(stage.clone(), workers, tracker.clone()));
         Self {

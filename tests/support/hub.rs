@@ -127,29 +127,22 @@ impl Hub {
 
     /// `GET /hub/status`.
     pub fn status(&self) -> Value {
-        self.http.get("/hub/status").json()
+        self.http.hub_status()
     }
 
     /// The status of one model: its `metadata`.
     pub fn model(&self, name: &str) -> Value {
-        let status = self.status();
-        let models = status["models"].as_array().expect("a list of models");
-        let model = models.iter().find(|model| model["id"] == name);
-        model.expect("a model of that name")["metadata"].clone()
+        self.http.model(name)
     }
 
     /// Waits until `process_state` and `memory_state` of a model are these.
     pub fn wait_for_state(&self, name: &str, process: &str, memory: &str) -> Value {
-        wait_for(&format!("{name} to be {process}, {memory}"), SOON, || {
-            let model = self.model(name);
-            (model["process_state"] == process && model["memory_state"] == memory).then_some(model)
-        })
+        self.http.wait_for_state(name, process, memory)
     }
 
     /// `POST /hub/models/{name}/{action}`.
     pub fn act(&self, name: &str, action: &str) -> Answer {
-        let path = format!("/hub/models/{name}/{action}");
-        self.http.post(&path, &serde_json::json!({}))
+        self.http.act(name, action)
     }
 
     /// SIGKILL to the daemon alone; its workers stay.

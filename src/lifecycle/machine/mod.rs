@@ -133,6 +133,10 @@ pub(crate) enum Event {
         load: bool,
         fits: bool,
     },
+    /// Under an earlier hub this model was started, without a process.
+    Resume {
+        model: String,
+    },
     /// Start what hub.yaml marks `default`.
     StartDefaults,
     /// Stop everything; with `now`, without waiting for requests in flight.
@@ -288,6 +292,7 @@ impl Machine {
                 self.reconcile(waiter, models, &changed, start, now, decide);
             }
             Event::Adopt { model, load, fits } => self.adopt(&model, load, fits),
+            Event::Resume { model } => self.resume(&model),
             Event::StartDefaults => self.start_defaults(now, decide),
             Event::Shutdown { now: at_once } => self.shutdown(at_once),
             Event::Tick => self.tick(now, decide),

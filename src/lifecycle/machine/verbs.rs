@@ -96,6 +96,21 @@ impl Machine {
         self.launch(i, if load { Goal::Loaded } else { Goal::Standby });
     }
 
+    /// The model was started under an earlier hub and had no process; it stays started.
+    pub(super) fn resume(&mut self, model: &str) {
+        let Some(i) = self.index(model) else { return };
+        let entry = &mut self.entries[i];
+        if entry.phase != Phase::Down(Ended::Never) {
+            return;
+        }
+        entry.up = true;
+        entry.phase = Phase::Standby { process: false };
+        if entry.spec.jit {
+            // Another worker program, installed meanwhile, may be able to stay up unloaded.
+            self.launch(i, Goal::Standby);
+        }
+    }
+
     /// Starts what hub.yaml marks `default`, when the hub comes up.
     pub(super) fn start_defaults(&mut self, now: Now, decide: &mut dyn Decide) {
         for i in 0..self.entries.len() {
