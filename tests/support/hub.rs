@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::http::{Answer, Http};
 use super::record::Record;
-use super::{BINARY, SOON, processes, wait_for};
+use super::{BINARY, SOON, processes, show, wait_for};
 
 /// `worker_command` of a simulated worker, as a YAML list: the knobs stand before `launch`.
 ///
@@ -204,7 +204,7 @@ impl Drop for Hub {
             }
         }
         if std::thread::panicking() {
-            eprintln_output(&self.output());
+            show("the daemon", &self.output());
         } else if !self.killed {
             assert!(!hung, "the daemon did not end:\n{}", self.output());
             assert!(
@@ -226,14 +226,6 @@ impl Hub {
             self.signal(what);
         }
     }
-}
-
-#[expect(
-    clippy::print_stderr,
-    reason = "shown by the test runner when a test fails"
-)]
-fn eprintln_output(output: &str) {
-    eprintln!("--- the daemon said:\n{output}");
 }
 
 fn record_path(home: &Path) -> PathBuf {
