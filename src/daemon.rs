@@ -83,7 +83,10 @@ async fn serve(config: Config, ports: PortBook, listener: StdListener) -> anyhow
         pid: std::process::id(),
         host: config.host.clone(),
         port: config.port,
-        started_at: jiff::Timestamp::now().to_string(),
+        // Six digits and an offset: what every parser of ISO 8601 reads.
+        started_at: jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00")
+            .to_string(),
         workers: Vec::new(),
     };
 

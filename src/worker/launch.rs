@@ -23,6 +23,7 @@ use super::life;
 use super::output::Log;
 use super::upstream::Upstream;
 use crate::config::ModelConfig;
+use crate::telemetry;
 
 /// How often a starting worker is asked: the delay with which readiness is noticed.
 const POLL: Duration = Duration::from_millis(10);
@@ -213,7 +214,7 @@ impl Process {
         };
         let (log, output) =
             Log::open(&order.log_file).map_err(|error| file_error(&order.log_file, error))?;
-        std::fs::create_dir_all(&order.work_folder)
+        telemetry::create_log_folder(&order.work_folder)
             .map_err(|error| file_error(&order.work_folder, error))?;
         let errors = output
             .try_clone()
