@@ -8,10 +8,10 @@ use super::background::Background;
 use super::client::Client;
 use super::find::{Found, Hub, Place};
 use super::progress;
-use super::render::{Out, dashboard_url, is_all_addresses};
+use super::render::{Out, dashboard_url};
 use super::table::print_models;
 use crate::config::Config;
-use crate::status::{ModelStatus, ProcessState, Status};
+use crate::status::{ModelStatus, ProcessState, Status, is_all_addresses};
 use crate::worker;
 
 /// Start the hub in the background

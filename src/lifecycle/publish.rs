@@ -36,16 +36,6 @@ pub(super) fn publish(machine: &Machine, registry: &Registry) {
 
 fn facts(entry: &Entry, model: &ModelConfig, config: &Config, port: Option<u16>) -> ModelFacts {
     ModelFacts {
-        name: model.name.clone(),
-        model_path: model.model_path.clone(),
-        model_type: model.model_type.as_str(),
-        group: model.group.clone(),
-        default: model.default,
-        jit_enabled: model.jit_enabled,
-        auto_unload_minutes: model.auto_unload_minutes,
-        context_length: model.context_length,
-        log_path: (!model.no_log_file)
-            .then(|| model.log_file(&config.log_path).display().to_string()),
         process_state: entry.process_state(),
         memory_state: entry.memory_state(),
         memory_last_transition_at: entry.times.memory_changed,
@@ -59,6 +49,7 @@ fn facts(entry: &Entry, model: &ModelConfig, config: &Config, port: Option<u16>)
         stopped_at: entry.times.stopped,
         exit_code: entry.exit_code,
         waiting: entry.waiting(),
+        ..ModelFacts::configured(model, &config.log_path)
     }
 }
 

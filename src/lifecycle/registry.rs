@@ -172,7 +172,7 @@ impl Registry {
             config_modified_at: table.config.modified_at,
             degraded: invalid.is_some(),
             warnings,
-            groups: table.config.groups.iter().map(group_facts).collect(),
+            groups: table.config.groups.iter().map(GroupFacts::from).collect(),
         };
         let models: Vec<_> = table
             .models
@@ -180,14 +180,6 @@ impl Registry {
             .map(|model| (model.facts.load_full(), model.activity()))
             .collect();
         Status::build(&hub, &models, unix_now() as u64)
-    }
-}
-
-fn group_facts(group: &crate::config::GroupConfig) -> GroupFacts {
-    GroupFacts {
-        name: group.name.clone(),
-        max_loaded: group.max_loaded,
-        idle_unload_trigger_min: group.idle_unload_trigger_min,
     }
 }
 
@@ -221,7 +213,7 @@ impl World for Registry {
 
     fn group(&self, name: &str) -> Option<GroupView> {
         let table = self.table.load();
-        let facts = group_facts(table.config.group(name)?);
+        let facts = GroupFacts::from(table.config.group(name)?);
         let (mut members, mut loaded) = (Vec::new(), Vec::new());
         for model in &table.models {
             let model = model.facts.load();

@@ -16,9 +16,9 @@ use super::World;
 use super::failures::{Failures, SANDBOX, describe};
 use super::hook::Hook;
 use super::limits::Limits;
-use super::nearest::did_you_mean;
 use super::stage::Stage;
 use super::views::{self, hub};
+use super::wording::{did_you_mean, kind};
 
 /// How long a file may take to load.
 const LOADING: Duration = Duration::from_millis(250);
@@ -51,9 +51,9 @@ impl Policy {
     /// The function for a hook, if the policy has one.
     pub(super) fn function(&self, hook: Hook) -> Option<&Function> {
         match hook {
-            Hook::OnRequest => self.on_request.as_ref(),
-            Hook::OnLoad => self.on_load.as_ref(),
-            Hook::OnIdle => self.on_idle.as_ref(),
+            Hook::Request => self.on_request.as_ref(),
+            Hook::Load => self.on_load.as_ref(),
+            Hook::Idle => self.on_idle.as_ref(),
         }
     }
 }
@@ -232,7 +232,7 @@ impl Returned {
             return Err(mlua::Error::runtime(format!(
                 "a policy returns a table of hooks ({}), this one returned {}",
                 names().collect::<Vec<_>>().join(", "),
-                returned.type_name()
+                kind(&returned)
             )));
         };
         let mut hooks = Self::default();
@@ -261,14 +261,14 @@ impl Returned {
         };
         let Value::Function(function) = value else {
             return Err(mlua::Error::runtime(format!(
-                "`{key}` must be a function, it is a {}",
-                value.type_name()
+                "`{key}` must be a function, it is {}",
+                kind(&value)
             )));
         };
         match hook {
-            Hook::OnRequest => self.on_request = Some(function),
-            Hook::OnLoad => self.on_load = Some(function),
-            Hook::OnIdle => self.on_idle = Some(function),
+            Hook::Request => self.on_request = Some(function),
+            Hook::Load => self.on_load = Some(function),
+            Hook::Idle => self.on_idle = Some(function),
         }
         Ok(())
     }

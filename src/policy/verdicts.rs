@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use mlua::{FromLua, Lua, LuaSerdeExt as _, MultiValue, Table, Value};
 
 use super::Route;
-use super::nearest::did_you_mean;
+use super::wording::{did_you_mean, kind};
 use crate::api_error::{ApiError, kind_of};
 use crate::config::Settings;
 
@@ -236,13 +236,12 @@ impl<'a> Fields<'a> {
     /// A field that may be left out; `expected` says in an error what it must be.
     fn get<T: FromLua>(&self, name: &str, expected: &str) -> mlua::Result<Option<T>> {
         let value = self.table.get::<Value>(name)?;
-        let kind = value.type_name();
         self.table.get(name).map_err(|_| {
             let shown = match &value {
                 Value::Integer(_) | Value::Number(_) | Value::Boolean(_) => {
                     value.to_string().unwrap_or_default()
                 }
-                _ => format!("a {kind}"),
+                _ => kind(&value).to_owned(),
             };
             self.error(format!("`{name}` is {shown}, it must be {expected}"))
         })

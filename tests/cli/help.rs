@@ -14,6 +14,8 @@ fn the_program_explains_itself() {
 fn every_command_explains_itself() {
     let home = Home::empty();
     for verb in [
+        "init",
+        "check",
         "start",
         "serve",
         "status",

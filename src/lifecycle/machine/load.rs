@@ -123,7 +123,8 @@ impl Machine {
         let Some(i) = self.of_launch(launch) else {
             return;
         };
-        if self.entries[i].phase != Phase::Launching(Goal::Standby) {
+        // A worker that was adopted may turn out to be less loaded than it was thought to be.
+        if !matches!(self.entries[i].phase, Phase::Launching(_)) {
             return;
         }
         let entry = &mut self.entries[i];
@@ -143,7 +144,7 @@ impl Machine {
             return;
         };
         let entry = &mut self.entries[i];
-        if !matches!(entry.phase, Phase::Loading | Phase::Launching(Goal::Loaded)) {
+        if !matches!(entry.phase, Phase::Loading | Phase::Launching(_)) {
             return;
         }
         entry.phase = Phase::Loaded;

@@ -126,6 +126,17 @@ pub(crate) enum Event {
         changed: HashSet<String>,
         start: bool,
     },
+    /// An earlier hub left a worker of this model, with `load` in memory or on the way there. It
+    /// `fits` when hub.yaml would still start it so.
+    Adopt {
+        model: String,
+        load: bool,
+        fits: bool,
+    },
+    /// Under an earlier hub this model was started, without a process.
+    Resume {
+        model: String,
+    },
     /// Start what hub.yaml marks `default`.
     StartDefaults,
     /// Stop everything; with `now`, without waiting for requests in flight.
@@ -280,6 +291,8 @@ impl Machine {
             } => {
                 self.reconcile(waiter, models, &changed, start, now, decide);
             }
+            Event::Adopt { model, load, fits } => self.adopt(&model, load, fits),
+            Event::Resume { model } => self.resume(&model),
             Event::StartDefaults => self.start_defaults(now, decide),
             Event::Shutdown { now: at_once } => self.shutdown(at_once),
             Event::Tick => self.tick(now, decide),

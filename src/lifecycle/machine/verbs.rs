@@ -88,6 +88,29 @@ impl Machine {
         }
     }
 
+    /// Takes over the worker that an earlier hub left: the model is what it was. One that no longer
+    /// fits is ended by its launch before it starts a new one.
+    pub(super) fn adopt(&mut self, model: &str, load: bool, fits: bool) {
+        let Some(i) = self.index(model) else { return };
+        self.entries[i].up = fits;
+        self.launch(i, if load { Goal::Loaded } else { Goal::Standby });
+    }
+
+    /// The model was started under an earlier hub and had no process; it stays started.
+    pub(super) fn resume(&mut self, model: &str) {
+        let Some(i) = self.index(model) else { return };
+        let entry = &mut self.entries[i];
+        if entry.phase != Phase::Down(Ended::Never) {
+            return;
+        }
+        entry.up = true;
+        entry.phase = Phase::Standby { process: false };
+        if entry.spec.jit {
+            // Another worker program, installed meanwhile, may be able to stay up unloaded.
+            self.launch(i, Goal::Standby);
+        }
+    }
+
     /// Starts what hub.yaml marks `default`, when the hub comes up.
     pub(super) fn start_defaults(&mut self, now: Now, decide: &mut dyn Decide) {
         for i in 0..self.entries.len() {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use mlua::{Lua, LuaSerdeExt as _, MetaMethod, UserDataFields as _, UserDataMethods as _, Value};
 
-use super::nearest::did_you_mean;
 use super::stage::Stage;
+use super::wording::did_you_mean;
 
 pub(super) mod group;
 pub(super) mod hub;

@@ -1,4 +1,6 @@
-//! The valid name that is nearest to a misspelt one.
+//! Words that several error messages share.
+
+use mlua::Value;
 
 /// ", did you mean `x`?", or nothing when no candidate is near.
 pub(super) fn did_you_mean<'a>(
@@ -13,4 +15,17 @@ pub(super) fn did_you_mean<'a>(
         .map_or_else(String::new, |(_, candidate)| {
             format!(", did you mean `{candidate}`?")
         })
+}
+
+/// What kind of value it is, with its article.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Nil => "nil",
+        Value::Boolean(_) => "a boolean",
+        Value::Integer(_) | Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Table(_) => "a table",
+        Value::Function(_) => "a function",
+        _ => "a userdata",
+    }
 }
