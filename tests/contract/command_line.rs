@@ -134,6 +134,39 @@ fn a_default_model_has_an_ok_or_err_line_whatever_it_does_and_start_still_succee
 }
 
 #[test]
+fn a_default_model_over_the_cap_has_an_err_line_that_names_the_group() {
+    let home = Home::with(
+        "groups: [{name: g, max_loaded: 1}]\n\
+         models:\n\
+         - {name: first, model_path: org/first, default: true, group: g}\n\
+         - {name: second, model_path: org/second, default: true, group: g}\n",
+    );
+    let new = home.start();
+    home.wait_for_state("first", "running", "loaded");
+    for started in [new, home.run(&["start"])] {
+        let lines = started.assert_ok().lines();
+        assert!(
+            lines.iter().any(|line| line.starts_with("[ok] first: ")),
+            "{started:?}"
+        );
+        let refused = lines.iter().find(|line| line.starts_with("[err] second: "));
+        assert!(
+            refused.is_some_and(|line| line.contains("`g`")),
+            "{started:?}"
+        );
+    }
+    assert_eq!(
+        home.states("second"),
+        ("inactive".into(), "unloaded".into())
+    );
+    assert!(
+        home.app_log().contains("not started: Group `g`"),
+        "{}",
+        home.app_log()
+    );
+}
+
+#[test]
 fn the_default_models_are_starting_by_the_first_healthy_answer() {
     let home = Home::with(
         "models: [{name: slow, model_path: org/slow, default: true, env: {STUB_LOAD_SECONDS: '60'}}]\n",

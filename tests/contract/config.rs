@@ -321,13 +321,15 @@ fn the_hub_and_its_workers_may_live_on_ipv6() {
 }
 
 #[test]
-fn a_silent_load_fails_after_load_timeout_and_a_chatty_one_does_not() {
+fn a_load_without_a_sign_of_life_fails_after_load_timeout() {
     let home = Home::started(
         "load_timeout: 1\n\
          models:\n\
          - {name: silent, model_path: org/silent, env: {STUB_LOAD_SECONDS: '60'}}\n\
          - {name: chatty, model_path: org/chatty, \
-            env: {STUB_LOAD_SECONDS: '3', STUB_CHATTY_LOAD: 'true'}}\n",
+            env: {STUB_LOAD_SECONDS: '3', STUB_CHATTY_LOAD: 'true'}}\n\
+         - {name: growing, model_path: org/growing, \
+            env: {STUB_LOAD_SECONDS: '3', STUB_MEMORY_MB: '100'}}\n",
     );
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -337,6 +339,7 @@ fn a_silent_load_fails_after_load_timeout_and_a_chatty_one_does_not() {
             assert_eq!(home.states("silent"), ("failed".into(), "failed".into()));
         });
         scope.spawn(|| home.done("chatty", "start"));
+        scope.spawn(|| home.done("growing", "start"));
     });
 }
 

@@ -103,6 +103,8 @@ impl Machine {
         entry.phase = if entry.up {
             Phase::Standby { process }
         } else {
+            // Nobody may be waiting: a default model shows in the status why it is not started.
+            entry.error = Some(error.message.clone());
             Phase::Down(entry.before_start)
         };
         entry.unload_when_loaded = false;
