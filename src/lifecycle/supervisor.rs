@@ -22,7 +22,7 @@ use super::reload::{changed_launches, keep_fixed};
 use super::{Grant, Lifecycle, Mailbox};
 use crate::api_error::ApiError;
 use crate::config::Config;
-use crate::policy::{IdleVerdict, LoadReason, LoadVerdict, Policies};
+use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, Policies};
 use crate::runtime_file::RuntimeModels;
 use crate::worker::identity::Identity;
 use crate::worker::launch::{self, Instruction, Report};
@@ -117,6 +117,11 @@ impl Decide for Deciding {
         self.policies.on_load(model, reason, waiting)
     }
 
+    fn on_exit(&mut self, machine: &Machine, model: &str, exit: Exit) -> ExitVerdict {
+        publish(machine, &self.registry);
+        self.policies.on_exit(model, exit)
+    }
+
     fn on_idle(&mut self, machine: &Machine, model: &str) -> IdleVerdict {
         publish(machine, &self.registry);
         let table = self.registry.table.load();
@@ -160,6 +165,7 @@ impl Supervisor {
                 let _ = done.send(());
             }
             Message::Shutdown { now } => self.handle(Event::Shutdown { now }),
+            Message::Wake => self.handle(Event::Tick),
             Message::HandOver => {
                 self.launches.leave_all();
                 self.finished = true;
@@ -271,6 +277,13 @@ impl Supervisor {
             }
             Effect::Drain { model, launch } => self.drain(&model, launch),
             Effect::Answer { waiter, answer } => self.answer(waiter, answer),
+            Effect::Wake { after } => {
+                let mailbox = self.mailbox.clone();
+                self.tracker.spawn(async move {
+                    tokio::time::sleep(after).await;
+                    mailbox.send(Message::Wake);
+                });
+            }
             Effect::Finished => self.finished = true,
         }
     }
