@@ -7,6 +7,7 @@ mod support;
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -22,7 +23,11 @@ struct Demo {
 }
 
 impl Demo {
+    /// Starts one and waits until its hub is up.
     fn start() -> Self {
+        // Two that start at the same moment would both find port 8000 free.
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _alone = STARTING.lock();
         let home = TempDir::new().unwrap();
         let output = File::create(home.path().join("output")).unwrap();
         std::fs::create_dir(home.path().join("tmp")).unwrap();
@@ -35,7 +40,9 @@ impl Demo {
             .stderr(output)
             .spawn()
             .unwrap();
-        Self { home, process }
+        let demo = Self { home, process };
+        demo.wait_for_line("The hub is up");
+        demo
     }
 
     fn output(&self) -> String {
@@ -66,6 +73,9 @@ impl Drop for Demo {
         }
         let _ = self.process.kill();
         let _ = self.process.wait();
+        if std::thread::panicking() {
+            support::show("the demo", &self.output());
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use render::Out;
 mod background;
 mod check;
 mod client;
+mod demo;
 mod find;
 mod init;
 mod model_verbs;
@@ -90,6 +91,7 @@ enum Command {
     LoadModel(model_verbs::LoadModel),
     UnloadModel(model_verbs::UnloadModel),
     Watch(watch::Watch),
+    Demo(demo::Demo),
     /// A simulated worker, for the demo and for tests
     #[command(hide = true, disable_help_flag = true)]
     StubWorker {
@@ -136,6 +138,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::LoadModel(verb) => wait_for(verb.run(&load()?, out)),
         Command::UnloadModel(verb) => wait_for(verb.run(&load()?, out)),
         Command::Watch(verb) => wait_for(verb.run(&load()?, out)),
+        Command::Demo(verb) => verb.run(out),
         Command::StubWorker { args } => Ok(stub::main(args.into_iter())),
     }
 }

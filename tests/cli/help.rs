@@ -25,7 +25,9 @@ fn every_command_explains_itself() {
         "stop-model",
         "load-model",
         "unload-model",
+        "restart",
         "watch",
+        "demo",
     ] {
         assert_cmd_snapshot!(format!("help_{verb}"), home.command([verb, "--help"]));
     }
