@@ -7,6 +7,7 @@ mod support;
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -21,8 +22,13 @@ struct Demo {
     process: Child,
 }
 
+/// Two demos that look for a port at the same moment find the same one.
+static PORT_CHOICE: Mutex<()> = Mutex::new(());
+
 impl Demo {
+    /// Starts one and returns when its hub is up.
     fn start() -> Self {
+        let _choosing = PORT_CHOICE.lock().unwrap_or_else(PoisonError::into_inner);
         let home = TempDir::new().unwrap();
         let output = File::create(home.path().join("output")).unwrap();
         std::fs::create_dir(home.path().join("tmp")).unwrap();
@@ -35,7 +41,9 @@ impl Demo {
             .stderr(output)
             .spawn()
             .unwrap();
-        Self { home, process }
+        let demo = Self { home, process };
+        demo.wait_for_line("The hub is up");
+        demo
     }
 
     fn output(&self) -> String {
