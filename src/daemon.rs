@@ -133,7 +133,10 @@ async fn serve(
         pid: std::process::id(),
         host: config.host.clone(),
         port: config.port,
-        started_at: jiff::Timestamp::now().to_string(),
+        // Six digits and an offset: what every parser of ISO 8601 reads.
+        started_at: jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00")
+            .to_string(),
         models: found.clone(),
     };
 

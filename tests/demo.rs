@@ -7,7 +7,7 @@ mod support;
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -22,13 +22,12 @@ struct Demo {
     process: Child,
 }
 
-/// Two demos that look for a port at the same moment find the same one.
-static PORT_CHOICE: Mutex<()> = Mutex::new(());
-
 impl Demo {
-    /// Starts one and returns when its hub is up.
+    /// Starts one and waits until its hub is up.
     fn start() -> Self {
-        let _choosing = PORT_CHOICE.lock().unwrap_or_else(PoisonError::into_inner);
+        // Two that start at the same moment would both find port 8000 free.
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _alone = STARTING.lock();
         let home = TempDir::new().unwrap();
         let output = File::create(home.path().join("output")).unwrap();
         std::fs::create_dir(home.path().join("tmp")).unwrap();
@@ -74,6 +73,9 @@ impl Drop for Demo {
         }
         let _ = self.process.kill();
         let _ = self.process.wait();
+        if std::thread::panicking() {
+            support::show("the demo", &self.output());
+        }
     }
 }
 

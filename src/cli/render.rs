@@ -56,6 +56,8 @@ impl Out {
 
     fn marked(&mut self, mark: &str, color: AnsiColor, text: impl Display) {
         let style = Style::new().fg_color(Some(color.into()));
+        // A mark begins a message: the lines it goes on with stand under it.
+        let text = text.to_string().replace('\n', "\n  ");
         self.line(format_args!("{style}[{mark}]{style:#} {text}"));
     }
 

@@ -81,18 +81,16 @@ fn outgoing(mut parts: request::Parts, id: HeaderValue, body: RequestBody) -> Re
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if let Some(listed) = headers.get(CONNECTION).cloned()
-        && let Ok(listed) = listed.to_str()
-    {
-        for name in listed.split(',') {
-            let name = name.trim();
-            // The length stays: without it the message would be framed anew.
-            if !name.eq_ignore_ascii_case("content-length") {
-                headers.remove(name);
-            }
-        }
-    }
-    for name in HOP_BY_HOP {
+    let listed: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|names| names.to_str().ok())
+        .flat_map(|names| names.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    // The length stays: without it the message would be framed anew.
+    let listed = listed.iter().filter(|name| **name != CONTENT_LENGTH);
+    for name in listed.chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
 }
@@ -112,14 +110,16 @@ mod tests {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("connection", "close, X-Mine, content-length"),
+            ("connection", "x-second"),
             ("x-mine", "1"),
+            ("x-second", "1"),
             ("keep-alive", "timeout=5"),
             ("te", "trailers"),
             ("upgrade", "websocket"),
             ("content-length", "3"),
             ("authorization", "Bearer k"),
         ] {
-            headers.insert(name, HeaderValue::from_static(value));
+            headers.append(name, HeaderValue::from_static(value));
         }
         remove_hop_by_hop(&mut headers);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();

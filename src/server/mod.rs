@@ -26,7 +26,8 @@ mod guard;
 use front::Front;
 pub use guard::Guard;
 
-/// hyper's read buffer grows up to this, which also limits the head of a request (431 beyond).
+/// hyper's read buffer grows up to this. A head is refused with 431 when it has filled the buffer and
+/// is not complete, so at twice this at the latest.
 const BUFFER: usize = 64 * 1024;
 
 /// A connection on which no complete head arrives for so long is closed, an idle one too.

@@ -1,9 +1,10 @@
 //! A worker's log: a file that the worker itself writes to, so that it survives the hub.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::telemetry;
 
 /// How much of the end of a log is looked at for its last lines.
 const TAIL_BYTES: u64 = 8 * 1024;
@@ -19,7 +20,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Opens the file for appending, readable by its owner only; makes its folder.
+    /// Opens the file for appending, readable by its owner only from then on; makes its folder.
     ///
     /// # Errors
     /// When the folder or the file cannot be written.
@@ -27,11 +28,7 @@ impl Log {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)?;
+        let file = telemetry::open_private(path)?;
         let begin = file.metadata()?.len();
         Ok((
             Self {

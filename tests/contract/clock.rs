@@ -33,10 +33,14 @@ fn idle_models_are_unloaded_after_their_minutes_and_busy_ones_are_not() {
     let loaded_at = |name: &str| home.model(name)["last_load_at"].as_f64().unwrap();
     for name in ["idle", "bare", "smaller"] {
         let since = loaded_at(name);
-        wait_until(&format!("{name} to be unloaded"), A_MINUTE_AND_A_LOOK, || {
-            stream.next().unwrap().unwrap();
-            home.states(name).1 == "unloaded"
-        });
+        wait_until(
+            &format!("{name} to be unloaded"),
+            A_MINUTE_AND_A_LOOK,
+            || {
+                stream.next().unwrap().unwrap();
+                home.states(name).1 == "unloaded"
+            },
+        );
         let held = home.model(name)["last_unload_at"].as_f64().unwrap() - since;
         assert!((60.0..75.0).contains(&held), "{name}: {held} s");
         assert_eq!(home.states(name).0, "running", "it stays started");
@@ -44,5 +48,9 @@ fn idle_models_are_unloaded_after_their_minutes_and_busy_ones_are_not() {
     for name in ["busy", "forever", "plain"] {
         assert_eq!(home.states(name).1, "loaded", "{name}");
     }
-    assert_eq!(home.http.chat("idle", "hello").status, 200, "and loads again");
+    assert_eq!(
+        home.http.chat("idle", "hello").status,
+        200,
+        "and loads again"
+    );
 }

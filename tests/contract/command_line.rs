@@ -24,7 +24,9 @@ fn four() -> String {
 
 fn table(ran: &Ran) -> Vec<Vec<String>> {
     let lines = ran.lines();
-    let header = lines.iter().position(|line| line.trim_start().starts_with("NAME "));
+    let header = lines
+        .iter()
+        .position(|line| line.trim_start().starts_with("NAME "));
     let rows = lines[header.expect("a table")..].iter();
     rows.map(|line| line.split('|').map(|cell| cell.trim().to_owned()).collect())
         .collect()
@@ -43,7 +45,10 @@ fn start_prints_the_default_models_the_page_the_logs_and_the_table() {
     let port = home.port;
     started
         .assert_line("Starting hub manager...")
-        .assert_line(&format!("Hub manager process started (PID: {})", home.pid()))
+        .assert_line(&format!(
+            "Hub manager process started (PID: {})",
+            home.pid()
+        ))
         .assert_line("Hub manager is now running.")
         .assert_line("[ok] b: start requested")
         .assert_line("Status page enabled: yes")
@@ -56,7 +61,11 @@ fn start_prints_the_default_models_the_page_the_logs_and_the_table() {
     let header = "NAME STATE LOADED AUTO-UNLOAD TYPE GROUP DEFAULT MODEL";
     assert_eq!(rows[0].join(" "), header);
     assert_eq!(rows.len(), 2 + 4, "header, rule, models");
-    assert!(["starting", "running"].iter().any(|word| row(&started, "b")[1].starts_with(word)));
+    assert!(
+        ["starting", "running"]
+            .iter()
+            .any(|word| row(&started, "b")[1].starts_with(word))
+    );
     assert_eq!(
         row(&started, "a").join(" "),
         "a inactive no 5min lm small - org/a"
@@ -81,7 +90,10 @@ fn start_of_a_running_hub_says_so_and_prints_the_same_for_the_named_models() {
     let lines = again.assert_ok().lines();
     assert_eq!(
         lines[0],
-        format!("[info] Hub manager is already running (PID: {})", home.pid())
+        format!(
+            "[info] Hub manager is already running (PID: {})",
+            home.pid()
+        )
     );
     let of_default = lines.iter().filter(|line| line.contains("b: "));
     let of_default: Vec<_> = of_default.collect();
@@ -104,12 +116,54 @@ fn a_default_model_has_an_ok_or_err_line_whatever_it_does_and_start_still_succee
     home.wait_for_state("good", "running", "loaded");
     let again = home.run(&["start"]);
     let lines = again.assert_ok().lines();
-    assert!(lines.iter().any(|line| line.starts_with("[ok] good")), "{again:?}");
-    assert!(lines.iter().any(|line| line.starts_with("[err] bad")), "{again:?}");
+    assert!(
+        lines.iter().any(|line| line.starts_with("[ok] good")),
+        "{again:?}"
+    );
+    assert!(
+        lines.iter().any(|line| line.starts_with("[err] bad")),
+        "{again:?}"
+    );
     home.done("good", "stop");
     let again = home.run(&["start"]);
-    let of_good = again.lines().into_iter().filter(|line| line.contains("] good: "));
+    let of_good = again
+        .lines()
+        .into_iter()
+        .filter(|line| line.contains("] good: "));
     assert_eq!(of_good.collect::<Vec<_>>(), ["[ok] good: stopped"]);
+}
+
+#[test]
+fn a_default_model_over_the_cap_has_an_err_line_that_names_the_group() {
+    let home = Home::with(
+        "groups: [{name: g, max_loaded: 1}]\n\
+         models:\n\
+         - {name: first, model_path: org/first, default: true, group: g}\n\
+         - {name: second, model_path: org/second, default: true, group: g}\n",
+    );
+    let new = home.start();
+    home.wait_for_state("first", "running", "loaded");
+    for started in [new, home.run(&["start"])] {
+        let lines = started.assert_ok().lines();
+        assert!(
+            lines.iter().any(|line| line.starts_with("[ok] first: ")),
+            "{started:?}"
+        );
+        let refused = lines.iter().find(|line| line.starts_with("[err] second: "));
+        assert!(
+            refused.is_some_and(|line| line.contains("`g`")),
+            "{started:?}"
+        );
+    }
+    assert_eq!(
+        home.states("second"),
+        ("inactive".into(), "unloaded".into())
+    );
+    assert!(
+        home.app_log().contains("not started: Group `g`"),
+        "{}",
+        home.app_log()
+    );
 }
 
 #[test]
@@ -118,7 +172,11 @@ fn the_default_models_are_starting_by_the_first_healthy_answer() {
         "models: [{name: slow, model_path: org/slow, default: true, env: {STUB_LOAD_SECONDS: '60'}}]\n",
     );
     let started = home.start();
-    assert_eq!(row(&started, "slow")[1], "starting", "start does not wait for loads");
+    assert_eq!(
+        row(&started, "slow")[1],
+        "starting",
+        "start does not wait for loads"
+    );
     assert_eq!(home.states("slow"), ("starting".into(), "loading".into()));
 }
 
@@ -129,7 +187,9 @@ fn start_on_the_port_of_a_stranger_fails_at_once() {
     let server = std::thread::spawn(move || {
         let (mut connection, _) = stranger.accept().unwrap();
         let mut line = String::new();
-        BufReader::new(connection.try_clone().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(connection.try_clone().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         // What an mlx-openai-server of one model says.
         let body = r#"{"status":"ok","model_id":"m","model_status":"initialized"}"#;
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
@@ -148,14 +208,22 @@ fn a_hub_on_all_addresses_is_shown_as_localhost_and_called_open() {
     let home = Home::with("models: [{name: a, model_path: org/a}]\n");
     let (port, first) = (home.port, home.port + 1);
     let models = "models: [{name: a, model_path: org/a}]";
-    home.write(&format!("port: {port}\nmodel_starting_port: {first}\n{models}\n"));
+    home.write(&format!(
+        "port: {port}\nmodel_starting_port: {first}\n{models}\n"
+    ));
     let started = home.start();
     started.assert_line(&format!(
         "Browse to http://localhost:{port}/hub for the status dashboard"
     ));
-    let open = started.lines().into_iter().filter(|line| line.contains("open to the network"));
+    let open = started
+        .lines()
+        .into_iter()
+        .filter(|line| line.contains("open to the network"));
     assert_eq!(open.count(), 1, "{started:?}");
-    assert!(started.out.contains("host: 127.0.0.1"), "how to close it: {started:?}");
+    assert!(
+        started.out.contains("host: 127.0.0.1"),
+        "how to close it: {started:?}"
+    );
     assert_eq!(home.status()["host"], "0.0.0.0");
 }
 
@@ -262,10 +330,16 @@ fn each_name_gets_its_line_and_any_failure_is_exit_1() {
     let failed = home.run(&["start-model", "d", "c"]);
     let lines = failed.assert_failed().lines();
     assert!(lines[0].starts_with("[err] d: "), "{failed:?}");
-    assert!(failed.out.contains("Failed to load model"), "why: {failed:?}");
+    assert!(
+        failed.out.contains("Failed to load model"),
+        "why: {failed:?}"
+    );
     failed.assert_line("[ok] c: started");
     let not_started = home.run(&["load-model", "a"]);
-    assert!(not_started.assert_failed().out.contains("start"), "{not_started:?}");
+    assert!(
+        not_started.assert_failed().out.contains("start"),
+        "{not_started:?}"
+    );
 }
 
 #[test]
@@ -273,7 +347,9 @@ fn start_model_and_stop_model_reload_first() {
     let home = Home::started(&four());
     let more = format!("{}- {{name: e, model_path: org/e}}\n", four());
     home.configure(&more);
-    home.run(&["start-model", "e"]).assert_ok().assert_line("[ok] e: started");
+    home.run(&["start-model", "e"])
+        .assert_ok()
+        .assert_line("[ok] e: started");
     home.configure(&four());
     let gone = home.run(&["stop-model", "e"]);
     assert!(gone.assert_failed().out.contains("[err] e: "), "{gone:?}");
@@ -289,7 +365,9 @@ fn stop_returns_when_all_processes_are_gone() {
         let stopped = home.run(&[verb]);
         assert!(!home.is_running(), "{verb}");
         home.assert_no_workers();
-        stopped.assert_ok().assert_line("[ok] Hub manager shutdown requested");
+        stopped
+            .assert_ok()
+            .assert_line("[ok] Hub manager shutdown requested");
         let again = home.run(&[verb]);
         let nothing = "[info] Hub manager is not running; nothing to stop\n";
         assert_eq!(again.assert_ok().out, nothing);
@@ -300,7 +378,10 @@ fn stop_returns_when_all_processes_are_gone() {
 fn stop_reloads_first_and_starts_nothing() {
     let home = Home::started(&four());
     home.wait_for_state("b", "running", "loaded");
-    let more = format!("{}- {{name: e, model_path: org/e, default: true}}\n", four());
+    let more = format!(
+        "{}- {{name: e, model_path: org/e, default: true}}\n",
+        four()
+    );
     home.configure(&more);
     home.run(&["stop"]).assert_ok();
     assert_eq!(home.record.count("start", "e"), 0);
@@ -317,7 +398,10 @@ fn stop_works_with_a_broken_or_missing_hub_yaml_and_warns() {
         }
         for verb in [&["status"][..], &["reload"], &["start"], &["load", "b"]] {
             let refused = home.run(verb);
-            assert!(refused.assert_failed().err.starts_with("Error: "), "{refused:?}");
+            assert!(
+                refused.assert_failed().err.starts_with("Error: "),
+                "{refused:?}"
+            );
         }
         let stopped = home.run(&["stop"]);
         let lines = stopped.assert_ok().lines();
@@ -329,11 +413,24 @@ fn stop_works_with_a_broken_or_missing_hub_yaml_and_warns() {
 #[test]
 fn a_command_needs_no_hub_to_say_how_to_start_one() {
     let home = Home::with(&four());
-    for verb in ["reload", "start-model", "stop-model", "load-model", "unload-model"] {
-        let arguments = if verb == "reload" { &[verb][..] } else { &[verb, "a"] };
+    for verb in [
+        "reload",
+        "start-model",
+        "stop-model",
+        "load-model",
+        "unload-model",
+    ] {
+        let arguments = if verb == "reload" {
+            &[verb][..]
+        } else {
+            &[verb, "a"]
+        };
         let error = home.run(arguments).assert_failed().err.clone();
         assert!(error.contains("not running"), "{verb}: {error}");
-        assert!(error.contains("mlx-openai-server-hub start"), "{verb}: {error}");
+        assert!(
+            error.contains("mlx-openai-server-hub start"),
+            "{verb}: {error}"
+        );
     }
 }
 
@@ -389,7 +486,10 @@ fn watch_survives_the_end_of_the_hub() {
         .unwrap();
     let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
     let mut wait_for_line = |text: &str| {
-        lines.find(|line| line.as_ref().unwrap().contains(text)).unwrap().unwrap()
+        lines
+            .find(|line| line.as_ref().unwrap().contains(text))
+            .unwrap()
+            .unwrap()
     };
     wait_for_line("models=4");
     home.run(&["stop"]).assert_ok();
@@ -409,16 +509,29 @@ fn messages_are_coloured_on_a_terminal_only_and_never_with_no_color() {
         let mut command = std::process::Command::new("script");
         let inner = home.command(&["status"]);
         command
-            .args(["-qec", &format!("{:?} status", inner.get_program()), "/dev/null"])
+            .args([
+                "-qec",
+                &format!("{:?} status", inner.get_program()),
+                "/dev/null",
+            ])
             .env_clear()
-            .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .envs(
+                inner
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
             .env("TERM", "xterm")
             .env(variable, "1")
             .stdin(Stdio::null());
         ran(&mut command).out
     };
     // The program that gives a command a terminal takes other options elsewhere.
-    if cfg!(target_os = "linux") && std::process::Command::new("script").arg("-V").output().is_ok() {
+    if cfg!(target_os = "linux")
+        && std::process::Command::new("script")
+            .arg("-V")
+            .output()
+            .is_ok()
+    {
         let coloured = on_terminal("UNRELATED");
         assert!(coloured.contains("\x1b[33m[warn]\x1b[0m"), "{coloured:?}");
         assert!(!on_terminal("NO_COLOR").contains('\x1b'));
@@ -432,7 +545,13 @@ fn a_daemon_that_dies_at_its_start_ends_the_wait_and_names_the_logs() {
         processes::ports()
     ));
     let text = std::fs::read_to_string(home.config()).unwrap();
-    let port = text.rsplit_once("port: ").unwrap().1.split('}').next().unwrap();
+    let port = text
+        .rsplit_once("port: ")
+        .unwrap()
+        .1
+        .split('}')
+        .next()
+        .unwrap();
     let port: u16 = port.parse().unwrap();
     let _holder = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     let begun = tokio::time::Instant::now();

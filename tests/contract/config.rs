@@ -11,7 +11,9 @@ use crate::support::processes;
 
 /// Whether `flag` is followed by `value`.
 fn has(arguments: &[String], flag: &str, value: &str) -> bool {
-    arguments.windows(2).any(|pair| pair[0] == flag && pair[1] == value)
+    arguments
+        .windows(2)
+        .any(|pair| pair[0] == flag && pair[1] == value)
 }
 
 fn ports(home: &Home) -> Vec<u64> {
@@ -95,20 +97,34 @@ fn a_worker_gets_the_options_that_are_set_and_that_it_has() {
     }
     assert!(full.contains(&"--trust-remote-code".to_owned()));
     assert!(!full.contains(&"--enable-auto-tool-choice".to_owned()));
-    assert_eq!(full[full.len() - 2..], ["--seed", "7"], "at the end, as they are");
+    assert_eq!(
+        full[full.len() - 2..],
+        ["--seed", "7"],
+        "at the end, as they are"
+    );
 
     let resident = home.worker_arguments("resident");
     assert!(has(&resident, "--max-concurrency", "4"));
     assert!(resident.contains(&"--jit".to_owned()));
     for absent in ["--auto-unload-minutes", "--served-model-name"] {
-        assert!(!resident.contains(&absent.to_owned()), "{absent}: {resident:?}");
+        assert!(
+            !resident.contains(&absent.to_owned()),
+            "{absent}: {resident:?}"
+        );
     }
 
     let picture = home.worker_arguments("picture");
     assert!(has(&picture, "--config-name", "flux-schnell"));
-    assert!(has(&picture, "--lora-paths", "org/one,org/two"), "{picture:?}");
+    assert!(
+        has(&picture, "--lora-paths", "org/one,org/two"),
+        "{picture:?}"
+    );
     assert!(has(&picture, "--lora-scales", "0.5,1"), "{picture:?}");
-    assert!(home.warnings().contains("flux-schnell"), "{}", home.warnings());
+    assert!(
+        home.warnings().contains("flux-schnell"),
+        "{}",
+        home.warnings()
+    );
 }
 
 #[test]
@@ -148,7 +164,10 @@ fn a_worker_has_its_env_and_a_folder_of_its_own() {
     assert!(inside(home.logs()), "not where the user works: {folder:?}");
     let body = json!({"model": "alpha", "messages": [{"role": "user", "content": "hi"}]});
     let answer = home.http.post("/v1/chat/completions", &body).json();
-    assert_eq!(answer["usage"]["completion_tokens"], 3, "STUB_TOKENS: {answer}");
+    assert_eq!(
+        answer["usage"]["completion_tokens"], 3,
+        "STUB_TOKENS: {answer}"
+    );
     home.run(&["stop"]).assert_ok();
     assert!(!folder.exists(), "what it left behind goes with it");
 }
@@ -164,12 +183,18 @@ fn a_worker_writes_unbuffered() {
     );
     let program = home.base().join("shows-env");
     std::fs::write(&program, script).unwrap();
-    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .unwrap();
+    std::fs::set_permissions(
+        &program,
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
     home.start();
     home.wait_for_state("alpha", "running", "loaded");
     let env = std::fs::read_to_string(home.path().join("env")).unwrap();
-    assert!(env.lines().any(|line| line == "PYTHONUNBUFFERED=1"), "{env}");
+    assert!(
+        env.lines().any(|line| line == "PYTHONUNBUFFERED=1"),
+        "{env}"
+    );
 }
 
 #[test]
@@ -181,7 +206,10 @@ fn a_worker_command_that_is_not_there_fails_before_anything_starts() {
     );
     let failed = home.run(&["start"]);
     let error = &failed.assert_failed().err;
-    assert!(error.contains("beta") && error.contains("no-such-program"), "{error}");
+    assert!(
+        error.contains("beta") && error.contains("no-such-program"),
+        "{error}"
+    );
     assert!(!home.runtime_file().exists());
 }
 
@@ -219,7 +247,9 @@ fn ports_stay_across_reload_and_restart() {
     let pid = home.wait_for_state("alpha", "running", "loaded")["pid"].clone();
     home.wait_for_state("beta", "running", "loaded");
     let before = ports(&home);
-    home.configure(&format!("models:\n{beta}{alpha}- {{name: new, model_path: org/new}}\n"));
+    home.configure(&format!(
+        "models:\n{beta}{alpha}- {{name: new, model_path: org/new}}\n"
+    ));
     home.reload();
     let first = u64::from(home.port) + 1;
     assert_eq!(ports(&home), [before[1], before[0], first + 2]);
@@ -253,7 +283,11 @@ fn an_allocated_port_that_is_taken_at_launch_moves_on_and_an_explicit_one_fails(
 
     let refused = home.act("beta", "start");
     assert_eq!(refused.status, 503, "{}", refused.text());
-    assert!(refused.text().contains(&explicit.to_string()), "{}", refused.text());
+    assert!(
+        refused.text().contains(&explicit.to_string()),
+        "{}",
+        refused.text()
+    );
     assert_eq!(home.states("beta").0, "failed");
 
     home.configure(&format!(
@@ -287,13 +321,15 @@ fn the_hub_and_its_workers_may_live_on_ipv6() {
 }
 
 #[test]
-fn a_silent_load_fails_after_load_timeout_and_a_chatty_one_does_not() {
+fn a_load_without_a_sign_of_life_fails_after_load_timeout() {
     let home = Home::started(
         "load_timeout: 1\n\
          models:\n\
          - {name: silent, model_path: org/silent, env: {STUB_LOAD_SECONDS: '60'}}\n\
          - {name: chatty, model_path: org/chatty, \
-            env: {STUB_LOAD_SECONDS: '3', STUB_CHATTY_LOAD: 'true'}}\n",
+            env: {STUB_LOAD_SECONDS: '3', STUB_CHATTY_LOAD: 'true'}}\n\
+         - {name: growing, model_path: org/growing, \
+            env: {STUB_LOAD_SECONDS: '3', STUB_MEMORY_MB: '100'}}\n",
     );
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -303,6 +339,7 @@ fn a_silent_load_fails_after_load_timeout_and_a_chatty_one_does_not() {
             assert_eq!(home.states("silent"), ("failed".into(), "failed".into()));
         });
         scope.spawn(|| home.done("chatty", "start"));
+        scope.spawn(|| home.done("growing", "start"));
     });
 }
 

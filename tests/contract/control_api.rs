@@ -82,7 +82,11 @@ fn every_answer_carries_a_request_id_and_its_time() {
 fn every_error_has_the_one_form() {
     let home = Home::started(&three());
     let send = |method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]| {
-        home.http.send(method, path, headers, body).unwrap().whole().unwrap()
+        home.http
+            .send(method, path, headers, body)
+            .unwrap()
+            .whole()
+            .unwrap()
     };
     let invalid = "invalid_request_error";
     assert_error(&send("GET", "/nosuch", &[], b""), 404, invalid, "/nosuch");
@@ -137,11 +141,21 @@ fn verbs_answer_at_the_final_state_and_say_what_they_did() {
 fn load_of_a_model_that_is_not_started_is_400_and_says_to_start_it() {
     let home = Home::started(&three());
     for path in ["load", "vram/load"] {
-        assert_error(&home.act("a", path), 400, "invalid_request_error", "start it first");
+        assert_error(
+            &home.act("a", path),
+            400,
+            "invalid_request_error",
+            "start it first",
+        );
     }
     home.done("a", "start");
     home.done("a", "stop");
-    assert_error(&home.act("a", "load"), 400, "invalid_request_error", "start it first");
+    assert_error(
+        &home.act("a", "load"),
+        400,
+        "invalid_request_error",
+        "start it first",
+    );
 }
 
 #[test]
@@ -152,7 +166,9 @@ fn the_vram_routes_are_load_and_unload() {
     let load = home.http.post("/hub/models/a/vram/load", &body);
     assert_done(&load, "load", "a");
     assert_eq!(home.states("a").1, "loaded");
-    let unload = home.http.post("/hub/models/a/vram/unload?force=true&timeout=3", &body);
+    let unload = home
+        .http
+        .post("/hub/models/a/vram/unload?force=true&timeout=3", &body);
     assert_done(&unload, "unload", "a");
     assert_eq!(home.states("a"), ("running".into(), "unloaded".into()));
 }
@@ -162,10 +178,18 @@ fn a_body_is_accepted_and_ignored() {
     let home = Home::started(&three());
     let json = [("content-type", "application/json")];
     for (path, headers, body) in [
-        ("/hub/models/a/start", &json[..], &b"{\"reason\":\"dashboard\"}"[..]),
+        (
+            "/hub/models/a/start",
+            &json[..],
+            &b"{\"reason\":\"dashboard\"}"[..],
+        ),
         ("/hub/models/a/load", &[], b""),
         ("/hub/models/a/unload", &json, b"{broken"),
-        ("/hub/models/a/stop", &[("content-type", "text/plain")], b"please"),
+        (
+            "/hub/models/a/stop",
+            &[("content-type", "text/plain")],
+            b"please",
+        ),
         ("/hub/reload", &json, b"{\"reason\":\"dashboard\"}"),
     ] {
         let answer = home.http.send("POST", path, headers, body).unwrap();
@@ -180,7 +204,14 @@ fn a_name_is_percent_decoded_and_trimmed() {
         assert_done(&home.act(name, "start"), "start", "a");
     }
     let invalid = "invalid_request_error";
-    for verb in ["start", "stop", "load", "unload", "vram/load", "vram/unload"] {
+    for verb in [
+        "start",
+        "stop",
+        "load",
+        "unload",
+        "vram/load",
+        "vram/unload",
+    ] {
         for blank in ["", "%20%20"] {
             assert_error(&home.act(blank, verb), 400, invalid, "empty");
         }
@@ -216,7 +247,11 @@ fn a_failed_load_is_503_with_model_and_reason() {
     let home = Home::started(&three());
     let failed = home.act("d", "start");
     assert_error(&failed, 503, "service_unavailable", "`d`");
-    assert!(failed.text().contains("Failed to load model"), "{}", failed.text());
+    assert!(
+        failed.text().contains("Failed to load model"),
+        "{}",
+        failed.text()
+    );
     assert_eq!(home.states("d"), ("failed".into(), "failed".into()));
     // It is tried again, with the same result.
     assert_error(&home.act("d", "load"), 503, "service_unavailable", "`d`");
@@ -231,7 +266,8 @@ fn a_client_that_hangs_up_does_not_undo_a_load() {
         "models: [{name: slow, model_path: org/slow, env: {STUB_LOAD_SECONDS: '0.5'}}]\n",
     );
     let mut connection = TcpStream::connect(("127.0.0.1", home.port)).unwrap();
-    let request = "POST /hub/models/slow/start HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n";
+    let request =
+        "POST /hub/models/slow/start HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n";
     connection.write_all(request.as_bytes()).unwrap();
     home.wait_for_state("slow", "starting", "loading");
     drop(connection);
@@ -292,7 +328,12 @@ fn the_retired_shim_is_not_there() {
     for path in ["", "/start", "/stop", "/reload", "/status"] {
         for method in ["GET", "POST"] {
             let path = format!("{base}{path}");
-            let answer = home.http.send(method, &path, &[], b"").unwrap().whole().unwrap();
+            let answer = home
+                .http
+                .send(method, &path, &[], b"")
+                .unwrap()
+                .whole()
+                .unwrap();
             assert_error(&answer, 404, "invalid_request_error", "");
         }
     }

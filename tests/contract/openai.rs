@@ -73,8 +73,7 @@ fn a_model_goes_by_its_name_or_its_path_in_the_case_they_are_written_in() {
     }
     for unknown in ["nosuch", "Alpha", "ORG/alpha"] {
         let answer = home.http.chat(unknown, "hello");
-        let message =
-            assert_error(&answer, 404, "invalid_request_error", "model_not_found");
+        let message = assert_error(&answer, 404, "invalid_request_error", "model_not_found");
         assert!(message.contains(unknown), "{message}");
     }
 }
@@ -110,7 +109,11 @@ fn v1_models_lists_the_started_ones() {
     assert_eq!(metadata["vram_loaded"], true);
     assert!(metadata["vram_last_load_ts"].is_u64());
     assert_eq!(metadata["active_requests"], 0);
-    for key in ["vram_last_unload_ts", "vram_last_request_ts", "vram_load_error"] {
+    for key in [
+        "vram_last_unload_ts",
+        "vram_last_request_ts",
+        "vram_load_error",
+    ] {
         assert_eq!(metadata[key], Value::Null, "{key}");
     }
     home.done("alpha", "unload");
@@ -136,7 +139,12 @@ fn every_route_reaches_the_worker_of_its_model() {
         "/v1/rerank",
     ] {
         let answer = home.http.post(path, &input);
-        assert_eq!(home.record.requests(path).len(), 1, "{path}: {}", answer.text());
+        assert_eq!(
+            home.record.requests(path).len(),
+            1,
+            "{path}: {}",
+            answer.text()
+        );
         let unknown = ["/v1/completions", "/v1/rerank"].contains(&path);
         assert_eq!(answer.status, if unknown { 404 } else { 200 }, "{path}");
     }
@@ -152,7 +160,10 @@ fn every_route_reaches_the_worker_of_its_model() {
              --x\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\norg/alpha\r\n--x--\r\n"
         );
         let form = [("content-type", "multipart/form-data; boundary=x")];
-        let answer = home.http.send("POST", path, &form, body.as_bytes()).unwrap();
+        let answer = home
+            .http
+            .send("POST", path, &form, body.as_bytes())
+            .unwrap();
         let answer = answer.whole().unwrap();
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         let sent = &home.record.requests(path)[0];
@@ -174,7 +185,10 @@ fn a_body_goes_to_the_worker_byte_for_byte_but_for_a_model_it_would_not_accept()
     ] {
         let body = odd.replace("NAME", written);
         let path = "/v1/chat/completions";
-        let answer = home.http.send("POST", path, &json, body.as_bytes()).unwrap();
+        let answer = home
+            .http
+            .send("POST", path, &json, body.as_bytes())
+            .unwrap();
         assert_eq!(answer.status, 200, "{written}");
         let sent = home.record.requests(path).pop().unwrap();
         let expected = odd.replace("NAME", arrives);
@@ -198,7 +212,10 @@ fn a_stream_passes_through_as_it_comes() {
     let first = begun.elapsed();
     let rest: Vec<String> = events.collect::<Result<_, _>>().unwrap();
     assert_eq!(rest.last().unwrap(), "[DONE]");
-    assert!(first.as_secs_f64() * 2.0 < begun.elapsed().as_secs_f64(), "{first:?}");
+    assert!(
+        first.as_secs_f64() * 2.0 < begun.elapsed().as_secs_f64(),
+        "{first:?}"
+    );
 }
 
 #[test]

@@ -43,7 +43,10 @@ fn two() -> String {
 /// A time of the last minute, in Unix seconds.
 #[track_caller]
 fn assert_now(time: &Value) {
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    let now = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .unwrap()
+        .as_secs_f64();
     let time = time.as_f64().unwrap();
     assert!((now - 60.0..=now + 1.0).contains(&time), "{time} at {now}");
 }
@@ -73,7 +76,10 @@ fn the_status_has_every_key_of_the_contract() {
     let ids: Vec<_> = models.iter().map(|model| &model["id"]).collect();
     assert_eq!(ids, ["zeta", "alpha"], "hub.yaml's order");
     let modified = home.config().metadata().unwrap().modified().unwrap();
-    let modified = modified.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let modified = modified
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
     for model in models {
         assert_eq!(model["object"], "model");
         assert_eq!(model["owned_by"], "hub");
@@ -98,9 +104,16 @@ fn a_models_metadata_follows_its_life() {
     assert_eq!(metadata["model_path"], "org/alpha");
     assert_eq!(metadata["auto_unload_minutes"], 120);
     assert_eq!(metadata["active_requests"], 0);
-    for key in ["pid", "started_at", "stopped_at", "exit_code", "last_load_at",
-        "last_unload_at", "last_request_at", "memory_last_error"]
-    {
+    for key in [
+        "pid",
+        "started_at",
+        "stopped_at",
+        "exit_code",
+        "last_load_at",
+        "last_unload_at",
+        "last_request_at",
+        "memory_last_error",
+    ] {
         assert_eq!(metadata[key], Value::Null, "{key}");
     }
 
@@ -114,7 +127,10 @@ fn a_models_metadata_follows_its_life() {
     home.done("alpha", "load");
     let metadata = home.model("alpha");
     assert_now(&metadata["last_load_at"]);
-    assert_eq!(metadata["memory_last_transition_at"], metadata["last_load_at"]);
+    assert_eq!(
+        metadata["memory_last_transition_at"],
+        metadata["last_load_at"]
+    );
 
     assert_eq!(home.http.chat("alpha", "hello").status, 200);
     assert_now(&home.model("alpha")["last_request_at"]);
@@ -138,7 +154,9 @@ fn requests_in_flight_are_counted() {
         "models: [{name: a, model_path: org/a, env: {STUB_TOKENS: '1000', STUB_TOKEN_MS: '50'}}]\n",
     );
     home.done("a", "start");
-    let mut streams: Vec<_> = (0..3).map(|_| home.http.stream("a", "hi").events()).collect();
+    let mut streams: Vec<_> = (0..3)
+        .map(|_| home.http.stream("a", "hi").events())
+        .collect();
     for stream in &mut streams {
         stream.next().unwrap().unwrap();
     }

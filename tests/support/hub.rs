@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::http::{Answer, Http};
 use super::record::Record;
-use super::{BINARY, SOON, processes, wait_for};
+use super::{BINARY, SOON, processes, show, wait_for};
 
 /// `worker_command` of a simulated worker, as a YAML list: the knobs stand before `launch`.
 ///
@@ -46,6 +46,20 @@ impl Hub {
 
     /// The same with more files in the folder of hub.yaml: policies.
     pub fn start_with(yaml: &str, files: &[(&str, &str)]) -> Self {
+        Self::launch(yaml, files, serve)
+    }
+
+    /// The same with so many file descriptors and no more.
+    pub fn start_with_descriptors(yaml: &str, descriptors: u32) -> Self {
+        Self::launch(yaml, &[], |home| {
+            let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+            let mut command = in_home(Command::new("sh"), home);
+            command.args(["-c", &script, BINARY]);
+            spawn_serve(command, home)
+        })
+    }
+
+    fn launch(yaml: &str, files: &[(&str, &str)], serve: impl FnOnce(&Path) -> Child) -> Self {
         let home = TempDir::new().expect("a temporary folder");
         for (name, text) in files {
             std::fs::write(home.path().join(name), text).expect("a file of the test");
@@ -190,7 +204,7 @@ impl Drop for Hub {
             }
         }
         if std::thread::panicking() {
-            eprintln_output(&self.output());
+            show("the daemon", &self.output());
         } else if !self.killed {
             assert!(!hung, "the daemon did not end:\n{}", self.output());
             assert!(
@@ -214,14 +228,6 @@ impl Hub {
     }
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "shown by the test runner when a test fails"
-)]
-fn eprintln_output(output: &str) {
-    eprintln!("--- the daemon said:\n{output}");
-}
-
 fn record_path(home: &Path) -> PathBuf {
     home.join("record.jsonl")
 }
@@ -236,7 +242,10 @@ fn write_config(home: &Path, first_port: u16, yaml: &str) {
 
 /// This program with `home` as home and nothing of the caller's settings.
 pub fn command(home: &Path) -> Command {
-    let mut command = Command::new(BINARY);
+    in_home(Command::new(BINARY), home)
+}
+
+fn in_home(mut command: Command, home: &Path) -> Command {
     command
         .env("HOME", home)
         .env("STUB_RECORD", record_path(home))
@@ -247,13 +256,17 @@ pub fn command(home: &Path) -> Command {
 }
 
 fn serve(home: &Path) -> Child {
+    spawn_serve(command(home), home)
+}
+
+fn spawn_serve(mut command: Command, home: &Path) -> Child {
     let open = File::options()
         .create(true)
         .append(true)
         .open(home.join("daemon.out"));
     let output = open.expect("a file for the daemon's output");
     let errors = output.try_clone().expect("a second handle");
-    command(home)
+    command
         .arg("--config")
         .arg(home.join("hub.yaml"))
         .arg("serve")

@@ -46,3 +46,12 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Opt
 pub fn wait_until(what: &str, deadline: Duration, mut holds: impl FnMut() -> bool) {
     wait_for(what, deadline, || holds().then_some(()));
 }
+
+/// Prints what a program said, beside the failure of the test that ran it.
+#[expect(
+    clippy::print_stderr,
+    reason = "the test runner shows it when a test fails"
+)]
+pub fn show(who: &str, said: &str) {
+    eprintln!("--- {who} said:\n{said}");
+}

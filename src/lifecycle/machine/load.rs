@@ -103,6 +103,8 @@ impl Machine {
         entry.phase = if entry.up {
             Phase::Standby { process }
         } else {
+            // Nobody may be waiting: a default model shows in the status why it is not started.
+            entry.error = Some(error.message.clone());
             Phase::Down(entry.before_start)
         };
         entry.unload_when_loaded = false;
@@ -121,9 +123,12 @@ impl Machine {
         let Some(i) = self.of_launch(launch) else {
             return;
         };
-        // A worker that was adopted may turn out to be less loaded than it was thought to be.
-        if !matches!(self.entries[i].phase, Phase::Launching(_)) {
-            return;
+        match self.entries[i].phase {
+            // A worker that was adopted may turn out to be less loaded than it was thought to be.
+            Phase::Launching(_) => {}
+            // Told to end just after it had ended by itself: nothing more will be heard of it.
+            Phase::Ending { next, .. } if !process => return self.ended(i, next, now, decide),
+            _ => return,
         }
         let entry = &mut self.entries[i];
         entry.phase = Phase::Standby { process };

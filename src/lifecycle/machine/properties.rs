@@ -212,7 +212,9 @@ impl Driver {
     /// What a real worker could do next.
     fn step(&mut self, launch: Launch, how: u8) {
         let worker = self.workers[&launch].clone();
-        if worker.ending || how % 8 == 0 {
+        // The order to end may cross the last report of a launch that has no process.
+        let crosses = worker.stage == Stage::Begun(Goal::Standby) && how % 3 == 0;
+        if (worker.ending && !crosses) || how % 8 == 0 {
             self.workers.remove(&launch);
             self.draining.remove(&launch);
             self.leases.retain(|lease| *lease != launch);
@@ -223,7 +225,7 @@ impl Driver {
             });
         }
         let (stage, event) = match worker.stage {
-            Stage::Begun(Goal::Standby) if how % 3 == 0 => {
+            Stage::Begun(Goal::Standby) if crosses => {
                 self.workers.remove(&launch);
                 return self.tell(Event::Standby {
                     launch,

@@ -11,6 +11,7 @@ use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 use super::{Dialect, End, Identity, Instruction, Launch, Order, Report, Spawned, Upstream};
+use crate::telemetry;
 use crate::worker::group::{self, Group};
 use crate::worker::identity::start_time;
 use crate::worker::leader::Leader;
@@ -55,7 +56,7 @@ impl Process {
         let errors = output
             .try_clone()
             .map_err(|error| file_error(&order.log_file, error))?;
-        std::fs::create_dir_all(&order.work_folder)
+        telemetry::create_log_folder(&order.work_folder)
             .map_err(|error| file_error(&order.work_folder, error))?;
         let program =
             command::find(&model.worker_command, &model.env).map_err(|error| error.to_string())?;

@@ -75,6 +75,22 @@ fn a_stop_refuses_those_who_wait_and_keeps_no_exit_code() {
     assert_eq!(story.entry("a").exit_code, None);
 }
 
+/// Without a process to end, "on standby" is the last that is heard of a launch.
+#[test]
+fn a_stop_that_crosses_a_standby_without_a_process_is_over() {
+    let mut story = Story::of(&["j"]);
+    let (_, effects) = story.verb("start", "j");
+    let launch = launched(&effects);
+    let (stop, _) = story.verb("stop", "j");
+    assert_eq!(story.states("j"), ("stopping", "unloaded"));
+    let effects = story.tell(Event::Standby {
+        launch,
+        process: false,
+    });
+    assert_eq!(answered(&effects, stop), Some(&Answer::Verb(Outcome::Done)));
+    assert_eq!(story.states("j"), ("stopped", "unloaded"));
+}
+
 #[test]
 fn a_verdict_from_before_a_stop_does_not_undo_it() {
     let mut story = Story::of(&["j"]);

@@ -1,0 +1,109 @@
+//! The OpenAI port of a real daemon with simulated workers, from the first request to the last
+//! signal: what arrives at the worker, what comes back, who is let in, and what is left when somebody
+//! leaves or dies.
+
+#![expect(clippy::unwrap_used, reason = "a test's helpers may fail it")]
+
+mod cold_start;
+mod deaths;
+mod descriptors;
+mod disconnects;
+mod door;
+mod drain;
+mod load_errors;
+mod override_default;
+mod passes_on;
+mod policies;
+mod refusals;
+mod routes;
+mod shutdown;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::io::Write as _;
+use std::net::TcpStream;
+
+use serde_json::Value;
+use support::http::Answer;
+use support::{Hub, SOON, stub, wait_until};
+
+const CHAT: &str = "/v1/chat/completions";
+
+/// The command lines of workers that there are.
+const DIALECTS: [&str; 2] = ["1.8.1", "jit"];
+
+/// More tokens than any test waits for, at a hundred a second.
+const ENDLESS: [&str; 4] = ["--tokens", "100000", "--token-ms", "10"];
+
+/// One model, `alpha`, that its first request loads, on a worker with these knobs.
+fn alpha(knobs: &[&str]) -> String {
+    format!(
+        "worker_command: {}\n\
+         models:\n\
+         - {{name: alpha, model_path: org/alpha, jit_enabled: true, default: true}}\n",
+        stub(knobs)
+    )
+}
+
+/// The error object of an answer, which must be whole: four fields, of the right types.
+#[track_caller]
+fn error_of(answer: &Answer) -> Value {
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let body = answer.json();
+    let error = &body["error"];
+    assert_eq!(body.as_object().unwrap().len(), 1, "{body}");
+    assert_eq!(error.as_object().unwrap().len(), 4, "{body}");
+    assert!(error["message"].is_string(), "{body}");
+    assert!(error["type"].is_string(), "{body}");
+    assert!(error["code"].is_string(), "{body}");
+    assert!(
+        error["param"].is_null() || error["param"].is_string(),
+        "{body}"
+    );
+    error.clone()
+}
+
+/// That an error has this status, type and code, and all of these words in its message.
+#[track_caller]
+fn assert_error(answer: &Answer, status: u16, kind: &str, code: &str, words: &[&str]) {
+    assert_eq!(answer.status, status, "{}", answer.text());
+    let error = error_of(answer);
+    assert_eq!(error["type"], kind, "{error}");
+    assert_eq!(error["code"], code, "{error}");
+    let message = error["message"].as_str().unwrap();
+    for word in words {
+        assert!(message.contains(word), "no `{word}` in: {message}");
+    }
+}
+
+/// Sends a chat completion and reads nothing: dropped, the client has hung up.
+fn ask_and_wait(hub: &Hub, body: &Value) -> TcpStream {
+    let body = body.to_string();
+    let port = hub.http.port;
+    let mut connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let request = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    connection.write_all(request.as_bytes()).unwrap();
+    connection
+}
+
+fn active(hub: &Hub, model: &str) -> u64 {
+    hub.model(model)["active_requests"].as_u64().unwrap()
+}
+
+/// Waits until so many requests to a model are in flight.
+fn wait_for_active(hub: &Hub, model: &str, count: u64) {
+    wait_until(&format!("{count} requests in flight"), SOON, || {
+        active(hub, model) == count
+    });
+}
+
+/// Waits until the workers have recorded so many events of a kind.
+fn wait_for_event(hub: &Hub, event: &str, count: usize) {
+    wait_until(&format!("{count} × {event}"), SOON, || {
+        hub.record.events(event).len() >= count
+    });
+}
