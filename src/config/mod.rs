@@ -28,6 +28,7 @@ mod yaml;
 pub(crate) use hub::{DEFAULT_HOST, DEFAULT_PORT};
 pub(crate) use locate::beside;
 pub use locate::{CONFIG_VARIABLE, base_folder, default_log_path, default_path, locate};
+pub(crate) use problem::nearest;
 
 /// hub.yaml is written by hand; what is larger is not one.
 const MAX_BYTES: u64 = 1 << 20;

@@ -17,13 +17,14 @@ use super::launches::Launches;
 use super::machine::{Answer, Decide, Effect, Event, Launch, Machine, Now, Spec, Waiter};
 use super::messages::{Answering, Command, Message, Messages, Reply, Waiting};
 use super::publish::publish;
-use super::registry::{Model, Registry, Table, unix_now};
+use super::registry::{Model, Registry, Table};
 use super::reload::{changed_launches, keep_fixed};
 use super::{Grant, Lifecycle, Mailbox};
 use crate::api_error::ApiError;
 use crate::config::Config;
 use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, Policies};
 use crate::runtime_file::RuntimeModels;
+use crate::status::unix_now;
 use crate::worker::identity::Identity;
 use crate::worker::launch::{self, Instruction, Report};
 
