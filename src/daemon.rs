@@ -3,6 +3,7 @@
 //! `serve` and `demo` call [`run`]; `start` runs it in a process of its own. Nothing here decides
 //! about models.
 
+use std::fs::File;
 use std::net::TcpListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,9 +20,10 @@ use crate::config::Config;
 use crate::config::ports::PortBook;
 use crate::control;
 use crate::gateway::Gateway;
-use crate::lifecycle::{Lifecycle, Processes};
-use crate::runtime_file::{RuntimeFile, RuntimeWorker};
+use crate::lifecycle::{Lifecycle, Models, Processes};
+use crate::runtime_file::{RuntimeFile, RuntimeModels};
 use crate::worker::command;
+use crate::worker::identity::Identity;
 use crate::{server, telemetry};
 
 /// How long open connections may take to end once every model has.
@@ -35,8 +37,8 @@ const MAX_THREADS: usize = 4;
 /// `foreground` its log goes to stderr too.
 ///
 /// # Errors
-/// When hub.yaml is not valid, a worker command is missing, a port is taken or a folder cannot be
-/// written; nothing has been started then.
+/// When hub.yaml is not valid, a worker command is missing, a port is taken, another hub uses the
+/// log folder, or a folder cannot be written; nothing has been started then.
 pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     let mut config = Config::load(config_path)?;
     for model in &config.models {
@@ -50,8 +52,9 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
         )
     })?;
     let listener = bind(&mut config)?;
-    let mut ports = PortBook::new(config.port, config.model_starting_port);
-    ports.assign(&config.models, &|_| false)?;
+    let _lock = lock(&config.log_path)?;
+    let found = earlier_models(&config.log_path);
+    let ports = assign_ports(&config, &found)?;
     let _logging = telemetry::init(&config.log_path, config.log_level.as_str(), foreground)?;
     let threads = std::thread::available_parallelism()
         .map_or(1, usize::from)
@@ -60,7 +63,7 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
         .worker_threads(threads)
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config, ports, listener))
+    runtime.block_on(serve(config, ports, listener, found))
 }
 
 /// Takes the hub's port. Port 0 becomes the one the system chose.
@@ -74,32 +77,82 @@ fn bind(config: &mut Config) -> anyhow::Result<StdListener> {
     Ok(listener)
 }
 
-async fn serve(config: Config, ports: PortBook, listener: StdListener) -> anyhow::Result<()> {
+/// What a hub which is no more left in this log folder: its workers, as far as they still run.
+fn earlier_models(log_path: &Path) -> RuntimeModels {
+    let mut models = RuntimeFile::read(log_path)
+        .map(|earlier| earlier.models)
+        .unwrap_or_default();
+    models
+        .workers
+        .retain(|worker| Identity::from(worker).is_running());
+    models
+}
+
+/// Keeps the log folder to one hub at a time: two would take each other's workers for left behind.
+/// The system gives the lock back when the process ends, however it does.
+fn lock(log_path: &Path) -> anyhow::Result<File> {
+    let path = log_path.join("hub.lock");
+    let file = telemetry::open_private(&path)
+        .with_context(|| format!("`{}` cannot be written", path.display()))?;
+    file.try_lock().map_err(|_| {
+        let log_path = log_path.display();
+        anyhow::anyhow!(
+            "another hub uses the log folder `{log_path}`\nhint: stop it, or set another `log_path`"
+        )
+    })?;
+    Ok(file)
+}
+
+/// Every model's port; a worker that is still there keeps its own.
+fn assign_ports(config: &Config, found: &RuntimeModels) -> anyhow::Result<PortBook> {
+    let mut ports = PortBook::new(config.port, config.model_starting_port);
+    ports.restore(
+        found
+            .workers
+            .iter()
+            .map(|worker| (worker.model.clone(), worker.port)),
+    );
+    ports.assign(&config.models, &|name| {
+        found.workers.iter().any(|worker| worker.model == name)
+    })?;
+    Ok(ports)
+}
+
+async fn serve(
+    config: Config,
+    ports: PortBook,
+    listener: StdListener,
+    found: RuntimeModels,
+) -> anyhow::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let mut signals = Signals::new()?;
     let log_path = config.log_path.clone();
+    let drain_timeout = config.drain_timeout;
     let address = format!("{}:{}", config.host, config.port);
     let runtime_file = RuntimeFile {
         pid: std::process::id(),
         host: config.host.clone(),
         port: config.port,
-        started_at: jiff::Timestamp::now().to_string(),
-        workers: Vec::new(),
+        // Six digits and an offset: what every parser of ISO 8601 reads.
+        started_at: jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00")
+            .to_string(),
+        models: found.clone(),
     };
 
     let tracker = TaskTracker::new();
     let (lifecycle, running) = Lifecycle::new(config, ports);
-    let (workers, workers_changed) = watch::channel(Vec::new());
+    let (models_up, models_changed) = watch::channel(found);
     runtime_file
         .write(&log_path)
         .context("hub_runtime.json cannot be written")?;
     let keeper = tracker.spawn(keep_runtime_file(
         runtime_file,
         log_path.clone(),
-        workers_changed,
+        models_changed,
     ));
     let supervisor =
-        tracker.spawn(running.run(Processes::new(tracker.clone()), workers, tracker.clone()));
+        tracker.spawn(running.run(Processes::new(tracker.clone()), models_up, tracker.clone()));
     // By the first healthy answer the default models are `starting`.
     lifecycle.start_defaults().await;
 
@@ -115,28 +168,53 @@ async fn serve(config: Config, ports: PortBook, listener: StdListener) -> anyhow
     ));
     tracing::info!(pid = std::process::id(), address, "the hub is up");
 
-    tokio::select! {
-        () = lifecycle.shutdown_requested() => tracing::info!("shutdown requested"),
-        name = signals.next() => tracing::info!("{name}: shutting down"),
-    }
-    stop_models(&lifecycle, supervisor, &mut signals).await;
-    stop_serving.cancel();
+    let models = tokio::select! {
+        models = lifecycle.shutdown_requested() => {
+            tracing::info!("shutdown requested");
+            models
+        }
+        name = signals.next() => {
+            tracing::info!("{name}: shutting down");
+            Models::Stop
+        }
+    };
     connections.close();
-    if tokio::time::timeout(CONNECTIONS_END, connections.wait())
-        .await
-        .is_err()
-    {
+    match models {
+        Models::Stop => {
+            stop_models(&lifecycle, supervisor, &mut signals).await;
+            stop_serving.cancel();
+            wait_for_connections(&connections, CONNECTIONS_END, &mut signals).await;
+        }
+        Models::Keep => {
+            // Requests in flight end before the hub that serves them does.
+            stop_serving.cancel();
+            wait_for_connections(&connections, drain_timeout, &mut signals).await;
+            lifecycle.hand_over();
+            let _ = supervisor.await;
+        }
+    }
+    serving.abort();
+    // The supervisor has dropped its end of the channel: the last write is over before the removal.
+    let _ = keeper.await;
+    if models == Models::Stop {
+        RuntimeFile::remove(&log_path);
+    }
+    tracing::info!("the hub has stopped");
+    Ok(())
+}
+
+/// Waits until the last answer has been sent, at most `limit`; a signal ends the wait.
+async fn wait_for_connections(connections: &TaskTracker, limit: Duration, signals: &mut Signals) {
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(limit, connections.wait()) => ended.is_ok(),
+        _ = signals.next() => false,
+    };
+    if !ended {
         tracing::warn!(
             open = connections.len(),
             "connections are still open; they are cut"
         );
     }
-    serving.abort();
-    // The supervisor has dropped its end of the channel: the last write is over before the removal.
-    let _ = keeper.await;
-    RuntimeFile::remove(&log_path);
-    tracing::info!("the hub has stopped");
-    Ok(())
 }
 
 /// Drains and ends every model; a second signal skips the drain.
@@ -172,10 +250,10 @@ async fn stop_models(
 async fn keep_runtime_file(
     mut file: RuntimeFile,
     log_path: PathBuf,
-    mut workers: watch::Receiver<Vec<RuntimeWorker>>,
+    mut models: watch::Receiver<RuntimeModels>,
 ) {
-    while workers.changed().await.is_ok() {
-        file.workers = workers.borrow_and_update().clone();
+    while models.changed().await.is_ok() {
+        file.models = models.borrow_and_update().clone();
         let (copy, folder) = (file.clone(), log_path.clone());
         let written = tokio::task::spawn_blocking(move || copy.write(&folder)).await;
         if let Ok(Err(error)) = written {

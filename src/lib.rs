@@ -20,15 +20,16 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `api_error`, `config`, `runtime_file`, `status`, `telemetry` | nothing of ours; anyone may use the last |
-//! | `worker` | `config` |
+//! | `api_error`, `config`, `runtime_file`, `telemetry` | nothing of ours; anyone may use the last |
+//! | `status` | `config` |
+//! | `worker` | `config`, `runtime_file` |
 //! | `policy` | `api_error`, `config`, `status` |
 //! | `lifecycle` | `worker`, `policy`, `status`, `config`, `api_error`, `runtime_file` |
 //! | `gateway` | `policy`, `lifecycle`, `worker` (its upstream), `status`, `config`, `api_error` |
 //! | `control` | `dashboard`, `server` (its guard), `lifecycle` (its handle), `status`, `config`, `api_error` |
 //! | `dashboard` | `status` |
 //! | `server` | `gateway`, `api_error` |
-//! | `cli` | `status`, `config`, `runtime_file`, `telemetry`, `worker::command`, `daemon` (for `serve` and `demo`), `stub` |
+//! | `cli` | `status`, `config`, `runtime_file`, `telemetry`, `policy` (for `check`), `worker` (its command and dialect), `daemon` (for `serve` and `demo`), `stub` |
 //! | `daemon` | everything |
 //! | `stub` | nothing of ours: it stands in for another program |
 

@@ -18,13 +18,24 @@ pub struct RuntimeFile {
     pub port: u16,
     /// ISO 8601, UTC.
     pub started_at: String,
-    /// The workers that are up, for a hub that comes after a crash.
-    #[serde(default)]
-    pub workers: Vec<RuntimeWorker>,
+    /// What a hub that comes after a crash takes over.
+    #[serde(flatten)]
+    pub models: RuntimeModels,
 }
 
-/// One worker process group.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The models that are started.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RuntimeModels {
+    /// The workers that are up.
+    pub workers: Vec<RuntimeWorker>,
+    /// Names of models that are started and have no process, as they are not in memory.
+    pub standby: Vec<String>,
+}
+
+/// One worker process group: enough to recognise it and to serve from it without starting it again.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RuntimeWorker {
     /// The model's name.
     pub model: String,
@@ -36,6 +47,14 @@ pub struct RuntimeWorker {
     pub port: u16,
     /// The whole command line it was started with.
     pub command: Vec<String>,
+    /// The settings of hub.yaml it was started with.
+    pub settings: serde_json::Value,
+    /// Whether it can stay up without the weights.
+    pub resident: bool,
+    /// The one `model` value it answers to; none when it ignores it.
+    pub answers_to: Option<String>,
+    /// Whether its weights were in memory, or on their way.
+    pub loaded: bool,
 }
 
 impl RuntimeFile {
@@ -81,13 +100,17 @@ mod tests {
             host: "127.0.0.1".to_owned(),
             port: 8000,
             started_at: "2026-11-22T00:16:37Z".to_owned(),
-            workers: vec![RuntimeWorker {
-                model: "qwen".to_owned(),
-                pid: 4322,
-                start_time: 1_764_000_000,
-                port: 47850,
-                command: vec!["mlx-openai-server".to_owned(), "launch".to_owned()],
-            }],
+            models: RuntimeModels {
+                workers: vec![RuntimeWorker {
+                    model: "qwen".to_owned(),
+                    pid: 4322,
+                    start_time: 1_764_000_000,
+                    port: 47850,
+                    command: vec!["mlx-openai-server".to_owned(), "launch".to_owned()],
+                    ..RuntimeWorker::default()
+                }],
+                standby: vec!["beta".to_owned()],
+            },
         }
     }
 
@@ -105,7 +128,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = r#"{"pid": 1, "host": "::", "port": 1, "started_at": "", "later": true}"#;
         std::fs::write(RuntimeFile::path(folder.path()), text).unwrap();
-        assert_eq!(RuntimeFile::read(folder.path()).unwrap().workers, []);
+        assert_eq!(
+            RuntimeFile::read(folder.path()).unwrap().models,
+            RuntimeModels::default()
+        );
     }
 
     #[test]

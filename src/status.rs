@@ -2,11 +2,24 @@
 //!
 //! The supervisor publishes a [`ModelFacts`] per model whenever one changes; [`Status::build`] joins
 //! them with the counters of the moment into what `GET /hub/status`, the dashboard, the command line
-//! and Lua show. Nothing else formats a state. It knows nothing of how models are run.
+//! and Lua show. Nothing else formats a state. It knows nothing of how models are run. Also here: where
+//! a browser on this machine reaches the hub.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+
+mod address;
+mod configured;
+
+pub use address::{is_all_addresses, local_authority};
+
+/// The clock of all times here: Unix seconds.
+pub fn unix_now() -> f64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    since.as_secs_f64()
+}
 
 /// What the process of a model does. The words are those of the contract, section 4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]

@@ -109,8 +109,10 @@ pub fn open_private(path: &Path) -> io::Result<File> {
         .append(true)
         .mode(0o600)
         .open(path)?;
-    // The mode above is for a new file alone.
-    file.set_permissions(Permissions::from_mode(0o600))?;
+    // The mode above is for a new file alone. Devices (a worker's log may be /dev/null) stay as they are.
+    if file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
     Ok(file)
 }
 

@@ -57,7 +57,7 @@ fn a_missing_file_says_so_and_what_to_do() {
     let error = Config::load(Path::new("/no/such/hub.yaml")).unwrap_err();
     assert_snapshot!(error.to_string(), @r"
     Hub config file not found: /no/such/hub.yaml
-    hint: create it, or name another with `--config PATH` or `MLX_HUB_CONFIG_PATH`
+    hint: create it with `mlx-openai-server-hub init`, or name another with `--config PATH` or `MLX_HUB_CONFIG_PATH`
     ");
 }
 

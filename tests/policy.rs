@@ -1,6 +1,8 @@
 //! Policies as a user writes them: files in a folder, a world, and the verdicts and texts that come
 //! out.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 #[path = "policy/world.rs"]
 mod world;
 
@@ -9,6 +11,8 @@ mod bad_policy;
 #[path = "policy/create_hub.rs"]
 mod create_hub;
 
+#[path = "policy/examples.rs"]
+mod examples;
 #[path = "policy/hooks.rs"]
 mod hooks;
 #[path = "policy/sandbox.rs"]

@@ -1,5 +1,7 @@
 //! The simulated worker does what the real one was seen to do.
 
+#![expect(clippy::unwrap_used, reason = "helpers fail like the tests they help")]
+
 mod support;
 
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -176,7 +178,7 @@ fn a_stream_ends_with_its_reason_usage_and_done() {
     assert_eq!(events[7], "[DONE]");
     assert_eq!(
         stub.http.stream("some/model", "hello").said(),
-        "You said “hello”. I am"
+        "You said “hello”. I am "
     );
 }
 

@@ -17,8 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::render::is_all_addresses;
-use crate::status::Status;
+use crate::status::{Status, is_all_addresses};
 
 /// How long a connection, and then a health check, may take: a hub answers in milliseconds, also while
 /// models load.
@@ -179,6 +178,14 @@ impl Client {
     /// Asks the daemon to stop; it answers at once.
     pub(super) async fn shutdown(&self) -> Result<(), ClientError> {
         let _: Done = self.call(Method::POST, "/hub/shutdown").await?;
+        Ok(())
+    }
+
+    /// Shuts the daemon down and leaves its models to the next one.
+    pub(super) async fn shutdown_keeping_models(&self) -> Result<(), ClientError> {
+        let _: Done = self
+            .call(Method::POST, "/hub/shutdown?keep_models=true")
+            .await?;
         Ok(())
     }
 

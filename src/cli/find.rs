@@ -13,11 +13,6 @@ use super::client::{Client, Probe};
 use crate::config::{self, Config};
 use crate::runtime_file::RuntimeFile;
 
-// What hub.yaml means when it does not say.
-const DEFAULT_LOG_PATH: &str = "~/mlx-openai-server-hub/logs";
-const DEFAULT_HOST: &str = "0.0.0.0";
-const DEFAULT_PORT: u16 = 8000;
-
 /// Where to look for a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
@@ -68,15 +63,13 @@ impl Place {
             Value::String(text) => text.trim().parse().ok(),
             other => u16::try_from(other.as_u64()?).ok(),
         });
-        let log_path = Path::new(string("log_path").unwrap_or(DEFAULT_LOG_PATH));
+        let folder = config_path.parent().unwrap_or(Path::new("/"));
         Self {
-            log_path: if log_path.starts_with("~") {
-                config::locate(Some(log_path))
-            } else {
-                config_path.with_file_name("").join(log_path)
-            },
-            host: string("host").unwrap_or(DEFAULT_HOST).to_owned(),
-            port: port.unwrap_or(DEFAULT_PORT),
+            log_path: string("log_path").map_or_else(config::default_log_path, |written| {
+                config::beside(written, folder)
+            }),
+            host: string("host").unwrap_or(config::DEFAULT_HOST).to_owned(),
+            port: port.unwrap_or(config::DEFAULT_PORT),
         }
     }
 

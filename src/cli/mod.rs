@@ -1,8 +1,9 @@
 //! The command line: one verb, one file.
 //!
-//! `main` calls [`run`]. Every verb but `serve` and `demo` is a client: it finds the daemon
-//! ([`find`]), asks its HTTP API ([`client`]) and prints the answer ([`render`]). Nothing here starts,
-//! stops or counts models by itself, and nothing here knows how the daemon does.
+//! `main` calls [`run`]. `serve` and `demo` are the daemon; `init` and `check` need none. Every other
+//! verb is a client: it finds the daemon ([`find`]), asks its HTTP API ([`client`]) and prints the
+//! answer ([`render`]). Nothing here starts, stops or counts models by itself, and nothing here knows
+//! how the daemon does.
 //!
 //! stdout is the answer, stderr is errors. Exit status 0: done, 1: it failed, 2: wrong usage.
 
@@ -18,12 +19,16 @@ use crate::stub;
 use render::Out;
 
 mod background;
+mod check;
 mod client;
+mod demo;
 mod find;
+mod init;
 mod model_verbs;
 mod progress;
 mod reload;
 mod render;
+mod restart;
 mod serve;
 mod start;
 mod status;
@@ -53,6 +58,8 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Examples:
+  mlx-openai-server-hub init               write a hub.yaml to begin with
+  mlx-openai-server-hub check              what hub.yaml would start
   mlx-openai-server-hub start              start the hub in the background
   mlx-openai-server-hub status             what runs, and what is in memory
   mlx-openai-server-hub load-model qwen    load a model now rather than at its first request
@@ -71,16 +78,20 @@ Exit status:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::Init),
+    Check(check::Check),
     Start(start::Start),
     Serve(serve::Serve),
     Status(status::ShowStatus),
     Reload(reload::Reload),
+    Restart(restart::Restart),
     Stop(stop::Stop),
     StartModel(model_verbs::StartModel),
     StopModel(model_verbs::StopModel),
     LoadModel(model_verbs::LoadModel),
     UnloadModel(model_verbs::UnloadModel),
     Watch(watch::Watch),
+    Demo(demo::Demo),
     /// A simulated worker, for the demo and for tests
     #[command(hide = true, disable_help_flag = true)]
     StubWorker {
@@ -113,10 +124,13 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         .command
         .unwrap_or(Command::Start(start::Start::default()))
     {
+        Command::Init(verb) => verb.run(&path, out),
+        Command::Check(verb) => wait_for(verb.run(&load()?, out)),
         Command::Start(verb) => wait_for(verb.run(&load()?, out)),
         Command::Serve(verb) => verb.run(&path),
         Command::Status(verb) => wait_for(verb.run(&load()?, out)),
         Command::Reload(verb) => wait_for(verb.run(&load()?, out)),
+        Command::Restart(verb) => wait_for(verb.run(&load()?, out)),
         // A broken hub.yaml must not keep a hub running.
         Command::Stop(verb) => wait_for(verb.run(&path, out)),
         Command::StartModel(verb) => wait_for(verb.run(&load()?, out)),
@@ -124,6 +138,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::LoadModel(verb) => wait_for(verb.run(&load()?, out)),
         Command::UnloadModel(verb) => wait_for(verb.run(&load()?, out)),
         Command::Watch(verb) => wait_for(verb.run(&load()?, out)),
+        Command::Demo(verb) => verb.run(out),
         Command::StubWorker { args } => Ok(stub::main(args.into_iter())),
     }
 }

@@ -1,4 +1,4 @@
-//! How the command line looks: lines, their marks and colours, durations and addresses.
+//! How the command line looks: lines, their marks and colours, durations and command lines.
 //!
 //! Every verb prints through [`Out`]. It writes colour only to a terminal (and never with `NO_COLOR`),
 //! and a reader that has gone (`status | head -1`) is no error: the work goes on, the rest is unread.
@@ -11,6 +11,7 @@ use anstream::AutoStream;
 use clap::builder::styling::{AnsiColor, Style};
 
 use crate::config::Config;
+use crate::status::local_authority;
 
 /// stdout, the place for a command's answer.
 pub(super) struct Out {
@@ -55,6 +56,8 @@ impl Out {
 
     fn marked(&mut self, mark: &str, color: AnsiColor, text: impl Display) {
         let style = Style::new().fg_color(Some(color.into()));
+        // A mark begins a message: the lines it goes on with stand under it.
+        let text = text.to_string().replace('\n', "\n  ");
         self.line(format_args!("{style}[{mark}]{style:#} {text}"));
     }
 
@@ -85,24 +88,35 @@ pub(super) fn duration(duration: Duration) -> String {
     }
 }
 
-/// Whether a hub bound to `host` listens on every address of the machine.
-pub(super) fn is_all_addresses(host: &str) -> bool {
-    matches!(host, "0.0.0.0" | "::" | "[::]")
+/// The dashboard, as a browser on this machine opens it.
+pub(super) fn dashboard_url(host: &str, port: u16) -> String {
+    format!("http://{}/hub", local_authority(host, port))
 }
 
-/// The address a browser on this machine can use.
-pub(super) fn dashboard_url(host: &str, port: u16) -> String {
-    let host = match host {
-        _ if is_all_addresses(host) => "localhost".to_owned(),
-        _ if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
-        _ => host.to_owned(),
-    };
-    format!("http://{host}:{port}/hub")
+/// A command line as a shell takes it.
+pub(super) fn shell_words<S: AsRef<str>>(words: &[S]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    let words: Vec<_> = words
+        .iter()
+        .map(|word| match word.as_ref() {
+            word if !word.is_empty() && word.chars().all(plain) => word.to_owned(),
+            word => format!("'{}'", word.replace('\'', r"'\''")),
+        })
+        .collect();
+    words.join(" ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_line_can_be_pasted_into_a_shell() {
+        assert_eq!(
+            shell_words(&["a-b", "", "two words", "it's", "$HOME", "org/model:q4"]),
+            r"a-b '' 'two words' 'it'\''s' '$HOME' org/model:q4"
+        );
+    }
 
     #[test]
     fn durations_show_their_two_largest_units() {
@@ -118,20 +132,6 @@ mod tests {
             (90_000, "25h00m"),
         ] {
             assert_eq!(duration(Duration::from_secs(seconds)), text, "{seconds}");
-        }
-    }
-
-    #[test]
-    fn an_address_that_means_all_of_them_is_shown_as_localhost() {
-        for (host, url) in [
-            ("0.0.0.0", "http://localhost:8000/hub"),
-            ("::", "http://localhost:8000/hub"),
-            ("127.0.0.1", "http://127.0.0.1:8000/hub"),
-            ("::1", "http://[::1]:8000/hub"),
-            ("[::1]", "http://[::1]:8000/hub"),
-            ("studio.local", "http://studio.local:8000/hub"),
-        ] {
-            assert_eq!(dashboard_url(host, 8000), url);
         }
     }
 }

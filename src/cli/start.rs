@@ -8,10 +8,10 @@ use super::background::Background;
 use super::client::Client;
 use super::find::{Found, Hub, Place};
 use super::progress;
-use super::render::{Out, dashboard_url, is_all_addresses};
+use super::render::{Out, dashboard_url};
 use super::table::print_models;
 use crate::config::Config;
-use crate::status::{ModelStatus, ProcessState, Status};
+use crate::status::{ModelStatus, ProcessState, Status, is_all_addresses};
 use crate::worker;
 
 /// Start the hub in the background
@@ -109,19 +109,14 @@ async fn start(config: &Config, place: &Place, out: &mut Out) -> anyhow::Result<
 fn print_default_model(model: &ModelStatus, is_new: bool, out: &mut Out) {
     let name = &model.id;
     let facts = &model.metadata;
-    match facts.process_state {
-        ProcessState::Failed => {
-            let reason = facts
-                .memory_last_error
-                .as_deref()
-                .unwrap_or("its process ended");
-            out.err(format_args!("{name}: start failed ({reason})"));
+    match (facts.process_state, &facts.memory_last_error) {
+        (ProcessState::Failed, None) => out.err(format_args!("{name}: its process ended")),
+        // Inactive or stopped with an error: the start was refused.
+        (ProcessState::Failed | ProcessState::Inactive | ProcessState::Stopped, Some(reason)) => {
+            out.err(format_args!("{name}: start failed: {reason}"));
         }
         _ if is_new => out.ok(format_args!("{name}: start requested")),
-        ProcessState::Starting | ProcessState::Running => {
-            out.ok(format_args!("{name}: {}", facts.process_state.as_str()));
-        }
-        // Someone stopped it on purpose, which is no failure of this command.
-        state => out.warn(format_args!("{name}: {}", state.as_str())),
+        // `stopped` too: somebody may have stopped it on purpose, which is no failure.
+        (state, _) => out.ok(format_args!("{name}: {}", state.as_str())),
     }
 }

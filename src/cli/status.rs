@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::find::Place;
 use super::render::Out;
 use super::table::print_models;
-use crate::config::{Config, ModelConfig};
-use crate::status::{Activity, GroupFacts, HubFacts, ModelFacts, Status};
+use crate::config::Config;
+use crate::status::{Activity, GroupFacts, HubFacts, ModelFacts, Status, unix_now};
 
 /// Show the models and what they do
 ///
@@ -58,40 +57,15 @@ fn inactive(config: &Config) -> Status {
         config_modified_at: config.modified_at,
         degraded: false,
         warnings: config.warnings.clone(),
-        groups: config
-            .groups
-            .iter()
-            .map(|group| GroupFacts {
-                name: group.name.clone(),
-                max_loaded: group.max_loaded,
-                idle_unload_trigger_min: group.idle_unload_trigger_min,
-            })
-            .collect(),
+        groups: config.groups.iter().map(GroupFacts::from).collect(),
     };
     let models: Vec<_> = config
         .models
         .iter()
-        .map(|model| (Arc::new(facts(config, model)), Activity::default()))
+        .map(|model| ModelFacts::configured(model, &config.log_path))
+        .map(|facts| (Arc::new(facts), Activity::default()))
         .collect();
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let mut status = Status::build(&hub, &models, now.as_secs());
+    let mut status = Status::build(&hub, &models, unix_now() as u64);
     status.controller_available = false;
     status
-}
-
-fn facts(config: &Config, model: &ModelConfig) -> ModelFacts {
-    let log_file = model.log_file(&config.log_path);
-    ModelFacts {
-        name: model.name.clone(),
-        model_path: model.model_path.clone(),
-        model_type: model.model_type.as_str(),
-        group: model.group.clone(),
-        default: model.default,
-        jit_enabled: model.jit_enabled,
-        auto_unload_minutes: model.auto_unload_minutes,
-        context_length: model.context_length,
-        log_path: (!model.no_log_file).then(|| log_file.display().to_string()),
-        port: model.port,
-        ..ModelFacts::default()
-    }
 }

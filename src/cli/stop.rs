@@ -46,15 +46,18 @@ impl Stop {
             Err(error) => return Err(error.into()),
         }
         out.ok("Hub manager shutdown requested");
-        progress::show("waiting for requests in flight and for workers", gone(&hub)).await?;
+        progress::show(
+            "waiting for requests in flight and for workers",
+            gone(&hub, processes(&hub)),
+        )
+        .await?;
         out.ok("Hub manager stopped");
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Waits until nothing of the hub is left, however long that takes: the daemon has its own limits.
-async fn gone(hub: &Hub) -> anyhow::Result<()> {
-    let mut pids = processes(hub);
+/// Waits until none of `pids` is left and the hub answers no more, however long that takes: the daemon has its own limits.
+pub(super) async fn gone(hub: &Hub, mut pids: Vec<Pid>) -> anyhow::Result<()> {
     let mut system = System::new().context("cannot look at processes")?;
     loop {
         pids.retain(|&pid| is_alive(&mut system, pid));
@@ -70,7 +73,7 @@ fn processes(hub: &Hub) -> Vec<Pid> {
     let Some(runtime) = &hub.runtime else {
         return Vec::new();
     };
-    let workers = runtime.workers.iter().map(|worker| worker.pid);
+    let workers = runtime.models.workers.iter().map(|worker| worker.pid);
     workers.chain([runtime.pid]).map(Pid::from_u32).collect()
 }
 

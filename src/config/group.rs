@@ -1,5 +1,7 @@
 //! One entry of `groups`, and the rules between groups and models.
 
+use std::collections::BTreeSet;
+
 use super::problem::{Findings, Place};
 use super::raw::Table;
 use super::yaml::Node;
@@ -20,8 +22,21 @@ pub(super) fn read(node: &Node, index: usize, findings: &mut Findings) -> GroupC
         };
     };
     let mut table = Table::new(map, place, findings);
-    table.set_subject(&position);
-    let name = slug::required_name(&mut table, &position);
+    let group = read_keys(&mut table, &position);
+    table.finish_kindly();
+    group
+}
+
+/// The keys of an entry.
+pub(super) fn keys() -> BTreeSet<&'static str> {
+    Table::keys(|table| {
+        read_keys(table, "");
+    })
+}
+
+fn read_keys(table: &mut Table<'_, '_>, position: &str) -> GroupConfig {
+    table.set_subject(position);
+    let name = slug::required_name(table, position);
     if !name.is_empty() {
         table.set_subject(&format!("group `{name}`"));
     }
@@ -37,7 +52,6 @@ pub(super) fn read(node: &Node, index: usize, findings: &mut Findings) -> GroupC
             Some("add `max_loaded`: how many members may be loaded at once".to_owned()),
         );
     }
-    table.finish_kindly();
     GroupConfig {
         name,
         max_loaded,

@@ -1,5 +1,6 @@
 //! The top level of hub.yaml: its own keys, then models and groups, then the rules between them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,6 +8,11 @@ use super::problem::{Findings, Place};
 use super::raw::Table;
 use super::yaml::{Map, Node};
 use super::{Config, LogLevel, group, locate, model};
+
+/// The bind address of a hub whose file names none.
+pub(crate) const DEFAULT_HOST: &str = "0.0.0.0";
+/// The port of a hub whose file names none.
+pub(crate) const DEFAULT_PORT: u16 = 8000;
 
 /// Reads the whole tree. The result is a valid configuration only if `findings` has no problems.
 pub(super) fn read(root: &Node, path: &Path, modified_at: u64, findings: &mut Findings) -> Config {
@@ -53,6 +59,15 @@ pub(super) fn read(root: &Node, path: &Path, modified_at: u64, findings: &mut Fi
     config
 }
 
+/// The keys of the top level.
+pub(super) fn keys() -> BTreeSet<&'static str> {
+    Table::keys(|table| {
+        model_entries(table);
+        table.entries("groups");
+        read_keys(table, Path::new("/"));
+    })
+}
+
 /// The entries of `models`, of which there must be one.
 fn model_entries<'a>(table: &mut Table<'a, '_>) -> &'a [Node] {
     let models = match table.node("models") {
@@ -77,18 +92,19 @@ fn read_keys(table: &mut Table<'_, '_>, path: &Path) -> (Config, Vec<String>) {
     let config = Config {
         path: path.to_owned(),
         modified_at: 0,
-        host: host.map_or_else(|| "0.0.0.0".to_owned(), |host| host.trim().to_owned()),
-        port: table.int("port", 1..=u16::MAX).unwrap_or(8000),
+        host: host.map_or_else(|| DEFAULT_HOST.to_owned(), |host| host.trim().to_owned()),
+        port: table.int("port", 1..=u16::MAX).unwrap_or(DEFAULT_PORT),
         model_starting_port: table
             .int("model_starting_port", 1024..=u16::MAX)
             .unwrap_or(47_850),
         log_level: table
             .word("log_level", &LogLevel::ALL, LogLevel::as_str)
             .unwrap_or_default(),
-        log_path: table.text("log_path").map_or_else(
-            || locate::base_folder().join("logs"),
-            |written| locate::beside(&written, folder),
-        ),
+        log_path: table
+            .text("log_path")
+            .map_or_else(locate::default_log_path, |written| {
+                locate::beside(&written, folder)
+            }),
         enable_status_page: table.flag("enable_status_page").unwrap_or(true),
         models: Vec::new(),
         groups: Vec::new(),

@@ -19,6 +19,11 @@ pub fn default_path() -> PathBuf {
     base_folder().join("hub.yaml")
 }
 
+/// `~/mlx-openai-server-hub/logs`.
+pub fn default_log_path() -> PathBuf {
+    base_folder().join("logs")
+}
+
 /// The hub.yaml to use: that of `--config`, else that of the environment, else the default one.
 /// Absolute; a leading `~` is the home folder.
 pub fn locate(flag: Option<&Path>) -> PathBuf {
@@ -39,7 +44,7 @@ fn choose(flag: Option<&Path>, variable: Option<OsString>) -> PathBuf {
 
 /// A path as written in hub.yaml, made absolute: `~` is the home folder, a relative path starts in
 /// `folder`.
-pub(super) fn beside(written: &str, folder: &Path) -> PathBuf {
+pub(crate) fn beside(written: &str, folder: &Path) -> PathBuf {
     absolute(&folder.join(expand_home(Path::new(written.trim()))))
 }
 

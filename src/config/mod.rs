@@ -4,11 +4,13 @@
 //! [`ConfigError`] and starts, binds and creates nothing. Ports of models without one are given out
 //! later, by the daemon alone ([`ports`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
 
 mod diagnose;
 mod group;
@@ -23,7 +25,10 @@ mod scalar;
 mod slug;
 mod yaml;
 
-pub use locate::{CONFIG_VARIABLE, base_folder, default_path, locate};
+pub(crate) use hub::{DEFAULT_HOST, DEFAULT_PORT};
+pub(crate) use locate::beside;
+pub use locate::{CONFIG_VARIABLE, base_folder, default_log_path, default_path, locate};
+pub(crate) use problem::nearest;
 
 /// hub.yaml is written by hand; what is larger is not one.
 const MAX_BYTES: u64 = 1 << 20;
@@ -73,7 +78,7 @@ pub struct Config {
 }
 
 /// One entry of `models`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelConfig {
     /// Unique slug, trimmed.
     pub name: String,
@@ -84,8 +89,10 @@ pub struct ModelConfig {
     /// What kind of model it is.
     pub model_type: ModelType,
     /// Start the model when the hub starts.
+    #[serde(skip)]
     pub default: bool,
     /// The group it belongs to.
+    #[serde(skip)]
     pub group: Option<String>,
     /// Where the worker binds.
     pub host: String,
@@ -96,6 +103,7 @@ pub struct ModelConfig {
     /// Load on the first request, not at the start.
     pub jit_enabled: bool,
     /// Unload after so many minutes without a request.
+    #[serde(skip)]
     pub auto_unload_minutes: Option<u32>,
     /// The worker's output goes to a file that the status does not name.
     pub no_log_file: bool,
@@ -113,11 +121,12 @@ pub struct ModelConfig {
     /// Environment for this worker.
     pub env: BTreeMap<String, String>,
     /// Settings for Lua policies (`model.settings`).
+    #[serde(skip)]
     pub policy: Settings,
 }
 
 /// An option of `mlx-openai-server launch`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LaunchOption {
     /// The key in hub.yaml, `context_length`.
     pub key: String,
@@ -144,7 +153,7 @@ pub struct GroupConfig {
 }
 
 /// `model_type` in hub.yaml.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[allow(missing_docs, reason = "the words of hub.yaml")]
 pub enum ModelType {
     #[default]
@@ -181,7 +190,7 @@ impl ModelType {
 }
 
 /// `log_level` in hub.yaml.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[allow(missing_docs, reason = "the words of hub.yaml")]
 pub enum LogLevel {
     Debug,
@@ -258,6 +267,12 @@ impl Config {
         self.models.iter().find(|model| model.name == name)
     }
 
+    /// The models of that group, in file order.
+    pub fn members(&self, group: &str) -> impl Iterator<Item = &ModelConfig> {
+        let models = self.models.iter();
+        models.filter(move |model| model.group.as_deref() == Some(group))
+    }
+
     /// The group of that name.
     pub fn group(&self, name: &str) -> Option<&GroupConfig> {
         self.groups.iter().find(|group| group.name == name)
@@ -282,12 +297,33 @@ impl ModelConfig {
     /// reaches its process, and nothing the hub can change while it runs (`default`, `group`,
     /// `auto_unload_minutes`, `policy`).
     pub fn same_launch(&self, other: &Self) -> bool {
-        let mut launched = self.clone();
-        launched.default = other.default;
-        launched.group.clone_from(&other.group);
-        launched.auto_unload_minutes = other.auto_unload_minutes;
-        launched.policy.clone_from(&other.policy);
-        launched == *other
+        self.launch_settings() == other.launch_settings()
+    }
+
+    /// What [`ModelConfig::same_launch`] compares, to be kept while the worker runs.
+    pub fn launch_settings(&self) -> serde_json::Value {
+        // Only maps with keys that are no strings cannot be written, and there are none.
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+/// The keys that hub.yaml may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownKeys {
+    /// At the top level.
+    pub hub: BTreeSet<&'static str>,
+    /// In an entry of `models`.
+    pub model: BTreeSet<&'static str>,
+    /// In an entry of `groups`.
+    pub group: BTreeSet<&'static str>,
+}
+
+/// All keys that the readers ask for; everything else is reported as unknown.
+pub fn known_keys() -> KnownKeys {
+    KnownKeys {
+        hub: hub::keys(),
+        model: model::keys(),
+        group: group::keys(),
     }
 }
 
@@ -307,7 +343,7 @@ fn read_file(path: &Path) -> Result<(Vec<u8>, u64), ConfigError> {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return fail(format!(
                 "Hub config file not found: {shown}\n\
-                 hint: create it, or name another with `--config PATH` or `{CONFIG_VARIABLE}`"
+                 hint: create it with `mlx-openai-server-hub init`, or name another with `--config PATH` or `{CONFIG_VARIABLE}`"
             ));
         }
         Err(error) => return fail(format!("{shown}: cannot read hub config: {error}")),

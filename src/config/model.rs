@@ -1,6 +1,6 @@
 //! One entry of `models`, and the rules between models.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::problem::{Findings, Place};
@@ -43,6 +43,19 @@ pub(super) fn read(
     let model = read_keys(&mut table, name, &subject, hub);
     table.finish_strictly();
     model
+}
+
+/// The keys of an entry.
+pub(super) fn keys() -> BTreeSet<&'static str> {
+    let hub = Inherited {
+        folder: Path::new("/"),
+        log_level: LogLevel::default(),
+        worker_command: &[],
+    };
+    Table::keys(|table| {
+        let name = slug::required_name(table, "");
+        read_keys(table, name, "", &hub);
+    })
 }
 
 fn read_keys(

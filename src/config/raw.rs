@@ -34,6 +34,14 @@ impl<'a, 'f> Table<'a, 'f> {
         }
     }
 
+    /// The keys that `read` asks for, set or not.
+    pub(super) fn keys(read: impl FnOnce(&mut Table<'_, '_>)) -> BTreeSet<&'static str> {
+        let (map, mut findings) = (Map::default(), Findings::default());
+        let mut table = Table::new(&map, Place::default(), &mut findings);
+        read(&mut table);
+        table.asked
+    }
+
     /// Whose keys these are: ``model `a` `` or `model entry #2`.
     pub(super) fn set_subject(&mut self, subject: &str) {
         self.subject = format!("{subject}: ");

@@ -4,7 +4,7 @@
 use std::future::Future;
 
 use crate::api_error::ApiError;
-use crate::lifecycle::{Lifecycle, Outcome, ReloadReport};
+use crate::lifecycle::{Lifecycle, Models, Outcome, ReloadReport};
 use crate::status::Status;
 
 /// What one can do to a model.
@@ -65,7 +65,7 @@ pub trait Hub: Clone + Send + Sync + 'static {
     fn reload(&self, start: bool) -> impl Future<Output = Result<ReloadReport, ApiError>> + Send;
 
     /// Asks for a shutdown and returns at once.
-    fn request_shutdown(&self);
+    fn request_shutdown(&self, models: Models);
 }
 
 impl Hub for Lifecycle {
@@ -90,7 +90,7 @@ impl Hub for Lifecycle {
         Lifecycle::reload(self, start).await
     }
 
-    fn request_shutdown(&self) {
-        Lifecycle::request_shutdown(self);
+    fn request_shutdown(&self, models: Models) {
+        Lifecycle::request_shutdown(self, models);
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::extract::IgnoredBody;
 use super::hub::Hub;
 use crate::api_error::ApiError;
-use crate::lifecycle::ReloadReport;
+use crate::lifecycle::{Models, ReloadReport};
 
 /// `model_status: controller` is how `start` tells a hub from another server on its port.
 pub(super) async fn health() -> Json<Value> {
@@ -38,18 +38,37 @@ pub(super) async fn reload<H: Hub>(
     query: Result<Query<ReloadQuery>, QueryRejection>,
     _: IgnoredBody,
 ) -> Result<Json<ReloadReport>, ApiError> {
-    let Query(query) =
-        query.map_err(|rejection| ApiError::new(rejection.status(), rejection.body_text()))?;
+    let Query(query) = query.map_err(bad_query)?;
     hub.reload(query.start).await.map(Json)
 }
 
+/// `?keep_models=true` leaves the models to the next hub: the command `restart` stops so.
+#[derive(Debug, Deserialize)]
+pub(super) struct ShutdownQuery {
+    #[serde(default)]
+    keep_models: bool,
+}
+
 /// Answers before anything stops: the server drains its connections, this one among them.
-pub(super) async fn shutdown<H: Hub>(State(hub): State<H>, _: IgnoredBody) -> Json<Value> {
-    hub.request_shutdown();
-    Json(json!({
+pub(super) async fn shutdown<H: Hub>(
+    State(hub): State<H>,
+    query: Result<Query<ShutdownQuery>, QueryRejection>,
+    _: IgnoredBody,
+) -> Result<Json<Value>, ApiError> {
+    let Query(query) = query.map_err(bad_query)?;
+    hub.request_shutdown(if query.keep_models {
+        Models::Keep
+    } else {
+        Models::Stop
+    });
+    Ok(Json(json!({
         "status": "ok",
         "action": "stop",
         "message": "Shutdown requested",
         "details": {},
-    }))
+    })))
+}
+
+fn bad_query(rejection: QueryRejection) -> ApiError {
+    ApiError::new(rejection.status(), rejection.body_text())
 }

@@ -12,7 +12,7 @@ use tower::ServiceExt;
 use super::openapi::description;
 use super::*;
 use crate::api_error::ApiError;
-use crate::lifecycle::{Outcome, ReloadReport};
+use crate::lifecycle::{Models, Outcome, ReloadReport};
 use crate::status::{Activity, GroupFacts, HubFacts, Status};
 
 /// A hub of two models: `alpha` does what it is told, `beta` has nothing left to do. `full` is over
@@ -57,8 +57,8 @@ impl Hub for TableHub {
         })
     }
 
-    fn request_shutdown(&self) {
-        self.calls.lock().push("shutdown".to_owned());
+    fn request_shutdown(&self, models: Models) {
+        self.calls.lock().push(format!("shutdown {models:?}"));
     }
 }
 
@@ -210,12 +210,21 @@ async fn reload_reports_and_starts_unless_told_not_to() {
 async fn shutdown_answers_and_asks_for_it() {
     for path in ["/hub/shutdown", "/hub/runtime/shutdown"] {
         let answer = ask("POST", path).await;
-        assert_eq!(answer.calls, ["shutdown"]);
+        assert_eq!(answer.calls, ["shutdown Stop"]);
         assert_eq!(
             answer.text,
             r#"{"status":"ok","action":"stop","message":"Shutdown requested","details":{}}"#
         );
     }
+}
+
+#[tokio::test]
+async fn a_shutdown_may_leave_the_models_to_the_next_hub() {
+    let answer = ask("POST", "/hub/shutdown?keep_models=true").await;
+    assert_eq!(answer.calls, ["shutdown Keep"]);
+    let answer = ask("POST", "/hub/shutdown?keep_models=perhaps").await;
+    assert_eq!(answer.error().0, 400);
+    assert!(answer.calls.is_empty());
 }
 
 #[tokio::test]

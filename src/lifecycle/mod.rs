@@ -9,8 +9,7 @@ use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{oneshot, watch};
 
 use crate::api_error::ApiError;
 use crate::config::Config;
@@ -21,6 +20,7 @@ use crate::worker::upstream::Upstream;
 
 mod degraded;
 mod launcher;
+mod launches;
 mod lease;
 mod machine;
 mod messages;
@@ -57,6 +57,15 @@ pub enum Outcome {
     Already,
 }
 
+/// What becomes of the models when the daemon shuts down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Models {
+    /// They are stopped.
+    Stop,
+    /// They stay as they are, for the daemon that comes next.
+    Keep,
+}
+
 /// What a reload did: names in hub.yaml's order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadReport {
@@ -78,7 +87,7 @@ pub struct Lifecycle {
     registry: Arc<Registry>,
     policies: Policies,
     mailbox: Mailbox,
-    shutdown: CancellationToken,
+    shutdown: Arc<watch::Sender<Option<Models>>>,
 }
 
 impl Lifecycle {
@@ -94,7 +103,7 @@ impl Lifecycle {
             registry,
             policies,
             mailbox,
-            shutdown: CancellationToken::new(),
+            shutdown: Arc::new(watch::Sender::new(None)),
         };
         let running = Running::new(&handle, messages);
         (handle, running)
@@ -229,20 +238,34 @@ impl Lifecycle {
         }
     }
 
-    /// Asks the daemon to shut down; returns at once. The daemon owns the order.
-    pub fn request_shutdown(&self) {
-        self.shutdown.cancel();
+    /// Asks the daemon to shut down; returns at once. The daemon owns the order. Of several wishes
+    /// the first counts.
+    pub fn request_shutdown(&self, models: Models) {
+        self.shutdown.send_if_modified(|wish| {
+            let first = wish.is_none();
+            wish.get_or_insert(models);
+            first
+        });
     }
 
-    /// Completes when somebody has asked for a shutdown.
-    pub async fn shutdown_requested(&self) {
-        self.shutdown.cancelled().await;
+    /// Completes when somebody has asked for a shutdown, and says what is to become of the models.
+    pub async fn shutdown_requested(&self) -> Models {
+        let mut wish = self.shutdown.subscribe();
+        let wished = wish.wait_for(Option::is_some).await;
+        // An error would mean that the sender is gone, and `self` holds it.
+        wished.ok().and_then(|wish| *wish).unwrap_or(Models::Stop)
     }
 
     /// Stops every model and takes no more orders; with `now`, without waiting for requests in
     /// flight. [`Running`] completes when all processes are gone.
     pub fn stop_all(&self, now: bool) {
         self.mailbox.send(Message::Shutdown { now });
+    }
+
+    /// Ends the service and leaves every process running, for the next hub to adopt. [`Running`]
+    /// completes then.
+    pub fn hand_over(&self) {
+        self.mailbox.send(Message::HandOver);
     }
 
     /// Starts the models that hub.yaml marks `default`; returns when they are `starting`.

@@ -36,16 +36,6 @@ pub(super) fn publish(machine: &Machine, registry: &Registry) {
 
 fn facts(entry: &Entry, model: &ModelConfig, config: &Config, port: Option<u16>) -> ModelFacts {
     ModelFacts {
-        name: model.name.clone(),
-        model_path: model.model_path.clone(),
-        model_type: model.model_type.as_str(),
-        group: model.group.clone(),
-        default: model.default,
-        jit_enabled: model.jit_enabled,
-        auto_unload_minutes: model.auto_unload_minutes,
-        context_length: model.context_length,
-        log_path: (!model.no_log_file)
-            .then(|| model.log_file(&config.log_path).display().to_string()),
         process_state: entry.process_state(),
         memory_state: entry.memory_state(),
         memory_last_transition_at: entry.times.memory_changed,
@@ -59,28 +49,39 @@ fn facts(entry: &Entry, model: &ModelConfig, config: &Config, port: Option<u16>)
         stopped_at: entry.times.stopped,
         exit_code: entry.exit_code,
         waiting: entry.waiting(),
+        ..ModelFacts::configured(model, &config.log_path)
     }
 }
 
-/// One line for the process and one for the memory, where they changed.
+/// One line for the process and one for the memory, where they changed, or for a start that was
+/// refused.
 fn log_change(before: &ModelFacts, now: &ModelFacts) {
     let group = now.group.as_deref();
+    // A reason may hold the end of the worker's log: in the hub's it stays one line.
+    let reason = now.memory_last_error.as_deref().unwrap_or_default();
+    let reason = reason.replace('\n', " | ");
+    let (process, memory) = (now.process_state.as_str(), now.memory_state.as_str());
     if before.process_state != now.process_state {
-        let state = now.process_state.as_str();
         if now.process_state == ProcessState::Failed {
-            let reason = now.memory_last_error.as_deref().unwrap_or_default();
-            tracing::error!(hub_model = %now.name, hub_group = group, exit_code = now.exit_code, "process {state}: {reason}");
+            tracing::error!(hub_model = %now.name, hub_group = group, exit_code = now.exit_code, "process {process}: {reason}");
         } else {
-            tracing::info!(hub_model = %now.name, hub_group = group, pid = now.pid, port = now.port, "process {state}");
+            tracing::info!(hub_model = %now.name, hub_group = group, pid = now.pid, port = now.port, "process {process}");
         }
     }
-    if before.memory_state != now.memory_state && now.memory_state != MemoryState::Failed {
-        let state = now.memory_state.as_str();
-        match now.load_seconds {
-            Some(seconds) if now.memory_state == MemoryState::Loaded => {
-                tracing::info!(hub_model = %now.name, hub_group = group, pid = now.pid, seconds, "memory {state}");
+    if before.memory_state != now.memory_state {
+        match (now.memory_state, now.load_seconds) {
+            (MemoryState::Failed, _) if now.process_state == ProcessState::Failed => {}
+            (MemoryState::Failed, _) => {
+                tracing::error!(hub_model = %now.name, hub_group = group, pid = now.pid, "memory {memory}: {reason}");
             }
-            _ => tracing::info!(hub_model = %now.name, hub_group = group, "memory {state}"),
+            (MemoryState::Loaded, Some(seconds)) => {
+                tracing::info!(hub_model = %now.name, hub_group = group, pid = now.pid, seconds, "memory {memory}");
+            }
+            _ => tracing::info!(hub_model = %now.name, hub_group = group, "memory {memory}"),
         }
+    }
+    let is_new = before.memory_last_error != now.memory_last_error;
+    if is_new && !reason.is_empty() && now.memory_state != MemoryState::Failed {
+        tracing::warn!(hub_model = %now.name, hub_group = group, "not started: {reason}");
     }
 }

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
@@ -16,7 +15,7 @@ use super::lease::Gate;
 use crate::config::ports::PortBook;
 use crate::config::{Config, Settings};
 use crate::policy::{GroupView, ModelView, World};
-use crate::status::{Activity, GroupFacts, HubFacts, ModelFacts, Status};
+use crate::status::{Activity, GroupFacts, HubFacts, ModelFacts, Status, unix_now};
 use crate::worker::upstream::Upstream;
 
 /// One model as everybody but the supervisor sees it.
@@ -172,7 +171,7 @@ impl Registry {
             config_modified_at: table.config.modified_at,
             degraded: invalid.is_some(),
             warnings,
-            groups: table.config.groups.iter().map(group_facts).collect(),
+            groups: table.config.groups.iter().map(GroupFacts::from).collect(),
         };
         let models: Vec<_> = table
             .models
@@ -181,21 +180,6 @@ impl Registry {
             .collect();
         Status::build(&hub, &models, unix_now() as u64)
     }
-}
-
-fn group_facts(group: &crate::config::GroupConfig) -> GroupFacts {
-    GroupFacts {
-        name: group.name.clone(),
-        max_loaded: group.max_loaded,
-        idle_unload_trigger_min: group.idle_unload_trigger_min,
-    }
-}
-
-/// Unix seconds.
-pub(super) fn unix_now() -> f64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0.0, |since| since.as_secs_f64())
 }
 
 impl World for Registry {
@@ -221,7 +205,7 @@ impl World for Registry {
 
     fn group(&self, name: &str) -> Option<GroupView> {
         let table = self.table.load();
-        let facts = group_facts(table.config.group(name)?);
+        let facts = GroupFacts::from(table.config.group(name)?);
         let (mut members, mut loaded) = (Vec::new(), Vec::new());
         for model in &table.models {
             let model = model.facts.load();

@@ -4,28 +4,29 @@
 //! out the effects. Slow work (processes, draining) runs in tracked tasks that report back as
 //! messages; the supervisor awaits nothing but its `select!`.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::task::TaskTracker;
 
 use super::launcher::Launcher;
-use super::machine::{Answer, Decide, Effect, Event, Goal, Launch, Machine, Now, Spec, Waiter};
+use super::launches::Launches;
+use super::machine::{Answer, Decide, Effect, Event, Launch, Machine, Now, Spec, Waiter};
 use super::messages::{Answering, Command, Message, Messages, Reply, Waiting};
 use super::publish::publish;
-use super::registry::{Model, Registry, Table, unix_now};
+use super::registry::{Model, Registry, Table};
 use super::reload::{changed_launches, keep_fixed};
 use super::{Grant, Lifecycle, Mailbox};
 use crate::api_error::ApiError;
 use crate::config::Config;
-use crate::policy::{IdleVerdict, LoadReason, LoadVerdict, Policies};
-use crate::runtime_file::RuntimeWorker;
-use crate::worker::dialect::Dialects;
-use crate::worker::launch::{Instruction, Order, Report, Spawned};
+use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, Policies};
+use crate::runtime_file::RuntimeModels;
+use crate::status::unix_now;
+use crate::worker::identity::Identity;
+use crate::worker::launch::{self, Instruction, Report};
 
 /// How often idle models and parked loads are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -45,12 +46,14 @@ impl Running {
         }
     }
 
-    /// Runs the supervisor until [`Lifecycle::stop_all`] has ended every process. The workers that
-    /// are up are kept in `workers`; tasks are spawned on `tracker`.
+    /// Runs the supervisor until [`Lifecycle::stop_all`] has ended every process, or
+    /// [`Lifecycle::hand_over`] has left them to the next hub. It first takes over what an earlier hub
+    /// left, as it stands in `models_up`, and keeps the list of those that are up there. Tasks are
+    /// spawned on `tracker`.
     pub async fn run(
         mut self,
         launcher: impl Launcher,
-        workers: watch::Sender<Vec<RuntimeWorker>>,
+        models_up: watch::Sender<RuntimeModels>,
         tracker: TaskTracker,
     ) {
         let Lifecycle {
@@ -60,20 +63,19 @@ impl Running {
             ..
         } = self.lifecycle;
         let config = Arc::clone(&registry.table.load().config);
+        let found = models_up.borrow().clone();
         let mut supervisor = Supervisor {
             machine: Machine::new(specs(&config)),
             world: Deciding { registry, policies },
-            launcher: Box::new(launcher),
             mailbox,
-            dialects: Arc::default(),
             waiting: Waiting::default(),
-            launches: HashMap::new(),
-            workers,
+            launches: Launches::new(launcher, models_up),
             tracker,
             begun: Instant::now(),
             finished: false,
         };
         supervisor.publish();
+        supervisor.adopt(found);
         supervisor.learn_dialects();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -89,22 +91,12 @@ impl Running {
 struct Supervisor {
     machine: Machine,
     world: Deciding,
-    launcher: Box<dyn Launcher>,
     mailbox: Mailbox,
-    dialects: Arc<Dialects>,
     waiting: Waiting,
-    launches: HashMap<Launch, Launched>,
-    workers: watch::Sender<Vec<RuntimeWorker>>,
+    launches: Launches,
     tracker: TaskTracker,
     begun: Instant,
     finished: bool,
-}
-
-/// A launch whose task is there.
-struct Launched {
-    model: String,
-    instructions: mpsc::UnboundedSender<Instruction>,
-    spawned: Option<Spawned>,
 }
 
 /// The registry and the policies: what the machine asks.
@@ -124,6 +116,11 @@ impl Decide for Deciding {
         // Policies see what is published: it has to be what is true now.
         publish(machine, &self.registry);
         self.policies.on_load(model, reason, waiting)
+    }
+
+    fn on_exit(&mut self, machine: &Machine, model: &str, exit: Exit) -> ExitVerdict {
+        publish(machine, &self.registry);
+        self.policies.on_exit(model, exit)
     }
 
     fn on_idle(&mut self, machine: &Machine, model: &str) -> IdleVerdict {
@@ -169,6 +166,11 @@ impl Supervisor {
                 let _ = done.send(());
             }
             Message::Shutdown { now } => self.handle(Event::Shutdown { now }),
+            Message::Wake => self.handle(Event::Tick),
+            Message::HandOver => {
+                self.launches.leave_all();
+                self.finished = true;
+            }
             Message::Abandon(waiter) => {
                 self.waiting.remove(waiter);
                 self.handle(Event::Abandon { waiter });
@@ -210,6 +212,39 @@ impl Supervisor {
         for effect in effects {
             self.carry_out(effect);
         }
+        self.launches.publish(&self.world.registry);
+    }
+
+    /// Takes over what an earlier hub left: workers of models in hub.yaml through their launches, all
+    /// others are ended.
+    fn adopt(&mut self, found: RuntimeModels) {
+        let config = Arc::clone(&self.world.registry.table.load().config);
+        for worker in found.workers {
+            let (name, pid, load) = (worker.model.clone(), worker.pid, worker.loaded);
+            let Some(model) = config.model(&name) else {
+                tracing::info!(
+                    hub_model = name,
+                    pid,
+                    "ending the worker of a model that hub.yaml no longer names"
+                );
+                self.tracker.spawn(launch::end_found(
+                    Identity::from(&worker),
+                    config.stop_timeout,
+                ));
+                continue;
+            };
+            tracing::info!(hub_model = name, pid, "found the worker of an earlier hub");
+            let fits = worker.settings == model.launch_settings();
+            self.launches.leave_to_next(worker);
+            self.handle(Event::Adopt {
+                model: name,
+                load,
+                fits,
+            });
+        }
+        for model in found.standby {
+            self.handle(Event::Resume { model });
+        }
     }
 
     fn publish(&self) {
@@ -222,16 +257,17 @@ impl Supervisor {
                 model,
                 launch,
                 goal,
-            } => self.launch(model, launch, goal),
-            Effect::Load { launch } => self.instruct(launch, Instruction::Load),
-            Effect::End { launch } => self.instruct(launch, Instruction::End),
+            } => {
+                let registry = &self.world.registry;
+                self.launches
+                    .begin(registry, &self.mailbox, &model, launch, goal);
+            }
+            Effect::Load { launch } => self.launches.instruct(launch, Instruction::Load),
+            Effect::End { launch } => self.launches.instruct(launch, Instruction::End),
             Effect::OpenGate { model, launch } => {
-                let spawned = self
-                    .launches
-                    .get(&launch)
-                    .and_then(|launched| launched.spawned.as_ref());
-                if let (Some(model), Some(spawned)) = (self.model(&model), spawned) {
-                    model.upstream.store(Some(Arc::clone(&spawned.upstream)));
+                let upstream = self.launches.upstream(launch);
+                if let (Some(model), Some(upstream)) = (self.model(&model), upstream) {
+                    model.upstream.store(Some(upstream));
                     model.gate.open();
                 }
             }
@@ -242,6 +278,13 @@ impl Supervisor {
             }
             Effect::Drain { model, launch } => self.drain(&model, launch),
             Effect::Answer { waiter, answer } => self.answer(waiter, answer),
+            Effect::Wake { after } => {
+                let mailbox = self.mailbox.clone();
+                self.tracker.spawn(async move {
+                    tokio::time::sleep(after).await;
+                    mailbox.send(Message::Wake);
+                });
+            }
             Effect::Finished => self.finished = true,
         }
     }
@@ -256,86 +299,36 @@ impl Supervisor {
             .cloned()
     }
 
-    fn instruct(&self, launch: Launch, instruction: Instruction) {
-        if let Some(launched) = self.launches.get(&launch) {
-            let _ = launched.instructions.send(instruction);
-        }
-    }
-
-    fn launch(&mut self, name: String, launch: Launch, goal: Goal) {
-        let config = Arc::clone(&self.world.registry.table.load().config);
-        let Some(model) = config.model(&name).cloned() else {
-            return;
-        };
-        let (instructions, receiver) = mpsc::unbounded_channel();
-        let registry = Arc::clone(&self.world.registry);
-        let owner = model.clone();
-        let port = registry
-            .ports
-            .lock()
-            .port_of(&name)
-            .unwrap_or(config.model_starting_port);
-        let order = Order {
-            load: goal == Goal::Loaded,
-            port,
-            next_port: Box::new(move || registry.ports.lock().next(&owner).ok()),
-            log_file: model.log_file(&config.log_path),
-            work_folder: config.log_path.join("workers").join(&name),
-            load_timeout: config.load_timeout,
-            stop_timeout: config.stop_timeout,
-            dialects: Arc::clone(&self.dialects),
-            model,
-        };
-        self.launches.insert(
-            launch,
-            Launched {
-                model: name,
-                instructions,
-                spawned: None,
-            },
-        );
-        let mailbox = self.mailbox.clone();
-        let report = move |report| mailbox.send(Message::Worker { launch, report });
-        self.launcher.launch(order, receiver, Arc::new(report));
-    }
-
     /// A launch reports.
     fn worker(&mut self, launch: Launch, report: Report) {
         let event = match report {
             Report::Warnings(warnings) => {
-                if let Some(launched) = self.launches.get(&launch) {
+                if let Some(model) = self.launches.model(launch) {
                     self.world
                         .registry
                         .worker_warnings
                         .lock()
-                        .insert(launched.model.clone(), warnings);
+                        .insert(model.to_owned(), warnings);
                 }
                 return;
             }
             Report::Spawned(spawned) => {
-                let event = Event::Spawned {
-                    launch,
-                    pid: spawned.pid,
-                };
-                if let Some(launched) = self.launches.get_mut(&launch) {
-                    launched.spawned = Some(spawned);
-                }
-                self.publish_workers();
-                event
+                let pid = spawned.identity.pid;
+                self.launches.spawned(launch, spawned);
+                Event::Spawned { launch, pid }
             }
             Report::Standby { process } => {
                 if !process {
-                    self.launches.remove(&launch);
+                    self.launches.ended(launch);
                 }
                 Event::Standby { launch, process }
             }
             Report::Loaded => Event::Loaded { launch },
             Report::LoadRefused(reason) => Event::LoadRefused { launch, reason },
             Report::Gone { exit_code, reason } => {
-                if let Some(launched) = self.launches.remove(&launch) {
-                    self.release_port(&launched.model);
+                if let Some(model) = self.launches.ended(launch) {
+                    self.release_port(&model);
                 }
-                self.publish_workers();
                 Event::Gone {
                     launch,
                     exit_code,
@@ -352,22 +345,6 @@ impl Supervisor {
         if registry.table.load().config.model(model).is_none() {
             registry.ports.lock().release(model);
         }
-    }
-
-    /// Keeps the runtime file's list of workers.
-    fn publish_workers(&self) {
-        let of = |launched: &Launched| {
-            let spawned = launched.spawned.as_ref()?;
-            Some(RuntimeWorker {
-                model: launched.model.clone(),
-                pid: spawned.pid,
-                start_time: spawned.start_time,
-                port: spawned.port,
-                command: spawned.command.clone(),
-            })
-        };
-        self.workers
-            .send_replace(self.launches.values().filter_map(of).collect());
     }
 
     /// Reports when the gate has no lease out, or at the drain limit.
@@ -423,11 +400,7 @@ impl Supervisor {
     fn reload(&mut self, mut config: Config, start: bool, waiter: Waiter) {
         let registry = Arc::clone(&self.world.registry);
         let old = registry.table.load_full();
-        let up: HashSet<String> = self
-            .launches
-            .values()
-            .map(|launched| launched.model.clone())
-            .collect();
+        let up = self.launches.models_up();
         let assigned = {
             let mut ports = registry.ports.lock();
             ports.set_starting_port(config.model_starting_port);
@@ -464,7 +437,10 @@ impl Supervisor {
     /// fit as warnings.
     fn learn_dialects(&self) {
         let config = Arc::clone(&self.world.registry.table.load().config);
-        let (registry, dialects) = (Arc::clone(&self.world.registry), Arc::clone(&self.dialects));
+        let (registry, dialects) = (
+            Arc::clone(&self.world.registry),
+            Arc::clone(&self.launches.dialects),
+        );
         self.tracker.spawn(async move {
             for model in &config.models {
                 let warnings = match dialects.of_model(model).await {

@@ -11,8 +11,10 @@ use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::runtime_file::RuntimeModels;
+use crate::worker::identity::Identity;
 use crate::worker::launch::{Instruction, Order, Report, Spawned};
-use crate::worker::upstream::{Accepts, Upstream};
+use crate::worker::upstream::Accepts;
 
 const LOAD: Duration = Duration::from_secs(5);
 const END: Duration = Duration::from_secs(1);
@@ -41,8 +43,9 @@ impl Launcher for Stage {
         self.launched.lock().push(name.clone());
         let broken = self.broken.lock().contains(&name);
         self.tracker.spawn(async move {
-            let upstream = Arc::new(Upstream::new("127.0.0.1", order.port, Accepts::Any));
-            report(Report::Spawned(Spawned { pid: 4321, start_time: 1, upstream, port: order.port, command: vec![] }));
+            let identity = Identity { pid: 4321, start_time: 1, command: vec![] };
+            let spawned = Spawned::new(identity, "127.0.0.1", order.port, false, Accepts::Any);
+            report(Report::Spawned(spawned));
             tokio::select! {
                 () = sleep(LOAD) => {
                     if broken {
@@ -76,7 +79,7 @@ impl Scene {
         ports.assign(&config.models, &|_| false).unwrap();
         let stage = Stage::default();
         let (lifecycle, running) = Lifecycle::new(config, ports);
-        let (workers, _) = watch::channel(Vec::new());
+        let (workers, _) = watch::channel(RuntimeModels::default());
         let tracker = stage.tracker.clone();
         let supervisor = tracker.spawn(running.run(stage.clone(), workers, tracker.clone()));
         Self {

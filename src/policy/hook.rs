@@ -7,48 +7,52 @@ use super::verdicts::Verdict;
 /// One of the functions a policy may return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hook {
-    OnRequest,
-    OnLoad,
-    OnIdle,
+    Request,
+    Load,
+    Idle,
+    Exit,
 }
 
 impl Hook {
     /// All of them.
-    pub(super) const ALL: [Self; 3] = [Self::OnRequest, Self::OnLoad, Self::OnIdle];
+    pub(super) const ALL: [Self; 4] = [Self::Request, Self::Load, Self::Idle, Self::Exit];
 
     /// Its key in the table a policy returns.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::OnRequest => "on_request",
-            Self::OnLoad => "on_load",
-            Self::OnIdle => "on_idle",
+            Self::Request => "on_request",
+            Self::Load => "on_load",
+            Self::Idle => "on_idle",
+            Self::Exit => "on_exit",
         }
     }
 
     /// How long one policy may think.
     pub(super) fn allowed(self) -> Duration {
         match self {
-            Self::OnRequest => Duration::from_millis(50),
-            Self::OnLoad | Self::OnIdle => Duration::from_millis(250),
+            Self::Request => Duration::from_millis(50),
+            Self::Load | Self::Idle | Self::Exit => Duration::from_millis(250),
         }
     }
 
     /// Whether the hook may return this verdict.
     pub(super) fn takes(self, verdict: &Verdict) -> bool {
-        use Verdict::{Allow, Evict, Keep, Reject, Route, Stop, Unload, Wait};
+        use Verdict::{Allow, Evict, Keep, Leave, Reject, Restart, Route, Stop, Unload, Wait};
         match self {
-            Self::OnRequest => matches!(verdict, Route(_) | Reject(_)),
-            Self::OnLoad => matches!(verdict, Allow | Evict(_) | Wait(_) | Reject(_)),
-            Self::OnIdle => matches!(verdict, Unload | Stop | Keep(_)),
+            Self::Request => matches!(verdict, Route(_) | Reject(_)),
+            Self::Load => matches!(verdict, Allow | Evict(_) | Wait(_) | Reject(_)),
+            Self::Idle => matches!(verdict, Unload | Stop | Keep(_)),
+            Self::Exit => matches!(verdict, Restart(_) | Leave),
         }
     }
 
     /// What it may return, in an error.
     pub(super) fn choices(self) -> &'static str {
         match self {
-            Self::OnRequest => "nil, hub.route{…} or hub.reject{…}",
-            Self::OnLoad => "nil, hub.allow(), hub.evict{…}, hub.wait{…} or hub.reject{…}",
-            Self::OnIdle => "nil, hub.unload(), hub.stop() or hub.keep{…}",
+            Self::Request => "nil, hub.route{…} or hub.reject{…}",
+            Self::Load => "nil, hub.allow(), hub.evict{…}, hub.wait{…} or hub.reject{…}",
+            Self::Idle => "nil, hub.unload(), hub.stop() or hub.keep{…}",
+            Self::Exit => "nil, hub.restart{…} or hub.leave()",
         }
     }
 }

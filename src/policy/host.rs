@@ -16,9 +16,9 @@ use super::World;
 use super::failures::{Failures, SANDBOX, describe};
 use super::hook::Hook;
 use super::limits::Limits;
-use super::nearest::did_you_mean;
 use super::stage::Stage;
 use super::views::{self, hub};
+use super::wording::{did_you_mean, kind};
 
 /// How long a file may take to load.
 const LOADING: Duration = Duration::from_millis(250);
@@ -45,15 +45,17 @@ pub(super) struct Policy {
     on_request: Option<Function>,
     on_load: Option<Function>,
     on_idle: Option<Function>,
+    on_exit: Option<Function>,
 }
 
 impl Policy {
     /// The function for a hook, if the policy has one.
     pub(super) fn function(&self, hook: Hook) -> Option<&Function> {
         match hook {
-            Hook::OnRequest => self.on_request.as_ref(),
-            Hook::OnLoad => self.on_load.as_ref(),
-            Hook::OnIdle => self.on_idle.as_ref(),
+            Hook::Request => self.on_request.as_ref(),
+            Hook::Load => self.on_load.as_ref(),
+            Hook::Idle => self.on_idle.as_ref(),
+            Hook::Exit => self.on_exit.as_ref(),
         }
     }
 }
@@ -116,6 +118,7 @@ impl Host {
             on_request: returned.on_request,
             on_load: returned.on_load,
             on_idle: returned.on_idle,
+            on_exit: returned.on_exit,
         })
     }
 }
@@ -222,6 +225,7 @@ struct Returned {
     on_request: Option<Function>,
     on_load: Option<Function>,
     on_idle: Option<Function>,
+    on_exit: Option<Function>,
 }
 
 impl Returned {
@@ -232,7 +236,7 @@ impl Returned {
             return Err(mlua::Error::runtime(format!(
                 "a policy returns a table of hooks ({}), this one returned {}",
                 names().collect::<Vec<_>>().join(", "),
-                returned.type_name()
+                kind(&returned)
             )));
         };
         let mut hooks = Self::default();
@@ -261,14 +265,15 @@ impl Returned {
         };
         let Value::Function(function) = value else {
             return Err(mlua::Error::runtime(format!(
-                "`{key}` must be a function, it is a {}",
-                value.type_name()
+                "`{key}` must be a function, it is {}",
+                kind(&value)
             )));
         };
         match hook {
-            Hook::OnRequest => self.on_request = Some(function),
-            Hook::OnLoad => self.on_load = Some(function),
-            Hook::OnIdle => self.on_idle = Some(function),
+            Hook::Request => self.on_request = Some(function),
+            Hook::Load => self.on_load = Some(function),
+            Hook::Idle => self.on_idle = Some(function),
+            Hook::Exit => self.on_exit = Some(function),
         }
         Ok(())
     }

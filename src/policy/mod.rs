@@ -24,11 +24,14 @@ mod failures;
 mod hook;
 mod host;
 mod limits;
-mod nearest;
 mod set;
 mod stage;
+mod unstarted;
 mod verdicts;
 mod views;
+mod wording;
+
+pub use unstarted::Unstarted;
 
 /// What the hooks can see of the hub. Every method is cheap: no locks that others hold for long, no
 /// waiting.
@@ -115,6 +118,30 @@ pub enum IdleVerdict {
     Stop,
     /// Keep it, and do not ask again for so many seconds.
     Keep(f64),
+}
+
+/// How a worker ended that nobody had asked to end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Exit {
+    /// Its exit code; −N for signal N, none when it cannot be known.
+    pub exit_code: Option<i32>,
+    /// Whether it had been ready to serve.
+    pub was_ready: bool,
+    /// How long it had been ready, in seconds.
+    pub uptime_seconds: f64,
+    /// How often the model's worker has ended so in a row: since it last ran for five minutes, or was
+    /// started by hand.
+    pub crashes: usize,
+}
+
+/// The verdict of `on_exit`; `Leave` when every policy abstains.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum ExitVerdict {
+    /// Start the model again after so many seconds.
+    Restart(f64),
+    /// Leave it failed, until somebody asks for it.
+    #[default]
+    Leave,
 }
 
 /// One request to `/v1` as `on_request` sees it.
@@ -246,6 +273,19 @@ impl Policies {
         }
     }
 
+    /// Asks `on_exit` about a model whose worker ended unasked.
+    pub fn on_exit(&self, model: &str, exit: Exit) -> ExitVerdict {
+        match self.shared.set.load().on_exit(model, exit) {
+            Answer::Verdict(Verdict::Restart(seconds)) => ExitVerdict::Restart(seconds),
+            _ => ExitVerdict::Leave,
+        }
+    }
+
+    /// The files in force, in the order they are asked: `alpha.lua`, `bundled/create_hub.lua`.
+    pub fn names(&self) -> Vec<String> {
+        self.shared.set.load().names()
+    }
+
     /// Memory of the Lua state, in bytes; at most 64 MiB.
     pub fn memory_bytes(&self) -> usize {
         self.shared.set.load().memory_bytes()
@@ -287,4 +327,90 @@ fn denial(status: StatusCode, policy: &str) -> ApiError {
             "Policy `{policy}` failed, and refuses what it cannot decide. The hub's log says why."
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A full group, and `alpha` in it: idle for long, and not started.
+    struct OverTheCap;
+
+    impl World for OverTheCap {
+        fn model(&self, _: &str) -> Option<ModelView> {
+            let facts = ModelFacts {
+                name: "alpha".to_owned(),
+                group: Some("g".to_owned()),
+                jit_enabled: true,
+                auto_unload_minutes: Some(1),
+                ..ModelFacts::default()
+            };
+            Some(ModelView {
+                facts: Arc::new(facts),
+                activity: Activity::default(),
+                idle_seconds: 3600.0,
+                settings: Arc::default(),
+            })
+        }
+
+        fn model_names(&self) -> Vec<String> {
+            vec!["alpha".to_owned()]
+        }
+
+        fn group(&self, name: &str) -> Option<GroupView> {
+            let facts = GroupFacts {
+                name: name.to_owned(),
+                max_loaded: Some(1),
+                idle_unload_trigger_min: None,
+            };
+            Some(GroupView {
+                facts,
+                members: vec!["alpha".to_owned(), "beta".to_owned()],
+                loaded: vec!["beta".to_owned()],
+            })
+        }
+
+        fn group_names(&self) -> Vec<String> {
+            vec!["g".to_owned()]
+        }
+
+        fn settings(&self) -> Arc<Settings> {
+            Arc::default()
+        }
+
+        fn clock(&self) -> f64 {
+            0.0
+        }
+    }
+
+    fn request() -> RequestView {
+        let (parts, ()) = http::Request::new(()).into_parts();
+        RequestView {
+            parts,
+            id: http::HeaderValue::from_static("1"),
+            model: "alpha".to_owned(),
+            client: ([127, 0, 0, 1], 1).into(),
+            body: None,
+        }
+    }
+
+    /// Whether a request, a load and the idle timer meet a rule.
+    fn decides(scripts: &[Script]) -> [bool; 3] {
+        let folder = tempfile::tempdir().unwrap();
+        let policies = Policies::load_with(scripts, folder.path(), &[], Arc::new(OverTheCap));
+        let (_, request) = policies.on_request(request());
+        let load = policies.on_load("alpha", LoadReason::Request, 1);
+        assert_eq!(policies.warnings(), [""; 0]);
+        [
+            request != RequestVerdict::Pass,
+            load != LoadVerdict::Allow,
+            policies.on_idle("alpha") != IdleVerdict::Keep(0.0),
+        ]
+    }
+
+    #[test]
+    fn without_the_bundled_default_nothing_is_capped_unloaded_or_refused() {
+        assert_eq!(decides(&[]), [false; 3]);
+        assert_eq!(decides(bundled::SCRIPTS), [true; 3]);
+    }
 }

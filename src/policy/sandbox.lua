@@ -2,7 +2,7 @@
 -- `check` raises again what a policy may not swallow: an overrun, or the want of the body.
 -- Returns a function that makes the globals of one file.
 local check = ...
-local pcall, xpcall, setmetatable, rawget = pcall, xpcall, setmetatable, rawget
+local pcall, setmetatable, rawget = pcall, setmetatable, rawget
 local rep, move = string.rep, table.move
 
 local MOST_MOVED = 1 << 20
@@ -12,13 +12,23 @@ local function unless_interrupted(...)
   return ...
 end
 
+local function handled(handler, ok, ...)
+  check()
+  if ok then
+    return true, ...
+  end
+  return false, handler(...)
+end
+
 local guarded = {
   pcall = function(...)
     return unless_interrupted(pcall(...))
   end,
 
-  xpcall = function(...)
-    return unless_interrupted(xpcall(...))
+  -- The handler is called after the stack is unwound: Lua's own `xpcall` runs it inside the hook
+  -- that raised the error, where no time limit reaches it.
+  xpcall = function(body, handler, ...)
+    return handled(handler, pcall(body, ...))
   end,
 
   -- Finalizers run with hooks off, where no time limit reaches them.

@@ -12,12 +12,13 @@ use super::failures::describe;
 use super::hook::Hook;
 use super::host::{Host, Policy};
 use super::limits::Interrupt;
-use super::nearest::did_you_mean;
 use super::verdicts::Verdict;
+use super::views::exit::Ended;
 use super::views::load::Load;
 use super::views::model::Model;
 use super::views::request::Request;
-use super::{LoadReason, RequestView, World};
+use super::wording::{did_you_mean, kind};
+use super::{Exit, LoadReason, RequestView, World};
 
 /// One generation of policies; a reload makes another.
 pub(super) struct PolicySet {
@@ -82,6 +83,12 @@ impl PolicySet {
         }
     }
 
+    /// The files that loaded, in their order.
+    pub(super) fn names(&self) -> Vec<String> {
+        let names = self.policies.iter().map(|policy| policy.name.clone());
+        names.collect()
+    }
+
     /// A line for each file that did not load.
     pub(super) fn broken(&self) -> &[String] {
         &self.broken
@@ -112,12 +119,12 @@ impl PolicySet {
 
     /// Asks about a request; gives the view back.
     pub(super) fn on_request(&self, view: RequestView) -> (RequestView, Answer) {
-        if !self.has(Hook::OnRequest) {
+        if !self.has(Hook::Request) {
             return (view, Answer::Abstain);
         }
         let host = self.host.lock();
         let call = host.stage.open_request(view);
-        let answer = self.ask(&host, Hook::OnRequest, Request::create(&host.lua, call));
+        let answer = self.ask(&host, Hook::Request, Request::create(&host.lua, call));
         let view = host
             .stage
             .close_request()
@@ -127,26 +134,39 @@ impl PolicySet {
 
     /// Asks about a model that wants memory.
     pub(super) fn on_load(&self, model: &str, reason: LoadReason, waiting: usize) -> Answer {
-        if !self.has(Hook::OnLoad) {
+        if !self.has(Hook::Load) {
             return Answer::Abstain;
         }
         let host = self.host.lock();
         let call = host.stage.open();
         let load = Load::create(&host.lua, call, model, reason, waiting);
-        let answer = self.ask(&host, Hook::OnLoad, load);
+        let answer = self.ask(&host, Hook::Load, load);
         host.stage.close();
         answer
     }
 
     /// Asks about a model that has no requests.
     pub(super) fn on_idle(&self, model: &str) -> Answer {
-        if !self.has(Hook::OnIdle) {
+        if !self.has(Hook::Idle) {
             return Answer::Abstain;
         }
         let host = self.host.lock();
         host.stage.open();
         let model = Model::find(&host.lua, &host.stage, model);
-        let answer = self.ask(&host, Hook::OnIdle, model);
+        let answer = self.ask(&host, Hook::Idle, model);
+        host.stage.close();
+        answer
+    }
+
+    /// Asks about a worker that ended unasked.
+    pub(super) fn on_exit(&self, model: &str, exit: Exit) -> Answer {
+        if !self.has(Hook::Exit) {
+            return Answer::Abstain;
+        }
+        let host = self.host.lock();
+        let call = host.stage.open();
+        let ended = Ended::create(&host.lua, call, model, exit);
+        let answer = self.ask(&host, Hook::Exit, ended);
         host.stage.close();
         answer
     }
@@ -244,7 +264,7 @@ fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Ver
         Value::UserData(data) => data
             .borrow_scoped(Verdict::clone)
             .map_err(|_| wrong("a view"))?,
-        other => return Err(wrong(&format!("a {}", other.type_name()))),
+        other => return Err(wrong(kind(other))),
     };
     if !hook.takes(&verdict) {
         return Err(wrong(&format!("hub.{}", verdict.constructor())));

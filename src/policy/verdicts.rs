@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use mlua::{FromLua, Lua, LuaSerdeExt as _, MultiValue, Table, Value};
 
 use super::Route;
-use super::nearest::did_you_mean;
+use super::wording::{did_you_mean, kind};
 use crate::api_error::{ApiError, kind_of};
 use crate::config::Settings;
 
@@ -22,6 +22,8 @@ pub(super) enum Verdict {
     Unload,
     Stop,
     Keep(f64),
+    Restart(f64),
+    Leave,
 }
 
 impl Verdict {
@@ -36,6 +38,8 @@ impl Verdict {
             Self::Unload => "unload",
             Self::Stop => "stop",
             Self::Keep(_) => "keep",
+            Self::Restart(_) => "restart",
+            Self::Leave => "leave",
         }
     }
 }
@@ -44,13 +48,15 @@ const ROUTE: &[&str] = &["model", "set", "unset", "headers"];
 const REJECT: &[&str] = &["status", "message", "type", "code", "param", "retry_after"];
 const WAIT: &[&str] = &["seconds"];
 const KEEP: &[&str] = &["seconds"];
+const RESTART: &[&str] = &["seconds"];
 
 /// The fields of the constructors that take some, by the class that the editor types give them.
-pub(super) const FIELDS: [(&str, &[&str]); 4] = [
+pub(super) const FIELDS: [(&str, &[&str]); 5] = [
     ("routefields", ROUTE),
     ("rejectfields", REJECT),
     ("waitfields", WAIT),
     ("keepfields", KEEP),
+    ("restartfields", RESTART),
 ];
 
 /// Makes a verdict from the arguments of a call.
@@ -71,6 +77,10 @@ const CONSTRUCTORS: &[(&str, Constructor)] = &[
         none("hub.stop", &arguments).map(|()| Verdict::Stop)
     }),
     ("keep", keep),
+    ("restart", restart),
+    ("leave", |_, arguments| {
+        none("hub.leave", &arguments).map(|()| Verdict::Leave)
+    }),
 ];
 
 /// The names of the constructors.
@@ -176,6 +186,12 @@ fn wait(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
     fields.seconds("seconds", seconds).map(Verdict::Wait)
 }
 
+fn restart(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
+    let fields = Fields::open("hub.restart", RESTART, &arguments)?;
+    let seconds = fields.required("seconds", SECONDS)?;
+    fields.seconds("seconds", seconds).map(Verdict::Restart)
+}
+
 fn keep(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
     if arguments.is_empty() {
         return Ok(Verdict::Keep(0.0));
@@ -236,13 +252,12 @@ impl<'a> Fields<'a> {
     /// A field that may be left out; `expected` says in an error what it must be.
     fn get<T: FromLua>(&self, name: &str, expected: &str) -> mlua::Result<Option<T>> {
         let value = self.table.get::<Value>(name)?;
-        let kind = value.type_name();
         self.table.get(name).map_err(|_| {
             let shown = match &value {
                 Value::Integer(_) | Value::Number(_) | Value::Boolean(_) => {
                     value.to_string().unwrap_or_default()
                 }
-                _ => format!("a {kind}"),
+                _ => kind(&value).to_owned(),
             };
             self.error(format!("`{name}` is {shown}, it must be {expected}"))
         })

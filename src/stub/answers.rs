@@ -62,8 +62,8 @@ pub(super) fn queue_stats(worker: &Worker) -> Answer {
 /// `POST /v1/responses`.
 pub(super) fn response(call: &Call) -> Answer {
     let prompt = story::prompt(call.json());
-    let tokens = call.worker.knobs.tokens;
-    let text: String = story::tokens(call.model(), &prompt).take(tokens).collect();
+    let tokens = story::tokens(call.model(), &prompt, call.worker.knobs.tokens);
+    let (text, output) = (tokens.concat(), tokens.len());
     let id = Uuid::new_v4().simple();
     let input = story::count(&prompt);
     ok(&json!({
@@ -79,7 +79,7 @@ pub(super) fn response(call: &Call) -> Answer {
             "status": "completed",
             "content": [{"type": "output_text", "text": text, "annotations": []}],
         }],
-        "usage": {"input_tokens": input, "output_tokens": tokens, "total_tokens": input + tokens},
+        "usage": {"input_tokens": input, "output_tokens": output, "total_tokens": input + output},
     }))
 }
 
@@ -136,7 +136,7 @@ pub(super) fn image(call: &Call) -> Answer {
 
 /// `POST /v1/audio/transcriptions`: tells the parts it was sent.
 pub(super) fn transcription(call: &Call) -> Answer {
-    let text: String = story::tokens(call.model(), "").take(12).collect();
+    let text = story::tokens(call.model(), "", Some(12)).concat();
     ok(&json!({"text": text, "model": call.model(), "parts": parts(call)}))
 }
 

@@ -37,17 +37,21 @@ impl Completion {
             .map_or(usize::MAX, |most| {
                 usize::try_from(most).unwrap_or(usize::MAX)
             });
-        let whole = call.worker.knobs.tokens;
         let model = call.model().to_owned();
+        let mut tokens = story::tokens(&model, &prompt, call.worker.knobs.tokens);
+        let finish_reason = if most < tokens.len() {
+            "length"
+        } else {
+            "stop"
+        };
+        tokens.truncate(most);
         Self {
             id: format!("chatcmpl_{}", Uuid::new_v4().simple()),
             created: now() as u64,
             prompt_tokens: story::count(&prompt),
-            tokens: story::tokens(&model, &prompt)
-                .take(whole.min(most))
-                .collect(),
+            tokens,
             model,
-            finish_reason: if most < whole { "length" } else { "stop" },
+            finish_reason,
         }
     }
 

@@ -52,9 +52,9 @@ pub(super) struct Knobs {
     /// From a request to the first token
     #[arg(long, env = "STUB_FIRST_TOKEN_SECONDS", value_parser = seconds, default_value = "0")]
     pub first_token_seconds: Duration,
-    /// Tokens per answer; `max_tokens` of a request may lower it
-    #[arg(long, env = "STUB_TOKENS", default_value_t = 24)]
-    pub tokens: usize,
+    /// Tokens per answer, else one whole story; `max_tokens` of a request may lower it
+    #[arg(long, env = "STUB_TOKENS")]
+    pub tokens: Option<usize>,
     /// Milliseconds per token
     #[arg(long, env = "STUB_TOKEN_MS", default_value_t = 0)]
     pub token_ms: u64,

@@ -1,5 +1,4 @@
-//! What a simulated model says: a small story that names the model and the prompt, endless, token
-//! by token.
+//! What a simulated model says: a small story that names the model and the prompt, token by token.
 
 use serde_json::Value;
 
@@ -9,25 +8,23 @@ called by its name. One slept until the first knock, yawned, put its weights on 
 had been up all day. Another, left alone for a while, laid its weights down again so that there was \
 room for the next. And a little script in the corner decided who might stay up.";
 
-/// The tokens of an answer; there is always one more.
-pub(super) fn tokens(model: &str, prompt: &str) -> impl Iterator<Item = String> + use<> {
+/// The tokens of an answer: the story told once, or so often that there are `exactly` so many.
+pub(super) fn tokens(model: &str, prompt: &str, exactly: Option<usize>) -> Vec<String> {
     let opening = match prompt.trim() {
-        "" => format!("I am {model}, and this is my story."),
-        prompt => format!("You said “{prompt}”. I am {model}, and this is what comes to mind."),
+        "" => format!("I am {model}, and this is my story. "),
+        prompt => format!("You said “{prompt}”. I am {model}, and this is what comes to mind. "),
     };
-    let story = STORY.split(' ').cycle();
-    let mut first = true;
-    let words: Vec<String> = opening.split(' ').map(str::to_owned).collect();
-    words
-        .into_iter()
-        .chain(story.map(str::to_owned))
-        .map(move |word| {
-            if std::mem::take(&mut first) {
-                word
-            } else {
-                format!(" {word}")
-            }
-        })
+    let once = opening
+        .split_inclusive(' ')
+        .chain(STORY.split_inclusive(' '));
+    let tokens: Vec<&str> = match exactly {
+        None => once.collect(),
+        Some(count) => once
+            .chain(STORY.split_inclusive(' ').cycle())
+            .take(count)
+            .collect(),
+    };
+    tokens.into_iter().map(str::to_owned).collect()
 }
 
 /// The text of the last thing that was said: `messages`, `input` or `prompt`, as a string or as a
@@ -70,11 +67,17 @@ mod tests {
 
     #[test]
     fn the_story_names_the_model_and_the_prompt() {
-        let text: String = tokens("alpha", "hello there").take(12).collect();
-        assert_eq!(
-            text,
-            "You said “hello there”. I am alpha, and this is what comes"
-        );
+        let text = tokens("alpha", "hello there", Some(7)).concat();
+        assert_eq!(text, "You said “hello there”. I am alpha, ");
+    }
+
+    #[test]
+    fn the_story_is_as_long_as_it_should_be() {
+        for count in [0, 1, 24, 1000] {
+            assert_eq!(tokens("alpha", "hi", Some(count)).len(), count);
+        }
+        let whole = tokens("alpha", "hi", None).concat();
+        assert!(whole.ends_with("who might stay up."), "{whole}");
     }
 
     #[test]

@@ -9,8 +9,9 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpgid};
 use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
-use tokio::process::Child;
 use tokio::time::{Instant, sleep};
+
+use super::leader::Leader;
 
 /// How often an ending group is looked at.
 const LOOK: Duration = Duration::from_millis(15);
@@ -84,42 +85,32 @@ struct Member {
     memory_bytes: u64,
 }
 
-/// When a process began, Unix seconds; `None` when there is none of that id.
-pub fn start_time(pid: u32) -> Option<u64> {
-    let pid = sysinfo::Pid::from_u32(pid);
-    let mut system = System::new().ok()?;
-    let kind = ProcessRefreshKind::nothing().without_tasks();
-    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, kind);
-    system.process(pid).map(sysinfo::Process::start_time)
-}
-
 /// Ends a worker and its whole group: SIGTERM, SIGINT at half of `limit`, SIGKILL at its end. Reaps
 /// the leader at once (its children leave only then) and returns when the group is gone.
-pub async fn end(child: &mut Child, group: Group, limit: Duration) {
+pub(super) async fn end(leader: &mut Leader, group: Group, limit: Duration) {
     let begun = Instant::now();
     group.signal(Signal::SIGTERM);
-    if gone_by(child, group, begun + limit / 2).await {
+    if gone_by(leader, group, begun + limit / 2).await {
         return;
     }
     group.signal(Signal::SIGINT);
-    if gone_by(child, group, begun + limit).await {
+    if gone_by(leader, group, begun + limit).await {
         return;
     }
-    kill(child, group).await;
+    kill(leader, group).await;
 }
 
 /// SIGKILL to the whole group; returns when it is gone.
-pub async fn kill(child: &mut Child, group: Group) {
+pub(super) async fn kill(leader: &mut Leader, group: Group) {
     group.signal(Signal::SIGKILL);
-    if !gone_by(child, group, Instant::now() + KILLED).await {
+    if !gone_by(leader, group, Instant::now() + KILLED).await {
         tracing::error!(group = %group.0, "processes of a worker do not end, not even by SIGKILL");
     }
 }
 
-async fn gone_by(child: &mut Child, group: Group, deadline: Instant) -> bool {
+async fn gone_by(leader: &mut Leader, group: Group, deadline: Instant) -> bool {
     loop {
-        let reaped = !matches!(child.try_wait(), Ok(None));
-        if reaped && group.is_gone() {
+        if leader.has_ended() && group.is_gone() {
             return true;
         }
         if Instant::now() >= deadline {

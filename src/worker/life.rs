@@ -18,11 +18,11 @@ const MEMORY_STEP: u64 = 1024 * 1024;
 pub(crate) async fn silent_for(limit: Duration, log: &Log, group: Group) {
     let mut look = interval(LOOK.min(limit / 4).max(Duration::from_millis(10)));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut length, mut most_memory) = (log.len(), 0);
+    let (mut length, mut most_memory) = (log.size(), 0);
     let mut last_sign = Instant::now();
     loop {
         look.tick().await;
-        let now_length = log.len();
+        let now_length = log.size();
         if now_length != length {
             length = now_length;
             last_sign = Instant::now();

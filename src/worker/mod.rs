@@ -7,7 +7,9 @@
 pub mod command;
 pub mod dialect;
 pub mod group;
+pub mod identity;
 pub mod launch;
-pub mod life;
-pub mod output;
+mod leader;
+mod life;
+mod output;
 pub mod upstream;

@@ -1,9 +1,10 @@
 //! A worker's log: a file that the worker itself writes to, so that it survives the hub.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::telemetry;
 
 /// How much of the end of a log is looked at for its last lines.
 const TAIL_BYTES: u64 = 8 * 1024;
@@ -12,26 +13,22 @@ const TAIL_LINES: usize = 8;
 
 /// The log of one launch: the part of the file that this launch has written.
 #[derive(Debug)]
-pub struct Log {
+pub(super) struct Log {
     path: PathBuf,
     /// Where this launch's output begins.
     begin: u64,
 }
 
 impl Log {
-    /// Opens the file for appending, readable by its owner only; makes its folder.
+    /// Opens the file for appending, readable by its owner only from then on; makes its folder.
     ///
     /// # Errors
     /// When the folder or the file cannot be written.
-    pub fn open(path: &Path) -> std::io::Result<(Self, File)> {
+    pub(super) fn open(path: &Path) -> std::io::Result<(Self, File)> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)?;
+        let file = telemetry::open_private(path)?;
         let begin = file.metadata()?.len();
         Ok((
             Self {
@@ -42,24 +39,27 @@ impl Log {
         ))
     }
 
+    /// The log of a worker that an earlier hub started.
+    pub(super) fn of_earlier(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            begin: 0,
+        }
+    }
+
     /// The file's length now; 0 when it is gone.
-    pub fn len(&self) -> u64 {
+    pub(super) fn size(&self) -> u64 {
         std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 
-    /// Whether this launch has written nothing yet.
-    pub fn is_empty(&self) -> bool {
-        self.len() <= self.begin
-    }
-
     /// The last lines this launch has written, without colours and blank lines.
-    pub fn last_lines(&self) -> Vec<String> {
+    pub(super) fn last_lines(&self) -> Vec<String> {
         self.read_end().unwrap_or_default()
     }
 
     fn read_end(&self) -> std::io::Result<Vec<String>> {
         let mut file = File::open(&self.path)?;
-        let begin = self.begin.max(self.len().saturating_sub(TAIL_BYTES));
+        let begin = self.begin.max(self.size().saturating_sub(TAIL_BYTES));
         file.seek(SeekFrom::Start(begin))?;
         let mut bytes = Vec::new();
         file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
@@ -88,13 +88,12 @@ mod tests {
         let (_, mut file) = Log::open(&path).unwrap();
         writeln!(file, "an earlier launch").unwrap();
         let (log, mut file) = Log::open(&path).unwrap();
-        assert!(log.is_empty());
+        assert!(log.last_lines().is_empty());
         for n in 0..20 {
             writeln!(file, "\x1b[31mline {n}\x1b[0m\n").unwrap();
         }
         let lines = log.last_lines();
         assert_eq!(lines.len(), TAIL_LINES);
         assert_eq!(lines[TAIL_LINES - 1], "line 19");
-        assert!(!log.is_empty());
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use mlx_openai_server_hub::runtime_file::{RuntimeFile, RuntimeWorker};
+use mlx_openai_server_hub::runtime_file::{RuntimeFile, RuntimeModels, RuntimeWorker};
 use serde_json::{Value, json};
 
 /// Answers a `METHOD /path` with a status and a body; `None` is 404.
@@ -104,13 +104,17 @@ pub(crate) fn write_runtime_file(log_path: &Path, port: u16, pid: u32, workers: 
         start_time: 0,
         port: 47850,
         command: vec!["mlx-openai-server".to_owned()],
+        ..RuntimeWorker::default()
     };
     let file = RuntimeFile {
         pid,
         host: "127.0.0.1".to_owned(),
         port,
         started_at: "2026-11-22T00:16:37Z".to_owned(),
-        workers: workers.iter().map(worker).collect(),
+        models: RuntimeModels {
+            workers: workers.iter().map(worker).collect(),
+            standby: Vec::new(),
+        },
     };
     file.write(log_path).unwrap();
 }

@@ -14,6 +14,8 @@ fn the_program_explains_itself() {
 fn every_command_explains_itself() {
     let home = Home::empty();
     for verb in [
+        "init",
+        "check",
         "start",
         "serve",
         "status",
@@ -23,7 +25,9 @@ fn every_command_explains_itself() {
         "stop-model",
         "load-model",
         "unload-model",
+        "restart",
         "watch",
+        "demo",
     ] {
         assert_cmd_snapshot!(format!("help_{verb}"), home.command([verb, "--help"]));
     }

@@ -7,5 +7,6 @@ mod fake_hub;
 mod home;
 
 mod help;
+mod prepare;
 mod with_hub;
 mod without_hub;

@@ -123,6 +123,7 @@ fn a_broken_configuration_fails_every_command_but_stop() {
     let begin = format!("Error: {}:", home.config().display());
     for arguments in [
         &[][..],
+        &["check"],
         &["start"],
         &["serve"],
         &["status"],

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use mlx_openai_server_hub::api_error::ApiError;
 use mlx_openai_server_hub::control::{Hub, Verb, router};
-use mlx_openai_server_hub::lifecycle::{Outcome, ReloadReport};
+use mlx_openai_server_hub::lifecycle::{Models, Outcome, ReloadReport};
 use mlx_openai_server_hub::status::{
     Activity, HubFacts, MemoryState, ModelFacts, ProcessState, Status,
 };
@@ -126,7 +126,7 @@ impl Hub for ScriptedHub {
         }
     }
 
-    fn request_shutdown(&self) {}
+    fn request_shutdown(&self, _: Models) {}
 }
 
 /// A server on 127.0.0.1; dropping it closes its port and its connections.

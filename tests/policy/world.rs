@@ -16,14 +16,14 @@ use tempfile::TempDir;
 
 /// What the hooks see.
 #[derive(Default)]
-pub struct FakeWorld {
-    pub models: RwLock<Vec<ModelView>>,
-    pub groups: RwLock<Vec<GroupFacts>>,
-    pub settings: RwLock<Arc<Settings>>,
+pub(crate) struct FakeWorld {
+    pub(crate) models: RwLock<Vec<ModelView>>,
+    pub(crate) groups: RwLock<Vec<GroupFacts>>,
+    pub(crate) settings: RwLock<Arc<Settings>>,
 }
 
 /// When it is in every test.
-pub const NOW: f64 = 1_764_000_000.0;
+pub(crate) const NOW: f64 = 1_764_000_000.0;
 
 impl World for FakeWorld {
     fn model(&self, name_or_path: &str) -> Option<ModelView> {
@@ -69,7 +69,7 @@ impl World for FakeWorld {
 }
 
 /// A started JIT model that is not loaded.
-pub fn model(name: &str) -> ModelView {
+pub(crate) fn model(name: &str) -> ModelView {
     ModelView {
         facts: Arc::new(ModelFacts {
             name: name.to_owned(),
@@ -86,7 +86,7 @@ pub fn model(name: &str) -> ModelView {
 }
 
 /// Changes to a model, chained.
-pub trait ModelViewExt: Sized {
+pub(crate) trait ModelViewExt: Sized {
     fn facts(self, change: impl FnOnce(&mut ModelFacts)) -> Self;
     fn loaded(self, idle_seconds: f64) -> Self;
     fn in_group(self, name: &str) -> Self;
@@ -112,7 +112,7 @@ impl ModelViewExt for ModelView {
 }
 
 /// A group with a cap and an idle limit.
-pub fn group(name: &str, max_loaded: Option<u32>, idle_minutes: Option<u32>) -> GroupFacts {
+pub(crate) fn group(name: &str, max_loaded: Option<u32>, idle_minutes: Option<u32>) -> GroupFacts {
     GroupFacts {
         name: name.to_owned(),
         max_loaded,
@@ -121,14 +121,14 @@ pub fn group(name: &str, max_loaded: Option<u32>, idle_minutes: Option<u32>) -> 
 }
 
 /// A folder of policies beside a world.
-pub struct Hub {
-    pub folder: TempDir,
-    pub world: Arc<FakeWorld>,
+pub(crate) struct Hub {
+    pub(crate) folder: TempDir,
+    pub(crate) world: Arc<FakeWorld>,
 }
 
 impl Hub {
     /// Three models: `alpha` is loaded and idle for 30 s, `beta` started, `gamma` stopped.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let world = FakeWorld::default();
         *world.models.write() = vec![
             model("alpha").loaded(30.0),
@@ -142,27 +142,27 @@ impl Hub {
     }
 
     /// The same with one user policy, `policy.lua`.
-    pub fn with(source: &str) -> Self {
+    pub(crate) fn with(source: &str) -> Self {
         Self::new().file("policy.lua", source)
     }
 
-    pub fn file(self, name: &str, source: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn file(self, name: &str, source: impl AsRef<[u8]>) -> Self {
         let path = self.folder.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, source).unwrap();
         self
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn load(&self) -> Policies {
+    pub(crate) fn load(&self) -> Policies {
         Policies::load(self.path(), &[], Arc::clone(&self.world) as Arc<dyn World>)
     }
 
     /// Loads, asks about a request for `alpha` with a small body, and returns the verdict.
-    pub fn ask(&self) -> (RequestVerdict, Policies) {
+    pub(crate) fn ask(&self) -> (RequestVerdict, Policies) {
         let policies = self.load();
         let (_, verdict) = policies.on_request(request("alpha"));
         (verdict, policies)
@@ -170,7 +170,7 @@ impl Hub {
 }
 
 /// A chat request with its whole body.
-pub fn request(model: &str) -> RequestView {
+pub(crate) fn request(model: &str) -> RequestView {
     let body = serde_json::json!({
         "model": model,
         "stream": true,
@@ -192,7 +192,7 @@ pub fn request(model: &str) -> RequestView {
 }
 
 /// The message of a rejection.
-pub fn rejected(verdict: &RequestVerdict) -> (u16, &str) {
+pub(crate) fn rejected(verdict: &RequestVerdict) -> (u16, &str) {
     match verdict {
         RequestVerdict::Reject(error) => (error.status, &error.message),
         other => panic!("not a rejection: {other:?}"),

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::http::{Answer, Http};
 use super::record::Record;
-use super::{BINARY, SOON, processes, wait_for};
+use super::{BINARY, SOON, processes, show, wait_for};
 
 /// `worker_command` of a simulated worker, as a YAML list: the knobs stand before `launch`.
 ///
@@ -141,29 +141,22 @@ impl Hub {
 
     /// `GET /hub/status`.
     pub fn status(&self) -> Value {
-        self.http.get("/hub/status").json()
+        self.http.hub_status()
     }
 
     /// The status of one model: its `metadata`.
     pub fn model(&self, name: &str) -> Value {
-        let status = self.status();
-        let models = status["models"].as_array().expect("a list of models");
-        let model = models.iter().find(|model| model["id"] == name);
-        model.expect("a model of that name")["metadata"].clone()
+        self.http.model(name)
     }
 
     /// Waits until `process_state` and `memory_state` of a model are these.
     pub fn wait_for_state(&self, name: &str, process: &str, memory: &str) -> Value {
-        wait_for(&format!("{name} to be {process}, {memory}"), SOON, || {
-            let model = self.model(name);
-            (model["process_state"] == process && model["memory_state"] == memory).then_some(model)
-        })
+        self.http.wait_for_state(name, process, memory)
     }
 
     /// `POST /hub/models/{name}/{action}`.
     pub fn act(&self, name: &str, action: &str) -> Answer {
-        let path = format!("/hub/models/{name}/{action}");
-        self.http.post(&path, &serde_json::json!({}))
+        self.http.act(name, action)
     }
 
     /// SIGKILL to the daemon alone; its workers stay.
@@ -211,7 +204,7 @@ impl Drop for Hub {
             }
         }
         if std::thread::panicking() {
-            eprintln_output(&self.output());
+            show("the daemon", &self.output());
         } else if !self.killed {
             assert!(!hung, "the daemon did not end:\n{}", self.output());
             assert!(
@@ -233,14 +226,6 @@ impl Hub {
             self.signal(what);
         }
     }
-}
-
-#[expect(
-    clippy::print_stderr,
-    reason = "shown by the test runner when a test fails"
-)]
-fn eprintln_output(output: &str) {
-    eprintln!("--- the daemon said:\n{output}");
 }
 
 fn record_path(home: &Path) -> PathBuf {

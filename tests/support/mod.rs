@@ -1,5 +1,6 @@
-//! What the tests share: a real daemon per test ([`Hub`]), a plain HTTP client ([`http`]), the
-//! simulated worker's record ([`record`]) and a look at processes ([`processes`]).
+//! What the tests share: a real daemon per test ([`Hub`]), a plain HTTP client ([`http`]) and the
+//! control API through it ([`control`]), the simulated worker's record ([`record`]) and a look at
+//! processes ([`processes`]).
 //!
 //! Nothing sleeps for a fixed time: [`wait_for`] looks again until a condition holds or a deadline
 //! passes.
@@ -11,6 +12,7 @@
     reason = "each test file is a crate of its own and uses its part of this"
 )]
 
+pub mod control;
 pub mod http;
 pub mod hub;
 pub mod processes;
@@ -43,4 +45,13 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Opt
 /// [`wait_for`] with a condition.
 pub fn wait_until(what: &str, deadline: Duration, mut holds: impl FnMut() -> bool) {
     wait_for(what, deadline, || holds().then_some(()));
+}
+
+/// Prints what a program said, beside the failure of the test that ran it.
+#[expect(
+    clippy::print_stderr,
+    reason = "the test runner shows it when a test fails"
+)]
+pub fn show(who: &str, said: &str) {
+    eprintln!("--- {who} said:\n{said}");
 }

@@ -66,6 +66,15 @@ pub fn exists(pid: u32) -> bool {
     signal::kill(raw(pid), None).is_ok()
 }
 
+/// Whether the process is there and no zombie.
+pub fn is_alive(pid: u32) -> bool {
+    let wanted = pid.to_string();
+    table().lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.next() == Some(&wanted) && words.nth(1).is_some_and(|state| !state.starts_with('Z'))
+    })
+}
+
 /// Sends a signal; a process that has gone is fine.
 pub fn send(pid: u32, what: Signal) {
     let _ = signal::kill(raw(pid), what);

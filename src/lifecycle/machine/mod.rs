@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::api_error::ApiError;
-use crate::policy::{IdleVerdict, LoadReason, LoadVerdict};
+use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict};
 use crate::status::{MemoryState, ProcessState};
 
 mod entry;
@@ -126,6 +126,17 @@ pub(crate) enum Event {
         changed: HashSet<String>,
         start: bool,
     },
+    /// An earlier hub left a worker of this model, with `load` in memory or on the way there. It
+    /// `fits` when hub.yaml would still start it so.
+    Adopt {
+        model: String,
+        load: bool,
+        fits: bool,
+    },
+    /// Under an earlier hub this model was started, without a process.
+    Resume {
+        model: String,
+    },
     /// Start what hub.yaml marks `default`.
     StartDefaults,
     /// Stop everything; with `now`, without waiting for requests in flight.
@@ -157,6 +168,8 @@ pub(crate) enum Effect {
     End { launch: Launch },
     /// Tell a waiter.
     Answer { waiter: Waiter, answer: Answer },
+    /// Report [`Event::Tick`] after so long.
+    Wake { after: Duration },
     /// Nothing runs any more, and nothing will.
     Finished,
 }
@@ -187,6 +200,8 @@ pub(crate) trait Decide {
 
     /// Anything but [`IdleVerdict::Keep`] means that the model is idle and its gate already closed.
     fn on_idle(&mut self, machine: &Machine, model: &str) -> IdleVerdict;
+
+    fn on_exit(&mut self, machine: &Machine, model: &str, exit: Exit) -> ExitVerdict;
 }
 
 /// The state of all models.
@@ -280,6 +295,8 @@ impl Machine {
             } => {
                 self.reconcile(waiter, models, &changed, start, now, decide);
             }
+            Event::Adopt { model, load, fits } => self.adopt(&model, load, fits),
+            Event::Resume { model } => self.resume(&model),
             Event::StartDefaults => self.start_defaults(now, decide),
             Event::Shutdown { now: at_once } => self.shutdown(at_once),
             Event::Tick => self.tick(now, decide),

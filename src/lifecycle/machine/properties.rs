@@ -65,6 +65,13 @@ impl Decide for Dice {
         }
     }
 
+    fn on_exit(&mut self, _: &Machine, _: &str, _: Exit) -> ExitVerdict {
+        match self.roll() % 2 {
+            0 => ExitVerdict::Restart(2.0),
+            _ => ExitVerdict::Leave,
+        }
+    }
+
     fn on_idle(&mut self, _: &Machine, _: &str) -> IdleVerdict {
         match self.roll() % 8 {
             0 => IdleVerdict::Unload,
@@ -331,6 +338,7 @@ impl Driver {
                     self.leases.push(launch);
                 }
             }
+            Effect::Wake { .. } => {}
             Effect::Finished => {
                 assert!(self.workers.is_empty(), "still running: {:?}", self.workers);
                 self.finished = true;

@@ -80,11 +80,35 @@ impl Machine {
             entry.start.push(waiter);
         } else if matches!(entry.phase, Phase::Down(_)) {
             entry.start.push(waiter);
+            entry.crashes = 0;
             self.begin_start(i, now, decide);
         } else if entry.up {
             self.answer(waiter, Answer::Verb(Outcome::Already));
         } else {
             entry.start.push(waiter);
+        }
+    }
+
+    /// Takes over the worker that an earlier hub left: the model is what it was. One that no longer
+    /// fits is ended by its launch before it starts a new one.
+    pub(super) fn adopt(&mut self, model: &str, load: bool, fits: bool) {
+        let Some(i) = self.index(model) else { return };
+        self.entries[i].up = fits;
+        self.launch(i, if load { Goal::Loaded } else { Goal::Standby });
+    }
+
+    /// The model was started under an earlier hub and had no process; it stays started.
+    pub(super) fn resume(&mut self, model: &str) {
+        let Some(i) = self.index(model) else { return };
+        let entry = &mut self.entries[i];
+        if entry.phase != Phase::Down(Ended::Never) {
+            return;
+        }
+        entry.up = true;
+        entry.phase = Phase::Standby { process: false };
+        if entry.spec.jit {
+            // Another worker program, installed meanwhile, may be able to stay up unloaded.
+            self.launch(i, Goal::Standby);
         }
     }
 
@@ -105,7 +129,7 @@ impl Machine {
             entry.before_start = ended;
         }
         entry.start_again = false;
-        entry.error = None;
+        entry.retry_at = None;
         if entry.spec.jit {
             self.launch(i, Goal::Standby);
         } else {
@@ -159,6 +183,8 @@ impl Machine {
         let entry = &mut self.entries[i];
         entry.phase = Phase::Down(Ended::Asked);
         entry.up = false;
+        entry.ready_since = None;
+        entry.retry_at = None;
         entry.error = None;
         entry.exit_code = None;
         let waiters = std::mem::take(&mut entry.stop);
@@ -221,6 +247,7 @@ impl Machine {
     pub(super) fn shutdown(&mut self, at_once: bool) {
         self.shutting_down = true;
         for i in 0..self.entries.len() {
+            self.entries[i].retry_at = None;
             if !matches!(self.entries[i].phase, Phase::Down(_)) {
                 self.begin_stop(i);
             }

@@ -1,0 +1,187 @@
+//! `check`: what hub.yaml and the policies say, and what they would start. Starts and binds nothing.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::progress;
+use super::render::{Out, shell_words};
+use crate::config::ports::PortBook;
+use crate::config::{Config, GroupConfig, ModelConfig};
+use crate::policy::{Policies, Unstarted};
+use crate::worker::dialect::Dialects;
+
+/// Check hub.yaml and the policies, and show what they would start
+///
+/// Reads hub.yaml and the *.lua files beside it, asks the worker program which options it has, and
+/// prints each model with its port and its command line, the groups, and everything that deserves a
+/// warning. It starts nothing and asks no running hub.
+///
+/// Ports are those of a machine where none is taken: the hub itself moves on to the next free one.
+///
+/// Exit status: 0 when hub.yaml and every policy are valid, also without the worker program; 1 when not.
+#[derive(Debug, clap::Args)]
+pub(super) struct Check {}
+
+/// What is known of one model.
+struct Plan<'a> {
+    model: &'a ModelConfig,
+    port: u16,
+    /// Unknown without the worker program.
+    worker: Option<Worker>,
+}
+
+struct Worker {
+    /// Whether it stays up without the weights.
+    is_resident: bool,
+    argv: Vec<String>,
+}
+
+impl Check {
+    pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let world = Arc::new(Unstarted::new(config.clone()));
+        let policies = Policies::load(config.folder(), &config.policies, world);
+        let mut warnings = config.warnings.clone();
+        let asking = plans(config, &mut warnings);
+        let plans = progress::show("asking the worker program", asking).await?;
+
+        out.ok(format_args!("{}", config.path.display()));
+        let broken = policies.warnings();
+        for problem in &broken {
+            out.err(problem);
+        }
+        match policies.names().join(", ") {
+            names if names.is_empty() => out.info("policies: none"),
+            names => out.ok(format_args!("policies: {names}")),
+        }
+        for warning in &warnings {
+            out.warn(warning);
+        }
+        out.line(format_args!("Hub: {} port {}", config.host, config.port));
+        out.status_page(config);
+        out.log_path(config);
+        out.line("Models:");
+        for plan in &plans {
+            plan.print(out);
+        }
+        if !config.groups.is_empty() {
+            out.line("Groups:");
+        }
+        for group in &config.groups {
+            out.line(format_args!("  {}: {}", group.name, rule(config, group)));
+        }
+        Ok(match broken.is_empty() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    }
+}
+
+/// A plan for each model, and what its worker program has to say.
+async fn plans<'a>(
+    config: &'a Config,
+    warnings: &mut Vec<String>,
+) -> anyhow::Result<Vec<Plan<'a>>> {
+    // Only the daemon looks which ports are taken.
+    let all_free = Box::new(|_: &str, _| true);
+    let mut ports = PortBook::with_probe(config.port, config.model_starting_port, all_free);
+    ports.assign(&config.models, &|_| false)?;
+    let dialects = Dialects::default();
+    let mut plans = Vec::new();
+    for model in &config.models {
+        let port = ports.port_of(&model.name).unwrap_or_default();
+        let worker = match dialects.of_model(model).await {
+            Ok(dialect) => {
+                let line = dialect.command_line(model, port);
+                warnings.extend(line.warnings);
+                Some(Worker {
+                    is_resident: dialect.is_resident(model),
+                    argv: line.argv,
+                })
+            }
+            Err(reason) => {
+                // Models share a program, and its absence is one problem.
+                if !warnings.contains(&reason) {
+                    warnings.push(reason);
+                }
+                None
+            }
+        };
+        plans.push(Plan {
+            model,
+            port,
+            worker,
+        });
+    }
+    Ok(plans)
+}
+
+impl Plan<'_> {
+    fn print(&self, out: &mut Out) {
+        let (start, load) = (self.start(), self.load());
+        out.line(format_args!("  {} ({})", self.model.name, self.port()));
+        out.line(format_args!("    {start}; {load}"));
+        // Values may be secret.
+        let names: Vec<_> = self.model.env.keys().map(String::as_str).collect();
+        if !names.is_empty() {
+            out.line(format_args!(
+                "    with {} in its environment",
+                names.join(", ")
+            ));
+        }
+        match &self.worker {
+            Some(worker) => out.line(format_args!("    {}", shell_words(&worker.argv))),
+            None => out.line("    (command line unknown without the worker program)"),
+        }
+    }
+
+    fn start(&self) -> String {
+        match self.model.default {
+            true => "starts with the hub".to_owned(),
+            false => format!("waits for `start-model {}`", self.model.name),
+        }
+    }
+
+    fn load(&self) -> String {
+        let model = self.model;
+        if !model.jit_enabled {
+            return "loads at its start".to_owned();
+        }
+        let process = match &self.worker {
+            Some(worker) if worker.is_resident => " (its process is up before that)",
+            Some(_) => " (without a process before that)",
+            None => "",
+        };
+        let unload = model
+            .auto_unload_minutes
+            .map(|minutes| format!(", unloads after {minutes} minutes without one"))
+            .unwrap_or_default();
+        format!("loads for its first request{process}{unload}")
+    }
+
+    fn port(&self) -> String {
+        match self.model.port {
+            Some(port) => format!("port {port}"),
+            None => format!("port {} or the next free one", self.port),
+        }
+    }
+}
+
+/// What a group means for its members.
+fn rule(config: &Config, group: &GroupConfig) -> String {
+    let members: Vec<_> = config
+        .members(&group.name)
+        .map(|model| model.name.as_str())
+        .collect();
+    let members = match members[..] {
+        [] => "no members".to_owned(),
+        _ => members.join(", "),
+    };
+    let Some(most) = group.max_loaded else {
+        return format!("no cap ({members})");
+    };
+    let idle = group
+        .idle_unload_trigger_min
+        .map(|minutes| format!("; each unloads after {minutes} minutes without a request"))
+        .unwrap_or_default();
+    format!("at most {most} loaded at once ({members}){idle}")
+}

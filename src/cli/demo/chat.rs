@@ -1,0 +1,103 @@
+//! One streamed chat completion, as any client of the OpenAI API asks for it.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+/// An answer on its way.
+pub(super) struct Chat {
+    body: Incoming,
+    /// Events that have arrived, the last perhaps not whole.
+    received: Vec<u8>,
+    connection: http1::Connection<TokioIo<TcpStream>, Full<Bytes>>,
+}
+
+impl Chat {
+    /// Sends `prompt`; returns when the answer begins, which is after the model's load.
+    pub(super) async fn ask(port: u16, model: &str, prompt: &str) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        let body = json!({
+            "model": model,
+            "stream": true,
+            "messages": [{"role": "user", "content": prompt}],
+        });
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri("/v1/chat/completions")
+            .header(header::HOST, format!("127.0.0.1:{port}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::from(body.to_string()))?;
+        let (mut sender, mut connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let response = tokio::select! {
+            response = sender.send_request(request) => response?,
+            ended = &mut connection => {
+                ended?;
+                bail!("the hub closed the connection");
+            }
+        };
+        let status = response.status();
+        let mut chat = Self {
+            body: response.into_body(),
+            received: Vec::new(),
+            connection,
+        };
+        if !status.is_success() {
+            while chat.receive().await? {}
+            bail!("{status}: {}", String::from_utf8_lossy(&chat.received));
+        }
+        Ok(chat)
+    }
+
+    /// The next piece of text; `None` at the end.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<String>> {
+        loop {
+            while let Some(event) = self.next_event() {
+                if let Ok(chunk) = serde_json::from_str::<Value>(&event)
+                    && let Some(text) = chunk["choices"][0]["delta"]["content"].as_str()
+                {
+                    return Ok(Some(text.to_owned()));
+                }
+            }
+            if !self.receive().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The data of the next whole event received.
+    fn next_event(&mut self) -> Option<String> {
+        let end = memchr::memmem::find(&self.received, b"\n\n")?;
+        let event: Vec<u8> = self.received.drain(..end + 2).collect();
+        let event = String::from_utf8_lossy(&event);
+        Some(event.trim().trim_start_matches("data: ").to_owned())
+    }
+
+    /// Takes what comes next; false at the end of the body.
+    async fn receive(&mut self) -> anyhow::Result<bool> {
+        let mut connection_ended = false;
+        let frame = loop {
+            tokio::select! {
+                biased;
+                frame = self.body.frame() => break frame,
+                // What it received before it ended is still to be read.
+                _ = &mut self.connection, if !connection_ended => connection_ended = true,
+            }
+        };
+        let Some(frame) = frame else {
+            return Ok(false);
+        };
+        let frame = frame.context("the stream was cut short")?;
+        if let Some(data) = frame.data_ref() {
+            self.received.extend_from_slice(data);
+        }
+        Ok(true)
+    }
+}

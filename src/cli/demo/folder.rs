@@ -1,0 +1,130 @@
+//! The temporary folder of a demo: hub.yaml, a policy, and the hub's logs.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+
+use crate::stub;
+
+/// The port of a hub that nobody configured.
+const USUAL_PORT: u16 = 8000;
+
+/// Where a hub that nobody configured looks for its workers' ports.
+const USUAL_WORKER_PORT: u16 = 47850;
+/// How many ports there must be to look for.
+const ROOM: u16 = 100;
+
+const HUB_YAML: &str = include_str!("hub.yaml");
+
+/// The policy that the demo brings.
+pub(super) const POLICY: &str = include_str!("idle_unload.lua");
+/// Its file name.
+pub(super) const POLICY_NAME: &str = "idle_unload.lua";
+
+/// A folder with everything a hub needs; gone when dropped.
+pub(super) struct Folder {
+    folder: TempDir,
+    /// The port its hub.yaml names.
+    pub(super) port: u16,
+}
+
+impl Folder {
+    /// Makes the folder for a hub on a port that is free now.
+    pub(super) fn create() -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("mlx-openai-server-hub-demo-")
+            .tempdir()
+            .context("the demo needs a temporary folder")?;
+        let program = std::env::current_exe().context("the demo cannot find its own program")?;
+        let port = free_port().context("the demo needs a free port")?;
+        let this = Self { folder, port };
+        std::fs::write(this.config(), hub_yaml(port, &program))?;
+        std::fs::write(this.path().join(POLICY_NAME), POLICY)?;
+        Ok(this)
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its hub.yaml.
+    pub(super) fn config(&self) -> PathBuf {
+        self.path().join("hub.yaml")
+    }
+
+    /// Whether the usual port was taken.
+    pub(super) fn has_another_port(&self) -> bool {
+        self.port != USUAL_PORT
+    }
+
+    /// Removes it, and says so when it cannot.
+    pub(super) fn remove(self) -> anyhow::Result<()> {
+        let path = self.path().to_owned();
+        self.folder
+            .close()
+            .with_context(|| format!("{} could not be removed", path.display()))
+    }
+}
+
+fn hub_yaml(port: u16, program: &Path) -> String {
+    // Beside another demo the workers must not meet either: a port is only taken once a model is
+    // loaded.
+    let workers = match port {
+        USUAL_PORT => USUAL_WORKER_PORT,
+        another => another.min(u16::MAX - ROOM) + 1,
+    };
+    // A JSON string is a YAML string too, whatever stands in the path.
+    let program = serde_json::Value::from(program.to_string_lossy());
+    HUB_YAML
+        .replace("{port}", &port.to_string())
+        .replace("{workers}", &workers.to_string())
+        .replace("{program}", &program.to_string())
+        .replace("{stub}", stub::SUBCOMMAND)
+}
+
+fn free_port() -> std::io::Result<u16> {
+    // Some systems let two programs have the same port, one on all addresses and one on this one:
+    // where somebody answers it is taken, whatever binding says.
+    let usual = (Ipv4Addr::LOCALHOST, USUAL_PORT);
+    if TcpStream::connect(usual).is_err() && TcpListener::bind(usual).is_ok() {
+        return Ok(USUAL_PORT);
+    }
+    let any = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(any.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn the_template_is_a_hub_yaml_without_a_warning() {
+        let folder = Folder::create().unwrap();
+        let config = Config::load(&folder.config()).unwrap();
+        assert_eq!(config.warnings, Vec::<String>::new());
+        assert_eq!(config.port, folder.port);
+        let jit: Vec<bool> = config
+            .models
+            .iter()
+            .map(|model| model.jit_enabled)
+            .collect();
+        assert_eq!(jit, [false, true, true]);
+        assert!(
+            config
+                .log_path
+                .starts_with(folder.path().canonicalize().unwrap())
+        );
+    }
+
+    #[test]
+    fn a_removed_folder_is_gone() {
+        let folder = Folder::create().unwrap();
+        let path = folder.path().to_owned();
+        folder.remove().unwrap();
+        assert!(!path.exists());
+    }
+}

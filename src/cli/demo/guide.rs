@@ -1,0 +1,164 @@
+//! What the demo prints: an introduction, a first chat, what to try, and from then on what the
+//! models do.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use clap::builder::styling::{AnsiColor, Style};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::super::client::{Client, Probe};
+use super::super::progress;
+use super::super::render::{Out, dashboard_url, duration};
+use super::chat::Chat;
+use super::folder::{Folder, POLICY, POLICY_NAME};
+use crate::status::{MemoryState, ModelStatus};
+
+const HOST: &str = "127.0.0.1";
+const FIRST_MODEL: &str = "parrot";
+const FIRST_PROMPT: &str = "What does a hub do all day?";
+
+/// How often the hub is asked whether it is up.
+const UP_YET: Duration = Duration::from_millis(20);
+/// How often the guide looks at what the models do.
+const LOOK: Duration = Duration::from_millis(250);
+
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+const CYAN: Style = AnsiColor::Cyan.on_default();
+
+/// Says what is about to run, and shows the policy.
+pub(super) fn introduce(folder: &Folder, out: &mut Out) {
+    let heading = "A hub on three simulated models. Ctrl+C ends it and leaves nothing behind.";
+    out.line(format_args!("{BOLD}{heading}{BOLD:#}"));
+    out.line(format_args!("Its folder: {}", folder.path().display()));
+    if folder.has_another_port() {
+        let port = folder.port;
+        out.warn(format_args!("Port 8000 is taken, so the demo uses {port}."));
+    }
+    out.line(format_args!(
+        "\n{POLICY_NAME}, the policy beside hub.yaml that frees memory:\n"
+    ));
+    for line in POLICY.lines() {
+        out.line(format_args!("  {DIM}{line}{DIM:#}"));
+    }
+    out.line("");
+}
+
+/// Accompanies the hub on `port` until `over`.
+pub(super) fn run(port: u16, over: &CancellationToken) {
+    let out = &mut Out::stdout();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let tour = async {
+        if let Some(Err(error)) = over.run_until_cancelled(tour(port, out)).await {
+            out.err(format_args!("{error:#}"));
+        }
+    };
+    match runtime {
+        Ok(runtime) => runtime.block_on(tour),
+        Err(error) => Out::stdout().err(error),
+    }
+}
+
+async fn tour(port: u16, out: &mut Out) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let client = Client::new(HOST, port);
+    progress::show("starting the hub", async {
+        while client.probe().await != Probe::Hub {
+            sleep(UP_YET).await;
+        }
+    })
+    .await;
+    let taken = begin.elapsed().as_millis();
+    out.ok(format_args!("The hub is up after {taken} ms."));
+    first_chat(port, out).await?;
+    suggest(port, out);
+    narrate(&client, out).await
+}
+
+/// The hub's main job: a request for a model that is still loading waits for it and is answered.
+async fn first_chat(port: u16, out: &mut Out) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    out.info(format_args!(
+        "Asking {FIRST_MODEL}, which is loading: {FIRST_PROMPT}"
+    ));
+    let ask = Chat::ask(port, FIRST_MODEL, FIRST_PROMPT);
+    let mut chat = progress::show(&format!("loading {FIRST_MODEL}"), ask).await?;
+    let waited = begin.elapsed().as_secs_f64();
+    out.ok(format_args!("{FIRST_MODEL} answers after {waited:.1} s:\n"));
+    let mut stdout = anstream::stdout();
+    let _ = write!(stdout, "  {CYAN}");
+    while let Some(text) = chat.next().await? {
+        let _ = write!(stdout, "{text}");
+        let _ = stdout.flush();
+    }
+    let _ = writeln!(stdout, "{CYAN:#}\n");
+    Ok(())
+}
+
+fn suggest(port: u16, out: &mut Out) {
+    let page = dashboard_url(HOST, port);
+    out.line(format_args!("{BOLD}The page:{BOLD:#} {page}\n"));
+    out.line(format_args!("{BOLD}In another terminal:{BOLD:#}\n"));
+    let curl = format!(
+        r#"curl -N http://{HOST}:{port}/v1/chat/completions -H 'Content-Type: application/json' \
+  -d '{{"model": "night-owl", "stream": true, "messages": [{{"role": "user", "content": "Good evening"}}]}}'"#
+    );
+    code(&curl, out);
+    out.line(format_args!(
+        "\n{BOLD}Or in Python{BOLD:#} (pip install openai):\n"
+    ));
+    let python = format!(
+        r#"from openai import OpenAI
+
+client = OpenAI(base_url="http://{HOST}:{port}/v1", api_key="none")
+messages = [{{"role": "user", "content": "Good evening"}}]
+for chunk in client.chat.completions.create(model="night-owl", messages=messages, stream=True):
+    print(chunk.choices[0].delta.content or "", end="", flush=True)"#
+    );
+    code(&python, out);
+    out.line(
+        "\nThe first request loads night-owl. While it is in memory its group is full: the same \
+         for early-bird\nis refused with 429. After 20 seconds without a request the policy \
+         unloads it.\n",
+    );
+    out.info("What the models do from here on (Ctrl+C ends the demo):");
+}
+
+fn code(text: &str, out: &mut Out) {
+    for line in text.lines() {
+        out.line(format_args!("  {DIM}{line}{DIM:#}"));
+    }
+}
+
+/// One line per change of a model's memory, for as long as there is a hub.
+async fn narrate(client: &Client, out: &mut Out) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let mut known = client.status().await?.models;
+    loop {
+        sleep(LOOK).await;
+        // The hub ends before its guide: an error here is the end.
+        let Ok(status) = client.status().await else {
+            return Ok(());
+        };
+        for (old, new) in known.iter().zip(&status.models) {
+            if old.metadata.memory_state != new.metadata.memory_state {
+                tell(new, begin.elapsed(), out);
+            }
+        }
+        known = status.models;
+    }
+}
+
+fn tell(model: &ModelStatus, after: Duration, out: &mut Out) {
+    let (name, state) = (&model.id, model.metadata.memory_state);
+    let line = format!("{name} is {} ({})", state.as_str(), duration(after));
+    match (state, &model.metadata.memory_last_error) {
+        (MemoryState::Failed, Some(error)) => out.err(format_args!("{line}: {error}")),
+        (MemoryState::Loaded, _) => out.ok(line),
+        _ => out.info(line),
+    }
+}

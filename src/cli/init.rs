@@ -1,0 +1,69 @@
+//! `init`: a hub.yaml to begin with. The text is the project's own example.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use super::render::{Out, shell_words};
+use crate::config::{self, Config};
+use crate::worker::command;
+
+/// What is written. A test of the examples loads it.
+const STARTER: &str = include_str!("../../examples/hub.yaml");
+
+/// Write a hub.yaml to begin with
+///
+/// Creates ~/mlx-openai-server-hub/hub.yaml (or the file that --config or MLX_HUB_CONFIG_PATH names) and
+/// its folder: three models, a group, and a comment on every key it uses. A file that is there already
+/// is never overwritten.
+///
+/// Exit status: 0; 1 when there is a file already or it cannot be written.
+#[derive(Debug, clap::Args)]
+pub(super) struct Init {}
+
+impl Init {
+    pub(super) fn run(self, path: &Path, out: &mut Out) -> anyhow::Result<ExitCode> {
+        write_new(path)?;
+        let config = Config::load(path)?;
+        let model = &config.models[0];
+        out.ok(format_args!("Wrote {}", path.display()));
+        out.line("Its models are examples: put in those you want. Then:");
+        if command::find(&model.worker_command, &model.env).is_err() {
+            out.line("  uv tool install mlx-openai-server");
+        }
+        out.line(format_args!("  {}", hub_command(path, "check")));
+        out.line(format_args!("  {}", hub_command(path, "start")));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Creates the file in one step, so that one that appears meanwhile is not overwritten either.
+fn write_new(path: &Path) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create the folder `{}`", folder.display()))?;
+    }
+    let shown = path.display();
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(mut file) => file
+            .write_all(STARTER.as_bytes())
+            .with_context(|| format!("cannot write `{shown}`")),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => anyhow::bail!(
+            "`{shown}` is there already and stays as it is\n\
+             hint: move it away, or write another with `--config PATH`"
+        ),
+        Err(error) => Err(error).with_context(|| format!("cannot write `{shown}`")),
+    }
+}
+
+/// A command line for the hub.yaml at `path`.
+fn hub_command(path: &Path, verb: &str) -> String {
+    let path_text = path.display().to_string();
+    match path == config::locate(None) {
+        true => shell_words(&["mlx-openai-server-hub", verb]),
+        false => shell_words(&["mlx-openai-server-hub", "--config", &path_text, verb]),
+    }
+}

@@ -1,0 +1,158 @@
+//! Whether a process is still the one that was started: process ids are used again.
+
+use std::time::Duration;
+
+use nix::unistd::{Pid, getpgid};
+use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
+use tokio::time::sleep;
+
+use crate::runtime_file::RuntimeWorker;
+
+/// Start times are told in seconds, and by a clock that may be set a little meanwhile.
+const START_TIME_SLACK: u64 = 2;
+/// How often a process that is no child is looked at: its end is noticed that late.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A process that leads its own group, and what tells it from a later one of the same id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Its process id.
+    pub pid: u32,
+    /// When it began, Unix seconds.
+    pub start_time: u64,
+    /// The command line it was started with.
+    pub command: Vec<String>,
+}
+
+impl From<&RuntimeWorker> for Identity {
+    fn from(worker: &RuntimeWorker) -> Self {
+        Self {
+            pid: worker.pid,
+            start_time: worker.start_time,
+            command: worker.command.clone(),
+        }
+    }
+}
+
+impl Identity {
+    /// Whether this very process runs now. It is told by its start time, or by its command line when
+    /// the clock has been set since; a zombie does not run.
+    pub fn is_running(&self) -> bool {
+        let Ok(id) = i32::try_from(self.pid) else {
+            return false;
+        };
+        if getpgid(Some(Pid::from_raw(id))) != Ok(Pid::from_raw(id)) {
+            return false;
+        }
+        let Ok(mut system) = System::new() else {
+            return false;
+        };
+        let pid = sysinfo::Pid::from_u32(self.pid);
+        let kind = ProcessRefreshKind::nothing()
+            .with_cmd(UpdateKind::Always)
+            .without_tasks();
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, kind);
+        let Some(process) = system.process(pid) else {
+            return false;
+        };
+        if matches!(
+            process.status(),
+            ProcessStatus::Zombie | ProcessStatus::Dead
+        ) {
+            return false;
+        }
+        process.start_time().abs_diff(self.start_time) <= START_TIME_SLACK
+            || self.is_command(process.cmd())
+    }
+
+    /// A script's interpreter comes before the program: only the arguments are compared.
+    fn is_command(&self, command: &[std::ffi::OsString]) -> bool {
+        let arguments = self.command.get(1..).unwrap_or_default();
+        let first = command.len().saturating_sub(arguments.len());
+        !arguments.is_empty()
+            && command[first..]
+                .iter()
+                .zip(arguments)
+                .all(|(is, was)| is == was.as_str())
+            && command.len() >= arguments.len()
+    }
+
+    /// Completes when the process runs no more.
+    pub(super) async fn ended(&self) {
+        while self.is_running() {
+            sleep(LOOK).await;
+        }
+    }
+}
+
+/// When a process began, Unix seconds; `None` when there is none of that id.
+pub(super) fn start_time(pid: u32) -> Option<u64> {
+    let pid = sysinfo::Pid::from_u32(pid);
+    let mut system = System::new().ok()?;
+    let kind = ProcessRefreshKind::nothing().without_tasks();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, kind);
+    system.process(pid).map(sysinfo::Process::start_time)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    fn sleeper() -> (Child, Identity) {
+        let child = Command::new("sleep")
+            .arg("60")
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let start_time = start_time(child.id()).unwrap();
+        let command = vec!["sleep".to_owned(), "60".to_owned()];
+        let identity = Identity {
+            pid: child.id(),
+            start_time,
+            command,
+        };
+        (child, identity)
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_start_or_by_its_command() {
+        let (mut child, identity) = sleeper();
+        assert!(identity.is_running());
+        let clock_was_set = Identity {
+            start_time: 17,
+            ..identity.clone()
+        };
+        assert!(clock_was_set.is_running());
+        let stranger = Identity {
+            start_time: 17,
+            command: vec!["sleep".into(), "61".into()],
+            ..identity.clone()
+        };
+        assert!(!stranger.is_running());
+        child.kill().unwrap();
+        // Not reaped yet: a zombie.
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        while identity.is_running() {
+            assert!(tokio::time::Instant::now() < deadline, "still running");
+        }
+        child.wait().unwrap();
+        assert!(!identity.is_running());
+    }
+
+    #[test]
+    fn a_process_that_leads_no_group_is_a_stranger() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let command = vec!["sleep".to_owned(), "60".to_owned()];
+        let identity = Identity {
+            pid: child.id(),
+            start_time: start_time(child.id()).unwrap(),
+            command,
+        };
+        assert!(!identity.is_running());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}

@@ -1,0 +1,287 @@
+//! One process of a launch: spawned or adopted, watched, loaded, ended.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::process::Command;
+use tokio::time::{sleep, timeout};
+
+use super::{Dialect, End, Identity, Instruction, Launch, Order, Report, Spawned, Upstream};
+use crate::telemetry;
+use crate::worker::group::{self, Group};
+use crate::worker::identity::start_time;
+use crate::worker::leader::Leader;
+use crate::worker::output::Log;
+use crate::worker::{command, life};
+
+/// How often a starting worker is asked: the delay with which readiness is noticed.
+const POLL: Duration = Duration::from_millis(10);
+/// A worker whose event loop is blocked answers late; a refused connection answers at once.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a worker that broke its connection may take to be gone.
+const BREAKING: Duration = Duration::from_secs(1);
+
+/// What came first while something was awaited.
+enum Step<T> {
+    Done(T),
+    Exited(Option<i32>),
+    Asked(Instruction),
+    Silent,
+}
+
+pub(super) struct Process {
+    leader: Leader,
+    group: Group,
+    spawned: Spawned,
+    log: Log,
+}
+
+impl Process {
+    pub(super) fn spawn<R: Fn(Report) + Send + Sync>(
+        launch: &Launch<'_, R>,
+        dialect: &Dialect,
+    ) -> Result<Self, String> {
+        let order = &launch.order;
+        let model = &order.model;
+        let line = dialect.command_line(model, order.port);
+        launch.report(Report::Warnings(line.warnings));
+        let file_error =
+            |path: &Path, error| format!("`{}` cannot be written: {error}", path.display());
+        let (log, output) =
+            Log::open(&order.log_file).map_err(|error| file_error(&order.log_file, error))?;
+        let errors = output
+            .try_clone()
+            .map_err(|error| file_error(&order.log_file, error))?;
+        telemetry::create_log_folder(&order.work_folder)
+            .map_err(|error| file_error(&order.work_folder, error))?;
+        let program =
+            command::find(&model.worker_command, &model.env).map_err(|error| error.to_string())?;
+        let child = Command::new(&program)
+            .args(&line.argv[1..])
+            .envs(environment(order))
+            .current_dir(&order.work_folder)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .process_group(0)
+            .spawn()
+            .map_err(|error| format!("`{}` could not be started: {error}", program.display()))?;
+        let pid = child.id().ok_or("the process ended at once")?;
+        let group = Group::led_by(pid).ok_or("the process has no id")?;
+        tracing::debug!(hub_model = %model.name, pid, port = order.port, command = ?line.argv, "worker spawned");
+        let identity = Identity {
+            pid,
+            start_time: start_time(pid).unwrap_or_default(),
+            command: line.argv,
+        };
+        let resident = dialect.is_resident(model);
+        let spawned = Spawned::new(
+            identity,
+            &model.host,
+            order.port,
+            resident,
+            dialect.accepts(model),
+        );
+        launch.report(Report::Spawned(spawned.clone()));
+        Ok(Self {
+            leader: Leader::Child(child),
+            group,
+            spawned,
+            log,
+        })
+    }
+
+    /// The process of an earlier hub.
+    pub(super) fn adopt(spawned: Spawned, order: &Order) -> Option<Self> {
+        let group = Group::led_by(spawned.identity.pid)?;
+        let leader = Leader::Adopted(spawned.identity.clone());
+        Some(Self {
+            leader,
+            group,
+            spawned,
+            log: Log::of_earlier(&order.log_file),
+        })
+    }
+
+    pub(super) fn spawned(&self) -> &Spawned {
+        &self.spawned
+    }
+
+    /// From spawned to gone.
+    pub(super) async fn live<R: Fn(Report) + Send + Sync>(
+        &mut self,
+        launch: &mut Launch<'_, R>,
+    ) -> End {
+        let resident = self.spawned.resident;
+        let upstream = Arc::clone(&self.spawned.upstream);
+        match self.step(ready(&upstream, resident), launch).await {
+            Step::Done(Memory::Loaded) => launch.report(Report::Loaded),
+            Step::Done(Memory::Unloaded) if !launch.order.load => {
+                launch.report(Report::Standby { process: true })
+            }
+            Step::Done(Memory::Unloaded) => {
+                if let Some(end) = self.load(launch).await {
+                    return end;
+                }
+            }
+            other => return self.broken_off(other, launch).await,
+        }
+        self.serve(launch).await
+    }
+
+    /// Up: waits for instructions, or for the end.
+    async fn serve<R: Fn(Report) + Send + Sync>(&mut self, launch: &mut Launch<'_, R>) -> End {
+        loop {
+            let instruction = tokio::select! {
+                exit_code = self.leader.ended() => return self.died(exit_code, "").await,
+                instruction = launch.instructions.recv() => instruction,
+            };
+            match instruction {
+                Some(Instruction::Load) => {
+                    if let Some(end) = self.load(launch).await {
+                        return end;
+                    }
+                }
+                Some(Instruction::Leave) => return End::Left,
+                Some(Instruction::End) | None => return self.end(&launch.order).await,
+            }
+        }
+    }
+
+    /// Loads a resident worker; says how it ended if it did.
+    async fn load<R: Fn(Report) + Send + Sync>(
+        &mut self,
+        launch: &mut Launch<'_, R>,
+    ) -> Option<End> {
+        let upstream = Arc::clone(&self.spawned.upstream);
+        // The one route that loads a worker of the JIT dialect without a chat.
+        let refusal = match self.step(upstream.get("/v1/queue/stats"), launch).await {
+            Step::Done(Ok((StatusCode::OK, _))) => {
+                launch.report(Report::Loaded);
+                return None;
+            }
+            Step::Done(Ok((status, body))) => {
+                let answer = String::from_utf8_lossy(&body).trim().to_owned();
+                format!("the worker answered {status}: {answer}")
+            }
+            Step::Done(Err(error)) => {
+                // The connection broke: most likely the process is about to be gone.
+                if let Ok(exit_code) = timeout(BREAKING, self.leader.ended()).await {
+                    return Some(self.died(exit_code, " while it loaded").await);
+                }
+                format!("the worker gave no answer: {error}")
+            }
+            other => return Some(self.broken_off(other, launch).await),
+        };
+        launch.report(Report::LoadRefused(self.with_log(refusal)));
+        None
+    }
+
+    /// Awaits `work` while watching the process, the instructions and the signs of life.
+    async fn step<T, R: Fn(Report) + Send + Sync>(
+        &mut self,
+        work: impl Future<Output = T>,
+        launch: &mut Launch<'_, R>,
+    ) -> Step<T> {
+        let limit = launch.order.load_timeout;
+        tokio::select! {
+            done = work => Step::Done(done),
+            exit_code = self.leader.ended() => Step::Exited(exit_code),
+            instruction = launch.asked_away() => Step::Asked(instruction),
+            () = life::silent_for(limit, &self.log, self.group) => Step::Silent,
+        }
+    }
+
+    async fn broken_off<T, R>(&mut self, step: Step<T>, launch: &Launch<'_, R>) -> End {
+        match step {
+            Step::Exited(exit_code) => match self.died(exit_code, " before it was ready").await {
+                End::Gone {
+                    exit_code, reason, ..
+                } => End::Gone {
+                    exit_code,
+                    reason,
+                    early: true,
+                },
+                other => other,
+            },
+            Step::Asked(Instruction::Leave) => End::Left,
+            Step::Silent => {
+                let limit = launch.order.load_timeout.as_secs();
+                let reason =
+                    self.with_log(format!("no sign of life for {limit} s (`load_timeout`)"));
+                self.end(&launch.order).await;
+                End::without_process(reason)
+            }
+            Step::Asked(_) | Step::Done(_) => self.end(&launch.order).await,
+        }
+    }
+
+    /// Ends the process and its group.
+    pub(super) async fn end(&mut self, order: &Order) -> End {
+        group::end(&mut self.leader, self.group, order.stop_timeout).await;
+        End::without_process("it was stopped")
+    }
+
+    /// The leader has ended unasked: what is left of its group goes with it.
+    async fn died(&mut self, exit_code: Option<i32>, when: &str) -> End {
+        group::kill(&mut self.leader, self.group).await;
+        let how = match exit_code {
+            Some(code) if code < 0 => format!("the worker was ended by signal {}{when}", -code),
+            Some(code) => format!("the worker exited with code {code}{when}"),
+            None => format!("the worker ended{when}"),
+        };
+        End::Gone {
+            exit_code,
+            reason: self.with_log(how),
+            early: false,
+        }
+    }
+
+    fn with_log(&self, reason: String) -> String {
+        let lines = self.log.last_lines();
+        if lines.is_empty() {
+            reason
+        } else {
+            format!("{reason}; its log ends:\n{}", lines.join("\n"))
+        }
+    }
+}
+
+/// Where a worker that is up has its weights.
+enum Memory {
+    Unloaded,
+    Loaded,
+}
+
+/// Completes when the worker answers `/health`. Only one that can be `resident` may answer without its
+/// weights; any other is asked again until it has them.
+async fn ready(upstream: &Upstream, resident: bool) -> Memory {
+    loop {
+        if let Ok(Ok((StatusCode::OK, body))) =
+            timeout(HEALTH_TIMEOUT, upstream.get("/health")).await
+        {
+            let health: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+            match (health["model_status"] == "unloaded", resident) {
+                (false, _) => return Memory::Loaded,
+                (true, true) => return Memory::Unloaded,
+                (true, false) => {}
+            }
+        }
+        sleep(POLL).await;
+    }
+}
+
+/// What the worker finds in its environment besides the hub's own.
+fn environment(order: &Order) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::from([
+        // Without it the last lines of a dying worker's log are lost.
+        ("PYTHONUNBUFFERED".to_owned(), "1".to_owned()),
+        ("TMPDIR".to_owned(), order.work_folder.display().to_string()),
+    ]);
+    env.extend(order.model.env.clone());
+    env
+}

@@ -1,0 +1,135 @@
+//! Before there is a daemon: `init` writes a hub.yaml, `check` says what one would start.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use insta_cmd::assert_cmd_snapshot;
+
+use crate::home::Home;
+
+/// A hub.yaml with one of everything `check` has a word for.
+const MODELS: &str = "\
+    port: 8123\n\
+    model_starting_port: 48000\n\
+    groups: [{name: large, max_loaded: 1, idle_unload_trigger_min: 10}, {name: others}]\n\
+    models:\n\
+    - {name: a, model_path: org/a, default: true, max_tokens: 100, kv_bits: 4}\n\
+    - {name: b, model_path: \"b's model\", jit_enabled: true, auto_unload_minutes: 5, group: large, port: 48001}\n\
+    - {name: c, model_path: org/c, jit_enabled: true, group: large, env: {HF_TOKEN: secret}}\n";
+
+/// A worker program that only has a help.
+fn install_worker(home: &Home, options: &str) {
+    let program = home.bin().join("mlx-openai-server");
+    let script = format!("#!/bin/sh\necho '--model-path --port --no-log-file {options}'\n");
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn write_policy(home: &Home, name: &str, text: &str) {
+    std::fs::write(home.config().with_file_name(name), text).unwrap();
+}
+
+#[test]
+fn check_shows_the_command_line_of_every_model() {
+    let home = Home::empty();
+    home.write_config(MODELS);
+    install_worker(&home, "--served-model-name --max-tokens");
+    write_policy(&home, "nights.lua", "return { on_load = function() end }\n");
+    let _filters = home.filters(8123);
+    assert_cmd_snapshot!(home.command(["check"]));
+    assert!(!home.logs().exists(), "it wrote something");
+}
+
+#[test]
+fn check_knows_that_a_jit_worker_stays_up_without_the_model() {
+    let home = Home::empty();
+    home.write_config(MODELS);
+    install_worker(&home, "--jit");
+    let output = home.command(["check"]).output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(stdout.contains("loads for its first request (its process is up before that)"));
+    assert!(
+        stdout.contains("--port 48001 --no-log-file --jit\n"),
+        "{stdout}"
+    );
+}
+
+#[test]
+fn check_without_the_worker_program_checks_the_rest() {
+    let home = Home::empty();
+    home.write_config(MODELS);
+    let _filters = home.filters(8123);
+    assert_cmd_snapshot!(home.command(["check"]));
+}
+
+#[test]
+fn check_fails_for_a_policy_that_does_not_load() {
+    let home = Home::empty();
+    home.write_config(&format!("{MODELS}policies: [create_hob]\n"));
+    install_worker(&home, "");
+    write_policy(
+        &home,
+        "nights.lua",
+        "return {\n  on_laod = function() end,\n}\n",
+    );
+    write_policy(
+        &home,
+        "routes.lua",
+        "local model = hub.settings.model\nreturn {}\n",
+    );
+    let output = home.command(["check"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let marked: Vec<_> = stdout
+        .lines()
+        .filter(|line| line.contains("olic"))
+        .collect();
+    insta::assert_snapshot!(marked.join("\n"), @r"
+    [err] `policies` in hub.yaml names `create_hob`, which no bundled policy is called; there are: `create_hub`
+    [err] A policy did not load and is left out. nights.lua:1: unknown hook `on_laod`, did you mean `on_load`?
+    [ok] policies: routes.lua, bundled/create_hub.lua
+    ");
+}
+
+#[test]
+fn init_writes_a_configuration_that_check_accepts() {
+    let home = Home::empty();
+    std::fs::remove_dir(home.config().parent().unwrap()).unwrap();
+    let _filters = home.filters(8000);
+    assert_cmd_snapshot!(home.command(["init"]));
+    let example = include_str!("../../examples/hub.yaml");
+    assert_eq!(std::fs::read_to_string(home.config()).unwrap(), example);
+    let output = home.command(["check"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let logs = format!("Hub log path: {}\n", home.logs().display());
+    assert!(String::from_utf8(output.stdout).unwrap().contains(&logs));
+}
+
+#[test]
+fn init_never_overwrites_a_file() {
+    let home = Home::empty();
+    home.write_config("mine\n");
+    let _filters = home.filters(8000);
+    assert_cmd_snapshot!(home.command(["init"]));
+    assert_eq!(std::fs::read_to_string(home.config()).unwrap(), "mine\n");
+}
+
+#[test]
+fn init_says_how_to_use_a_configuration_at_another_place() {
+    let home = Home::empty();
+    install_worker(&home, "");
+    let mut command = home.command(["init", "--config", "my hubs/one.yaml"]);
+    let stdout = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let one = home.path().join("my hubs/one.yaml");
+    let start = format!("mlx-openai-server-hub --config '{}' start\n", one.display());
+    assert!(stdout.contains(&start), "{stdout}");
+
+    let mut command = home.command(["init"]);
+    command.env("MLX_HUB_CONFIG_PATH", "other.yaml");
+    let stdout = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    // Whoever set the variable has it set for the next command too.
+    assert!(
+        stdout.contains("  mlx-openai-server-hub start\n"),
+        "{stdout}"
+    );
+    assert!(home.path().join("other.yaml").exists());
+}

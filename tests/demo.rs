@@ -1,0 +1,145 @@
+//! The demo, as someone on a fresh clone sees it.
+
+#![expect(clippy::unwrap_used, reason = "helpers fail like the tests they help")]
+
+mod support;
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use support::http::{Http, chat};
+use support::{BINARY, SOON, processes, wait_for, wait_until};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+/// A demo whose temporary folder and home lie in `home`.
+struct Demo {
+    home: TempDir,
+    process: Child,
+}
+
+impl Demo {
+    /// Starts one and waits until its hub is up.
+    fn start() -> Self {
+        // Two that start at the same moment would both find port 8000 free.
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _alone = STARTING.lock();
+        let home = TempDir::new().unwrap();
+        let output = File::create(home.path().join("output")).unwrap();
+        std::fs::create_dir(home.path().join("tmp")).unwrap();
+        let process = Command::new(BINARY)
+            .arg("demo")
+            .env("HOME", home.path())
+            .env("TMPDIR", home.path().join("tmp"))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        let demo = Self { home, process };
+        demo.wait_for_line("The hub is up");
+        demo
+    }
+
+    fn output(&self) -> String {
+        std::fs::read_to_string(self.home.path().join("output")).unwrap()
+    }
+
+    fn wait_for_line(&self, part: &str) {
+        wait_until(part, SOON, || self.output().contains(part));
+    }
+
+    fn http(&self) -> Http {
+        let output = self.output();
+        let (_, rest) = output.split_once("http://127.0.0.1:").unwrap();
+        let (port, _) = rest.split_once('/').unwrap();
+        Http {
+            port: port.parse().unwrap(),
+        }
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // Killed, it would leave its workers behind.
+        processes::send(self.process.id(), Signal::SIGINT);
+        let deadline = Instant::now() + SOON;
+        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            support::show("the demo", &self.output());
+        }
+    }
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).unwrap().next().is_none()
+}
+
+#[test]
+fn the_demo_shows_the_main_job_and_leaves_nothing() {
+    let mut demo = Demo::start();
+    demo.wait_for_line("Ctrl+C ends the demo");
+    let output = demo.output();
+    assert!(
+        output.contains("I am parrot, and this is what comes to mind."),
+        "{output}"
+    );
+    assert!(
+        output.contains("return hub.unload()"),
+        "the policy is shown: {output}"
+    );
+    assert!(!output.contains('\x1b'), "no colour in a file: {output}");
+
+    let http = demo.http();
+    assert_eq!(http.get("/hub").status, 200);
+    assert!(
+        http.stream("night-owl", "hello")
+            .said()
+            .contains("I am night-owl")
+    );
+    let full = http.post("/v1/chat/completions", &chat("early-bird", "hello", false));
+    assert_eq!(full.status, 429, "{}", full.text());
+    demo.wait_for_line("night-owl is loaded");
+
+    let status = http.get("/hub/status").json();
+    let pids = status["models"].as_array().unwrap().iter();
+    let groups: Vec<u32> = pids
+        .filter_map(|model| u32::try_from(model["metadata"]["pid"].as_u64()?).ok())
+        .collect();
+    assert_eq!(groups.len(), 2, "parrot and night-owl have processes");
+
+    processes::send(demo.process.id(), Signal::SIGINT);
+    let ended = wait_for("the demo to end", SOON, || demo.process.try_wait().unwrap());
+    assert!(ended.success(), "{ended}");
+    for group in groups {
+        assert_eq!(processes::members(group), Vec::<u32>::new());
+    }
+    assert!(
+        is_empty(&demo.home.path().join("tmp")),
+        "its folder is gone"
+    );
+    let home = std::fs::read_dir(demo.home.path()).unwrap().count();
+    assert_eq!(home, 2, "nothing but `output` and `tmp` in the home");
+}
+
+#[test]
+fn a_second_demo_takes_another_port_and_says_so() {
+    let first = Demo::start();
+    first.wait_for_line("The page:");
+    let second = Demo::start();
+    second.wait_for_line("The page:");
+    assert!(
+        second
+            .output()
+            .contains("Port 8000 is taken, so the demo uses")
+    );
+    assert_ne!(first.http().port, second.http().port);
+}
