@@ -18,6 +18,8 @@ use crate::policy::{Policies, RequestVerdict, RequestView, Route};
 
 mod body;
 mod forward;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod intake;
 mod leased_body;
 mod models;
