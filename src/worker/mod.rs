@@ -12,4 +12,5 @@ pub mod launch;
 mod leader;
 mod life;
 mod output;
+mod stall;
 pub mod upstream;
