@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -30,6 +31,8 @@ use crate::{server, telemetry};
 const CONNECTIONS_END: Duration = Duration::from_secs(3);
 /// How often a long shutdown says what it waits for.
 const STILL_WAITING: Duration = Duration::from_secs(5);
+/// Open files that the hub asks for; macOS grants no more than this.
+const DESCRIPTORS: u64 = 10_240;
 /// The hub forwards bytes: more threads than this only cost memory.
 const MAX_THREADS: usize = 4;
 
@@ -52,6 +55,7 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     let _lock = lock(&config.log_path)?;
     let found = earlier_models(&config.log_path);
     let ports = assign_ports(&config, &found)?;
+    raise_descriptor_limit();
     let _logging = telemetry::init(&config.log_path, config.log_level.as_str(), foreground)?;
     let threads = std::thread::available_parallelism()
         .map_or(1, usize::from)
@@ -61,6 +65,16 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(serve(config, ports, listener, found))
+}
+
+/// Every client in flight takes two descriptors, and macOS gives a process 256 by default. What the
+/// system refuses stays as it was.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < DESCRIPTORS
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(DESCRIPTORS), hard);
+    }
 }
 
 /// Takes the hub's port. Port 0 becomes the one the system chose.
