@@ -6,6 +6,9 @@
 --   on_idle     a model is unloaded after `auto_unload_minutes` (JIT models only) or its group's
 --               `idle_unload_trigger_min`, whichever is shorter
 --
+--   on_exit     a worker that ended by itself is started again after 1 s, 2 s, … up to 60 s; one that
+--               never was ready is left until somebody asks for the model
+--
 -- It has no settings besides these keys of hub.yaml.
 
 ---@param model hub.Model
@@ -18,14 +21,15 @@ end
 ---@param group hub.Group
 ---@param hub hub.Hub
 local function due_members(group, hub)
-  local due = {}
+  local due, idle = {}, {}
   for _, name in ipairs(group.loaded) do
     local member = hub.models[name]
     if member and member.memory_state == "loaded" and is_due(member, group.idle_unload_trigger_min) then
-      table.insert(due, { name = name, idle = member.idle_seconds })
+      table.insert(due, name)
+      idle[name] = member.idle_seconds
     end
   end
-  table.sort(due, function(one, other) return one.idle > other.idle end)
+  table.sort(due, function(one, other) return idle[one] > idle[other] end)
   return due
 end
 
@@ -35,13 +39,12 @@ return {
     local model = hub.models[req.model]
     local state = model and model.process_state
     if state == "inactive" or state == "stopped" then
-      local name = model.name
-      local message = "Model `%s` is not started. Start it with `mlx-openai-server-hub start-model %s` "
-        .. "or POST /hub/models/%s/start."
-      return hub.reject({ status = 400, param = "model", message = message:format(name, name, name) })
+      local message = ("Model `NAME` is not started. Start it with `mlx-openai-server-hub start-model NAME` "
+        .. "or POST /hub/models/NAME/start."):gsub("NAME", model.name)
+      return hub.reject({ status = 400, param = "model", message = message })
     elseif state == "stopping" then
-      local message = "Model `%s` is being stopped."
-      return hub.reject({ status = 503, param = "model", message = message:format(model.name) })
+      local message = ("Model `%s` is being stopped."):format(model.name)
+      return hub.reject({ status = 503, param = "model", message = message })
     end
   end,
 
@@ -50,16 +53,13 @@ return {
     if not group or group.free > 0 then
       return hub.allow()
     end
-    local needed, evicted = 1 - group.free, {}
-    for _, member in ipairs(due_members(group, hub)) do
-      table.insert(evicted, member.name)
-      if #evicted == needed then
-        return hub.evict(evicted)
-      end
+    local needed, due = 1 - group.free, due_members(group, hub)
+    if #due >= needed then
+      return hub.evict({ table.unpack(due, 1, needed) })
     end
     local message = "Group `%s` may hold %d loaded model(s), and is full: %s. Unload one first."
-    local held = table.concat(group.loaded, ", ")
-    return hub.reject({ status = 429, message = message:format(group.name, group.max_loaded, held) })
+    message = message:format(group.name, group.max_loaded, table.concat(group.loaded, ", "))
+    return hub.reject({ status = 429, message = message })
   end,
 
   on_idle = function(model, hub)
@@ -68,6 +68,12 @@ return {
     local by_model = model.jit_enabled and model.auto_unload_minutes or nil
     if is_due(model, by_group) or is_due(model, by_model) then
       return hub.unload()
+    end
+  end,
+
+  on_exit = function(exit, hub)
+    if exit.was_ready or exit.crashes > 1 then
+      return hub.restart({ seconds = math.min(2 ^ (exit.crashes - 1), 60) })
     end
   end,
 }

@@ -6,6 +6,7 @@
 //! a browser on this machine reaches the hub.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,12 @@ mod address;
 mod configured;
 
 pub use address::{is_all_addresses, local_authority};
+
+/// The clock of all times here: Unix seconds.
+pub fn unix_now() -> f64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    since.as_secs_f64()
+}
 
 /// What the process of a model does. The words are those of the contract, section 4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]

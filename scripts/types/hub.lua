@@ -7,11 +7,13 @@
 ---@field on_request? fun(req: hub.Request, hub: hub.Hub): hub.RequestVerdict? # once per request to /v1
 ---@field on_load? fun(load: hub.Load, hub: hub.Hub): hub.LoadVerdict? # before a model takes memory
 ---@field on_idle? fun(model: hub.Model, hub: hub.Hub): hub.IdleVerdict? # from time to time for each loaded model without a request
+---@field on_exit? fun(exit: hub.Exit, hub: hub.Hub): hub.ExitVerdict? # a worker ended unasked
 ---@field on_error? "deny" # refuse when this policy fails, instead of asking the next
 
 ---@class (exact) hub.RequestVerdict
 ---@class (exact) hub.LoadVerdict
 ---@class (exact) hub.IdleVerdict
+---@class (exact) hub.ExitVerdict
 
 ---@class hub.Request
 ---@field id string # the request's X-Request-ID
@@ -49,6 +51,13 @@
 ---@field waiting integer # requests that wait for it
 ---@field group hub.Group? # of the model
 
+---@class hub.Exit
+---@field model hub.Model # whose worker ended
+---@field exit_code integer? # -N for signal N, nil when it cannot be known
+---@field was_ready boolean # it had been ready to serve
+---@field uptime_seconds number # for so long
+---@field crashes integer # ends in a row, since it last ran for five minutes or was started by hand
+
 ---@class hub.Group
 ---@field name string
 ---@field max_loaded integer?
@@ -76,6 +85,8 @@
 ---@field unload fun(): hub.IdleVerdict # free the memory, keep the model started
 ---@field stop fun(): hub.IdleVerdict # stop the model
 ---@field keep fun(fields?: hub.KeepFields): hub.IdleVerdict # keep it, and do not ask for so long
+---@field restart fun(fields: hub.RestartFields): hub.ExitVerdict # start it again
+---@field leave fun(): hub.ExitVerdict # leave it until somebody asks for it
 
 ---@class (exact) hub.RouteFields
 ---@field model? string # name or path
@@ -96,6 +107,9 @@
 
 ---@class (exact) hub.KeepFields
 ---@field seconds number
+
+---@class (exact) hub.RestartFields
+---@field seconds number # after so long
 
 ---@type hub.Hub
 hub = hub

@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::find::Place;
 use super::render::Out;
 use super::table::print_models;
 use crate::config::Config;
-use crate::status::{Activity, GroupFacts, HubFacts, ModelFacts, Status};
+use crate::status::{Activity, GroupFacts, HubFacts, ModelFacts, Status, unix_now};
 
 /// Show the models and what they do
 ///
@@ -66,8 +65,7 @@ fn inactive(config: &Config) -> Status {
         .map(|model| ModelFacts::configured(model, &config.log_path))
         .map(|facts| (Arc::new(facts), Activity::default()))
         .collect();
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let mut status = Status::build(&hub, &models, now.as_secs());
+    let mut status = Status::build(&hub, &models, unix_now() as u64);
     status.controller_available = false;
     status
 }

@@ -1,14 +1,14 @@
 //! `watch`: the processes, again and again.
 
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::NOT_RUNNING;
 use super::find::Place;
 use super::render::Out;
 use super::table::print_processes;
 use crate::config::Config;
-use crate::status::{ProcessState, Status};
+use crate::status::{ProcessState, Status, unix_now};
 
 /// Nothing is gained by asking more often.
 const SHORTEST_INTERVAL: f64 = 0.5;
@@ -83,8 +83,7 @@ fn print(status: &Status, out: &mut Out) {
         count(ProcessState::Stopped),
         count(ProcessState::Failed),
     ));
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    print_processes(out, &status.models, now.as_secs_f64());
+    print_processes(out, &status.models, unix_now());
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ mod yaml;
 pub(crate) use hub::{DEFAULT_HOST, DEFAULT_PORT};
 pub(crate) use locate::beside;
 pub use locate::{CONFIG_VARIABLE, base_folder, default_log_path, default_path, locate};
+pub(crate) use problem::nearest;
 
 /// hub.yaml is written by hand; what is larger is not one.
 const MAX_BYTES: u64 = 1 << 20;
@@ -66,6 +67,9 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// From SIGTERM to SIGKILL; SIGINT at half of it.
     pub stop_timeout: Duration,
+    /// A loaded worker is ended when its requests get no byte and its processes use no CPU for so
+    /// long; zero for never.
+    pub stall_timeout: Duration,
     /// Web origins besides the hub's own that may change state.
     pub allowed_origins: Vec<String>,
     /// Host names besides the usual ones under which `/hub` answers.

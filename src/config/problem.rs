@@ -96,7 +96,7 @@ impl Findings {
 }
 
 /// The candidate that `word` was probably meant to be.
-pub(super) fn nearest<'c>(
+pub(crate) fn nearest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {

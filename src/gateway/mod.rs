@@ -11,10 +11,12 @@ use std::sync::Arc;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, request};
 use hyper::body::Incoming;
+use serde_json::{Map, Value};
 
 use crate::api_error::ApiError;
 use crate::lifecycle::{Grant, Lifecycle, Model, Seen};
 use crate::policy::{Policies, RequestVerdict, RequestView, Route};
+use crate::worker::upstream::Accepts;
 
 mod body;
 mod forward;
@@ -63,7 +65,7 @@ struct Addressed {
     written: String,
     place: Place,
     /// The body's fields, if a policy changed any.
-    fields: Option<serde_json::Map<String, serde_json::Value>>,
+    fields: Option<Map<String, Value>>,
 }
 
 impl Addressed {
@@ -74,18 +76,15 @@ impl Addressed {
         model: &Arc<str>,
         intake: &mut Intake,
     ) -> Result<Response<Body>, ApiError> {
-        let name = rewrite::replacement(&grant.upstream.accepts, &self.written);
-        match (self.fields, name) {
-            (Some(mut fields), name) => {
-                if let Some(name) = name {
-                    fields.insert("model".to_owned(), name.into());
-                }
-                rewrite::replace(&mut self.parts, intake, fields);
+        let accepts = &grant.upstream.accepts;
+        if let Some(mut fields) = self.fields {
+            // Whatever became of the client's model there: a policy may have set or removed it.
+            if let Accepts::Only(name) = accepts {
+                fields.insert("model".to_owned(), Value::from(&**name));
             }
-            (None, Some(name)) => {
-                rewrite::rename(&mut self.parts, intake, &self.place, name);
-            }
-            (None, None) => {}
+            rewrite::replace(&mut self.parts, intake, fields);
+        } else if let Some(name) = rewrite::replacement(accepts, &self.written) {
+            rewrite::rename(&mut self.parts, intake, &self.place, name);
         }
         forward::forward(grant, model, self.parts, self.id, intake.take_body()).await
     }

@@ -47,6 +47,8 @@ pub(super) enum Message {
     StartDefaults { done: oneshot::Sender<()> },
     /// Stop everything; with `now`, without draining.
     Shutdown { now: bool },
+    /// The time has come that the machine wanted to be woken at.
+    Wake,
     /// End, and leave every process to the next hub.
     HandOver,
     /// That waiter has gone away.

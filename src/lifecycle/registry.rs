@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
@@ -16,7 +15,7 @@ use super::lease::Gate;
 use crate::config::ports::PortBook;
 use crate::config::{Config, Settings};
 use crate::policy::{GroupView, ModelView, World};
-use crate::status::{Activity, GroupFacts, HubFacts, ModelFacts, Status};
+use crate::status::{Activity, GroupFacts, HubFacts, ModelFacts, Status, unix_now};
 use crate::telemetry::Troubles;
 use crate::worker::upstream::Upstream;
 
@@ -184,13 +183,6 @@ impl Registry {
             .collect();
         Status::build(&hub, &models, unix_now() as u64)
     }
-}
-
-/// Unix seconds.
-pub(super) fn unix_now() -> f64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0.0, |since| since.as_secs_f64())
 }
 
 impl World for Registry {

@@ -17,13 +17,14 @@ use super::launches::Launches;
 use super::machine::{Answer, Decide, Effect, Event, Launch, Machine, Now, Spec, Waiter};
 use super::messages::{Answering, Command, Message, Messages, Reply, Waiting};
 use super::publish::publish;
-use super::registry::{Model, Registry, Table, unix_now};
+use super::registry::{Model, Registry, Table};
 use super::reload::{changed_launches, keep_fixed};
 use super::{Grant, Lifecycle, Mailbox};
 use crate::api_error::ApiError;
 use crate::config::Config;
-use crate::policy::{IdleVerdict, LoadReason, LoadVerdict, Policies};
+use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, Policies};
 use crate::runtime_file::RuntimeModels;
+use crate::status::unix_now;
 use crate::worker::identity::Identity;
 use crate::worker::launch::{self, Instruction, Report};
 
@@ -122,6 +123,11 @@ impl Decide for Deciding {
         self.policies.on_load(model, reason, waiting)
     }
 
+    fn on_exit(&mut self, machine: &Machine, model: &str, exit: Exit) -> ExitVerdict {
+        publish(machine, &self.registry);
+        self.policies.on_exit(model, exit)
+    }
+
     fn on_idle(&mut self, machine: &Machine, model: &str) -> IdleVerdict {
         publish(machine, &self.registry);
         let table = self.registry.table.load();
@@ -165,6 +171,7 @@ impl Supervisor {
                 let _ = done.send(());
             }
             Message::Shutdown { now } => self.handle(Event::Shutdown { now }),
+            Message::Wake => self.handle(Event::Tick),
             Message::HandOver => {
                 self.launches.leave_all();
                 self.finished = true;
@@ -276,6 +283,13 @@ impl Supervisor {
             }
             Effect::Drain { model, launch } => self.drain(&model, launch),
             Effect::Answer { waiter, answer } => self.answer(waiter, answer),
+            Effect::Wake { after } => {
+                let mailbox = self.mailbox.clone();
+                self.tracker.spawn(async move {
+                    tokio::time::sleep(after).await;
+                    mailbox.send(Message::Wake);
+                });
+            }
             Effect::Finished => self.finished = true,
         }
     }

@@ -44,3 +44,18 @@ fn unknown_name(scripts: &[Script], name: &str) -> String {
         "`policies` in hub.yaml names `{name}`, which no bundled policy is called; there are: {known}"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_comes_last_and_nothing_stands_in_for_it() {
+        let (other, default) = (("other", ""), (DEFAULT, ""));
+        let wanted = ["other".to_owned()];
+        assert_eq!(choose(&[default, other], &wanted).0, [other, default]);
+        assert_eq!(choose(&[default], &[]).0, [default]);
+        assert_eq!(choose(&[other], &wanted).0, [other]);
+        assert_eq!(choose(&[], &[]).0, []);
+    }
+}

@@ -10,11 +10,12 @@ pub(super) enum Hook {
     Request,
     Load,
     Idle,
+    Exit,
 }
 
 impl Hook {
     /// All of them.
-    pub(super) const ALL: [Self; 3] = [Self::Request, Self::Load, Self::Idle];
+    pub(super) const ALL: [Self; 4] = [Self::Request, Self::Load, Self::Idle, Self::Exit];
 
     /// Its key in the table a policy returns.
     pub(super) fn name(self) -> &'static str {
@@ -22,6 +23,7 @@ impl Hook {
             Self::Request => "on_request",
             Self::Load => "on_load",
             Self::Idle => "on_idle",
+            Self::Exit => "on_exit",
         }
     }
 
@@ -29,17 +31,18 @@ impl Hook {
     pub(super) fn allowed(self) -> Duration {
         match self {
             Self::Request => Duration::from_millis(50),
-            Self::Load | Self::Idle => Duration::from_millis(250),
+            Self::Load | Self::Idle | Self::Exit => Duration::from_millis(250),
         }
     }
 
     /// Whether the hook may return this verdict.
     pub(super) fn takes(self, verdict: &Verdict) -> bool {
-        use Verdict::{Allow, Evict, Keep, Reject, Route, Stop, Unload, Wait};
+        use Verdict::{Allow, Evict, Keep, Leave, Reject, Restart, Route, Stop, Unload, Wait};
         match self {
             Self::Request => matches!(verdict, Route(_) | Reject(_)),
             Self::Load => matches!(verdict, Allow | Evict(_) | Wait(_) | Reject(_)),
             Self::Idle => matches!(verdict, Unload | Stop | Keep(_)),
+            Self::Exit => matches!(verdict, Restart(_) | Leave),
         }
     }
 
@@ -49,6 +52,7 @@ impl Hook {
             Self::Request => "nil, hub.route{…} or hub.reject{…}",
             Self::Load => "nil, hub.allow(), hub.evict{…}, hub.wait{…} or hub.reject{…}",
             Self::Idle => "nil, hub.unload(), hub.stop() or hub.keep{…}",
+            Self::Exit => "nil, hub.restart{…} or hub.leave()",
         }
     }
 }

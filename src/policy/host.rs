@@ -45,6 +45,7 @@ pub(super) struct Policy {
     on_request: Option<Function>,
     on_load: Option<Function>,
     on_idle: Option<Function>,
+    on_exit: Option<Function>,
 }
 
 impl Policy {
@@ -54,6 +55,7 @@ impl Policy {
             Hook::Request => self.on_request.as_ref(),
             Hook::Load => self.on_load.as_ref(),
             Hook::Idle => self.on_idle.as_ref(),
+            Hook::Exit => self.on_exit.as_ref(),
         }
     }
 }
@@ -116,6 +118,7 @@ impl Host {
             on_request: returned.on_request,
             on_load: returned.on_load,
             on_idle: returned.on_idle,
+            on_exit: returned.on_exit,
         })
     }
 }
@@ -222,6 +225,7 @@ struct Returned {
     on_request: Option<Function>,
     on_load: Option<Function>,
     on_idle: Option<Function>,
+    on_exit: Option<Function>,
 }
 
 impl Returned {
@@ -269,6 +273,7 @@ impl Returned {
             Hook::Request => self.on_request = Some(function),
             Hook::Load => self.on_load = Some(function),
             Hook::Idle => self.on_idle = Some(function),
+            Hook::Exit => self.on_exit = Some(function),
         }
         Ok(())
     }

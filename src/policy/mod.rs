@@ -120,6 +120,30 @@ pub enum IdleVerdict {
     Keep(f64),
 }
 
+/// How a worker ended that nobody had asked to end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Exit {
+    /// Its exit code; −N for signal N, none when it cannot be known.
+    pub exit_code: Option<i32>,
+    /// Whether it had been ready to serve.
+    pub was_ready: bool,
+    /// How long it had been ready, in seconds.
+    pub uptime_seconds: f64,
+    /// How often the model's worker has ended so in a row: since it last ran for five minutes, or was
+    /// started by hand.
+    pub crashes: usize,
+}
+
+/// The verdict of `on_exit`; `Leave` when every policy abstains.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum ExitVerdict {
+    /// Start the model again after so many seconds.
+    Restart(f64),
+    /// Leave it failed, until somebody asks for it.
+    #[default]
+    Leave,
+}
+
 /// One request to `/v1` as `on_request` sees it.
 #[derive(Debug)]
 pub struct RequestView {
@@ -246,6 +270,14 @@ impl Policies {
             Answer::Verdict(Verdict::Stop) => IdleVerdict::Stop,
             Answer::Verdict(Verdict::Keep(seconds)) => IdleVerdict::Keep(seconds),
             _ => IdleVerdict::Keep(0.0),
+        }
+    }
+
+    /// Asks `on_exit` about a model whose worker ended unasked.
+    pub fn on_exit(&self, model: &str, exit: Exit) -> ExitVerdict {
+        match self.shared.set.load().on_exit(model, exit) {
+            Answer::Verdict(Verdict::Restart(seconds)) => ExitVerdict::Restart(seconds),
+            _ => ExitVerdict::Leave,
         }
     }
 

@@ -13,11 +13,12 @@ use super::hook::Hook;
 use super::host::{Host, Policy};
 use super::limits::Interrupt;
 use super::verdicts::Verdict;
+use super::views::exit::Ended;
 use super::views::load::Load;
 use super::views::model::Model;
 use super::views::request::Request;
 use super::wording::{did_you_mean, kind};
-use super::{LoadReason, RequestView, World};
+use super::{Exit, LoadReason, RequestView, World};
 
 /// One generation of policies; a reload makes another.
 pub(super) struct PolicySet {
@@ -153,6 +154,19 @@ impl PolicySet {
         host.stage.open();
         let model = Model::find(&host.lua, &host.stage, model);
         let answer = self.ask(&host, Hook::Idle, model);
+        host.stage.close();
+        answer
+    }
+
+    /// Asks about a worker that ended unasked.
+    pub(super) fn on_exit(&self, model: &str, exit: Exit) -> Answer {
+        if !self.has(Hook::Exit) {
+            return Answer::Abstain;
+        }
+        let host = self.host.lock();
+        let call = host.stage.open();
+        let ended = Ended::create(&host.lua, call, model, exit);
+        let answer = self.ask(&host, Hook::Exit, ended);
         host.stage.close();
         answer
     }

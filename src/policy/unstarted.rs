@@ -2,11 +2,10 @@
 //! no lifecycle, as in `check`.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::{GroupView, ModelView, World};
 use crate::config::{Config, ModelConfig, Settings};
-use crate::status::{Activity, GroupFacts, ModelFacts};
+use crate::status::{Activity, GroupFacts, ModelFacts, unix_now};
 
 /// The world of a configuration alone.
 #[derive(Debug)]
@@ -65,8 +64,7 @@ impl World for Unstarted {
     }
 
     fn clock(&self) -> f64 {
-        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        now.as_secs_f64()
+        unix_now()
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) enum Verdict {
     Unload,
     Stop,
     Keep(f64),
+    Restart(f64),
+    Leave,
 }
 
 impl Verdict {
@@ -36,6 +38,8 @@ impl Verdict {
             Self::Unload => "unload",
             Self::Stop => "stop",
             Self::Keep(_) => "keep",
+            Self::Restart(_) => "restart",
+            Self::Leave => "leave",
         }
     }
 }
@@ -44,13 +48,15 @@ const ROUTE: &[&str] = &["model", "set", "unset", "headers"];
 const REJECT: &[&str] = &["status", "message", "type", "code", "param", "retry_after"];
 const WAIT: &[&str] = &["seconds"];
 const KEEP: &[&str] = &["seconds"];
+const RESTART: &[&str] = &["seconds"];
 
 /// The fields of the constructors that take some, by the class that the editor types give them.
-pub(super) const FIELDS: [(&str, &[&str]); 4] = [
+pub(super) const FIELDS: [(&str, &[&str]); 5] = [
     ("routefields", ROUTE),
     ("rejectfields", REJECT),
     ("waitfields", WAIT),
     ("keepfields", KEEP),
+    ("restartfields", RESTART),
 ];
 
 /// Makes a verdict from the arguments of a call.
@@ -71,6 +77,10 @@ const CONSTRUCTORS: &[(&str, Constructor)] = &[
         none("hub.stop", &arguments).map(|()| Verdict::Stop)
     }),
     ("keep", keep),
+    ("restart", restart),
+    ("leave", |_, arguments| {
+        none("hub.leave", &arguments).map(|()| Verdict::Leave)
+    }),
 ];
 
 /// The names of the constructors.
@@ -174,6 +184,12 @@ fn wait(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
     let fields = Fields::open("hub.wait", WAIT, &arguments)?;
     let seconds = fields.required("seconds", SECONDS)?;
     fields.seconds("seconds", seconds).map(Verdict::Wait)
+}
+
+fn restart(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
+    let fields = Fields::open("hub.restart", RESTART, &arguments)?;
+    let seconds = fields.required("seconds", SECONDS)?;
+    fields.seconds("seconds", seconds).map(Verdict::Restart)
 }
 
 fn keep(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {

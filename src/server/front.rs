@@ -55,13 +55,15 @@ impl Front {
 
         let mut response = match self.guard.check(&parts) {
             Err(error) => error.to_response().map(Body::full).map(Either::Left),
-            Ok(None) => self.dispatch(parts, body, client, id.clone()).await,
-            Ok(Some(origin)) => {
-                let mut response = match preflight(&parts) {
+            Ok(origin) => {
+                let answered = origin.as_ref().and_then(|_| preflight(&parts));
+                let mut response = match answered {
                     Some(response) => response.map(Either::Left),
                     None => self.dispatch(parts, body, client, id.clone()).await,
                 };
-                allow_origin(response.headers_mut(), origin);
+                if let Some(origin) = origin {
+                    allow_origin(response.headers_mut(), origin);
+                }
                 response
             }
         };

@@ -13,4 +13,5 @@ mod leader;
 pub mod leftovers;
 mod life;
 mod output;
+mod stall;
 pub mod upstream;

@@ -198,6 +198,24 @@ fn a_worker_writes_unbuffered() {
 }
 
 #[test]
+fn a_worker_command_has_arguments_of_its_own_or_is_a_path_in_the_home_folder() {
+    let home = Home::started(
+        "worker_command: mlx-openai-server --dialect jit\n\
+         models:\n\
+         - {name: inherits, model_path: org/inherits, jit_enabled: true}\n\
+         - {name: listed, model_path: org/listed, jit_enabled: true, \
+            worker_command: [mlx-openai-server, --dialect, jit]}\n\
+         - {name: lies, model_path: org/lies, jit_enabled: true, \
+            worker_command: ~/bin/mlx-openai-server}\n",
+    );
+    for (name, resident) in [("inherits", true), ("listed", true), ("lies", false)] {
+        home.done(name, "start");
+        assert_eq!(home.model(name)["pid"].is_u64(), resident, "{name}");
+        home.done(name, "load");
+    }
+}
+
+#[test]
 fn a_worker_command_that_is_not_there_fails_before_anything_starts() {
     let home = Home::with(
         "models:\n\
@@ -264,6 +282,26 @@ fn ports_stay_across_reload_and_restart() {
     home.done("beta", "stop");
     home.done("beta", "start");
     assert_eq!(ports(&home), before);
+}
+
+#[test]
+fn an_explicit_port_that_the_models_own_worker_holds_is_no_error_at_a_reload() {
+    let yaml = |more: &str, port: u16| {
+        format!(
+            "models: [{{name: alpha, model_path: org/alpha, default: true, port: {port}}}{more}]\n"
+        )
+    };
+    let explicit = processes::ports();
+    let home = Home::started(&yaml("", explicit));
+    let pid = home.wait_for_state("alpha", "running", "loaded")["pid"].clone();
+    assert_eq!(ports(&home), [u64::from(explicit)]);
+    home.configure(&yaml(", {name: beta, model_path: org/beta}", explicit));
+    home.reload();
+    assert_eq!(home.model("alpha")["pid"], pid);
+    home.configure(&yaml("", explicit + 1));
+    home.reload();
+    home.wait_for_state("alpha", "running", "loaded");
+    assert_eq!(ports(&home), [u64::from(explicit) + 1]);
 }
 
 #[test]

@@ -56,6 +56,23 @@ fn health_is_that_of_a_controller() {
 }
 
 #[test]
+fn hub_is_the_page_with_and_without_a_slash_at_its_end() {
+    let home = Home::started(&three());
+    for path in ["/hub", "/hub/"] {
+        let page = home.http.get(path);
+        assert_eq!(page.status, 200, "{path}");
+        assert_eq!(
+            page.header("content-type"),
+            Some("text/html; charset=utf-8")
+        );
+        assert!(
+            page.text()
+                .contains("<title>MLX Hub Status · MLX OpenAI Server</title>")
+        );
+    }
+}
+
+#[test]
 fn every_answer_carries_a_request_id_and_its_time() {
     let home = Home::started(&three());
     for (method, path) in [

@@ -3,14 +3,14 @@
 use serde_json::json;
 
 use crate::support::{Hub, stub};
-use crate::{CHAT, DIALECTS, alpha, wait_for_active};
+use crate::{CHAT, DIALECTS, alpha_in, wait_for_active};
 
 const CLIENTS: usize = 50;
 
 #[test]
 fn fifty_first_requests_launch_one_worker_and_are_all_answered() {
     for dialect in DIALECTS {
-        let hub = Hub::start(&alpha(&["--dialect", dialect, "--load-seconds", "0.5"]));
+        let hub = Hub::start(&alpha_in(dialect, &["--load-seconds", "0.5"]));
         let http = hub.http;
         std::thread::scope(|scope| {
             let clients: Vec<_> = (0..CLIENTS)
@@ -45,7 +45,7 @@ fn fifty_first_requests_launch_one_worker_and_are_all_answered() {
 #[expect(clippy::print_stderr, reason = "the figure is of interest")]
 fn a_worker_that_is_ready_is_used_within_100_ms() {
     for (dialect, ready) in [("1.8.1", "ready"), ("jit", "loaded")] {
-        let hub = Hub::start(&alpha(&["--dialect", dialect, "--load-seconds", "0.1"]));
+        let hub = Hub::start(&alpha_in(dialect, &["--load-seconds", "0.1"]));
         let mut delays: Vec<f64> = (1..=5)
             .map(|turn| {
                 assert_eq!(hub.act("alpha", "load").status, 200);
@@ -100,7 +100,7 @@ fn a_model_without_jit_that_was_unloaded_is_loaded_by_the_next_request() {
 #[test]
 fn looking_loads_nothing() {
     for dialect in DIALECTS {
-        let hub = Hub::start(&alpha(&["--dialect", dialect]));
+        let hub = Hub::start(&alpha_in(dialect, &[]));
         hub.wait_for_state("alpha", "running", "unloaded");
         for path in [
             "/health",

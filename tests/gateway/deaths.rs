@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::support::http::chat;
 use crate::support::{Hub, SOON, processes, wait_until};
-use crate::{CHAT, DIALECTS, ENDLESS, alpha, assert_error, wait_for_active};
+use crate::{CHAT, DIALECTS, ENDLESS, alpha, alpha_in, assert_error, wait_for_active};
 
 const DOWN: &str = "service_unavailable";
 
@@ -40,7 +40,7 @@ fn is_served_again(hub: &Hub) {
 #[test]
 fn an_idle_worker_that_is_killed_has_failed_and_is_started_by_the_next_request() {
     for dialect in DIALECTS {
-        let hub = Hub::start(&alpha(&["--dialect", dialect]));
+        let hub = Hub::start(&alpha_in(dialect, &[]));
         assert_eq!(hub.http.chat("alpha", "hello").status, 200);
         kill_worker(&hub);
         wait_for_death(&hub);
@@ -85,12 +85,7 @@ fn a_killed_server_takes_its_group_along() {
 #[test]
 fn a_plain_request_in_flight_is_told_502() {
     for dialect in DIALECTS {
-        let hub = Hub::start(&alpha(&[
-            "--dialect",
-            dialect,
-            "--first-token-seconds",
-            "600",
-        ]));
+        let hub = Hub::start(&alpha_in(dialect, &["--first-token-seconds", "600"]));
         std::thread::scope(|scope| {
             let client = scope.spawn(|| hub.http.chat("alpha", "hello"));
             wait_until("the request to arrive", SOON, || {
@@ -106,8 +101,7 @@ fn a_plain_request_in_flight_is_told_502() {
 #[test]
 fn a_stream_in_flight_ends_with_an_error_event_and_a_cut_never_cleanly() {
     for dialect in DIALECTS {
-        let knobs = [&["--dialect", dialect][..], &ENDLESS].concat();
-        let hub = Hub::start(&alpha(&knobs));
+        let hub = Hub::start(&alpha_in(dialect, &ENDLESS));
         let mut events = hub.http.stream("alpha", "hello").events();
         for _ in 0..3 {
             events.next().unwrap().unwrap();
@@ -139,7 +133,7 @@ fn a_stream_in_flight_ends_with_an_error_event_and_a_cut_never_cleanly() {
 #[test]
 fn all_who_wait_for_a_load_are_told_503_when_its_worker_is_killed() {
     for dialect in DIALECTS {
-        let hub = Hub::start(&alpha(&["--dialect", dialect, "--load-seconds", "600"]));
+        let hub = Hub::start(&alpha_in(dialect, &["--load-seconds", "600"]));
         std::thread::scope(|scope| {
             let hub = &hub;
             let clients = [false, true, false].map(|stream| {

@@ -5,13 +5,14 @@ use serde_json::json;
 use crate::support::http::chat;
 use crate::support::{Hub, SOON, wait_until};
 use crate::{
-    CHAT, DIALECTS, ENDLESS, active, alpha, ask_and_wait, wait_for_active, wait_for_event,
+    CHAT, DIALECTS, ENDLESS, active, alpha, alpha_in, ask_and_wait, begin_stream, wait_for_active,
+    wait_for_event,
 };
 
 #[test]
 fn a_client_that_leaves_while_a_model_loads_undoes_nothing() {
     for dialect in DIALECTS {
-        let hub = Hub::start(&alpha(&["--dialect", dialect, "--load-seconds", "1"]));
+        let hub = Hub::start(&alpha_in(dialect, &["--load-seconds", "1"]));
         hub.wait_for_state("alpha", "running", "unloaded");
         let client = ask_and_wait(&hub, &chat("alpha", "hello", true));
         wait_until("the load to begin", SOON, || {
@@ -43,12 +44,7 @@ fn a_client_that_leaves_a_load_takes_nobody_with_it() {
 #[test]
 fn a_client_that_leaves_before_its_plain_answer_frees_lease_and_worker() {
     for dialect in DIALECTS {
-        let hub = Hub::start(&alpha(&[
-            "--dialect",
-            dialect,
-            "--first-token-seconds",
-            "600",
-        ]));
+        let hub = Hub::start(&alpha_in(dialect, &["--first-token-seconds", "600"]));
         let client = ask_and_wait(&hub, &chat("alpha", "hello", false));
         wait_until("the request to arrive", SOON, || {
             !hub.record.requests(CHAT).is_empty()
@@ -70,10 +66,8 @@ fn a_client_that_leaves_before_its_plain_answer_frees_lease_and_worker() {
 #[test]
 fn a_client_that_leaves_a_stream_frees_lease_and_worker() {
     for dialect in DIALECTS {
-        let knobs = [&["--dialect", dialect][..], &ENDLESS].concat();
-        let hub = Hub::start(&alpha(&knobs));
-        let mut events = hub.http.stream("alpha", "hello").events();
-        events.next().unwrap().unwrap();
+        let hub = Hub::start(&alpha_in(dialect, &ENDLESS));
+        let events = begin_stream(&hub);
         assert_eq!(active(&hub, "alpha"), 1);
         drop(events);
         wait_for_event(&hub, "cancelled", 1);

@@ -7,10 +7,16 @@ use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use crate::support::{Hub, SOON, processes, wait_until};
-use crate::{CHAT, DIALECTS, ENDLESS, alpha, wait_for_active, wait_for_event};
+use crate::{
+    CHAT, DIALECTS, ENDLESS, alpha, alpha_in, begin_stream, wait_for_active, wait_for_event,
+};
 
 /// A stream of about two seconds.
 const SHORT: [&str; 4] = ["--tokens", "20", "--token-ms", "100"];
+
+/// A worker waits for its requests by itself, until SIGINT: a hub that does not drain cuts the stream
+/// after half a second.
+const SOON_CUT: &str = "stop_timeout: 1\n";
 
 #[test]
 fn unload_and_stop_wait_for_a_stream_in_flight() {
@@ -19,10 +25,8 @@ fn unload_and_stop_wait_for_a_stream_in_flight() {
         ("stop", "stopping", "unloading"),
     ] {
         for dialect in DIALECTS {
-            let knobs = [&["--dialect", dialect][..], &SHORT].concat();
-            let hub = Hub::start(&alpha(&knobs));
-            let mut events = hub.http.stream("alpha", "hello").events();
-            events.next().unwrap().unwrap();
+            let hub = Hub::start(&(SOON_CUT.to_owned() + &alpha_in(dialect, &SHORT)));
+            let events = begin_stream(&hub);
             std::thread::scope(|scope| {
                 let done = scope.spawn(|| hub.act("alpha", action));
                 hub.wait_for_state("alpha", process, memory);
@@ -51,10 +55,8 @@ fn unload_and_stop_wait_for_a_stream_in_flight() {
 #[test]
 fn requests_during_an_unload_wait_and_load_again() {
     for dialect in DIALECTS {
-        let knobs = [&["--dialect", dialect][..], &SHORT].concat();
-        let hub = Hub::start(&alpha(&knobs));
-        let mut events = hub.http.stream("alpha", "hello").events();
-        events.next().unwrap().unwrap();
+        let hub = Hub::start(&(SOON_CUT.to_owned() + &alpha_in(dialect, &SHORT)));
+        let events = begin_stream(&hub);
         std::thread::scope(|scope| {
             let unload = scope.spawn(|| hub.act("alpha", "unload").status);
             hub.wait_for_state("alpha", "running", "unloading");
@@ -72,16 +74,12 @@ fn requests_during_an_unload_wait_and_load_again() {
 #[test]
 fn drain_timeout_cuts_what_is_still_in_flight() {
     for action in ["unload", "stop"] {
-        let hub = Hub::start(&format!(
-            "drain_timeout: 1\nstop_timeout: 4\n{}",
-            alpha(&ENDLESS)
-        ));
-        let mut events = hub.http.stream("alpha", "hello").events();
-        events.next().unwrap().unwrap();
+        let hub = Hub::start(&format!("drain_timeout: 2\n{SOON_CUT}{}", alpha(&ENDLESS)));
+        let events = begin_stream(&hub);
         let asked = Instant::now();
         assert_eq!(hub.act("alpha", action).status, 200);
         assert!(
-            asked.elapsed() >= Duration::from_secs(1),
+            asked.elapsed() >= Duration::from_secs(2),
             "{:?}",
             asked.elapsed()
         );
@@ -142,7 +140,7 @@ fn a_stop_during_a_load_ends_the_load() {
     for dialect in DIALECTS {
         let hub = Hub::start(&format!(
             "stop_timeout: 4\n{}",
-            alpha(&["--dialect", dialect, "--load-seconds", "600"])
+            alpha_in(dialect, &["--load-seconds", "600"])
         ));
         std::thread::scope(|scope| {
             let client = scope.spawn(|| hub.http.chat("alpha", "hello").status);
@@ -166,11 +164,10 @@ fn a_worker_frozen_by_a_signal_is_ended_all_the_same() {
 
 #[test]
 fn a_reload_that_restarts_a_model_waits_for_its_stream() {
-    let hub = Hub::start(&alpha(&SHORT));
-    let mut events = hub.http.stream("alpha", "hello").events();
-    events.next().unwrap().unwrap();
+    let hub = Hub::start(&(SOON_CUT.to_owned() + &alpha(&SHORT)));
+    let events = begin_stream(&hub);
     let changed = alpha(&SHORT).replace("default: true", "default: true, queue_size: 7");
-    hub.configure(&changed);
+    hub.configure(&(SOON_CUT.to_owned() + &changed));
     std::thread::scope(|scope| {
         let reload = scope.spawn(|| hub.http.post("/hub/reload", &serde_json::json!({})).json());
         assert_eq!(events.last().unwrap().unwrap(), "[DONE]");

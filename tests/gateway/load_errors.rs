@@ -1,14 +1,14 @@
 //! Loads that fail: the waiting request hears why, with the last lines of the worker's log.
 
 use crate::support::{Hub, stub};
-use crate::{DIALECTS, alpha, assert_error};
+use crate::{DIALECTS, alpha, alpha_in, assert_error};
 
 const DOWN: &str = "service_unavailable";
 
 #[test]
 fn a_failed_load_is_a_503_with_the_end_of_the_log() {
     for dialect in DIALECTS {
-        let hub = Hub::start(&alpha(&["--dialect", dialect, "--fail-load"]));
+        let hub = Hub::start(&alpha_in(dialect, &["--fail-load"]));
         let words = ["`alpha`", "Failed to load model handler: no such model"];
         let answer = hub.http.chat("alpha", "hello");
         assert_error(&answer, 503, DOWN, "503", &words);

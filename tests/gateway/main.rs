@@ -45,6 +45,18 @@ fn alpha(knobs: &[&str]) -> String {
     )
 }
 
+/// The same with workers of a dialect.
+fn alpha_in(dialect: &str, knobs: &[&str]) -> String {
+    alpha(&[&["--dialect", dialect][..], knobs].concat())
+}
+
+/// A stream of `alpha` whose first event has come. Dropped, the client has hung up.
+fn begin_stream(hub: &Hub) -> impl Iterator<Item = std::io::Result<String>> + use<> {
+    let mut events = hub.http.stream("alpha", "hello").events();
+    events.next().unwrap().unwrap();
+    events
+}
+
 /// The error object of an answer, which must be whole: four fields, of the right types.
 #[track_caller]
 fn error_of(answer: &Answer) -> Value {

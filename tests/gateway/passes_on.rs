@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use crate::support::Hub;
 use crate::support::http::{Answer, Reply};
 use crate::support::record::hash;
-use crate::{CHAT, DIALECTS, alpha};
+use crate::{CHAT, DIALECTS, alpha, alpha_in};
 
 fn post(hub: &Hub, path: &str, kind: &str, body: &[u8]) -> Answer {
     let headers = [
@@ -47,7 +47,7 @@ fn json_arrives_byte_for_byte_but_for_a_name_the_worker_would_refuse() {
         ("jit", r#""alpha""#, r#""alpha""#),
         ("jit", r#""org\/alph\u0061""#, r#""org\/alph\u0061""#),
     ] {
-        let hub = Hub::start(&alpha(&["--dialect", dialect]));
+        let hub = Hub::start(&alpha_in(dialect, &[]));
         let answer = post(&hub, CHAT, "application/json", &odd(written));
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_arrived(&hub, CHAT, &odd(arrives));
@@ -102,7 +102,7 @@ fn form(model: &str) -> Vec<u8> {
 #[test]
 fn forms_arrive_byte_for_byte_but_for_a_name_the_worker_would_refuse() {
     for dialect in DIALECTS {
-        let hub = Hub::start(&alpha(&["--dialect", dialect]));
+        let hub = Hub::start(&alpha_in(dialect, &[]));
         for path in ["/v1/audio/transcriptions", "/v1/images/edits"] {
             for model in ["alpha", "org/alpha"] {
                 let kind = "multipart/form-data; boundary=\"XyZ\"";
@@ -119,7 +119,7 @@ fn forms_arrive_byte_for_byte_but_for_a_name_the_worker_would_refuse() {
 
 #[test]
 fn headers_arrive_but_for_those_of_the_connection() {
-    let hub = Hub::start(&alpha(&["--dialect", "jit"]));
+    let hub = Hub::start(&alpha_in("jit", &[]));
     let headers = [
         ("authorization", "Bearer secret"),
         ("x-request-id", "mine-7"),

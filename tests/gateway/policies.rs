@@ -86,6 +86,19 @@ fn a_route_to_another_model_alone_changes_only_the_name() {
 }
 
 #[test]
+fn a_worker_is_called_its_own_name_whatever_a_policy_writes_into_the_body() {
+    for change in ["set = { model = 'nosuch' }", "unset = { 'model' }"] {
+        let policy =
+            format!("return {{ on_request = function() return hub.route{{ {change} }} end }}");
+        let hub = hub(&[("route.lua", &policy)]);
+        let answer = hub.http.chat("gamma", "hello");
+        assert_eq!(answer.status, 200, "{change}: {}", answer.text());
+        let fields: Value = serde_json::from_str(&arrived(&hub).2).unwrap();
+        assert_eq!(fields["model"], "gamma", "{change}");
+    }
+}
+
+#[test]
 fn a_route_to_a_model_that_is_none_is_a_500() {
     let hub = hub(&[(
         "route.lua",

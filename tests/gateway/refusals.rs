@@ -6,8 +6,8 @@ use std::net::TcpStream;
 use serde_json::json;
 
 use crate::support::http::{Answer, Reply, chat};
-use crate::support::{Hub, stub};
-use crate::{CHAT, ENDLESS, alpha, assert_error, wait_for_active};
+use crate::support::{Hub, SOON, stub};
+use crate::{CHAT, ENDLESS, alpha, alpha_in, assert_error, begin_stream, wait_for_active};
 
 const BAD: &str = "invalid_request_error";
 
@@ -84,8 +84,7 @@ fn a_model_that_is_not_started_is_a_400_that_says_how_to_start_it() {
 #[test]
 fn a_model_that_is_being_stopped_is_a_503() {
     let hub = Hub::start(&alpha(&ENDLESS));
-    let mut events = hub.http.stream("alpha", "hello").events();
-    events.next().unwrap().unwrap();
+    let events = begin_stream(&hub);
     std::thread::scope(|scope| {
         let stop = scope.spawn(|| hub.act("alpha", "stop").status);
         hub.wait_for_state("alpha", "stopping", "unloading");
@@ -152,6 +151,7 @@ fn a_body_over_the_limit_is_a_413_before_it_is_sent() {
          content-length: {length}\r\n\r\n"
     );
     connection.write_all(head.as_bytes()).unwrap();
+    connection.set_read_timeout(Some(SOON)).unwrap();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
@@ -178,8 +178,7 @@ fn a_wrong_method_is_a_405_with_the_right_ones() {
 #[test]
 fn heads_over_the_limit_and_nonsense_are_refused_and_hurt_nobody_else() {
     let hub = Hub::start(&alpha(&ENDLESS));
-    let mut stream = hub.http.stream("alpha", "hello").events();
-    stream.next().unwrap().unwrap();
+    let mut stream = begin_stream(&hub);
     let long = "x".repeat(200_000);
     let many = "x-h: 1\r\n".repeat(500);
     for (request, status) in [
@@ -218,7 +217,7 @@ type Exchange<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u16);
 
 #[test]
 fn every_answer_carries_the_requests_id_and_the_time_it_took() {
-    let hub = Hub::start(&alpha(&["--dialect", "jit"]));
+    let hub = Hub::start(&alpha_in("jit", &[]));
     let good = chat("alpha", "hello", false).to_string();
     let stream = chat("alpha", "hello", true).to_string();
     let foreign = ("origin", "http://evil.example");

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::support::{Hub, stub};
-use crate::{CHAT, DIALECTS, ENDLESS, active, alpha, wait_for_active, wait_for_event};
+use crate::{
+    CHAT, DIALECTS, ENDLESS, active, alpha, alpha_in, begin_stream, wait_for_active, wait_for_event,
+};
 
 /// Started and loaded, started and unloaded, not started.
 fn three() -> Hub {
@@ -74,11 +76,11 @@ fn one_model_is_found_by_name_and_path_if_it_is_started() {
 #[test]
 fn a_model_answers_to_its_name_and_its_path_plain_and_streamed() {
     for dialect in DIALECTS {
-        let hub = Hub::start(&alpha(&["--dialect", dialect, "--tokens", "6"]));
+        let hub = Hub::start(&alpha_in(dialect, &["--tokens", "6"]));
         for model in ["alpha", "org/alpha"] {
             // JIT is called what the client calls it.
             let name = if dialect == "jit" { model } else { "alpha" };
-            let said = format!("You said “hello”. I am {name},");
+            let said = format!("You said “hello”. I am {name}, ");
             let answer = hub.http.chat(model, "hello").json();
             let content = &answer["choices"][0]["message"]["content"];
             assert_eq!(content, &said, "{dialect}: {answer}");
@@ -96,9 +98,8 @@ fn a_model_answers_to_its_name_and_its_path_plain_and_streamed() {
 #[test]
 fn a_stream_passes_while_the_worker_is_still_generating() {
     for dialect in DIALECTS {
-        let knobs = [&["--dialect", dialect][..], &ENDLESS].concat();
-        let hub = Hub::start(&alpha(&knobs));
-        let mut events = hub.http.stream("alpha", "hello").events();
+        let hub = Hub::start(&alpha_in(dialect, &ENDLESS));
+        let mut events = begin_stream(&hub);
         // All of them would take a quarter of an hour.
         for _ in 0..5 {
             let event: Value = serde_json::from_str(&events.next().unwrap().unwrap()).unwrap();
@@ -175,7 +176,7 @@ fn a_route_that_only_a_worker_may_know_goes_to_the_worker_it_names() {
 #[test]
 fn the_workers_own_errors_pass_as_they_are() {
     for dialect in DIALECTS {
-        let hub = Hub::start(&alpha(&["--dialect", dialect]));
+        let hub = Hub::start(&alpha_in(dialect, &[]));
         // The hub does not look behind `model`; the worker does.
         let answer = hub.http.post(CHAT, &json!({"model": "alpha", "x": 1}));
         assert_eq!(answer.status, 422);

@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::support::{Hub, SOON, processes, stub, wait_until};
-use crate::{DIALECTS, ENDLESS, alpha, assert_error};
+use crate::{DIALECTS, ENDLESS, alpha, assert_error, begin_stream};
 
 fn assert_nothing_is_left(hub: &mut Hub) {
     let end = hub.wait_for_end();
@@ -17,9 +17,10 @@ fn assert_nothing_is_left(hub: &mut Hub) {
 #[test]
 fn a_signal_lets_a_stream_end_first() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let mut hub = Hub::start(&alpha(&["--tokens", "20", "--token-ms", "100"]));
-        let mut events = hub.http.stream("alpha", "hello").events();
-        events.next().unwrap().unwrap();
+        // Without the hub's patience the worker would cut the stream after half a second.
+        let short = alpha(&["--tokens", "20", "--token-ms", "100"]);
+        let mut hub = Hub::start(&format!("stop_timeout: 1\n{short}"));
+        let events = begin_stream(&hub);
         assert!(hub.logs().join("hub_runtime.json").exists());
         hub.signal(signal);
         let left: Vec<_> = events.collect::<Result<_, _>>().expect("a whole stream");
@@ -37,8 +38,7 @@ fn a_second_signal_cuts_the_stream() {
         (Signal::SIGINT, Signal::SIGTERM),
     ] {
         let mut hub = Hub::start(&alpha(&ENDLESS));
-        let mut events = hub.http.stream("alpha", "hello").events();
-        events.next().unwrap().unwrap();
+        let mut events = begin_stream(&hub);
         hub.signal(first);
         wait_until("the drain to begin", SOON, || {
             hub.output().contains("shutting down")
@@ -57,8 +57,7 @@ fn a_second_signal_cuts_the_stream() {
 #[test]
 fn nobody_is_admitted_while_the_hub_drains() {
     let mut hub = Hub::start(&alpha(&ENDLESS));
-    let mut events = hub.http.stream("alpha", "hello").events();
-    events.next().unwrap().unwrap();
+    let mut events = begin_stream(&hub);
     let answer = hub.http.post("/hub/shutdown", &json!({}));
     assert_eq!(answer.status, 200);
     assert_eq!(

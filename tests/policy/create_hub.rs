@@ -1,7 +1,7 @@
 //! The default policy, row by row.
 
 use mlx_openai_server_hub::policy::{
-    IdleVerdict, LoadReason, LoadVerdict, ModelView, RequestVerdict,
+    Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, ModelView, RequestVerdict,
 };
 use mlx_openai_server_hub::status::{GroupFacts, MemoryState, ProcessState};
 
@@ -242,4 +242,28 @@ fn it_is_short_and_says_first_what_it_decides() {
     let source = include_str!("../../scripts/create_hub.lua");
     assert!(source.lines().count() < 80);
     assert!(source.starts_with("-- What the hub does"));
+}
+
+#[test]
+fn a_worker_that_was_ready_comes_back_ever_more_slowly() {
+    let exit = |was_ready, crashes| Exit {
+        exit_code: Some(-9),
+        was_ready,
+        uptime_seconds: 1.0,
+        crashes,
+    };
+    let rows = [
+        (exit(true, 1), ExitVerdict::Restart(1.0)),
+        (exit(true, 2), ExitVerdict::Restart(2.0)),
+        (exit(false, 3), ExitVerdict::Restart(4.0)),
+        (exit(true, 6), ExitVerdict::Restart(32.0)),
+        (exit(true, 7), ExitVerdict::Restart(60.0)),
+        (exit(true, 5000), ExitVerdict::Restart(60.0)),
+        (exit(false, 1), ExitVerdict::Leave),
+    ];
+    let policies = hub(vec![model("alpha")], vec![]).load();
+    for (exit, expected) in rows {
+        assert_eq!(policies.on_exit("alpha", exit), expected, "{exit:?}");
+    }
+    assert_eq!(policies.warnings(), [""; 0]);
 }

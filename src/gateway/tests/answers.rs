@@ -6,12 +6,7 @@ use super::*;
 
 #[tokio::test]
 async fn each_event_passes_before_the_next_is_there() {
-    let worker = Scripted::start().await;
-    let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
-    let mut client = hub.connect().await;
-    client.write(&post(r#"{"model":"alpha"}"#)).await;
-    let mut wire = worker.accept().await;
-    wire.read_to("}").await;
+    let (_worker, hub, mut client, mut wire) = asked(&post(ALPHA)).await;
     wire.write(EVENTS).await;
     client.read_to("\r\n\r\n").await;
     for event in ["one", "two", "six"] {
@@ -23,18 +18,13 @@ async fn each_event_passes_before_the_next_is_there() {
     hub.all_is_free().await;
 
     // The same client, and the same connection to the worker.
-    client.write(&post(r#"{"model":"alpha"}"#)).await;
+    client.write(&post(ALPHA)).await;
     wire.read_to("}").await;
 }
 
 #[tokio::test]
 async fn an_event_stream_that_breaks_ends_with_an_error_event_and_no_clean_end() {
-    let worker = Scripted::start().await;
-    let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
-    let mut client = hub.connect().await;
-    client.write(&post(r#"{"model":"alpha"}"#)).await;
-    let mut wire = worker.accept().await;
-    wire.read_to("}").await;
+    let (_worker, hub, mut client, mut wire) = asked(&post(ALPHA)).await;
     wire.write(EVENTS).await;
     wire.write("7\r\ndata: {\r\n").await;
     client.read_to("data: {").await;
@@ -56,12 +46,7 @@ async fn an_event_stream_that_breaks_ends_with_an_error_event_and_no_clean_end()
 
 #[tokio::test]
 async fn any_other_answer_that_breaks_breaks_for_the_client_too() {
-    let worker = Scripted::start().await;
-    let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
-    let mut client = hub.connect().await;
-    client.write(&post(r#"{"model":"alpha"}"#)).await;
-    let mut wire = worker.accept().await;
-    wire.read_to("}").await;
+    let (_worker, hub, mut client, mut wire) = asked(&post(ALPHA)).await;
     wire.write("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf")
         .await;
     client.read_to("half").await;
@@ -76,7 +61,7 @@ async fn a_worker_that_does_not_answer_is_a_502_that_names_the_model() {
     let upstream = worker.upstream(Accepts::Any);
     let hub = Hub::in_front_of(upstream).await;
     let mut client = hub.connect().await;
-    client.write(&post(r#"{"model":"alpha"}"#)).await;
+    client.write(&post(ALPHA)).await;
     drop(worker.accept().await);
     drop(worker);
     let answer = client.read_to("}}").await;
@@ -91,20 +76,15 @@ async fn a_worker_that_does_not_answer_is_a_502_that_names_the_model() {
 
 #[tokio::test]
 async fn a_worker_that_answers_before_the_upload_ends_does_not_block_the_next_request() {
-    let worker = Scripted::start().await;
-    let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
-    let mut client = hub.connect().await;
-    let head = post(r#"{"model":"alpha"}"#).replace("content-length: 17", "content-length: 999");
-    client.write(&head).await;
-    let mut wire = worker.accept().await;
-    wire.read_to("}").await;
+    let head = post(ALPHA).replace("content-length: 17", "content-length: 999");
+    let (worker, hub, mut client, mut wire) = asked(&head).await;
     wire.write(OK).await;
     client.read_to("\r\n\r\nok").await;
     wire.read_to_close().await;
     hub.all_is_free().await;
 
     let mut client = hub.connect().await;
-    client.write(&post(r#"{"model":"alpha"}"#)).await;
+    client.write(&post(ALPHA)).await;
     let mut wire = worker.accept().await;
     wire.read_to("}").await;
     wire.write(OK).await;
@@ -130,7 +110,7 @@ async fn head_and_the_workers_own_errors_pass_through() {
             .contains("content-length: 12")
     );
 
-    client.write(&post(r#"{"model":"alpha"}"#)).await;
+    client.write(&post(ALPHA)).await;
     wire.read_to("}").await;
     let error = r#"{"detail":["no"]}"#;
     wire.write(&format!(
@@ -148,8 +128,8 @@ async fn concurrent_requests_each_have_a_connection() {
     let worker = Scripted::start().await;
     let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
     let (mut one, mut two) = join!(hub.connect(), hub.connect());
-    one.write(&post(r#"{"model":"alpha"}"#)).await;
-    two.write(&post(r#"{"model":"alpha"}"#)).await;
+    one.write(&post(ALPHA)).await;
+    two.write(&post(ALPHA)).await;
     let (mut first, mut second) = (worker.accept().await, worker.accept().await);
     first.read_to("}").await;
     second.read_to("}").await;

@@ -6,12 +6,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_client_that_leaves_in_the_middle_frees_lease_and_worker() {
-    let worker = Scripted::start().await;
-    let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
-    let mut client = hub.connect().await;
-    client.write(&post(r#"{"model":"alpha"}"#)).await;
-    let mut wire = worker.accept().await;
-    wire.read_to("}").await;
+    let (_worker, hub, mut client, mut wire) = asked(&post(ALPHA)).await;
     wire.write(EVENTS).await;
     client.read_to("\r\n\r\n").await;
     drop(client);
@@ -21,12 +16,7 @@ async fn a_client_that_leaves_in_the_middle_frees_lease_and_worker() {
 
 #[tokio::test]
 async fn a_client_that_leaves_before_the_answer_frees_lease_and_worker() {
-    let worker = Scripted::start().await;
-    let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
-    let mut client = hub.connect().await;
-    client.write(&post(r#"{"model":"alpha"}"#)).await;
-    let mut wire = worker.accept().await;
-    wire.read_to("}").await;
+    let (_worker, hub, client, mut wire) = asked(&post(ALPHA)).await;
     drop(client);
     wire.read_to_close().await;
     hub.all_is_free().await;
@@ -34,13 +24,8 @@ async fn a_client_that_leaves_before_the_answer_frees_lease_and_worker() {
 
 #[tokio::test]
 async fn a_client_that_leaves_in_the_middle_of_its_upload_frees_lease_and_worker() {
-    let worker = Scripted::start().await;
-    let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
-    let mut client = hub.connect().await;
-    let head = post(r#"{"model":"alpha"}"#).replace("content-length: 17", "content-length: 99");
-    client.write(&head).await;
-    let mut wire = worker.accept().await;
-    wire.read_to("}").await;
+    let head = post(ALPHA).replace("content-length: 17", "content-length: 99");
+    let (_worker, hub, client, mut wire) = asked(&head).await;
     drop(client);
     wire.read_to_close().await;
     hub.all_is_free().await;
@@ -49,12 +34,7 @@ async fn a_client_that_leaves_in_the_middle_of_its_upload_frees_lease_and_worker
 /// A client that has ended its side looks the same as one that has gone.
 #[tokio::test]
 async fn a_half_closed_client_counts_as_gone() {
-    let worker = Scripted::start().await;
-    let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
-    let mut client = hub.connect().await;
-    client.write(&post(r#"{"model":"alpha"}"#)).await;
-    let mut wire = worker.accept().await;
-    wire.read_to("}").await;
+    let (_worker, hub, mut client, mut wire) = asked(&post(ALPHA)).await;
     client.half_close().await;
     wire.read_to_close().await;
     hub.all_is_free().await;

@@ -59,6 +59,18 @@ impl Hub {
     }
 }
 
+/// A worker and a hub before it, and both ends of a request that has arrived at the worker: the
+/// client's and the worker's.
+async fn asked(request: &str) -> (Scripted, Hub, Wire, Wire) {
+    let worker = Scripted::start().await;
+    let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
+    let mut client = hub.connect().await;
+    client.write(request).await;
+    let mut wire = worker.accept().await;
+    wire.read_to("}").await;
+    (worker, hub, client, wire)
+}
+
 async fn through(
     parts: request::Parts,
     intake: &mut Intake,
@@ -108,6 +120,8 @@ fn only_alpha() -> Accepts {
     Accepts::Only("alpha".into())
 }
 
+/// A body that names the model.
+const ALPHA: &str = r#"{"model":"alpha"}"#;
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const EVENTS: &str =
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";

@@ -98,6 +98,12 @@ pub(crate) struct Entry {
     pub(super) launch: Launch,
     /// Whether it has been running since it was last started.
     pub(super) up: bool,
+    /// Since when its process has been ready to serve.
+    pub(super) ready_since: Option<Duration>,
+    /// Unasked ends in a row.
+    pub(super) crashes: usize,
+    /// When a failed model is started again.
+    pub(super) retry_at: Option<Duration>,
     /// They wait for it to be loaded.
     pub(super) load: Vec<Waiter>,
     /// They wait for it to be running.
@@ -135,6 +141,9 @@ impl Entry {
             phase: Phase::Down(Ended::Never),
             launch: 0,
             up: false,
+            ready_since: None,
+            crashes: 0,
+            retry_at: None,
             load: Vec::new(),
             start: Vec::new(),
             unload: Vec::new(),

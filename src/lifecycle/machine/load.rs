@@ -1,11 +1,16 @@
 //! Into memory and out of it: asking the policy, launching, draining, ending.
 
+use std::time::Duration;
+
 use http::StatusCode;
 
 use super::{
-    Answer, ApiError, Decide, Effect, Ended, Entry, Goal, IdleVerdict, Launch, LoadVerdict,
-    Machine, Next, Now, Outcome, Phase,
+    Answer, ApiError, Decide, Effect, Ended, Entry, Exit, ExitVerdict, Goal, IdleVerdict, Launch,
+    LoadVerdict, Machine, Next, Now, Outcome, Phase,
 };
+
+/// A worker that ran so long starts the count of its ends anew.
+const GOOD_RUN: Duration = Duration::from_secs(5 * 60);
 
 impl Machine {
     /// Somebody wants the model in memory that is now on standby (or down, and being started).
@@ -87,6 +92,8 @@ impl Machine {
         let entry = &mut self.entries[i];
         entry.launch = launch;
         entry.pid = None;
+        entry.ready_since = None;
+        entry.error = None;
         entry.phase = Phase::Launching(goal);
         let model = entry.spec.name.clone();
         self.effects.push(Effect::Launch {
@@ -133,6 +140,7 @@ impl Machine {
         let entry = &mut self.entries[i];
         entry.phase = Phase::Standby { process };
         entry.up = true;
+        entry.ready_since = process.then_some(now.at);
         let mut waiters = std::mem::take(&mut entry.start);
         waiters.append(&mut entry.unload);
         let wanted = !entry.load.is_empty();
@@ -152,6 +160,7 @@ impl Machine {
         }
         entry.phase = Phase::Loaded;
         entry.up = true;
+        entry.ready_since.get_or_insert(now.at);
         entry.error = None;
         entry.keep_until = now.at;
         let unload = std::mem::take(&mut entry.unload_when_loaded);
@@ -242,7 +251,7 @@ impl Machine {
         self.entries[i].pid = None;
         match self.entries[i].phase {
             Phase::Draining(next) | Phase::Ending { next, .. } => self.ended(i, next, now, decide),
-            _ => self.fail(i, exit_code, reason),
+            _ => self.fail(i, exit_code, reason, now, decide),
         }
     }
 
@@ -269,20 +278,52 @@ impl Machine {
     }
 
     /// The process ended unasked, or before it was ready.
-    fn fail(&mut self, i: usize, exit_code: Option<i32>, reason: &str) {
+    fn fail(
+        &mut self,
+        i: usize,
+        exit_code: Option<i32>,
+        reason: &str,
+        now: Now,
+        decide: &mut dyn Decide,
+    ) {
         let entry = &mut self.entries[i];
         let model = entry.spec.name.clone();
+        let uptime = entry
+            .ready_since
+            .take()
+            .map(|since| now.at.saturating_sub(since));
         entry.phase = Phase::Down(Ended::Failed);
         entry.up = false;
         entry.unload_when_loaded = false;
         entry.exit_code = exit_code;
         entry.error = Some(reason.to_owned());
+        entry.crashes = if uptime.is_some_and(|uptime| uptime >= GOOD_RUN) {
+            1
+        } else {
+            entry.crashes + 1
+        };
+        let exit = Exit {
+            exit_code,
+            was_ready: uptime.is_some(),
+            uptime_seconds: uptime.unwrap_or_default().as_secs_f64(),
+            crashes: entry.crashes,
+        };
         let error = load_failed(&model, reason);
         let waiters = waiters_for_running(entry);
         let unloaded = std::mem::take(&mut entry.unload);
-        self.effects.push(Effect::CloseGate { model });
+        self.effects.push(Effect::CloseGate {
+            model: model.clone(),
+        });
         self.answer_all(waiters, &Answer::Refused(error));
         self.answer_all(unloaded, &Answer::Verb(Outcome::Done));
+        if self.shutting_down || self.entries[i].removed {
+            return;
+        }
+        if let ExitVerdict::Restart(seconds) = decide.on_exit(self, &model, exit) {
+            let after = seconds_or_zero(seconds);
+            self.entries[i].retry_at = Some(now.at + after);
+            self.effects.push(Effect::Wake { after });
+        }
     }
 
     /// Loads that waited for others to leave begin once these are out of memory.
@@ -325,10 +366,15 @@ impl Machine {
         }
     }
 
-    /// Asks about idle models, and gives up on loads that were parked too long.
+    /// Starts failed models whose time has come, asks about idle ones, and gives up on loads that
+    /// were parked too long.
     pub(super) fn tick(&mut self, now: Now, decide: &mut dyn Decide) {
         for i in 0..self.entries.len() {
             let entry = &self.entries[i];
+            if entry.retry_at.is_some_and(|at| now.at >= at) {
+                self.begin_start(i, now, decide);
+                continue;
+            }
             if let Phase::Parked { deadline, .. } = entry.phase
                 && now.at >= deadline
             {
@@ -358,8 +404,8 @@ pub(super) fn waiters_for_running(entry: &mut Entry) -> Vec<super::Waiter> {
     waiters
 }
 
-fn seconds_or_zero(seconds: f64) -> std::time::Duration {
-    std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default()
+fn seconds_or_zero(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
 fn load_failed(model: &str, reason: &str) -> ApiError {

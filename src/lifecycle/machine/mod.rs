@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::api_error::ApiError;
-use crate::policy::{IdleVerdict, LoadReason, LoadVerdict};
+use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict};
 use crate::status::{MemoryState, ProcessState};
 
 mod entry;
@@ -168,6 +168,8 @@ pub(crate) enum Effect {
     End { launch: Launch },
     /// Tell a waiter.
     Answer { waiter: Waiter, answer: Answer },
+    /// Report [`Event::Tick`] after so long.
+    Wake { after: Duration },
     /// Nothing runs any more, and nothing will.
     Finished,
 }
@@ -198,6 +200,8 @@ pub(crate) trait Decide {
 
     /// Anything but [`IdleVerdict::Keep`] means that the model is idle and its gate already closed.
     fn on_idle(&mut self, machine: &Machine, model: &str) -> IdleVerdict;
+
+    fn on_exit(&mut self, machine: &Machine, model: &str, exit: Exit) -> ExitVerdict;
 }
 
 /// The state of all models.

@@ -80,6 +80,7 @@ impl Machine {
             entry.start.push(waiter);
         } else if matches!(entry.phase, Phase::Down(_)) {
             entry.start.push(waiter);
+            entry.crashes = 0;
             self.begin_start(i, now, decide);
         } else if entry.up {
             self.answer(waiter, Answer::Verb(Outcome::Already));
@@ -128,7 +129,7 @@ impl Machine {
             entry.before_start = ended;
         }
         entry.start_again = false;
-        entry.error = None;
+        entry.retry_at = None;
         if entry.spec.jit {
             self.launch(i, Goal::Standby);
         } else {
@@ -182,6 +183,8 @@ impl Machine {
         let entry = &mut self.entries[i];
         entry.phase = Phase::Down(Ended::Asked);
         entry.up = false;
+        entry.ready_since = None;
+        entry.retry_at = None;
         entry.error = None;
         entry.exit_code = None;
         let waiters = std::mem::take(&mut entry.stop);
@@ -244,6 +247,7 @@ impl Machine {
     pub(super) fn shutdown(&mut self, at_once: bool) {
         self.shutting_down = true;
         for i in 0..self.entries.len() {
+            self.entries[i].retry_at = None;
             if !matches!(self.entries[i].phase, Phase::Down(_)) {
                 self.begin_stop(i);
             }

@@ -11,6 +11,7 @@ use mlua::{Lua, LuaSerdeExt as _, MetaMethod, UserDataFields as _, UserDataMetho
 use super::stage::Stage;
 use super::wording::did_you_mean;
 
+pub(super) mod exit;
 pub(super) mod group;
 pub(super) mod hub;
 pub(super) mod load;
@@ -36,6 +37,7 @@ pub(super) fn register(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()> {
     register_view::<model::Model>(lua, stage)?;
     register_view::<group::Group>(lua, stage)?;
     register_view::<load::Load>(lua, stage)?;
+    register_view::<exit::Ended>(lua, stage)?;
     request::register_headers(lua, stage)?;
     hub::register_lists(lua, stage)
 }
@@ -146,6 +148,7 @@ pub(super) fn names_by_view() -> Vec<(&'static str, Vec<&'static str>)> {
         of::<model::Model>(),
         of::<group::Group>(),
         of::<load::Load>(),
+        of::<exit::Ended>(),
         ("hub", hub::names().collect()),
         ("log", hub::LEVELS.to_vec()),
     ]

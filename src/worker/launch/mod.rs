@@ -45,6 +45,10 @@ pub struct Order {
     pub load_timeout: Duration,
     /// See hub.yaml's `stop_timeout`.
     pub stop_timeout: Duration,
+    /// See hub.yaml's `stall_timeout`.
+    pub stall_timeout: Duration,
+    /// A number that changes with every sign of life of the requests in flight; none without any.
+    pub traffic: Box<dyn Fn() -> Option<u64> + Send + Sync>,
     /// The dialects known so far.
     pub dialects: Arc<Dialects>,
     /// The worker that an earlier hub left for this model.

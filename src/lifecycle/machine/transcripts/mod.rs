@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod exits;
 mod memory;
 mod reload;
 mod states;
@@ -15,6 +16,8 @@ struct Script {
     on_load: HashMap<String, LoadVerdict>,
     on_idle: HashMap<String, IdleVerdict>,
     asked: Vec<(String, LoadReason, usize)>,
+    on_exit: ExitVerdict,
+    exits: Vec<Exit>,
 }
 
 impl Decide for Script {
@@ -30,6 +33,11 @@ impl Decide for Script {
             .get(model)
             .cloned()
             .unwrap_or(LoadVerdict::Allow)
+    }
+
+    fn on_exit(&mut self, _: &Machine, _: &str, exit: Exit) -> ExitVerdict {
+        self.exits.push(exit);
+        self.on_exit
     }
 
     fn on_idle(&mut self, _: &Machine, model: &str) -> IdleVerdict {
