@@ -233,6 +233,7 @@ fn order(
         load: goal == Goal::Loaded,
         port: port.unwrap_or(config.model_starting_port),
         next_port: Box::new(move || ports.ports.lock().next(&owner).ok()),
+        log_path: config.log_path.clone(),
         log_file: model.log_file(&config.log_path),
         work_folder: config.log_path.join("workers").join(&model.name),
         load_timeout: config.load_timeout,

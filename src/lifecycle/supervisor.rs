@@ -71,6 +71,7 @@ impl Running {
             waiting: Waiting::default(),
             launches: Launches::new(launcher, models_up),
             tracker,
+            endings: TaskTracker::new(),
             begun: Instant::now(),
             finished: false,
         };
@@ -85,6 +86,8 @@ impl Running {
                 _ = tick.tick() => supervisor.handle(Event::Tick),
             }
         }
+        supervisor.endings.close();
+        supervisor.endings.wait().await;
     }
 }
 
@@ -95,6 +98,8 @@ struct Supervisor {
     waiting: Waiting,
     launches: Launches,
     tracker: TaskTracker,
+    /// Workers of an earlier hub that no model needs, until they have ended.
+    endings: TaskTracker,
     begun: Instant,
     finished: bool,
 }
@@ -227,7 +232,7 @@ impl Supervisor {
                     pid,
                     "ending the worker of a model that hub.yaml no longer names"
                 );
-                self.tracker.spawn(launch::end_found(
+                self.endings.spawn(launch::end_found(
                     Identity::from(&worker),
                     config.stop_timeout,
                 ));

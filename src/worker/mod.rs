@@ -10,6 +10,7 @@ pub mod group;
 pub mod identity;
 pub mod launch;
 mod leader;
+pub mod leftovers;
 mod life;
 mod output;
 mod stall;

@@ -42,6 +42,20 @@ pub fn members(group: u32) -> Vec<u32> {
         .collect()
 }
 
+/// Children of a process, zombies too.
+pub fn children(parent: u32) -> Vec<u32> {
+    let output = Command::new("ps")
+        .args(["-ax", "-o", "pid=,ppid="])
+        .output();
+    let wanted = parent.to_string();
+    String::from_utf8_lossy(&output.expect("ps").stdout)
+        .lines()
+        .filter_map(|line| line.trim().split_once(' '))
+        .filter(|(_, ppid)| ppid.trim() == wanted)
+        .filter_map(|(pid, _)| pid.parse().ok())
+        .collect()
+}
+
 /// Command lines of all processes that contain `text`, with their pids.
 pub fn with_argument(text: &str) -> Vec<String> {
     let output = Command::new("ps")

@@ -35,6 +35,8 @@ pub struct Order {
     pub port: u16,
     /// The next port to try; `None` when hub.yaml sets the port.
     pub next_port: Box<dyn Fn() -> Option<u16> + Send + Sync>,
+    /// The hub's log folder: a worker carries it in its environment, so that a later hub knows it.
+    pub log_path: PathBuf,
     /// The worker's log file.
     pub log_file: PathBuf,
     /// The worker's own folder: working directory and `TMPDIR`. Removed when it has ended.

@@ -16,7 +16,7 @@ use crate::worker::group::{self, Group};
 use crate::worker::identity::start_time;
 use crate::worker::leader::Leader;
 use crate::worker::output::Log;
-use crate::worker::{command, life, stall};
+use crate::worker::{command, leftovers, life, stall};
 
 /// How often a starting worker is asked: the delay with which readiness is noticed.
 const POLL: Duration = Duration::from_millis(10);
@@ -297,5 +297,8 @@ fn environment(order: &Order) -> BTreeMap<String, String> {
         ("TMPDIR".to_owned(), order.work_folder.display().to_string()),
     ]);
     env.extend(order.model.env.clone());
+    // Whatever hub.yaml says: a later hub knows them by it.
+    let log_path = order.log_path.display().to_string();
+    env.insert(leftovers::MARK.to_owned(), log_path);
     env
 }

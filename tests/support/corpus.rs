@@ -1,9 +1,9 @@
-//! The inputs that the fuzzers keep in `fuzz/corpus`, for the tests that replay them.
+//! The inputs that the fuzzers keep in `fuzz/corpus`, for the tests beside the code that replay them.
 
 use std::path::Path;
 
 /// Gives every input of `target` to `promise`, which panics when it is broken.
-pub(crate) fn replay(target: &str, promise: impl Fn(&[u8])) {
+pub(super) fn replay(target: &str, promise: impl Fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fuzz/corpus")
         .join(target);
