@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::support::http::Http;
 use crate::support::processes;
@@ -84,8 +83,7 @@ pub(crate) fn watch_for_doubles(world: &World, tally: &Tally) {
         let after = census.groups();
         let is_there = |group: &Group| after.iter().any(|other| other.leader == group.leader);
         if is_there(one) && is_there(two) {
-            let at = Instant::now();
-            tally.broken(format!("two workers at once: {one:?} and {two:?}, {at:?}"));
+            tally.broken(format!("two workers at once: {one:?} and {two:?}"));
         }
     }
 }

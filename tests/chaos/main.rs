@@ -14,6 +14,7 @@ mod tally;
 mod world;
 
 use std::io::Write as _;
+use std::path::Path;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -70,9 +71,22 @@ fn nothing_is_lost_left_over_or_there_twice_whatever_happens() {
         ));
     }
     check_service(&hub, &tally);
-    check_end(hub, &tally);
+    check_end(&hub, &tally);
     let broken = tally.all_broken();
+    if !broken.is_empty() {
+        keep(&hub);
+    }
     assert!(broken.is_empty(), "seed {seed}:\n{}", broken.join("\n"));
+}
+
+/// Keeps what the hub and its workers wrote down, for whoever looks into a failure.
+fn keep(hub: &Hub) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("chaos");
+    let app_log = hub.logs().join("app.log");
+    let kept = std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::copy(app_log, folder.join("app.log")))
+        .and_then(|_| std::fs::copy(hub.record.path(), folder.join("record.jsonl")));
+    say(&format!("chaos: see {} ({kept:?})\n", folder.display()));
 }
 
 /// All threads, until the time is over.
@@ -115,7 +129,7 @@ fn check_service(hub: &Hub, tally: &Tally) {
 }
 
 /// The hub ends when it is told to, and nothing is left.
-fn check_end(hub: Hub, tally: &Tally) {
+fn check_end(hub: &Hub, tally: &Tally) {
     let home = hub.folder().display().to_string();
     let stopped = hub.run(&["stop"]);
     if stopped.status.code() != Some(0) {
