@@ -7,7 +7,7 @@ use super::Config;
 
 #[cfg(test)]
 #[path = "../../tests/support/corpus.rs"]
-mod corpus;
+pub(crate) mod corpus;
 
 /// Panics when the loader breaks a promise on a hub.yaml of these bytes.
 pub fn hub_yaml(bytes: &[u8]) {

@@ -10,8 +10,7 @@ use serde_json::Value;
 use super::scan::{Found, Scanner, Step, is_form};
 
 #[cfg(test)]
-#[path = "../../tests/support/corpus.rs"]
-mod corpus;
+use crate::config::fuzz::corpus;
 
 /// Panics when the scan of a JSON body of these bytes depends on how it is cut, or reads another
 /// model than a JSON parser.

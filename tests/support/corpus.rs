@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// Gives every input of `target` to `promise`, which panics when it is broken.
-pub(super) fn replay(target: &str, promise: impl Fn(&[u8])) {
+pub(crate) fn replay(target: &str, promise: impl Fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fuzz/corpus")
         .join(target);
