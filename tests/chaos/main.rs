@@ -14,8 +14,8 @@ mod tally;
 mod world;
 
 use std::io::Write as _;
-use std::path::Path;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dice::Dice;
