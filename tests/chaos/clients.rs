@@ -34,7 +34,7 @@ pub(crate) fn ask(world: &World, tally: &Tally, mut dice: Dice) {
                 *dice.pick(&["/v1/models", "/hub/status", "/health", "/hub"]),
             ),
         }
-        pause(&mut dice, 30);
+        pause(world, &mut dice, 30);
     }
 }
 
@@ -46,29 +46,32 @@ pub(crate) fn command(world: &World, tally: &Tally, mut dice: Dice) {
         } else {
             let verb = *dice.pick(&["start", "start", "stop", "load", "unload"]);
             let path = format!("/hub/models/{}/{verb}", dice.pick(&MODELS));
-            act(world, tally, verb, &path);
+            act(world, tally, verb, &path, &VERB_ERRORS);
         }
-        pause(&mut dice, 250);
+        pause(world, &mut dice, 250);
     }
 }
 
-/// Chance is about the order of things, so that a pause has no meaning but to make room.
-fn pause(dice: &mut Dice, at_most_ms: usize) {
+/// Makes room for others. While there is no hub, few try all the same.
+fn pause(world: &World, dice: &mut Dice, at_most_ms: usize) {
     std::thread::sleep(Duration::from_millis(dice.below(at_most_ms) as u64));
+    while world.goes_on() && !world.watch().was_calm() && !dice.percent(10) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn reload(world: &World, tally: &Tally, which: usize) {
     // hub.yaml must not change while a daemon starts or is read by another.
     let hub = world.hub.read().expect("no thread has panicked");
     hub.configure(&configuration(which));
-    act(world, tally, "reload", "/hub/reload");
+    act(world, tally, "reload", "/hub/reload", &[]);
 }
 
-fn act(world: &World, tally: &Tally, verb: &'static str, path: &str) {
+fn act(world: &World, tally: &Tally, verb: &'static str, path: &str, errors: &[u16]) {
     let watch = world.watch();
     let what = format!("{verb} {path}");
     let how = match world.http.try_post(path, &json!({})) {
-        Ok(answer) => status(tally, &what, &answer, &VERB_ERRORS),
+        Ok(answer) => status(tally, &what, &answer, errors),
         Err(_) if !watch.was_calm() => "hub gone".to_owned(),
         Err(error) => {
             tally.broken(format!("{what}: {error} although the hub was there"));
