@@ -53,6 +53,11 @@ impl Launches {
         self.found.insert(worker.model.clone(), worker);
     }
 
+    /// That worker is gone.
+    pub(super) fn forget_found(&mut self, model: &str) {
+        self.found.remove(model);
+    }
+
     /// Begins a launch; its reports come as messages.
     pub(super) fn begin(
         &mut self,

@@ -151,6 +151,28 @@ fn the_worker_of_a_model_that_is_gone_from_hub_yaml_is_ended() {
     assert_eq!(pid(&hub, "alpha"), stays);
 }
 
+/// The model comes back while its worker still thinks about the SIGTERM that it got for it.
+#[test]
+fn a_model_that_comes_back_to_hub_yaml_waits_for_the_end_of_its_old_worker() {
+    let head = "stop_timeout: 2\n".to_owned() + &worker(&["--ignore-sigterm", "--ignore-sigint"]);
+    let both = [("alpha", "default: true"), ("beta", "jit_enabled: true")];
+    let yaml = format!("{head}\n{}", models(&both));
+    let mut hub = Hub::start(&yaml);
+    hub.wait_for_state("alpha", "running", "loaded");
+    let old = pid(&hub, "alpha").unwrap();
+    hub.kill();
+    hub.configure(&format!("{head}\n{}", models(&both[1..])));
+    hub.serve_again();
+    wait_until("the first signal", SOON, || {
+        hub.record.count("sigterm", "alpha") > 0
+    });
+    hub.configure(&yaml);
+    assert_eq!(hub.http.post("/hub/reload", &Value::Null).status, 200);
+    wait_until("a new worker", SOON, || hub.record.workers().len() == 2);
+    assert_eq!(processes::members(old), [0; 0]);
+    hub.wait_for_state("alpha", "running", "loaded");
+}
+
 /// The clean stop comes while the worker still thinks about its SIGTERM.
 #[test]
 fn a_stop_waits_for_the_worker_of_a_model_that_is_gone_from_hub_yaml() {
