@@ -31,7 +31,7 @@ pub(crate) fn ask(world: &World, tally: &Tally, mut dice: Dice) {
             _ => look(
                 world,
                 tally,
-                *dice.pick(&["/v1/models", "/hub/status", "/health", "/hub"]),
+                dice.pick(&["/v1/models", "/hub/status", "/health", "/hub"]),
             ),
         }
         pause(world, &mut dice, 30);
@@ -186,7 +186,7 @@ fn is_error(data: &str) -> bool {
 
 /// Sends a request and goes away after a while without reading.
 fn hang_up(world: &World, tally: &Tally, model: &str, ms: usize) {
-    let body = chat(model, "hello", ms % 2 == 0).to_string();
+    let body = chat(model, "hello", ms.is_multiple_of(2)).to_string();
     let Ok(mut connection) = TcpStream::connect(("127.0.0.1", world.http.port)) else {
         return tally.count("hang-up", "hub gone");
     };

@@ -135,6 +135,6 @@ pub(crate) struct Watch<'a> {
 impl Watch<'_> {
     /// Whether the hub was there all the time since this watch began.
     pub(crate) fn was_calm(&self) -> bool {
-        self.outages % 2 == 0 && self.world.outages.load(Ordering::SeqCst) == self.outages
+        self.outages.is_multiple_of(2) && self.world.outages.load(Ordering::SeqCst) == self.outages
     }
 }
