@@ -31,7 +31,7 @@ pub(crate) fn ask(world: &World, tally: &Tally, mut dice: Dice) {
             _ => look(
                 world,
                 tally,
-                dice.pick(&["/v1/models", "/hub/status", "/health", "/hub"]),
+                dice.pick::<&str>(&["/v1/models", "/hub/status", "/health", "/hub"]),
             ),
         }
         pause(world, &mut dice, 30);
