@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
+use tokio::time::Instant;
 
 use super::client::{ClientError, Probe};
 use super::find::{Hub, Place};
@@ -14,6 +15,8 @@ use super::render::Out;
 use crate::config::Config;
 
 const POLL: Duration = Duration::from_millis(20);
+/// How long what outlived its daemon may take to go.
+const ALONE: Duration = Duration::from_secs(5);
 
 /// Stop every model and the hub
 ///
@@ -56,16 +59,45 @@ impl Stop {
     }
 }
 
-/// Waits until none of `pids` is left and the hub answers no more, however long that takes: the daemon has its own limits.
+/// Waits until none of `pids` is left and the hub answers no more, however long that takes while the
+/// daemon is there: it has its own limits.
+///
+/// # Errors
+/// When the daemon has gone without its workers, or another answers in its place.
 pub(super) async fn gone(hub: &Hub, mut pids: Vec<Pid>) -> anyhow::Result<()> {
     let mut system = System::new().context("cannot look at processes")?;
+    let daemon = hub.runtime.as_ref().map(|hub| Pid::from_u32(hub.pid));
+    let mut alone_since = None;
     loop {
         pids.retain(|&pid| is_alive(&mut system, pid));
-        if pids.is_empty() && hub.client.probe().await != Probe::Hub {
+        let answers = hub.client.probe().await == Probe::Hub;
+        if pids.is_empty() && !answers {
             return Ok(());
+        }
+        if daemon.is_some_and(|daemon| !pids.contains(&daemon)) {
+            let since = *alone_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= ALONE {
+                return Err(left_alone(&pids, answers));
+            }
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Nobody ends a worker whose hub was killed, and a hub may be kept up by launchd or systemd.
+fn left_alone(pids: &[Pid], answers: bool) -> anyhow::Error {
+    if answers {
+        return anyhow::anyhow!(
+            "the hub has ended, but another one answers in its place\n\
+             hint: stop it with what starts it, launchd or systemd perhaps"
+        );
+    }
+    let pids: Vec<String> = pids.iter().map(Pid::to_string).collect();
+    anyhow::anyhow!(
+        "the hub was killed before it could end its workers (processes {})\n\
+         hint: `start` takes them over, and `stop` ends them then",
+        pids.join(", ")
+    )
 }
 
 /// The daemon and its workers, as far as they are known.

@@ -86,7 +86,14 @@ fn report(
         report.push_str("\nhint: ");
         report.push_str(hint);
     }
-    report
+    for_a_terminal(&report)
+}
+
+/// Keys stand in messages as they are, and the excerpt keeps eight-bit control characters: U+009B begins
+/// a sequence as ESC [ does.
+fn for_a_terminal(text: &str) -> String {
+    let forbidden = |c: char| c.is_control() && c != '\n';
+    text.replace(forbidden, "\u{FFFD}")
 }
 
 fn excerpt(text: &str, range: Range<usize>) -> String {

@@ -1,5 +1,6 @@
 //! SIGKILL of the daemon: the next one finds the workers and takes over those that still fit.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -149,6 +150,35 @@ fn the_worker_of_a_model_that_is_gone_from_hub_yaml_is_ended() {
         processes::members(gone).is_empty()
     });
     assert_eq!(pid(&hub, "alpha"), stays);
+}
+
+#[test]
+fn a_stop_whose_hub_is_killed_says_what_is_left_and_the_next_one_ends_it() {
+    let knobs = ["--tokens", "100000", "--token-ms", "20"];
+    let yaml = format!(
+        "{}\n{}",
+        worker(&knobs),
+        models(&[("alpha", "default: true")])
+    );
+    let mut hub = Hub::start(&yaml);
+    hub.wait_for_state("alpha", "running", "loaded");
+    let old = pid(&hub, "alpha").unwrap();
+    let _stream = hub.http.stream("alpha", "hello");
+    let mut stop = hub.command(&["stop"]);
+    let stop = stop.stdout(Stdio::null()).stderr(Stdio::piped());
+    let stop = stop.spawn().unwrap();
+    wait_until("the stop to begin", SOON, || {
+        hub.model("alpha")["process_state"] == "stopping"
+    });
+    hub.kill();
+    let said = stop.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&said.stderr);
+    assert_eq!(said.status.code(), Some(1), "{error}");
+    assert!(error.contains(&format!("(processes {old})")), "{error}");
+    assert!(error.contains("`start` takes them over"), "{error}");
+    hub.serve_again();
+    assert_eq!(hub.run(&["stop"]).status.code(), Some(0));
+    assert_eq!(hub.worker_processes(), [0; 0]);
 }
 
 /// The model comes back while its worker still thinks about the SIGTERM that it got for it.

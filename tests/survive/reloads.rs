@@ -8,7 +8,7 @@ use crate::support::{Hub, processes};
 use crate::{models, pid, worker};
 
 const RELOADS: usize = 1000;
-/// The allocator may keep so much for later, in KiB; one configuration is a few.
+/// The allocator may keep so much for later, in KiB.
 const SLACK: u64 = 4 * 1024;
 
 /// What the daemon holds.
@@ -57,9 +57,11 @@ fn a_thousand_reloads_leave_memory_descriptors_and_processes_as_they_were() {
         ("gamma", "policy: {a: [1, 2, 3]}"),
         ("delta", "port: 47999"),
     ];
+    // A configuration that is not let go would show in no time.
+    let words = format!("policy: {{words: {}}}\n{}", "x".repeat(20_000), worker(&[]));
+    let one = format!("{words}\n{}", models(&one));
     // `auto_unload_minutes` needs `jit_enabled`: a broken file every fourth time.
-    let broken = format!("{}\n{}", worker(&[]), models(&two));
-    let one = format!("{}\n{}", worker(&[]), models(&one));
+    let broken = format!("{words}\n{}", models(&two));
     let two = broken.replace("auto_unload_minutes: 5, ", "");
     let hub = Hub::start(&one);
     hub.wait_for_state("alpha", "running", "loaded");
