@@ -1,10 +1,11 @@
-//! Every error body that a client of `/v1` and `/hub` can meet, in one snapshot to be read as a whole.
+//! Every error body that a client of `/v1` and `/hub` can meet, in snapshots to be read as a whole:
+//! the hub's own, and those of policies and dying workers.
 
 use std::fmt::Write as _;
 
 use crate::support::http::{Answer, Reply};
 use crate::support::{Hub, stub};
-use crate::{CHAT, ENDLESS, begin_stream, error_of};
+use crate::{CHAT, ENDLESS, alpha, begin_stream, error_of};
 
 /// What is sent: method, path, headers, body.
 type Request<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
@@ -146,14 +147,56 @@ fn every_error_says_what_failed_and_what_to_do() {
         &ask(&hub, &request),
     );
 
+    let _filters = filters(&hub);
+    insta::assert_snapshot!(book);
+}
+
+/// Chooses by the model's name which error to make.
+const POLICY: &str = r#"
+return {
+  on_error = "deny",
+  on_request = function(req)
+    if req.model == "reject" then
+      return hub.reject{ status = 429, message = "Ten a day.", type = "quota", code = "daily" }
+    elseif req.model == "lost" then
+      return hub.route{ model = "nosuch" }
+    elseif req.model == "no-json" then
+      return hub.route{ model = "alpha", set = { seed = 7 } }
+    elseif req.model == "bug" then
+      error("a mistake")
+    end
+  end,
+}"#;
+
+#[test]
+fn every_error_of_policies_and_of_workers_that_die_says_whose_it_is() {
+    let hub = Hub::start_with(&alpha(&["--crash-after-events", "3"]), &[("a.lua", POLICY)]);
+    let form = "--B\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nno-json\r\n--B--\r\n";
+    let requests: &[(&str, Request)] = &[
+        ("a refusal", ("POST", CHAT, &[], r#"{"model":"reject"}"#)),
+        ("a lost route", ("POST", CHAT, &[], r#"{"model":"lost"}"#)),
+        ("fields in a form", ("POST", "/v1/images/edits", FORM, form)),
+        ("a bug", ("POST", CHAT, &[], r#"{"model":"bug"}"#)),
+    ];
+    let mut book = String::new();
+    for (case, request) in requests {
+        enter(&mut book, case, request, &ask(&hub, request));
+    }
+    let events = hub.http.stream("alpha", "hello").events();
+    let last = events.map_while(Result::ok).last().unwrap();
+    writeln!(book, "# a worker that dies in its stream\n{last}").unwrap();
+    let _filters = filters(&hub);
+    insta::assert_snapshot!(book);
+}
+
+/// Snapshots without what differs from run to run; to be kept while they are compared.
+fn filters(hub: &Hub) -> impl Drop + use<> {
+    let home = hub.folder().display().to_string().replace('.', r"\.");
     let mut settings = insta::Settings::clone_current();
-    settings.add_filter(
-        &hub.folder().display().to_string().replace('.', r"\."),
-        "HOME",
-    );
+    settings.add_filter(&home, "HOME");
     settings.add_filter(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*Z?", "TIME");
     settings.set_omit_expression(true);
-    settings.bind(|| insta::assert_snapshot!(book));
+    settings.bind_to_scope()
 }
 
 fn models() -> String {
