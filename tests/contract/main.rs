@@ -15,6 +15,7 @@ mod clock;
 mod command_line;
 mod config;
 mod control_api;
+mod examples;
 mod files;
 mod lifecycle;
 mod openai;
