@@ -41,10 +41,7 @@ const MAX_THREADS: usize = 4;
 /// log folder, or a folder cannot be written; nothing has been started then.
 pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     let mut config = Config::load(config_path)?;
-    for model in &config.models {
-        command::find(&model.worker_command, &model.env)
-            .with_context(|| format!("model `{}` cannot be started", model.name))?;
-    }
+    command::check(&config.models)?;
     telemetry::create_log_folder(&config.log_path).with_context(|| {
         format!(
             "the log folder `{}` cannot be made",
@@ -103,9 +100,15 @@ fn lock(log_path: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
+/// Where the ports of all models are kept from one hub to the next.
+fn ports_file(log_path: &Path) -> PathBuf {
+    log_path.join("ports.json")
+}
+
 /// Every model's port; a worker that is still there keeps its own.
 fn assign_ports(config: &Config, found: &RuntimeModels) -> anyhow::Result<PortBook> {
     let mut ports = PortBook::new(config.port, config.model_starting_port);
+    ports.recall(&ports_file(&config.log_path));
     ports.restore(
         found
             .workers
@@ -196,6 +199,7 @@ async fn serve(
     serving.abort();
     // The supervisor has dropped its end of the channel: the last write is over before the removal.
     let _ = keeper.await;
+    lifecycle.remember_ports(&ports_file(&log_path));
     if models == Models::Stop {
         RuntimeFile::remove(&log_path);
     }

@@ -140,12 +140,22 @@ fn lua_names(class: &str) -> BTreeSet<&'static str> {
 }
 
 #[test]
+fn every_hook_is_in_the_table_and_no_other() {
+    let cells = first_cells(section("## Lua policies"));
+    let calls = cells.iter().filter_map(|cell| cell.split_once('('));
+    let mut hooks = lua_names("policy");
+    assert!(hooks.remove("on_error"), "it is no hook");
+    assert_eq!(calls.map(|(hook, _)| hook).collect::<BTreeSet<_>>(), hooks);
+}
+
+#[test]
 fn every_field_of_a_view_is_in_the_table_and_no_other() {
     let text = section("## Lua policies");
     for (view, class) in [
         ("req", "request"),
         ("model", "model"),
         ("load", "load"),
+        ("exit", "exit"),
         ("group", "group"),
     ] {
         let row = text

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-
 use super::background::Background;
 use super::client::Client;
 use super::find::{Found, Hub, Place};
@@ -90,10 +88,7 @@ fn already_running(hub: &Hub) -> String {
 }
 
 async fn start(config: &Config, place: &Place, out: &mut Out) -> anyhow::Result<Status> {
-    for model in &config.models {
-        worker::command::find(&model.worker_command, &model.env)
-            .with_context(|| format!("model `{}`", model.name))?;
-    }
+    worker::command::check(&config.models)?;
     out.line("Starting hub manager...");
     let background = Background::spawn(config)?;
     out.line(format_args!(

@@ -13,6 +13,8 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 mod diagnose;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod group;
 mod hub;
 mod locate;
@@ -240,9 +242,13 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let path = &locate::absolute(path);
         let (bytes, modified_at) = read_file(path)?;
-        let text = match std::str::from_utf8(&bytes) {
+        Self::read(path, &bytes, modified_at)
+    }
+
+    fn read(path: &Path, bytes: &[u8], modified_at: u64) -> Result<Self, ConfigError> {
+        let text = match std::str::from_utf8(bytes) {
             Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
-            Err(error) => return Err(diagnose::not_utf8(path, &bytes, &error)),
+            Err(error) => return Err(diagnose::not_utf8(path, bytes, &error)),
         };
         let root = yaml::parse(text).map_err(|error| diagnose::syntax_error(path, text, &error))?;
         let mut findings = problem::Findings::default();

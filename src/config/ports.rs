@@ -7,6 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
 
 use super::ModelConfig;
 
@@ -72,6 +75,13 @@ pub struct PortBook {
     probe: Box<Probe>,
 }
 
+/// The assignments as they are kept.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    starting_port: u16,
+    ports: BTreeMap<String, u16>,
+}
+
 impl std::fmt::Debug for PortBook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PortBook")
@@ -99,6 +109,31 @@ impl PortBook {
     /// Takes over the assignments of an earlier run.
     pub fn restore(&mut self, ports: impl IntoIterator<Item = (String, u16)>) {
         self.ports.extend(ports);
+    }
+
+    /// Keeps the assignments in a file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, path: &Path) -> std::io::Result<()> {
+        let kept = Kept {
+            starting_port: self.starting_port,
+            ports: self.ports.clone(),
+        };
+        std::fs::write(path, serde_json::to_vec(&kept)?)
+    }
+
+    /// Takes over what [`PortBook::save`] kept, but for ports that are taken now, and unless the search
+    /// begins elsewhere now. A file that is missing or not ours is as good as none.
+    pub fn recall(&mut self, path: &Path) {
+        let kept = std::fs::read(path)
+            .ok()
+            .and_then(|text| serde_json::from_slice::<Kept>(&text).ok());
+        if let Some(mut kept) = kept.filter(|kept| kept.starting_port == self.starting_port) {
+            kept.ports
+                .retain(|_, port| (self.probe)("127.0.0.1", *port));
+            self.restore(kept.ports);
+        }
     }
 
     /// Where later searches begin (a reload may change it); ports already given stay.

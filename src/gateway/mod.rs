@@ -20,6 +20,8 @@ use crate::worker::upstream::Accepts;
 
 mod body;
 mod forward;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod intake;
 mod leased_body;
 mod models;

@@ -7,21 +7,39 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 const OPEN: u64 = 1 << 63;
 
 /// Open flag and in-flight count of one model.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Gate {
     /// [`OPEN`] and the number of leases that are out.
     word: AtomicU64,
-    /// Unix milliseconds of the last lease taken or given back; 0 for never.
+    /// Unix milliseconds of the last lease taken or given back, for people; 0 for never.
     last_used_ms: AtomicU64,
+    /// Idleness is told from here on by a clock that nobody sets: a step of the other one must
+    /// neither unload a model at once nor keep one for ever.
+    made: Instant,
+    /// Milliseconds from `made` until it was last opened or used.
+    last_active_ms: AtomicU64,
     /// Told when the last lease of a closed gate comes back.
     drained: Notify,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            word: AtomicU64::default(),
+            last_used_ms: AtomicU64::default(),
+            made: Instant::now(),
+            last_active_ms: AtomicU64::default(),
+            drained: Notify::default(),
+        }
+    }
 }
 
 impl Gate {
@@ -40,6 +58,7 @@ impl Gate {
 
     /// Lets requests in.
     pub(crate) fn open(&self) {
+        self.be_active();
         self.word.fetch_or(OPEN, Ordering::AcqRel);
     }
 
@@ -72,6 +91,16 @@ impl Gate {
         }
     }
 
+    /// Since it was last opened or a request last began or ended, whichever is later; zero while a
+    /// request is inside.
+    pub(crate) fn idle(&self) -> Duration {
+        if self.active() > 0 {
+            return Duration::ZERO;
+        }
+        let last_active = Duration::from_millis(self.last_active_ms.load(Ordering::Relaxed));
+        self.made.elapsed().saturating_sub(last_active)
+    }
+
     /// Completes when no lease is out. Only meaningful on a closed gate.
     pub(crate) async fn drained(&self) {
         loop {
@@ -89,6 +118,13 @@ impl Gate {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_millis() as u64);
         self.last_used_ms.store(now, Ordering::Relaxed);
+        self.be_active();
+    }
+
+    fn be_active(&self) {
+        let since_made = self.made.elapsed().as_millis();
+        let since_made = u64::try_from(since_made).unwrap_or(u64::MAX);
+        self.last_active_ms.store(since_made, Ordering::Relaxed);
     }
 }
 
@@ -143,6 +179,23 @@ mod tests {
         assert!(!drained.is_finished());
         drop(two);
         (&mut drained).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idleness_is_told_from_the_later_of_opening_and_use() {
+        let gate = Arc::new(Gate::default());
+        let second = Duration::from_secs(1);
+        tokio::time::advance(second).await;
+        gate.open();
+        assert_eq!(gate.idle(), Duration::ZERO);
+        tokio::time::advance(second).await;
+        assert_eq!(gate.idle(), second);
+        let lease = gate.try_enter().unwrap();
+        tokio::time::advance(second).await;
+        assert_eq!(gate.idle(), Duration::ZERO, "a request is inside");
+        drop(lease);
+        tokio::time::advance(2 * second).await;
+        assert_eq!(gate.idle(), 2 * second);
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test awaits its own task")]

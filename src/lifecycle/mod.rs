@@ -4,6 +4,7 @@
 //! and the daemon each hold one. Reads (`find`, `status`, …) look at what the supervisor published;
 //! everything that changes a model is a message to the one supervisor task.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,6 +17,7 @@ use crate::config::Config;
 use crate::config::ports::PortBook;
 use crate::policy::{Policies, World};
 use crate::status::Status;
+use crate::worker::command;
 use crate::worker::upstream::Upstream;
 
 mod degraded;
@@ -209,7 +211,8 @@ impl Lifecycle {
     /// is starting. With `start` false nothing is started (the `stop` command reloads so).
     ///
     /// # Errors
-    /// 400 with the reason when hub.yaml is not valid; nothing has changed then.
+    /// 400 with the reason when hub.yaml is not valid or a worker program is missing; nothing has
+    /// changed then.
     pub async fn reload(&self, start: bool) -> Result<ReloadReport, ApiError> {
         let path = self.config().path.clone();
         let loaded = tokio::task::spawn_blocking(move || Config::load(&path)).await;
@@ -225,6 +228,10 @@ impl Lifecycle {
                 ));
             }
         };
+        if start {
+            command::check(&config.models)
+                .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+        }
         match self
             .mailbox
             .ask(Command::Reload {
@@ -266,6 +273,13 @@ impl Lifecycle {
     /// completes then.
     pub fn hand_over(&self) {
         self.mailbox.send(Message::HandOver);
+    }
+
+    /// Keeps the ports of all models in that file, for the next hub.
+    pub fn remember_ports(&self, path: &Path) {
+        if let Err(error) = self.registry.ports.lock().save(path) {
+            tracing::warn!(path = %path.display(), %error, "the ports of the models are not kept");
+        }
     }
 
     /// Starts the models that hub.yaml marks `default`; returns when they are `starting`.

@@ -56,13 +56,12 @@ impl Model {
     }
 
     /// Seconds since the later of its load and the end of its last request; 0 with requests in
-    /// flight.
-    pub(super) fn idle_seconds(&self, now: f64) -> f64 {
-        if self.gate.active() > 0 {
-            return 0.0;
+    /// flight, and before its first load.
+    pub(super) fn idle_seconds(&self) -> f64 {
+        match self.facts.load().last_load_at {
+            Some(_) => self.gate.idle().as_secs_f64(),
+            None => 0.0,
         }
-        let loaded = self.facts.load().last_load_at.unwrap_or(now);
-        (now - loaded.max(self.gate.last_used_at().unwrap_or(0.0))).max(0.0)
     }
 }
 
@@ -189,7 +188,7 @@ impl World for Registry {
         Some(ModelView {
             facts: model.facts.load_full(),
             activity: model.activity(),
-            idle_seconds: model.idle_seconds(unix_now()),
+            idle_seconds: model.idle_seconds(),
             settings: model.settings.load_full(),
         })
     }

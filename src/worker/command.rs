@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
+use crate::config::ModelConfig;
+
 /// Why there is no program to run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
@@ -36,6 +38,28 @@ pub enum CommandError {
         /// The path as it is configured.
         path: PathBuf,
     },
+}
+
+/// A model whose worker cannot be started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("model `{model}`: {error}")]
+pub struct MissingWorker {
+    model: String,
+    error: CommandError,
+}
+
+/// Looks for the program of every model, before anything is spawned.
+///
+/// # Errors
+/// For the first model whose program is not there.
+pub fn check(models: &[ModelConfig]) -> Result<(), MissingWorker> {
+    for model in models {
+        find(&model.worker_command, &model.env).map_err(|error| MissingWorker {
+            model: model.name.clone(),
+            error,
+        })?;
+    }
+    Ok(())
 }
 
 /// The program that `command` would run with the additional environment `env`: the first word as it is

@@ -80,7 +80,7 @@ fn a_model_answers_to_its_name_and_its_path_plain_and_streamed() {
         for model in ["alpha", "org/alpha"] {
             // JIT is called what the client calls it.
             let name = if dialect == "jit" { model } else { "alpha" };
-            let said = format!("You said “hello”. I am {name},");
+            let said = format!("You said “hello”. I am {name}, ");
             let answer = hub.http.chat(model, "hello").json();
             let content = &answer["choices"][0]["message"]["content"];
             let content = content.as_str().unwrap().trim_end();

@@ -162,3 +162,30 @@ fn the_probe_sees_listeners_on_ipv4_ipv6_and_localhost() {
     };
     assert!(!is_free("::1", six.local_addr().unwrap().port()));
 }
+
+#[test]
+fn assignments_are_kept_from_one_hub_to_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ports.json");
+    let (mut first, _) = book(&[]);
+    first.assign(&models(A_B), DOWN).unwrap();
+    first.save(&path).unwrap();
+    // The models have changed places since.
+    let turned = models("{name: b, model_path: x}, {name: a, model_path: x}");
+    let (mut second, _) = book(&[]);
+    second.recall(&path);
+    second.assign(&turned, DOWN).unwrap();
+    assert_eq!(second.ports(), first.ports());
+
+    let (mut taken, _) = book(&[first.port_of("b").unwrap()]);
+    taken.recall(&path);
+    taken.assign(&turned, DOWN).unwrap();
+    assert_eq!(taken.port_of("a"), first.port_of("a"));
+    assert_ne!(taken.port_of("b"), first.port_of("b"));
+
+    let mut elsewhere = PortBook::with_probe(8000, 31_000, Box::new(|_, _| true));
+    elsewhere.recall(&path);
+    elsewhere.assign(&turned, DOWN).unwrap();
+    assert_eq!(elsewhere.port_of("b"), Some(31_000));
+    elsewhere.recall(&folder.path().join("nosuch"));
+}

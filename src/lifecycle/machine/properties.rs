@@ -220,8 +220,8 @@ impl Driver {
     fn step(&mut self, launch: Launch, how: u8) {
         let worker = self.workers[&launch].clone();
         // The order to end may cross the last report of a launch that has no process.
-        let crosses = worker.stage == Stage::Begun(Goal::Standby) && how % 3 == 0;
-        if (worker.ending && !crosses) || how % 8 == 0 {
+        let crosses = worker.stage == Stage::Begun(Goal::Standby) && how.is_multiple_of(3);
+        if (worker.ending && !crosses) || how.is_multiple_of(8) {
             self.workers.remove(&launch);
             self.draining.remove(&launch);
             self.leases.retain(|lease| *lease != launch);
@@ -247,7 +247,7 @@ impl Driver {
                     process: true,
                 },
             ),
-            Stage::Loading | Stage::Spawned(Goal::Loaded) if how % 5 == 0 => (
+            Stage::Loading | Stage::Spawned(Goal::Loaded) if how.is_multiple_of(5) => (
                 Stage::Standby,
                 Event::LoadRefused {
                     launch,
