@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -22,14 +23,20 @@ use crate::control;
 use crate::gateway::Gateway;
 use crate::lifecycle::{Lifecycle, Models, Processes};
 use crate::runtime_file::{RuntimeFile, RuntimeModels};
-use crate::worker::command;
+use crate::telemetry::Troubles;
 use crate::worker::identity::Identity;
+use crate::worker::{command, leftovers};
 use crate::{server, telemetry};
 
 /// How long open connections may take to end once every model has.
 const CONNECTIONS_END: Duration = Duration::from_secs(3);
 /// How often a long shutdown says what it waits for.
 const STILL_WAITING: Duration = Duration::from_secs(5);
+/// macOS' OPEN_MAX.
+const MAX_DESCRIPTORS: u64 = 10_240;
+/// How soon `hub_runtime.json` is written again when it could not be.
+const WRITE_AGAIN: Duration = Duration::from_secs(2);
+const UNWRITTEN: &str = "`hub_runtime.json` cannot be written: a hub that is killed now would lose sight of its workers";
 /// The hub forwards bytes: more threads than this only cost memory.
 const MAX_THREADS: usize = 4;
 
@@ -50,9 +57,12 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     })?;
     let listener = bind(&mut config)?;
     let _lock = lock(&config.log_path)?;
+    let troubles = Troubles::default();
+    let level = config.log_level.as_str();
+    let _logging = telemetry::init(&config.log_path, level, foreground, troubles.clone())?;
     let found = earlier_models(&config.log_path);
     let ports = assign_ports(&config, &found)?;
-    let _logging = telemetry::init(&config.log_path, config.log_level.as_str(), foreground)?;
+    raise_descriptor_limit();
     let threads = std::thread::available_parallelism()
         .map_or(1, usize::from)
         .min(MAX_THREADS);
@@ -60,7 +70,21 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
         .worker_threads(threads)
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config, ports, listener, found))
+    runtime.block_on(serve(config, ports, listener, found, troubles))
+}
+
+/// A stream takes two descriptors, and macOS gives a shell 256 to begin with.
+fn raise_descriptor_limit() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return;
+    };
+    // macOS refuses more than this, although it calls the hard limit endless.
+    let wanted = hard.min(MAX_DESCRIPTORS);
+    if soft < wanted
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)
+    {
+        tracing::warn!(soft, wanted, %error, "the limit of open files stays as it is");
+    }
 }
 
 /// Takes the hub's port. Port 0 becomes the one the system chose.
@@ -74,7 +98,8 @@ fn bind(config: &mut Config) -> anyhow::Result<StdListener> {
     Ok(listener)
 }
 
-/// What a hub which is no more left in this log folder: its workers, as far as they still run.
+/// What a hub which is no more left in this log folder: its workers, as far as they still run. What
+/// else there is of its processes is ended.
 fn earlier_models(log_path: &Path) -> RuntimeModels {
     let mut models = RuntimeFile::read(log_path)
         .map(|earlier| earlier.models)
@@ -82,6 +107,8 @@ fn earlier_models(log_path: &Path) -> RuntimeModels {
     models
         .workers
         .retain(|worker| Identity::from(worker).is_running());
+    let pids: Vec<u32> = models.workers.iter().map(|worker| worker.pid).collect();
+    leftovers::end(log_path, &pids);
     models
 }
 
@@ -126,6 +153,7 @@ async fn serve(
     ports: PortBook,
     listener: StdListener,
     found: RuntimeModels,
+    troubles: Troubles,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let mut signals = Signals::new()?;
@@ -144,7 +172,7 @@ async fn serve(
     };
 
     let tracker = TaskTracker::new();
-    let (lifecycle, running) = Lifecycle::new(config, ports);
+    let (lifecycle, running) = Lifecycle::new(config, ports, troubles.clone());
     let (models_up, models_changed) = watch::channel(found);
     runtime_file
         .write(&log_path)
@@ -153,6 +181,7 @@ async fn serve(
         runtime_file,
         log_path.clone(),
         models_changed,
+        troubles.clone(),
     ));
     let supervisor =
         tracker.spawn(running.run(Processes::new(tracker.clone()), models_up, tracker.clone()));
@@ -166,6 +195,7 @@ async fn serve(
         Gateway::new(lifecycle.clone(), lifecycle.policies().clone()),
         control::router(lifecycle.clone()),
         Arc::new(control::Guard::new(lifecycle.clone())),
+        troubles,
         stop_serving.clone(),
         connections.clone(),
     ));
@@ -250,18 +280,31 @@ async fn stop_models(
     }
 }
 
-/// Writes `hub_runtime.json` whenever a worker comes or goes.
+/// Writes `hub_runtime.json` whenever a worker comes or goes, and again while it cannot be written.
 async fn keep_runtime_file(
     mut file: RuntimeFile,
     log_path: PathBuf,
     mut models: watch::Receiver<RuntimeModels>,
+    troubles: Troubles,
 ) {
-    while models.changed().await.is_ok() {
+    let mut is_written = true;
+    loop {
+        tokio::select! {
+            changed = models.changed() => if changed.is_err() {
+                return;
+            },
+            () = tokio::time::sleep(WRITE_AGAIN), if !is_written => {}
+        }
         file.models = models.borrow_and_update().clone();
         let (copy, folder) = (file.clone(), log_path.clone());
         let written = tokio::task::spawn_blocking(move || copy.write(&folder)).await;
-        if let Ok(Err(error)) = written {
-            tracing::warn!(%error, "hub_runtime.json cannot be written");
+        let written = written.unwrap_or_else(|panicked| Err(panicked.into()));
+        is_written = written.is_ok();
+        if troubles.note(UNWRITTEN, written.as_ref().copied()) {
+            match written {
+                Ok(()) => tracing::info!("hub_runtime.json is written again"),
+                Err(error) => tracing::warn!(%error, "hub_runtime.json cannot be written"),
+            }
         }
     }
 }

@@ -37,8 +37,6 @@ pub mod api_error;
 pub mod cli;
 pub mod config;
 pub mod control;
-#[cfg(test)]
-mod corpus;
 pub mod daemon;
 pub mod dashboard;
 pub mod gateway;

@@ -19,8 +19,10 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, fmt};
 
 mod rotate;
+mod troubles;
 
 use rotate::RotatingFile;
+pub use troubles::Troubles;
 
 /// Keeps the log going; what is not written yet is written when it is dropped.
 #[derive(Debug)]
@@ -47,11 +49,17 @@ pub enum TelemetryError {
 
 /// Sends what the process logs to `<log_path>/app.log`, whose folder it creates, and in the `foreground`
 /// to stderr too. `level` is a word of hub.yaml's `log_level`, in any case; an unknown one means INFO.
+/// Lines that cannot be written are lost; `troubles` says so meanwhile.
 ///
 /// # Errors
 /// When the log cannot be written, or was set up before.
-pub fn init(log_path: &Path, level: &str, foreground: bool) -> Result<Guard, TelemetryError> {
-    let (subscriber, guard) = subscriber(log_path, level, foreground)?;
+pub fn init(
+    log_path: &Path,
+    level: &str,
+    foreground: bool,
+    troubles: Troubles,
+) -> Result<Guard, TelemetryError> {
+    let (subscriber, guard) = subscriber(log_path, level, foreground, troubles)?;
     subscriber.try_init()?;
     Ok(guard)
 }
@@ -60,10 +68,11 @@ fn subscriber(
     log_path: &Path,
     level: &str,
     foreground: bool,
+    troubles: Troubles,
 ) -> Result<(impl Subscriber + Send + Sync + use<>, Guard), TelemetryError> {
     let path = app_log(log_path);
     let (writer, guard) = create_log_folder(log_path)
-        .and_then(|()| RotatingFile::open(&path))
+        .and_then(|()| RotatingFile::open(&path, troubles))
         .map(tracing_appender::non_blocking)
         .map_err(|source| TelemetryError::File { path, source })?;
     let file = fmt::layer()
@@ -166,7 +175,8 @@ mod tests {
     fn a_line_has_level_message_and_fields_and_is_for_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let log_path = folder.path().join("logs");
-        let (subscriber, guard) = subscriber(&log_path, "INFO", false).unwrap();
+        let (subscriber, guard) =
+            subscriber(&log_path, "INFO", false, Troubles::default()).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(hub_model = "qwen", hub_group = "small", "model loaded");
             tracing::debug!("not shown");

@@ -266,3 +266,20 @@ fn a_private_log_is_not_named() {
     hub.wait_for_state("m", "running", "loaded");
     assert!(hub.model("m")["log_path"].is_null());
 }
+
+#[test]
+fn a_worker_that_does_nothing_about_its_requests_is_started_anew() {
+    let yaml = one_jit_model(&["--first-token-seconds", "600"]);
+    let hub = Hub::start(&format!("stall_timeout: 1\nstop_timeout: 1\n{yaml}"));
+    let reply = hub.http.chat("m", "hello");
+    assert_eq!(reply.status, 502, "{reply:?}");
+    let failed = wait_for("the reason", SOON, || {
+        let model = hub.model("m");
+        model["memory_last_error"].as_str().map(str::to_owned)
+    });
+    assert!(failed.contains("`stall_timeout`"), "{failed}");
+    // The model comes back by itself, with a worker of its own.
+    wait_until("another start", SOON, || {
+        hub.model("m")["process_state"] == "running"
+    });
+}

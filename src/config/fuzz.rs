@@ -5,6 +5,10 @@ use std::path::Path;
 
 use super::Config;
 
+#[cfg(test)]
+#[path = "../../tests/support/corpus.rs"]
+pub(crate) mod corpus;
+
 /// Panics when the loader breaks a promise on a hub.yaml of these bytes.
 pub fn hub_yaml(bytes: &[u8]) {
     let path = Path::new("/nowhere/hub.yaml");
@@ -56,5 +60,5 @@ fn is_for_a_terminal(text: &str) {
 #[cfg(test)]
 #[test]
 fn the_corpus_of_the_fuzzer_keeps_every_promise() {
-    crate::corpus::replay("hub_yaml", hub_yaml);
+    corpus::replay("hub_yaml", hub_yaml);
 }

@@ -111,6 +111,7 @@ fn read_keys(table: &mut Table<'_, '_>, path: &Path) -> (Config, Vec<String>) {
         load_timeout: seconds(table.int("load_timeout", 1..=u32::MAX).unwrap_or(180)),
         drain_timeout: seconds(table.int("drain_timeout", 0..=u32::MAX).unwrap_or(60)),
         stop_timeout: seconds(table.int("stop_timeout", 0..=u32::MAX).unwrap_or(15)),
+        stall_timeout: seconds(table.int("stall_timeout", 0..=u32::MAX).unwrap_or(300)),
         allowed_origins: table.list("allowed_origins").unwrap_or_default(),
         allowed_hosts: table.list("allowed_hosts").unwrap_or_default(),
         policies: table.list("policies").unwrap_or_default(),

@@ -67,6 +67,9 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// From SIGTERM to SIGKILL; SIGINT at half of it.
     pub stop_timeout: Duration,
+    /// A loaded worker is ended when its requests get no byte and its processes use no CPU for so
+    /// long; zero for never.
+    pub stall_timeout: Duration,
     /// Web origins besides the hub's own that may change state.
     pub allowed_origins: Vec<String>,
     /// Host names besides the usual ones under which `/hub` answers.

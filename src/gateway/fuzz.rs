@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use super::scan::{Found, Scanner, Step, is_form};
 
+#[cfg(test)]
+use crate::config::fuzz::corpus;
+
 /// Panics when the scan of a JSON body of these bytes depends on how it is cut, or reads another
 /// model than a JSON parser.
 pub fn json_body(bytes: &[u8]) {
@@ -103,16 +106,13 @@ impl<'de> Visitor<'de> for FirstModel {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+#[test]
+fn the_corpus_of_json_bodies_keeps_every_promise() {
+    corpus::replay("json_body", json_body);
+}
 
-    #[test]
-    fn the_corpus_of_json_bodies_keeps_every_promise() {
-        crate::corpus::replay("json_body", json_body);
-    }
-
-    #[test]
-    fn the_corpus_of_forms_keeps_every_promise() {
-        crate::corpus::replay("form_body", form_body);
-    }
+#[cfg(test)]
+#[test]
+fn the_corpus_of_forms_keeps_every_promise() {
+    corpus::replay("form_body", form_body);
 }

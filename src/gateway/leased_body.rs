@@ -93,10 +93,11 @@ impl Body for LeasedBody {
         if let Some(broken) = self.broken.take() {
             return self.poll_broken(broken, cx);
         }
-        let Some((body, _lease)) = &mut self.live else {
+        let Some((body, lease)) = &mut self.live else {
             return Poll::Ready(None);
         };
         let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        lease.sign_of_life();
         if let Some(Err(error)) = frame {
             return Poll::Ready(Some(self.fail(error)));
         }

@@ -53,6 +53,11 @@ impl Launches {
         self.found.insert(worker.model.clone(), worker);
     }
 
+    /// That worker is gone.
+    pub(super) fn forget_found(&mut self, model: &str) {
+        self.found.remove(model);
+    }
+
     /// Begins a launch; its reports come as messages.
     pub(super) fn begin(
         &mut self,
@@ -222,16 +227,24 @@ fn order(
     found: Option<Found>,
 ) -> Order {
     let ports = Arc::clone(registry);
+    let gate = registry
+        .table
+        .load()
+        .find(&model.name)
+        .map(|model| Arc::clone(&model.gate));
     let owner = model.clone();
     let port = registry.ports.lock().port_of(&model.name);
     Order {
         load: goal == Goal::Loaded,
         port: port.unwrap_or(config.model_starting_port),
         next_port: Box::new(move || ports.ports.lock().next(&owner).ok()),
+        log_path: config.log_path.clone(),
         log_file: model.log_file(&config.log_path),
         work_folder: config.log_path.join("workers").join(&model.name),
         load_timeout: config.load_timeout,
         stop_timeout: config.stop_timeout,
+        stall_timeout: config.stall_timeout,
+        traffic: Box::new(move || gate.as_ref().and_then(|gate| gate.traffic())),
         dialects,
         found,
         model: model.clone(),

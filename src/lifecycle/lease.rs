@@ -26,6 +26,8 @@ pub struct Gate {
     made: Instant,
     /// Milliseconds from `made` until it was last opened or used.
     last_active_ms: AtomicU64,
+    /// Counts leases taken, given back, and parts of answers that arrived.
+    signs: AtomicU64,
     /// Told when the last lease of a closed gate comes back.
     drained: Notify,
 }
@@ -37,6 +39,7 @@ impl Default for Gate {
             last_used_ms: AtomicU64::default(),
             made: Instant::now(),
             last_active_ms: AtomicU64::default(),
+            signs: AtomicU64::default(),
             drained: Notify::default(),
         }
     }
@@ -83,6 +86,11 @@ impl Gate {
         usize::try_from(self.word.load(Ordering::Acquire) & !OPEN).unwrap_or(usize::MAX)
     }
 
+    /// A number that changes with every part of an answer that arrives, while a request is in flight.
+    pub(crate) fn traffic(&self) -> Option<u64> {
+        (self.active() > 0).then(|| self.signs.load(Ordering::Relaxed))
+    }
+
     /// When a request last began or ended, Unix seconds.
     pub fn last_used_at(&self) -> Option<f64> {
         match self.last_used_ms.load(Ordering::Relaxed) {
@@ -114,6 +122,7 @@ impl Gate {
     }
 
     fn touch(&self) {
+        self.signs.fetch_add(1, Ordering::Relaxed);
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_millis() as u64);
@@ -133,6 +142,13 @@ impl Gate {
 #[derive(Debug)]
 pub struct Lease {
     gate: Arc<Gate>,
+}
+
+impl Lease {
+    /// A part of the answer has arrived.
+    pub fn sign_of_life(&self) {
+        self.gate.signs.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Lease {

@@ -57,6 +57,8 @@ pub(super) enum Message {
     Worker { launch: Launch, report: Report },
     /// A gate has no lease out any more, or its drain limit has passed.
     Drained { launch: Launch },
+    /// The worker that an earlier hub left for a model which hub.yaml no longer names is gone.
+    UnnamedEnded { model: String },
 }
 
 pub(super) type Messages = mpsc::UnboundedReceiver<Message>;

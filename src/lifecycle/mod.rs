@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::config::ports::PortBook;
 use crate::policy::{Policies, World};
 use crate::status::Status;
+use crate::telemetry::Troubles;
 use crate::worker::command;
 use crate::worker::upstream::Upstream;
 
@@ -93,11 +94,11 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// The service over the models of `config`, whose ports are in `ports`. Nothing happens until
-    /// [`Running::run`] does.
-    pub fn new(config: Config, ports: PortBook) -> (Self, Running) {
+    /// The service over the models of `config`, whose ports are in `ports`; its status shows the
+    /// `troubles`. Nothing happens until [`Running::run`] does.
+    pub fn new(config: Config, ports: PortBook, troubles: Troubles) -> (Self, Running) {
         let config = Arc::new(config);
-        let registry = Arc::new(Registry::new(Arc::clone(&config), ports));
+        let registry = Arc::new(Registry::new(Arc::clone(&config), ports, troubles));
         let world: Arc<dyn World> = Arc::clone(&registry) as _;
         let policies = Policies::load(config.folder(), &config.policies, world);
         let (mailbox, messages) = Mailbox::new();

@@ -16,6 +16,7 @@ use crate::config::ports::PortBook;
 use crate::config::{Config, Settings};
 use crate::policy::{GroupView, ModelView, World};
 use crate::status::{Activity, GroupFacts, HubFacts, ModelFacts, Status, unix_now};
+use crate::telemetry::Troubles;
 use crate::worker::upstream::Upstream;
 
 /// One model as everybody but the supervisor sees it.
@@ -137,11 +138,13 @@ pub(super) struct Registry {
     /// Warnings about what a reload could not change.
     pub(super) reload_warnings: Mutex<Vec<String>>,
     on_disk: OnDisk,
+    troubles: Troubles,
 }
 
 impl Registry {
-    pub(super) fn new(config: Arc<Config>, ports: PortBook) -> Self {
+    pub(super) fn new(config: Arc<Config>, ports: PortBook, troubles: Troubles) -> Self {
         Self {
+            troubles,
             ports: Mutex::new(ports),
             on_disk: OnDisk::new(&config),
             table: ArcSwap::from_pointee(Table::after(None, config)),
@@ -156,6 +159,7 @@ impl Registry {
         let mut warnings = table.config.warnings.clone();
         let invalid = self.on_disk.error(&table.config);
         warnings.extend(invalid.iter().cloned());
+        warnings.extend(self.troubles.warnings());
         warnings.extend(self.reload_warnings.lock().iter().cloned());
         let worker_warnings = self.worker_warnings.lock();
         let of_models = table

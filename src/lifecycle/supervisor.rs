@@ -23,7 +23,7 @@ use super::{Grant, Lifecycle, Mailbox};
 use crate::api_error::ApiError;
 use crate::config::Config;
 use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, Policies};
-use crate::runtime_file::RuntimeModels;
+use crate::runtime_file::{RuntimeModels, RuntimeWorker};
 use crate::status::unix_now;
 use crate::worker::identity::Identity;
 use crate::worker::launch::{self, Instruction, Report};
@@ -71,6 +71,7 @@ impl Running {
             waiting: Waiting::default(),
             launches: Launches::new(launcher, models_up),
             tracker,
+            endings: TaskTracker::new(),
             begun: Instant::now(),
             finished: false,
         };
@@ -85,6 +86,8 @@ impl Running {
                 _ = tick.tick() => supervisor.handle(Event::Tick),
             }
         }
+        supervisor.endings.close();
+        supervisor.endings.wait().await;
     }
 }
 
@@ -95,6 +98,8 @@ struct Supervisor {
     waiting: Waiting,
     launches: Launches,
     tracker: TaskTracker,
+    /// Workers of an earlier hub that no model needs, until they have ended.
+    endings: TaskTracker,
     begun: Instant,
     finished: bool,
 }
@@ -177,6 +182,10 @@ impl Supervisor {
             }
             Message::Worker { launch, report } => self.worker(launch, report),
             Message::Drained { launch } => self.handle(Event::Drained { launch }),
+            Message::UnnamedEnded { model } => {
+                self.launches.forget_found(&model);
+                self.launches.publish(&self.world.registry);
+            }
         }
     }
 
@@ -227,10 +236,7 @@ impl Supervisor {
                     pid,
                     "ending the worker of a model that hub.yaml no longer names"
                 );
-                self.tracker.spawn(launch::end_found(
-                    Identity::from(&worker),
-                    config.stop_timeout,
-                ));
+                self.end_unnamed(worker, config.stop_timeout);
                 continue;
             };
             tracing::info!(hub_model = name, pid, "found the worker of an earlier hub");
@@ -245,6 +251,22 @@ impl Supervisor {
         for model in found.standby {
             self.handle(Event::Resume { model });
         }
+    }
+
+    /// Ends a worker whose model hub.yaml no longer names. If the model comes back meanwhile, its first
+    /// launch waits for that.
+    fn end_unnamed(&mut self, worker: RuntimeWorker, stop_timeout: Duration) {
+        let (model, identity) = (worker.model.clone(), Identity::from(&worker));
+        self.launches.leave_to_next(RuntimeWorker {
+            // Fits no entry: it is being ended.
+            settings: serde_json::Value::Null,
+            ..worker
+        });
+        let mailbox = self.mailbox.clone();
+        self.endings.spawn(async move {
+            launch::end_found(identity, stop_timeout).await;
+            mailbox.send(Message::UnnamedEnded { model });
+        });
     }
 
     fn publish(&self) {

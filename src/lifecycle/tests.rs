@@ -78,7 +78,7 @@ impl Scene {
         );
         ports.assign(&config.models, &|_| false).unwrap();
         let stage = Stage::default();
-        let (lifecycle, running) = Lifecycle::new(config, ports);
+        let (lifecycle, running) = Lifecycle::new(config, ports, Troubles::default());
         let (workers, _) = watch::channel(RuntimeModels::default());
         let tracker = stage.tracker.clone();
         let supervisor = tracker.spawn(running.run(stage.clone(), workers, tracker.clone()));

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::gateway::Gateway;
+use crate::telemetry::Troubles;
 
 mod front;
 mod guard;
@@ -36,6 +37,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long to leave the system alone when it has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What a connection that cannot be accepted is a sign of.
+const TROUBLE: &str = "no more connections can be accepted";
+
 /// Serves `listener` until `shutdown`: then it accepts no more, tells the connections to end after
 /// the answer they are at, and returns. They run in `tracker`; waiting for them, and how long, is the
 /// caller's business.
@@ -44,11 +48,11 @@ pub async fn serve(
     gateway: Gateway,
     hub: axum::Router,
     guard: Arc<dyn Guard>,
+    troubles: Troubles,
     shutdown: CancellationToken,
     tracker: TaskTracker,
 ) {
     let front = Arc::new(Front::new(gateway, hub, guard));
-    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -56,14 +60,14 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, client)) => {
-                failing = false;
+                troubles.note(TROUBLE, Ok::<_, io::Error>(()));
                 let connection = serve_connection(stream, client, front.clone(), shutdown.clone());
                 tracker.spawn(connection);
             }
             // The client gave up while it was queued: nothing is wrong here.
             Err(error) if is_about_the_client(&error) => {}
             Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
+                if troubles.note(TROUBLE, Err(&error)) {
                     warn!(%error, "cannot accept connections; trying again");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;

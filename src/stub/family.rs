@@ -5,6 +5,7 @@
 //! while the worker lives, and leave by themselves some time after it has been reaped.
 
 use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -62,14 +63,20 @@ pub(super) fn start_model(knobs: &Knobs) -> std::io::Result<Child> {
     )
 }
 
+/// Starts a child and waits until it ignores signals.
 fn relative(linger: Duration, args: &[&str]) -> std::io::Result<Child> {
-    Command::new(std::env::current_exe()?)
+    let mut child = Command::new(std::env::current_exe()?)
         .args([super::SUBCOMMAND, ROLE])
         .args(["--parent", &std::process::id().to_string()])
         .args(["--linger", &linger.as_secs_f64().to_string()])
         .args(args)
         .stdin(Stdio::null())
-        .spawn()
+        .stdout(Stdio::piped())
+        .spawn()?;
+    if let Some(mut listens) = child.stdout.take() {
+        listens.read_exact(&mut [0])?;
+    }
+    Ok(child)
 }
 
 /// Runs a child on the arguments that follow [`ROLE`].
@@ -88,6 +95,7 @@ async fn live(relative: Relative) -> std::io::Result<()> {
     // To listen is to survive: nobody reads what arrives.
     let _term = listen(SignalKind::terminate())?;
     let _int = listen(SignalKind::interrupt())?;
+    std::io::stdout().write_all(b"\n")?;
     let parent = Pid::from_raw(relative.parent);
     let mut weights = Weights::default();
     let grow = weights.grow_over(relative.memory_mb, relative.load);

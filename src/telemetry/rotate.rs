@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::open_private;
+use super::{Troubles, open_private};
 
 /// When files are renamed and removed.
 #[derive(Debug, Clone, Copy)]
@@ -43,15 +43,19 @@ pub(super) struct RotatingFile {
     size: u64,
     pruned_at: SystemTime,
     limits: Limits,
+    troubles: Troubles,
 }
+
+/// What a line that cannot be written is a sign of.
+const TROUBLE: &str = "the hub's own log `app.log` cannot be written and loses lines";
 
 impl RotatingFile {
     /// Goes on with the file at `path`, or begins it.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        Self::with_limits(path, LIMITS)
+    pub(super) fn open(path: &Path, troubles: Troubles) -> io::Result<Self> {
+        Self::with_limits(path, LIMITS, troubles)
     }
 
-    fn with_limits(path: &Path, limits: Limits) -> io::Result<Self> {
+    fn with_limits(path: &Path, limits: Limits, troubles: Troubles) -> io::Result<Self> {
         let file = open_private(path)?;
         let rotating = Self {
             path: path.to_owned(),
@@ -59,6 +63,7 @@ impl RotatingFile {
             file,
             pruned_at: SystemTime::now(),
             limits,
+            troubles,
         };
         rotating.prune();
         Ok(rotating)
@@ -144,9 +149,10 @@ impl Write for RotatingFile {
             let _ = self.rotate();
         }
         self.prune_when_due();
-        let written = self.file.write(line)?;
-        self.size += written as u64;
-        Ok(written)
+        let written = self.file.write(line);
+        self.troubles.note(TROUBLE, written.as_ref().map(|_| ()));
+        self.size += *written.as_ref().unwrap_or(&0) as u64;
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -179,7 +185,7 @@ mod tests {
     fn a_full_file_is_renamed_and_a_new_one_begun() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("app.log");
-        let mut log = RotatingFile::with_limits(&path, SMALL).unwrap();
+        let mut log = RotatingFile::with_limits(&path, SMALL, Troubles::default()).unwrap();
         log.write_all(b"12345678\n").unwrap();
         log.write_all(b"second\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "second\n");
@@ -195,7 +201,7 @@ mod tests {
     fn all_files_together_stay_under_the_limit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("app.log");
-        let mut log = RotatingFile::with_limits(&path, SMALL).unwrap();
+        let mut log = RotatingFile::with_limits(&path, SMALL, Troubles::default()).unwrap();
         for line in 0..20 {
             log.write_all(format!("line {line:04}").as_bytes()).unwrap();
         }
@@ -218,7 +224,7 @@ mod tests {
             file.set_times(FileTimes::new().set_modified(long_ago))
                 .unwrap();
         }
-        let _log = RotatingFile::with_limits(&path, SMALL).unwrap();
+        let _log = RotatingFile::with_limits(&path, SMALL, Troubles::default()).unwrap();
         assert_eq!(names(folder.path()), ["app.log", "qwen.log"]);
     }
 
@@ -227,7 +233,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("app.log");
         for line in ["one\n", "two\n"] {
-            let mut log = RotatingFile::with_limits(&path, SMALL).unwrap();
+            let mut log = RotatingFile::with_limits(&path, SMALL, Troubles::default()).unwrap();
             log.write_all(line.as_bytes()).unwrap();
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");

@@ -56,11 +56,19 @@ impl Group {
             .sum()
     }
 
+    /// CPU time that the group's processes have used, all together.
+    pub(super) fn cpu_time(self) -> Duration {
+        self.members().iter().map(|member| member.cpu_time).sum()
+    }
+
     fn members(self) -> Vec<Member> {
         let Ok(mut system) = System::new() else {
             return Vec::new();
         };
-        let kind = ProcessRefreshKind::nothing().with_memory().without_tasks();
+        let kind = ProcessRefreshKind::nothing()
+            .with_memory()
+            .with_cpu()
+            .without_tasks();
         system.refresh_processes_specifics(ProcessesToUpdate::All, true, kind);
         system
             .processes()
@@ -75,6 +83,7 @@ impl Group {
                     ProcessStatus::Zombie | ProcessStatus::Dead
                 ),
                 memory_bytes: process.memory(),
+                cpu_time: Duration::from_millis(process.accumulated_cpu_time()),
             })
             .collect()
     }
@@ -83,6 +92,7 @@ impl Group {
 struct Member {
     is_zombie: bool,
     memory_bytes: u64,
+    cpu_time: Duration,
 }
 
 /// Ends a worker and its whole group: SIGTERM, SIGINT at half of `limit`, SIGKILL at its end. Reaps

@@ -10,6 +10,8 @@ pub mod group;
 pub mod identity;
 pub mod launch;
 mod leader;
+pub mod leftovers;
 mod life;
 mod output;
+mod stall;
 pub mod upstream;

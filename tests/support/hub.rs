@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::http::{Answer, Http};
 use super::record::Record;
-use super::{BINARY, SOON, processes, show, wait_for};
+use super::{BINARY, SOON, processes, show, wait_for, wait_until};
 
 /// `worker_command` of a simulated worker, as a YAML list: the knobs stand before `launch`.
 ///
@@ -28,7 +28,7 @@ pub fn stub(knobs: &[&str]) -> String {
 pub struct Hub {
     home: TempDir,
     first_port: u16,
-    daemon: Child,
+    daemon: Daemon,
     /// Ended by the test itself, rudely: workers may be left, and are cleaned up.
     killed: bool,
     /// Its one port.
@@ -51,10 +51,18 @@ impl Hub {
 
     /// The same with so many file descriptors and no more.
     pub fn start_with_descriptors(yaml: &str, descriptors: u32) -> Self {
+        Self::start_under(
+            yaml,
+            &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""),
+        )
+    }
+
+    /// The same under a shell script, which runs in the folder of hub.yaml and must end by
+    /// executing the daemon, `"$0" "$@"`.
+    pub fn start_under(yaml: &str, script: &str) -> Self {
         Self::launch(yaml, &[], |home| {
-            let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
             let mut command = in_home(Command::new("sh"), home);
-            command.args(["-c", &script, BINARY]);
+            command.args(["-c", script, BINARY]);
             spawn_serve(command, home)
         })
     }
@@ -66,7 +74,7 @@ impl Hub {
         }
         let first_port = processes::ports();
         write_config(home.path(), first_port, yaml);
-        let daemon = serve(home.path());
+        let daemon = Daemon::Child(serve(home.path()));
         let mut hub = Self {
             record: Record::at(&record_path(home.path())),
             http: Http { port: first_port },
@@ -81,7 +89,7 @@ impl Hub {
 
     /// Starts a daemon again where one was killed.
     pub fn serve_again(&mut self) {
-        self.daemon = serve(self.home.path());
+        self.daemon = Daemon::Child(serve(self.home.path()));
         self.killed = false;
         self.wait_for_health();
     }
@@ -89,12 +97,26 @@ impl Hub {
     fn wait_for_health(&mut self) {
         let http = self.http;
         let healthy = wait_for("the daemon to answer or to end", SOON, || {
-            if let Ok(Some(_)) = self.daemon.try_wait() {
+            if !self.daemon.is_running() {
                 return Some(false);
             }
             http.try_get("/health").is_ok().then_some(true)
         });
         assert!(healthy, "the daemon ended at once:\n{}", self.output());
+    }
+
+    /// `restart`: from then on this is the daemon that the command started.
+    pub fn restart(&mut self) -> Output {
+        let output = self.run(&["restart"]);
+        let said = String::from_utf8_lossy(&output.stdout);
+        let pid = said
+            .split_once("(PID: ")
+            .and_then(|(_, rest)| rest.split_once(')'));
+        if let Some(pid) = pid.and_then(|(pid, _)| pid.parse().ok()) {
+            self.daemon.wait();
+            self.daemon = Daemon::Background(pid);
+        }
+        output
     }
 
     /// Replaces hub.yaml; says nothing to the daemon.
@@ -162,8 +184,7 @@ impl Hub {
     /// SIGKILL to the daemon alone; its workers stay.
     pub fn kill(&mut self) {
         self.killed = true;
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
+        self.daemon.kill();
     }
 
     /// Sends the daemon a signal.
@@ -173,7 +194,10 @@ impl Hub {
 
     /// Waits until the daemon has ended by itself.
     pub fn wait_for_end(&mut self) -> ExitStatus {
-        wait_for("the daemon to end", SOON, || self.daemon.try_wait().ok()?)
+        let Daemon::Child(child) = &mut self.daemon else {
+            panic!("nobody knows how a process that is no child has ended");
+        };
+        wait_for("the daemon to end", SOON, || child.try_wait().ok()?)
     }
 
     /// Processes of all workers that are still there.
@@ -194,8 +218,7 @@ impl Drop for Hub {
         }
         let hung = self.is_running();
         if hung {
-            let _ = self.daemon.kill();
-            let _ = self.daemon.wait();
+            self.daemon.kill();
         }
         let left = self.worker_processes();
         for worker in self.record.workers() {
@@ -218,13 +241,50 @@ impl Drop for Hub {
 
 impl Hub {
     fn is_running(&mut self) -> bool {
-        matches!(self.daemon.try_wait(), Ok(None))
+        self.daemon.is_running()
     }
 
     fn signal_if_running(&mut self, what: Signal) {
         if self.is_running() {
             self.signal(what);
         }
+    }
+}
+
+/// The daemon of the moment.
+enum Daemon {
+    /// Started by the test.
+    Child(Child),
+    /// Started by a command of the test, `restart`.
+    Background(u32),
+}
+
+impl Daemon {
+    fn id(&self) -> u32 {
+        match self {
+            Self::Child(child) => child.id(),
+            Self::Background(pid) => *pid,
+        }
+    }
+
+    fn is_running(&mut self) -> bool {
+        match self {
+            Self::Child(child) => matches!(child.try_wait(), Ok(None)),
+            Self::Background(pid) => processes::is_alive(*pid),
+        }
+    }
+
+    fn kill(&mut self) {
+        processes::send(self.id(), Signal::SIGKILL);
+        self.wait();
+    }
+
+    /// Waits until it has ended.
+    fn wait(&mut self) {
+        if let Self::Child(child) = self {
+            let _ = child.wait();
+        }
+        wait_until("the daemon to be gone", SOON, || !self.is_running());
     }
 }
 

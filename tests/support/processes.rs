@@ -29,16 +29,37 @@ pub fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
-/// Processes of a group that are not zombies.
-pub fn members(group: u32) -> Vec<u32> {
-    let wanted = group.to_string();
+/// All processes that are not zombies, each with its group.
+pub fn living() -> Vec<(u32, u32)> {
     table()
         .lines()
         .filter_map(|line| {
             let mut words = line.split_whitespace();
-            let (pid, pgid, state) = (words.next()?, words.next()?, words.next()?);
-            (pgid == wanted && !state.starts_with('Z')).then(|| pid.parse().ok())?
+            let (pid, group, state) = (words.next()?, words.next()?, words.next()?);
+            let ids = (pid.parse().ok()?, group.parse().ok()?);
+            (!state.starts_with('Z')).then_some(ids)
         })
+        .collect()
+}
+
+/// Processes of a group that are not zombies.
+pub fn members(group: u32) -> Vec<u32> {
+    let mut living = living();
+    living.retain(|(_, of)| *of == group);
+    living.into_iter().map(|(pid, _)| pid).collect()
+}
+
+/// Children of a process, zombies too.
+pub fn children(parent: u32) -> Vec<u32> {
+    let output = Command::new("ps")
+        .args(["-ax", "-o", "pid=,ppid="])
+        .output();
+    let wanted = parent.to_string();
+    String::from_utf8_lossy(&output.expect("ps").stdout)
+        .lines()
+        .filter_map(|line| line.trim().split_once(' '))
+        .filter(|(_, ppid)| ppid.trim() == wanted)
+        .filter_map(|(pid, _)| pid.parse().ok())
         .collect()
 }
 

@@ -35,6 +35,8 @@ pub struct Order {
     pub port: u16,
     /// The next port to try; `None` when hub.yaml sets the port.
     pub next_port: Box<dyn Fn() -> Option<u16> + Send + Sync>,
+    /// The hub's log folder: a worker carries it in its environment, so that a later hub knows it.
+    pub log_path: PathBuf,
     /// The worker's log file.
     pub log_file: PathBuf,
     /// The worker's own folder: working directory and `TMPDIR`. Removed when it has ended.
@@ -43,6 +45,10 @@ pub struct Order {
     pub load_timeout: Duration,
     /// See hub.yaml's `stop_timeout`.
     pub stop_timeout: Duration,
+    /// See hub.yaml's `stall_timeout`.
+    pub stall_timeout: Duration,
+    /// A number that changes with every sign of life of the requests in flight; none without any.
+    pub traffic: Box<dyn Fn() -> Option<u64> + Send + Sync>,
     /// The dialects known so far.
     pub dialects: Arc<Dialects>,
     /// The worker that an earlier hub left for this model.

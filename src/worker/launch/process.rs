@@ -16,7 +16,7 @@ use crate::worker::group::{self, Group};
 use crate::worker::identity::start_time;
 use crate::worker::leader::Leader;
 use crate::worker::output::Log;
-use crate::worker::{command, life};
+use crate::worker::{command, leftovers, life, stall};
 
 /// How often a starting worker is asked: the delay with which readiness is noticed.
 const POLL: Duration = Duration::from_millis(10);
@@ -138,6 +138,9 @@ impl Process {
         loop {
             let instruction = tokio::select! {
                 exit_code = self.leader.ended() => return self.died(exit_code, "").await,
+                () = stall::stalled(launch.order.stall_timeout, self.group, &*launch.order.traffic) => {
+                    return self.recycle(&launch.order).await;
+                }
                 instruction = launch.instructions.recv() => instruction,
             };
             match instruction {
@@ -220,6 +223,17 @@ impl Process {
         }
     }
 
+    /// Ends a worker that takes requests and does nothing about them.
+    async fn recycle(&mut self, order: &Order) -> End {
+        let limit = order.stall_timeout.as_secs();
+        let how = format!(
+            "requests got no byte and its processes used no CPU for {limit} s (`stall_timeout`)"
+        );
+        let reason = self.with_log(how);
+        group::end(&mut self.leader, self.group, order.stop_timeout).await;
+        End::without_process(reason)
+    }
+
     /// Ends the process and its group.
     pub(super) async fn end(&mut self, order: &Order) -> End {
         group::end(&mut self.leader, self.group, order.stop_timeout).await;
@@ -283,5 +297,8 @@ fn environment(order: &Order) -> BTreeMap<String, String> {
         ("TMPDIR".to_owned(), order.work_folder.display().to_string()),
     ]);
     env.extend(order.model.env.clone());
+    // Whatever hub.yaml says: a later hub knows them by it.
+    let log_path = order.log_path.display().to_string();
+    env.insert(leftovers::MARK.to_owned(), log_path);
     env
 }

@@ -1,4 +1,4 @@
-//! The inputs that the fuzzers keep in `fuzz/corpus`, for the tests that replay them.
+//! The inputs that the fuzzers keep in `fuzz/corpus`, for the tests beside the code that replay them.
 
 use std::path::Path;
 
