@@ -1,51 +1,148 @@
-//! The waiting line: what is waited for and since when, on a terminal only.
+//! What is waited for and since when: a moving line on a terminal, a plain line now and then in a pipe.
+//!
+//! It is written to stderr, so that a script that reads a command's answer is not disturbed.
 
 use std::future::Future;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Write};
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::render::duration;
+use super::render::{duration, info};
 
 const FRAMES: [char; 4] = ['|', '/', '-', '\\'];
-/// Work that ends sooner shows nothing.
+/// Work that ends sooner shows nothing on a terminal,
 const PATIENCE: Duration = Duration::from_millis(300);
 const FRAME: Duration = Duration::from_millis(100);
+/// and nothing in a pipe.
+const FIRST_LINE: Duration = Duration::from_secs(5);
+const NEXT_LINE: Duration = Duration::from_secs(10);
 
-/// Waits for `work`. Meanwhile a line on stderr says `what` and how long it has taken; it is gone when
-/// the work is done. Where stderr is no terminal nothing is written.
+/// Waits for `work`. Meanwhile stderr says `what` and how long it has taken: a terminal in one line that
+/// is gone when the work is done, anything else in a line every ten seconds.
 pub(super) async fn show<T>(what: &str, work: impl Future<Output = T>) -> T {
-    if !std::io::stderr().is_terminal() {
-        return work.await;
+    // Here, so that the futures below hold a pointer to it and not another place for it.
+    let work = pin!(work);
+    if std::io::stderr().is_terminal() {
+        spin(what, work, std::io::stderr()).await
+    } else {
+        note(what, work, anstream::stderr()).await
     }
-    let begin = Instant::now();
-    let mut frames = interval_at(begin + PATIENCE, FRAME);
-    let mut work = pin!(work);
-    let mut drawn = 0;
-    let result = loop {
-        tokio::select! {
-            result = &mut work => break result,
-            _ = frames.tick() => draw(what, begin.elapsed(), drawn),
-        }
-        drawn += 1;
-    };
-    if drawn > 0 {
-        clear();
+}
+
+async fn spin<T>(what: &str, work: impl Future<Output = T>, mut out: impl Write) -> T {
+    let mut frames = FRAMES.iter().cycle();
+    let mut drawn = false;
+    let result = meanwhile(work, PATIENCE, FRAME, |elapsed| {
+        let mark = frames.next().unwrap_or(&' ');
+        let text = format!("\r\x1b[K{mark} {what} ({})", duration(elapsed));
+        write(&mut out, &text);
+        drawn = true;
+    })
+    .await;
+    if drawn {
+        write(&mut out, "\r\x1b[K");
     }
     result
 }
 
-fn draw(what: &str, elapsed: Duration, frame: usize) {
-    let mark = FRAMES[frame % FRAMES.len()];
-    let mut stderr = std::io::stderr();
-    let _ = write!(stderr, "\r\x1b[K{mark} {what} ({})", duration(elapsed));
-    let _ = stderr.flush();
+async fn note<T>(what: &str, work: impl Future<Output = T>, mut out: impl Write) -> T {
+    meanwhile(work, FIRST_LINE, NEXT_LINE, |elapsed| {
+        let line = info(format_args!("{what} ({})", duration(elapsed)));
+        write(&mut out, &format!("{line}\n"));
+    })
+    .await
 }
 
-fn clear() {
-    let mut stderr = std::io::stderr();
-    let _ = write!(stderr, "\r\x1b[K");
-    let _ = stderr.flush();
+/// Waits for `work` and calls `tick` with the time it has taken, first after `first`, then every `next`.
+async fn meanwhile<T>(
+    work: impl Future<Output = T>,
+    first: Duration,
+    next: Duration,
+    mut tick: impl FnMut(Duration),
+) -> T {
+    let begin = Instant::now();
+    let mut ticks = interval_at(begin + first, next);
+    // A command that was stopped and goes on has nothing to catch up with.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            result = &mut work => return result,
+            _ = ticks.tick() => tick(begin.elapsed()),
+        }
+    }
+}
+
+/// Whether anybody reads it must not matter to the work.
+fn write(out: &mut impl Write, text: &str) {
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    fn plain(written: &[u8]) -> String {
+        anstream::adapter::strip_str(std::str::from_utf8(written).unwrap()).to_string()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pipe_gets_a_line_after_five_seconds_and_then_every_ten() {
+        let mut written = Vec::new();
+        let work = async {
+            sleep(Duration::from_secs(76)).await;
+            "loaded"
+        };
+        assert_eq!(note("alpha: loading", work, &mut written).await, "loaded");
+        insta::assert_snapshot!(plain(&written), @"
+        [info] alpha: loading (5s)
+        [info] alpha: loading (15s)
+        [info] alpha: loading (25s)
+        [info] alpha: loading (35s)
+        [info] alpha: loading (45s)
+        [info] alpha: loading (55s)
+        [info] alpha: loading (1m05s)
+        [info] alpha: loading (1m15s)
+        ");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_ends_soon_shows_nothing() {
+        let mut written = Vec::new();
+        note("x", sleep(Duration::from_millis(4900)), &mut written).await;
+        spin("x", sleep(Duration::from_millis(250)), &mut written).await;
+        assert_eq!(plain(&written), "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_terminal_gets_one_line_that_moves_and_is_gone_at_the_end() {
+        let mut written = Vec::new();
+        spin(
+            "alpha: loading",
+            sleep(Duration::from_millis(1150)),
+            &mut written,
+        )
+        .await;
+        let written = String::from_utf8(written).unwrap();
+        assert!(
+            written.ends_with("\r\x1b[K"),
+            "the last line is still there"
+        );
+        let shown = written.replace("\r\x1b[K", "\n");
+        insta::assert_snapshot!(shown.trim(), @r"
+        | alpha: loading (0s)
+        / alpha: loading (0s)
+        - alpha: loading (0s)
+        \ alpha: loading (0s)
+        | alpha: loading (0s)
+        / alpha: loading (0s)
+        - alpha: loading (0s)
+        \ alpha: loading (1s)
+        | alpha: loading (1s)
+        ");
+    }
 }

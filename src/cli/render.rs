@@ -39,26 +39,19 @@ impl Out {
     }
 
     pub(super) fn info(&mut self, text: impl Display) {
-        self.marked("info", AnsiColor::Cyan, text);
+        self.line(info(text));
     }
 
     pub(super) fn ok(&mut self, text: impl Display) {
-        self.marked("ok", AnsiColor::Green, text);
+        self.line(marked("ok", AnsiColor::Green, text));
     }
 
     pub(super) fn warn(&mut self, text: impl Display) {
-        self.marked("warn", AnsiColor::Yellow, text);
+        self.line(marked("warn", AnsiColor::Yellow, text));
     }
 
     pub(super) fn err(&mut self, text: impl Display) {
-        self.marked("err", AnsiColor::Red, text);
-    }
-
-    fn marked(&mut self, mark: &str, color: AnsiColor, text: impl Display) {
-        let style = Style::new().fg_color(Some(color.into()));
-        // A mark begins a message: the lines it goes on with stand under it.
-        let text = text.to_string().replace('\n', "\n  ");
-        self.line(format_args!("{style}[{mark}]{style:#} {text}"));
+        self.line(marked("err", AnsiColor::Red, text));
     }
 
     /// Where the logs are.
@@ -71,6 +64,18 @@ impl Out {
         let enabled = yes_no(config.enable_status_page);
         self.line(format_args!("Status page enabled: {enabled}"));
     }
+}
+
+/// An `[info]` message, for a stream that leaves colours out where none are wanted.
+pub(super) fn info(text: impl Display) -> String {
+    marked("info", AnsiColor::Cyan, text)
+}
+
+fn marked(mark: &str, color: AnsiColor, text: impl Display) -> String {
+    let style = Style::new().fg_color(Some(color.into()));
+    // A mark begins a message: the lines it goes on with stand under it.
+    let text = text.to_string().replace('\n', "\n  ");
+    format!("{style}[{mark}]{style:#} {text}")
 }
 
 pub(super) fn yes_no(value: bool) -> &'static str {

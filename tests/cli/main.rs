@@ -6,6 +6,7 @@
 mod fake_hub;
 mod home;
 
+mod colour;
 mod help;
 mod prepare;
 mod with_hub;

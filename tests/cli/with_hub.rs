@@ -10,7 +10,9 @@ use crate::fake_hub::{FakeHub, error, status, write_runtime_file};
 use crate::home::Home;
 
 /// A hub whose answers to `GET /hub/status` are [`status`], and its home.
-fn hub(answers: impl Fn(&str) -> Option<(u16, Value)> + Send + Sync + 'static) -> (FakeHub, Home) {
+pub(crate) fn hub(
+    answers: impl Fn(&str) -> Option<(u16, Value)> + Send + Sync + 'static,
+) -> (FakeHub, Home) {
     let hub = FakeHub::start(move |request| match request {
         "GET /hub/status" => Some((200, status(8124))),
         _ => answers(request),
@@ -27,7 +29,7 @@ fn reloaded() -> (u16, Value) {
     )
 }
 
-fn done(action: &str, model: &str, message: &str) -> (u16, Value) {
+pub(crate) fn done(action: &str, model: &str, message: &str) -> (u16, Value) {
     (
         200,
         json!({"status": "ok", "action": action, "model": model, "message": message}),
@@ -269,13 +271,13 @@ fn bystander() -> Child {
     Command::new("sleep").arg("600").spawn().unwrap()
 }
 
-fn end(mut process: Child) {
+pub(crate) fn end(mut process: Child) {
     process.kill().unwrap();
     process.wait().unwrap();
 }
 
 /// A hub that agrees to everything, and answers `reload` to a reload.
-fn stoppable_hub(reload: (u16, Value)) -> FakeHub {
+pub(crate) fn stoppable_hub(reload: (u16, Value)) -> FakeHub {
     FakeHub::start(move |request| match request {
         "POST /hub/reload?start=false" => Some(reload.clone()),
         "POST /hub/shutdown" => Some((

@@ -10,6 +10,7 @@ mod descriptors;
 mod disconnects;
 mod door;
 mod drain;
+mod error_bodies;
 mod load_errors;
 mod override_default;
 mod passes_on;
