@@ -7,8 +7,7 @@ use nix::sys::signal::Signal;
 use crate::support::{Hub, SOON, processes, wait_until};
 use crate::{models, not_run, pid, worker};
 
-/// How often the policy below has been asked about `watched`, it writes to the log; `short` goes after
-/// a second.
+/// `short` goes after a second without a request: when it has gone, `long` has been looked at too.
 const POLICY: &str = "return {
   on_idle = function(model)
     if model.name == 'short' and model.idle_seconds > 1 then return hub.unload() end
