@@ -12,6 +12,9 @@ use crate::world::{CONFIGURATIONS, World, configuration};
 
 pub(crate) fn rage(world: &World, tally: &Tally, mut dice: Dice) {
     let mut census = Census::new(world.record.clone());
+    // Rare things happen once at least, however short it is.
+    kill_hub(world, tally, &mut census, &mut dice);
+    restart(world, tally);
     while world.goes_on() {
         match dice.below(20) {
             0..13 => kill_worker(tally, &mut census, &mut dice),

@@ -297,7 +297,10 @@ fn write_config(home: &Path, first_port: u16, yaml: &str) {
     let text = format!(
         "host: 127.0.0.1\nport: {first_port}\nmodel_starting_port: {workers}\nlog_path: logs\n{yaml}"
     );
-    std::fs::write(home.join("hub.yaml"), text).expect("hub.yaml");
+    // In one step, as several threads may do it.
+    let new = tempfile::NamedTempFile::new_in(home).expect("a file beside hub.yaml");
+    std::fs::write(new.path(), text).expect("hub.yaml");
+    new.persist(home.join("hub.yaml")).expect("hub.yaml");
 }
 
 /// This program with `home` as home and nothing of the caller's settings.
