@@ -78,14 +78,18 @@ impl Census {
 
 /// The groups that work for a model. Only a worker's first process names it.
 fn look(models: &[String]) -> BTreeMap<String, BTreeSet<u32>> {
+    let lines: Vec<_> = models
+        .iter()
+        .map(|model| processes::with_argument(model))
+        .collect();
+    // Afterwards: a worker that names its model has left the group of the hub that forked it.
     let groups: BTreeMap<u32, u32> = processes::living().into_iter().collect();
     let group_of = |line: &String| {
         let pid = line.split_whitespace().next()?.parse().ok()?;
         groups.get(&pid).copied()
     };
-    let of_model = |model: &String| {
-        let lines = processes::with_argument(model);
+    let of_model = |(model, lines): (&String, &Vec<String>)| {
         (model.clone(), lines.iter().filter_map(group_of).collect())
     };
-    models.iter().map(of_model).collect()
+    models.iter().zip(&lines).map(of_model).collect()
 }

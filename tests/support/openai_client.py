@@ -21,13 +21,15 @@ for name, path in models:
     for model in (name, path):
         answer = client.chat.completions.create(model=model, messages=messages, max_tokens=5)
         assert answer.choices[0].message.role == "assistant", answer
-        assert answer.usage.completion_tokens == 5, answer
+        # Random weights may end their answer at any token.
+        assert 1 <= answer.usage.completion_tokens <= 5, answer
 
         stream = client.chat.completions.create(
             model=model, messages=messages, max_tokens=5, stream=True
         )
         chunks = list(stream)
-        assert len(chunks) > 2, chunks
+        assert len(chunks) >= 2, chunks
+        assert chunks[0].choices[0].delta.role == "assistant", chunks
         assert chunks[-1].choices[0].finish_reason, chunks
         print(f"{model}: ok")
 
