@@ -22,7 +22,9 @@ use super::reload::{changed_launches, keep_fixed};
 use super::{Grant, Lifecycle, Mailbox};
 use crate::api_error::ApiError;
 use crate::config::Config;
-use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, Policies};
+use crate::policy::{
+    Event as PolicyEvent, Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, Policies,
+};
 use crate::runtime_file::{RuntimeModels, RuntimeWorker};
 use crate::status::unix_now;
 use crate::worker::identity::Identity;
@@ -119,17 +121,17 @@ impl Decide for Deciding {
         waiting: usize,
     ) -> LoadVerdict {
         // Policies see what is published: it has to be what is true now.
-        publish(machine, &self.registry);
+        publish(machine, &self.registry, &self.policies);
         self.policies.on_load(model, reason, waiting)
     }
 
     fn on_exit(&mut self, machine: &Machine, model: &str, exit: Exit) -> ExitVerdict {
-        publish(machine, &self.registry);
+        publish(machine, &self.registry, &self.policies);
         self.policies.on_exit(model, exit)
     }
 
     fn on_idle(&mut self, machine: &Machine, model: &str) -> IdleVerdict {
-        publish(machine, &self.registry);
+        publish(machine, &self.registry, &self.policies);
         let table = self.registry.table.load();
         let Some(model) = table.find(model) else {
             return IdleVerdict::Keep(0.0);
@@ -270,7 +272,8 @@ impl Supervisor {
     }
 
     fn publish(&self) {
-        publish(&self.machine, &self.world.registry);
+        let Deciding { registry, policies } = &self.world;
+        publish(&self.machine, registry, policies);
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -446,6 +449,7 @@ impl Supervisor {
             changed = changed.len(),
             "hub.yaml read again"
         );
+        self.world.policies.observe(PolicyEvent::config_reloaded());
         self.learn_dialects();
         self.handle(Event::Reconcile {
             waiter,
