@@ -71,12 +71,23 @@
 ---@field warn fun(...: any)
 ---@field error fun(...: any)
 
+---@class hub.Time
+---@field year integer
+---@field month integer
+---@field day integer
+---@field hour integer
+---@field min integer
+---@field sec integer
+---@field wday integer # 1 for Sunday to 7 for Saturday
+---@field yday integer # 1 to 366
+
 ---@class hub.Hub
 ---@field models table<string, hub.Model?> # by name or path; pairs() walks them in hub.yaml's order
 ---@field groups table<string, hub.Group?> # by name; pairs() walks them in hub.yaml's order
 ---@field settings table # the top-level `policy:` mapping in hub.yaml
 ---@field log hub.Log # lines in the hub's log
 ---@field clock fun(): number # Unix seconds
+---@field time fun(): hub.Time # the same in local time
 ---@field route fun(to: hub.RouteFields): hub.RequestVerdict # go there, with a changed body
 ---@field reject fun(answer: hub.RejectFields): hub.RequestVerdict|hub.LoadVerdict # answer with an error
 ---@field allow fun(): hub.LoadVerdict # load it

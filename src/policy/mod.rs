@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::StatusCode;
+use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
 use self::bundled::Script;
@@ -24,6 +25,7 @@ mod failures;
 mod hook;
 mod host;
 mod limits;
+mod local_time;
 mod set;
 mod stage;
 mod unstarted;
@@ -31,6 +33,7 @@ mod verdicts;
 mod views;
 mod wording;
 
+pub use local_time::LocalTime;
 pub use unstarted::Unstarted;
 
 /// What the hooks can see of the hub. Every method is cheap: no locks that others hold for long, no
@@ -48,6 +51,10 @@ pub trait World: Send + Sync {
     fn settings(&self) -> Arc<Settings>;
     /// The hub's clock: Unix seconds.
     fn clock(&self) -> f64;
+    /// The same moment as clocks on the wall show it, in the machine's time zone.
+    fn local_time(&self) -> LocalTime {
+        LocalTime::at(self.clock(), TimeZone::system())
+    }
 }
 
 /// One model as of now.
@@ -310,6 +317,7 @@ pub fn bound_names() -> Vec<(&'static str, Vec<&'static str>)> {
     let verdicts = verdicts::FIELDS.map(|(class, fields)| (class, fields.to_vec()));
     names.extend(verdicts);
     names.push(("policy", host::names().collect()));
+    names.push(("time", LocalTime::NAMES.to_vec()));
     names
 }
 

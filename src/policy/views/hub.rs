@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use mlua::{Function, Lua, MetaMethod, Table, UserDataMethods as _, Value, Variadic};
 
+use super::super::LocalTime;
 use super::super::failures::running_line;
 use super::super::stage::Stage;
 use super::super::verdicts;
@@ -21,7 +22,7 @@ struct Models;
 struct Groups;
 
 /// The names in `hub` that are no constructors of verdicts.
-const FIELDS: [&str; 5] = ["models", "groups", "clock", "settings", "log"];
+const FIELDS: [&str; 6] = ["models", "groups", "clock", "time", "settings", "log"];
 
 /// The functions of `hub.log`.
 pub(in crate::policy) const LEVELS: [&str; 3] = ["info", "warn", "error"];
@@ -41,6 +42,14 @@ pub(in crate::policy) fn shared_fields(lua: &Lua, stage: &Arc<Stage>) -> mlua::R
     fields.set(
         "clock",
         lua.create_function(move |_, ()| Ok(clock.world.clock()))?,
+    )?;
+    let time = Arc::clone(stage);
+    fields.set(
+        "time",
+        lua.create_function(move |lua, ()| {
+            let values = time.world.local_time().values();
+            lua.create_table_from(LocalTime::NAMES.into_iter().zip(values))
+        })?,
     )?;
     verdicts::add_constructors(lua, &fields)?;
 
