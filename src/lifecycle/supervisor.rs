@@ -23,7 +23,7 @@ use super::{Grant, Lifecycle, Mailbox};
 use crate::api_error::ApiError;
 use crate::config::Config;
 use crate::policy::{
-    Event as PolicyEvent, Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, Policies,
+    Event as PolicyEvent, Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies,
 };
 use crate::runtime_file::{RuntimeModels, RuntimeWorker};
 use crate::status::unix_now;
@@ -113,16 +113,10 @@ struct Deciding {
 }
 
 impl Decide for Deciding {
-    fn on_load(
-        &mut self,
-        machine: &Machine,
-        model: &str,
-        reason: LoadReason,
-        waiting: usize,
-    ) -> LoadVerdict {
+    fn on_load(&mut self, machine: &Machine, model: &str, pending: PendingLoad) -> LoadVerdict {
         // Policies see what is published: it has to be what is true now.
         publish(machine, &self.registry, &self.policies);
-        self.policies.on_load(model, reason, waiting)
+        self.policies.on_load(model, pending)
     }
 
     fn on_exit(&mut self, machine: &Machine, model: &str, exit: Exit) -> ExitVerdict {
