@@ -19,6 +19,7 @@ use super::views::model::Model;
 use super::views::request::Request;
 use super::wording::{did_you_mean, kind};
 use super::{Exit, LoadReason, RequestView, World};
+use crate::status::PolicyFacts;
 
 /// One generation of policies; a reload makes another.
 pub(super) struct PolicySet {
@@ -59,7 +60,7 @@ impl PolicySet {
         });
         files.extend(chosen.iter().map(|(name, source)| {
             let source = Ok(source.as_bytes().to_vec());
-            (format!("bundled/{name}.lua"), source)
+            (format!("{}{name}.lua", bundled::FOLDER), source)
         }));
 
         let mut policies = Vec::new();
@@ -87,6 +88,11 @@ impl PolicySet {
     pub(super) fn names(&self) -> Vec<String> {
         let names = self.policies.iter().map(|policy| policy.name.clone());
         names.collect()
+    }
+
+    /// The same, with what is known of each.
+    pub(super) fn facts(&self) -> Vec<PolicyFacts> {
+        self.policies.iter().map(Policy::facts).collect()
     }
 
     /// A line for each file that did not load.
@@ -190,7 +196,9 @@ impl PolicySet {
                 continue;
             }
             let verdict = match &argument {
-                Ok(argument) => call(host, hook, policy, function, argument),
+                Ok(argument) => policy
+                    .counts
+                    .call(|| call(host, hook, policy, function, argument)),
                 Err(error) => Err(describe(error, &policy.name)),
             };
             if host.stage.limits.interrupted() == Some(Interrupt::NeedBody) {
@@ -200,6 +208,7 @@ impl PolicySet {
                 Ok(None) => policy.failures.succeeded(),
                 Ok(Some(verdict)) => {
                     policy.failures.succeeded();
+                    policy.counts.decided();
                     return Answer::Verdict(verdict);
                 }
                 Err(problem) => {
