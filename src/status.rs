@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 
 mod address;
 mod configured;
+mod policies;
 
 pub use address::{is_all_addresses, local_authority};
+pub use policies::{Origin, PoliciesReport, PolicyFacts};
 
 /// The clock of all times here: Unix seconds.
 pub fn unix_now() -> f64 {

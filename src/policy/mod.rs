@@ -20,9 +20,10 @@ use self::verdicts::Verdict;
 use crate::api_error::ApiError;
 use crate::config::Settings;
 use crate::memory::SystemMemory;
-use crate::status::{Activity, GroupFacts, ModelFacts};
+use crate::status::{Activity, GroupFacts, ModelFacts, PoliciesReport};
 
 mod bundled;
+mod counts;
 mod event;
 mod failures;
 mod hook;
@@ -353,6 +354,15 @@ impl Policies {
         self.shared.set.load().names()
     }
 
+    /// What is known of each policy in force, in the order they are asked.
+    pub fn report(&self) -> PoliciesReport {
+        PoliciesReport {
+            policies: self.shared.set.load().facts(),
+            warnings: self.warnings(),
+            memory_bytes: u64::try_from(self.memory_bytes()).unwrap_or(u64::MAX),
+        }
+    }
+
     /// Memory of the Lua state, in bytes; at most 64 MiB.
     pub fn memory_bytes(&self) -> usize {
         self.shared.set.load().memory_bytes()
@@ -369,6 +379,11 @@ impl Policies {
         warnings.extend(self.shared.events.warning());
         warnings
     }
+}
+
+/// The policies that come with the program: name and source, by name.
+pub fn bundled_policies() -> impl Iterator<Item = (&'static str, &'static str)> {
+    bundled::SCRIPTS.iter().copied()
 }
 
 /// The names Lua sees, by the class that `scripts/types/hub.lua` gives them: views, `hub`, its log,

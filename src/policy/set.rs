@@ -20,6 +20,7 @@ use super::views::model::Model;
 use super::views::request::Request;
 use super::wording::{did_you_mean, kind};
 use super::{Event, EventName, Exit, PendingLoad, RequestView, World};
+use crate::status::PolicyFacts;
 
 /// One generation of policies; a reload makes another.
 pub(super) struct PolicySet {
@@ -60,7 +61,7 @@ impl PolicySet {
         });
         files.extend(chosen.iter().map(|(name, source)| {
             let source = Ok(source.as_bytes().to_vec());
-            (format!("bundled/{name}.lua"), source)
+            (format!("{}{name}.lua", bundled::FOLDER), source)
         }));
 
         let mut policies = Vec::new();
@@ -88,6 +89,11 @@ impl PolicySet {
     pub(super) fn names(&self) -> Vec<String> {
         let names = self.policies.iter().map(|policy| policy.name.clone());
         names.collect()
+    }
+
+    /// The same, with what is known of each.
+    pub(super) fn facts(&self) -> Vec<PolicyFacts> {
+        self.policies.iter().map(Policy::facts).collect()
     }
 
     /// A line for each file that did not load.
@@ -210,7 +216,9 @@ impl PolicySet {
                 continue;
             }
             let verdict = match &argument {
-                Ok(argument) => call(host, hook, policy, function, argument),
+                Ok(argument) => policy
+                    .counts
+                    .call(|| call(host, hook, policy, function, argument)),
                 Err(error) => Err(describe(error, &policy.name)),
             };
             if host.stage.limits.interrupted() == Some(Interrupt::NeedBody) {
@@ -220,6 +228,7 @@ impl PolicySet {
                 Ok(None) => policy.failures.succeeded(hook),
                 Ok(Some(verdict)) => {
                     policy.failures.succeeded(hook);
+                    policy.counts.decided();
                     return Answer::Verdict(verdict);
                 }
                 Err(problem) => {
