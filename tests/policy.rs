@@ -19,5 +19,7 @@ mod hooks;
 mod observers;
 #[path = "policy/sandbox.rs"]
 mod sandbox;
+#[path = "policy/state.rs"]
+mod state;
 #[path = "policy/types.rs"]
 mod types;

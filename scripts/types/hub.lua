@@ -93,6 +93,8 @@
 ---@field available integer? # bytes that programs could take without swapping
 ---@field pressure "normal"|"warning"|"critical"
 
+---@alias hub.State table<string|number, boolean|number|string|table> # tables of these too; 1 MiB in all
+
 ---@class hub.Log
 ---@field info fun(...: any)
 ---@field warn fun(...: any)
@@ -115,6 +117,7 @@
 ---@field settings table # the top-level `policy:` mapping in hub.yaml
 ---@field log hub.Log # lines in the hub's log
 ---@field clock fun(): number # Unix seconds
+---@field state hub.State # written by observers, read by every hook; kept across reloads of the policies
 ---@field on fun(event: hub.EventName, fn: fun(event: hub.Event, hub: hub.Hub)) # an observer, only while a file loads
 ---@field time fun(): hub.Time # the same in local time
 ---@field route fun(to: hub.RouteFields): hub.RequestVerdict # go there, with a changed body

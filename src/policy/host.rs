@@ -19,6 +19,7 @@ use super::failures::{Failures, SANDBOX, describe};
 use super::hook::Hook;
 use super::limits::Limits;
 use super::stage::{Observer, Stage};
+use super::state::{Plain, State};
 use super::views::{self, hub};
 use super::wording::{did_you_mean, kind};
 use crate::status::{Origin, PolicyFacts};
@@ -35,6 +36,7 @@ pub(super) struct Host {
     /// What the `hub` of every file shows.
     hub_fields: Table,
     modules: Arc<Modules>,
+    state: State,
 }
 
 /// One loaded file.
@@ -100,21 +102,47 @@ impl Host {
         let stage = Arc::new(Stage::new(world, Arc::clone(&limits)));
         views::register(&lua, &stage)?;
         let check = lua.create_function(move |lua, ()| limits.check(lua))?;
+        let observing = Arc::clone(&stage);
+        let is_writable = lua.create_function(move |_, ()| Ok(observing.is_observing()))?;
+        let state = State::install(&lua, is_writable)?;
         let globals = lua
             .load(include_str!("sandbox.lua"))
             .set_name(format!("={SANDBOX}"))
-            .call(check)?;
+            .call((check, &state.raw))?;
         let modules = Arc::new(Modules {
             folder: folder.to_owned(),
             loaded: Mutex::default(),
         });
         Ok(Self {
-            hub_fields: hub::shared_fields(&lua, &stage)?,
+            hub_fields: hub::shared_fields(&lua, &stage, &state.root)?,
             globals,
             stage,
             modules,
+            state,
             lua,
         })
+    }
+
+    /// What `hub.state` holds.
+    pub(super) fn state(&self) -> Plain {
+        self.apart(State::content).unwrap_or_default()
+    }
+
+    /// Puts `content` in the place of what `hub.state` holds.
+    pub(super) fn restore(&self, content: Plain) {
+        self.apart(|state| state.restore(content));
+    }
+
+    /// Does something with `hub.state` under a time limit of its own, and with memory of its own, also
+    /// where policies have used up theirs.
+    fn apart<R>(&self, task: impl FnOnce(&State) -> mlua::Result<R>) -> Option<R> {
+        self.stage.limits.begin(LOADING);
+        let done = self
+            .stage
+            .limits
+            .with_memory(&self.lua, State::MOST_MEMORY, || task(&self.state));
+        done.inspect_err(|error| tracing::error!("hub.state is not kept: {error}"))
+            .ok()
     }
 
     /// Runs a file and takes its hooks.

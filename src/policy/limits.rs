@@ -55,6 +55,19 @@ impl Limits {
         Ok(limits)
     }
 
+    /// Runs `task` with `more` bytes beside the limit.
+    pub(super) fn with_memory<R>(
+        &self,
+        lua: &Lua,
+        more: usize,
+        task: impl FnOnce() -> mlua::Result<R>,
+    ) -> mlua::Result<R> {
+        lua.set_memory_limit(MEMORY + more)?;
+        let result = task();
+        lua.set_memory_limit(MEMORY)?;
+        result
+    }
+
     /// A call begins that may take so long.
     pub(super) fn begin(&self, allowed: Duration) {
         let allowed = u64::try_from(allowed.as_millis()).unwrap_or(u64::MAX);

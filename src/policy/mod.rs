@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use self::bundled::Script;
 use self::observers::{Observe, Observed, Queue};
 use self::set::{Answer, PolicySet};
+use self::state::Plain;
 use self::verdicts::Verdict;
 use crate::api_error::ApiError;
 use crate::config::Settings;
@@ -33,6 +34,7 @@ mod local_time;
 mod observers;
 mod set;
 mod stage;
+mod state;
 mod unstarted;
 mod verdicts;
 mod views;
@@ -228,10 +230,13 @@ struct Shared {
     refused: Mutex<Vec<String>>,
     observed: Observed,
     events: Arc<Queue>,
+    /// Held while observers run: what they write to `hub.state` is not lost to a reload.
+    observing: Mutex<()>,
 }
 
 impl Observe for Shared {
     fn observe(&self, event: &Event) {
+        let _observing = self.observing.lock();
         self.set.load_full().observe(event);
     }
 }
@@ -256,11 +261,13 @@ impl Policies {
         bundled: &[String],
         world: Arc<dyn World>,
     ) -> Self {
-        let set = PolicySet::load(folder, scripts, bundled, Arc::clone(&world));
+        let nothing = Plain::default();
+        let set = PolicySet::load(folder, scripts, bundled, Arc::clone(&world), nothing);
         let shared = Shared {
             world,
             observed: Observed::default(),
             events: Arc::default(),
+            observing: Mutex::default(),
             set: ArcSwap::from_pointee(set),
             refused: Mutex::default(),
         };
@@ -270,13 +277,16 @@ impl Policies {
         }
     }
 
-    /// Loads all files again, in a new Lua state. The new policies replace the old ones only if every
+    /// Loads all files again, in a new Lua state that keeps `hub.state`. The new policies replace the old ones only if every
     /// file loads; otherwise the old ones stay and [`Policies::warnings`] says why.
     pub fn reload(&self, folder: &Path, bundled: &[String]) {
         let world = Arc::clone(&self.shared.world);
-        let set = PolicySet::load(folder, bundled::SCRIPTS, bundled, world);
+        let old = self.shared.set.load_full();
+        let set = PolicySet::load(folder, bundled::SCRIPTS, bundled, world, old.state());
         *self.shared.refused.lock() = set.broken().to_vec();
         if set.broken().is_empty() {
+            let _observing = self.shared.observing.lock();
+            set.restore(old.state());
             self.shared.observed.set(set.observed());
             self.shared.events.forgive();
             self.shared.set.store(Arc::new(set));

@@ -1,7 +1,8 @@
 -- Runs once in each new Lua state, before any policy, and decides what policies can reach.
 -- `check` raises again what a policy may not swallow: an overrun, or the want of the body.
+-- `raw` holds the raw functions that know the tables of `hub.state`.
 -- Returns a function that makes the globals of one file.
-local check = ...
+local check, raw = ...
 local pcall, setmetatable, rawget = pcall, setmetatable, rawget
 local rep, move = string.rep, table.move
 
@@ -59,8 +60,8 @@ string.dump = nil
 getmetatable("").__metatable = false
 
 local functions = {
-  "assert", "error", "getmetatable", "ipairs", "next", "pairs", "rawequal", "rawget", "rawlen",
-  "rawset", "select", "tonumber", "tostring", "type",
+  "assert", "error", "getmetatable", "ipairs", "pairs", "rawequal", "select", "tonumber",
+  "tostring", "type",
 }
 
 local function copy(library)
@@ -81,6 +82,9 @@ return function(own)
     globals[name] = copy(_G[name])
   end
   for name, value in pairs(own) do
+    globals[name] = value
+  end
+  for name, value in pairs(raw) do
     globals[name] = value
   end
   globals._G = globals

@@ -12,6 +12,7 @@ use super::failures::describe;
 use super::hook::Hook;
 use super::host::{Host, Policy};
 use super::limits::Interrupt;
+use super::state::Plain;
 use super::verdicts::Verdict;
 use super::views::exit::Ended;
 use super::views::json;
@@ -45,14 +46,17 @@ pub(super) enum Answer {
 
 impl PolicySet {
     /// Loads the user's files of `folder`, then the bundled ones that are `wanted` or the default.
+    /// `hub.state` begins as `state`.
     pub(super) fn load(
         folder: &Path,
         scripts: &[Script],
         wanted: &[String],
         world: Arc<dyn World>,
+        state: Plain,
     ) -> Self {
         let host = Host::new(folder, world)
             .expect("the sandbox is a constant that fits into the memory limit");
+        host.restore(state);
         let (chosen, unknown) = bundled::choose(scripts, wanted);
         let mut broken = Vec::new();
         let mut files = user_files(folder).unwrap_or_else(|error| {
@@ -178,6 +182,16 @@ impl PolicySet {
         answer
     }
 
+    /// What `hub.state` holds.
+    pub(super) fn state(&self) -> Plain {
+        self.host.lock().state()
+    }
+
+    /// Puts `state` in the place of what `hub.state` holds.
+    pub(super) fn restore(&self, state: Plain) {
+        self.host.lock().restore(state);
+    }
+
     /// The events that observers of a policy that is not switched off wait for.
     pub(super) fn observed(&self) -> impl Iterator<Item = EventName> {
         let observers = self.policies.iter().flat_map(|policy| &policy.observers);
@@ -250,7 +264,7 @@ fn failed(policy: &Policy, hook: Hook, problem: String) {
 
 /// Runs one observer. It gets a table of its own, and what it returns is ignored.
 fn tell(host: &Host, policy: &Policy, function: &Function, event: &Event) {
-    host.stage.open();
+    host.stage.open_observer();
     let told = match json(&host.lua, event) {
         Ok(event) => call(host, Hook::Observer, policy, function, &event),
         Err(error) => Err(describe(&error, &policy.name)),

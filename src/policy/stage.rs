@@ -5,7 +5,7 @@
 //! because mlua's callbacks must be `Send`, and are never contended.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde_json::Value as Json;
@@ -22,6 +22,8 @@ pub(super) struct Stage {
     pub(super) limits: Arc<Limits>,
     calls: AtomicU64,
     current: AtomicU64,
+    /// Whether the running call is an observer's.
+    is_observing: AtomicBool,
     request: Mutex<Option<Request>>,
     /// What `hub.on` was given since a file began to load; `None` while none does.
     registered: Mutex<Option<Vec<Observer>>>,
@@ -49,6 +51,7 @@ impl Stage {
             limits,
             calls: AtomicU64::new(NO_CALL),
             current: AtomicU64::new(NO_CALL),
+            is_observing: AtomicBool::new(false),
             request: Mutex::new(None),
             registered: Mutex::new(None),
         }
@@ -78,8 +81,20 @@ impl Stage {
         call
     }
 
+    /// A call of an observer begins.
+    pub(super) fn open_observer(&self) {
+        self.is_observing.store(true, Ordering::Relaxed);
+        self.open();
+    }
+
+    /// Whether an observer runs.
+    pub(super) fn is_observing(&self) -> bool {
+        self.is_observing.load(Ordering::Relaxed)
+    }
+
     /// The call is over, and so are its views.
     pub(super) fn close(&self) {
+        self.is_observing.store(false, Ordering::Relaxed);
         self.current.store(NO_CALL, Ordering::Relaxed);
     }
 

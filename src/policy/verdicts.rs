@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 use mlua::{FromLua, Lua, LuaSerdeExt as _, MultiValue, Table, Value};
 
 use super::Route;
+use super::state::plain;
 use super::wording::{did_you_mean, kind};
 use crate::api_error::{ApiError, kind_of};
 use crate::config::Settings;
@@ -103,7 +104,7 @@ fn route(lua: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
     let fields = Fields::open("hub.route", ROUTE, &arguments)?;
     let set = match fields.get::<Table>("set", "a table of body fields")? {
         Some(set) => lua
-            .from_value::<Settings>(Value::Table(set))
+            .from_value::<Settings>(Value::Table(plain(lua, set)?))
             .map_err(|error| {
                 fields.error(format!("`set` must be a table of body fields: {error}"))
             })?,
@@ -162,10 +163,10 @@ fn reject(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
     }))
 }
 
-fn evict(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
+fn evict(lua: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
     const USAGE: &str = "hub.evict: takes a list of model names, like hub.evict{\"alpha\"}";
     let names = match arguments.front() {
-        Some(Value::Table(names)) if arguments.len() == 1 => names,
+        Some(Value::Table(names)) if arguments.len() == 1 => plain(lua, names.clone())?,
         _ => return Err(mlua::Error::runtime(USAGE)),
     };
     let listed = names.sequence_values::<String>();

@@ -25,8 +25,8 @@ struct Models;
 struct Groups;
 
 /// The names in `hub` that are no constructors of verdicts.
-const FIELDS: [&str; 8] = [
-    "models", "groups", "memory", "clock", "time", "settings", "log", "on",
+const FIELDS: [&str; 9] = [
+    "models", "groups", "memory", "clock", "time", "settings", "log", "on", "state",
 ];
 
 /// The functions of `hub.log`.
@@ -38,8 +38,13 @@ pub(in crate::policy) fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// The fields that the `hub` of every file shows.
-pub(in crate::policy) fn shared_fields(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<Table> {
+pub(in crate::policy) fn shared_fields(
+    lua: &Lua,
+    stage: &Arc<Stage>,
+    state: &Table,
+) -> mlua::Result<Table> {
     let fields = lua.create_table()?;
+    fields.set("state", state)?;
     fields.set("models", lua.create_any_userdata(Models)?)?;
     fields.set("groups", lua.create_any_userdata(Groups)?)?;
     fields.set("log", log(lua)?)?;
