@@ -82,8 +82,26 @@ impl Failures {
 }
 
 /// One line about a Lua error. Where Lua did not say the place, it is the innermost line of a policy
-/// in the traceback, or else `fallback` (`file:line`).
+/// in the traceback, or else `fallback` (`file:line`, or empty for none).
 pub(super) fn describe(error: &mlua::Error, fallback: &str) -> String {
+    let (place, text) = located(error);
+    joined(place.as_deref().unwrap_or(fallback), &text)
+}
+
+/// `text` at the place of the error, as [`describe`] finds it.
+pub(super) fn at_place(error: &mlua::Error, fallback: &str, text: &str) -> String {
+    joined(located(error).0.as_deref().unwrap_or(fallback), text)
+}
+
+fn joined(place: &str, text: &str) -> String {
+    match place {
+        "" => text.to_owned(),
+        place => format!("{place}: {text}"),
+    }
+}
+
+/// Where an error was raised, and what it says.
+fn located(error: &mlua::Error) -> (Option<String>, String) {
     let (error, outer_traceback) = root(error);
     let text = match error {
         mlua::Error::SyntaxError { message, .. } | mlua::Error::RuntimeError(message) => {
@@ -96,15 +114,16 @@ pub(super) fn describe(error: &mlua::Error, fallback: &str) -> String {
         other => other.to_string(),
     };
     let (text, traceback) = match text.split_once("\nstack traceback:") {
-        Some((text, traceback)) => (text.to_owned(), traceback.to_owned()),
-        None => (text, outer_traceback.unwrap_or_default().to_owned()),
+        Some((text, traceback)) => (text, traceback),
+        None => (&*text, outer_traceback.unwrap_or_default()),
     };
     let text = without_sandbox(text.trim_end()).replace('\n', " ");
-    if place(&text).is_some() {
-        return text;
+    if let Some(place) = place(&text) {
+        let said = text[place.len()..].trim_start_matches(':').trim_start();
+        return (Some(place.to_owned()), said.to_owned());
     }
     let place = traceback.lines().find_map(|line| place(line.trim_start()));
-    format!("{}: {text}", place.unwrap_or(fallback))
+    (place.map(str::to_owned), text)
 }
 
 /// The innermost line of a policy that runs now, as `file:line`.
@@ -122,7 +141,7 @@ pub(super) fn running_line(lua: &Lua) -> Option<String> {
 }
 
 /// A place in the sandbox itself says nothing to who wrote the policy.
-fn without_sandbox(text: &str) -> &str {
+pub(super) fn without_sandbox(text: &str) -> &str {
     let inside = text
         .strip_prefix(SANDBOX)
         .and_then(|rest| rest.strip_prefix(':'));

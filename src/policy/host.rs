@@ -9,18 +9,19 @@ use std::time::Duration;
 
 use mlua::chunk::ChunkMode;
 use mlua::state::{GcGenParams, GcMode};
-use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
+use mlua::{Function, IntoLua as _, Lua, LuaOptions, StdLib, Table, Value};
 use parking_lot::Mutex;
 
 use super::World;
 use super::bundled;
 use super::counts::Counts;
-use super::failures::{Failures, SANDBOX, describe};
+use super::failures::{Failures, SANDBOX, at_place, describe, without_sandbox};
 use super::hook::Hook;
 use super::limits::Limits;
+use super::patterns;
 use super::stage::{Observer, Stage};
 use super::state::{Plain, State};
-use super::views::{self, hub};
+use super::views::{self, hub, log};
 use super::wording::{did_you_mean, kind};
 use crate::status::{Origin, PolicyFacts};
 
@@ -101,14 +102,24 @@ impl Host {
         let limits = Limits::install(&lua)?;
         let stage = Arc::new(Stage::new(world, Arc::clone(&limits)));
         views::register(&lua, &stage)?;
-        let check = lua.create_function(move |lua, ()| limits.check(lua))?;
+        let checked = Arc::clone(&limits);
+        let check = lua.create_function(move |lua, ()| checked.check(lua))?;
         let observing = Arc::clone(&stage);
         let is_writable = lua.create_function(move |_, ()| Ok(observing.is_observing()))?;
         let state = State::install(&lua, is_writable)?;
+        let patterns = patterns::functions(&lua, &limits)?;
+        lua.load(include_str!("library.lua"))
+            .set_name(format!("={SANDBOX}"))
+            .call::<()>((&check, patterns))?;
+        let text_of = lua.create_function(|lua, error: Value| match error {
+            Value::Error(error) => describe(&error, "").into_lua(lua),
+            Value::String(text) => without_sandbox(&text.to_string_lossy()).into_lua(lua),
+            other => Ok(other),
+        })?;
         let globals = lua
             .load(include_str!("sandbox.lua"))
             .set_name(format!("={SANDBOX}"))
-            .call((check, &state.raw))?;
+            .call((check, &state.raw, text_of))?;
         let modules = Arc::new(Modules {
             folder: folder.to_owned(),
             loaded: Mutex::default(),
@@ -165,10 +176,18 @@ impl Host {
             Ok((hub, hooks))
         });
         let observers = self.stage.loaded();
-        let (hub, returned) = loaded.map_err(|error| describe(&error, &format!("{name}:1")))?;
-        if self.stage.limits.interrupted().is_some() {
-            return Err(format!("{name}:1: {}", self.stage.limits.overrun_text()));
-        }
+        let limits = &self.stage.limits;
+        let loaded = match loaded {
+            Ok(_) if limits.interrupted().is_some() => Err(limits.overrun(&self.lua)),
+            other => other,
+        };
+        let (hub, returned) = loaded.map_err(|error| {
+            let fallback = format!("{name}:1");
+            match limits.interrupted() {
+                Some(_) => at_place(&error, &fallback, &limits.overrun_text()),
+                None => describe(&error, &fallback),
+            }
+        })?;
         Ok(Policy {
             name,
             hub,
@@ -198,7 +217,7 @@ impl Globals<'_> {
     fn run(self, lua: &Lua, name: &str, source: &[u8]) -> mlua::Result<Value> {
         let own = lua.create_table()?;
         own.set("hub", self.hub)?;
-        own.set("print", hub::log_function(lua, "info")?)?;
+        own.set("print", log::function(lua, self.stage, "info")?)?;
         own.set("require", self.require(lua)?)?;
         let globals = self.make.call::<Table>(own)?;
         lua.load(source)

@@ -1,24 +1,33 @@
 //! How long and how large a policy may get, and the interrupts it cannot swallow.
 //!
-//! A count hook looks at the clock every few thousand instructions. What it raises, and the want of
-//! a body, is remembered here as well: `pcall` in the sandbox raises it again, and the host looks
-//! here after the call, whatever the hook returned.
+//! A count hook looks at the clock every few hundred instructions, and the library of the sandbox before
+//! what takes long in C. What they raise, and the want of a body, is remembered here as well: `pcall` in
+//! the sandbox raises it again, and the host looks here after the call, whatever the hook returned.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use mlua::{HookTriggers, Lua, VmState};
+use mlua::Lua;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::failures::running_line;
+use super::interrupt;
+use super::patterns::{Budget, Trouble};
 
 /// Memory of one policy set, in bytes.
 pub(super) const MEMORY: usize = 64 << 20;
 
-/// Instructions between two looks at the clock: some tens of microseconds.
-const INSTRUCTIONS: u32 = 4096;
+/// Instructions between two looks at the clock: a microsecond or two, unless they compare or join large
+/// strings, which no function stands in front of.
+const INSTRUCTIONS: i32 = 256;
+
+/// Steps of pattern matching between two looks at the clock: some tens of microseconds.
+const STEPS: usize = 8192;
+
+/// Stands in for a time that the clock cannot tell.
+const FOR_EVER: Duration = Duration::from_secs(1 << 32);
 
 /// Why a call ended before the policy wanted it to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +45,8 @@ pub(super) struct Limits {
     /// Set at the first look at the clock, so that a short call never pays for reading it.
     deadline: Mutex<Option<Instant>>,
     interrupt: AtomicU8,
+    /// Steps of pattern matching until the next look at the clock.
+    steps: AtomicUsize,
 }
 
 impl Limits {
@@ -43,15 +54,9 @@ impl Limits {
     pub(super) fn install(lua: &Lua) -> mlua::Result<Arc<Self>> {
         lua.set_memory_limit(MEMORY)?;
         let limits = Arc::new(Self::default());
-        let looked = Arc::clone(&limits);
-        let every = HookTriggers::new().every_nth_instruction(INSTRUCTIONS);
-        // A global hook: one bound to a Lua thread is lost in others.
-        lua.set_global_hook(every, move |lua, _| {
-            if looked.is_over() {
-                return Err(looked.overrun(lua));
-            }
-            Ok(VmState::Continue)
-        })?;
+        // What runs before the first call is ours.
+        limits.begin(Duration::MAX);
+        interrupt::install(lua, &limits, INSTRUCTIONS)?;
         Ok(limits)
     }
 
@@ -91,9 +96,10 @@ impl Limits {
         }
     }
 
-    /// Raises an interrupt again.
+    /// Raises an interrupt again, or the overrun when the time is up.
     pub(super) fn check(&self, lua: &Lua) -> mlua::Result<()> {
         match self.interrupted() {
+            None if self.is_over() => Err(self.overrun(lua)),
             None => Ok(()),
             Some(Interrupt::NeedBody) => Err(self.need_body()),
             Some(Interrupt::Overrun) => Err(self.overrun(lua)),
@@ -108,20 +114,53 @@ impl Limits {
         )
     }
 
-    fn overrun(&self, lua: &Lua) -> mlua::Error {
+    /// What a match may spend until the clock says otherwise.
+    pub(super) fn steps(&self) -> Steps<'_> {
+        Steps(self)
+    }
+
+    pub(super) fn overrun(&self, lua: &Lua) -> mlua::Error {
         self.interrupt.store(2, Ordering::Relaxed);
         let text = self.overrun_text();
-        // An error raised in a hook has no traceback to find the place in later.
         mlua::Error::runtime(match running_line(lua) {
             Some(line) => format!("{line}: {text}"),
             None => text,
         })
     }
 
+    /// Whether the time is up; if it is, that interrupts the call.
+    pub(super) fn overruns(&self) -> bool {
+        let is_over = self.is_over();
+        if is_over {
+            self.interrupt.store(2, Ordering::Relaxed);
+        }
+        is_over
+    }
+
     fn is_over(&self) -> bool {
         let now = Instant::now();
         let allowed = Duration::from_millis(self.allowed_ms.load(Ordering::Relaxed));
-        let deadline = *self.deadline.lock().get_or_insert(now + allowed);
+        let mut deadline = self.deadline.lock();
+        let deadline =
+            *deadline.get_or_insert_with(|| now.checked_add(allowed).unwrap_or(now + FOR_EVER));
         now >= deadline
+    }
+}
+
+/// Looks at the clock once in so many steps, over all matches of a call.
+pub(super) struct Steps<'a>(&'a Limits);
+
+impl Budget for Steps<'_> {
+    fn spend(&mut self, steps: usize) -> Result<(), Trouble> {
+        let left = self.0.steps.load(Ordering::Relaxed);
+        if steps < left {
+            self.0.steps.store(left - steps, Ordering::Relaxed);
+            return Ok(());
+        }
+        self.0.steps.store(STEPS, Ordering::Relaxed);
+        match self.0.is_over() {
+            true => Err(Trouble::Overrun),
+            false => Ok(()),
+        }
     }
 }

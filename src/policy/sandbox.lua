@@ -1,20 +1,25 @@
 -- Runs once in each new Lua state, before any policy, and decides what policies can reach.
--- `check` raises again what a policy may not swallow: an overrun, or the want of the body.
+-- `check` raises what a policy may not swallow: an overrun, or the want of the body.
 -- `raw` holds the raw functions that know the tables of `hub.state`.
+-- `text_of` makes a text of an error that Rust raised.
 -- Returns a function that makes the globals of one file.
-local check, raw = ...
-local pcall, setmetatable, rawget = pcall, setmetatable, rawget
-local rep, move = string.rep, table.move
+local check, raw, text_of = ...
+local pcall, setmetatable, rawget, sub = pcall, setmetatable, rawget, string.sub
 
-local MOST_MOVED = 1 << 20
-
-local function unless_interrupted(...)
+-- An error of Rust becomes the text that it would be in Lua, and one of the sandbox names no place there.
+local function caught(ok, problem, ...)
   check()
-  return ...
+  if ok then
+    return ok, problem, ...
+  end
+  local is_ours = type(problem) == "string" and sub(problem, 1, 10) == "[sandbox]:"
+  if is_ours or type(problem) == "userdata" then
+    problem = text_of(problem)
+  end
+  return ok, problem, ...
 end
 
 local function handled(handler, ok, ...)
-  check()
   if ok then
     return true, ...
   end
@@ -23,13 +28,13 @@ end
 
 local guarded = {
   pcall = function(...)
-    return unless_interrupted(pcall(...))
+    return caught(pcall(...))
   end,
 
   -- The handler is called after the stack is unwound: Lua's own `xpcall` runs it inside the hook
   -- that raised the error, where no time limit reaches it.
   xpcall = function(body, handler, ...)
-    return handled(handler, pcall(body, ...))
+    return handled(handler, caught(pcall(body, ...)))
   end,
 
   -- Finalizers run with hooks off, where no time limit reaches them.
@@ -40,21 +45,6 @@ local guarded = {
     return setmetatable(object, metatable)
   end,
 }
-
--- Two library functions loop in C for as long as they are told to, where no time limit reaches.
-function string.rep(text, times, separator)
-  if text == "" and (separator == nil or separator == "") then
-    return ""
-  end
-  return rep(text, times, separator)
-end
-
-function table.move(from, first, last, at, to)
-  if type(first) == "number" and type(last) == "number" and last - first >= MOST_MOVED then
-    error("table.move: at most " .. MOST_MOVED .. " elements at a time", 2)
-  end
-  return move(from, first, last, at, to or from)
-end
 
 string.dump = nil
 getmetatable("").__metatable = false

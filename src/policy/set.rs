@@ -8,7 +8,8 @@ use mlua::{Function, Lua, Value};
 use parking_lot::Mutex;
 
 use super::bundled::{self, Script};
-use super::failures::describe;
+use super::failures::{at_place, describe};
+use super::flood::shortened;
 use super::hook::Hook;
 use super::host::{Host, Policy};
 use super::limits::Interrupt;
@@ -246,7 +247,7 @@ impl PolicySet {
                     return Answer::Verdict(verdict);
                 }
                 Err(problem) => {
-                    failed(policy, hook, problem);
+                    failed(host, policy, hook, problem);
                     if policy.denies {
                         return Answer::Denied(policy.name.clone());
                     }
@@ -257,8 +258,11 @@ impl PolicySet {
     }
 }
 
-fn failed(policy: &Policy, hook: Hook, problem: String) {
-    tracing::warn!(policy = policy.name, hook = hook.name(), "{problem}");
+fn failed(host: &Host, policy: &Policy, hook: Hook, problem: String) {
+    let problem = shortened(&problem).into_owned();
+    if host.stage.flood.admits() {
+        tracing::warn!(policy = policy.name, hook = hook.name(), "{problem}");
+    }
     policy.failures.failed(hook, problem);
 }
 
@@ -272,7 +276,7 @@ fn tell(host: &Host, policy: &Policy, function: &Function, event: &Event) {
     host.stage.close();
     match told {
         Ok(_) => policy.failures.succeeded(Hook::Observer),
-        Err(problem) => failed(policy, Hook::Observer, problem),
+        Err(problem) => failed(host, policy, Hook::Observer, problem),
     }
 }
 
@@ -300,7 +304,11 @@ fn call(
             collect(&host.lua);
         }
         let line = function.info().line_defined.unwrap_or(1);
-        describe(&error, &format!("{}:{line}", policy.name))
+        let fallback = format!("{}:{line}", policy.name);
+        match limits.interrupted() {
+            Some(Interrupt::Overrun) => at_place(&error, &fallback, &limits.overrun_text()),
+            _ => describe(&error, &fallback),
+        }
     })
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use serde_json::Value as Json;
 
+use super::flood::Flood;
 use super::limits::Limits;
 use super::{EventName, RequestView, World};
 
@@ -20,6 +21,7 @@ const NO_CALL: u64 = 0;
 pub(super) struct Stage {
     pub(super) world: Arc<dyn World>,
     pub(super) limits: Arc<Limits>,
+    pub(super) flood: Flood,
     calls: AtomicU64,
     current: AtomicU64,
     /// Whether the running call is an observer's.
@@ -49,6 +51,7 @@ impl Stage {
         Self {
             world,
             limits,
+            flood: Flood::default(),
             calls: AtomicU64::new(NO_CALL),
             current: AtomicU64::new(NO_CALL),
             is_observing: AtomicBool::new(false),

@@ -101,6 +101,186 @@ fn deep_recursion_is_an_error() {
     }
 }
 
+/// Runs `body`, which must be ended by the time limit soon after it; `seconds` is room for a slow
+/// machine, and far less than any of these would take.
+fn is_cut_in_time(body: &str, seconds: u64) {
+    let started = Instant::now();
+    let (verdict, warnings) = attack(body);
+    assert!(matches!(verdict, RequestVerdict::Route(_)), "{body}");
+    assert!(warnings[0].contains("a.lua:"), "{body}: {warnings:?}");
+    assert!(warnings[0].contains("50 ms"), "{body}: {warnings:?}");
+    assert!(started.elapsed() < Duration::from_secs(seconds), "{body}");
+}
+
+#[test]
+fn a_pattern_that_takes_years_is_cut() {
+    for body in [
+        "('a'):rep(30):find(('a?'):rep(30) .. ('a'):rep(30))",
+        "('a'):rep(40):match(('a*'):rep(20) .. 'b')",
+        "('x'):rep(100000):find('.-.-.-.-y')",
+        "('x'):rep(100000):find('.*.*.*y')",
+        "('a'):rep(1000000):gsub('.-b', '')",
+        "('a'):rep(1000000):gsub('.-b', function() end)",
+        "for _ in ('a'):rep(1000000):gmatch('.-b') do end",
+        "('('):rep(1000000):find('%b()')",
+        "('ab'):rep(100000):find('(.+)%1x')",
+        "('a'):rep(1000000):find('[' .. ('b'):rep(100000) .. ']*c')",
+        "pcall(string.find, ('x'):rep(100000), '.-.-.-.-y') return hub.allow()",
+        "while true do pcall(string.gsub, ('x'):rep(100000), '.-.-y', '') end",
+        "while true do ('x'):find('y') end",
+        "local s = ('x'):rep(1 << 24) while true do s:find('y', 1, true) end",
+        "('a'):rep(1 << 24):find(('a'):rep(1 << 23) .. 'b', 1, true) while true do end",
+    ] {
+        is_cut_in_time(body, 5);
+    }
+}
+
+#[test]
+fn a_table_that_lies_about_its_length_does_not_keep_the_library_busy() {
+    for body in [
+        "table.insert(lie, 1, 'x')",
+        "table.remove(lie, 1)",
+        "table.sort(lie)",
+        "table.concat(lie)",
+        "table.unpack(lie)",
+        "table.insert(setmetatable({}, { __len = endless }), 1)",
+        "table.concat(setmetatable({}, { __len = huge, __index = getmetatable, __metatable = '' }))",
+        "table.sort(setmetatable({}, { __len = huge, __index = rawlen }))",
+        "table.unpack(setmetatable({}, { __index = endless }), 1, 1000)",
+    ] {
+        let lie = "local function huge() return 1 << 60 end
+                   local function endless() while true do end end
+                   local lie = setmetatable({}, { __len = huge, __index = function() return 'x' end })";
+        let started = Instant::now();
+        let (verdict, warnings) = attack(&format!("{lie}\n{body}"));
+        assert!(matches!(verdict, RequestVerdict::Route(_)), "{body}");
+        assert!(warnings[0].contains("a.lua:"), "{body}: {warnings:?}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{body}");
+    }
+}
+
+#[test]
+fn large_work_in_c_counts_too() {
+    for work in [
+        "s:reverse()",
+        "s:upper()",
+        "s:sub(2)",
+        "s:byte(1, 100000)",
+        "('%s'):format(s)",
+        "('%q'):format(s)",
+        "utf8.len(s)",
+        "utf8.offset(s, -1)",
+        "utf8.codepoint(s, 1, 100000)",
+        "tonumber(s, 36)",
+        "table.concat({ s, s })",
+        "('x'):rep(1 << 24)",
+        "string.pack('s', s)",
+        "s:gsub('y', 'z')",
+        "table.insert(t, 1, 1)",
+        "table.remove(t, 1)",
+        "table.move(t, 1, #t, 2)",
+        "table.sort(t)",
+        "table.sort(t, math.ult)",
+        "table.unpack(t, 1, 200000)",
+        "local x = s == r",
+        "local x = s < r",
+        "local x = s .. 'y'",
+        "hub.log.info(s)",
+        "rawequal(s, r)",
+    ] {
+        is_cut_in_time(
+            &format!(
+                "local s = ('x'):rep(1 << 23)
+                 local r = ('x'):rep((1 << 23) - 1) .. 'x'
+                 local t = {{}} for i = 1, 100000 do t[i] = -i end
+                 while true do {work} end"
+            ),
+            10,
+        );
+    }
+}
+
+#[test]
+fn the_way_out_of_a_limit_is_limited_too() {
+    for body in [
+        "local x <close> = setmetatable({}, { __close = function() while true do end end }) while true do end",
+        "while true do pcall(function() local x <close> = setmetatable({}, { __close = function() error('no') end }) end) end",
+        "xpcall(function() while true do end end, function(e) while true do end end)",
+        "xpcall(error, function(e) return xpcall(error, function() while true do end end) end)",
+        "pcall(pcall, pcall, function() while true do end end) while true do end",
+        "local e = setmetatable({}, { __tostring = function() while true do end end }) error(e)",
+        "tostring(setmetatable({}, { __tostring = function() while true do end end }))",
+        "local t = setmetatable({}, { __index = function(t, k) return t[k .. 'x'] end }) while true do pcall(function() return t.a end) end",
+        "local t = setmetatable({}, { __eq = function() while true do end end }) return t == setmetatable({}, getmetatable(t))",
+        "for k in pairs(setmetatable({}, { __pairs = function() return function() return 1 end end })) do end",
+        "hub.route{ model = setmetatable({}, { __tostring = function() while true do end end }) } while true do end",
+    ] {
+        is_cut_in_time(body, 5);
+    }
+}
+
+#[test]
+fn errors_that_cannot_be_told_are_told_somehow() {
+    for body in [
+        "error(setmetatable({}, { __tostring = function() error('again') end }))",
+        "error(setmetatable({}, { __tostring = function() return {} end }))",
+        "error(setmetatable({}, { __name = ('x'):rep(100000) }))",
+        "error(('x'):rep(1 << 22))",
+        "error(hub.models)",
+        "error(function() end)",
+        "error()",
+        "local t = {} for i = 1, 190 do t = setmetatable({}, { __index = t }) end return t.x.y",
+        "getmetatable('').__index = nil",
+        "local s = 'x' s.y = 1",
+        "return ('x') + 1",
+        "coroutine.wrap(function() end)()",
+        "setmetatable({}, { __gc = function() end })",
+        "local t = setmetatable({}, {}) getmetatable(t).__gc = function() while true do end end t = nil error('no')",
+        "assert(false, setmetatable({}, { __tostring = error }))",
+    ] {
+        let (verdict, warnings) = attack(body);
+        assert!(matches!(verdict, RequestVerdict::Route(_)), "{body}");
+        assert!(warnings[0].contains("a.lua:"), "{body}: {warnings:?}");
+        assert!(warnings[0].len() < 8192, "{body}: {}", warnings[0].len());
+    }
+}
+
+#[test]
+fn a_caught_error_is_the_text_it_would_be_in_lua() {
+    let hub = Hub::with(
+        "return { on_request = function(req, hub)
+           local said = {}
+           for _, body in ipairs{
+             function() error('own') end,
+             function() error({ code = 7 }) end,
+             function() return req.modle end,
+             function() hub.reject{} end,
+             function() return ('x'):find('[') end,
+             function() return ('x'):rep(1 << 40) end,
+           } do
+             local _, problem = pcall(body)
+             table.insert(said, type(problem) == 'table' and problem.code or problem)
+           end
+           return hub.reject{ status = 400, message = table.concat(said, '\\n') }
+         end }",
+    );
+    insta::assert_snapshot!(rejected(&hub.ask().0).1);
+}
+
+#[test]
+fn memory_in_closures_is_counted() {
+    for body in [
+        "local f for i = 1, math.huge do local g, s = f, ('x'):rep(1000) .. i f = function() return g, s end end",
+        "local t = {} for i = 1, math.huge do t = { t, i } end",
+        "local t = {} for i = 1, math.huge do t[('x'):rep(100) .. i] = i end",
+        "local function f(...) return f(1, ...) end f()",
+    ] {
+        let (verdict, warnings) = attack(body);
+        assert!(matches!(verdict, RequestVerdict::Route(_)), "{body}");
+        assert!(warnings[0].contains("a.lua:"), "{body}: {warnings:?}");
+    }
+}
+
 #[test]
 fn views_and_verdicts_cannot_be_changed() {
     for body in [

@@ -5,18 +5,17 @@
 
 use std::sync::Arc;
 
-use mlua::{Function, Lua, MetaMethod, Table, UserDataMethods as _, Value, Variadic};
+use mlua::{Lua, MetaMethod, Table, UserDataMethods as _, Value, Variadic};
 
 use super::super::LocalTime;
 use super::super::event::EventName;
-use super::super::failures::running_line;
 use super::super::stage::Stage;
 use super::super::verdicts;
 use super::super::wording::{did_you_mean, kind};
 use super::group::Group;
 use super::memory::Memory;
 use super::model::Model;
-use super::{read_only, settings, unknown_field};
+use super::{log, read_only, settings, unknown_field};
 
 /// `hub.models`.
 struct Models;
@@ -28,9 +27,6 @@ struct Groups;
 const FIELDS: [&str; 9] = [
     "models", "groups", "memory", "clock", "time", "settings", "log", "on", "state",
 ];
-
-/// The functions of `hub.log`.
-pub(in crate::policy) const LEVELS: [&str; 3] = ["info", "warn", "error"];
 
 /// All names in `hub`.
 pub(in crate::policy) fn names() -> impl Iterator<Item = &'static str> {
@@ -47,7 +43,7 @@ pub(in crate::policy) fn shared_fields(
     fields.set("state", state)?;
     fields.set("models", lua.create_any_userdata(Models)?)?;
     fields.set("groups", lua.create_any_userdata(Groups)?)?;
-    fields.set("log", log(lua)?)?;
+    fields.set("log", log::create(lua, stage)?)?;
     let clock = Arc::clone(stage);
     fields.set(
         "clock",
@@ -121,7 +117,11 @@ pub(in crate::policy) fn create(lua: &Lua, shared: &Table) -> mlua::Result<Table
 }
 
 /// A metatable that shows `fields` and refuses assignments.
-fn guarded(lua: &Lua, name: &'static str, fields: impl mlua::IntoLua) -> mlua::Result<Table> {
+pub(super) fn guarded(
+    lua: &Lua,
+    name: &'static str,
+    fields: impl mlua::IntoLua,
+) -> mlua::Result<Table> {
     let metatable = lua.create_table()?;
     metatable.set("__index", fields)?;
     let refuse = lua.create_function(move |_, _: Variadic<Value>| -> mlua::Result<()> {
@@ -130,38 +130,6 @@ fn guarded(lua: &Lua, name: &'static str, fields: impl mlua::IntoLua) -> mlua::R
     metatable.set("__newindex", refuse)?;
     metatable.set("__metatable", false)?;
     Ok(metatable)
-}
-
-/// `hub.log`: one line each in the hub's log, with the place of the call.
-fn log(lua: &Lua) -> mlua::Result<Table> {
-    let functions = lua.create_table()?;
-    for level in LEVELS {
-        functions.set(level, log_function(lua, level)?)?;
-    }
-    let unknown = lua.create_function(|_, (_, key): (Value, Value)| {
-        Err::<Value, _>(unknown_field("hub.log", &key, LEVELS))
-    })?;
-    let below = lua.create_table()?;
-    below.set("__index", unknown)?;
-    functions.set_metatable(Some(below))?;
-    let log = lua.create_table()?;
-    log.set_metatable(Some(guarded(lua, "hub.log", functions)?))?;
-    Ok(log)
-}
-
-/// A function that logs its arguments, as `print` shows them, at `level`.
-pub(in crate::policy) fn log_function(lua: &Lua, level: &'static str) -> mlua::Result<Function> {
-    lua.create_function(move |lua, values: Variadic<Value>| {
-        let texts = values.iter().map(|value| value.to_string());
-        let text = texts.collect::<mlua::Result<Vec<_>>>()?.join("\t");
-        let policy = running_line(lua);
-        match level {
-            "error" => tracing::error!(policy, "{text}"),
-            "warn" => tracing::warn!(policy, "{text}"),
-            _ => tracing::info!(policy, "{text}"),
-        }
-        Ok(())
-    })
 }
 
 /// Makes `hub.models` and `hub.groups` known to `lua`.

@@ -15,6 +15,7 @@ pub(super) mod exit;
 pub(super) mod group;
 pub(super) mod hub;
 pub(super) mod load;
+pub(super) mod log;
 mod memory;
 pub(super) mod model;
 pub(super) mod request;
@@ -162,6 +163,6 @@ pub(super) fn names_by_view() -> Vec<(&'static str, Vec<&'static str>)> {
         of::<exit::Ended>(),
         of::<memory::Memory>(),
         ("hub", hub::names().collect()),
-        ("log", hub::LEVELS.to_vec()),
+        ("log", log::LEVELS.to_vec()),
     ]
 }
