@@ -335,6 +335,10 @@ fn the_description_has_exactly_the_keys_of_the_status() {
         properties("ModelMetadata"),
         keys(&status["models"][0]["metadata"])
     );
+    assert_eq!(
+        properties("UsageTotals"),
+        keys(&status["models"][0]["metadata"]["usage"])
+    );
 }
 
 #[test]

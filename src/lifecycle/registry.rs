@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::degraded::OnDisk;
 use super::lease::Gate;
+use super::usage::Usage;
 use crate::config::ports::PortBook;
 use crate::config::{Config, Settings};
 use crate::policy::{GroupView, ModelView, World};
@@ -28,6 +29,8 @@ pub struct Model {
     pub gate: Arc<Gate>,
     /// What the supervisor published last.
     pub facts: ArcSwap<ModelFacts>,
+    /// What its requests have come to.
+    pub usage: Usage,
     /// Its `policy:` mapping.
     pub(super) settings: ArcSwap<Settings>,
     /// Where its worker is; set before the gate opens.
@@ -42,6 +45,7 @@ impl Model {
             name: name.into(),
             gate: Arc::new(Gate::default()),
             facts: ArcSwap::default(),
+            usage: Usage::default(),
             settings: ArcSwap::default(),
             upstream: ArcSwapOption::empty(),
             stops: AtomicU64::new(0),
@@ -53,6 +57,7 @@ impl Model {
         Activity {
             active_requests: self.gate.active(),
             last_request_at: self.gate.last_used_at(),
+            usage: self.usage.totals(),
         }
     }
 
