@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 
 mod address;
 mod configured;
+mod policies;
 mod usage;
 
 pub use address::{is_all_addresses, local_authority};
+pub use policies::{Origin, PoliciesReport, PolicyFacts};
 pub use usage::UsageTotals;
 
 /// The clock of all times here: Unix seconds.

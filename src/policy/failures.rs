@@ -50,6 +50,12 @@ impl Failures {
         self.in_a_row.load(Ordering::Relaxed) >= MOST_IN_A_ROW
     }
 
+    /// How many there were, and the last one.
+    pub(super) fn total_and_last(&self) -> (u64, Option<String>) {
+        let seen = self.seen.lock();
+        (seen.total, seen.last.clone())
+    }
+
     /// The sentence for the status, once there was a failure.
     pub(super) fn warning(&self, policy: &str) -> Option<String> {
         let seen = self.seen.lock();

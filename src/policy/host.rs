@@ -13,12 +13,15 @@ use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
 use parking_lot::Mutex;
 
 use super::World;
+use super::bundled;
+use super::counts::Counts;
 use super::failures::{Failures, SANDBOX, describe};
 use super::hook::Hook;
 use super::limits::Limits;
 use super::stage::Stage;
 use super::views::{self, hub};
 use super::wording::{did_you_mean, kind};
+use crate::status::{Origin, PolicyFacts};
 
 /// How long a file may take to load.
 const LOADING: Duration = Duration::from_millis(250);
@@ -40,6 +43,7 @@ pub(super) struct Policy {
     pub(super) name: String,
     pub(super) hub: Table,
     pub(super) failures: Failures,
+    pub(super) counts: Counts,
     /// Whether a failure refuses instead of leaving the decision to the next policy.
     pub(super) denies: bool,
     on_request: Option<Function>,
@@ -56,6 +60,28 @@ impl Policy {
             Hook::Load => self.on_load.as_ref(),
             Hook::Idle => self.on_idle.as_ref(),
             Hook::Exit => self.on_exit.as_ref(),
+        }
+    }
+
+    /// What is known of it.
+    pub(super) fn facts(&self) -> PolicyFacts {
+        let hooks = Hook::ALL.into_iter();
+        let hooks = hooks.filter(|hook| self.function(*hook).is_some());
+        let (failures, last_error) = self.failures.total_and_last();
+        PolicyFacts {
+            name: self.name.clone(),
+            origin: match self.name.starts_with(bundled::FOLDER) {
+                true => Origin::Bundled,
+                false => Origin::File,
+            },
+            hooks: hooks.map(|hook| hook.name().to_owned()).collect(),
+            denies: self.denies,
+            calls: self.counts.calls(),
+            verdicts: self.counts.verdicts(),
+            failures,
+            average_seconds: self.counts.average_seconds(),
+            last_error,
+            switched_off: self.failures.is_off(),
         }
     }
 }
@@ -114,6 +140,7 @@ impl Host {
             name,
             hub,
             failures: Failures::default(),
+            counts: Counts::default(),
             denies: returned.denies,
             on_request: returned.on_request,
             on_load: returned.on_load,

@@ -18,7 +18,8 @@ use super::views::load::Load;
 use super::views::model::Model;
 use super::views::request::Request;
 use super::wording::{did_you_mean, kind};
-use super::{Exit, LoadReason, RequestView, World};
+use super::{Exit, PendingLoad, RequestView, World};
+use crate::status::PolicyFacts;
 
 /// One generation of policies; a reload makes another.
 pub(super) struct PolicySet {
@@ -59,7 +60,7 @@ impl PolicySet {
         });
         files.extend(chosen.iter().map(|(name, source)| {
             let source = Ok(source.as_bytes().to_vec());
-            (format!("bundled/{name}.lua"), source)
+            (format!("{}{name}.lua", bundled::FOLDER), source)
         }));
 
         let mut policies = Vec::new();
@@ -87,6 +88,11 @@ impl PolicySet {
     pub(super) fn names(&self) -> Vec<String> {
         let names = self.policies.iter().map(|policy| policy.name.clone());
         names.collect()
+    }
+
+    /// The same, with what is known of each.
+    pub(super) fn facts(&self) -> Vec<PolicyFacts> {
+        self.policies.iter().map(Policy::facts).collect()
     }
 
     /// A line for each file that did not load.
@@ -133,13 +139,13 @@ impl PolicySet {
     }
 
     /// Asks about a model that wants memory.
-    pub(super) fn on_load(&self, model: &str, reason: LoadReason, waiting: usize) -> Answer {
+    pub(super) fn on_load(&self, model: &str, pending: PendingLoad) -> Answer {
         if !self.has(Hook::Load) {
             return Answer::Abstain;
         }
         let host = self.host.lock();
         let call = host.stage.open();
-        let load = Load::create(&host.lua, call, model, reason, waiting);
+        let load = Load::create(&host.lua, call, model, pending);
         let answer = self.ask(&host, Hook::Load, load);
         host.stage.close();
         answer
@@ -190,7 +196,9 @@ impl PolicySet {
                 continue;
             }
             let verdict = match &argument {
-                Ok(argument) => call(host, hook, policy, function, argument),
+                Ok(argument) => policy
+                    .counts
+                    .call(|| call(host, hook, policy, function, argument)),
                 Err(error) => Err(describe(error, &policy.name)),
             };
             if host.stage.limits.interrupted() == Some(Interrupt::NeedBody) {
@@ -200,6 +208,7 @@ impl PolicySet {
                 Ok(None) => policy.failures.succeeded(),
                 Ok(Some(verdict)) => {
                     policy.failures.succeeded();
+                    policy.counts.decided();
                     return Answer::Verdict(verdict);
                 }
                 Err(problem) => {
