@@ -19,7 +19,7 @@ use tracing::debug;
 
 use super::usage::{Tail, Usage};
 use crate::lifecycle::Model;
-use crate::policy::Policies;
+use crate::policy::{Event, EventName, FinishedRequest, Policies};
 
 /// What proxies log for a client that has gone before its answer was complete.
 const CLIENT_LEFT: u16 = 499;
@@ -101,10 +101,14 @@ impl Account {
         }
     }
 
-    /// It goes to that model; the policies took so long to say so.
-    pub(super) fn goes_to(&mut self, model: &Arc<Model>, policy: Duration, parked: Duration) {
+    /// It goes to that model, or wants to.
+    pub(super) fn goes_to(&mut self, model: &Arc<Model>) {
+        self.enter(|entries| entries.model = Some(Arc::clone(model)));
+    }
+
+    /// The policies decided about it for so long, and kept it parked for so long.
+    pub(super) fn was_asked_about(&mut self, policy: Duration, parked: Duration) {
         self.enter(|entries| {
-            entries.model = Some(Arc::clone(model));
             entries.policy = policy;
             entries.wait = parked;
         });
@@ -206,6 +210,36 @@ impl Entries {
     }
 }
 
+impl Entries {
+    fn tell_observers(
+        &self,
+        status: u16,
+        ended: Instant,
+        first_token_seconds: Option<f64>,
+        tokens_per_second: Option<f64>,
+    ) {
+        // What names no model of this hub is nobody's request.
+        let Some(model) = &self.model else {
+            return;
+        };
+        let waited = self.wait + self.load;
+        self.policies.observe(Event::of_request(FinishedRequest {
+            id: self.id.to_str().unwrap_or_default().to_owned(),
+            model: model.name.to_string(),
+            client: self.client.ip().to_string(),
+            path: self.path.as_ref().map_or("", PathAndQuery::path).to_owned(),
+            stream: self.events,
+            status: Some(status),
+            seconds: ended.duration_since(self.began).as_secs_f64(),
+            wait_seconds: (!waited.is_zero()).then(|| waited.as_secs_f64()),
+            first_token_seconds,
+            prompt_tokens: self.usage.prompt,
+            completion_tokens: self.usage.completion,
+            tokens_per_second,
+        }));
+    }
+}
+
 impl Drop for Entries {
     fn drop(&mut self) {
         let ended = Instant::now();
@@ -243,7 +277,9 @@ impl Drop for Entries {
             tokens_per_second,
             "request"
         );
-        let _ = (&self.policies, &self.client);
+        if self.policies.observes(EventName::RequestFinished) {
+            self.tell_observers(status, ended, first_token, tokens_per_second);
+        }
     }
 }
 

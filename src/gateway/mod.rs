@@ -154,6 +154,9 @@ impl Gateway {
         account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
         let (written, place) = named_model(&parts, intake).await?;
+        if let Some(model) = self.lifecycle.find(&written) {
+            account.goes_to(&model);
+        }
         let view = RequestView {
             parts,
             id,
@@ -162,9 +165,11 @@ impl Gateway {
             body: intake.whole(),
         };
         let asked = Instant::now();
-        let (view, destination) = self.ask(view, intake).await?;
+        let answer = self.ask(view, intake).await;
+        account.was_asked_about(asked.elapsed(), Duration::ZERO);
+        let (view, destination) = answer?;
         let Destination { model, seen, route } = destination;
-        account.goes_to(&model, asked.elapsed(), Duration::ZERO);
+        account.goes_to(&model);
         let RequestView {
             mut parts,
             id,

@@ -3,23 +3,27 @@
 use serde_json::{Value, json};
 
 use crate::support::http::{Reply, chat};
-use crate::support::{Hub, SOON, wait_until};
+use crate::support::{Hub, SOON, wait_for, wait_until};
 use crate::{
     CHAT, DIALECTS, ENDLESS, alpha, alpha_in, ask_as, begin_stream, wait_for_active, wait_for_event,
 };
 
 /// A hub whose log has a line per request.
 fn telling(dialect: &str, knobs: &[&str]) -> Hub {
-    Hub::start(&format!("log_level: DEBUG\n{}", alpha_in(dialect, knobs)))
+    Hub::start(&format!("log_level: DEBUG\nstop_timeout: 1\n{}", alpha_in(dialect, knobs)))
 }
 
 /// The log's line about the request of that id, once it is there.
 fn line(hub: &Hub, id: &str) -> String {
-    let id = format!(" id=\"{id}\"");
-    crate::support::wait_for(&format!("a line with{id}"), SOON, || {
+    log_line(hub, &format!(" id=\"{id}\""))
+}
+
+/// The log's first line with this text, once it is there.
+fn log_line(hub: &Hub, text: &str) -> String {
+    wait_for(&format!("a line with {text}"), SOON, || {
         let log = std::fs::read_to_string(hub.logs().join("app.log")).ok()?;
         log.lines()
-            .find(|line| line.contains(&id))
+            .find(|line| line.contains(text))
             .map(str::to_owned)
     })
 }
@@ -165,6 +169,68 @@ fn a_client_that_leaves_is_logged_as_499_wherever_its_request_is() {
         let log = std::fs::read_to_string(hub.logs().join("app.log")).unwrap();
         log.matches("status=499").count() == 3
     });
+}
+
+/// Writes the fields of every request that has ended into the hub's log.
+const TELLTALE: &str = r#"
+hub.on("request.finished", function(event, hub)
+  local fields = {}
+  for key, value in pairs(event) do
+    fields[#fields + 1] = key .. "=" .. tostring(value)
+  end
+  table.sort(fields)
+  hub.log.info("told of " .. event.id .. ": " .. table.concat(fields, " ") .. " .")
+end)
+return {}
+"#;
+
+#[test]
+fn observers_hear_of_a_request_when_its_answer_has_ended() {
+    let yaml = alpha(&["--tokens", "3", "--token-ms", "2", "--load-seconds", "0.1"]);
+    let hub = Hub::start_with(&yaml, &[("telltale.lua", TELLTALE)]);
+    let told = |id: &str| log_line(&hub, &format!("told of {id}: "));
+    assert!(
+        !send(&hub, "plain", &chat("org/alpha", "hello", false))
+            .whole()
+            .unwrap()
+            .body
+            .is_empty()
+    );
+    let plain = told("plain");
+    for part in [
+        "client=127.0.0.1 ",
+        "completion_tokens=3 ",
+        "model=alpha ",
+        "name=request.finished ",
+        "path=/v1/chat/completions ",
+        "status=200 ",
+        "stream=false ",
+        "tokens_per_second=",
+        "wait_seconds=0.",
+        "prompt_tokens=",
+    ] {
+        assert!(plain.contains(part), "no {part}in {plain}");
+    }
+    assert!(!plain.contains("first_token_seconds"), "{plain}");
+
+    assert!(
+        !send(&hub, "streamed", &chat("alpha", "hello", true))
+            .said()
+            .is_empty()
+    );
+    let streamed = told("streamed");
+    for part in [
+        "completion_tokens=3 ",
+        "first_token_seconds=0.",
+        "stream=true ",
+        "tokens_per_second=",
+    ] {
+        assert!(streamed.contains(part), "no {part}in {streamed}");
+    }
+    assert!(
+        !streamed.contains("wait_seconds"),
+        "it waited for nothing: {streamed}"
+    );
 }
 
 #[test]
