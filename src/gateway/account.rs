@@ -231,7 +231,7 @@ impl Entries {
             stream: self.events,
             status: Some(status),
             seconds: ended.duration_since(self.began).as_secs_f64(),
-            wait_seconds: (!waited.is_zero()).then(|| waited.as_secs_f64()),
+            wait_seconds: (!waited.is_zero()).then_some(waited.as_secs_f64()),
             first_token_seconds,
             prompt_tokens: self.usage.prompt,
             completion_tokens: self.usage.completion,

@@ -10,7 +10,10 @@ use crate::{
 
 /// A hub whose log has a line per request.
 fn telling(dialect: &str, knobs: &[&str]) -> Hub {
-    Hub::start(&format!("log_level: DEBUG\nstop_timeout: 1\n{}", alpha_in(dialect, knobs)))
+    Hub::start(&format!(
+        "log_level: DEBUG\nstop_timeout: 1\n{}",
+        alpha_in(dialect, knobs)
+    ))
 }
 
 /// The log's line about the request of that id, once it is there.
