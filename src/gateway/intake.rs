@@ -18,6 +18,7 @@ use serde::de::IgnoredAny;
 
 use super::openai;
 use super::scan::{Scanner, Step};
+use super::stream_flag::asks_for_stream;
 use crate::api_error::ApiError;
 use crate::worker::upstream::{BoxError, RequestBody};
 
@@ -102,6 +103,21 @@ impl Intake {
             (None, 0) => Some(Bytes::new()),
             (None, 1) => self.chunks.front().cloned(),
             _ => None,
+        }
+    }
+
+    /// Whether what has been read of the body asks for a stream.
+    pub(super) fn asks_for_stream(&self) -> bool {
+        asks_for_stream(&self.chunks)
+    }
+
+    /// The whole intake, for somebody else; an empty one stays.
+    pub(super) fn take(&mut self) -> Self {
+        Self {
+            chunks: std::mem::take(&mut self.chunks),
+            held: std::mem::take(&mut self.held),
+            rest: self.rest.take(),
+            asks_first: std::mem::take(&mut self.asks_first),
         }
     }
 

@@ -30,22 +30,27 @@ mod leased_body;
 mod models;
 mod multipart;
 mod openai;
+mod patient_body;
 mod peek;
 mod query;
 mod rewrite;
 mod routes;
 mod scan;
+mod stream_flag;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod waiting;
 
 use account::Account;
 pub use body::Body;
 use intake::{BODY_LIMIT, Intake};
 pub use leased_body::LeasedBody;
+pub use patient_body::PatientBody;
 use rewrite::Place;
 use routes::Target;
 use scan::{Step, is_form};
+use waiting::Waiting;
 
 /// Answers requests to `/v1`. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -185,17 +190,6 @@ impl Gateway {
             forward::add_headers(&mut parts.headers, route.headers);
         }
 
-        let grant = match self.lifecycle.try_acquire(&model) {
-            Some(grant) => grant,
-            None => {
-                let began = Instant::now();
-                let wait = self.lifecycle.acquire(&model, seen);
-                let waited = intake.while_waiting(wait).await;
-                account.waited_for_load(began.elapsed());
-                waited?
-            }
-        };
-
         let request = Addressed {
             parts,
             id,
@@ -203,7 +197,18 @@ impl Gateway {
             place,
             fields,
         };
-        request.forward(grant, &model.name, intake, account).await
+        if let Some(grant) = self.lifecycle.try_acquire(&model) {
+            return request.forward(grant, &model.name, intake, account).await;
+        }
+        let lifecycle = self.lifecycle.clone();
+        let wanted = Arc::clone(&model);
+        let waiting = Waiting {
+            model,
+            grant: Box::pin(async move { lifecycle.acquire(&wanted, seen).await }),
+            request,
+            notice: self.lifecycle.config().loading_notice,
+        };
+        waiting.answer(intake, account).await
     }
 
     /// Asks `on_request`; a second time with the whole body if a policy wants to see it.

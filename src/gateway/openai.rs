@@ -112,6 +112,17 @@ pub(super) fn too_large() -> ApiError {
     )
 }
 
+/// The client did not want to wait any longer for its model; `progress` says how far that is.
+pub(super) fn still_loading(progress: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!(
+            "The model is not ready yet ({progress}). Ask again later, or prefer a longer wait."
+        ),
+    )
+    .with_code("model_loading")
+}
+
 /// The worker gave no answer.
 pub(super) fn no_answer(model: &str, error: &UpstreamError) -> ApiError {
     match error {
