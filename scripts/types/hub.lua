@@ -39,7 +39,9 @@
 ---@field waiting integer # requests that wait for it to load
 ---@field idle_seconds number # since the later of its load and the end of its last request
 ---@field loaded_seconds number? # since its load, nil unless it is loaded
----@field load_seconds number? # how long its last load took
+---@field load_seconds number? # how long its last load took, kept across restarts of the hub
+---@field memory_bytes integer? # its processes hold now, nil without a process or a measure
+---@field peak_bytes integer? # the most they ever held with these launch settings, nil if never measured
 ---@field default boolean # starts with the hub
 ---@field jit_enabled boolean # its first request loads it
 ---@field auto_unload_minutes integer?
@@ -49,6 +51,7 @@
 ---@field model hub.Model # that wants memory
 ---@field reason "request"|"start"|"manual"
 ---@field waiting integer # requests that wait for it
+---@field waited_seconds number # since a policy was first asked about this load
 ---@field group hub.Group? # of the model
 
 ---@class hub.Exit
@@ -66,17 +69,34 @@
 ---@field loaded string[] # names of the members that hold memory or are about to
 ---@field free number # how many more may be loaded; math.huge without a cap, below zero over it
 
+---@class hub.Memory
+---@field total integer? # bytes, nil when that cannot be measured
+---@field available integer? # bytes that programs could take without swapping
+---@field pressure "normal"|"warning"|"critical"
+
 ---@class hub.Log
 ---@field info fun(...: any)
 ---@field warn fun(...: any)
 ---@field error fun(...: any)
 
+---@class hub.Time
+---@field year integer
+---@field month integer
+---@field day integer
+---@field hour integer
+---@field min integer
+---@field sec integer
+---@field wday integer # 1 for Sunday to 7 for Saturday
+---@field yday integer # 1 to 366
+
 ---@class hub.Hub
 ---@field models table<string, hub.Model?> # by name or path; pairs() walks them in hub.yaml's order
 ---@field groups table<string, hub.Group?> # by name; pairs() walks them in hub.yaml's order
+---@field memory hub.Memory # of the machine
 ---@field settings table # the top-level `policy:` mapping in hub.yaml
 ---@field log hub.Log # lines in the hub's log
 ---@field clock fun(): number # Unix seconds
+---@field time fun(): hub.Time # the same in local time
 ---@field route fun(to: hub.RouteFields): hub.RequestVerdict # go there, with a changed body
 ---@field reject fun(answer: hub.RejectFields): hub.RequestVerdict|hub.LoadVerdict # answer with an error
 ---@field allow fun(): hub.LoadVerdict # load it

@@ -22,7 +22,7 @@ use super::reload::{changed_launches, keep_fixed};
 use super::{Grant, Lifecycle, Mailbox};
 use crate::api_error::ApiError;
 use crate::config::Config;
-use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, Policies};
+use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies};
 use crate::runtime_file::{RuntimeModels, RuntimeWorker};
 use crate::status::unix_now;
 use crate::worker::identity::Identity;
@@ -111,16 +111,10 @@ struct Deciding {
 }
 
 impl Decide for Deciding {
-    fn on_load(
-        &mut self,
-        machine: &Machine,
-        model: &str,
-        reason: LoadReason,
-        waiting: usize,
-    ) -> LoadVerdict {
+    fn on_load(&mut self, machine: &Machine, model: &str, pending: PendingLoad) -> LoadVerdict {
         // Policies see what is published: it has to be what is true now.
         publish(machine, &self.registry);
-        self.policies.on_load(model, reason, waiting)
+        self.policies.on_load(model, pending)
     }
 
     fn on_exit(&mut self, machine: &Machine, model: &str, exit: Exit) -> ExitVerdict {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::StatusCode;
+use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
 use self::bundled::Script;
@@ -17,6 +18,7 @@ use self::set::{Answer, PolicySet};
 use self::verdicts::Verdict;
 use crate::api_error::ApiError;
 use crate::config::Settings;
+use crate::memory::SystemMemory;
 use crate::status::{Activity, GroupFacts, ModelFacts};
 
 mod bundled;
@@ -24,6 +26,7 @@ mod failures;
 mod hook;
 mod host;
 mod limits;
+mod local_time;
 mod set;
 mod stage;
 mod unstarted;
@@ -31,6 +34,7 @@ mod verdicts;
 mod views;
 mod wording;
 
+pub use local_time::LocalTime;
 pub use unstarted::Unstarted;
 
 /// What the hooks can see of the hub. Every method is cheap: no locks that others hold for long, no
@@ -44,10 +48,16 @@ pub trait World: Send + Sync {
     fn group(&self, name: &str) -> Option<GroupView>;
     /// Names of all groups in hub.yaml's order.
     fn group_names(&self) -> Vec<String>;
+    /// The machine's memory as last measured.
+    fn memory(&self) -> SystemMemory;
     /// The top-level `policy:` mapping.
     fn settings(&self) -> Arc<Settings>;
     /// The hub's clock: Unix seconds.
     fn clock(&self) -> f64;
+    /// The same moment as clocks on the wall show it, in the machine's time zone.
+    fn local_time(&self) -> LocalTime {
+        LocalTime::at(self.clock(), TimeZone::system())
+    }
 }
 
 /// One model as of now.
@@ -59,6 +69,10 @@ pub struct ModelView {
     pub activity: Activity,
     /// Seconds since the later of its load and the end of its last request; 0 with requests in flight.
     pub idle_seconds: f64,
+    /// Bytes its process group holds, as last measured; `None` without a process or a measure.
+    pub memory_bytes: Option<u64>,
+    /// The most it ever held under these launch settings, in bytes; `None` if it was never measured.
+    pub peak_bytes: Option<u64>,
     /// Its `policy:` mapping.
     pub settings: Arc<Settings>,
 }
@@ -94,6 +108,17 @@ impl LoadReason {
             Self::Manual => "manual",
         }
     }
+}
+
+/// A load that the policy is asked about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PendingLoad {
+    /// Why.
+    pub reason: LoadReason,
+    /// Requests that wait for it.
+    pub waiting: usize,
+    /// Since the policy was first asked about it, in seconds.
+    pub waited_seconds: f64,
 }
 
 /// The verdict of `on_load`; `Allow` when every policy abstains.
@@ -250,9 +275,9 @@ impl Policies {
         (view, verdict)
     }
 
-    /// Asks `on_load` about a model that wants memory; `waiting` requests wait for it.
-    pub fn on_load(&self, model: &str, reason: LoadReason, waiting: usize) -> LoadVerdict {
-        match self.shared.set.load().on_load(model, reason, waiting) {
+    /// Asks `on_load` about a model that wants memory.
+    pub fn on_load(&self, model: &str, pending: PendingLoad) -> LoadVerdict {
+        match self.shared.set.load().on_load(model, pending) {
             Answer::Verdict(Verdict::Evict(names)) => LoadVerdict::Evict(names),
             Answer::Verdict(Verdict::Wait(seconds)) => LoadVerdict::Wait(seconds),
             Answer::Verdict(Verdict::Reject(error)) => LoadVerdict::Reject(error),
@@ -310,6 +335,7 @@ pub fn bound_names() -> Vec<(&'static str, Vec<&'static str>)> {
     let verdicts = verdicts::FIELDS.map(|(class, fields)| (class, fields.to_vec()));
     names.extend(verdicts);
     names.push(("policy", host::names().collect()));
+    names.push(("time", LocalTime::NAMES.to_vec()));
     names
 }
 
@@ -349,6 +375,8 @@ mod tests {
                 facts: Arc::new(facts),
                 activity: Activity::default(),
                 idle_seconds: 3600.0,
+                memory_bytes: None,
+                peak_bytes: None,
                 settings: Arc::default(),
             })
         }
@@ -372,6 +400,10 @@ mod tests {
 
         fn group_names(&self) -> Vec<String> {
             vec!["g".to_owned()]
+        }
+
+        fn memory(&self) -> SystemMemory {
+            SystemMemory::default()
         }
 
         fn settings(&self) -> Arc<Settings> {
@@ -399,7 +431,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let policies = Policies::load_with(scripts, folder.path(), &[], Arc::new(OverTheCap));
         let (_, request) = policies.on_request(request());
-        let load = policies.on_load("alpha", LoadReason::Request, 1);
+        let pending = PendingLoad {
+            reason: LoadReason::Request,
+            waiting: 1,
+            waited_seconds: 0.0,
+        };
+        let load = policies.on_load("alpha", pending);
         assert_eq!(policies.warnings(), [""; 0]);
         [
             request != RequestVerdict::Pass,

@@ -18,7 +18,7 @@ use super::views::load::Load;
 use super::views::model::Model;
 use super::views::request::Request;
 use super::wording::{did_you_mean, kind};
-use super::{Exit, LoadReason, RequestView, World};
+use super::{Exit, PendingLoad, RequestView, World};
 
 /// One generation of policies; a reload makes another.
 pub(super) struct PolicySet {
@@ -133,13 +133,13 @@ impl PolicySet {
     }
 
     /// Asks about a model that wants memory.
-    pub(super) fn on_load(&self, model: &str, reason: LoadReason, waiting: usize) -> Answer {
+    pub(super) fn on_load(&self, model: &str, pending: PendingLoad) -> Answer {
         if !self.has(Hook::Load) {
             return Answer::Abstain;
         }
         let host = self.host.lock();
         let call = host.stage.open();
-        let load = Load::create(&host.lua, call, model, reason, waiting);
+        let load = Load::create(&host.lua, call, model, pending);
         let answer = self.ask(&host, Hook::Load, load);
         host.stage.close();
         answer

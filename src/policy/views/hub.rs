@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use mlua::{Function, Lua, MetaMethod, Table, UserDataMethods as _, Value, Variadic};
 
+use super::super::LocalTime;
 use super::super::failures::running_line;
 use super::super::stage::Stage;
 use super::super::verdicts;
 use super::group::Group;
+use super::memory::Memory;
 use super::model::Model;
 use super::{read_only, settings, unknown_field};
 
@@ -21,7 +23,9 @@ struct Models;
 struct Groups;
 
 /// The names in `hub` that are no constructors of verdicts.
-const FIELDS: [&str; 5] = ["models", "groups", "clock", "settings", "log"];
+const FIELDS: [&str; 7] = [
+    "models", "groups", "memory", "clock", "time", "settings", "log",
+];
 
 /// The functions of `hub.log`.
 pub(in crate::policy) const LEVELS: [&str; 3] = ["info", "warn", "error"];
@@ -42,14 +46,21 @@ pub(in crate::policy) fn shared_fields(lua: &Lua, stage: &Arc<Stage>) -> mlua::R
         "clock",
         lua.create_function(move |_, ()| Ok(clock.world.clock()))?,
     )?;
+    let time = Arc::clone(stage);
+    fields.set(
+        "time",
+        lua.create_function(move |lua, ()| {
+            let values = time.world.local_time().values();
+            lua.create_table_from(LocalTime::NAMES.into_iter().zip(values))
+        })?,
+    )?;
     verdicts::add_constructors(lua, &fields)?;
 
     let stage = Arc::clone(stage);
-    let rest = lua.create_function(move |lua, (_, key): (Value, Value)| {
-        if key.as_string().is_some_and(|key| key == "settings") {
-            return settings(lua, &stage.world.settings());
-        }
-        Err(unknown_field("hub", &key, names()))
+    let rest = lua.create_function(move |lua, (_, key): (Value, Value)| match key.as_string() {
+        Some(key) if key == "settings" => settings(lua, &stage.world.settings()),
+        Some(key) if key == "memory" => Memory::create(lua, &stage),
+        _ => Err(unknown_field("hub", &key, names())),
     })?;
     let metatable = lua.create_table()?;
     metatable.set("__index", rest)?;
