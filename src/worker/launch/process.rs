@@ -24,6 +24,8 @@ use crate::worker::{command, leftovers, life, stall};
 const POLL: Duration = Duration::from_millis(10);
 /// A worker whose event loop is blocked answers late; a refused connection answers at once.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// From SIGTERM to SIGKILL for a worker that hangs.
+const RECYCLE: Duration = Duration::from_secs(2);
 /// How long a worker that broke its connection may take to be gone.
 const BREAKING: Duration = Duration::from_secs(1);
 
@@ -248,7 +250,13 @@ impl Process {
             "requests got no byte and its processes used no CPU for {limit} s (`stall_timeout`)"
         );
         let reason = self.with_log(how);
-        group::end(&mut self.leader, self.group, order.stop_timeout).await;
+        // It has nothing to finish, and its clients have waited long enough.
+        group::end(
+            &mut self.leader,
+            self.group,
+            order.stop_timeout.min(RECYCLE),
+        )
+        .await;
         End::without_process(reason)
     }
 
