@@ -138,17 +138,14 @@ impl Rounds<'_> {
 
     /// Until it does, a request fails as errors do.
     fn answers_again(&mut self, model: &str) {
-        let end = Instant::now() + LOAD;
-        loop {
+        wait_until("the model to come back", LOAD, || {
             let status = self.home.ask(model);
-            if status == 200 {
-                break;
-            }
-            self.count(format!("chat: {status}"));
-            assert!(Instant::now() < end, "{model} does not come back");
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        self.count("chat: answered");
+            self.count(match status {
+                200 => "chat: answered".to_owned(),
+                status => format!("chat: {status}"),
+            });
+            status == 200
+        });
         self.check();
     }
 
