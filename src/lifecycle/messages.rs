@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::StatusCode;
 use tokio::sync::{mpsc, oneshot};
 
 use super::machine::{Launch, Waiter};
@@ -102,12 +101,7 @@ impl Mailbox {
         };
         let reply = answered.await;
         place.answered = true;
-        reply.unwrap_or_else(|_| {
-            Err(ApiError::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the hub is shutting down",
-            ))
-        })
+        reply.unwrap_or_else(|_| Err(ApiError::shutting_down()))
     }
 
     /// Once the supervisor has ended there is nobody left to tell.

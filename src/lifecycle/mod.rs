@@ -226,7 +226,7 @@ impl Lifecycle {
             Err(_) => {
                 return Err(ApiError::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
-                    "reading hub.yaml failed",
+                    "Reading hub.yaml failed. The log of the hub says why.",
                 ));
             }
         };
@@ -296,6 +296,6 @@ impl Lifecycle {
 fn wrong_reply() -> ApiError {
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,
-        "the lifecycle gave the answer to another question",
+        "The lifecycle gave the answer to another question. This is a fault of the hub.",
     )
 }

@@ -397,7 +397,7 @@ impl Supervisor {
                 Some(grant) => Ok(Reply::Granted(grant)),
                 None => Err(ApiError::new(
                     StatusCode::SERVICE_UNAVAILABLE,
-                    "the model has just left memory; try again",
+                    "The model has just left memory. Try again.",
                 )),
             },
             Answer::Verb(outcome) => Ok(Reply::Verb(outcome)),
