@@ -7,7 +7,7 @@ use super::raw::Table;
 const MIB: usize = 1024 * 1024;
 
 /// The limits of the gateway.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// A request's body over so many bytes is refused with 413.
     pub body: usize,

@@ -9,6 +9,7 @@ use http_body_util::Full;
 
 use super::leased_body::LeasedBody;
 use super::patient_body::PatientBody;
+use crate::worker::upstream::BoxError;
 
 /// The hub's own answer, or a worker's as it streams.
 #[derive(Debug)]
@@ -30,12 +31,12 @@ impl Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Full(body) => Pin::new(body)
                 .poll_frame(cx)

@@ -22,9 +22,11 @@ use crate::worker::upstream::Accepts;
 
 mod account;
 mod body;
+mod budget;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod idle;
 mod intake;
 mod leased_body;
 mod models;
@@ -44,7 +46,8 @@ mod waiting;
 
 use account::Account;
 pub use body::Body;
-use intake::{BODY_LIMIT, Intake};
+use budget::Budget;
+use intake::Intake;
 pub use leased_body::LeasedBody;
 pub use patient_body::PatientBody;
 use rewrite::Place;
@@ -57,6 +60,7 @@ use waiting::Waiting;
 pub struct Gateway {
     lifecycle: Lifecycle,
     policies: Policies,
+    budget: Budget,
 }
 
 /// Where a request goes after the policies have been asked.
@@ -97,8 +101,8 @@ impl Addressed {
         } else if let Some(name) = rewrite::replacement(accepts, &self.written) {
             rewrite::rename(&mut self.parts, intake, &self.place, name);
         }
-        let body = intake.take_body();
-        forward::forward(grant, model, self.parts, self.id, body, account).await
+        let (body, limits) = (intake.take_body(), intake.limits());
+        forward::forward(grant, model, self.parts, self.id, body, limits, account).await
     }
 }
 
@@ -108,6 +112,7 @@ impl Gateway {
         Self {
             lifecycle,
             policies,
+            budget: Budget::default(),
         }
     }
 
@@ -121,7 +126,7 @@ impl Gateway {
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let mut account = Account::open(&parts, id.clone(), client, self.policies.clone());
-        let mut intake = Intake::new(&parts.headers, body);
+        let mut intake = Intake::new(&parts.headers, body, self.lifecycle.limits(), &self.budget);
         let answer = match Target::of(&parts.method, parts.uri.path()) {
             Target::Models => Ok(openai::json(&models::list(&self.lifecycle))),
             Target::Model(id) => models::one(&self.lifecycle, id).map(|model| openai::json(&model)),
@@ -255,8 +260,9 @@ async fn named_model(
     parts: &request::Parts,
     intake: &mut Intake,
 ) -> Result<(String, Place), ApiError> {
-    if content_length(parts).is_some_and(|length| length > BODY_LIMIT as u64) {
-        return Err(openai::too_large());
+    let limit = intake.limits().body;
+    if content_length(parts).is_some_and(|length| length > limit as u64) {
+        return Err(openai::too_large(limit));
     }
     let kind = content_type(parts);
     let step = intake.read_to_model(kind).await?;

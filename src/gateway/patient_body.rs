@@ -20,6 +20,7 @@ use super::body::Body;
 use super::forward::is_event_stream;
 use super::waiting::Progress;
 use crate::api_error::ApiError;
+use crate::worker::upstream::BoxError;
 
 /// Of an answer that is no stream, so much is told.
 const LONGEST_ANSWER: usize = 1024 * 1024;
@@ -27,7 +28,7 @@ const LONGEST_ANSWER: usize = 1024 * 1024;
 /// What is still to be done until there is an answer.
 pub(super) type Work = Pin<Box<dyn Future<Output = Result<Response<Body>, ApiError>> + Send>>;
 
-type Item = Option<Result<Frame<Bytes>, hyper::Error>>;
+type Item = Option<Result<Frame<Bytes>, BoxError>>;
 
 /// The stream.
 pub struct PatientBody {
@@ -127,7 +128,7 @@ fn event(json: &Value) -> Body {
 
 impl http_body::Body for PatientBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Item> {
         let this = &mut *self;
