@@ -6,7 +6,7 @@
 //! a browser on this machine reaches the hub.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -134,8 +134,8 @@ pub struct ModelFacts {
     pub stopped_at: Option<f64>,
     /// Exit code of a process that ended unasked; −N for signal N.
     pub exit_code: Option<i32>,
-    /// Requests that wait for this model to load.
-    pub waiting: usize,
+    /// When it was loaded, by a clock that nobody sets: since the hub came up.
+    pub loaded_since: Option<Duration>,
 }
 
 impl ModelFacts {
@@ -153,6 +153,10 @@ impl ModelFacts {
 pub struct Activity {
     /// Requests in flight.
     pub active_requests: usize,
+    /// Requests that wait for the model to be loaded.
+    pub waiting_requests: usize,
+    /// Requests that a policy told to wait.
+    pub parked_requests: usize,
     /// When a request last began or ended, Unix seconds.
     pub last_request_at: Option<f64>,
 }
@@ -272,6 +276,8 @@ pub struct ModelMetadata {
     pub active_requests: usize,
     /// Requests that wait for the model to load.
     pub waiting_requests: usize,
+    /// Requests that a policy told to wait.
+    pub parked_requests: usize,
     /// Its group, if it has one.
     pub group: Option<String>,
     /// Whether it starts with the hub.
@@ -370,7 +376,8 @@ impl ModelStatus {
                 last_unload_at: facts.last_unload_at,
                 last_request_at: activity.last_request_at,
                 active_requests: activity.active_requests,
-                waiting_requests: facts.waiting,
+                waiting_requests: activity.waiting_requests,
+                parked_requests: activity.parked_requests,
                 group: facts.group.clone(),
                 default: facts.default,
                 jit_enabled: facts.jit_enabled,

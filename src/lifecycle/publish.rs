@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::machine::{Entry, Machine};
+use super::refusals;
 use super::registry::Registry;
 use crate::config::{Config, ModelConfig};
 use crate::status::{MemoryState, ModelFacts, ProcessState};
@@ -24,13 +25,17 @@ pub(super) fn publish(machine: &Machine, registry: &Registry) {
             &table.config,
             registry.ports.lock().port_of(&entry.spec.name),
         );
-        model.stops.store(entry.stops, Ordering::Release);
+        if model.stops.swap(entry.stops, Ordering::SeqCst) != entry.stops {
+            // Whoever waited for a verdict about it waits in vain, like those who waited for a load.
+            model.gate.parking.dismiss(&refusals::stopped(&model.name));
+        }
         let before = model.facts.load();
         if **before == facts {
             continue;
         }
         log_change(&before, &facts);
         model.facts.store(Arc::new(facts));
+        model.gate.parking.changed();
     }
 }
 
@@ -48,7 +53,7 @@ fn facts(entry: &Entry, model: &ModelConfig, config: &Config, port: Option<u16>)
         started_at: entry.times.started,
         stopped_at: entry.times.stopped,
         exit_code: entry.exit_code,
-        waiting: entry.waiting(),
+        loaded_since: entry.times.loaded_since,
         ..ModelFacts::configured(model, &config.log_path)
     }
 }

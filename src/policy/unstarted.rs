@@ -35,6 +35,7 @@ impl World for Unstarted {
             facts: Arc::new(ModelFacts::configured(model, &self.config.log_path)),
             activity: Activity::default(),
             idle_seconds: 0.0,
+            loaded_seconds: None,
             settings: Arc::new(model.policy.clone()),
         })
     }

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 
+use super::super::refusals::{shutting_down, stopped};
 use super::load::waiters_for_running;
 use super::{Answer, ApiError, Decide, Ended, Goal, Machine, Next, Now, Outcome, Phase, Waiter};
 
@@ -269,17 +270,4 @@ impl Machine {
         }
         found
     }
-}
-
-fn stopped(model: &str) -> ApiError {
-    ApiError::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        format!(
-            "model `{model}` is being stopped or was stopped; start it again with `mlx-openai-server-hub start-model {model}`"
-        ),
-    )
-}
-
-fn shutting_down() -> ApiError {
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the hub is shutting down")
 }
