@@ -20,11 +20,11 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `api_error`, `config`, `runtime_file`, `telemetry` | nothing of ours; anyone may use the last |
+//! | `api_error`, `config`, `memory`, `runtime_file`, `telemetry` | nothing of ours; anyone may use the last |
 //! | `status` | `config` |
 //! | `worker` | `config`, `runtime_file` |
-//! | `policy` | `api_error`, `config`, `status` |
-//! | `lifecycle` | `worker`, `policy`, `status`, `config`, `api_error`, `runtime_file` |
+//! | `policy` | `api_error`, `config`, `memory`, `status` |
+//! | `lifecycle` | `worker`, `policy`, `status`, `memory`, `config`, `api_error`, `runtime_file` |
 //! | `gateway` | `policy`, `lifecycle`, `worker` (its upstream), `status`, `config`, `api_error` |
 //! | `control` | `dashboard`, `server` (its guard), `lifecycle` (its handle), `status`, `config`, `api_error` |
 //! | `dashboard` | `status` |
@@ -41,6 +41,7 @@ pub mod daemon;
 pub mod dashboard;
 pub mod gateway;
 pub mod lifecycle;
+pub mod memory;
 pub mod policy;
 pub mod runtime_file;
 pub mod server;

@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 
 mod address;
 mod configured;
+mod policies;
 
 pub use address::{is_all_addresses, local_authority};
+pub use policies::{Origin, PoliciesReport, PolicyFacts};
 
 /// The clock of all times here: Unix seconds.
 pub fn unix_now() -> f64 {
@@ -277,6 +279,7 @@ pub struct ModelMetadata {
     /// Requests that wait for the model to load.
     pub waiting_requests: usize,
     /// Requests that a policy told to wait.
+    #[serde(default)]
     pub parked_requests: usize,
     /// Its group, if it has one.
     pub group: Option<String>,

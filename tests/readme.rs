@@ -157,6 +157,7 @@ fn every_field_of_a_view_is_in_the_table_and_no_other() {
         ("load", "load"),
         ("exit", "exit"),
         ("group", "group"),
+        ("hub.memory", "memory"),
     ] {
         let row = text
             .lines()

@@ -41,7 +41,9 @@
 ---@field parked integer # requests that `on_request` told to wait, with the one that is asked about again
 ---@field idle_seconds number # since the later of its load and the end of its last request
 ---@field loaded_seconds number? # since its load, nil unless it is loaded
----@field load_seconds number? # how long its last load took
+---@field load_seconds number? # how long its last load took, kept across restarts of the hub
+---@field memory_bytes integer? # its processes hold now, nil without a process or a measure
+---@field peak_bytes integer? # the most they ever held with these launch settings, nil if never measured
 ---@field default boolean # starts with the hub
 ---@field jit_enabled boolean # its first request loads it
 ---@field auto_unload_minutes integer?
@@ -51,6 +53,7 @@
 ---@field model hub.Model # that wants memory
 ---@field reason "request"|"start"|"manual"
 ---@field waiting integer # requests that wait for it
+---@field waited_seconds number # since a policy was first asked about this load
 ---@field group hub.Group? # of the model
 
 ---@class hub.Exit
@@ -68,17 +71,54 @@
 ---@field loaded string[] # names of the members that hold memory or are about to
 ---@field free number # how many more may be loaded; math.huge without a cap, below zero over it
 
+---@alias hub.EventName "model.started"|"model.loading"|"model.loaded"|"model.unloaded"|"model.stopped"|"model.failed"|"request.finished"|"config.reloaded"
+
+---@class hub.Event
+---@field name hub.EventName
+---@field time number # Unix seconds
+---@field model string? # the model's name; nil for config.reloaded
+---@field error string? # of model.failed
+---@field seconds number? # model.loaded: of the load; request.finished: from its arrival to the end of its answer
+---@field id string? # this and all below: of request.finished
+---@field client string? # its address
+---@field path string? # without the query
+---@field stream boolean?
+---@field status integer? # of the answer
+---@field wait_seconds number? # for the model or its turn
+---@field first_token_seconds number? # from its arrival
+---@field prompt_tokens integer?
+---@field completion_tokens integer?
+---@field tokens_per_second number?
+
+---@class hub.Memory
+---@field total integer? # bytes, nil when that cannot be measured
+---@field available integer? # bytes that programs could take without swapping
+---@field pressure "normal"|"warning"|"critical"
+
 ---@class hub.Log
 ---@field info fun(...: any)
 ---@field warn fun(...: any)
 ---@field error fun(...: any)
 
+---@class hub.Time
+---@field year integer
+---@field month integer
+---@field day integer
+---@field hour integer
+---@field min integer
+---@field sec integer
+---@field wday integer # 1 for Sunday to 7 for Saturday
+---@field yday integer # 1 to 366
+
 ---@class hub.Hub
 ---@field models table<string, hub.Model?> # by name or path; pairs() walks them in hub.yaml's order
 ---@field groups table<string, hub.Group?> # by name; pairs() walks them in hub.yaml's order
+---@field memory hub.Memory # of the machine
 ---@field settings table # the top-level `policy:` mapping in hub.yaml
 ---@field log hub.Log # lines in the hub's log
 ---@field clock fun(): number # Unix seconds
+---@field on fun(event: hub.EventName, fn: fun(event: hub.Event, hub: hub.Hub)) # an observer, only while a file loads
+---@field time fun(): hub.Time # the same in local time
 ---@field route fun(to: hub.RouteFields): hub.RequestVerdict # go there, with a changed body
 ---@field reject fun(answer: hub.RejectFields): hub.RequestVerdict|hub.LoadVerdict # answer with an error
 ---@field allow fun(): hub.LoadVerdict # load it

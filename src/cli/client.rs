@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::status::{Status, is_all_addresses};
+use crate::status::{PoliciesReport, Status, is_all_addresses};
 
 /// How long a connection, and then a health check, may take: a hub answers in milliseconds, also while
 /// models load.
@@ -156,7 +156,17 @@ impl Client {
 
     /// The hub's snapshot.
     pub(super) async fn status(&self) -> Result<Status, ClientError> {
-        timeout(READ_LIMIT, self.call(Method::GET, "/hub/status"))
+        self.read("/hub/status").await
+    }
+
+    /// What is known of each policy.
+    pub(super) async fn policies(&self) -> Result<PoliciesReport, ClientError> {
+        self.read("/hub/policies").await
+    }
+
+    /// What a hub answers at once.
+    async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        timeout(READ_LIMIT, self.call(Method::GET, path))
             .await
             .unwrap_or_else(|_| {
                 Err(ClientError::Silent {

@@ -25,6 +25,7 @@ mod demo;
 mod find;
 mod init;
 mod model_verbs;
+mod policy;
 mod progress;
 mod reload;
 mod render;
@@ -91,6 +92,7 @@ enum Command {
     LoadModel(model_verbs::LoadModel),
     UnloadModel(model_verbs::UnloadModel),
     Watch(watch::Watch),
+    Policy(policy::Policy),
     Demo(demo::Demo),
     /// A simulated worker, for the demo and for tests
     #[command(hide = true, disable_help_flag = true)]
@@ -138,6 +140,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::LoadModel(verb) => wait_for(verb.run(&load()?, out)),
         Command::UnloadModel(verb) => wait_for(verb.run(&load()?, out)),
         Command::Watch(verb) => wait_for(verb.run(&load()?, out)),
+        Command::Policy(verb) => verb.run(&path, out),
         Command::Demo(verb) => verb.run(out),
         Command::StubWorker { args } => Ok(stub::main(args.into_iter())),
     }

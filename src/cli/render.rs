@@ -38,6 +38,12 @@ impl Out {
         self.closed |= written.is_err();
     }
 
+    /// Text as it is, byte for byte.
+    pub(super) fn text(&mut self, text: &str) {
+        let written = write!(self.stream, "{text}").and_then(|()| self.stream.flush());
+        self.closed |= written.is_err();
+    }
+
     pub(super) fn info(&mut self, text: impl Display) {
         self.line(info(text));
     }

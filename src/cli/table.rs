@@ -1,10 +1,10 @@
-//! Tables of models, as `status`, `start` and `watch` print them.
+//! Tables of models, as `status`, `start` and `watch` print them, and that of `policy list`.
 
 use std::path::Path;
 use std::time::Duration;
 
 use super::render::{Out, duration, yes_no};
-use crate::status::{MemoryState, ModelStatus, ProcessState};
+use crate::status::{MemoryState, ModelStatus, PolicyFacts, ProcessState};
 
 /// The table of `status`: all models, or those that are named.
 pub(super) fn print_models(out: &mut Out, models: &[ModelStatus], names: &[String]) {
@@ -96,6 +96,64 @@ fn uptime(model: &ModelStatus, now: f64) -> Option<String> {
     // A clock that was set back must not show a negative time.
     let up = Duration::try_from_secs_f64(now - started_at).unwrap_or_default();
     Some(duration(up))
+}
+
+/// The table of `policy list`. What is counted is shown only for a hub that runs.
+pub(super) fn print_policies(out: &mut Out, policies: &[PolicyFacts], is_live: bool) {
+    if policies.is_empty() {
+        out.line("No policies: nothing is capped, unloaded or refused");
+        return;
+    }
+    out.line("Policies, in the order in which they are asked:");
+    let rows = policies.iter().enumerate();
+    if is_live {
+        let rows: Vec<_> = rows
+            .map(|(place, policy)| counted_row(place, policy))
+            .collect();
+        let header = [
+            "#", "POLICY", "ORIGIN", "HOOKS", "STATE", "CALLS", "VERDICTS", "FAILURES", "AVERAGE",
+        ];
+        print(out, header, &rows);
+    } else {
+        let rows: Vec<_> = rows
+            .map(|(place, policy)| policy_row(place, policy))
+            .collect();
+        print(out, ["#", "POLICY", "ORIGIN", "HOOKS"], &rows);
+    }
+    for policy in policies {
+        if let Some(error) = &policy.last_error {
+            out.line(format_args!("Last error of {}: {error}", policy.name));
+        }
+    }
+}
+
+fn policy_row(place: usize, policy: &PolicyFacts) -> [String; 4] {
+    [
+        (place + 1).to_string(),
+        policy.name.clone(),
+        policy.origin.as_str().to_owned(),
+        policy.hooks.join(" "),
+    ]
+}
+
+fn counted_row(place: usize, policy: &PolicyFacts) -> [String; 9] {
+    let [place, name, origin, hooks] = policy_row(place, policy);
+    let state = if policy.switched_off { "off" } else { "on" };
+    [
+        place,
+        name,
+        origin,
+        hooks,
+        state.to_owned(),
+        policy.calls.to_string(),
+        policy.verdicts.to_string(),
+        policy.failures.to_string(),
+        or_dash(
+            policy
+                .average_seconds
+                .map(|seconds| format!("{:.1} µs", seconds * 1e6)),
+        ),
+    ]
 }
 
 fn or_dash(value: Option<impl ToString>) -> String {

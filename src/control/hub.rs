@@ -5,7 +5,7 @@ use std::future::Future;
 
 use crate::api_error::ApiError;
 use crate::lifecycle::{Lifecycle, Models, Outcome, ReloadReport};
-use crate::status::Status;
+use crate::status::{PoliciesReport, Status};
 
 /// What one can do to a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,9 @@ pub trait Hub: Clone + Send + Sync + 'static {
     /// The snapshot of the moment.
     fn status(&self) -> Status;
 
+    /// What is known of each policy.
+    fn policies(&self) -> PoliciesReport;
+
     /// Whether `GET /hub` serves the dashboard.
     fn page_enabled(&self) -> bool;
 
@@ -71,6 +74,10 @@ pub trait Hub: Clone + Send + Sync + 'static {
 impl Hub for Lifecycle {
     fn status(&self) -> Status {
         Lifecycle::status(self)
+    }
+
+    fn policies(&self) -> PoliciesReport {
+        Lifecycle::policies(self).report()
     }
 
     fn page_enabled(&self) -> bool {

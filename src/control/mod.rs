@@ -18,6 +18,7 @@ mod models;
 mod openapi;
 mod origin;
 mod page;
+mod policies;
 mod service;
 
 pub use guard::Guard;
@@ -63,6 +64,7 @@ fn routes<H: Hub>() -> Vec<(Method, String, MethodRouter<H>)> {
         (Method::GET, "/openapi.json", get(openapi::openapi)),
         (Method::GET, "/hub", get(page::page::<H>)),
         (Method::GET, "/hub/status", get(service::status::<H>)),
+        (Method::GET, "/hub/policies", get(policies::report::<H>)),
     ];
     for path in ["/hub/reload", "/hub/runtime/reload"] {
         routes.push((Method::POST, path, post(service::reload::<H>)));

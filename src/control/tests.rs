@@ -13,7 +13,7 @@ use super::openapi::description;
 use super::*;
 use crate::api_error::ApiError;
 use crate::lifecycle::{Models, Outcome, ReloadReport};
-use crate::status::{Activity, GroupFacts, HubFacts, Status};
+use crate::status::{Activity, GroupFacts, HubFacts, Origin, PoliciesReport, PolicyFacts, Status};
 
 /// A hub of two models: `alpha` does what it is told, `beta` has nothing left to do. `full` is over
 /// its group's cap; no other exists.
@@ -30,6 +30,13 @@ impl Hub for TableHub {
             ..HubFacts::default()
         };
         Status::build(&hub, &[(Arc::default(), Activity::default())], 1)
+    }
+
+    fn policies(&self) -> PoliciesReport {
+        PoliciesReport {
+            policies: vec![policy()],
+            ..PoliciesReport::default()
+        }
     }
 
     fn page_enabled(&self) -> bool {
@@ -59,6 +66,21 @@ impl Hub for TableHub {
 
     fn request_shutdown(&self, models: Models) {
         self.calls.lock().push(format!("shutdown {models:?}"));
+    }
+}
+
+fn policy() -> PolicyFacts {
+    PolicyFacts {
+        name: "alpha.lua".to_owned(),
+        origin: Origin::File,
+        hooks: vec!["on_load".to_owned()],
+        denies: false,
+        calls: 3,
+        verdicts: 2,
+        failures: 1,
+        average_seconds: Some(0.5),
+        last_error: None,
+        switched_off: false,
     }
 }
 
@@ -312,7 +334,7 @@ fn the_description_has_exactly_the_routes_of_the_router() {
 }
 
 #[test]
-fn the_description_has_exactly_the_keys_of_the_status() {
+fn the_description_has_exactly_the_keys_of_the_answers() {
     let description = description();
     let properties = |schema: &str| -> BTreeSet<String> {
         let schema = &description["components"]["schemas"][schema];
@@ -335,6 +357,9 @@ fn the_description_has_exactly_the_keys_of_the_status() {
         properties("ModelMetadata"),
         keys(&status["models"][0]["metadata"])
     );
+    let policies = serde_json::to_value(TableHub::default().policies()).unwrap();
+    assert_eq!(properties("PoliciesReport"), keys(&policies));
+    assert_eq!(properties("Policy"), keys(&policies["policies"][0]));
 }
 
 #[test]

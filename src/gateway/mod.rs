@@ -36,8 +36,8 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-pub use body::Body;
 use admission::{Admitted, Entrance, Step as Admission};
+pub use body::Body;
 use intake::{BODY_LIMIT, Intake};
 pub use leased_body::LeasedBody;
 use rewrite::Place;

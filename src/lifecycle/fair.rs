@@ -43,7 +43,9 @@ impl<K: Copy + PartialEq> Fair<K> {
 
     /// The first key of each client, in the order of the turns.
     pub(crate) fn heads(&self) -> impl Iterator<Item = K> {
-        self.turns.iter().filter_map(|client| client.keys.front().copied())
+        self.turns
+            .iter()
+            .filter_map(|client| client.keys.front().copied())
     }
 
     /// Takes out a key that has been served: its client's next turn comes after those of all others.

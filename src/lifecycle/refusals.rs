@@ -28,7 +28,9 @@ pub(super) fn shutting_down() -> ApiError {
 pub(super) fn queue_full(model: &str, limits: QueueLimits, after: Duration) -> ApiError {
     let size = limits.size;
     busy(
-        format!("the queue of model `{model}` is full: its `queue_size` is {size}; try again later"),
+        format!(
+            "the queue of model `{model}` is full: its `queue_size` is {size}; try again later"
+        ),
         after,
     )
 }

@@ -16,12 +16,20 @@ use super::degraded::OnDisk;
 use super::lease::Gate;
 use crate::config::ports::PortBook;
 use crate::config::{Config, Settings};
+use crate::memory::SystemMemory;
 use crate::policy::{GroupView, ModelView, World};
-use crate::status::{
-    Activity, GroupFacts, HubFacts, MemoryState, ModelFacts, Status, unix_now,
-};
+use crate::status::{Activity, GroupFacts, HubFacts, MemoryState, ModelFacts, Status, unix_now};
 use crate::telemetry::Troubles;
 use crate::worker::upstream::Upstream;
+
+/// A model's memory as last measured, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Measured {
+    /// What its process group holds; none without a process.
+    pub(super) bytes: Option<u64>,
+    /// The most it ever held under these launch settings.
+    pub(super) peak_bytes: Option<u64>,
+}
 
 /// One model as everybody but the supervisor sees it.
 #[derive(Debug)]
@@ -32,6 +40,8 @@ pub struct Model {
     pub gate: Arc<Gate>,
     /// What the supervisor published last.
     pub facts: ArcSwap<ModelFacts>,
+    /// What the probe found last.
+    pub(super) measured: ArcSwap<Measured>,
     /// Its `policy:` mapping.
     pub(super) settings: ArcSwap<Settings>,
     /// Where its worker is; set before the gate opens.
@@ -48,6 +58,7 @@ impl Model {
             name: name.into(),
             gate: Arc::new(Gate::default()),
             facts: ArcSwap::default(),
+            measured: ArcSwap::default(),
             settings: ArcSwap::default(),
             upstream: ArcSwapOption::empty(),
             stops: AtomicU64::new(0),
@@ -155,6 +166,8 @@ impl Table {
 #[derive(Debug)]
 pub(super) struct Registry {
     pub(super) table: ArcSwap<Table>,
+    /// The machine's memory as last measured.
+    pub(super) memory: ArcSwap<SystemMemory>,
     /// The port of every model.
     pub(super) ports: Mutex<PortBook>,
     /// Warnings of the workers, by model.
@@ -172,6 +185,7 @@ impl Registry {
         Self {
             troubles,
             begun: Instant::now(),
+            memory: ArcSwap::default(),
             ports: Mutex::new(ports),
             on_disk: OnDisk::new(&config),
             table: ArcSwap::from_pointee(Table::after(None, config)),
@@ -221,11 +235,14 @@ impl World for Registry {
             .loaded_since
             .filter(|_| facts.memory_state == MemoryState::Loaded)
             .map(|since| self.begun.elapsed().saturating_sub(since));
+        let measured = **model.measured.load();
         Some(ModelView {
             facts,
             activity: model.activity(),
             idle_seconds: model.idle_seconds(loaded),
             loaded_seconds: loaded.map(|loaded| loaded.as_secs_f64()),
+            memory_bytes: measured.bytes,
+            peak_bytes: measured.peak_bytes,
             settings: model.settings.load_full(),
         })
     }
@@ -268,6 +285,10 @@ impl World for Registry {
             .iter()
             .map(|group| group.name.clone())
             .collect()
+    }
+
+    fn memory(&self) -> SystemMemory {
+        **self.memory.load()
     }
 
     fn settings(&self) -> Arc<Settings> {

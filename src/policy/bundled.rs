@@ -9,6 +9,9 @@ pub(super) type Script = (&'static str, &'static str);
 /// All of them, by name.
 pub(super) const SCRIPTS: &[Script] = include!(concat!(env!("OUT_DIR"), "/bundled.rs"));
 
+/// What the names of bundled policies begin with, to tell them from the user's files.
+pub(super) const FOLDER: &str = "bundled/";
+
 /// The one that is always on, after all others.
 pub(super) const DEFAULT: &str = "create_hub";
 

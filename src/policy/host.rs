@@ -13,12 +13,15 @@ use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
 use parking_lot::Mutex;
 
 use super::World;
+use super::bundled;
+use super::counts::Counts;
 use super::failures::{Failures, SANDBOX, describe};
 use super::hook::Hook;
 use super::limits::Limits;
-use super::stage::Stage;
+use super::stage::{Observer, Stage};
 use super::views::{self, hub};
 use super::wording::{did_you_mean, kind};
+use crate::status::{Origin, PolicyFacts};
 
 /// How long a file may take to load.
 const LOADING: Duration = Duration::from_millis(250);
@@ -40,12 +43,15 @@ pub(super) struct Policy {
     pub(super) name: String,
     pub(super) hub: Table,
     pub(super) failures: Failures,
+    pub(super) counts: Counts,
     /// Whether a failure refuses instead of leaving the decision to the next policy.
     pub(super) denies: bool,
     on_request: Option<Function>,
     on_load: Option<Function>,
     on_idle: Option<Function>,
     on_exit: Option<Function>,
+    /// What it registered with `hub.on`, in that order.
+    pub(super) observers: Vec<Observer>,
 }
 
 impl Policy {
@@ -56,6 +62,29 @@ impl Policy {
             Hook::Load => self.on_load.as_ref(),
             Hook::Idle => self.on_idle.as_ref(),
             Hook::Exit => self.on_exit.as_ref(),
+            Hook::Observer => None,
+        }
+    }
+
+    /// What is known of it.
+    pub(super) fn facts(&self) -> PolicyFacts {
+        let hooks = Hook::ALL.into_iter();
+        let hooks = hooks.filter(|hook| self.function(*hook).is_some());
+        let (failures, last_error) = self.failures.total_and_last();
+        PolicyFacts {
+            name: self.name.clone(),
+            origin: match self.name.starts_with(bundled::FOLDER) {
+                true => Origin::Bundled,
+                false => Origin::File,
+            },
+            hooks: hooks.map(|hook| hook.name().to_owned()).collect(),
+            denies: self.denies,
+            calls: self.counts.calls(),
+            verdicts: self.counts.verdicts(),
+            failures,
+            average_seconds: self.counts.average_seconds(),
+            last_error,
+            switched_off: self.failures.is_off(),
         }
     }
 }
@@ -94,6 +123,7 @@ impl Host {
     /// One line that begins with the file's name.
     pub(super) fn load(&self, name: String, source: &[u8]) -> Result<Policy, String> {
         self.stage.limits.begin(LOADING);
+        self.stage.load();
         let hub = hub::create(&self.lua, &self.hub_fields);
         let loaded = hub.and_then(|hub| {
             let globals = Globals {
@@ -106,6 +136,7 @@ impl Host {
             let hooks = Returned::check(returned)?;
             Ok((hub, hooks))
         });
+        let observers = self.stage.loaded();
         let (hub, returned) = loaded.map_err(|error| describe(&error, &format!("{name}:1")))?;
         if self.stage.limits.interrupted().is_some() {
             return Err(format!("{name}:1: {}", self.stage.limits.overrun_text()));
@@ -114,11 +145,13 @@ impl Host {
             name,
             hub,
             failures: Failures::default(),
+            counts: Counts::default(),
             denies: returned.denies,
             on_request: returned.on_request,
             on_load: returned.on_load,
             on_idle: returned.on_idle,
             on_exit: returned.on_exit,
+            observers,
         })
     }
 }
@@ -274,6 +307,7 @@ impl Returned {
             Hook::Load => self.on_load = Some(function),
             Hook::Idle => self.on_idle = Some(function),
             Hook::Exit => self.on_exit = Some(function),
+            Hook::Observer => {}
         }
         Ok(())
     }

@@ -10,20 +10,27 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use http::StatusCode;
+use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
 use self::bundled::Script;
+use self::observers::{Observe, Observed, Queue};
 use self::set::{Answer, PolicySet};
 use self::verdicts::Verdict;
 use crate::api_error::ApiError;
 use crate::config::Settings;
-use crate::status::{Activity, GroupFacts, ModelFacts};
+use crate::memory::SystemMemory;
+use crate::status::{Activity, GroupFacts, ModelFacts, PoliciesReport};
 
 mod bundled;
+mod counts;
+mod event;
 mod failures;
 mod hook;
 mod host;
 mod limits;
+mod local_time;
+mod observers;
 mod set;
 mod stage;
 mod unstarted;
@@ -31,6 +38,8 @@ mod verdicts;
 mod views;
 mod wording;
 
+pub use event::{Details, Event, EventName, FinishedRequest, ModelEvent};
+pub use local_time::LocalTime;
 pub use unstarted::Unstarted;
 
 /// What the hooks can see of the hub. Every method is cheap: no locks that others hold for long, no
@@ -44,10 +53,16 @@ pub trait World: Send + Sync {
     fn group(&self, name: &str) -> Option<GroupView>;
     /// Names of all groups in hub.yaml's order.
     fn group_names(&self) -> Vec<String>;
+    /// The machine's memory as last measured.
+    fn memory(&self) -> SystemMemory;
     /// The top-level `policy:` mapping.
     fn settings(&self) -> Arc<Settings>;
     /// The hub's clock: Unix seconds.
     fn clock(&self) -> f64;
+    /// The same moment as clocks on the wall show it, in the machine's time zone.
+    fn local_time(&self) -> LocalTime {
+        LocalTime::at(self.clock(), TimeZone::system())
+    }
 }
 
 /// One model as of now.
@@ -61,6 +76,10 @@ pub struct ModelView {
     pub idle_seconds: f64,
     /// Seconds since its load, by a clock that nobody sets; `None` unless it is loaded.
     pub loaded_seconds: Option<f64>,
+    /// Bytes its process group holds, as last measured; `None` without a process or a measure.
+    pub memory_bytes: Option<u64>,
+    /// The most it ever held under these launch settings, in bytes; `None` if it was never measured.
+    pub peak_bytes: Option<u64>,
     /// Its `policy:` mapping.
     pub settings: Arc<Settings>,
 }
@@ -96,6 +115,17 @@ impl LoadReason {
             Self::Manual => "manual",
         }
     }
+}
+
+/// A load that the policy is asked about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PendingLoad {
+    /// Why.
+    pub reason: LoadReason,
+    /// Requests that wait for it.
+    pub waiting: usize,
+    /// Since the policy was first asked about it, in seconds.
+    pub waited_seconds: f64,
 }
 
 /// The verdict of `on_load`; `Allow` when every policy abstains.
@@ -220,6 +250,20 @@ struct Shared {
     set: ArcSwap<PolicySet>,
     /// Why the last reload kept the old policies.
     refused: Mutex<Vec<String>>,
+    observed: Observed,
+    events: Arc<Queue>,
+}
+
+impl Observe for Shared {
+    fn observe(&self, event: &Event) {
+        self.set.load_full().observe(event);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.events.close();
+    }
 }
 
 impl Policies {
@@ -239,9 +283,12 @@ impl Policies {
         let set = PolicySet::load(folder, scripts, bundled, Arc::clone(&world));
         let shared = Shared {
             world,
+            observed: Observed::default(),
+            events: Arc::default(),
             set: ArcSwap::from_pointee(set),
             refused: Mutex::default(),
         };
+        shared.observed.set(shared.set.load().observed());
         Self {
             shared: Arc::new(shared),
         }
@@ -254,6 +301,8 @@ impl Policies {
         let set = PolicySet::load(folder, bundled::SCRIPTS, bundled, world);
         *self.shared.refused.lock() = set.broken().to_vec();
         if set.broken().is_empty() {
+            self.shared.observed.set(set.observed());
+            self.shared.events.forgive();
             self.shared.set.store(Arc::new(set));
         }
     }
@@ -276,9 +325,9 @@ impl Policies {
         self.shared.set.load().on_request(view, then)
     }
 
-    /// Asks `on_load` about a model that wants memory; `waiting` requests wait for it.
-    pub fn on_load(&self, model: &str, reason: LoadReason, waiting: usize) -> LoadVerdict {
-        match self.shared.set.load().on_load(model, reason, waiting) {
+    /// Asks `on_load` about a model that wants memory.
+    pub fn on_load(&self, model: &str, pending: PendingLoad) -> LoadVerdict {
+        match self.shared.set.load().on_load(model, pending) {
             Answer::Verdict(Verdict::Evict(names)) => LoadVerdict::Evict(names),
             Answer::Verdict(Verdict::Wait(wait)) => LoadVerdict::Wait(wait.seconds),
             Answer::Verdict(Verdict::Reject(error)) => LoadVerdict::Reject(error),
@@ -307,9 +356,37 @@ impl Policies {
         }
     }
 
+    /// Whether a policy observes events of that name: with none, making one can be left out.
+    pub fn observes(&self, name: EventName) -> bool {
+        self.shared.observed.contains(name)
+    }
+
+    /// Tells the observers, in the order of the calls, on a thread of their own. Never waits: when
+    /// they are too slow, the oldest events are dropped, and [`Policies::warnings`] says how many.
+    pub fn observe(&self, event: Event) {
+        if self.observes(event.name) {
+            self.shared.events.push(event, &self.shared);
+        }
+    }
+
+    /// Tells the observers and comes back when they have returned: for a hub that has nothing else to
+    /// do, like the simulated one of a test.
+    pub fn observe_now(&self, event: &Event) {
+        self.shared.observe(event);
+    }
+
     /// The files in force, in the order they are asked: `alpha.lua`, `bundled/create_hub.lua`.
     pub fn names(&self) -> Vec<String> {
         self.shared.set.load().names()
+    }
+
+    /// What is known of each policy in force, in the order they are asked.
+    pub fn report(&self) -> PoliciesReport {
+        PoliciesReport {
+            policies: self.shared.set.load().facts(),
+            warnings: self.warnings(),
+            memory_bytes: u64::try_from(self.memory_bytes()).unwrap_or(u64::MAX),
+        }
     }
 
     /// Memory of the Lua state, in bytes; at most 64 MiB.
@@ -325,8 +402,14 @@ impl Policies {
             .map(|problem| format!("The policies were not reloaded, the old ones stay. {problem}"));
         let mut warnings = self.shared.set.load().warnings();
         warnings.extend(refused);
+        warnings.extend(self.shared.events.warning());
         warnings
     }
+}
+
+/// The policies that come with the program: name and source, by name.
+pub fn bundled_policies() -> impl Iterator<Item = (&'static str, &'static str)> {
+    bundled::SCRIPTS.iter().copied()
 }
 
 /// The names Lua sees, by the class that `scripts/types/hub.lua` gives them: views, `hub`, its log,
@@ -335,7 +418,9 @@ pub fn bound_names() -> Vec<(&'static str, Vec<&'static str>)> {
     let mut names = views::names_by_view();
     let verdicts = verdicts::FIELDS.map(|(class, fields)| (class, fields.to_vec()));
     names.extend(verdicts);
+    names.push(("event", event::FIELDS.to_vec()));
     names.push(("policy", host::names().collect()));
+    names.push(("time", LocalTime::NAMES.to_vec()));
     names
 }
 
@@ -389,6 +474,8 @@ mod tests {
                 activity: Activity::default(),
                 idle_seconds: 3600.0,
                 loaded_seconds: None,
+                memory_bytes: None,
+                peak_bytes: None,
                 settings: Arc::default(),
             })
         }
@@ -412,6 +499,10 @@ mod tests {
 
         fn group_names(&self) -> Vec<String> {
             vec!["g".to_owned()]
+        }
+
+        fn memory(&self) -> SystemMemory {
+            SystemMemory::default()
         }
 
         fn settings(&self) -> Arc<Settings> {
@@ -440,7 +531,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let policies = Policies::load_with(scripts, folder.path(), &[], Arc::new(OverTheCap));
         let (_, request) = policies.on_request(request());
-        let load = policies.on_load("alpha", LoadReason::Request, 1);
+        let pending = PendingLoad {
+            reason: LoadReason::Request,
+            waiting: 1,
+            waited_seconds: 0.0,
+        };
+        let load = policies.on_load("alpha", pending);
         assert_eq!(policies.warnings(), [""; 0]);
         [
             request != RequestVerdict::Pass,

@@ -14,11 +14,13 @@ use super::host::{Host, Policy};
 use super::limits::Interrupt;
 use super::verdicts::Verdict;
 use super::views::exit::Ended;
+use super::views::json;
 use super::views::load::Load;
 use super::views::model::Model;
 use super::views::request::Request;
 use super::wording::{did_you_mean, kind};
-use super::{Exit, LoadReason, RequestView, World};
+use super::{Event, EventName, Exit, PendingLoad, RequestView, World};
+use crate::status::PolicyFacts;
 
 /// One generation of policies; a reload makes another.
 pub(super) struct PolicySet {
@@ -59,7 +61,7 @@ impl PolicySet {
         });
         files.extend(chosen.iter().map(|(name, source)| {
             let source = Ok(source.as_bytes().to_vec());
-            (format!("bundled/{name}.lua"), source)
+            (format!("{}{name}.lua", bundled::FOLDER), source)
         }));
 
         let mut policies = Vec::new();
@@ -87,6 +89,11 @@ impl PolicySet {
     pub(super) fn names(&self) -> Vec<String> {
         let names = self.policies.iter().map(|policy| policy.name.clone());
         names.collect()
+    }
+
+    /// The same, with what is known of each.
+    pub(super) fn facts(&self) -> Vec<PolicyFacts> {
+        self.policies.iter().map(Policy::facts).collect()
     }
 
     /// A line for each file that did not load.
@@ -140,13 +147,13 @@ impl PolicySet {
     }
 
     /// Asks about a model that wants memory.
-    pub(super) fn on_load(&self, model: &str, reason: LoadReason, waiting: usize) -> Answer {
+    pub(super) fn on_load(&self, model: &str, pending: PendingLoad) -> Answer {
         if !self.has(Hook::Load) {
             return Answer::Abstain;
         }
         let host = self.host.lock();
         let call = host.stage.open();
-        let load = Load::create(&host.lua, call, model, reason, waiting);
+        let load = Load::create(&host.lua, call, model, pending);
         let answer = self.ask(&host, Hook::Load, load);
         host.stage.close();
         answer
@@ -178,6 +185,25 @@ impl PolicySet {
         answer
     }
 
+    /// The events that observers of a policy that is not switched off wait for.
+    pub(super) fn observed(&self) -> impl Iterator<Item = EventName> {
+        let observers = self.policies.iter().flat_map(|policy| &policy.observers);
+        observers.map(|(name, _)| *name)
+    }
+
+    /// Runs the observers of an event, one after the other.
+    pub(super) fn observe(&self, event: &Event) {
+        for policy in &self.policies {
+            for (name, function) in &policy.observers {
+                if *name == event.name && !policy.failures.is_off() {
+                    // Requests come in between.
+                    let host = self.host.lock();
+                    tell(&host, policy, function, event);
+                }
+            }
+        }
+    }
+
     fn has(&self, hook: Hook) -> bool {
         self.policies
             .iter()
@@ -197,21 +223,23 @@ impl PolicySet {
                 continue;
             }
             let verdict = match &argument {
-                Ok(argument) => call(host, hook, policy, function, argument),
+                Ok(argument) => policy
+                    .counts
+                    .call(|| call(host, hook, policy, function, argument)),
                 Err(error) => Err(describe(error, &policy.name)),
             };
             if host.stage.limits.interrupted() == Some(Interrupt::NeedBody) {
                 return Answer::NeedBody;
             }
             match verdict {
-                Ok(None) => policy.failures.succeeded(),
+                Ok(None) => policy.failures.succeeded(hook),
                 Ok(Some(verdict)) => {
-                    policy.failures.succeeded();
+                    policy.failures.succeeded(hook);
+                    policy.counts.decided();
                     return Answer::Verdict(verdict);
                 }
                 Err(problem) => {
-                    tracing::warn!(policy = policy.name, hook = hook.name(), "{problem}");
-                    policy.failures.failed(problem);
+                    failed(policy, hook, problem);
                     if policy.denies {
                         return Answer::Denied(policy.name.clone());
                     }
@@ -219,6 +247,25 @@ impl PolicySet {
             }
         }
         Answer::Abstain
+    }
+}
+
+fn failed(policy: &Policy, hook: Hook, problem: String) {
+    tracing::warn!(policy = policy.name, hook = hook.name(), "{problem}");
+    policy.failures.failed(hook, problem);
+}
+
+/// Runs one observer. It gets a table of its own, and what it returns is ignored.
+fn tell(host: &Host, policy: &Policy, function: &Function, event: &Event) {
+    host.stage.open();
+    let told = match json(&host.lua, event) {
+        Ok(event) => call(host, Hook::Observer, policy, function, &event),
+        Err(error) => Err(describe(&error, &policy.name)),
+    };
+    host.stage.close();
+    match told {
+        Ok(_) => policy.failures.succeeded(Hook::Observer),
+        Err(problem) => failed(policy, Hook::Observer, problem),
     }
 }
 
@@ -267,6 +314,7 @@ fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Ver
         ))
     };
     let verdict = match returned {
+        _ if hook == Hook::Observer => return Ok(None),
         Value::Nil => return Ok(None),
         Value::UserData(data) => data
             .borrow_scoped(Verdict::clone)
@@ -278,11 +326,9 @@ fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Ver
     }
     match verdict {
         Verdict::Evict(names) => evictable(host, names).map(|names| Some(Verdict::Evict(names))),
-        Verdict::Wait(wait) if hook == Hook::Load && wait.client.is_some() => {
-            Err(mlua::Error::runtime(
-                "hub.wait: `client` is for on_request: a load is not a client's",
-            ))
-        }
+        Verdict::Wait(wait) if hook == Hook::Load && wait.client.is_some() => Err(
+            mlua::Error::runtime("hub.wait: `client` is for on_request: a load is not a client's"),
+        ),
         Verdict::Wait(wait) if hook == Hook::Request => {
             host.stage.request(|request| request.keep_vars(&host.lua))?;
             Ok(Some(Verdict::Wait(wait)))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{GroupView, ModelView, World};
 use crate::config::{Config, ModelConfig, Settings};
+use crate::memory::SystemMemory;
 use crate::status::{Activity, GroupFacts, ModelFacts, unix_now};
 
 /// The world of a configuration alone.
@@ -36,6 +37,8 @@ impl World for Unstarted {
             activity: Activity::default(),
             idle_seconds: 0.0,
             loaded_seconds: None,
+            memory_bytes: None,
+            peak_bytes: None,
             settings: Arc::new(model.policy.clone()),
         })
     }
@@ -58,6 +61,10 @@ impl World for Unstarted {
     fn group_names(&self) -> Vec<String> {
         let names = self.config.groups.iter().map(|group| group.name.clone());
         names.collect()
+    }
+
+    fn memory(&self) -> SystemMemory {
+        SystemMemory::default()
     }
 
     fn settings(&self) -> Arc<Settings> {

@@ -6,8 +6,8 @@
 use http::{HeaderName, HeaderValue};
 use mlua::{FromLua, Lua, LuaSerdeExt as _, MultiValue, Table, Value};
 
-use super::{Route, Wait};
 use super::wording::{did_you_mean, kind};
+use super::{Route, Wait};
 use crate::api_error::{ApiError, kind_of};
 use crate::config::Settings;
 

@@ -28,8 +28,18 @@ fn every_command_explains_itself() {
         "restart",
         "watch",
         "demo",
+        "policy",
     ] {
         assert_cmd_snapshot!(format!("help_{verb}"), home.command([verb, "--help"]));
+    }
+}
+
+#[test]
+fn every_policy_command_explains_itself() {
+    let home = Home::empty();
+    for verb in ["list", "show"] {
+        let arguments = ["policy", verb, "--help"];
+        assert_cmd_snapshot!(format!("help_policy_{verb}"), home.command(arguments));
     }
 }
 

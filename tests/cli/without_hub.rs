@@ -133,6 +133,7 @@ fn a_broken_configuration_fails_every_command_but_stop() {
         &["load-model", "a"],
         &["unload-model", "a"],
         &["watch"],
+        &["policy", "list"],
     ] {
         let output = home.command(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");

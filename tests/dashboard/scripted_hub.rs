@@ -15,7 +15,7 @@ use mlx_openai_server_hub::api_error::ApiError;
 use mlx_openai_server_hub::control::{Hub, Verb, router};
 use mlx_openai_server_hub::lifecycle::{Models, Outcome, ReloadReport};
 use mlx_openai_server_hub::status::{
-    Activity, HubFacts, MemoryState, ModelFacts, ProcessState, Status,
+    Activity, HubFacts, MemoryState, ModelFacts, PoliciesReport, ProcessState, Status,
 };
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
@@ -88,6 +88,10 @@ impl Hub for ScriptedHub {
             .map(|(facts, activity)| (Arc::new(facts.clone()), *activity))
             .collect();
         Status::build(&script.hub, &models, 1_764_000_000)
+    }
+
+    fn policies(&self) -> PoliciesReport {
+        PoliciesReport::default()
     }
 
     fn page_enabled(&self) -> bool {

@@ -3,7 +3,7 @@
 
 use mlx_openai_server_hub::policy::LoadReason;
 
-use crate::world::{Hub, request};
+use crate::world::{Hub, pending, request};
 
 #[test]
 fn each_fault_is_told_with_file_and_line() {
@@ -12,7 +12,7 @@ fn each_fault_is_told_with_file_and_line() {
         let hub = Hub::new().file(name, std::fs::read(path).unwrap());
         let policies = hub.load();
         policies.on_request(request("alpha"));
-        policies.on_load("beta", LoadReason::Request, 1);
+        policies.on_load("beta", pending(LoadReason::Request, 1));
         policies.on_idle("alpha");
         let text = policies.warnings().join("\n");
         assert!(!text.is_empty(), "{name} has no fault");

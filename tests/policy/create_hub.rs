@@ -5,7 +5,7 @@ use mlx_openai_server_hub::policy::{
 };
 use mlx_openai_server_hub::status::{GroupFacts, MemoryState, ProcessState};
 
-use crate::world::{Hub, ModelViewExt as _, group, model, rejected, request};
+use crate::world::{Hub, ModelViewExt as _, group, model, pending, rejected, request};
 
 const MINUTE: f64 = 60.0;
 
@@ -67,7 +67,7 @@ fn the_refusals_say_what_to_do() {
             other => panic!("{other:?}"),
         }
     }
-    match policies.on_load("beta", LoadReason::Request, 1) {
+    match policies.on_load("beta", pending(LoadReason::Request, 1)) {
         LoadVerdict::Reject(error) => texts.push(error.to_json()),
         other => panic!("{other:?}"),
     }
@@ -167,7 +167,7 @@ fn a_load_fits_the_cap_or_evicts_who_is_due_or_is_refused() {
     for (row, mut models, facts, expected) in rows {
         models.push(wanted());
         let policies = hub(models, vec![facts]).load();
-        let verdict = policies.on_load("wanted", LoadReason::Request, 1);
+        let verdict = policies.on_load("wanted", pending(LoadReason::Request, 1));
         match (expected, verdict) {
             (Allow, LoadVerdict::Allow) => {}
             (Evict(names), LoadVerdict::Evict(evicted)) => assert_eq!(evicted, names, "{row}"),
@@ -184,7 +184,10 @@ fn a_load_fits_the_cap_or_evicts_who_is_due_or_is_refused() {
 fn a_model_without_a_group_always_fits() {
     let policies = hub(vec![model("alpha")], vec![]).load();
     for reason in [LoadReason::Request, LoadReason::Start, LoadReason::Manual] {
-        assert_eq!(policies.on_load("alpha", reason, 0), LoadVerdict::Allow);
+        assert_eq!(
+            policies.on_load("alpha", pending(reason, 0)),
+            LoadVerdict::Allow
+        );
     }
 }
 
@@ -227,13 +230,13 @@ fn a_users_allow_beats_the_cap() {
         ],
         vec![group("g", Some(1), None)],
     );
-    let refused = hub.load().on_load("beta", LoadReason::Request, 1);
+    let refused = hub.load().on_load("beta", pending(LoadReason::Request, 1));
     assert!(matches!(refused, LoadVerdict::Reject(_)));
     let hub = hub.file(
         "mine.lua",
         "return { on_load = function(_, hub) return hub.allow() end }",
     );
-    let allowed = hub.load().on_load("beta", LoadReason::Request, 1);
+    let allowed = hub.load().on_load("beta", pending(LoadReason::Request, 1));
     assert_eq!(allowed, LoadVerdict::Allow);
 }
 

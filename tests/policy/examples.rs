@@ -7,7 +7,7 @@ use mlx_openai_server_hub::policy::{
 };
 use serde_json::json;
 
-use crate::world::{Hub, ModelViewExt as _, group, model, request};
+use crate::world::{Hub, ModelViewExt as _, group, model, pending, request};
 
 fn hub(example: &str, models: Vec<ModelView>) -> Hub {
     let hub = Hub::with(example);
@@ -31,12 +31,12 @@ fn swap_evicts_the_longest_idle_member() {
     let hub = hub(swap, models);
     *hub.world.groups.write() = vec![group("g", Some(2), None)];
     let policies = hub.load();
-    let verdict = policies.on_load("c", LoadReason::Request, 1);
+    let verdict = policies.on_load("c", pending(LoadReason::Request, 1));
     assert_eq!(verdict, LoadVerdict::Evict(vec!["b".to_owned()]));
 
     let settings = json!({"swap_after_seconds": 100});
     *hub.world.settings.write() = Arc::new(settings.as_object().unwrap().clone());
-    let verdict = policies.on_load("c", LoadReason::Request, 1);
+    let verdict = policies.on_load("c", pending(LoadReason::Request, 1));
     assert!(matches!(verdict, LoadVerdict::Reject(_)), "{verdict:?}");
     assert_eq!(policies.warnings(), [""; 0]);
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use mlx_openai_server_hub::memory::{Pressure, SystemMemory};
 use mlx_openai_server_hub::policy::{
-    IdleVerdict, LoadReason, LoadVerdict, Policies, RequestVerdict,
+    IdleVerdict, LoadReason, LoadVerdict, PendingLoad, Policies, RequestVerdict,
 };
 use serde_json::json;
 
-use crate::world::{Hub, ModelViewExt as _, group, model, rejected, request};
+use crate::world::{Hub, ModelViewExt as _, group, model, pending, rejected, request};
 
 /// The text a policy answers with when it runs `expression` in `on_request`.
 fn shown(hub: &Hub, policies: &Policies, model: &str) -> String {
@@ -29,11 +30,12 @@ fn evaluate(expression: &str) -> String {
     *hub.world.settings.write() = Arc::new(settings.as_object().unwrap().clone());
     let mut models = hub.world.models.write();
     models[0] = model("alpha").loaded(30.0).in_group("g").facts(|facts| {
-        facts.waiting = 2;
         facts.load_seconds = Some(4.5);
         facts.auto_unload_minutes = Some(10);
     });
     models[0].activity.active_requests = 1;
+    models[0].activity.waiting_requests = 2;
+    models[0].activity.parked_requests = 3;
     models[0].settings = Arc::new(json!({"tier": 1}).as_object().unwrap().clone());
     drop(models);
     let policies = hub.load();
@@ -56,6 +58,7 @@ fn the_views_show_the_hub() {
         ("req.size_bytes", "79"),
         ("req.prompt_chars", "5"),
         ("req.vars.x", "nil"),
+        ("req.waited_seconds", "0.0"),
         ("model.name", "alpha"),
         ("model.path", "org/alpha"),
         ("model.type", "lm"),
@@ -64,6 +67,7 @@ fn the_views_show_the_hub() {
         ("model.memory_state", "loaded"),
         ("model.active", "1"),
         ("model.waiting", "2"),
+        ("model.parked", "3"),
         ("model.idle_seconds", "30.0"),
         ("model.loaded_seconds", "30.0"),
         ("model.load_seconds", "4.5"),
@@ -168,10 +172,59 @@ fn on_load_sees_the_load_and_may_wait_or_evict() {
          end }",
     );
     let policies = hub.load();
-    let verdict = policies.on_load("beta", LoadReason::Manual, 3);
+    let verdict = policies.on_load("beta", pending(LoadReason::Manual, 3));
     assert_eq!(verdict, LoadVerdict::Wait(2.0));
-    let verdict = policies.on_load("beta", LoadReason::Request, 3);
+    let verdict = policies.on_load("beta", pending(LoadReason::Request, 3));
     assert_eq!(verdict, LoadVerdict::Evict(vec!["alpha".to_owned()]));
+    assert_eq!(policies.warnings(), [""; 0]);
+}
+
+/// A policy that admits what fits, and evicts one model for what does not; it waits at most 5 s.
+const BY_MEMORY: &str = "return { on_load = function(load, hub)
+  local memory, needed = hub.memory, load.model.peak_bytes
+  if not needed or not memory.available then return end
+  if memory.pressure ~= 'critical' and needed <= memory.available then return hub.allow() end
+  if needed <= memory.available + hub.models.alpha.memory_bytes then return hub.evict{'alpha'} end
+  if load.waited_seconds < 5 then return hub.wait{seconds = 5} end
+  return hub.reject{status = 503, message = needed .. ' of ' .. memory.total}
+end }";
+
+#[test]
+fn on_load_sees_measured_memory_and_how_long_the_load_has_waited() {
+    let hub = Hub::with(BY_MEMORY);
+    let policies = hub.load();
+    let verdict = |available, pressure, peak_bytes, waited_seconds| {
+        *hub.world.memory.write() = SystemMemory {
+            total: Some(1000),
+            available,
+            pressure,
+        };
+        hub.world.models.write()[0].memory_bytes = Some(300);
+        hub.world.models.write()[1].peak_bytes = peak_bytes;
+        let load = PendingLoad {
+            waited_seconds,
+            ..pending(LoadReason::Request, 1)
+        };
+        policies.on_load("beta", load)
+    };
+    let (normal, critical) = (Pressure::Normal, Pressure::Critical);
+    let evict = LoadVerdict::Evict(vec!["alpha".to_owned()]);
+    assert_eq!(
+        verdict(Some(600), normal, Some(600), 0.0),
+        LoadVerdict::Allow
+    );
+    assert_eq!(verdict(Some(600), critical, Some(600), 0.0), evict);
+    assert_eq!(verdict(Some(599), normal, Some(600), 0.0), evict);
+    assert_eq!(
+        verdict(Some(299), normal, Some(600), 4.9),
+        LoadVerdict::Wait(5.0)
+    );
+    let LoadVerdict::Reject(error) = verdict(Some(299), normal, Some(600), 5.0) else {
+        panic!("no rejection");
+    };
+    assert_eq!(error.message, "600 of 1000");
+    assert_eq!(verdict(None, normal, Some(600), 0.0), LoadVerdict::Allow);
+    assert_eq!(verdict(Some(1), normal, None, 0.0), LoadVerdict::Allow);
     assert_eq!(policies.warnings(), [""; 0]);
 }
 
@@ -370,7 +423,7 @@ fn a_policy_that_denies_fails_closed_also_when_switched_off() {
     for _ in 0..12 {
         let (_, verdict) = policies.on_request(request("alpha"));
         assert_eq!(rejected(&verdict).0, 500);
-        match policies.on_load("beta", LoadReason::Request, 1) {
+        match policies.on_load("beta", pending(LoadReason::Request, 1)) {
             LoadVerdict::Reject(error) => assert_eq!(error.status, 503),
             other => panic!("{other:?}"),
         }

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use mlx_openai_server_hub::config::Settings;
+use mlx_openai_server_hub::memory::SystemMemory;
 use mlx_openai_server_hub::policy::{
-    GroupView, ModelView, Policies, RequestVerdict, RequestView, World,
+    GroupView, LoadReason, ModelView, Parked, PendingLoad, Policies, RequestVerdict, RequestView,
+    World,
 };
 use mlx_openai_server_hub::status::{Activity, GroupFacts, MemoryState, ModelFacts, ProcessState};
 use parking_lot::RwLock;
@@ -19,6 +21,7 @@ use tempfile::TempDir;
 pub(crate) struct FakeWorld {
     pub(crate) models: RwLock<Vec<ModelView>>,
     pub(crate) groups: RwLock<Vec<GroupFacts>>,
+    pub(crate) memory: RwLock<SystemMemory>,
     pub(crate) settings: RwLock<Arc<Settings>>,
 }
 
@@ -59,6 +62,10 @@ impl World for FakeWorld {
         self.groups.read().iter().map(|g| g.name.clone()).collect()
     }
 
+    fn memory(&self) -> SystemMemory {
+        *self.memory.read()
+    }
+
     fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read())
     }
@@ -81,7 +88,19 @@ pub(crate) fn model(name: &str) -> ModelView {
         }),
         activity: Activity::default(),
         idle_seconds: 0.0,
+        loaded_seconds: None,
+        memory_bytes: None,
+        peak_bytes: None,
         settings: Arc::default(),
+    }
+}
+
+/// A load that `waiting` requests wait for and that no policy was asked about before.
+pub(crate) fn pending(reason: LoadReason, waiting: usize) -> PendingLoad {
+    PendingLoad {
+        reason,
+        waiting,
+        waited_seconds: 0.0,
     }
 }
 
@@ -100,6 +119,7 @@ impl ModelViewExt for ModelView {
 
     fn loaded(mut self, idle_seconds: f64) -> Self {
         self.idle_seconds = idle_seconds;
+        self.loaded_seconds = Some(idle_seconds);
         self.facts(|facts| {
             facts.memory_state = MemoryState::Loaded;
             facts.last_load_at = Some(NOW - idle_seconds);
@@ -188,6 +208,7 @@ pub(crate) fn request(model: &str) -> RequestView {
         model: model.to_owned(),
         client: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000),
         body: Some(body.to_string().into()),
+        parked: Parked::default(),
     }
 }
 

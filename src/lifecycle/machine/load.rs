@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::{
     Answer, ApiError, Decide, Effect, Ended, Entry, Exit, ExitVerdict, Goal, IdleVerdict, Launch,
-    LoadVerdict, Machine, Next, Now, Outcome, Phase,
+    LoadVerdict, Machine, Next, Now, Outcome, PendingLoad, Phase,
 };
 
 /// A worker that ran so long starts the count of its ends anew.
@@ -25,7 +25,12 @@ impl Machine {
     fn ask(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
         let entry = &self.entries[i];
         let name = entry.spec.name.clone();
-        let verdict = decide.on_load(self, &name, entry.reason(), entry.waiting());
+        let pending = PendingLoad {
+            reason: entry.reason(),
+            waiting: entry.waiting(),
+            waited_seconds: now.at.saturating_sub(entry.asked_at).as_secs_f64(),
+        };
+        let verdict = decide.on_load(self, &name, pending);
         let process = self.entries[i].has_resident();
         match verdict {
             LoadVerdict::Allow => self.begin_load(i, now),

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::api_error::ApiError;
-use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict};
+use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, PendingLoad};
 use crate::status::{MemoryState, ProcessState};
 
 mod entry;
@@ -190,13 +190,7 @@ pub(crate) enum Answer {
 /// The policies, as the machine asks them. An implementation may look at the machine to publish its
 /// state before it asks.
 pub(crate) trait Decide {
-    fn on_load(
-        &mut self,
-        machine: &Machine,
-        model: &str,
-        reason: LoadReason,
-        waiting: usize,
-    ) -> LoadVerdict;
+    fn on_load(&mut self, machine: &Machine, model: &str, pending: PendingLoad) -> LoadVerdict;
 
     /// Anything but [`IdleVerdict::Keep`] means that the model is idle and its gate already closed.
     fn on_idle(&mut self, machine: &Machine, model: &str) -> IdleVerdict;

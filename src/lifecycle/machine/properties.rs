@@ -54,7 +54,7 @@ impl Dice {
 }
 
 impl Decide for Dice {
-    fn on_load(&mut self, _: &Machine, _: &str, _: LoadReason, _: usize) -> LoadVerdict {
+    fn on_load(&mut self, _: &Machine, _: &str, _: PendingLoad) -> LoadVerdict {
         let full = || ApiError::new(http::StatusCode::TOO_MANY_REQUESTS, "full");
         match self.roll() % 8 {
             0 => LoadVerdict::Reject(full()),

@@ -7,10 +7,14 @@ use std::sync::Arc;
 
 use mlua::{Function, Lua, MetaMethod, Table, UserDataMethods as _, Value, Variadic};
 
+use super::super::LocalTime;
+use super::super::event::EventName;
 use super::super::failures::running_line;
 use super::super::stage::Stage;
 use super::super::verdicts;
+use super::super::wording::{did_you_mean, kind};
 use super::group::Group;
+use super::memory::Memory;
 use super::model::Model;
 use super::{read_only, settings, unknown_field};
 
@@ -21,7 +25,9 @@ struct Models;
 struct Groups;
 
 /// The names in `hub` that are no constructors of verdicts.
-const FIELDS: [&str; 5] = ["models", "groups", "clock", "settings", "log"];
+const FIELDS: [&str; 8] = [
+    "models", "groups", "memory", "clock", "time", "settings", "log", "on",
+];
 
 /// The functions of `hub.log`.
 pub(in crate::policy) const LEVELS: [&str; 3] = ["info", "warn", "error"];
@@ -42,19 +48,64 @@ pub(in crate::policy) fn shared_fields(lua: &Lua, stage: &Arc<Stage>) -> mlua::R
         "clock",
         lua.create_function(move |_, ()| Ok(clock.world.clock()))?,
     )?;
+    let observed = Arc::clone(stage);
+    fields.set(
+        "on",
+        lua.create_function(move |_, arguments| on(&observed, arguments))?,
+    )?;
+    let time = Arc::clone(stage);
+    fields.set(
+        "time",
+        lua.create_function(move |lua, ()| {
+            let values = time.world.local_time().values();
+            lua.create_table_from(LocalTime::NAMES.into_iter().zip(values))
+        })?,
+    )?;
     verdicts::add_constructors(lua, &fields)?;
 
     let stage = Arc::clone(stage);
-    let rest = lua.create_function(move |lua, (_, key): (Value, Value)| {
-        if key.as_string().is_some_and(|key| key == "settings") {
-            return settings(lua, &stage.world.settings());
-        }
-        Err(unknown_field("hub", &key, names()))
+    let rest = lua.create_function(move |lua, (_, key): (Value, Value)| match key.as_string() {
+        Some(key) if key == "settings" => settings(lua, &stage.world.settings()),
+        Some(key) if key == "memory" => Memory::create(lua, &stage),
+        _ => Err(unknown_field("hub", &key, names())),
     })?;
     let metatable = lua.create_table()?;
     metatable.set("__index", rest)?;
     fields.set_metatable(Some(metatable))?;
     Ok(fields)
+}
+
+/// `hub.on`: registers an observer.
+fn on(stage: &Stage, (name, function): (Value, Value)) -> mlua::Result<()> {
+    let wrong = |text: String| Err(mlua::Error::runtime(format!("hub.on: {text}")));
+    let Value::String(name) = &name else {
+        return wrong(format!(
+            "the first argument is {}, it must be the name of an event",
+            kind(&name)
+        ));
+    };
+    let Some(event) = EventName::ALL
+        .into_iter()
+        .find(|event| *name == event.as_str())
+    else {
+        let name = name.to_string_lossy();
+        let names = EventName::ALL.map(EventName::as_str);
+        let hint = match did_you_mean(&name, names) {
+            near if near.is_empty() => format!("; there are {}", names.join(", ")),
+            near => near,
+        };
+        return wrong(format!("unknown event `{name}`{hint}"));
+    };
+    let Value::Function(function) = function else {
+        return wrong(format!(
+            "the second argument is {}, it must be a function",
+            kind(&function)
+        ));
+    };
+    if !stage.register((event, function)) {
+        return wrong("observers are registered while a file loads, not in a hook".to_owned());
+    }
+    Ok(())
 }
 
 /// The `hub` of one file.

@@ -2,7 +2,7 @@
 
 use mlua::{Lua, Value};
 
-use super::super::LoadReason;
+use super::super::PendingLoad;
 use super::group::Group;
 use super::model::Model;
 use super::{Getter, View, integer, string};
@@ -11,8 +11,7 @@ use super::{Getter, View, integer, string};
 pub(in crate::policy) struct Load {
     call: u64,
     model: String,
-    reason: LoadReason,
-    waiting: usize,
+    pending: PendingLoad,
 }
 
 impl Load {
@@ -21,14 +20,12 @@ impl Load {
         lua: &Lua,
         call: u64,
         model: &str,
-        reason: LoadReason,
-        waiting: usize,
+        pending: PendingLoad,
     ) -> mlua::Result<Value> {
         lua.create_any_userdata(Self {
             call,
             model: model.to_owned(),
-            reason,
-            waiting,
+            pending,
         })
         .map(Value::UserData)
     }
@@ -40,8 +37,13 @@ impl View for Load {
         ("model", |lua, stage, this| {
             Model::find(lua, stage, &this.model)
         }),
-        ("reason", |lua, _, this| string(lua, this.reason.as_str())),
-        ("waiting", |_, _, this| Ok(integer(this.waiting))),
+        ("reason", |lua, _, this| {
+            string(lua, this.pending.reason.as_str())
+        }),
+        ("waiting", |_, _, this| Ok(integer(this.pending.waiting))),
+        ("waited_seconds", |_, _, this| {
+            Ok(Value::Number(this.pending.waited_seconds))
+        }),
         ("group", |lua, stage, this| {
             let model = stage.world.model(&this.model);
             match model

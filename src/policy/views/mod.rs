@@ -15,6 +15,7 @@ pub(super) mod exit;
 pub(super) mod group;
 pub(super) mod hub;
 pub(super) mod load;
+mod memory;
 pub(super) mod model;
 pub(super) mod request;
 
@@ -38,6 +39,7 @@ pub(super) fn register(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()> {
     register_view::<group::Group>(lua, stage)?;
     register_view::<load::Load>(lua, stage)?;
     register_view::<exit::Ended>(lua, stage)?;
+    register_view::<memory::Memory>(lua, stage)?;
     request::register_headers(lua, stage)?;
     hub::register_lists(lua, stage)
 }
@@ -110,6 +112,13 @@ fn integer(number: usize) -> Value {
     Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
+/// A number of bytes that may not be known.
+fn bytes(number: Option<u64>) -> Value {
+    number.map_or(Value::Nil, |number| {
+        Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+    })
+}
+
 fn whole(number: Option<u32>) -> Value {
     number.map_or(Value::Nil, |number| Value::Integer(number.into()))
 }
@@ -130,7 +139,7 @@ fn settings(lua: &Lua, settings: &crate::config::Settings) -> mlua::Result<Value
 }
 
 /// JSON as Lua values; null is nil.
-fn json(lua: &Lua, value: &impl serde::Serialize) -> mlua::Result<Value> {
+pub(super) fn json(lua: &Lua, value: &impl serde::Serialize) -> mlua::Result<Value> {
     let options = mlua::serde::ser::Options::new()
         .set_array_metatable(false)
         .serialize_none_to_null(false)
@@ -141,7 +150,9 @@ fn json(lua: &Lua, value: &impl serde::Serialize) -> mlua::Result<Value> {
 /// The names of every view, `hub` and `hub.log`.
 pub(super) fn names_by_view() -> Vec<(&'static str, Vec<&'static str>)> {
     fn of<V: View>() -> (&'static str, Vec<&'static str>) {
-        (V::NAME, names(V::FIELDS).collect())
+        // The class of `hub.memory` is `memory`.
+        let class = V::NAME.trim_start_matches("hub.");
+        (class, names(V::FIELDS).collect())
     }
     vec![
         of::<request::Request>(),
@@ -149,6 +160,7 @@ pub(super) fn names_by_view() -> Vec<(&'static str, Vec<&'static str>)> {
         of::<group::Group>(),
         of::<load::Load>(),
         of::<exit::Ended>(),
+        of::<memory::Memory>(),
         ("hub", hub::names().collect()),
         ("log", hub::LEVELS.to_vec()),
     ]

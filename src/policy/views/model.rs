@@ -4,7 +4,7 @@ use mlua::{Lua, Value};
 
 use super::super::ModelView;
 use super::super::stage::Stage;
-use super::{Getter, View, integer, optional_string, seconds, settings, string, whole};
+use super::{Getter, View, bytes, integer, optional_string, seconds, settings, string, whole};
 
 /// The userdata.
 pub(in crate::policy) struct Model {
@@ -62,6 +62,10 @@ impl View for Model {
         ("load_seconds", |_, _, this| {
             Ok(seconds(this.view.facts.load_seconds))
         }),
+        ("memory_bytes", |_, _, this| {
+            Ok(bytes(this.view.memory_bytes))
+        }),
+        ("peak_bytes", |_, _, this| Ok(bytes(this.view.peak_bytes))),
         ("default", |_, _, this| {
             Ok(Value::Boolean(this.view.facts.default))
         }),

@@ -21,14 +21,9 @@ struct Script {
 }
 
 impl Decide for Script {
-    fn on_load(
-        &mut self,
-        _: &Machine,
-        model: &str,
-        reason: LoadReason,
-        waiting: usize,
-    ) -> LoadVerdict {
-        self.asked.push((model.to_owned(), reason, waiting));
+    fn on_load(&mut self, _: &Machine, model: &str, pending: PendingLoad) -> LoadVerdict {
+        self.asked
+            .push((model.to_owned(), pending.reason, pending.waiting));
         self.on_load
             .get(model)
             .cloned()

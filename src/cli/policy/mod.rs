@@ -1,0 +1,44 @@
+//! `policy`: what the policies are, what they decided, and what they would decide.
+//!
+//! One verb, one file, as above. Those that need a hub are clients of its control API; the others load
+//! the policies of the folder of hub.yaml into a Lua state of their own, where they can do nothing to a
+//! running hub.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::render::Out;
+use super::wait_for;
+use crate::config::Config;
+
+mod list;
+mod show;
+
+/// See, check and try the Lua policies
+///
+/// Policies are the *.lua files beside hub.yaml and the bundled ones that it names. They decide which
+/// request goes where, what is loaded and what makes room for it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Policy {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    List(list::List),
+    Show(show::Show),
+}
+
+impl Policy {
+    pub(super) fn run(self, config: &Path, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let load = || Config::load(config);
+        match self.verb {
+            Verb::List(verb) => wait_for(verb.run(&load()?, out)),
+            // What is bundled can be read without a hub.yaml, or with a broken one.
+            Verb::Show(verb) => verb.run(out),
+        }
+    }
+}

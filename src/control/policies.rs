@@ -1,0 +1,12 @@
+//! What the policies are and did: `/hub/policies`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::CACHE_CONTROL;
+use axum::response::IntoResponse;
+
+use super::hub::Hub;
+
+pub(super) async fn report<H: Hub>(State(hub): State<H>) -> impl IntoResponse {
+    ([(CACHE_CONTROL, "no-store")], Json(hub.policies()))
+}

@@ -1,0 +1,38 @@
+//! `hub.memory`: the machine's memory as last measured.
+
+use mlua::{Lua, Value};
+
+use super::super::stage::Stage;
+use super::{Getter, View, bytes, string};
+use crate::memory::SystemMemory;
+
+/// The userdata.
+pub(in crate::policy) struct Memory {
+    call: u64,
+    system: SystemMemory,
+}
+
+impl Memory {
+    /// The view for the running call.
+    pub(in crate::policy) fn create(lua: &Lua, stage: &Stage) -> mlua::Result<Value> {
+        let call = stage.enter(Self::NAME)?;
+        let system = stage.world.memory();
+        lua.create_any_userdata(Self { call, system })
+            .map(Value::UserData)
+    }
+}
+
+impl View for Memory {
+    const NAME: &'static str = "hub.memory";
+    const FIELDS: &'static [(&'static str, Getter<Self>)] = &[
+        ("total", |_, _, this| Ok(bytes(this.system.total))),
+        ("available", |_, _, this| Ok(bytes(this.system.available))),
+        ("pressure", |lua, _, this| {
+            string(lua, this.system.pressure.as_str())
+        }),
+    ];
+
+    fn call(&self) -> u64 {
+        self.call
+    }
+}

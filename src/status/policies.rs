@@ -1,0 +1,59 @@
+//! What is known of each policy: the answer of `GET /hub/policies`, which `policy list` shows.
+
+use serde::{Deserialize, Serialize};
+
+/// All policies in the order in which they are asked.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PoliciesReport {
+    /// Those in force.
+    pub policies: Vec<PolicyFacts>,
+    /// Files that do not load, hooks that fail; one sentence each.
+    pub warnings: Vec<String>,
+    /// Memory of the Lua state, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// One policy, counted since it was loaded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyFacts {
+    /// `alpha.lua`, or `bundled/create_hub.lua`.
+    pub name: String,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Its hooks: `on_request`, …
+    pub hooks: Vec<String>,
+    /// Whether it refuses when it fails (`on_error = "deny"`).
+    pub denies: bool,
+    /// How often a hook of it was asked.
+    pub calls: u64,
+    /// How often it decided.
+    pub verdicts: u64,
+    /// How often it failed.
+    pub failures: u64,
+    /// How long a call took on average, in seconds; none before the first one that was timed.
+    pub average_seconds: Option<f64>,
+    /// The last failure: `file:line: what`.
+    pub last_error: Option<String>,
+    /// Whether it is not asked any more, after too many failures in a row.
+    pub switched_off: bool,
+}
+
+/// Where a policy comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// A file in the folder of hub.yaml.
+    File,
+    /// The program itself.
+    Bundled,
+}
+
+impl Origin {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Bundled => "bundled",
+        }
+    }
+}

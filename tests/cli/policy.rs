@@ -1,0 +1,111 @@
+//! `policy`: what it prints without a hub, and with one that answers from a table.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use insta_cmd::assert_cmd_snapshot;
+use serde_json::{Value, json};
+
+use crate::home::Home;
+use crate::with_hub::hub;
+
+/// A port that nobody listens on.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn write_policy(home: &Home, name: &str, text: &str) {
+    std::fs::write(home.config().with_file_name(name), text).unwrap();
+}
+
+const KEEPER: &str = "return { on_idle = function(model, hub) return hub.keep() end }\n";
+
+#[test]
+fn show_prints_the_file_byte_for_byte() {
+    let home = Home::empty();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let file = std::fs::read(root.join("scripts/create_hub.lua")).unwrap();
+    for name in ["create_hub", "create_hub.lua", "bundled/create_hub.lua"] {
+        let output = home.command(["policy", "show", name]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        assert!(output.stdout == file, "{name}");
+    }
+}
+
+#[test]
+fn show_without_a_name_lists_every_bundled_policy() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Home::empty().command(["policy", "show"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let files = std::fs::read_dir(root.join("scripts")).unwrap();
+    let files = files.map(|entry| entry.unwrap().path());
+    let policies = files.filter(|path| path.extension().is_some_and(|end| end == "lua"));
+    let mut names: Vec<_> = policies
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), names.len(), "{text}");
+    for (line, name) in lines.iter().zip(&names) {
+        let (listed, about) = line.split_once("  ").unwrap();
+        assert_eq!(listed, name);
+        assert!(about.trim().len() > 10, "{line}");
+    }
+    assert!(text.contains("What the hub does when no other policy decides"));
+}
+
+#[test]
+fn show_of_an_unknown_name_says_which_is_near() {
+    let home = Home::empty();
+    assert_cmd_snapshot!(home.command(["policy", "show", "creat_hub"]));
+}
+
+#[test]
+fn list_without_a_hub_shows_what_the_folder_has() {
+    let port = free_port();
+    let home = Home::with_port(port);
+    write_policy(&home, "keeper.lua", KEEPER);
+    write_policy(&home, "broken.lua", "return { on_idel = print }\n");
+    write_policy(&home, "keeper_test.lua", "no policy\n");
+    let _filters = home.filters(port);
+    assert_cmd_snapshot!(home.command(["policy", "list"]));
+}
+
+fn report() -> Value {
+    let policy = |name: &str, facts: Value| {
+        let mut policy = json!({
+            "name": name, "origin": "file", "hooks": ["on_request"], "denies": false, "calls": 0,
+            "verdicts": 0, "failures": 0, "average_seconds": null, "last_error": null,
+            "switched_off": false,
+        });
+        for (key, value) in facts.as_object().unwrap() {
+            policy[key] = value.clone();
+        }
+        policy
+    };
+    json!({
+        "memory_bytes": 123_456,
+        "warnings": ["Policy `b.lua` is switched off until it is reloaded."],
+        "policies": [
+            policy("a.lua", json!({"calls": 1200, "verdicts": 7, "average_seconds": 0.000_002_4})),
+            policy("b.lua", json!({"calls": 10, "failures": 10, "switched_off": true,
+                "average_seconds": 0.0005, "last_error": "b.lua:3: no such thing"})),
+            policy("bundled/create_hub.lua", json!({"origin": "bundled",
+                "hooks": ["on_request", "on_load", "on_idle", "on_exit"]})),
+        ],
+    })
+}
+
+#[test]
+fn list_shows_what_the_hub_counted() {
+    let (hub, home) = hub(|request| (request == "GET /hub/policies").then(|| (200, report())));
+    let _filters = home.filters(hub.port());
+    assert_cmd_snapshot!(home.command(["policy", "list"]));
+    let output = home.command(["policy", "list", "--json"]).output().unwrap();
+    assert_eq!(
+        serde_json::from_slice::<Value>(&output.stdout).unwrap(),
+        report()
+    );
+    assert_eq!(hub.requests(), ["GET /hub/policies", "GET /hub/policies"]);
+}
