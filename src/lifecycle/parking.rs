@@ -123,6 +123,7 @@ impl Parking {
     }
 
     /// From now on `idle` is told when the last lease comes back, or nobody is.
+    #[allow(dead_code, reason = "for the supervisor, next")]
     pub(super) fn tell_when_idle(&self, idle: Option<&Arc<Notify>>) {
         let mut queue = self.queue.lock();
         match (queue.idle.is_some(), idle.is_some()) {
