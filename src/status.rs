@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 mod address;
 mod configured;
 mod policies;
+mod usage;
 
 pub use address::{is_all_addresses, local_authority};
 pub use policies::{Origin, PoliciesReport, PolicyFacts};
+pub use usage::UsageTotals;
 
 /// The clock of all times here: Unix seconds.
 pub fn unix_now() -> f64 {
@@ -161,6 +163,8 @@ pub struct Activity {
     pub parked_requests: usize,
     /// When a request last began or ended, Unix seconds.
     pub last_request_at: Option<f64>,
+    /// What its requests have come to.
+    pub usage: UsageTotals,
 }
 
 /// A group as configured.
@@ -281,6 +285,9 @@ pub struct ModelMetadata {
     /// Requests that a policy told to wait.
     #[serde(default)]
     pub parked_requests: usize,
+    /// What its requests have come to since the hub started.
+    #[serde(default)]
+    pub usage: UsageTotals,
     /// Its group, if it has one.
     pub group: Option<String>,
     /// Whether it starts with the hub.
@@ -381,6 +388,7 @@ impl ModelStatus {
                 active_requests: activity.active_requests,
                 waiting_requests: activity.waiting_requests,
                 parked_requests: activity.parked_requests,
+                usage: activity.usage,
                 group: facts.group.clone(),
                 default: facts.default,
                 jit_enabled: facts.jit_enabled,

@@ -15,8 +15,8 @@ use crate::policy::{Policies, RequestVerdict, RequestView, Route, Wait};
 /// A request that may go.
 #[derive(Debug)]
 pub(super) struct Admitted {
-    /// The name of the model it goes to.
-    pub(super) model: Arc<str>,
+    /// The model it goes to.
+    pub(super) model: Arc<Model>,
     pub(super) route: Option<Route>,
     pub(super) entrance: Entrance,
 }
@@ -94,7 +94,7 @@ pub(super) fn ask(
             place.leave();
         }
         Ok(Step::Go(Admitted {
-            model: Arc::clone(&to.model.name),
+            model: to.model,
             route,
             entrance,
         }))

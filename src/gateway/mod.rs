@@ -7,17 +7,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, request};
 use hyper::body::Incoming;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use crate::api_error::ApiError;
 use crate::lifecycle::{Grant, Lifecycle, Place as Parked};
 use crate::policy::{self, Policies, RequestView};
 use crate::worker::upstream::Accepts;
 
+mod account;
 mod admission;
 mod body;
 mod forward;
@@ -35,7 +38,9 @@ mod routes;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod usage;
 
+use account::Account;
 use admission::{Admitted, Entrance, Step as Admission};
 pub use body::Body;
 use intake::{BODY_LIMIT, Intake};
@@ -69,6 +74,7 @@ impl Addressed {
         grant: Grant,
         model: &Arc<str>,
         intake: &mut Intake,
+        account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
         let accepts = &grant.upstream.accepts;
         if let Some(mut fields) = self.fields {
@@ -80,7 +86,8 @@ impl Addressed {
         } else if let Some(name) = rewrite::replacement(accepts, &self.written) {
             rewrite::rename(&mut self.parts, intake, &self.place, name);
         }
-        forward::forward(grant, model, self.parts, self.id, intake.take_body()).await
+        let body = intake.take_body();
+        forward::forward(grant, model, self.parts, self.id, body, account).await
     }
 }
 
@@ -102,22 +109,33 @@ impl Gateway {
         id: HeaderValue,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
+        let mut account = Account::open(&parts, id.clone(), client, self.policies.clone());
         let mut intake = Intake::new(&parts.headers, body);
         let answer = match Target::of(&parts.method, parts.uri.path()) {
             Target::Models => Ok(openai::json(&models::list(&self.lifecycle))),
             Target::Model(id) => models::one(&self.lifecycle, id).map(|model| openai::json(&model)),
-            Target::NotAllowed(allowed) => {
-                return openai::allowed_methods(&parts.method, parts.uri.path(), allowed);
+            Target::NotAllowed(allowed) => Ok(openai::allowed_methods(
+                &parts.method,
+                parts.uri.path(),
+                allowed,
+            )),
+            Target::Worker | Target::Unknown => {
+                self.proxy(parts, &mut intake, client, id, &mut account)
+                    .await
             }
-            Target::Worker | Target::Unknown => self.proxy(parts, &mut intake, client, id).await,
         };
-        match answer {
+        let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
                 intake.discard().await;
-                openai::error(&error)
+                let mut answer = openai::error(&error);
+                account.write_timing(answer.headers_mut());
+                answer
             }
-        }
+        };
+        // Has been taken along by an answer of a worker.
+        account.ended_with(answer.status().as_u16());
+        answer
     }
 
     /// A worker's answer.
@@ -127,8 +145,12 @@ impl Gateway {
         intake: &mut Intake,
         client: SocketAddr,
         id: HeaderValue,
+        account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
         let (written, place) = named_model(&parts, intake).await?;
+        if let Some(model) = self.lifecycle.find(&written) {
+            account.goes_to(&model);
+        }
         let view = RequestView {
             parts,
             id,
@@ -137,7 +159,8 @@ impl Gateway {
             body: intake.whole(),
             parked: policy::Parked::default(),
         };
-        let (view, admitted) = self.ask(view, intake).await?;
+        let (view, admitted) = self.ask(view, intake, account).await?;
+        account.goes_to(&admitted.model);
         let RequestView {
             mut parts,
             id,
@@ -156,8 +179,11 @@ impl Gateway {
         let grant = match admitted.entrance {
             Entrance::Open(grant) => grant,
             Entrance::Closed(arrival) => {
+                let began = Instant::now();
                 let wait = self.lifecycle.acquire(arrival);
-                intake.while_waiting(wait).await?
+                let waited = intake.while_waiting(wait).await;
+                account.waited_for_load(began.elapsed());
+                waited?
             }
         };
 
@@ -168,7 +194,8 @@ impl Gateway {
             place,
             fields,
         };
-        request.forward(grant, &admitted.model, intake).await
+        let model = &admitted.model.name;
+        request.forward(grant, model, intake, account).await
     }
 
     /// Asks `on_request` until it lets the request go: again with the whole body if a policy wants to
@@ -177,11 +204,16 @@ impl Gateway {
         &self,
         mut view: RequestView,
         intake: &mut Intake,
+        account: &mut Account,
     ) -> Result<(RequestView, Admitted), ApiError> {
+        let (mut thinking, mut parked) = (Duration::ZERO, Duration::ZERO);
         let mut place: Option<Parked> = None;
         loop {
+            let began = Instant::now();
             let step;
             (view, step) = admission::ask(&self.lifecycle, &self.policies, view, &mut place);
+            thinking += began.elapsed();
+            account.was_asked_about(thinking, parked);
             match step? {
                 Admission::Go(admitted) => return Ok((view, admitted)),
                 Admission::Wait => {}
@@ -193,8 +225,11 @@ impl Gateway {
                 }
             }
             let Some(place) = &mut place else { continue };
-            intake.while_waiting(place.called()).await?;
-            view.parked.waited_seconds = place.waited().as_secs_f64();
+            let called = intake.while_waiting(place.called()).await;
+            parked = place.waited();
+            account.was_asked_about(thinking, parked);
+            called?;
+            view.parked.waited_seconds = parked.as_secs_f64();
             if view.body.is_none() {
                 view.body = intake.whole();
             }

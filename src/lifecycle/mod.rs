@@ -36,6 +36,7 @@ mod refusals;
 mod registry;
 mod reload;
 mod supervisor;
+mod usage;
 
 pub use arrival::Arrival;
 pub use launcher::{Launcher, Processes};

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::degraded::OnDisk;
 use super::lease::Gate;
+use super::usage::Usage;
 use crate::config::ports::PortBook;
 use crate::config::{Config, Settings};
 use crate::memory::SystemMemory;
@@ -40,6 +41,8 @@ pub struct Model {
     pub gate: Arc<Gate>,
     /// What the supervisor published last.
     pub facts: ArcSwap<ModelFacts>,
+    /// What its requests have come to.
+    pub usage: Usage,
     /// What the probe found last.
     pub(super) measured: ArcSwap<Measured>,
     /// Its `policy:` mapping.
@@ -58,6 +61,7 @@ impl Model {
             name: name.into(),
             gate: Arc::new(Gate::default()),
             facts: ArcSwap::default(),
+            usage: Usage::default(),
             measured: ArcSwap::default(),
             settings: ArcSwap::default(),
             upstream: ArcSwapOption::empty(),
@@ -73,6 +77,7 @@ impl Model {
             waiting_requests: self.waiting.load(Ordering::SeqCst),
             parked_requests: self.gate.parking.len(),
             last_request_at: self.gate.last_used_at(),
+            usage: self.usage.totals(),
         }
     }
 
