@@ -32,6 +32,10 @@ pub(super) enum Entrance {
 
 /// What is next for a request.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is returned and taken apart at once"
+)]
 pub(super) enum Step {
     Go(Admitted),
     /// A policy wants the body.
