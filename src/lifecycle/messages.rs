@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
 use super::machine::{Launch, Waiter};
-use super::refusals;
 use super::{Arrival, Grant, Outcome, ReloadReport};
 use crate::api_error::ApiError;
 use crate::config::Config;
@@ -102,7 +101,7 @@ impl Mailbox {
         };
         let reply = answered.await;
         place.answered = true;
-        reply.unwrap_or_else(|_| Err(refusals::shutting_down()))
+        reply.unwrap_or_else(|_| Err(ApiError::shutting_down()))
     }
 
     /// Once the supervisor has ended there is nobody left to tell.

@@ -196,11 +196,11 @@ impl Lifecycle {
             .config
             .model(&model.name)
             .map(QueueLimits::of)
-            .ok_or_else(|| refusals::stopped(&model.name))?;
+            .ok_or_else(|| ApiError::being_stopped(&model.name))?;
         Place::take(model, client, limits, seconds, || {
             let now = self.seen(model);
             if now.stops != seen.stops {
-                return Err(refusals::stopped(&model.name));
+                return Err(ApiError::being_stopped(&model.name));
             }
             Ok(now.changes != seen.changes)
         })
@@ -289,7 +289,7 @@ impl Lifecycle {
             Err(_) => {
                 return Err(ApiError::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
-                    "reading hub.yaml failed",
+                    "Reading hub.yaml failed. The log of the hub says why.",
                 ));
             }
         };
@@ -359,6 +359,6 @@ impl Lifecycle {
 fn wrong_reply() -> ApiError {
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,
-        "the lifecycle gave the answer to another question",
+        "The lifecycle gave the answer to another question. This is a fault of the hub.",
     )
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::machine::{Entry, Machine};
-use super::refusals;
 use super::registry::Registry;
+use crate::api_error::ApiError;
 use crate::config::{Config, ModelConfig};
 use crate::policy::{Event, EventName, ModelEvent, Policies};
 use crate::status::{MemoryState, ModelFacts, ProcessState};
@@ -29,7 +29,10 @@ pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policie
         );
         if model.stops.swap(entry.stops, Ordering::SeqCst) != entry.stops {
             // Whoever waited for a verdict about it waits in vain, like those who waited for a load.
-            model.gate.parking.dismiss(&refusals::stopped(&model.name));
+            model
+                .gate
+                .parking
+                .dismiss(&ApiError::being_stopped(&model.name));
         }
         let before = model.facts.load();
         if **before == facts {

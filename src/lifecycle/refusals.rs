@@ -1,4 +1,6 @@
-//! What the lifecycle says when it refuses, where more than one of its parts does.
+//! What requests are told when a queue is too long, or their wait in it.
+//!
+//! For those parked before a model and for those whose load the policy puts off.
 
 use std::time::Duration;
 
@@ -9,20 +11,6 @@ use crate::api_error::ApiError;
 
 /// The longest and shortest `Retry-After`, in seconds.
 const RETRY_AFTER: std::ops::RangeInclusive<u64> = 1..=60;
-
-/// The model is on its way to a stop, or has been stopped since the request came.
-pub(super) fn stopped(model: &str) -> ApiError {
-    ApiError::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        format!(
-            "model `{model}` is being stopped or was stopped; start it again with `mlx-openai-server-hub start-model {model}`"
-        ),
-    )
-}
-
-pub(super) fn shutting_down() -> ApiError {
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the hub is shutting down")
-}
 
 /// As many requests wait for the model as may. A place is expected to be free `after` so long.
 pub(super) fn queue_full(model: &str, limits: QueueLimits, after: Duration) -> ApiError {

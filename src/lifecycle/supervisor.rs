@@ -19,7 +19,7 @@ use super::messages::{Answering, Command, Message, Messages, Reply, Waiting};
 use super::publish::publish;
 use super::registry::{Model, Registry, Table};
 use super::reload::{changed_launches, keep_fixed};
-use super::{Grant, Lifecycle, Mailbox, refusals};
+use super::{Grant, Lifecycle, Mailbox};
 use crate::api_error::ApiError;
 use crate::config::Config;
 use crate::policy::{
@@ -229,7 +229,7 @@ impl Supervisor {
     /// Nobody waits for a verdict any more.
     fn close_parking(&self) {
         for model in self.world.registry.table.load().all() {
-            model.gate.parking.close(&refusals::shutting_down());
+            model.gate.parking.close(&ApiError::shutting_down());
         }
     }
 
@@ -410,7 +410,7 @@ impl Supervisor {
                 Some(grant) => Ok(Reply::Granted(grant)),
                 None => Err(ApiError::new(
                     StatusCode::SERVICE_UNAVAILABLE,
-                    "the model has just left memory; try again",
+                    "The model has just left memory. Try again.",
                 )),
             },
             Answer::Verb(outcome) => Ok(Reply::Verb(outcome)),
@@ -449,7 +449,10 @@ impl Supervisor {
                 // There may be new policies.
                 model.gate.parking.changed();
             } else {
-                model.gate.parking.dismiss(&refusals::stopped(&model.name));
+                model
+                    .gate
+                    .parking
+                    .dismiss(&ApiError::being_stopped(&model.name));
             }
         }
         tracing::info!(

@@ -44,7 +44,7 @@ impl Launcher for Stage {
         let broken = self.broken.lock().contains(&name);
         self.tracker.spawn(async move {
             let identity = Identity { pid: 4321, start_time: 1, command: vec![] };
-            let spawned = Spawned::new(identity, "127.0.0.1", order.port, false, Accepts::Any);
+            let spawned = Spawned::new(identity, "127.0.0.1", order.port, false, Accepts::Any, 0);
             report(Report::Spawned(spawned));
             tokio::select! {
                 () = sleep(LOAD) => {
