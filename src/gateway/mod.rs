@@ -16,11 +16,12 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::api_error::ApiError;
-use crate::lifecycle::{Grant, Lifecycle, Model, Seen};
-use crate::policy::{Policies, RequestVerdict, RequestView, Route};
+use crate::lifecycle::{Grant, Lifecycle, Place as Parked};
+use crate::policy::{self, Policies, RequestView};
 use crate::worker::upstream::Accepts;
 
 mod account;
+mod admission;
 mod body;
 mod budget;
 mod forward;
@@ -45,6 +46,7 @@ mod usage;
 mod waiting;
 
 use account::Account;
+use admission::{Admitted, Entrance, Step as Admission};
 pub use body::Body;
 use budget::Budget;
 use intake::Intake;
@@ -61,14 +63,6 @@ pub struct Gateway {
     lifecycle: Lifecycle,
     policies: Policies,
     budget: Budget,
-}
-
-/// Where a request goes after the policies have been asked.
-struct Destination {
-    model: Arc<Model>,
-    /// Taken before the verdict, so that a stop since then is not undone.
-    seen: Seen,
-    route: Option<Route>,
 }
 
 /// A request that knows where it goes.
@@ -173,13 +167,10 @@ impl Gateway {
             model: written,
             client,
             body: intake.whole(),
+            parked: policy::Parked::default(),
         };
-        let asked = Instant::now();
-        let answer = self.ask(view, intake).await;
-        account.was_asked_about(asked.elapsed(), Duration::ZERO);
-        let (view, destination) = answer?;
-        let Destination { model, seen, route } = destination;
-        account.goes_to(&model);
+        let (view, admitted) = self.ask(view, intake, account).await?;
+        account.goes_to(&admitted.model);
         let RequestView {
             mut parts,
             id,
@@ -188,7 +179,7 @@ impl Gateway {
         } = view;
 
         let mut fields = None;
-        if let Some(route) = route {
+        if let Some(route) = admitted.route {
             if !route.set.is_empty() || !route.unset.is_empty() {
                 fields = Some(rewrite::edit(&intake.collect().await?, &route)?);
             }
@@ -202,55 +193,58 @@ impl Gateway {
             place,
             fields,
         };
-        if let Some(grant) = self.lifecycle.try_acquire(&model) {
-            return request.forward(grant, &model.name, intake, account).await;
-        }
+        let arrival = match admitted.entrance {
+            Entrance::Open(grant) => {
+                let model = &admitted.model.name;
+                return request.forward(grant, model, intake, account).await;
+            }
+            Entrance::Closed(arrival) => arrival,
+        };
         let lifecycle = self.lifecycle.clone();
-        let wanted = Arc::clone(&model);
         let waiting = Waiting {
-            model,
-            grant: Box::pin(async move { lifecycle.acquire(&wanted, seen).await }),
+            model: admitted.model,
+            grant: Box::pin(async move { lifecycle.acquire(arrival).await }),
             request,
             notice: self.lifecycle.config().loading_notice,
         };
         waiting.answer(intake, account).await
     }
 
-    /// Asks `on_request`; a second time with the whole body if a policy wants to see it.
+    /// Asks `on_request` until it lets the request go: again with the whole body if a policy wants to
+    /// see it, and again when it is time for a request that was told to wait.
     async fn ask(
         &self,
         mut view: RequestView,
         intake: &mut Intake,
-    ) -> Result<(RequestView, Destination), ApiError> {
+        account: &mut Account,
+    ) -> Result<(RequestView, Admitted), ApiError> {
+        let (mut thinking, mut parked) = (Duration::ZERO, Duration::ZERO);
+        let mut place: Option<Parked> = None;
         loop {
-            let named = self.lifecycle.find(&view.model);
-            let seen = named.as_ref().map(|model| self.lifecycle.seen(model));
-            let (asked, verdict) = self.policies.on_request(view);
-            view = asked;
-            let route = match verdict {
-                RequestVerdict::Reject(error) => return Err(error),
-                RequestVerdict::NeedBody if view.body.is_none() => {
+            let began = Instant::now();
+            let step;
+            (view, step) = admission::ask(&self.lifecycle, &self.policies, view, &mut place);
+            thinking += began.elapsed();
+            account.was_asked_about(thinking, parked);
+            match step? {
+                Admission::Go(admitted) => return Ok((view, admitted)),
+                Admission::Wait => {}
+                Admission::NeedBody => {
                     view.body = Some(intake.collect().await?);
-                    continue;
+                    if let Some(place) = &mut place {
+                        place.step_back();
+                    }
                 }
-                // A policy that has the body and still asks for it abstains.
-                RequestVerdict::NeedBody | RequestVerdict::Pass => None,
-                RequestVerdict::Route(route) => Some(route),
-            };
-            if let Some(elsewhere) = route.as_ref().and_then(|route| route.model.as_deref()) {
-                let model = self
-                    .lifecycle
-                    .find(elsewhere)
-                    .ok_or_else(|| openai::routed_to_unknown(elsewhere))?;
-                // The verdict named it just now; nothing has been awaited since.
-                let seen = self.lifecycle.seen(&model);
-                return Ok((view, Destination { model, seen, route }));
             }
-            // Only now: a policy may know where to send a name that the hub does not know.
-            let (Some(model), Some(seen)) = (named, seen) else {
-                return Err(openai::unknown_model(&view.model));
-            };
-            return Ok((view, Destination { model, seen, route }));
+            let Some(place) = &mut place else { continue };
+            let called = intake.while_waiting(place.called()).await;
+            parked = place.waited();
+            account.was_asked_about(thinking, parked);
+            called?;
+            view.parked.waited_seconds = parked.as_secs_f64();
+            if view.body.is_none() {
+                view.body = intake.whole();
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ mod loading;
 mod override_default;
 mod passes_on;
 mod policies;
+mod queue;
 mod refusals;
 mod routes;
 mod shutdown;
