@@ -11,6 +11,7 @@ mod descriptors;
 mod disconnects;
 mod door;
 mod drain;
+mod endpoints;
 mod error_bodies;
 mod load_errors;
 mod loading;
