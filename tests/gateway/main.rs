@@ -11,6 +11,7 @@ mod descriptors;
 mod disconnects;
 mod door;
 mod drain;
+mod ends;
 mod error_bodies;
 mod load_errors;
 mod override_default;
