@@ -16,7 +16,7 @@ const MODELS: &str = r"
 - {name: no_worker, model_path: org/m, worker_command: [/bin/echo, hello]}
 - {name: no_help, model_path: org/m, worker_command: [/bin/sh, -c, 'echo broken >&2; exit 3']}
 - {name: no_log, model_path: org/m, log_file: /dev/null/a.log}
-- {name: killed, model_path: org/m, env: {STUB_BOOT_SECONDS: '600'}}
+- {name: killed, model_path: org/m, env: {STUB_LOAD_SECONDS: '600'}}
 - {name: stopped, model_path: org/m, env: {STUB_BOOT_SECONDS: '600'}}
 - {name: stalls, model_path: org/m, env: {STUB_FIRST_TOKEN_SECONDS: '600'}}
 - {name: parked, model_path: org/m, jit_enabled: true}
@@ -35,7 +35,7 @@ return {
 #[test]
 fn every_way_a_worker_fails_is_told_with_its_cause() {
     let yaml = format!(
-        "worker_command: {}\nload_timeout: 2\nstop_timeout: 2\nstall_timeout: 2\nmodels:{}",
+        "worker_command: {}\nload_timeout: 5\nstop_timeout: 2\nstall_timeout: 2\nmodels:{}",
         stub(&[]),
         MODELS.replace("JIT", &stub(&["--dialect", "jit"])),
     );
@@ -62,7 +62,11 @@ fn every_way_a_worker_fails_is_told_with_its_cause() {
             "parked",
         ];
         let answers = names.map(|name| scope.spawn(move || (name, told(name))));
-        let pid = wait_for("its process", SOON, || hub.model("killed")["pid"].as_u64());
+        wait_until("it to load", SOON, || {
+            let log = std::fs::read_to_string(hub.logs().join("killed.log"));
+            log.is_ok_and(|log| log.contains("Loading model"))
+        });
+        let pid = hub.model("killed")["pid"].as_u64().unwrap();
         processes::send_to_group(u32::try_from(pid).unwrap(), Signal::SIGKILL);
         wait_for("its process", SOON, || hub.model("stopped")["pid"].as_u64());
         assert_eq!(hub.act("stopped", "stop").status, 200);
