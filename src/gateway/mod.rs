@@ -38,7 +38,9 @@ mod tests;
 pub use body::Body;
 use intake::{BODY_LIMIT, Intake};
 pub use leased_body::LeasedBody;
+pub(crate) use openai::{routed_to_unknown, unknown_model};
 use rewrite::Place;
+pub(crate) use rewrite::change;
 use routes::Target;
 use scan::{Step, is_form};
 

@@ -57,7 +57,7 @@ pub(super) fn model_required() -> ApiError {
 }
 
 /// No model has that name or path.
-pub(super) fn unknown_model(model: &str) -> ApiError {
+pub(crate) fn unknown_model(model: &str) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
         format!("The model `{model}` does not exist in this hub. Call /v1/models to list available names."),
@@ -67,7 +67,7 @@ pub(super) fn unknown_model(model: &str) -> ApiError {
 }
 
 /// A policy named a model that does not exist.
-pub(super) fn routed_to_unknown(model: &str) -> ApiError {
+pub(crate) fn routed_to_unknown(model: &str) -> ApiError {
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         format!(

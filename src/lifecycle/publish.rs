@@ -34,7 +34,13 @@ pub(super) fn publish(machine: &Machine, registry: &Registry) {
     }
 }
 
-fn facts(entry: &Entry, model: &ModelConfig, config: &Config, port: Option<u16>) -> ModelFacts {
+/// What everybody sees of a model.
+pub(crate) fn facts(
+    entry: &Entry,
+    model: &ModelConfig,
+    config: &Config,
+    port: Option<u16>,
+) -> ModelFacts {
     ModelFacts {
         process_state: entry.process_state(),
         memory_state: entry.memory_state(),
