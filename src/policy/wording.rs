@@ -5,7 +5,7 @@ use mlua::Value;
 use crate::config::nearest;
 
 /// ", did you mean `x`?", or nothing when no candidate is near.
-pub(super) fn did_you_mean<'a>(
+pub(crate) fn did_you_mean<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> String {
@@ -15,7 +15,7 @@ pub(super) fn did_you_mean<'a>(
 }
 
 /// What kind of value it is, with its article.
-pub(super) fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Nil => "nil",
         Value::Boolean(_) => "a boolean",

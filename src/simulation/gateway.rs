@@ -157,12 +157,13 @@ impl Simulation {
     }
 
     /// A request that its worker answers ends.
-    pub(super) fn leave(&mut self, number: Number, state: State, _finish: &Finish) -> bool {
+    pub(super) fn leave(&mut self, number: Number, state: State, finish: &Finish) -> bool {
         let (now, unix) = (self.world().now(), self.world().clock());
         let asked = &mut self.asked[number];
         if asked.state != State::Running {
             return false;
         }
+        asked.answered = (state == State::Done).then(|| finish.status.unwrap_or(200));
         asked.end(state, now);
         let model = asked.model.clone().unwrap_or_default();
         self.world().at(&model, |model| {

@@ -21,9 +21,11 @@ use crate::status::{MemoryState, ProcessState};
 
 mod gateway;
 mod request;
+mod testing;
 mod world;
 
 pub(crate) use request::{Asked, Finish, NewRequest, Number, State};
+pub use testing::{Case, run};
 use world::Process;
 pub(crate) use world::{Memory, SimulatedWorld, Worker};
 

@@ -1,8 +1,9 @@
 //! What was asked of a simulated hub, and what became of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::api_error::ApiError;
 use crate::config::Settings;
@@ -84,6 +85,8 @@ pub(crate) struct Asked {
     /// The body as the worker gets it, and the headers that policies added.
     pub(crate) body: Settings,
     pub(crate) added: Vec<(String, String)>,
+    /// Of the worker's answer.
+    pub(crate) answered: Option<u16>,
 }
 
 impl Asked {
@@ -96,6 +99,7 @@ impl Asked {
             ended: None,
             body: request.as_ref().map(|r| r.body.clone()).unwrap_or_default(),
             added: Vec::new(),
+            answered: None,
             request,
         }
     }
@@ -103,6 +107,22 @@ impl Asked {
     pub(super) fn end(&mut self, state: State, now: Duration) {
         self.state = state;
         self.ended = Some(now);
+    }
+
+    /// The HTTP status, once it is known.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match &self.state {
+            State::Rejected(error) => Some(error.status),
+            _ => self.answered,
+        }
+    }
+
+    /// The headers as the worker gets them, by name.
+    pub(crate) fn headers(&self) -> BTreeMap<String, String> {
+        let sent = self.request.iter().flat_map(|request| &request.headers);
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let sent = sent.map(|(name, value)| (name.to_string(), text(value)));
+        sent.chain(self.added.iter().cloned()).collect()
     }
 
     /// How long it waited, up to `now`.
