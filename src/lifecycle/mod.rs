@@ -36,7 +36,7 @@ mod usage;
 pub use launcher::{Launcher, Processes};
 pub use lease::{Gate, Lease};
 use messages::{Command, Mailbox, Message, Reply};
-pub(crate) use publish::facts;
+pub(crate) use publish::{events, facts};
 pub use registry::Model;
 use registry::Registry;
 pub use supervisor::Running;

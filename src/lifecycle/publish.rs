@@ -65,7 +65,7 @@ pub(crate) fn facts(
 }
 
 /// What observers hear of a change, in the order in which it happens: up from the process, down to it.
-fn events(before: &ModelFacts, now: &ModelFacts) -> impl Iterator<Item = Event> + use<> {
+pub(crate) fn events(before: &ModelFacts, now: &ModelFacts) -> impl Iterator<Item = Event> + use<> {
     use EventName::{
         ModelFailed, ModelLoaded, ModelLoading, ModelStarted, ModelStopped, ModelUnloaded,
     };

@@ -47,7 +47,7 @@ pub(crate) use look::Look;
 pub(crate) use sandbox::Sandbox;
 pub use unstarted::Unstarted;
 pub(crate) use verdicts::Fields;
-pub(crate) use wording::{did_you_mean, kind};
+pub(crate) use wording::did_you_mean;
 
 /// What the hooks can see of the hub. Every method is cheap: no locks that others hold for long, no
 /// waiting.

@@ -15,7 +15,7 @@ pub(crate) fn did_you_mean<'a>(
 }
 
 /// What kind of value it is, with its article.
-pub(crate) fn kind(value: &Value) -> &'static str {
+pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Nil => "nil",
         Value::Boolean(_) => "a boolean",

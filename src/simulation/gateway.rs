@@ -9,7 +9,7 @@ use http::HeaderValue;
 use super::{Event, Finish, Happening, Launch, NewRequest, Number, Simulation, State};
 use crate::api_error::ApiError;
 use crate::gateway::{routed_to_unknown, unknown_model};
-use crate::policy::{RequestVerdict, RequestView, Route, World as _};
+use crate::policy::{self, RequestVerdict, RequestView, Route, World as _};
 
 impl Simulation {
     /// Sends a request. What becomes of it at once has happened when this returns.
@@ -64,7 +64,7 @@ impl Simulation {
         let body = serde_json::Value::Object(request.body.clone()).to_string();
         Some(RequestView {
             parts,
-            id: HeaderValue::try_from(format!("request-{}", number + 1)).ok()?,
+            id: HeaderValue::try_from(id(number)).ok()?,
             model: request.model.clone(),
             client: SocketAddr::new(request.client, 50_000),
             body: Some(body.into()),
@@ -102,8 +102,28 @@ impl Simulation {
     }
 
     fn reject(&mut self, number: Number, error: ApiError) {
+        self.conclude(number, State::Rejected(error));
+    }
+
+    /// Something asked comes to its end.
+    pub(super) fn conclude(&mut self, number: Number, state: State) {
         let now = self.world().now();
-        self.asked[number].end(State::Rejected(error), now);
+        let named = self.asked[number]
+            .request
+            .as_ref()
+            .map(|request| request.model.clone());
+        let named = named.and_then(|name| self.world().model(&name));
+        let asked = &mut self.asked[number];
+        asked.state = state;
+        asked.ended = Some(now);
+        let model = asked
+            .model
+            .clone()
+            .or(named.map(|model| model.facts.name.clone()));
+        // What names no model of this hub is nobody's request.
+        if let Some(request) = model.and_then(|model| asked.finished(number, model)) {
+            self.deciding.observe(policy::Event::of_request(request));
+        }
     }
 
     /// The model is in memory: its worker answers.
@@ -141,8 +161,7 @@ impl Simulation {
             self.catch_up();
             return left;
         }
-        let now = self.world().now();
-        self.asked[number].end(State::Cancelled, now);
+        self.conclude(number, State::Cancelled);
         let waiting = self.waiting.iter().find(|(_, of)| **of == number);
         if let Some(id) = waiting.map(|(id, _)| *id) {
             self.waiting.remove(&id);
@@ -163,14 +182,14 @@ impl Simulation {
         if asked.state != State::Running {
             return false;
         }
-        asked.answered = (state == State::Done).then(|| finish.status.unwrap_or(200));
-        asked.end(state, now);
+        asked.finish = finish.clone();
         let model = asked.model.clone().unwrap_or_default();
         self.world().at(&model, |model| {
             model.active -= 1;
             model.last_request_at = Some(unix);
             model.last_active = now;
         });
+        self.conclude(number, state);
         self.look_at_drain(&model);
         true
     }
@@ -207,4 +226,9 @@ impl Simulation {
 
     /// Asks again about requests that were parked.
     pub(super) fn ask_parked(&mut self) {}
+}
+
+/// The `X-Request-ID` of a request.
+pub(super) fn id(number: Number) -> String {
+    format!("request-{}", number + 1)
 }

@@ -15,7 +15,7 @@ use crate::lifecycle::machine::{
     Answer, Decide, Effect, Event, Goal, Launch, Machine, Now, Spec, Waiter,
 };
 use crate::policy::{
-    Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies, World as _,
+    self, Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies, World as _,
 };
 use crate::status::{MemoryState, ProcessState};
 
@@ -25,7 +25,7 @@ mod testing;
 mod world;
 
 pub(crate) use request::{Asked, Finish, NewRequest, Number, State};
-pub use testing::{Case, run};
+pub use testing::{Case, bound_names, run};
 use world::Process;
 pub(crate) use world::{Memory, SimulatedWorld, Worker};
 
@@ -83,13 +83,21 @@ impl Deciding {
                 continue;
             };
             let facts = crate::lifecycle::facts(entry, config, &self.world.config, None);
-            self.world.at(&entry.spec.name, |model| {
+            let before = self.world.at(&entry.spec.name, |model| {
                 model.stops = entry.stops;
-                if *model.facts != facts {
-                    model.facts = Arc::new(facts);
-                }
+                std::mem::replace(&mut model.facts, Arc::new(facts.clone()))
             });
+            if let Some(before) = before.filter(|before| **before != facts) {
+                // Only now: an observer that looks at the model finds it in its new state.
+                crate::lifecycle::events(&before, &facts).for_each(|event| self.observe(event));
+            }
         }
+    }
+
+    /// Observers hear of it at once.
+    fn observe(&self, event: policy::Event) {
+        let time = self.world.clock();
+        self.policies.observe_now(&policy::Event { time, ..event });
     }
 }
 
@@ -486,11 +494,10 @@ impl Simulation {
         let Some(number) = self.waiting.remove(&waiter.id) else {
             return;
         };
-        let now = self.world().now();
         match answer {
             Answer::Granted => self.enter(number),
-            Answer::Verb(_) | Answer::Reloaded(_) => self.asked[number].end(State::Done, now),
-            Answer::Refused(error) => self.asked[number].end(State::Rejected(error), now),
+            Answer::Verb(_) | Answer::Reloaded(_) => self.conclude(number, State::Done),
+            Answer::Refused(error) => self.conclude(number, State::Rejected(error)),
         }
     }
 }

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use crate::api_error::ApiError;
 use crate::config::Settings;
+use crate::policy::FinishedRequest;
 
 /// The number of something asked; they count from 0.
 pub(crate) type Number = usize;
@@ -85,8 +86,8 @@ pub(crate) struct Asked {
     /// The body as the worker gets it, and the headers that policies added.
     pub(crate) body: Settings,
     pub(crate) added: Vec<(String, String)>,
-    /// Of the worker's answer.
-    pub(crate) answered: Option<u16>,
+    /// What its worker tells of its end.
+    pub(super) finish: Finish,
 }
 
 impl Asked {
@@ -99,22 +100,54 @@ impl Asked {
             ended: None,
             body: request.as_ref().map(|r| r.body.clone()).unwrap_or_default(),
             added: Vec::new(),
-            answered: None,
+            finish: Finish::default(),
             request,
         }
     }
 
-    pub(super) fn end(&mut self, state: State, now: Duration) {
-        self.state = state;
-        self.ended = Some(now);
-    }
-
-    /// The HTTP status, once it is known.
+    /// The HTTP status, once it is known, as the hub's log has it.
     pub(crate) fn status(&self) -> Option<u16> {
         match &self.state {
+            State::Waiting | State::Running => None,
+            State::Done => Some(self.finish.status.unwrap_or(200)),
             State::Rejected(error) => Some(error.status),
-            _ => self.answered,
+            State::Cut => Some(502),
+            State::Cancelled => Some(499),
         }
+    }
+
+    /// What observers hear of its end; nothing of a verb's.
+    pub(super) fn finished(&self, number: Number, model: String) -> Option<FinishedRequest> {
+        let request = self.request.as_ref()?;
+        let ended = self.ended?;
+        let waited = self.waited(ended);
+        let Finish {
+            first_token_seconds,
+            prompt_tokens,
+            completion_tokens,
+            ..
+        } = self.finish;
+        let answering = ended - self.entered.unwrap_or(ended);
+        let since = first_token_seconds.and_then(|s| Duration::try_from_secs_f64(s).ok());
+        let generating = since.map_or(answering, |first| ended - (self.begun + first).min(ended));
+        let per_second = |tokens: u64| {
+            let seconds = generating.as_secs_f64();
+            (seconds > 0.0).then(|| tokens as f64 / seconds)
+        };
+        Some(FinishedRequest {
+            id: super::gateway::id(number),
+            model,
+            client: request.client.to_string(),
+            path: request.path.clone(),
+            stream: request.body.get("stream") == Some(&true.into()),
+            status: self.status(),
+            seconds: (ended - self.begun).as_secs_f64(),
+            wait_seconds: (!waited.is_zero()).then_some(waited.as_secs_f64()),
+            first_token_seconds,
+            prompt_tokens,
+            completion_tokens,
+            tokens_per_second: completion_tokens.and_then(per_second),
+        })
     }
 
     /// The headers as the worker gets them, by name.

@@ -183,6 +183,7 @@ impl World for SimulatedWorld {
             activity: Activity {
                 active_requests: model.active,
                 last_request_at: model.last_request_at,
+                ..Activity::default()
             },
             idle_seconds: model.idle(state.now).as_secs_f64(),
             memory_bytes,

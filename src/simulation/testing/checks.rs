@@ -10,6 +10,9 @@ use crate::policy::{describe, running_line};
 /// Deeper tables are shown as `{…}`, and are equal only if they are one.
 const DEEPEST: usize = 8;
 
+/// The checks.
+pub(super) const NAMES: [&str; 4] = ["equal", "ok", "matches", "fails"];
+
 /// Why a case failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {

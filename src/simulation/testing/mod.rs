@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::Simulation;
 use crate::config::Config;
-use crate::policy::{Fields, Look, Policies, Sandbox, describe};
+use crate::policy::{Fields, Look, Policies, Sandbox, describe, running_line};
 use checks::{Failed, Failure};
 use hub::{Shared, TestHub};
 use logged::Lines;
@@ -42,6 +42,24 @@ pub struct Case {
     pub failure: Option<String>,
     /// What it printed.
     pub printed: Vec<String>,
+}
+
+/// The names that tests see, by the class that `scripts/types/test.lua` gives them; for the test that
+/// compares the two.
+pub fn bound_names() -> Vec<(&'static str, Vec<&'static str>)> {
+    let all = |fields: &[&'static str], methods: &[&'static str]| {
+        fields.iter().chain(methods).copied().collect()
+    };
+    vec![
+        ("test", all(&["case", "each", "hub"], &checks::NAMES)),
+        ("testhubfields", all(options::HUB, &[])),
+        ("testworkerfields", all(options::WORKER, &[])),
+        ("testmemoryfields", all(options::MEMORY, &[])),
+        ("testrequestfields", all(options::REQUEST, &[])),
+        ("testfinishfields", all(options::FINISH, &[])),
+        ("testhub", all(hub::FIELDS, hub::METHODS)),
+        ("testrequest", all(asked::FIELDS, asked::METHODS)),
+    ]
 }
 
 /// Runs the cases of one file, in their order. Its folder is that of the policies; `hub_yaml` is the
@@ -241,7 +259,7 @@ impl File {
     /// `test.hub{…}`.
     fn hub(&self, lua: &Lua, table: &Table, stage: &Stage) -> mlua::Result<TestHub> {
         let fields = Fields::of("test.hub", options::HUB, table)?;
-        let mut config = self.config(lua, &fields)?;
+        let mut config = self.config(lua, &fields, &stage.failed)?;
         if let Some(policies) = fields.get("policies", "a list of bundled policies")? {
             config.policies = policies;
         }
@@ -287,7 +305,7 @@ impl File {
     }
 
     /// The configuration that a test gives, as a text or a table, or that of its folder.
-    fn config(&self, lua: &Lua, fields: &Fields<'_>) -> mlua::Result<Config> {
+    fn config(&self, lua: &Lua, fields: &Fields<'_>, failed: &Failed) -> mlua::Result<Config> {
         const EXPECTED: &str = "the text of a hub.yaml, or a table like one";
         let place = self.folder.join(format!("config of {}", self.name));
         let read = match fields.get::<Value>("config", EXPECTED)? {
@@ -299,6 +317,15 @@ impl File {
             }
             Some(_) => return Err(fields.error(format!("`config` must be {EXPECTED}"))),
         };
-        read.map_err(|error| fields.error(error.to_string()))
+        read.map_err(|error| {
+            // Its excerpt takes several lines, which an error of Lua does not keep.
+            let text = error
+                .to_string()
+                .replace(&format!("{}/", self.folder.display()), "");
+            let place = running_line(lua);
+            let error = fields.error(text.replace('\n', "; "));
+            failed.lock().get_or_insert(Failure { place, text });
+            error
+        })
     }
 }

@@ -22,9 +22,17 @@ pub(super) fn duration(value: &Value) -> Option<Duration> {
             let units = [('d', 86400.0), ('h', 3600.0), ('m', 60.0), ('s', 1.0)];
             in_units(&text.to_string_lossy(), &units)?
         }
-        other => other.as_f64()?,
+        other => number(other)?,
     };
     Duration::try_from_secs_f64(seconds).ok()
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Integer(number) => Some(*number as f64),
+        Value::Number(number) => Some(*number),
+        _ => None,
+    }
 }
 
 /// The sum of a text like `1h30m`.
@@ -45,7 +53,7 @@ fn in_units(text: &str, units: &[(char, f64)]) -> Option<f64> {
 /// A number of bytes, or a number with `MB`, `GB`, `MiB`, `GiB` after it.
 pub(super) fn bytes(value: &Value) -> Option<u64> {
     let Value::String(text) = value else {
-        return value.as_f64().filter(|b| *b >= 0.0).map(|b| b as u64);
+        return number(value).filter(|b| *b >= 0.0).map(|b| b as u64);
     };
     let text = text.to_string_lossy();
     let text = text.trim();
