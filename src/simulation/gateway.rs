@@ -9,7 +9,7 @@ use http::HeaderValue;
 use super::{Event, Finish, Happening, Launch, NewRequest, Number, Simulation, State};
 use crate::api_error::ApiError;
 use crate::gateway::{routed_to_unknown, unknown_model};
-use crate::policy::{self, RequestVerdict, RequestView, Route, World as _};
+use crate::policy::{self, Parked, RequestVerdict, RequestView, Route, World as _};
 
 impl Simulation {
     /// Sends a request. What becomes of it at once has happened when this returns.
@@ -23,13 +23,15 @@ impl Simulation {
     }
 
     /// Asks `on_request` and does what it says.
-    fn ask_policies(&mut self, number: Number) {
+    pub(super) fn ask_policies(&mut self, number: Number) {
         let Some(view) = self.view(number) else {
             return;
         };
         let written = view.model.clone();
-        let (_, verdict) = self.policies().on_request(view);
+        let (view, verdict) = self.policies().on_request(view);
+        self.asked[number].vars = view.parked.vars;
         let route = match verdict {
+            RequestVerdict::Wait(wait) => return self.park(number, &written, &wait),
             RequestVerdict::Reject(error) => return self.reject(number, error),
             RequestVerdict::Route(route) => Some(route),
             RequestVerdict::Pass | RequestVerdict::NeedBody => None,
@@ -48,6 +50,8 @@ impl Simulation {
             self.change(number, route);
         }
         self.acquire(number, model.facts.name.clone());
+        // The next in the queue is asked about now that this one is counted elsewhere.
+        self.unpark(number, true);
     }
 
     /// The request as policies see it.
@@ -68,6 +72,10 @@ impl Simulation {
             model: request.model.clone(),
             client: SocketAddr::new(request.client, 50_000),
             body: Some(body.into()),
+            parked: Parked {
+                waited_seconds: self.parked_for(number).as_secs_f64(),
+                vars: self.asked[number].vars.clone(),
+            },
         })
     }
 
@@ -91,6 +99,7 @@ impl Simulation {
             Some((true, _)) => self.enter(number),
             Some((false, seen)) => {
                 let waiter = self.waiter(number, true);
+                self.world().at(&model, |model| model.waiting += 1);
                 self.handle(Event::Acquire {
                     model,
                     waiter,
@@ -101,7 +110,16 @@ impl Simulation {
         }
     }
 
+    /// A request no longer waits for its model to be loaded.
+    pub(super) fn stop_waiting(&mut self, number: Number) {
+        if let Some(model) = self.asked[number].model.clone() {
+            self.world().at(&model, |model| model.waiting -= 1);
+            self.deciding.changed.insert(model);
+        }
+    }
+
     fn reject(&mut self, number: Number, error: ApiError) {
+        self.unpark(number, false);
         self.conclude(number, State::Rejected(error));
     }
 
@@ -137,6 +155,10 @@ impl Simulation {
             .as_ref()
             .and_then(|request| request.ends_after);
         let model = asked.model.clone().unwrap_or_default();
+        self.running
+            .entry(model.clone())
+            .or_default()
+            .insert(number);
         self.world().at(&model, |model| {
             model.active += 1;
             model.last_request_at = Some(unix);
@@ -161,17 +183,19 @@ impl Simulation {
             self.catch_up();
             return left;
         }
+        self.unpark(number, false);
         self.conclude(number, State::Cancelled);
         let waiting = self.waiting.iter().find(|(_, of)| **of == number);
         if let Some(id) = waiting.map(|(id, _)| *id) {
             self.waiting.remove(&id);
+            self.stop_waiting(number);
             let waiter = super::Waiter {
                 id,
                 is_request: true,
             };
             self.handle(Event::Abandon { waiter });
-            self.catch_up();
         }
+        self.catch_up();
         true
     }
 
@@ -189,6 +213,10 @@ impl Simulation {
             model.last_request_at = Some(unix);
             model.last_active = now;
         });
+        if let Some(running) = self.running.get_mut(&model) {
+            running.remove(&number);
+        }
+        self.deciding.changed.insert(model.clone());
         self.conclude(number, state);
         self.look_at_drain(&model);
         true
@@ -217,15 +245,11 @@ impl Simulation {
 
     /// The worker of these requests is gone.
     pub(super) fn cut(&mut self, model: &str) {
-        for number in 0..self.asked.len() {
-            if self.asked[number].model.as_deref() == Some(model) {
-                self.leave(number, State::Cut, &Finish::default());
-            }
+        let running = self.running.get(model).cloned().unwrap_or_default();
+        for number in running {
+            self.leave(number, State::Cut, &Finish::default());
         }
     }
-
-    /// Asks again about requests that were parked.
-    pub(super) fn ask_parked(&mut self) {}
 }
 
 /// The `X-Request-ID` of a request.

@@ -5,7 +5,7 @@
 //! which load and end as they are told ([`Worker`]), and the requests, which end when somebody says so. Two
 //! runs of one story are the same to the last event. It knows nothing of sockets and files.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +20,12 @@ use crate::policy::{
 use crate::status::{MemoryState, ProcessState};
 
 mod gateway;
+mod parking;
 mod request;
 mod testing;
 mod world;
 
+use parking::Parking;
 pub(crate) use request::{Asked, Finish, NewRequest, Number, State};
 pub use testing::{Case, bound_names, run};
 use world::Process;
@@ -46,7 +48,9 @@ enum Happening {
     Drained(Launch),
     /// A request is done.
     Finish(Number),
-    /// The machine, or a parked request, wants to be looked at.
+    /// A parked request is to be looked at.
+    Look(Number),
+    /// The machine wants to be looked at.
     Wake,
 }
 
@@ -63,6 +67,9 @@ pub(crate) struct Simulation {
     /// Who waits for the machine's answer, by the waiter's number.
     waiting: HashMap<u64, Number>,
     waiters: u64,
+    /// The requests that workers answer, by model.
+    running: HashMap<String, BTreeSet<Number>>,
+    parking: Parking,
     /// Models that are being drained.
     draining: HashMap<String, Launch>,
     launches: HashMap<Launch, String>,
@@ -73,21 +80,34 @@ pub(crate) struct Simulation {
 struct Deciding {
     world: Arc<SimulatedWorld>,
     policies: Policies,
+    /// Models at which something changed since parked requests were asked about.
+    changed: BTreeSet<String>,
+    /// Models that were stopped since then.
+    stopped: BTreeSet<String>,
 }
 
 impl Deciding {
     /// Policies and tests see what the machine says.
-    fn publish(&self, machine: &Machine) {
+    fn publish(&mut self, machine: &Machine) {
         for entry in machine.entries() {
             let Some(config) = self.world.config.model(&entry.spec.name) else {
                 continue;
             };
             let facts = crate::lifecycle::facts(entry, config, &self.world.config, None);
             let before = self.world.at(&entry.spec.name, |model| {
-                model.stops = entry.stops;
-                std::mem::replace(&mut model.facts, Arc::new(facts.clone()))
+                let stops = std::mem::replace(&mut model.stops, entry.stops);
+                let before = std::mem::replace(&mut model.facts, Arc::new(facts.clone()));
+                (before, stops != entry.stops)
             });
-            if let Some(before) = before.filter(|before| **before != facts) {
+            let Some((before, is_stopped)) = before else {
+                continue;
+            };
+            let name = &entry.spec.name;
+            if is_stopped {
+                self.stopped.insert(name.clone());
+            }
+            if *before != facts {
+                self.changed.insert(name.clone());
                 // Only now: an observer that looks at the model finds it in its new state.
                 crate::lifecycle::events(&before, &facts).for_each(|event| self.observe(event));
             }
@@ -148,13 +168,20 @@ impl Simulation {
         let policies = policies(Arc::clone(&world));
         Self {
             machine: Machine::new(specs),
-            deciding: Deciding { world, policies },
+            deciding: Deciding {
+                world,
+                policies,
+                changed: BTreeSet::new(),
+                stopped: BTreeSet::new(),
+            },
             plan: BTreeMap::new(),
             planned: 0,
             next_tick: TICK,
             asked: Vec::new(),
             waiting: HashMap::new(),
             waiters: 0,
+            running: HashMap::new(),
+            parking: Parking::default(),
             draining: HashMap::new(),
             launches: HashMap::new(),
         }
@@ -282,6 +309,7 @@ impl Simulation {
     /// Lets happen what is due now.
     fn catch_up(&mut self) {
         let now = self.world().now();
+        self.ask_parked();
         while self
             .plan
             .first_key_value()
@@ -303,10 +331,10 @@ impl Simulation {
         if !is_planned {
             self.next_tick = at + TICK;
             self.handle(Event::Tick);
-            self.ask_parked();
         } else if let Some((_, happening)) = self.plan.pop_first() {
             self.happen(happening);
         }
+        self.ask_parked();
         true
     }
 
@@ -318,10 +346,8 @@ impl Simulation {
             Happening::Finish(number) => {
                 self.leave(number, State::Done, &Finish::default());
             }
-            Happening::Wake => {
-                self.handle(Event::Tick);
-                self.ask_parked();
-            }
+            Happening::Look(number) => self.look_at_parked(number),
+            Happening::Wake => self.handle(Event::Tick),
         }
     }
 
@@ -366,7 +392,7 @@ impl Simulation {
             Happening::Report(of, _) | Happening::DrainLimit(of) | Happening::Drained(of) => {
                 *of != launch
             }
-            Happening::Finish(_) | Happening::Wake => true,
+            Happening::Finish(_) | Happening::Look(_) | Happening::Wake => true,
         });
     }
 
@@ -494,6 +520,9 @@ impl Simulation {
         let Some(number) = self.waiting.remove(&waiter.id) else {
             return;
         };
+        if waiter.is_request {
+            self.stop_waiting(number);
+        }
         match answer {
             Answer::Granted => self.enter(number),
             Answer::Verb(_) | Answer::Reloaded(_) => self.conclude(number, State::Done),

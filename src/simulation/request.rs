@@ -86,6 +86,8 @@ pub(crate) struct Asked {
     /// The body as the worker gets it, and the headers that policies added.
     pub(crate) body: Settings,
     pub(crate) added: Vec<(String, String)>,
+    /// Its `req.vars`.
+    pub(super) vars: Option<serde_json::Value>,
     /// What its worker tells of its end.
     pub(super) finish: Finish,
 }
@@ -100,6 +102,7 @@ impl Asked {
             ended: None,
             body: request.as_ref().map(|r| r.body.clone()).unwrap_or_default(),
             added: Vec::new(),
+            vars: None,
             finish: Finish::default(),
             request,
         }

@@ -185,3 +185,90 @@ fn a_client_that_leaves_does_not_end_the_load() {
         ("cancelled", "loaded")
     );
 }
+
+/// With one policy beside hub.yaml.
+fn hub_with(policy: &str) -> (Simulation, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("policy.lua"), policy).unwrap();
+    let hub = Simulation::new(from_yaml(CONFIG), BEGUN, |world| {
+        Policies::load(folder.path(), &[], world)
+    });
+    (hub, folder)
+}
+
+const ONE_AT_A_TIME: &str = "return { on_request = function(req, hub)
+    local model = hub.models[req.model]
+    if model.active + model.waiting > 0 then return hub.wait({ seconds = 30 }) end
+end }";
+
+#[test]
+fn parked_requests_take_turns_by_client() {
+    let (mut hub, _folder) = hub_with(ONE_AT_A_TIME);
+    hub.start_defaults();
+    let mut send = |client: u8| {
+        let mut request = NewRequest::chat("a");
+        request.client = [10, 0, 0, client].into();
+        request.ends_after = Some(Duration::from_secs(10));
+        hub.request(request)
+    };
+    let numbers = [1, 1, 1, 2].map(&mut send);
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        hub.seconds(10);
+        let running = numbers
+            .iter()
+            .position(|number| hub.state(*number) == "running");
+        order.extend(running);
+    }
+    assert_eq!(order, [0, 1, 3, 2]);
+    let view = World::model(&**hub.world(), "a").unwrap();
+    assert_eq!(
+        (view.activity.active_requests, view.activity.parked_requests),
+        (1, 0)
+    );
+}
+
+#[test]
+fn a_parked_request_is_refused_when_its_time_is_over_or_its_model_is_stopped() {
+    let (mut hub, _folder) = hub_with(ONE_AT_A_TIME);
+    hub.start_defaults();
+    let (first, second) = (hub.send("a"), hub.send("a"));
+    hub.seconds(299);
+    assert_eq!(
+        (hub.state(first), hub.state(second)),
+        ("running", "waiting")
+    );
+    hub.seconds(1);
+    assert_eq!(hub.status(second), 429);
+    let third = hub.send("a");
+    hub.verb(Verb::Stop, "a");
+    assert_eq!(hub.status(third), 503);
+}
+
+#[test]
+fn observers_hear_of_models_and_requests_at_the_simulated_time() {
+    let (mut hub, _folder) = hub_with(
+        "local heard = {}
+        for _, name in ipairs({ 'model.loaded', 'model.unloaded', 'request.finished' }) do
+          hub.on(name, function(event)
+            table.insert(heard, ('%s %d %s'):format(event.name, event.time, event.seconds))
+          end)
+        end
+        return { on_request = function(req, hub)
+          return hub.reject({ status = 499, message = table.concat(heard, ', ') })
+        end, on_load = function(load, hub) return hub.allow() end }",
+    );
+    hub.start_defaults();
+    hub.verb(Verb::Load, "a");
+    hub.seconds(5);
+    let first = hub.send("a");
+    assert_eq!(hub.status(first), 499);
+    hub.seconds(5);
+    let second = hub.send("a");
+    let State::Rejected(error) = &hub.asked(second).state else {
+        panic!("{:?}", hub.asked(second));
+    };
+    let loaded = format!("model.loaded {} 5.0", BEGUN as u64 + 5);
+    let finished = format!("request.finished {} 0.0", BEGUN as u64 + 5);
+    assert_eq!(error.message, format!("{loaded}, {finished}"));
+}

@@ -13,7 +13,7 @@ use crate::config::{Config, Settings};
 use crate::lifecycle::machine::Launch;
 use crate::memory::{Pressure, SystemMemory};
 use crate::policy::{GroupView, LocalTime, ModelView, World};
-use crate::status::{Activity, GroupFacts, ModelFacts};
+use crate::status::{Activity, GroupFacts, MemoryState, ModelFacts};
 
 /// How a simulated worker behaves.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,6 +81,10 @@ pub(super) struct Model {
     /// Whether requests may enter.
     pub(super) is_open: bool,
     pub(super) active: usize,
+    /// Requests that wait for it to be loaded.
+    pub(super) waiting: usize,
+    /// Requests that a policy told to wait.
+    pub(super) parked: usize,
     /// When it was opened or used last.
     pub(super) last_active: Duration,
     pub(super) last_request_at: Option<f64>,
@@ -96,6 +100,11 @@ impl Model {
         let since = process.loading_since?;
         let share = (now - since).as_secs_f64() / self.worker.load.as_secs_f64().max(1e-9);
         Some((bytes as f64 * share.min(1.0)) as u64)
+    }
+
+    fn loaded(&self, now: Duration) -> Option<Duration> {
+        let since = self.facts.loaded_since?;
+        (self.facts.memory_state == MemoryState::Loaded).then(|| now.saturating_sub(since))
     }
 
     fn idle(&self, now: Duration) -> Duration {
@@ -182,10 +191,13 @@ impl World for SimulatedWorld {
             facts: Arc::clone(&model.facts),
             activity: Activity {
                 active_requests: model.active,
+                waiting_requests: model.waiting,
+                parked_requests: model.parked,
                 last_request_at: model.last_request_at,
                 ..Activity::default()
             },
             idle_seconds: model.idle(state.now).as_secs_f64(),
+            loaded_seconds: model.loaded(state.now).map(|loaded| loaded.as_secs_f64()),
             memory_bytes,
             peak_bytes: model.peak_bytes.max(memory_bytes),
             settings: Arc::clone(&model.settings),
