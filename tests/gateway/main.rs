@@ -14,6 +14,7 @@ mod drain;
 mod ends;
 mod error_bodies;
 mod load_errors;
+mod loading;
 mod override_default;
 mod passes_on;
 mod policies;
