@@ -22,6 +22,7 @@ use crate::memory::SystemMemory;
 use crate::status::{Activity, GroupFacts, ModelFacts, PoliciesReport};
 
 mod bundled;
+mod check;
 mod counts;
 mod failures;
 mod hook;
@@ -35,6 +36,7 @@ mod verdicts;
 mod views;
 mod wording;
 
+pub use check::{Checked, Excerpt, Problem, check};
 pub use local_time::LocalTime;
 pub use unstarted::Unstarted;
 

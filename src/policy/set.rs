@@ -21,6 +21,10 @@ use super::wording::{did_you_mean, kind};
 use super::{Exit, PendingLoad, RequestView, World};
 use crate::status::PolicyFacts;
 
+mod each;
+
+pub(super) use each::Question;
+
 /// One generation of policies; a reload makes another.
 pub(super) struct PolicySet {
     host: Mutex<Host>,
@@ -98,6 +102,11 @@ impl PolicySet {
     /// A line for each file that did not load.
     pub(super) fn broken(&self) -> &[String] {
         &self.broken
+    }
+
+    /// A sentence for each name of a bundled policy that is none.
+    pub(super) fn unknown(&self) -> &[String] {
+        &self.unknown
     }
 
     /// What the user should know, one sentence each.

@@ -134,6 +134,7 @@ fn a_broken_configuration_fails_every_command_but_stop() {
         &["unload-model", "a"],
         &["watch"],
         &["policy", "list"],
+        &["policy", "check"],
     ] {
         let output = home.command(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");

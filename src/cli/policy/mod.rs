@@ -13,6 +13,7 @@ use super::render::Out;
 use super::wait_for;
 use crate::config::Config;
 
+mod check;
 mod list;
 mod show;
 
@@ -29,6 +30,7 @@ pub(super) struct Policy {
 #[derive(Debug, Subcommand)]
 enum Verb {
     List(list::List),
+    Check(check::Check),
     Show(show::Show),
 }
 
@@ -37,6 +39,7 @@ impl Policy {
         let load = || Config::load(config);
         match self.verb {
             Verb::List(verb) => wait_for(verb.run(&load()?, out)),
+            Verb::Check(verb) => Ok(verb.run(&load()?, out)),
             // What is bundled can be read without a hub.yaml, or with a broken one.
             Verb::Show(verb) => verb.run(out),
         }
