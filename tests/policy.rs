@@ -15,6 +15,8 @@ mod create_hub;
 mod examples;
 #[path = "policy/hooks.rs"]
 mod hooks;
+#[path = "policy/observers.rs"]
+mod observers;
 #[path = "policy/sandbox.rs"]
 mod sandbox;
 #[path = "policy/types.rs"]

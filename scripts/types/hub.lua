@@ -69,6 +69,25 @@
 ---@field loaded string[] # names of the members that hold memory or are about to
 ---@field free number # how many more may be loaded; math.huge without a cap, below zero over it
 
+---@alias hub.EventName "model.started"|"model.loading"|"model.loaded"|"model.unloaded"|"model.stopped"|"model.failed"|"request.finished"|"config.reloaded"
+
+---@class hub.Event
+---@field name hub.EventName
+---@field time number # Unix seconds
+---@field model string? # the model's name; nil for config.reloaded
+---@field error string? # of model.failed
+---@field seconds number? # model.loaded: of the load; request.finished: from its arrival to the end of its answer
+---@field id string? # this and all below: of request.finished
+---@field client string? # its address
+---@field path string? # without the query
+---@field stream boolean?
+---@field status integer? # of the answer
+---@field wait_seconds number? # for the model or its turn
+---@field first_token_seconds number? # from its arrival
+---@field prompt_tokens integer?
+---@field completion_tokens integer?
+---@field tokens_per_second number?
+
 ---@class hub.Memory
 ---@field total integer? # bytes, nil when that cannot be measured
 ---@field available integer? # bytes that programs could take without swapping
@@ -96,6 +115,7 @@
 ---@field settings table # the top-level `policy:` mapping in hub.yaml
 ---@field log hub.Log # lines in the hub's log
 ---@field clock fun(): number # Unix seconds
+---@field on fun(event: hub.EventName, fn: fun(event: hub.Event, hub: hub.Hub)) # an observer, only while a file loads
 ---@field time fun(): hub.Time # the same in local time
 ---@field route fun(to: hub.RouteFields): hub.RequestVerdict # go there, with a changed body
 ---@field reject fun(answer: hub.RejectFields): hub.RequestVerdict|hub.LoadVerdict # answer with an error

@@ -1,4 +1,5 @@
-//! From the machine to the registry: facts that changed, with one log line per change of state.
+//! From the machine to the registry: facts that changed, with one log line and one event for the
+//! observers per change of state. The supervisor calls it before it acts on what changed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,10 +7,11 @@ use std::sync::atomic::Ordering;
 use super::machine::{Entry, Machine};
 use super::registry::Registry;
 use crate::config::{Config, ModelConfig};
+use crate::policy::{Event, EventName, ModelEvent, Policies};
 use crate::status::{MemoryState, ModelFacts, ProcessState};
 
 /// Publishes every model whose facts changed.
-pub(super) fn publish(machine: &Machine, registry: &Registry) {
+pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policies) {
     let table = registry.table.load();
     for entry in machine.entries() {
         let (Some(model), Some(config)) = (
@@ -30,7 +32,10 @@ pub(super) fn publish(machine: &Machine, registry: &Registry) {
             continue;
         }
         log_change(&before, &facts);
+        let events = events(&before, &facts);
         model.facts.store(Arc::new(facts));
+        // Only now: an observer that looks at the model finds it in its new state.
+        events.for_each(|event| policies.observe(event));
     }
 }
 
@@ -51,6 +56,40 @@ fn facts(entry: &Entry, model: &ModelConfig, config: &Config, port: Option<u16>)
         waiting: entry.waiting(),
         ..ModelFacts::configured(model, &config.log_path)
     }
+}
+
+/// What observers hear of a change, in the order in which it happens: up from the process, down to it.
+fn events(before: &ModelFacts, now: &ModelFacts) -> impl Iterator<Item = Event> + use<> {
+    use EventName::{
+        ModelFailed, ModelLoaded, ModelLoading, ModelStarted, ModelStopped, ModelUnloaded,
+    };
+    let process = Some(now.process_state).filter(|state| before.process_state != *state);
+    let memory = Some(now.memory_state).filter(|state| before.memory_state != *state);
+    let started = (process == Some(ProcessState::Running)).then_some(ModelStarted);
+    let in_memory = match memory {
+        Some(MemoryState::Loading) => Some(ModelLoading),
+        Some(MemoryState::Loaded) => Some(ModelLoaded),
+        Some(MemoryState::Unloaded) if before.memory_state.holds_memory() => Some(ModelUnloaded),
+        _ => None,
+    };
+    let ended = match (process, memory) {
+        (Some(ProcessState::Failed), _) | (_, Some(MemoryState::Failed)) => Some(ModelFailed),
+        (Some(ProcessState::Stopped), _) => Some(ModelStopped),
+        _ => None,
+    };
+    let (model, error) = (now.name.clone(), now.memory_last_error.clone());
+    let load_seconds = now.load_seconds;
+    let names = [started, in_memory, ended].into_iter().flatten();
+    names.map(move |name| {
+        Event::of_model(
+            name,
+            ModelEvent {
+                model: model.clone(),
+                error: error.clone().filter(|_| name == ModelFailed),
+                seconds: load_seconds.filter(|_| name == ModelLoaded),
+            },
+        )
+    })
 }
 
 /// One line for the process and one for the memory, where they changed, or for a start that was

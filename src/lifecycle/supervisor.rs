@@ -22,7 +22,9 @@ use super::reload::{changed_launches, keep_fixed};
 use super::{Grant, Lifecycle, Mailbox};
 use crate::api_error::ApiError;
 use crate::config::Config;
-use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies};
+use crate::policy::{
+    Event as PolicyEvent, Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies,
+};
 use crate::runtime_file::{RuntimeModels, RuntimeWorker};
 use crate::status::unix_now;
 use crate::worker::identity::Identity;
@@ -113,17 +115,17 @@ struct Deciding {
 impl Decide for Deciding {
     fn on_load(&mut self, machine: &Machine, model: &str, pending: PendingLoad) -> LoadVerdict {
         // Policies see what is published: it has to be what is true now.
-        publish(machine, &self.registry);
+        publish(machine, &self.registry, &self.policies);
         self.policies.on_load(model, pending)
     }
 
     fn on_exit(&mut self, machine: &Machine, model: &str, exit: Exit) -> ExitVerdict {
-        publish(machine, &self.registry);
+        publish(machine, &self.registry, &self.policies);
         self.policies.on_exit(model, exit)
     }
 
     fn on_idle(&mut self, machine: &Machine, model: &str) -> IdleVerdict {
-        publish(machine, &self.registry);
+        publish(machine, &self.registry, &self.policies);
         let table = self.registry.table.load();
         let Some(model) = table.find(model) else {
             return IdleVerdict::Keep(0.0);
@@ -264,7 +266,8 @@ impl Supervisor {
     }
 
     fn publish(&self) {
-        publish(&self.machine, &self.world.registry);
+        let Deciding { registry, policies } = &self.world;
+        publish(&self.machine, registry, policies);
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -440,6 +443,7 @@ impl Supervisor {
             changed = changed.len(),
             "hub.yaml read again"
         );
+        self.world.policies.observe(PolicyEvent::config_reloaded());
         self.learn_dialects();
         self.handle(Event::Reconcile {
             waiter,

@@ -1,21 +1,25 @@
 //! What is kept of a policy's failures, and how a Lua error is told: one line that begins with
 //! `file:line:`.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use mlua::Lua;
 use parking_lot::Mutex;
 
+use super::hook::Hook;
+
 /// What tracebacks call the sandbox's own code: no file, so that it is told from policies.
 pub(super) const SANDBOX: &str = "[sandbox]";
 
-/// So many failures in a row switch a policy off.
+/// So many failures of a hook in a row switch its policy off.
 const MOST_IN_A_ROW: u32 = 10;
 
 /// The failures of one policy since it was loaded.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
-    in_a_row: AtomicU32,
+    /// By hook: one that always succeeds does not make up for one that always fails.
+    in_a_row: [AtomicU32; Hook::COUNT],
+    is_off: AtomicBool,
     seen: Mutex<Seen>,
 }
 
@@ -27,27 +31,29 @@ struct Seen {
 
 impl Failures {
     /// A hook answered as it should.
-    pub(super) fn succeeded(&self) {
+    pub(super) fn succeeded(&self, hook: Hook) {
+        let in_a_row = &self.in_a_row[hook as usize];
         // Looked at first: a store would take the cache line from other cores at every request.
-        if self.in_a_row.load(Ordering::Relaxed) != 0 {
-            self.in_a_row.store(0, Ordering::Relaxed);
+        if in_a_row.load(Ordering::Relaxed) != 0 {
+            in_a_row.store(0, Ordering::Relaxed);
         }
     }
 
     /// A hook failed.
-    pub(super) fn failed(&self, text: String) {
-        let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
+    pub(super) fn failed(&self, hook: Hook, text: String) {
+        let in_a_row = self.in_a_row[hook as usize].fetch_add(1, Ordering::Relaxed) + 1;
         let mut seen = self.seen.lock();
         seen.total += 1;
         seen.last = Some(text);
         if in_a_row == MOST_IN_A_ROW {
+            self.is_off.store(true, Ordering::Relaxed);
             tracing::warn!("policy switched off after {MOST_IN_A_ROW} failures in a row");
         }
     }
 
     /// Whether the policy is not asked any more.
     pub(super) fn is_off(&self) -> bool {
-        self.in_a_row.load(Ordering::Relaxed) >= MOST_IN_A_ROW
+        self.is_off.load(Ordering::Relaxed)
     }
 
     /// How many there were, and the last one.
@@ -162,16 +168,18 @@ mod tests {
         let failures = Failures::default();
         assert_eq!(failures.warning("a.lua"), None);
         for _ in 0..9 {
-            failures.failed("a.lua:1: no".to_owned());
+            failures.failed(Hook::Idle, "a.lua:1: no".to_owned());
+            failures.succeeded(Hook::Request);
         }
-        failures.succeeded();
+        failures.succeeded(Hook::Idle);
         assert!(!failures.is_off());
         assert_eq!(
             failures.warning("a.lua").unwrap(),
             "Policy `a.lua` failed 9 times. The last: a.lua:1: no"
         );
         for _ in 0..10 {
-            failures.failed("a.lua:2: no".to_owned());
+            failures.failed(Hook::Idle, "a.lua:2: no".to_owned());
+            failures.succeeded(Hook::Request);
         }
         assert!(failures.is_off());
     }

@@ -1,4 +1,5 @@
-//! The hooks: their names, their time limits and the verdicts each may return.
+//! The hooks: their names, their time limits and the verdicts each may return. An observer is called
+//! like a hook that decides nothing.
 
 use std::time::Duration;
 
@@ -11,19 +12,25 @@ pub(super) enum Hook {
     Load,
     Idle,
     Exit,
+    /// No key of the table: `hub.on` takes it.
+    Observer,
 }
 
 impl Hook {
-    /// All of them.
+    /// So many.
+    pub(super) const COUNT: usize = 5;
+
+    /// All that a policy returns.
     pub(super) const ALL: [Self; 4] = [Self::Request, Self::Load, Self::Idle, Self::Exit];
 
-    /// Its key in the table a policy returns.
+    /// Its key in the table a policy returns, or what made it.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Request => "on_request",
             Self::Load => "on_load",
             Self::Idle => "on_idle",
             Self::Exit => "on_exit",
+            Self::Observer => "hub.on",
         }
     }
 
@@ -31,7 +38,7 @@ impl Hook {
     pub(super) fn allowed(self) -> Duration {
         match self {
             Self::Request => Duration::from_millis(50),
-            Self::Load | Self::Idle | Self::Exit => Duration::from_millis(250),
+            Self::Load | Self::Idle | Self::Exit | Self::Observer => Duration::from_millis(250),
         }
     }
 
@@ -43,6 +50,7 @@ impl Hook {
             Self::Load => matches!(verdict, Allow | Evict(_) | Wait(_) | Reject(_)),
             Self::Idle => matches!(verdict, Unload | Stop | Keep(_)),
             Self::Exit => matches!(verdict, Restart(_) | Leave),
+            Self::Observer => false,
         }
     }
 
@@ -53,6 +61,7 @@ impl Hook {
             Self::Load => "nil, hub.allow(), hub.evict{…}, hub.wait{…} or hub.reject{…}",
             Self::Idle => "nil, hub.unload(), hub.stop() or hub.keep{…}",
             Self::Exit => "nil, hub.restart{…} or hub.leave()",
+            Self::Observer => "what it likes",
         }
     }
 }

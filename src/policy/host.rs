@@ -18,7 +18,7 @@ use super::counts::Counts;
 use super::failures::{Failures, SANDBOX, describe};
 use super::hook::Hook;
 use super::limits::Limits;
-use super::stage::Stage;
+use super::stage::{Observer, Stage};
 use super::views::{self, hub};
 use super::wording::{did_you_mean, kind};
 use crate::status::{Origin, PolicyFacts};
@@ -50,6 +50,8 @@ pub(super) struct Policy {
     on_load: Option<Function>,
     on_idle: Option<Function>,
     on_exit: Option<Function>,
+    /// What it registered with `hub.on`, in that order.
+    pub(super) observers: Vec<Observer>,
 }
 
 impl Policy {
@@ -60,6 +62,7 @@ impl Policy {
             Hook::Load => self.on_load.as_ref(),
             Hook::Idle => self.on_idle.as_ref(),
             Hook::Exit => self.on_exit.as_ref(),
+            Hook::Observer => None,
         }
     }
 
@@ -120,6 +123,7 @@ impl Host {
     /// One line that begins with the file's name.
     pub(super) fn load(&self, name: String, source: &[u8]) -> Result<Policy, String> {
         self.stage.limits.begin(LOADING);
+        self.stage.load();
         let hub = hub::create(&self.lua, &self.hub_fields);
         let loaded = hub.and_then(|hub| {
             let globals = Globals {
@@ -132,6 +136,7 @@ impl Host {
             let hooks = Returned::check(returned)?;
             Ok((hub, hooks))
         });
+        let observers = self.stage.loaded();
         let (hub, returned) = loaded.map_err(|error| describe(&error, &format!("{name}:1")))?;
         if self.stage.limits.interrupted().is_some() {
             return Err(format!("{name}:1: {}", self.stage.limits.overrun_text()));
@@ -146,6 +151,7 @@ impl Host {
             on_load: returned.on_load,
             on_idle: returned.on_idle,
             on_exit: returned.on_exit,
+            observers,
         })
     }
 }
@@ -301,6 +307,7 @@ impl Returned {
             Hook::Load => self.on_load = Some(function),
             Hook::Idle => self.on_idle = Some(function),
             Hook::Exit => self.on_exit = Some(function),
+            Hook::Observer => {}
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
 use self::bundled::Script;
+use self::observers::{Observe, Observed, Queue};
 use self::set::{Answer, PolicySet};
 use self::verdicts::Verdict;
 use crate::api_error::ApiError;
@@ -24,11 +25,13 @@ use crate::status::{Activity, GroupFacts, ModelFacts, PoliciesReport};
 mod bundled;
 mod check;
 mod counts;
+mod event;
 mod failures;
 mod hook;
 mod host;
 mod limits;
 mod local_time;
+mod observers;
 mod set;
 mod stage;
 mod unstarted;
@@ -37,6 +40,7 @@ mod views;
 mod wording;
 
 pub use check::{Checked, Excerpt, Problem, check};
+pub use event::{Details, Event, EventName, FinishedRequest, ModelEvent};
 pub use local_time::LocalTime;
 pub use unstarted::Unstarted;
 
@@ -224,6 +228,20 @@ struct Shared {
     set: ArcSwap<PolicySet>,
     /// Why the last reload kept the old policies.
     refused: Mutex<Vec<String>>,
+    observed: Observed,
+    events: Arc<Queue>,
+}
+
+impl Observe for Shared {
+    fn observe(&self, event: &Event) {
+        self.set.load_full().observe(event);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.events.close();
+    }
 }
 
 impl Policies {
@@ -243,9 +261,12 @@ impl Policies {
         let set = PolicySet::load(folder, scripts, bundled, Arc::clone(&world));
         let shared = Shared {
             world,
+            observed: Observed::default(),
+            events: Arc::default(),
             set: ArcSwap::from_pointee(set),
             refused: Mutex::default(),
         };
+        shared.observed.set(shared.set.load().observed());
         Self {
             shared: Arc::new(shared),
         }
@@ -258,6 +279,8 @@ impl Policies {
         let set = PolicySet::load(folder, bundled::SCRIPTS, bundled, world);
         *self.shared.refused.lock() = set.broken().to_vec();
         if set.broken().is_empty() {
+            self.shared.observed.set(set.observed());
+            self.shared.events.forgive();
             self.shared.set.store(Arc::new(set));
         }
     }
@@ -309,6 +332,25 @@ impl Policies {
         }
     }
 
+    /// Whether a policy observes events of that name: with none, making one can be left out.
+    pub fn observes(&self, name: EventName) -> bool {
+        self.shared.observed.contains(name)
+    }
+
+    /// Tells the observers, in the order of the calls, on a thread of their own. Never waits: when
+    /// they are too slow, the oldest events are dropped, and [`Policies::warnings`] says how many.
+    pub fn observe(&self, event: Event) {
+        if self.observes(event.name) {
+            self.shared.events.push(event, &self.shared);
+        }
+    }
+
+    /// Tells the observers and comes back when they have returned: for a hub that has nothing else to
+    /// do, like the simulated one of a test.
+    pub fn observe_now(&self, event: &Event) {
+        self.shared.observe(event);
+    }
+
     /// The files in force, in the order they are asked: `alpha.lua`, `bundled/create_hub.lua`.
     pub fn names(&self) -> Vec<String> {
         self.shared.set.load().names()
@@ -336,6 +378,7 @@ impl Policies {
             .map(|problem| format!("The policies were not reloaded, the old ones stay. {problem}"));
         let mut warnings = self.shared.set.load().warnings();
         warnings.extend(refused);
+        warnings.extend(self.shared.events.warning());
         warnings
     }
 }
@@ -351,6 +394,7 @@ pub fn bound_names() -> Vec<(&'static str, Vec<&'static str>)> {
     let mut names = views::names_by_view();
     let verdicts = verdicts::FIELDS.map(|(class, fields)| (class, fields.to_vec()));
     names.extend(verdicts);
+    names.push(("event", event::FIELDS.to_vec()));
     names.push(("policy", host::names().collect()));
     names.push(("time", LocalTime::NAMES.to_vec()));
     names

@@ -14,11 +14,12 @@ use super::host::{Host, Policy};
 use super::limits::Interrupt;
 use super::verdicts::Verdict;
 use super::views::exit::Ended;
+use super::views::json;
 use super::views::load::Load;
 use super::views::model::Model;
 use super::views::request::Request;
 use super::wording::{did_you_mean, kind};
-use super::{Exit, PendingLoad, RequestView, World};
+use super::{Event, EventName, Exit, PendingLoad, RequestView, World};
 use crate::status::PolicyFacts;
 
 mod each;
@@ -186,6 +187,25 @@ impl PolicySet {
         answer
     }
 
+    /// The events that observers of a policy that is not switched off wait for.
+    pub(super) fn observed(&self) -> impl Iterator<Item = EventName> {
+        let observers = self.policies.iter().flat_map(|policy| &policy.observers);
+        observers.map(|(name, _)| *name)
+    }
+
+    /// Runs the observers of an event, one after the other.
+    pub(super) fn observe(&self, event: &Event) {
+        for policy in &self.policies {
+            for (name, function) in &policy.observers {
+                if *name == event.name && !policy.failures.is_off() {
+                    // Requests come in between.
+                    let host = self.host.lock();
+                    tell(&host, policy, function, event);
+                }
+            }
+        }
+    }
+
     fn has(&self, hook: Hook) -> bool {
         self.policies
             .iter()
@@ -214,15 +234,14 @@ impl PolicySet {
                 return Answer::NeedBody;
             }
             match verdict {
-                Ok(None) => policy.failures.succeeded(),
+                Ok(None) => policy.failures.succeeded(hook),
                 Ok(Some(verdict)) => {
-                    policy.failures.succeeded();
+                    policy.failures.succeeded(hook);
                     policy.counts.decided();
                     return Answer::Verdict(verdict);
                 }
                 Err(problem) => {
-                    tracing::warn!(policy = policy.name, hook = hook.name(), "{problem}");
-                    policy.failures.failed(problem);
+                    failed(policy, hook, problem);
                     if policy.denies {
                         return Answer::Denied(policy.name.clone());
                     }
@@ -230,6 +249,25 @@ impl PolicySet {
             }
         }
         Answer::Abstain
+    }
+}
+
+fn failed(policy: &Policy, hook: Hook, problem: String) {
+    tracing::warn!(policy = policy.name, hook = hook.name(), "{problem}");
+    policy.failures.failed(hook, problem);
+}
+
+/// Runs one observer. It gets a table of its own, and what it returns is ignored.
+fn tell(host: &Host, policy: &Policy, function: &Function, event: &Event) {
+    host.stage.open();
+    let told = match json(&host.lua, event) {
+        Ok(event) => call(host, Hook::Observer, policy, function, &event),
+        Err(error) => Err(describe(&error, &policy.name)),
+    };
+    host.stage.close();
+    match told {
+        Ok(_) => policy.failures.succeeded(Hook::Observer),
+        Err(problem) => failed(policy, Hook::Observer, problem),
     }
 }
 
@@ -278,6 +316,7 @@ fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Ver
         ))
     };
     let verdict = match returned {
+        _ if hook == Hook::Observer => return Ok(None),
         Value::Nil => return Ok(None),
         Value::UserData(data) => data
             .borrow_scoped(Verdict::clone)

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde_json::Value as Json;
 
 use super::limits::Limits;
-use super::{RequestView, World};
+use super::{EventName, RequestView, World};
 
 /// No call is running.
 const NO_CALL: u64 = 0;
@@ -23,7 +23,12 @@ pub(super) struct Stage {
     calls: AtomicU64,
     current: AtomicU64,
     request: Mutex<Option<Request>>,
+    /// What `hub.on` was given since a file began to load; `None` while none does.
+    registered: Mutex<Option<Vec<Observer>>>,
 }
+
+/// An event, and the function of a policy that hears of it.
+pub(super) type Observer = (EventName, mlua::Function);
 
 /// The request on stage, and what was made of it on demand.
 pub(super) struct Request {
@@ -45,7 +50,25 @@ impl Stage {
             calls: AtomicU64::new(NO_CALL),
             current: AtomicU64::new(NO_CALL),
             request: Mutex::new(None),
+            registered: Mutex::new(None),
         }
+    }
+
+    /// A file begins to load: until [`Stage::loaded`] it may register observers.
+    pub(super) fn load(&self) {
+        *self.registered.lock() = Some(Vec::new());
+    }
+
+    /// The file has run; gives what it registered.
+    pub(super) fn loaded(&self) -> Vec<Observer> {
+        self.registered.lock().take().unwrap_or_default()
+    }
+
+    /// Takes an observer of the file that loads; false when none does.
+    pub(super) fn register(&self, observer: Observer) -> bool {
+        let mut registered = self.registered.lock();
+        let registered = registered.as_mut();
+        registered.map(|all| all.push(observer)).is_some()
     }
 
     /// A call begins; its views carry the number.

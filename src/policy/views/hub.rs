@@ -8,9 +8,11 @@ use std::sync::Arc;
 use mlua::{Function, Lua, MetaMethod, Table, UserDataMethods as _, Value, Variadic};
 
 use super::super::LocalTime;
+use super::super::event::EventName;
 use super::super::failures::running_line;
 use super::super::stage::Stage;
 use super::super::verdicts;
+use super::super::wording::{did_you_mean, kind};
 use super::group::Group;
 use super::memory::Memory;
 use super::model::Model;
@@ -23,8 +25,8 @@ struct Models;
 struct Groups;
 
 /// The names in `hub` that are no constructors of verdicts.
-const FIELDS: [&str; 7] = [
-    "models", "groups", "memory", "clock", "time", "settings", "log",
+const FIELDS: [&str; 8] = [
+    "models", "groups", "memory", "clock", "time", "settings", "log", "on",
 ];
 
 /// The functions of `hub.log`.
@@ -46,6 +48,11 @@ pub(in crate::policy) fn shared_fields(lua: &Lua, stage: &Arc<Stage>) -> mlua::R
         "clock",
         lua.create_function(move |_, ()| Ok(clock.world.clock()))?,
     )?;
+    let observed = Arc::clone(stage);
+    fields.set(
+        "on",
+        lua.create_function(move |_, arguments| on(&observed, arguments))?,
+    )?;
     let time = Arc::clone(stage);
     fields.set(
         "time",
@@ -66,6 +73,39 @@ pub(in crate::policy) fn shared_fields(lua: &Lua, stage: &Arc<Stage>) -> mlua::R
     metatable.set("__index", rest)?;
     fields.set_metatable(Some(metatable))?;
     Ok(fields)
+}
+
+/// `hub.on`: registers an observer.
+fn on(stage: &Stage, (name, function): (Value, Value)) -> mlua::Result<()> {
+    let wrong = |text: String| Err(mlua::Error::runtime(format!("hub.on: {text}")));
+    let Value::String(name) = &name else {
+        return wrong(format!(
+            "the first argument is {}, it must be the name of an event",
+            kind(&name)
+        ));
+    };
+    let Some(event) = EventName::ALL
+        .into_iter()
+        .find(|event| *name == event.as_str())
+    else {
+        let name = name.to_string_lossy();
+        let names = EventName::ALL.map(EventName::as_str);
+        let hint = match did_you_mean(&name, names) {
+            near if near.is_empty() => format!("; there are {}", names.join(", ")),
+            near => near,
+        };
+        return wrong(format!("unknown event `{name}`{hint}"));
+    };
+    let Value::Function(function) = function else {
+        return wrong(format!(
+            "the second argument is {}, it must be a function",
+            kind(&function)
+        ));
+    };
+    if !stage.register((event, function)) {
+        return wrong("observers are registered while a file loads, not in a hook".to_owned());
+    }
+    Ok(())
 }
 
 /// The `hub` of one file.

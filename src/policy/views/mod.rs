@@ -139,7 +139,7 @@ fn settings(lua: &Lua, settings: &crate::config::Settings) -> mlua::Result<Value
 }
 
 /// JSON as Lua values; null is nil.
-fn json(lua: &Lua, value: &impl serde::Serialize) -> mlua::Result<Value> {
+pub(super) fn json(lua: &Lua, value: &impl serde::Serialize) -> mlua::Result<Value> {
     let options = mlua::serde::ser::Options::new()
         .set_array_metatable(false)
         .serialize_none_to_null(false)
