@@ -22,7 +22,7 @@
 //! | --- | --- |
 //! | `api_error`, `config`, `memory`, `runtime_file`, `telemetry` | nothing of ours; anyone may use the last |
 //! | `status` | `config` |
-//! | `worker` | `config`, `runtime_file` |
+//! | `worker` | `config`, `memory`, `runtime_file` |
 //! | `policy` | `api_error`, `config`, `memory`, `status` |
 //! | `lifecycle` | `worker`, `policy`, `status`, `memory`, `config`, `api_error`, `runtime_file` |
 //! | `gateway` | `policy`, `lifecycle`, `worker` (its upstream), `status`, `config`, `api_error` |
