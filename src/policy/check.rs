@@ -14,7 +14,9 @@ use http::{HeaderValue, Method, header};
 use serde_json::json;
 
 use super::failures::place;
-use super::set::{PolicySet, Question};
+use super::hook::Hook;
+use super::ruling::Asked;
+use super::set::PolicySet;
 use super::{
     Exit, GroupView, LoadReason, ModelView, PendingLoad, RequestView, Unstarted, World, bundled,
 };
@@ -74,11 +76,13 @@ pub fn check(config: &Config) -> Checked {
     for is_loaded in [false, true] {
         sample.is_loaded.store(is_loaded, Ordering::Relaxed);
         for model in &config.models {
-            for question in questions(model) {
-                let asked = format!("{} about {}", question.hook().name(), model.name);
-                for text in set.failures_of_each(question) {
-                    found.add(text, Some(&asked));
-                }
+            found.add_all(
+                set.failures_about_request(request(model)),
+                Hook::Request,
+                model,
+            );
+            for asked in questions(model) {
+                found.add_all(set.failures_about(&asked), asked.hook(), model);
             }
         }
     }
@@ -96,6 +100,13 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
+    fn add_all(&mut self, texts: Vec<String>, hook: Hook, model: &ModelConfig) {
+        let asked = format!("{} about {}", hook.name(), model.name);
+        for text in texts {
+            self.add(text, Some(&asked));
+        }
+    }
+
     fn add(&mut self, text: String, asked: Option<&str>) {
         if self.seen.insert(text.clone()) {
             self.problems.push(Problem {
@@ -122,38 +133,34 @@ fn excerpt(folder: &Path, problem: &str) -> Option<Excerpt> {
     })
 }
 
-/// One question for each hook, and one for each way in which a model comes to be loaded.
-fn questions(model: &ModelConfig) -> Vec<Question> {
-    let mut questions = vec![
-        Question::Request(Box::new(request(model))),
-        Question::Idle(model.name.clone()),
-    ];
-    for (reason, waiting) in [
+/// A question for each way in which a model may be loaded, be idle or end.
+fn questions(model: &ModelConfig) -> Vec<Asked<'_>> {
+    let name = model.name.as_str();
+    let load = |(reason, waiting)| {
+        let load = PendingLoad {
+            reason,
+            waiting,
+            waited_seconds: 0.0,
+        };
+        Asked::Load(name, load)
+    };
+    let exit = |(was_ready, crashes)| {
+        let exit = Exit {
+            exit_code: Some(1),
+            was_ready,
+            uptime_seconds: if was_ready { A_DAY } else { 0.0 },
+            crashes,
+        };
+        Asked::Exit(name, exit)
+    };
+    let loads = [
         (LoadReason::Request, 1),
         (LoadReason::Start, 0),
         (LoadReason::Manual, 0),
-    ] {
-        questions.push(Question::Load {
-            model: model.name.clone(),
-            load: PendingLoad {
-                reason,
-                waiting,
-                waited_seconds: 0.0,
-            },
-        });
-    }
-    for (was_ready, crashes) in [(false, 1), (true, 1), (true, 12)] {
-        questions.push(Question::Exit {
-            model: model.name.clone(),
-            exit: Exit {
-                exit_code: Some(1),
-                was_ready,
-                uptime_seconds: if was_ready { A_DAY } else { 0.0 },
-                crashes,
-            },
-        });
-    }
-    questions
+    ];
+    let exits = [(false, 1), (true, 1), (true, 12)];
+    let idle = [Asked::Idle(name)].into_iter();
+    idle.chain(loads.map(load)).chain(exits.map(exit)).collect()
 }
 
 /// A request as clients send it to a model of that type.

@@ -12,19 +12,16 @@ use super::failures::describe;
 use super::hook::Hook;
 use super::host::{Host, Policy};
 use super::limits::Interrupt;
-use super::verdicts::Verdict;
-use super::views::exit::Ended;
+use super::ruling::{Asked, Ruling};
+use super::verdicts::{Made, Verdict};
 use super::views::json;
-use super::views::load::Load;
-use super::views::model::Model;
 use super::views::request::Request;
+use super::witness::Witness;
 use super::wording::{did_you_mean, kind};
-use super::{Event, EventName, Exit, PendingLoad, RequestView, World};
+use super::{Event, EventName, RequestView, World};
 use crate::status::PolicyFacts;
 
 mod each;
-
-pub(super) use each::Question;
 
 /// One generation of policies; a reload makes another.
 pub(super) struct PolicySet {
@@ -32,6 +29,7 @@ pub(super) struct PolicySet {
     policies: Vec<Policy>,
     broken: Vec<String>,
     unknown: Vec<String>,
+    witness: Option<Arc<Witness>>,
 }
 
 /// What the policies together said.
@@ -86,6 +84,7 @@ impl PolicySet {
             policies,
             broken,
             unknown,
+            witness: None,
         }
     }
 
@@ -136,55 +135,47 @@ impl PolicySet {
     /// Asks about a request; gives the view back.
     pub(super) fn on_request(&self, view: RequestView) -> (RequestView, Answer) {
         if !self.has(Hook::Request) {
-            return (view, Answer::Abstain);
+            let ruling = Ruling::abstain();
+            self.tell_witness(&Asked::Request(&view), &ruling);
+            return (view, ruling.answer);
         }
         let host = self.host.lock();
         let call = host.stage.open_request(view);
-        let answer = self.ask(&host, Hook::Request, Request::create(&host.lua, call));
+        let ruling = self.ask(&host, Hook::Request, Request::create(&host.lua, call));
         let view = host
             .stage
             .close_request()
             .expect("the request put on stage above is still there");
-        (view, answer)
+        self.tell_witness(&Asked::Request(&view), &ruling);
+        (view, ruling.answer)
     }
 
-    /// Asks about a model that wants memory.
-    pub(super) fn on_load(&self, model: &str, pending: PendingLoad) -> Answer {
-        if !self.has(Hook::Load) {
-            return Answer::Abstain;
+    /// Asks about anything but a request.
+    pub(super) fn rule(&self, asked: &Asked<'_>) -> Answer {
+        let hook = asked.hook();
+        if !self.has(hook) {
+            let ruling = Ruling::abstain();
+            self.tell_witness(asked, &ruling);
+            return ruling.answer;
         }
         let host = self.host.lock();
-        let call = host.stage.open();
-        let load = Load::create(&host.lua, call, model, pending);
-        let answer = self.ask(&host, Hook::Load, load);
+        let argument = asked.open(&host);
+        let ruling = self.ask(&host, hook, argument);
         host.stage.close();
-        answer
+        self.tell_witness(asked, &ruling);
+        ruling.answer
     }
 
-    /// Asks about a model that has no requests.
-    pub(super) fn on_idle(&self, model: &str) -> Answer {
-        if !self.has(Hook::Idle) {
-            return Answer::Abstain;
-        }
-        let host = self.host.lock();
-        host.stage.open();
-        let model = Model::find(&host.lua, &host.stage, model);
-        let answer = self.ask(&host, Hook::Idle, model);
-        host.stage.close();
-        answer
+    /// Lets `witness` see every call from now on.
+    pub(super) fn witnessed_by(mut self, witness: &Arc<Witness>) -> Self {
+        self.witness = Some(Arc::clone(witness));
+        self
     }
 
-    /// Asks about a worker that ended unasked.
-    pub(super) fn on_exit(&self, model: &str, exit: Exit) -> Answer {
-        if !self.has(Hook::Exit) {
-            return Answer::Abstain;
+    fn tell_witness(&self, asked: &Asked<'_>, ruling: &Ruling) {
+        if let Some(witness) = &self.witness {
+            witness.see(asked, ruling, &self.policies);
         }
-        let host = self.host.lock();
-        let call = host.stage.open();
-        let ended = Ended::create(&host.lua, call, model, exit);
-        let answer = self.ask(&host, Hook::Exit, ended);
-        host.stage.close();
-        answer
     }
 
     /// The events that observers of a policy that is not switched off wait for.
@@ -213,14 +204,16 @@ impl PolicySet {
     }
 
     /// The first verdict of the policies in their order.
-    fn ask(&self, host: &Host, hook: Hook, argument: mlua::Result<Value>) -> Answer {
-        for policy in &self.policies {
+    fn ask(&self, host: &Host, hook: Hook, argument: mlua::Result<Value>) -> Ruling {
+        let mut ruling = Ruling::abstain();
+        for (number, policy) in self.policies.iter().enumerate() {
             let Some(function) = policy.function(hook) else {
                 continue;
             };
             if policy.failures.is_off() {
                 if policy.denies {
-                    return Answer::Denied(policy.name.clone());
+                    ruling.deny(number, policy);
+                    return ruling;
                 }
                 continue;
             }
@@ -231,24 +224,28 @@ impl PolicySet {
                 Err(error) => Err(describe(error, &policy.name)),
             };
             if host.stage.limits.interrupted() == Some(Interrupt::NeedBody) {
-                return Answer::NeedBody;
+                ruling.answer = Answer::NeedBody;
+                return ruling;
             }
             match verdict {
                 Ok(None) => policy.failures.succeeded(hook),
-                Ok(Some(verdict)) => {
+                Ok(Some(made)) => {
                     policy.failures.succeeded(hook);
                     policy.counts.decided();
-                    return Answer::Verdict(verdict);
+                    ruling.decide(number, made);
+                    return ruling;
                 }
                 Err(problem) => {
+                    ruling.failed.push(problem.clone());
                     failed(policy, hook, problem);
                     if policy.denies {
-                        return Answer::Denied(policy.name.clone());
+                        ruling.deny(number, policy);
+                        return ruling;
                     }
                 }
             }
         }
-        Answer::Abstain
+        ruling
     }
 }
 
@@ -278,7 +275,7 @@ fn call(
     policy: &Policy,
     function: &Function,
     argument: &Value,
-) -> Result<Option<Verdict>, String> {
+) -> Result<Option<Made>, String> {
     let limits = &host.stage.limits;
     limits.begin(hook.allowed());
     let returned = function.call::<Value>((argument, &policy.hub));
@@ -307,7 +304,7 @@ fn collect(lua: &Lua) {
 }
 
 /// Checks what a hook returned.
-fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Verdict>> {
+fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Made>> {
     let wrong = |what: &str| {
         mlua::Error::runtime(format!(
             "{} returned {what}; it may return {}",
@@ -315,21 +312,34 @@ fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Ver
             hook.choices()
         ))
     };
-    let verdict = match returned {
+    let Made { verdict, place } = match returned {
         _ if hook == Hook::Observer => return Ok(None),
         Value::Nil => return Ok(None),
         Value::UserData(data) => data
-            .borrow_scoped(Verdict::clone)
+            .borrow_scoped(Made::clone)
             .map_err(|_| wrong("a view"))?,
         other => return Err(wrong(kind(other))),
     };
     if !hook.takes(&verdict) {
-        return Err(wrong(&format!("hub.{}", verdict.constructor())));
+        let wrong = wrong(&format!("hub.{}", verdict.constructor()));
+        return Err(at(place.as_deref(), wrong));
     }
-    if let Verdict::Evict(names) = verdict {
-        return evictable(host, names).map(|names| Some(Verdict::Evict(names)));
+    let verdict = match verdict {
+        Verdict::Evict(names) => match evictable(host, names) {
+            Ok(names) => Verdict::Evict(names),
+            Err(error) => return Err(at(place.as_deref(), error)),
+        },
+        verdict => verdict,
+    };
+    Ok(Some(Made { verdict, place }))
+}
+
+/// The error with the line of the verdict it is about, which is nearer than that of the hook.
+fn at(place: Option<&str>, error: mlua::Error) -> mlua::Error {
+    match place {
+        Some(place) => mlua::Error::runtime(describe(&error, place)),
+        None => error,
     }
-    Ok(Some(verdict))
 }
 
 /// The names of the models that `hub.evict` named by name or path.

@@ -14,8 +14,10 @@ use super::wait_for;
 use crate::config::Config;
 
 mod check;
+mod explain;
 mod list;
 mod show;
+mod words;
 
 /// See, check and try the Lua policies
 ///
@@ -31,6 +33,7 @@ pub(super) struct Policy {
 enum Verb {
     List(list::List),
     Check(check::Check),
+    Explain(explain::Explain),
     Show(show::Show),
 }
 
@@ -39,6 +42,7 @@ impl Policy {
         let load = || Config::load(config);
         match self.verb {
             Verb::List(verb) => wait_for(verb.run(&load()?, out)),
+            Verb::Explain(verb) => wait_for(verb.run(&load()?, out)),
             Verb::Check(verb) => Ok(verb.run(&load()?, out)),
             // What is bundled can be read without a hub.yaml, or with a broken one.
             Verb::Show(verb) => verb.run(out),
