@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::degraded::OnDisk;
 use super::lease::Gate;
@@ -17,7 +19,7 @@ use crate::config::ports::PortBook;
 use crate::config::{Config, Settings};
 use crate::memory::SystemMemory;
 use crate::policy::{GroupView, ModelView, World};
-use crate::status::{Activity, GroupFacts, HubFacts, ModelFacts, Status, unix_now};
+use crate::status::{Activity, GroupFacts, HubFacts, MemoryState, ModelFacts, Status, unix_now};
 use crate::telemetry::Troubles;
 use crate::worker::upstream::Upstream;
 
@@ -49,6 +51,8 @@ pub struct Model {
     pub(super) upstream: ArcSwapOption<Upstream>,
     /// How often it has been stopped: a verdict reached before a stop does not undo it.
     pub(super) stops: AtomicU64,
+    /// Requests that wait for it to be loaded; an [`Arrival`](super::Arrival) each.
+    pub(super) waiting: AtomicUsize,
 }
 
 impl Model {
@@ -62,6 +66,7 @@ impl Model {
             settings: ArcSwap::default(),
             upstream: ArcSwapOption::empty(),
             stops: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -69,18 +74,33 @@ impl Model {
     pub fn activity(&self) -> Activity {
         Activity {
             active_requests: self.gate.active(),
+            waiting_requests: self.waiting.load(Ordering::SeqCst),
+            parked_requests: self.gate.parking.len(),
             last_request_at: self.gate.last_used_at(),
             usage: self.usage.totals(),
         }
     }
 
     /// Seconds since the later of its load and the end of its last request; 0 with requests in
-    /// flight, and before its first load.
-    pub(super) fn idle_seconds(&self) -> f64 {
+    /// flight, and before its first load. `loaded` says how long it has been in memory: its gate may
+    /// not be open yet.
+    pub(super) fn idle_seconds(&self, loaded: Option<Duration>) -> f64 {
         match self.facts.load().last_load_at {
-            Some(_) => self.gate.idle().as_secs_f64(),
+            Some(_) => {
+                let idle = self.gate.idle();
+                loaded.map_or(idle, |loaded| idle.min(loaded)).as_secs_f64()
+            }
             None => 0.0,
         }
+    }
+
+    /// How long its last load took, while it is not loaded.
+    pub(super) fn load_seconds_ahead(&self) -> Option<Duration> {
+        let facts = self.facts.load();
+        let seconds = facts
+            .load_seconds
+            .filter(|_| facts.memory_state != MemoryState::Loaded)?;
+        Duration::try_from_secs_f64(seconds).ok()
     }
 }
 
@@ -98,7 +118,7 @@ impl Table {
     /// The table of `config`: models keep what they were in `old`.
     pub(super) fn after(old: Option<&Self>, config: Arc<Config>) -> Self {
         let known: Vec<_> = old
-            .map(|old| old.models.iter().chain(&old.leaving).cloned().collect())
+            .map(|old| old.all().cloned().collect())
             .unwrap_or_default();
         let of = |name: &str| known.iter().find(|model| &*model.name == name).cloned();
         let models: Vec<_> = config
@@ -132,12 +152,14 @@ impl Table {
         }
     }
 
+    /// All models, also those that are leaving.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.models.iter().chain(&self.leaving)
+    }
+
     /// A model by name, also one that is leaving.
     pub(super) fn present_or_leaving(&self, name: &str) -> Option<&Arc<Model>> {
-        self.models
-            .iter()
-            .chain(&self.leaving)
-            .find(|model| &*model.name == name)
+        self.all().find(|model| &*model.name == name)
     }
 
     pub(super) fn find(&self, name_or_path: &str) -> Option<&Arc<Model>> {
@@ -157,6 +179,8 @@ pub(super) struct Registry {
     pub(super) worker_warnings: Mutex<HashMap<String, Vec<String>>>,
     /// Warnings about what a reload could not change.
     pub(super) reload_warnings: Mutex<Vec<String>>,
+    /// From here on the machine counts time.
+    pub(super) begun: Instant,
     on_disk: OnDisk,
     troubles: Troubles,
 }
@@ -165,6 +189,7 @@ impl Registry {
     pub(super) fn new(config: Arc<Config>, ports: PortBook, troubles: Troubles) -> Self {
         Self {
             troubles,
+            begun: Instant::now(),
             memory: ArcSwap::default(),
             ports: Mutex::new(ports),
             on_disk: OnDisk::new(&config),
@@ -210,11 +235,17 @@ impl World for Registry {
     fn model(&self, name_or_path: &str) -> Option<ModelView> {
         let table = self.table.load();
         let model = table.find(name_or_path)?;
+        let facts = model.facts.load_full();
+        let loaded = facts
+            .loaded_since
+            .filter(|_| facts.memory_state == MemoryState::Loaded)
+            .map(|since| self.begun.elapsed().saturating_sub(since));
         let measured = **model.measured.load();
         Some(ModelView {
-            facts: model.facts.load_full(),
+            facts,
             activity: model.activity(),
-            idle_seconds: model.idle_seconds(),
+            idle_seconds: model.idle_seconds(loaded),
+            loaded_seconds: loaded.map(|loaded| loaded.as_secs_f64()),
             memory_bytes: measured.bytes,
             peak_bytes: measured.peak_bytes,
             settings: model.settings.load_full(),

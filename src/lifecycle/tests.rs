@@ -44,7 +44,7 @@ impl Launcher for Stage {
         let broken = self.broken.lock().contains(&name);
         self.tracker.spawn(async move {
             let identity = Identity { pid: 4321, start_time: 1, command: vec![] };
-            let spawned = Spawned::new(identity, "127.0.0.1", order.port, false, Accepts::Any);
+            let spawned = Spawned::new(identity, "127.0.0.1", order.port, false, Accepts::Any, 0);
             report(Report::Spawned(spawned));
             tokio::select! {
                 () = sleep(LOAD) => {
@@ -100,17 +100,22 @@ impl Scene {
 
     async fn acquire(&self, name: &str) -> Result<Grant, ApiError> {
         let model = self.model(name);
-        let seen = self.lifecycle.seen(&model);
-        self.lifecycle.acquire(&model, seen).await
+        let arrival = arrive(&self.lifecycle, &model, "127.0.0.1");
+        self.lifecycle.acquire(arrival).await
     }
 
     fn acquire_later(&self, name: &str) -> JoinHandle<Result<Grant, ApiError>> {
         let (lifecycle, model) = (self.lifecycle.clone(), self.model(name));
-        let seen = lifecycle.seen(&model);
+        let arrival = arrive(&lifecycle, &model, "127.0.0.1");
         self.stage
             .tracker
-            .spawn(async move { lifecycle.acquire(&model, seen).await })
+            .spawn(async move { lifecycle.acquire(arrival).await })
     }
+}
+
+fn arrive(lifecycle: &Lifecycle, model: &Arc<Model>, client: &str) -> Arrival {
+    let seen = lifecycle.seen(model);
+    lifecycle.arrive(model, seen, client.into(), Duration::ZERO)
 }
 
 const TWO: &str = "
@@ -145,10 +150,10 @@ async fn a_client_that_leaves_gives_up_its_place_and_not_the_load() {
     scene.lifecycle.start("beta").await.unwrap();
     let (leaves, stays) = (scene.acquire_later("beta"), scene.acquire_later("beta"));
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(scene.model("beta").facts.load().waiting, 2);
+    assert_eq!(scene.model("beta").activity().waiting_requests, 2);
     leaves.abort();
     sleep(Duration::from_millis(1)).await;
-    assert_eq!(scene.model("beta").facts.load().waiting, 1);
+    assert_eq!(scene.model("beta").activity().waiting_requests, 1);
     let grant = stays.await.unwrap().unwrap();
     assert_eq!(scene.model("beta").gate.active(), 1);
     drop(grant);

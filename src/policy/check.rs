@@ -18,7 +18,8 @@ use super::hook::Hook;
 use super::ruling::Asked;
 use super::set::PolicySet;
 use super::{
-    Exit, GroupView, LoadReason, ModelView, PendingLoad, RequestView, Unstarted, World, bundled,
+    Exit, GroupView, LoadReason, ModelView, Parked, PendingLoad, RequestView, Unstarted, World,
+    bundled,
 };
 use crate::config::{Config, ModelConfig, ModelType, Settings};
 use crate::memory::SystemMemory;
@@ -196,6 +197,7 @@ fn request(model: &ModelConfig) -> RequestView {
         model: name.clone(),
         client: ([127, 0, 0, 1], 50_000).into(),
         body: Some(body),
+        parked: Parked::default(),
     }
 }
 

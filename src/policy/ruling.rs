@@ -159,7 +159,8 @@ fn fields(verdict: &Verdict) -> Map<String, Value> {
             "retry_after": error.retry_after,
         }),
         Verdict::Evict(names) => json!({ "evict": names }),
-        Verdict::Wait(seconds) | Verdict::Keep(seconds) | Verdict::Restart(seconds) => {
+        Verdict::Wait(wait) => json!({ "seconds": wait.seconds, "client": wait.client }),
+        Verdict::Keep(seconds) | Verdict::Restart(seconds) => {
             json!({ "seconds": seconds })
         }
         Verdict::Allow | Verdict::Unload | Verdict::Stop | Verdict::Leave => json!({}),

@@ -132,12 +132,18 @@ impl PolicySet {
         self.host.lock().lua.used_memory()
     }
 
-    /// Asks about a request; gives the view back.
-    pub(super) fn on_request(&self, view: RequestView) -> (RequestView, Answer) {
+    /// Asks about a request, and lets `then` act on the answer before another one is asked about;
+    /// gives the view back.
+    pub(super) fn on_request<T>(
+        &self,
+        view: RequestView,
+        then: impl FnOnce(&RequestView, Answer) -> T,
+    ) -> (RequestView, T) {
         if !self.has(Hook::Request) {
             let ruling = Ruling::abstain();
             self.tell_witness(&Asked::Request(&view), &ruling);
-            return (view, ruling.answer);
+            let done = then(&view, ruling.answer);
+            return (view, done);
         }
         let host = self.host.lock();
         let call = host.stage.open_request(view);
@@ -147,7 +153,8 @@ impl PolicySet {
             .close_request()
             .expect("the request put on stage above is still there");
         self.tell_witness(&Asked::Request(&view), &ruling);
-        (view, ruling.answer)
+        let done = then(&view, ruling.answer);
+        (view, done)
     }
 
     /// Asks about anything but a request.
@@ -324,14 +331,21 @@ fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Mad
         let wrong = wrong(&format!("hub.{}", verdict.constructor()));
         return Err(at(place.as_deref(), wrong));
     }
-    let verdict = match verdict {
-        Verdict::Evict(names) => match evictable(host, names) {
-            Ok(names) => Verdict::Evict(names),
-            Err(error) => return Err(at(place.as_deref(), error)),
-        },
-        verdict => verdict,
+    let checked = match verdict {
+        Verdict::Evict(names) => evictable(host, names).map(Verdict::Evict),
+        Verdict::Wait(wait) if hook == Hook::Load && wait.client.is_some() => Err(
+            mlua::Error::runtime("hub.wait: `client` is for on_request: a load is not a client's"),
+        ),
+        Verdict::Wait(wait) if hook == Hook::Request => host
+            .stage
+            .request(|request| request.keep_vars(&host.lua))
+            .map(|()| Verdict::Wait(wait)),
+        verdict => Ok(verdict),
     };
-    Ok(Some(Made { verdict, place }))
+    match checked {
+        Ok(verdict) => Ok(Some(Made { verdict, place })),
+        Err(error) => Err(at(place.as_deref(), error)),
+    }
 }
 
 /// The error with the line of the verdict it is about, which is nearer than that of the hook.

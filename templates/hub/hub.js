@@ -212,10 +212,11 @@ function processDetail({ process_state: state, pid, port, exit_code: code }) {
   return parts.map((part) => `• ${part}`).join(" ");
 }
 
-function requestsOf({ active_requests: active, waiting_requests: waiting }) {
+function requestsOf({ active_requests: active, waiting_requests: waiting, parked_requests: parked }) {
   const parts = [];
   if (active) parts.push(`${active} in flight`);
   if (waiting) parts.push(`${waiting} waiting`);
+  if (parked) parts.push(`${parked} parked`);
   return parts.join(" • ");
 }
 

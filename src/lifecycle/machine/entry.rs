@@ -82,6 +82,8 @@ impl Phase {
 pub(crate) struct Times {
     pub(crate) memory_changed: Option<f64>,
     pub(crate) loaded: Option<f64>,
+    /// The same on the clock of [`Now::at`].
+    pub(crate) loaded_since: Option<Duration>,
     pub(crate) unloaded: Option<f64>,
     pub(crate) started: Option<f64>,
     pub(crate) stopped: Option<f64>,
@@ -234,6 +236,7 @@ impl Entry {
             self.times.memory_changed = Some(now.unix);
             if memory == MemoryState::Loaded {
                 self.times.loaded = Some(now.unix);
+                self.times.loaded_since = Some(now.at);
                 self.times.load_took = Some((now.at.saturating_sub(self.load_began)).as_secs_f64());
             }
             if was_memory.holds_memory() && memory == MemoryState::Unloaded {
