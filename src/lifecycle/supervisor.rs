@@ -146,15 +146,7 @@ impl Decide for Deciding {
 }
 
 fn specs(config: &Config) -> Vec<Spec> {
-    config
-        .models
-        .iter()
-        .map(|model| Spec {
-            name: model.name.clone(),
-            jit: model.jit_enabled,
-            default: model.default,
-        })
-        .collect()
+    config.models.iter().map(Spec::from).collect()
 }
 
 impl Supervisor {

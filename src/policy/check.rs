@@ -65,7 +65,13 @@ pub fn check(config: &Config) -> Checked {
         is_loaded: AtomicBool::new(false),
     });
     let world: Arc<dyn World> = Arc::clone(&sample) as _;
-    let set = PolicySet::load(config.folder(), bundled::SCRIPTS, &config.policies, world);
+    let set = PolicySet::load(
+        config.folder(),
+        None,
+        bundled::SCRIPTS,
+        &config.policies,
+        world,
+    );
     let mut found = Found {
         folder: config.folder(),
         seen: HashSet::new(),

@@ -14,6 +14,7 @@ mod door;
 mod drain;
 mod error_bodies;
 mod load_errors;
+mod loading;
 mod override_default;
 mod passes_on;
 mod policies;

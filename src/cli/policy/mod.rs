@@ -17,6 +17,7 @@ mod check;
 mod explain;
 mod list;
 mod show;
+mod test;
 mod words;
 
 /// See, check and try the Lua policies
@@ -35,6 +36,7 @@ enum Verb {
     Check(check::Check),
     Explain(explain::Explain),
     Show(show::Show),
+    Test(test::Test),
 }
 
 impl Policy {
@@ -46,6 +48,8 @@ impl Policy {
             Verb::Check(verb) => Ok(verb.run(&load()?, out)),
             // What is bundled can be read without a hub.yaml, or with a broken one.
             Verb::Show(verb) => verb.run(out),
+            // A test may bring a configuration of its own.
+            Verb::Test(verb) => verb.run(config, out),
         }
     }
 }
