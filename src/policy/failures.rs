@@ -83,7 +83,7 @@ impl Failures {
 
 /// One line about a Lua error. Where Lua did not say the place, it is the innermost line of a policy
 /// in the traceback, or else `fallback` (`file:line`).
-pub(super) fn describe(error: &mlua::Error, fallback: &str) -> String {
+pub(crate) fn describe(error: &mlua::Error, fallback: &str) -> String {
     let (error, outer_traceback) = root(error);
     let text = match error {
         mlua::Error::SyntaxError { message, .. } | mlua::Error::RuntimeError(message) => {
@@ -108,7 +108,7 @@ pub(super) fn describe(error: &mlua::Error, fallback: &str) -> String {
 }
 
 /// The innermost line of a policy that runs now, as `file:line`.
-pub(super) fn running_line(lua: &Lua) -> Option<String> {
+pub(crate) fn running_line(lua: &Lua) -> Option<String> {
     (0..)
         .map_while(|level| {
             lua.inspect_stack(level, |frame| {
@@ -143,7 +143,7 @@ fn root(mut error: &mlua::Error) -> (&mlua::Error, Option<&str>) {
 }
 
 /// The `file.lua:12` that `line` begins with.
-fn place(line: &str) -> Option<&str> {
+pub(super) fn place(line: &str) -> Option<&str> {
     let file = line.find(".lua:")? + ".lua:".len();
     let digits = line[file..].bytes().take_while(u8::is_ascii_digit).count();
     let end = file + digits;

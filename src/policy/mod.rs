@@ -14,33 +14,50 @@ use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
 use self::bundled::Script;
+use self::hook::Hook;
 use self::observers::{Observe, Observed, Queue};
+use self::ruling::Asked;
 use self::set::{Answer, PolicySet};
 use self::verdicts::Verdict;
+use self::witness::Witness;
 use crate::api_error::ApiError;
 use crate::config::Settings;
 use crate::memory::SystemMemory;
-use crate::status::{Activity, GroupFacts, ModelFacts, PoliciesReport};
+use crate::status::{
+    Activity, DecisionsReport, GroupFacts, ModelFacts, PoliciesReport, WantedDecisions,
+};
 
 mod bundled;
+mod check;
 mod counts;
 mod event;
 mod failures;
+mod history;
 mod hook;
 mod host;
 mod limits;
 mod local_time;
+mod look;
 mod observers;
+mod ruling;
+mod sandbox;
 mod set;
 mod stage;
 mod unstarted;
 mod verdicts;
 mod views;
+mod witness;
 mod wording;
 
+pub use check::{Checked, Excerpt, Problem, check};
 pub use event::{Details, Event, EventName, FinishedRequest, ModelEvent};
+pub(crate) use failures::{describe, running_line};
 pub use local_time::LocalTime;
+pub(crate) use look::Look;
+pub(crate) use sandbox::Sandbox;
 pub use unstarted::Unstarted;
+pub(crate) use verdicts::Fields;
+pub(crate) use wording::did_you_mean;
 
 /// What the hooks can see of the hub. Every method is cheap: no locks that others hold for long, no
 /// waiting.
@@ -252,6 +269,7 @@ struct Shared {
     refused: Mutex<Vec<String>>,
     observed: Observed,
     events: Arc<Queue>,
+    witness: Arc<Witness>,
 }
 
 impl Observe for Shared {
@@ -271,20 +289,34 @@ impl Policies {
     /// then `create_hub.lua`. A file that does not load is left out, logged, and named in
     /// [`Policies::warnings`] with file and line.
     pub fn load(folder: &Path, bundled: &[String], world: Arc<dyn World>) -> Self {
-        Self::load_with(bundled::SCRIPTS, folder, bundled, world)
+        Self::load_with(bundled::SCRIPTS, folder, None, bundled, world)
+    }
+
+    /// As [`Policies::load`], with these files of `folder` and no others of it.
+    pub(crate) fn load_only(
+        folder: &Path,
+        files: &[String],
+        bundled: &[String],
+        world: Arc<dyn World>,
+    ) -> Self {
+        Self::load_with(bundled::SCRIPTS, folder, Some(files), bundled, world)
     }
 
     fn load_with(
         scripts: &[Script],
         folder: &Path,
+        files: Option<&[String]>,
         bundled: &[String],
         world: Arc<dyn World>,
     ) -> Self {
-        let set = PolicySet::load(folder, scripts, bundled, Arc::clone(&world));
+        let witness = Arc::new(Witness::new(Arc::clone(&world)));
+        let set = PolicySet::load(folder, files, scripts, bundled, Arc::clone(&world));
+        let set = set.witnessed_by(&witness);
         let shared = Shared {
             world,
             observed: Observed::default(),
             events: Arc::default(),
+            witness,
             set: ArcSwap::from_pointee(set),
             refused: Mutex::default(),
         };
@@ -298,11 +330,12 @@ impl Policies {
     /// file loads; otherwise the old ones stay and [`Policies::warnings`] says why.
     pub fn reload(&self, folder: &Path, bundled: &[String]) {
         let world = Arc::clone(&self.shared.world);
-        let set = PolicySet::load(folder, bundled::SCRIPTS, bundled, world);
+        let set = PolicySet::load(folder, None, bundled::SCRIPTS, bundled, world);
         *self.shared.refused.lock() = set.broken().to_vec();
         if set.broken().is_empty() {
             self.shared.observed.set(set.observed());
             self.shared.events.forgive();
+            let set = set.witnessed_by(&self.shared.witness);
             self.shared.set.store(Arc::new(set));
         }
     }
@@ -327,7 +360,7 @@ impl Policies {
 
     /// Asks `on_load` about a model that wants memory.
     pub fn on_load(&self, model: &str, pending: PendingLoad) -> LoadVerdict {
-        match self.shared.set.load().on_load(model, pending) {
+        match self.shared.set.load().rule(&Asked::Load(model, pending)) {
             Answer::Verdict(Verdict::Evict(names)) => LoadVerdict::Evict(names),
             Answer::Verdict(Verdict::Wait(wait)) => LoadVerdict::Wait(wait.seconds),
             Answer::Verdict(Verdict::Reject(error)) => LoadVerdict::Reject(error),
@@ -340,7 +373,7 @@ impl Policies {
 
     /// Asks `on_idle` about a loaded model without requests. A policy that fails closed keeps it.
     pub fn on_idle(&self, model: &str) -> IdleVerdict {
-        match self.shared.set.load().on_idle(model) {
+        match self.shared.set.load().rule(&Asked::Idle(model)) {
             Answer::Verdict(Verdict::Unload) => IdleVerdict::Unload,
             Answer::Verdict(Verdict::Stop) => IdleVerdict::Stop,
             Answer::Verdict(Verdict::Keep(seconds)) => IdleVerdict::Keep(seconds),
@@ -350,7 +383,7 @@ impl Policies {
 
     /// Asks `on_exit` about a model whose worker ended unasked.
     pub fn on_exit(&self, model: &str, exit: Exit) -> ExitVerdict {
-        match self.shared.set.load().on_exit(model, exit) {
+        match self.shared.set.load().rule(&Asked::Exit(model, exit)) {
             Answer::Verdict(Verdict::Restart(seconds)) => ExitVerdict::Restart(seconds),
             _ => ExitVerdict::Leave,
         }
@@ -364,6 +397,7 @@ impl Policies {
     /// Tells the observers, in the order of the calls, on a thread of their own. Never waits: when
     /// they are too slow, the oldest events are dropped, and [`Policies::warnings`] says how many.
     pub fn observe(&self, event: Event) {
+        self.shared.witness.history.observe(&event);
         if self.observes(event.name) {
             self.shared.events.push(event, &self.shared);
         }
@@ -378,6 +412,28 @@ impl Policies {
     /// The files in force, in the order they are asked: `alpha.lua`, `bundled/create_hub.lua`.
     pub fn names(&self) -> Vec<String> {
         self.shared.set.load().names()
+    }
+
+    /// Takes down a change that no policy decided: `what` (`unload`, `shutdown`, …) is done to `model`,
+    /// or to the hub, because `by` wanted it. The number is for [`Policies::note_outcome`].
+    pub fn note_change(&self, model: Option<&str>, what: &str, by: &str, why: Option<&str>) -> u64 {
+        let now = self.shared.world.clock();
+        self.shared.witness.history.done(now, model, what, by, why)
+    }
+
+    /// What became of a change that was taken down, unless an event told it before.
+    pub fn note_outcome(&self, number: u64, outcome: &str) {
+        self.shared.witness.history.ended(number, outcome);
+    }
+
+    /// Takes down that the last verdict of `on_idle` about `model` was not carried out.
+    pub fn note_kept(&self, model: &str, why: &str) {
+        self.shared.witness.history.dropped(Hook::Idle, model, why);
+    }
+
+    /// What was decided lately, and what became of it.
+    pub fn decisions(&self, wanted: &WantedDecisions) -> DecisionsReport {
+        self.shared.witness.history.report(wanted)
     }
 
     /// What is known of each policy in force, in the order they are asked.
@@ -529,7 +585,7 @@ mod tests {
     /// Whether a request, a load and the idle timer meet a rule.
     fn decides(scripts: &[Script]) -> [bool; 3] {
         let folder = tempfile::tempdir().unwrap();
-        let policies = Policies::load_with(scripts, folder.path(), &[], Arc::new(OverTheCap));
+        let policies = Policies::load_with(scripts, folder.path(), None, &[], Arc::new(OverTheCap));
         let (_, request) = policies.on_request(request());
         let pending = PendingLoad {
             reason: LoadReason::Request,

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::api_error::ApiError;
+use crate::config::ModelConfig;
 use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, PendingLoad};
 use crate::status::{MemoryState, ProcessState};
 
@@ -59,6 +60,16 @@ pub(crate) struct Spec {
     pub(crate) name: String,
     pub(crate) jit: bool,
     pub(crate) default: bool,
+}
+
+impl From<&ModelConfig> for Spec {
+    fn from(model: &ModelConfig) -> Self {
+        Self {
+            name: model.name.clone(),
+            jit: model.jit_enabled,
+            default: model.default,
+        }
+    }
 }
 
 /// Something that happened.
