@@ -297,6 +297,7 @@ impl Supervisor {
             }
             Effect::Drain { model, launch } => self.drain(&model, launch),
             Effect::Answer { waiter, answer } => self.answer(waiter, answer),
+            Effect::Measure => self.world.registry.measure_soon.notify_one(),
             Effect::Wake { after } => {
                 let mailbox = self.mailbox.clone();
                 self.tracker.spawn(async move {

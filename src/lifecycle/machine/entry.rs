@@ -19,6 +19,8 @@ pub(crate) enum Phase {
     },
     /// As `Standby`, with memory reserved: these models are being unloaded first.
     Evicting { process: bool, left: Vec<String> },
+    /// As `Evicting`, and nobody holds the memory any more: it is on its way back to the system.
+    Settling { process: bool },
     /// A worker is on its way to the goal.
     Launching(Goal),
     /// A resident worker loads its weights.
@@ -55,7 +57,8 @@ impl Phase {
             Self::Down(_) => false,
             Self::Standby { process }
             | Self::Parked { process, .. }
-            | Self::Evicting { process, .. } => *process,
+            | Self::Evicting { process, .. }
+            | Self::Settling { process } => *process,
             Self::Launching(_)
             | Self::Loading
             | Self::Loaded
@@ -169,7 +172,8 @@ impl Entry {
         match self.phase {
             Phase::Standby { process }
             | Phase::Parked { process, .. }
-            | Phase::Evicting { process, .. } => process,
+            | Phase::Evicting { process, .. }
+            | Phase::Settling { process } => process,
             _ => false,
         }
     }
@@ -211,9 +215,10 @@ impl Entry {
             | Phase::Standby { .. }
             | Phase::Parked { .. }
             | Phase::Launching(Goal::Standby) => MemoryState::Unloaded,
-            Phase::Evicting { .. } | Phase::Launching(Goal::Loaded) | Phase::Loading => {
-                MemoryState::Loading
-            }
+            Phase::Evicting { .. }
+            | Phase::Settling { .. }
+            | Phase::Launching(Goal::Loaded)
+            | Phase::Loading => MemoryState::Loading,
             Phase::Loaded => MemoryState::Loaded,
             Phase::Draining(_) => MemoryState::Unloading,
             Phase::Ending { held: true, .. } => MemoryState::Unloading,
