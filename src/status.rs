@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 mod address;
 mod configured;
 mod policies;
+mod usage;
 
 pub use address::{is_all_addresses, local_authority};
 pub use policies::{Origin, PoliciesReport, PolicyFacts};
+pub use usage::UsageTotals;
 
 /// The clock of all times here: Unix seconds.
 pub fn unix_now() -> f64 {
@@ -157,6 +159,8 @@ pub struct Activity {
     pub active_requests: usize,
     /// When a request last began or ended, Unix seconds.
     pub last_request_at: Option<f64>,
+    /// What its requests have come to.
+    pub usage: UsageTotals,
 }
 
 /// A group as configured.
@@ -274,6 +278,9 @@ pub struct ModelMetadata {
     pub active_requests: usize,
     /// Requests that wait for the model to load.
     pub waiting_requests: usize,
+    /// What its requests have come to since the hub started.
+    #[serde(default)]
+    pub usage: UsageTotals,
     /// Its group, if it has one.
     pub group: Option<String>,
     /// Whether it starts with the hub.
@@ -373,6 +380,7 @@ impl ModelStatus {
                 last_request_at: activity.last_request_at,
                 active_requests: activity.active_requests,
                 waiting_requests: facts.waiting,
+                usage: activity.usage,
                 group: facts.group.clone(),
                 default: facts.default,
                 jit_enabled: facts.jit_enabled,

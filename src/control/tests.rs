@@ -357,6 +357,10 @@ fn the_description_has_exactly_the_keys_of_the_answers() {
         properties("ModelMetadata"),
         keys(&status["models"][0]["metadata"])
     );
+    assert_eq!(
+        properties("UsageTotals"),
+        keys(&status["models"][0]["metadata"]["usage"])
+    );
     let policies = serde_json::to_value(TableHub::default().policies()).unwrap();
     assert_eq!(properties("PoliciesReport"), keys(&policies));
     assert_eq!(properties("Policy"), keys(&policies["policies"][0]));

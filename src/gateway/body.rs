@@ -23,14 +23,6 @@ impl Body {
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         Self::Full(Full::new(bytes.into()))
     }
-
-    /// The model whose worker answers.
-    pub fn model(&self) -> Option<&str> {
-        match self {
-            Self::Full(_) => None,
-            Self::Leased(body) => Some(body.model()),
-        }
-    }
 }
 
 impl http_body::Body for Body {

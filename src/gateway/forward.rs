@@ -10,6 +10,7 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version, request};
 
+use super::account::Account;
 use super::body::Body;
 use super::leased_body::LeasedBody;
 use super::openai;
@@ -34,7 +35,8 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// Sends the request to the worker and returns at the head of its answer; the body follows as it
-/// comes. Dropping the future or the answer gives the lease back and closes the worker's connection.
+/// comes, and takes the account with it. Dropping the future or the answer gives the lease back and
+/// closes the worker's connection.
 ///
 /// # Errors
 /// 502 when the worker does not answer; 400 or 413 when the request's own body fails.
@@ -44,8 +46,10 @@ pub(super) async fn forward(
     parts: request::Parts,
     id: HeaderValue,
     body: RequestBody,
+    account: &mut Account,
 ) -> Result<Response<Body>, ApiError> {
     let Grant { lease, upstream } = grant;
+    account.sent();
     let answer = upstream
         .send(outgoing(parts, id, body))
         .await
@@ -53,7 +57,8 @@ pub(super) async fn forward(
     let (mut parts, body) = answer.into_parts();
     remove_hop_by_hop(&mut parts.headers);
     let events = is_event_stream(&parts.headers);
-    let body = LeasedBody::new(body, lease, Arc::clone(model), events);
+    account.answered(&mut parts, events);
+    let body = LeasedBody::new(body, lease, Arc::clone(model), events, account.take());
     Ok(Response::from_parts(parts, Body::Leased(body)))
 }
 

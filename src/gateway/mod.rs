@@ -7,17 +7,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, request};
 use hyper::body::Incoming;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use crate::api_error::ApiError;
 use crate::lifecycle::{Grant, Lifecycle, Model, Seen};
 use crate::policy::{Policies, RequestVerdict, RequestView, Route};
 use crate::worker::upstream::Accepts;
 
+mod account;
 mod body;
 mod forward;
 #[cfg(any(test, fuzzing))]
@@ -34,7 +37,9 @@ mod routes;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod usage;
 
+use account::Account;
 pub use body::Body;
 use intake::{BODY_LIMIT, Intake};
 pub use leased_body::LeasedBody;
@@ -75,6 +80,7 @@ impl Addressed {
         grant: Grant,
         model: &Arc<str>,
         intake: &mut Intake,
+        account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
         let accepts = &grant.upstream.accepts;
         if let Some(mut fields) = self.fields {
@@ -86,7 +92,8 @@ impl Addressed {
         } else if let Some(name) = rewrite::replacement(accepts, &self.written) {
             rewrite::rename(&mut self.parts, intake, &self.place, name);
         }
-        forward::forward(grant, model, self.parts, self.id, intake.take_body()).await
+        let body = intake.take_body();
+        forward::forward(grant, model, self.parts, self.id, body, account).await
     }
 }
 
@@ -108,22 +115,33 @@ impl Gateway {
         id: HeaderValue,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
+        let mut account = Account::open(&parts, id.clone(), client, self.policies.clone());
         let mut intake = Intake::new(&parts.headers, body);
         let answer = match Target::of(&parts.method, parts.uri.path()) {
             Target::Models => Ok(openai::json(&models::list(&self.lifecycle))),
             Target::Model(id) => models::one(&self.lifecycle, id).map(|model| openai::json(&model)),
-            Target::NotAllowed(allowed) => {
-                return openai::allowed_methods(&parts.method, parts.uri.path(), allowed);
+            Target::NotAllowed(allowed) => Ok(openai::allowed_methods(
+                &parts.method,
+                parts.uri.path(),
+                allowed,
+            )),
+            Target::Worker | Target::Unknown => {
+                self.proxy(parts, &mut intake, client, id, &mut account)
+                    .await
             }
-            Target::Worker | Target::Unknown => self.proxy(parts, &mut intake, client, id).await,
         };
-        match answer {
+        let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
                 intake.discard().await;
-                openai::error(&error)
+                let mut answer = openai::error(&error);
+                account.write_timing(answer.headers_mut());
+                answer
             }
-        }
+        };
+        // Has been taken along by an answer of a worker.
+        account.ended_with(answer.status().as_u16());
+        answer
     }
 
     /// A worker's answer.
@@ -133,8 +151,12 @@ impl Gateway {
         intake: &mut Intake,
         client: SocketAddr,
         id: HeaderValue,
+        account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
         let (written, place) = named_model(&parts, intake).await?;
+        if let Some(model) = self.lifecycle.find(&written) {
+            account.goes_to(&model);
+        }
         let view = RequestView {
             parts,
             id,
@@ -142,8 +164,12 @@ impl Gateway {
             client,
             body: intake.whole(),
         };
-        let (view, destination) = self.ask(view, intake).await?;
+        let asked = Instant::now();
+        let answer = self.ask(view, intake).await;
+        account.was_asked_about(asked.elapsed(), Duration::ZERO);
+        let (view, destination) = answer?;
         let Destination { model, seen, route } = destination;
+        account.goes_to(&model);
         let RequestView {
             mut parts,
             id,
@@ -162,8 +188,11 @@ impl Gateway {
         let grant = match self.lifecycle.try_acquire(&model) {
             Some(grant) => grant,
             None => {
+                let began = Instant::now();
                 let wait = self.lifecycle.acquire(&model, seen);
-                intake.while_waiting(wait).await?
+                let waited = intake.while_waiting(wait).await;
+                account.waited_for_load(began.elapsed());
+                waited?
             }
         };
 
@@ -174,7 +203,7 @@ impl Gateway {
             place,
             fields,
         };
-        request.forward(grant, &model.name, intake).await
+        request.forward(grant, &model.name, intake, account).await
     }
 
     /// Asks `on_request`; a second time with the whole body if a policy wants to see it.

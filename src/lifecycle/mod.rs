@@ -31,6 +31,7 @@ mod publish;
 mod registry;
 mod reload;
 mod supervisor;
+mod usage;
 
 pub use launcher::{Launcher, Processes};
 pub use lease::{Gate, Lease};

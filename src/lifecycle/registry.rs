@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::degraded::OnDisk;
 use super::lease::Gate;
+use super::usage::Usage;
 use crate::config::ports::PortBook;
 use crate::config::{Config, Settings};
 use crate::memory::SystemMemory;
@@ -38,6 +39,8 @@ pub struct Model {
     pub gate: Arc<Gate>,
     /// What the supervisor published last.
     pub facts: ArcSwap<ModelFacts>,
+    /// What its requests have come to.
+    pub usage: Usage,
     /// What the probe found last.
     pub(super) measured: ArcSwap<Measured>,
     /// Its `policy:` mapping.
@@ -54,6 +57,7 @@ impl Model {
             name: name.into(),
             gate: Arc::new(Gate::default()),
             facts: ArcSwap::default(),
+            usage: Usage::default(),
             measured: ArcSwap::default(),
             settings: ArcSwap::default(),
             upstream: ArcSwapOption::empty(),
@@ -66,6 +70,7 @@ impl Model {
         Activity {
             active_requests: self.gate.active(),
             last_request_at: self.gate.last_used_at(),
+            usage: self.usage.totals(),
         }
     }
 

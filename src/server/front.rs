@@ -50,7 +50,8 @@ impl Front {
         let started = Instant::now();
         let id = request_id(request.headers());
         let (parts, body) = request.into_parts();
-        let line = tracing::enabled!(tracing::Level::DEBUG)
+        // The gateway tells of its requests itself, when their answers have ended.
+        let line = (!is_v1(parts.uri.path()) && tracing::enabled!(tracing::Level::DEBUG))
             .then(|| (parts.method.clone(), parts.uri.path().to_owned()));
 
         let mut response = match self.guard.check(&parts) {
@@ -70,12 +71,9 @@ impl Front {
 
         let seconds = started.elapsed().as_secs_f64();
         if let Some((method, path)) = line {
-            let model = match response.body() {
-                Either::Left(body) => body.model(),
-                Either::Right(_) => None,
-            };
             let status = response.status().as_u16();
-            debug!(%method, path, status, model, seconds, "request");
+            let id = id.to_str().unwrap_or_default();
+            debug!(id, %method, path, status, seconds, "request");
         }
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);

@@ -91,6 +91,7 @@ pub(crate) fn busy_hub() -> Script {
     let busy = Activity {
         active_requests: 2,
         last_request_at: at,
+        ..Activity::default()
     };
     Script {
         hub: HubFacts {

@@ -84,7 +84,10 @@ async fn through(
         place,
         fields: None,
     };
-    request.forward(grant, &"alpha".into(), intake).await
+    let mut account = Account::default();
+    request
+        .forward(grant, &"alpha".into(), intake, &mut account)
+        .await
 }
 
 /// Serves connections for as long as the test's runtime lives.
