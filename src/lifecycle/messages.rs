@@ -47,6 +47,11 @@ pub(super) enum Message {
     StartDefaults { done: oneshot::Sender<()> },
     /// Stop everything; with `now`, without draining.
     Shutdown { now: bool },
+    /// Memory was measured: bytes available, if that is possible, and the most each model ever held.
+    Measured {
+        available: Option<u64>,
+        peaks: HashMap<String, u64>,
+    },
     /// The time has come that the machine wanted to be woken at.
     Wake,
     /// End, and leave every process to the next hub.

@@ -20,26 +20,37 @@ pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policie
         ) else {
             continue;
         };
-        let facts = facts(
-            entry,
-            config,
-            &table.config,
-            registry.ports.lock().port_of(&entry.spec.name),
-        );
         model.stops.store(entry.stops, Ordering::Release);
         let before = model.facts.load();
+        let facts = ModelFacts {
+            port: registry.ports.lock().port_of(&entry.spec.name),
+            load_seconds: load_seconds(entry, &before, registry),
+            ..facts(entry, config, &table.config)
+        };
         if **before == facts {
             continue;
         }
-        log_change(&before, &facts);
-        let events = events(&before, &facts);
+        let took = entry.times.load_took;
+        log_change(&before, &facts, took);
+        let events = events(&before, &facts, took);
         model.facts.store(Arc::new(facts));
         // Only now: an observer that looks at the model finds it in its new state.
         events.for_each(|event| policies.observe(event));
     }
 }
 
-fn facts(entry: &Entry, model: &ModelConfig, config: &Config, port: Option<u16>) -> ModelFacts {
+/// How long the last load took. One that has just ended is learned.
+fn load_seconds(entry: &Entry, before: &ModelFacts, registry: &Registry) -> Option<f64> {
+    let mut learned = registry.learned.lock();
+    if let Some(took) = entry.times.load_took
+        && before.last_load_at != entry.times.loaded
+    {
+        learned.note_load(&entry.spec.name, took);
+    }
+    learned.load_seconds(&entry.spec.name)
+}
+
+fn facts(entry: &Entry, model: &ModelConfig, config: &Config) -> ModelFacts {
     ModelFacts {
         process_state: entry.process_state(),
         memory_state: entry.memory_state(),
@@ -47,9 +58,7 @@ fn facts(entry: &Entry, model: &ModelConfig, config: &Config, port: Option<u16>)
         memory_last_error: entry.error.clone(),
         last_load_at: entry.times.loaded,
         last_unload_at: entry.times.unloaded,
-        load_seconds: entry.times.load_took,
         pid: entry.pid,
-        port,
         started_at: entry.times.started,
         stopped_at: entry.times.stopped,
         exit_code: entry.exit_code,
@@ -59,7 +68,12 @@ fn facts(entry: &Entry, model: &ModelConfig, config: &Config, port: Option<u16>)
 }
 
 /// What observers hear of a change, in the order in which it happens: up from the process, down to it.
-fn events(before: &ModelFacts, now: &ModelFacts) -> impl Iterator<Item = Event> + use<> {
+/// A load that has ended took so many seconds, if this hub began it.
+fn events(
+    before: &ModelFacts,
+    now: &ModelFacts,
+    took: Option<f64>,
+) -> impl Iterator<Item = Event> + use<> {
     use EventName::{
         ModelFailed, ModelLoaded, ModelLoading, ModelStarted, ModelStopped, ModelUnloaded,
     };
@@ -78,7 +92,6 @@ fn events(before: &ModelFacts, now: &ModelFacts) -> impl Iterator<Item = Event> 
         _ => None,
     };
     let (model, error) = (now.name.clone(), now.memory_last_error.clone());
-    let load_seconds = now.load_seconds;
     let names = [started, in_memory, ended].into_iter().flatten();
     names.map(move |name| {
         Event::of_model(
@@ -86,15 +99,15 @@ fn events(before: &ModelFacts, now: &ModelFacts) -> impl Iterator<Item = Event> 
             ModelEvent {
                 model: model.clone(),
                 error: error.clone().filter(|_| name == ModelFailed),
-                seconds: load_seconds.filter(|_| name == ModelLoaded),
+                seconds: took.filter(|_| name == ModelLoaded),
             },
         )
     })
 }
 
 /// One line for the process and one for the memory, where they changed, or for a start that was
-/// refused.
-fn log_change(before: &ModelFacts, now: &ModelFacts) {
+/// refused. `took` is as for the events.
+fn log_change(before: &ModelFacts, now: &ModelFacts, took: Option<f64>) {
     let group = now.group.as_deref();
     // A reason may hold the end of the worker's log: in the hub's it stays one line.
     let reason = now.memory_last_error.as_deref().unwrap_or_default();
@@ -108,7 +121,7 @@ fn log_change(before: &ModelFacts, now: &ModelFacts) {
         }
     }
     if before.memory_state != now.memory_state {
-        match (now.memory_state, now.load_seconds) {
+        match (now.memory_state, took) {
             (MemoryState::Failed, _) if now.process_state == ProcessState::Failed => {}
             (MemoryState::Failed, _) => {
                 tracing::error!(hub_model = %now.name, hub_group = group, pid = now.pid, "memory {memory}: {reason}");

@@ -19,9 +19,11 @@ use super::messages::{Answering, Command, Message, Messages, Reply, Waiting};
 use super::publish::publish;
 use super::registry::{Model, Registry, Table};
 use super::reload::{changed_launches, keep_fixed};
+use super::sampler::Sampler;
 use super::{Grant, Lifecycle, Mailbox};
 use crate::api_error::ApiError;
 use crate::config::Config;
+use crate::memory::Probe;
 use crate::policy::{
     Event as PolicyEvent, Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies,
 };
@@ -50,11 +52,12 @@ impl Running {
 
     /// Runs the supervisor until [`Lifecycle::stop_all`] has ended every process, or
     /// [`Lifecycle::hand_over`] has left them to the next hub. It first takes over what an earlier hub
-    /// left, as it stands in `models_up`, and keeps the list of those that are up there. Tasks are
-    /// spawned on `tracker`.
+    /// left, as it stands in `models_up`, and keeps the list of those that are up there. Memory is
+    /// measured with `probe`. Tasks are spawned on `tracker`.
     pub async fn run(
         mut self,
         launcher: impl Launcher,
+        probe: impl Probe,
         models_up: watch::Sender<RuntimeModels>,
         tracker: TaskTracker,
     ) {
@@ -66,6 +69,15 @@ impl Running {
         } = self.lifecycle;
         let config = Arc::clone(&registry.table.load().config);
         let found = models_up.borrow().clone();
+        let sampler = Sampler {
+            probe: Arc::new(probe),
+            registry: Arc::clone(&registry),
+            mailbox: mailbox.clone(),
+            models_up: models_up.subscribe(),
+        };
+        // The first policy that is asked finds it measured.
+        sampler.measure_system().await;
+        tracker.spawn(sampler.run());
         let mut supervisor = Supervisor {
             machine: Machine::new(specs(&config)),
             world: Deciding { registry, policies },
@@ -167,6 +179,9 @@ impl Supervisor {
                 let _ = done.send(());
             }
             Message::Shutdown { now } => self.handle(Event::Shutdown { now }),
+            Message::Measured { available, peaks } => {
+                self.handle(Event::Measured { available, peaks });
+            }
             Message::Wake => self.handle(Event::Tick),
             Message::HandOver => {
                 self.launches.leave_all();
@@ -348,6 +363,7 @@ impl Supervisor {
             Report::Gone { exit_code, reason } => {
                 if let Some(model) = self.launches.ended(launch) {
                     self.release_port(&model);
+                    self.freed(&model);
                 }
                 Event::Gone {
                     launch,
@@ -357,6 +373,17 @@ impl Supervisor {
             }
         };
         self.handle(event);
+    }
+
+    /// What the worker of that model held when it was last measured is on its way back.
+    fn freed(&mut self, model: &str) {
+        let measured = self.model(model).and_then(|model| model.measured());
+        if let Some(measured) = measured
+            && let Some(available) = measured.available
+        {
+            let held = measured.bytes;
+            self.handle(Event::Freed { held, available });
+        }
     }
 
     /// A model that hub.yaml no longer names kept its port only while its worker held it.
@@ -439,6 +466,7 @@ impl Supervisor {
         registry
             .table
             .store(Arc::new(Table::after(Some(&old), Arc::new(config))));
+        registry.relearn();
         tracing::info!(
             models = models.len(),
             changed = changed.len(),

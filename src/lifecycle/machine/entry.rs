@@ -125,7 +125,8 @@ pub(crate) struct Entry {
     pub(super) before_start: Ended,
     /// `on_idle` need not be asked before.
     pub(super) keep_until: Duration,
-    pub(super) load_began: Duration,
+    /// When the load under way began; none for one that an earlier hub began.
+    pub(super) load_began: Option<Duration>,
     /// hub.yaml no longer names it; it is forgotten once it is down.
     pub(super) removed: bool,
     pub(crate) pid: Option<u32>,
@@ -156,7 +157,7 @@ impl Entry {
             start_again: false,
             before_start: Ended::Never,
             keep_until: Duration::ZERO,
-            load_began: Duration::ZERO,
+            load_began: None,
             removed: false,
             pid: None,
             exit_code: None,
@@ -239,7 +240,9 @@ impl Entry {
             self.times.memory_changed = Some(now.unix);
             if memory == MemoryState::Loaded {
                 self.times.loaded = Some(now.unix);
-                self.times.load_took = Some((now.at.saturating_sub(self.load_began)).as_secs_f64());
+                if let Some(began) = self.load_began.take() {
+                    self.times.load_took = Some(now.at.saturating_sub(began).as_secs_f64());
+                }
             }
             if was_memory.holds_memory() && memory == MemoryState::Unloaded {
                 self.times.unloaded = Some(now.unix);

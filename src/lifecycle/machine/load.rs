@@ -89,7 +89,7 @@ impl Machine {
     /// The load itself.
     pub(super) fn take_memory(&mut self, i: usize, now: Now) {
         let entry = &mut self.entries[i];
-        entry.load_began = now.at;
+        entry.load_began = Some(now.at);
         if entry.has_resident() {
             entry.phase = Phase::Loading;
             let launch = entry.launch;

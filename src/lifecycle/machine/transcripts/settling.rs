@@ -139,10 +139,7 @@ fn a_model_that_waits_for_memory_can_be_stopped() {
     let (mut story, request, _) = Story::evicted();
     let (stop, effects) = story.verb("stop", "b");
     assert_eq!(status_of(&effects, request), 503);
-    assert_eq!(
-        answered(&effects, stop),
-        Some(&Answer::Verb(Outcome::Done))
-    );
+    assert_eq!(answered(&effects, stop), Some(&Answer::Verb(Outcome::Done)));
     assert_eq!(launches(&story.measured(30, &[])), 0);
     assert_eq!(story.states("b"), ("stopped", "unloaded"));
 }
