@@ -54,6 +54,8 @@ pub struct RuntimeWorker {
     pub resident: bool,
     /// The one `model` value it answers to; none when it ignores it.
     pub answers_to: Option<String>,
+    /// Where its output begins in its log file, bytes: what stands before is of earlier launches.
+    pub log_begin: u64,
     /// Whether its weights were in memory, or on their way.
     pub loaded: bool,
 }

@@ -6,7 +6,7 @@
 //! a browser on this machine reaches the hub.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -140,8 +140,8 @@ pub struct ModelFacts {
     pub stopped_at: Option<f64>,
     /// Exit code of a process that ended unasked; −N for signal N.
     pub exit_code: Option<i32>,
-    /// Requests that wait for this model to load.
-    pub waiting: usize,
+    /// When it was loaded, by a clock that nobody sets: since the hub came up.
+    pub loaded_since: Option<Duration>,
 }
 
 impl ModelFacts {
@@ -153,7 +153,7 @@ impl ModelFacts {
         )
     }
 
-    /// Whether it is between two states, or somebody waits for it to be.
+    /// Whether it is between two states.
     pub fn is_on_its_way(&self) -> bool {
         let process = matches!(
             self.process_state,
@@ -163,7 +163,7 @@ impl ModelFacts {
             self.memory_state,
             MemoryState::Loading | MemoryState::Unloading
         );
-        process || memory || self.waiting > 0
+        process || memory
     }
 }
 
@@ -172,6 +172,10 @@ impl ModelFacts {
 pub struct Activity {
     /// Requests in flight.
     pub active_requests: usize,
+    /// Requests that wait for the model to be loaded.
+    pub waiting_requests: usize,
+    /// Requests that a policy told to wait.
+    pub parked_requests: usize,
     /// When a request last began or ended, Unix seconds.
     pub last_request_at: Option<f64>,
     /// What its requests have come to.
@@ -302,6 +306,9 @@ pub struct ModelMetadata {
     pub active_requests: usize,
     /// Requests that wait for the model to load.
     pub waiting_requests: usize,
+    /// Requests that a policy told to wait.
+    #[serde(default)]
+    pub parked_requests: usize,
     /// What its requests have come to since the hub started.
     #[serde(default)]
     pub usage: UsageTotals,
@@ -410,7 +417,8 @@ impl ModelStatus {
                 last_unload_at: facts.last_unload_at,
                 last_request_at: activity.last_request_at,
                 active_requests: activity.active_requests,
-                waiting_requests: facts.waiting,
+                waiting_requests: activity.waiting_requests,
+                parked_requests: activity.parked_requests,
                 usage: activity.usage,
                 memory_bytes: activity.memory_bytes,
                 peak_bytes: activity.peak_bytes,

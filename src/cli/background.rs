@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::client::{Client, Probe};
 use crate::config::Config;
+use crate::runtime_file::RuntimeFile;
 use crate::telemetry;
 
 /// How long a daemon may take to answer.
@@ -35,6 +36,14 @@ pub(super) struct Background {
     log_start: u64,
     log_file: PathBuf,
     log_path: PathBuf,
+}
+
+/// Whose hub it is that answers.
+pub(super) enum Ready {
+    /// This daemon's, with its process id.
+    Own(u32),
+    /// That of another one, which was faster; its process id, unless that is lost.
+    Another(Option<u32>),
 }
 
 /// Why it does not answer.
@@ -78,18 +87,13 @@ impl Background {
         })
     }
 
-    /// Its process id.
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Waits until a hub answers. When the daemon dies because another one was faster, that one will do.
-    pub(super) async fn ready(mut self, client: &Client) -> anyhow::Result<()> {
+    pub(super) async fn ready(mut self, client: &Client) -> anyhow::Result<Ready> {
         let Err(failure) = self.answers(client).await? else {
-            return Ok(());
+            return Ok(self.whose());
         };
         if client.probe().await == Probe::Hub {
-            return Ok(());
+            return Ok(Ready::Another(self.keeper()));
         }
         let said = self.last_lines();
         let stderr_log = self.log_file.display();
@@ -110,6 +114,19 @@ impl Background {
                 )
             }
         }
+    }
+
+    /// Whose hub answers while the daemon lives: it may not have found out yet that another has the port.
+    fn whose(&self) -> Ready {
+        match self.keeper() {
+            Some(pid) if pid != self.child.id() => Ready::Another(Some(pid)),
+            _ => Ready::Own(self.child.id()),
+        }
+    }
+
+    /// Who keeps the runtime file, which a hub writes before it answers.
+    fn keeper(&self) -> Option<u32> {
+        RuntimeFile::read(&self.log_path).map(|runtime| runtime.pid)
     }
 
     async fn answers(&mut self, client: &Client) -> std::io::Result<Result<(), Failure>> {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -34,6 +35,12 @@ pub(crate) use problem::nearest;
 
 /// hub.yaml is written by hand; what is larger is not one.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// `queue_size` of a model that sets none: the worker's own default.
+const QUEUE_SIZE: usize = 100;
+
+/// `queue_timeout` of a model that sets none: the worker's own default.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The JSON mapping a `policy:` key holds, as Lua sees it.
 pub type Settings = serde_json::Map<String, serde_json::Value>;
@@ -307,6 +314,23 @@ impl ModelConfig {
     /// `auto_unload_minutes`, `policy`).
     pub fn same_launch(&self, other: &Self) -> bool {
         self.launch_settings() == other.launch_settings()
+    }
+
+    /// How many requests a policy may park before the model at once.
+    pub fn queue_size(&self) -> usize {
+        self.number("queue_size").unwrap_or(QUEUE_SIZE)
+    }
+
+    /// How long a policy may park a request.
+    pub fn queue_timeout(&self) -> Duration {
+        let seconds = self.number("queue_timeout");
+        seconds.map_or(QUEUE_TIMEOUT, Duration::from_secs)
+    }
+
+    /// The value of an option that the user set.
+    fn number<T: FromStr>(&self, key: &str) -> Option<T> {
+        let option = self.options.iter().find(|option| option.key == key)?;
+        option.value.as_deref()?.parse().ok()
     }
 
     /// What [`ModelConfig::same_launch`] compares, to be kept while the worker runs.

@@ -178,7 +178,7 @@ impl Intake {
                 if error.is::<LengthLimitError>() {
                     openai::too_large()
                 } else {
-                    openai::malformed(&error.to_string())
+                    openai::body_broke_off(&error)
                 }
             })?;
             // Trailers are dropped: no worker reads them.

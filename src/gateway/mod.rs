@@ -16,11 +16,12 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::api_error::ApiError;
-use crate::lifecycle::{Grant, Lifecycle, Model, Seen};
-use crate::policy::{Policies, RequestVerdict, RequestView, Route};
+use crate::lifecycle::{Grant, Lifecycle, Place as Parked};
+use crate::policy::{self, Policies, RequestView};
 use crate::worker::upstream::Accepts;
 
 mod account;
+mod admission;
 mod body;
 mod forward;
 #[cfg(any(test, fuzzing))]
@@ -40,6 +41,7 @@ mod tests;
 mod usage;
 
 use account::Account;
+use admission::{Admitted, Entrance, Step as Admission};
 pub use body::Body;
 use intake::{BODY_LIMIT, Intake};
 pub use leased_body::LeasedBody;
@@ -52,14 +54,6 @@ use scan::{Step, is_form};
 pub struct Gateway {
     lifecycle: Lifecycle,
     policies: Policies,
-}
-
-/// Where a request goes after the policies have been asked.
-struct Destination {
-    model: Arc<Model>,
-    /// Taken before the verdict, so that a stop since then is not undone.
-    seen: Seen,
-    route: Option<Route>,
 }
 
 /// A request that knows where it goes.
@@ -163,13 +157,10 @@ impl Gateway {
             model: written,
             client,
             body: intake.whole(),
+            parked: policy::Parked::default(),
         };
-        let asked = Instant::now();
-        let answer = self.ask(view, intake).await;
-        account.was_asked_about(asked.elapsed(), Duration::ZERO);
-        let (view, destination) = answer?;
-        let Destination { model, seen, route } = destination;
-        account.goes_to(&model);
+        let (view, admitted) = self.ask(view, intake, account).await?;
+        account.goes_to(&admitted.model);
         let RequestView {
             mut parts,
             id,
@@ -178,18 +169,18 @@ impl Gateway {
         } = view;
 
         let mut fields = None;
-        if let Some(route) = route {
+        if let Some(route) = admitted.route {
             if !route.set.is_empty() || !route.unset.is_empty() {
                 fields = Some(rewrite::edit(&intake.collect().await?, &route)?);
             }
             forward::add_headers(&mut parts.headers, route.headers);
         }
 
-        let grant = match self.lifecycle.try_acquire(&model) {
-            Some(grant) => grant,
-            None => {
+        let grant = match admitted.entrance {
+            Entrance::Open(grant) => grant,
+            Entrance::Closed(arrival) => {
                 let began = Instant::now();
-                let wait = self.lifecycle.acquire(&model, seen);
+                let wait = self.lifecycle.acquire(arrival);
                 let waited = intake.while_waiting(wait).await;
                 account.waited_for_load(began.elapsed());
                 waited?
@@ -203,44 +194,45 @@ impl Gateway {
             place,
             fields,
         };
-        request.forward(grant, &model.name, intake, account).await
+        let model = &admitted.model.name;
+        request.forward(grant, model, intake, account).await
     }
 
-    /// Asks `on_request`; a second time with the whole body if a policy wants to see it.
+    /// Asks `on_request` until it lets the request go: again with the whole body if a policy wants to
+    /// see it, and again when it is time for a request that was told to wait.
     async fn ask(
         &self,
         mut view: RequestView,
         intake: &mut Intake,
-    ) -> Result<(RequestView, Destination), ApiError> {
+        account: &mut Account,
+    ) -> Result<(RequestView, Admitted), ApiError> {
+        let (mut thinking, mut parked) = (Duration::ZERO, Duration::ZERO);
+        let mut place: Option<Parked> = None;
         loop {
-            let named = self.lifecycle.find(&view.model);
-            let seen = named.as_ref().map(|model| self.lifecycle.seen(model));
-            let (asked, verdict) = self.policies.on_request(view);
-            view = asked;
-            let route = match verdict {
-                RequestVerdict::Reject(error) => return Err(error),
-                RequestVerdict::NeedBody if view.body.is_none() => {
+            let began = Instant::now();
+            let step;
+            (view, step) = admission::ask(&self.lifecycle, &self.policies, view, &mut place);
+            thinking += began.elapsed();
+            account.was_asked_about(thinking, parked);
+            match step? {
+                Admission::Go(admitted) => return Ok((view, admitted)),
+                Admission::Wait => {}
+                Admission::NeedBody => {
                     view.body = Some(intake.collect().await?);
-                    continue;
+                    if let Some(place) = &mut place {
+                        place.step_back();
+                    }
                 }
-                // A policy that has the body and still asks for it abstains.
-                RequestVerdict::NeedBody | RequestVerdict::Pass => None,
-                RequestVerdict::Route(route) => Some(route),
-            };
-            if let Some(elsewhere) = route.as_ref().and_then(|route| route.model.as_deref()) {
-                let model = self
-                    .lifecycle
-                    .find(elsewhere)
-                    .ok_or_else(|| openai::routed_to_unknown(elsewhere))?;
-                // The verdict named it just now; nothing has been awaited since.
-                let seen = self.lifecycle.seen(&model);
-                return Ok((view, Destination { model, seen, route }));
             }
-            // Only now: a policy may know where to send a name that the hub does not know.
-            let (Some(model), Some(seen)) = (named, seen) else {
-                return Err(openai::unknown_model(&view.model));
-            };
-            return Ok((view, Destination { model, seen, route }));
+            let Some(place) = &mut place else { continue };
+            let called = intake.while_waiting(place.called()).await;
+            parked = place.waited();
+            account.was_asked_about(thinking, parked);
+            called?;
+            view.parked.waited_seconds = parked.as_secs_f64();
+            if view.body.is_none() {
+                view.body = intake.whole();
+            }
         }
     }
 }

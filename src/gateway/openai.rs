@@ -1,10 +1,13 @@
 //! The words of OpenAI's API that the hub speaks itself: the answers of `/v1` that are not a
 //! worker's. The only place that turns an [`ApiError`] into a response for `/v1`.
 
+use std::fmt::Display;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::Value;
+use tracing::{debug, warn};
 
 use super::body::Body;
 use super::intake::BODY_LIMIT;
@@ -58,12 +61,7 @@ pub(super) fn model_required() -> ApiError {
 
 /// No model has that name or path.
 pub(super) fn unknown_model(model: &str) -> ApiError {
-    ApiError::new(
-        StatusCode::NOT_FOUND,
-        format!("The model `{model}` does not exist in this hub. Call /v1/models to list available names."),
-    )
-    .with_code("model_not_found")
-    .with_param("model")
+    ApiError::unknown_model(model, "Call /v1/models to list available names.")
 }
 
 /// A policy named a model that does not exist.
@@ -71,18 +69,18 @@ pub(super) fn routed_to_unknown(model: &str) -> ApiError {
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         format!(
-            "A policy routed this request to the model `{model}`, which does not exist in this hub."
+            "A policy routed this request to the model `{model}`, which does not exist in this hub. \
+             Correct the policy, or add the model to hub.yaml."
         ),
     )
 }
 
 /// A policy wants to change fields of a body that has none.
-pub(super) fn fields_without_json(reason: &str) -> ApiError {
+pub(super) fn fields_without_json() -> ApiError {
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,
-        format!(
-            "A policy changed body fields of a request whose body is not a JSON object: {reason}"
-        ),
+        "A policy changed body fields (`set` or `unset`) of a request whose body is not a JSON object. \
+         Correct the policy: such requests can only be given another model or headers.",
     )
 }
 
@@ -104,6 +102,12 @@ pub(super) fn malformed(what: &str) -> ApiError {
     )
 }
 
+/// The body did not come whole. Why the connection says so is for the log.
+pub(super) fn body_broke_off(cause: &dyn Display) -> ApiError {
+    debug!(%cause, "request body broke off");
+    malformed("it broke off, or is not framed as its head says")
+}
+
 /// The body is over the limit.
 pub(super) fn too_large() -> ApiError {
     ApiError::new(
@@ -116,18 +120,26 @@ pub(super) fn too_large() -> ApiError {
 pub(super) fn no_answer(model: &str, error: &UpstreamError) -> ApiError {
     match error {
         UpstreamError::TooLarge => too_large(),
-        UpstreamError::Upload(_) => malformed(&error.to_string()),
-        _ => ApiError::new(
-            StatusCode::BAD_GATEWAY,
-            format!("The worker of model `{model}` failed: {error}"),
-        ),
+        UpstreamError::Upload(cause) => body_broke_off(cause),
+        _ => {
+            warn!(hub_model = %model, %error, "worker gave no answer");
+            worker_failed(model, "before it answered")
+        }
     }
 }
 
 /// The worker stopped in the middle of its answer.
 pub(super) fn answer_broke_off(model: &str) -> ApiError {
+    worker_failed(model, "before its answer was complete")
+}
+
+/// How the connection broke differs from time to time, and is for the log.
+fn worker_failed(model: &str, when: &str) -> ApiError {
     ApiError::new(
         StatusCode::BAD_GATEWAY,
-        format!("The worker of model `{model}` failed before its answer was complete."),
+        format!(
+            "The worker of model `{model}` failed {when}. Try again; if it keeps failing, the model's \
+             log says why."
+        ),
     )
 }

@@ -37,8 +37,8 @@ pub(super) fn replacement<'a>(accepts: &'a Accepts, written: &str) -> Option<&'a
 /// # Errors
 /// 500 when the body is not a JSON object: the policy asked for the impossible.
 pub(super) fn edit(body: &[u8], route: &Route) -> Result<Map<String, Value>, ApiError> {
-    let mut fields: Map<String, Value> = serde_json::from_slice(body)
-        .map_err(|error| openai::fields_without_json(&error.to_string()))?;
+    let mut fields: Map<String, Value> =
+        serde_json::from_slice(body).map_err(|_| openai::fields_without_json())?;
     for (key, value) in &route.set {
         fields.insert(key.clone(), value.clone());
     }

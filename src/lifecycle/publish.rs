@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::machine::{Entry, Machine};
 use super::registry::Registry;
+use crate::api_error::ApiError;
 use crate::config::{Config, ModelConfig};
 use crate::policy::{Event, EventName, ModelEvent, Policies};
 use crate::status::{MemoryState, ModelFacts, ProcessState};
@@ -20,7 +21,13 @@ pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policie
         ) else {
             continue;
         };
-        model.stops.store(entry.stops, Ordering::Release);
+        if model.stops.swap(entry.stops, Ordering::SeqCst) != entry.stops {
+            // Whoever waited for a verdict about it waits in vain, like those who waited for a load.
+            model
+                .gate
+                .parking
+                .dismiss(&ApiError::being_stopped(&model.name));
+        }
         let before = model.facts.load();
         let facts = ModelFacts {
             port: registry.ports.lock().port_of(&entry.spec.name),
@@ -34,6 +41,7 @@ pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policie
         log_change(&before, &facts, took);
         let events = events(&before, &facts, took);
         model.facts.store(Arc::new(facts));
+        model.gate.parking.changed();
         // Only now: an observer that looks at the model finds it in its new state.
         events.for_each(|event| policies.observe(event));
     }
@@ -62,7 +70,7 @@ fn facts(entry: &Entry, model: &ModelConfig, config: &Config) -> ModelFacts {
         started_at: entry.times.started,
         stopped_at: entry.times.stopped,
         exit_code: entry.exit_code,
-        waiting: entry.waiting(),
+        loaded_since: entry.times.loaded_since,
         ..ModelFacts::configured(model, &config.log_path)
     }
 }

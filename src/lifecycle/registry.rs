@@ -5,11 +5,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::degraded::OnDisk;
 use super::learned::Learned;
@@ -19,7 +21,7 @@ use crate::config::ports::PortBook;
 use crate::config::{Config, Settings};
 use crate::memory::SystemMemory;
 use crate::policy::{GroupView, ModelView, World};
-use crate::status::{Activity, GroupFacts, HubFacts, ModelFacts, Status, unix_now};
+use crate::status::{Activity, GroupFacts, HubFacts, MemoryState, ModelFacts, Status, unix_now};
 use crate::telemetry::Troubles;
 use crate::worker::upstream::Upstream;
 
@@ -55,6 +57,8 @@ pub struct Model {
     pub(super) upstream: ArcSwapOption<Upstream>,
     /// How often it has been stopped: a verdict reached before a stop does not undo it.
     pub(super) stops: AtomicU64,
+    /// Requests that wait for it to be loaded; an [`Arrival`](super::Arrival) each.
+    pub(super) waiting: AtomicUsize,
 }
 
 impl Model {
@@ -69,6 +73,7 @@ impl Model {
             settings: ArcSwap::default(),
             upstream: ArcSwapOption::empty(),
             stops: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -76,6 +81,8 @@ impl Model {
     pub fn activity(&self) -> Activity {
         Activity {
             active_requests: self.gate.active(),
+            waiting_requests: self.waiting.load(Ordering::SeqCst),
+            parked_requests: self.gate.parking.len(),
             last_request_at: self.gate.last_used_at(),
             usage: self.usage.totals(),
             memory_bytes: self.measured().map(|measured| measured.bytes),
@@ -100,12 +107,25 @@ impl Model {
     }
 
     /// Seconds since the later of its load and the end of its last request; 0 with requests in
-    /// flight, and before its first load.
-    pub(super) fn idle_seconds(&self) -> f64 {
+    /// flight, and before its first load. `loaded` says how long it has been in memory: its gate may
+    /// not be open yet.
+    pub(super) fn idle_seconds(&self, loaded: Option<Duration>) -> f64 {
         match self.facts.load().last_load_at {
-            Some(_) => self.gate.idle().as_secs_f64(),
+            Some(_) => {
+                let idle = self.gate.idle();
+                loaded.map_or(idle, |loaded| idle.min(loaded)).as_secs_f64()
+            }
             None => 0.0,
         }
+    }
+
+    /// How long its last load took, while it is not loaded.
+    pub(super) fn load_seconds_ahead(&self) -> Option<Duration> {
+        let facts = self.facts.load();
+        let seconds = facts
+            .load_seconds
+            .filter(|_| facts.memory_state != MemoryState::Loaded)?;
+        Duration::try_from_secs_f64(seconds).ok()
     }
 }
 
@@ -123,7 +143,7 @@ impl Table {
     /// The table of `config`: models keep what they were in `old`.
     pub(super) fn after(old: Option<&Self>, config: Arc<Config>) -> Self {
         let known: Vec<_> = old
-            .map(|old| old.models.iter().chain(&old.leaving).cloned().collect())
+            .map(|old| old.all().cloned().collect())
             .unwrap_or_default();
         let of = |name: &str| known.iter().find(|model| &*model.name == name).cloned();
         let models: Vec<_> = config
@@ -157,12 +177,14 @@ impl Table {
         }
     }
 
+    /// All models, also those that are leaving.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.models.iter().chain(&self.leaving)
+    }
+
     /// A model by name, also one that is leaving.
     pub(super) fn present_or_leaving(&self, name: &str) -> Option<&Arc<Model>> {
-        self.models
-            .iter()
-            .chain(&self.leaving)
-            .find(|model| &*model.name == name)
+        self.all().find(|model| &*model.name == name)
     }
 
     pub(super) fn find(&self, name_or_path: &str) -> Option<&Arc<Model>> {
@@ -186,6 +208,8 @@ pub(super) struct Registry {
     pub(super) worker_warnings: Mutex<HashMap<String, Vec<String>>>,
     /// Warnings about what a reload could not change.
     pub(super) reload_warnings: Mutex<Vec<String>>,
+    /// From here on the machine counts time.
+    pub(super) begun: Instant,
     on_disk: OnDisk,
     troubles: Troubles,
 }
@@ -199,6 +223,7 @@ impl Registry {
     ) -> Self {
         let registry = Self {
             troubles,
+            begun: Instant::now(),
             memory: ArcSwap::default(),
             measure_soon: Notify::new(),
             learned: Mutex::new(learned),
@@ -225,9 +250,9 @@ impl Registry {
     /// Whether memory may be on the move: a model on its way, or a load that waits for its turn.
     pub(super) fn is_busy(&self) -> bool {
         let models = &self.table.load().models;
-        models
-            .iter()
-            .any(|model| model.facts.load().is_on_its_way())
+        models.iter().any(|model| {
+            model.facts.load().is_on_its_way() || model.waiting.load(Ordering::Relaxed) > 0
+        })
     }
 
     /// The one place where a status is made.
@@ -267,11 +292,17 @@ impl World for Registry {
     fn model(&self, name_or_path: &str) -> Option<ModelView> {
         let table = self.table.load();
         let model = table.find(name_or_path)?;
+        let facts = model.facts.load_full();
+        let loaded = facts
+            .loaded_since
+            .filter(|_| facts.memory_state == MemoryState::Loaded)
+            .map(|since| self.begun.elapsed().saturating_sub(since));
         let activity = model.activity();
         Some(ModelView {
-            facts: model.facts.load_full(),
+            facts,
             activity,
-            idle_seconds: model.idle_seconds(),
+            idle_seconds: model.idle_seconds(loaded),
+            loaded_seconds: loaded.map(|loaded| loaded.as_secs_f64()),
             memory_bytes: activity.memory_bytes,
             peak_bytes: activity.peak_bytes,
             settings: model.settings.load_full(),

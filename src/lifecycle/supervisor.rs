@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::TaskTracker;
 
 use super::launcher::Launcher;
@@ -86,7 +86,6 @@ impl Running {
             launches: Launches::new(launcher, models_up),
             tracker,
             endings: TaskTracker::new(),
-            begun: Instant::now(),
             finished: false,
         };
         supervisor.publish();
@@ -114,7 +113,6 @@ struct Supervisor {
     tracker: TaskTracker,
     /// Workers of an earlier hub that no model needs, until they have ended.
     endings: TaskTracker,
-    begun: Instant,
     finished: bool,
 }
 
@@ -178,12 +176,16 @@ impl Supervisor {
                 self.handle(Event::StartDefaults);
                 let _ = done.send(());
             }
-            Message::Shutdown { now } => self.handle(Event::Shutdown { now }),
+            Message::Shutdown { now } => {
+                self.close_parking();
+                self.handle(Event::Shutdown { now });
+            }
             Message::Measured { available, peaks } => {
                 self.handle(Event::Measured { available, peaks });
             }
             Message::Wake => self.handle(Event::Tick),
             Message::HandOver => {
+                self.close_parking();
                 self.launches.leave_all();
                 self.finished = true;
             }
@@ -201,29 +203,33 @@ impl Supervisor {
     }
 
     fn ask(&mut self, command: Command, waiter: Waiter, answer: Answering) {
-        let model = match &command {
-            Command::Acquire { model, .. } => Some(Arc::clone(model)),
-            _ => None,
-        };
-        self.waiting.add(waiter, answer, model);
+        let mut arrived = None;
         let event = match command {
-            Command::Acquire { model, seen } => Event::Acquire {
-                model: model.name.to_string(),
-                waiter,
-                seen,
-            },
+            Command::Acquire(arrival) => {
+                let event = Event::Acquire {
+                    model: arrival.model.name.to_string(),
+                    waiter,
+                    seen: arrival.seen.stops,
+                };
+                arrived = Some(arrival);
+                event
+            }
             Command::Start(model) => Event::Start { model, waiter },
             Command::Stop(model) => Event::Stop { model, waiter },
             Command::Load(model) => Event::Load { model, waiter },
             Command::Unload(model) => Event::Unload { model, waiter },
-            Command::Reload { config, start } => return self.reload(*config, start, waiter),
+            Command::Reload { config, start } => {
+                self.waiting.add(waiter, answer, None);
+                return self.reload(*config, start, waiter);
+            }
         };
+        self.waiting.add(waiter, answer, arrived);
         self.handle(event);
     }
 
     fn handle(&mut self, event: Event) {
         let now = Now {
-            at: self.begun.elapsed(),
+            at: self.world.registry.begun.elapsed(),
             unix: unix_now(),
         };
         let effects = self.machine.handle(event, now, &mut self.world);
@@ -233,6 +239,13 @@ impl Supervisor {
             self.carry_out(effect);
         }
         self.launches.publish(&self.world.registry);
+    }
+
+    /// Nobody waits for a verdict any more.
+    fn close_parking(&self) {
+        for model in self.world.registry.table.load().all() {
+            model.gate.parking.close(&ApiError::shutting_down());
+        }
     }
 
     /// Takes over what an earlier hub left: workers of models in hub.yaml through their launches, all
@@ -417,31 +430,25 @@ impl Supervisor {
     }
 
     fn answer(&mut self, waiter: Waiter, answer: Answer) {
-        let Some((reply, model)) = self.waiting.remove(waiter) else {
+        let Some((reply, arrival)) = self.waiting.remove(waiter) else {
             return;
         };
         let result = match answer {
-            Answer::Granted => match model.as_ref().and_then(|model| self.grant(model)) {
+            Answer::Granted => match arrival.as_ref().and_then(|it| Grant::of(&it.model)) {
                 Some(grant) => Ok(Reply::Granted(grant)),
                 None => Err(ApiError::new(
                     StatusCode::SERVICE_UNAVAILABLE,
-                    "the model has just left memory; try again",
+                    "The model has just left memory. Try again.",
                 )),
             },
             Answer::Verb(outcome) => Ok(Reply::Verb(outcome)),
             Answer::Reloaded(report) => Ok(Reply::Reloaded(report)),
             Answer::Refused(error) => Err(error),
         };
+        // It has its lease and waits no more, before anybody is told.
+        drop(arrival);
         // A lease that nobody takes comes back by being dropped here.
         let _ = reply.send(result);
-    }
-
-    fn grant(&self, model: &Model) -> Option<Grant> {
-        let lease = model.gate.try_enter()?;
-        Some(Grant {
-            lease,
-            upstream: model.upstream.load_full()?,
-        })
     }
 
     fn reload(&mut self, mut config: Config, start: bool, waiter: Waiter) {
@@ -463,10 +470,20 @@ impl Supervisor {
         self.world
             .policies
             .reload(config.folder(), &config.policies);
-        registry
-            .table
-            .store(Arc::new(Table::after(Some(&old), Arc::new(config))));
+        let table = Arc::new(Table::after(Some(&old), Arc::new(config)));
+        registry.table.store(Arc::clone(&table));
         registry.relearn();
+        for model in table.all() {
+            if table.config.model(&model.name).is_some() {
+                // There may be new policies.
+                model.gate.parking.changed();
+            } else {
+                model
+                    .gate
+                    .parking
+                    .dismiss(&ApiError::being_stopped(&model.name));
+            }
+        }
         tracing::info!(
             models = models.len(),
             changed = changed.len(),

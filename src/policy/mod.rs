@@ -74,6 +74,8 @@ pub struct ModelView {
     pub activity: Activity,
     /// Seconds since the later of its load and the end of its last request; 0 with requests in flight.
     pub idle_seconds: f64,
+    /// Seconds since its load, by a clock that nobody sets; `None` unless it is loaded.
+    pub loaded_seconds: Option<f64>,
     /// Bytes its process group holds, as last measured; `None` without a process or a measure.
     pub memory_bytes: Option<u64>,
     /// The most it ever held under these launch settings, in bytes; `None` if it was never measured.
@@ -133,7 +135,7 @@ pub enum LoadVerdict {
     Allow,
     /// Unload these first, then load.
     Evict(Vec<String>),
-    /// Ask again when something changes, at most so many seconds from the first asking.
+    /// Ask again when something changes, or after so many seconds.
     Wait(f64),
     /// Refuse, with this answer to whoever waits.
     Reject(ApiError),
@@ -187,6 +189,17 @@ pub struct RequestView {
     pub client: std::net::SocketAddr,
     /// The whole body, or `None` while it has not all arrived.
     pub body: Option<bytes::Bytes>,
+    /// What is kept from one asking to the next.
+    pub parked: Parked,
+}
+
+/// What a request that a policy told to wait brings along when it is asked about again.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Parked {
+    /// How long it has been parked so far, in seconds; 0 at the first asking, more at every other.
+    pub waited_seconds: f64,
+    /// Its `req.vars`, if a policy used them. Kept as plain values: the policies may be new ones.
+    pub vars: Option<serde_json::Value>,
 }
 
 /// The verdict of `on_request`; `Pass` when every policy abstains.
@@ -198,6 +211,8 @@ pub enum RequestVerdict {
     Route(Route),
     /// Answer with this.
     Reject(ApiError),
+    /// Park it at the model the client named, and ask again.
+    Wait(Wait),
     /// A policy wants the body: collect it and ask again.
     NeedBody,
 }
@@ -213,6 +228,15 @@ pub struct Route {
     pub unset: Vec<String>,
     /// Headers to add to the request.
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
+}
+
+/// `hub.wait{…}`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wait {
+    /// Ask again after so many seconds, if nothing changes before.
+    pub seconds: f64,
+    /// Under which key the request takes turns; by default its client's address.
+    pub client: Option<String>,
 }
 
 /// The loaded policies. Cheap to clone.
@@ -286,24 +310,26 @@ impl Policies {
     /// Asks `on_request`; gives the view back with the verdict. Waits for the Lua state, which other
     /// calls hold for microseconds, and at most for their time limit.
     pub fn on_request(&self, view: RequestView) -> (RequestView, RequestVerdict) {
-        let (view, answer) = self.shared.set.load().on_request(view);
-        let verdict = match answer {
-            Answer::Verdict(Verdict::Route(route)) => RequestVerdict::Route(route),
-            Answer::Verdict(Verdict::Reject(error)) => RequestVerdict::Reject(error),
-            Answer::NeedBody => RequestVerdict::NeedBody,
-            Answer::Denied(policy) => {
-                RequestVerdict::Reject(denial(StatusCode::INTERNAL_SERVER_ERROR, &policy))
-            }
-            Answer::Abstain | Answer::Verdict(_) => RequestVerdict::Pass,
-        };
-        (view, verdict)
+        self.on_request_then(view, |_, verdict| verdict)
+    }
+
+    /// The same, and what comes of the verdict: `then` runs before a policy is asked about any other
+    /// request, so that the next one sees `active` and `waiting` with this one counted. It must not
+    /// wait, and must not ask the policies.
+    pub fn on_request_then<T>(
+        &self,
+        view: RequestView,
+        then: impl FnOnce(&RequestView, RequestVerdict) -> T,
+    ) -> (RequestView, T) {
+        let then = |view: &RequestView, answer| then(view, request_verdict(answer));
+        self.shared.set.load().on_request(view, then)
     }
 
     /// Asks `on_load` about a model that wants memory.
     pub fn on_load(&self, model: &str, pending: PendingLoad) -> LoadVerdict {
         match self.shared.set.load().on_load(model, pending) {
             Answer::Verdict(Verdict::Evict(names)) => LoadVerdict::Evict(names),
-            Answer::Verdict(Verdict::Wait(seconds)) => LoadVerdict::Wait(seconds),
+            Answer::Verdict(Verdict::Wait(wait)) => LoadVerdict::Wait(wait.seconds),
             Answer::Verdict(Verdict::Reject(error)) => LoadVerdict::Reject(error),
             Answer::Denied(policy) => {
                 LoadVerdict::Reject(denial(StatusCode::SERVICE_UNAVAILABLE, &policy))
@@ -404,6 +430,19 @@ impl fmt::Debug for Policies {
     }
 }
 
+fn request_verdict(answer: Answer) -> RequestVerdict {
+    match answer {
+        Answer::Verdict(Verdict::Route(route)) => RequestVerdict::Route(route),
+        Answer::Verdict(Verdict::Reject(error)) => RequestVerdict::Reject(error),
+        Answer::Verdict(Verdict::Wait(wait)) => RequestVerdict::Wait(wait),
+        Answer::NeedBody => RequestVerdict::NeedBody,
+        Answer::Denied(policy) => {
+            RequestVerdict::Reject(denial(StatusCode::INTERNAL_SERVER_ERROR, &policy))
+        }
+        Answer::Abstain | Answer::Verdict(_) => RequestVerdict::Pass,
+    }
+}
+
 /// The answer when a policy with `on_error = "deny"` fails.
 fn denial(status: StatusCode, policy: &str) -> ApiError {
     ApiError::new(
@@ -434,6 +473,7 @@ mod tests {
                 facts: Arc::new(facts),
                 activity: Activity::default(),
                 idle_seconds: 3600.0,
+                loaded_seconds: None,
                 memory_bytes: None,
                 peak_bytes: None,
                 settings: Arc::default(),
@@ -482,6 +522,7 @@ mod tests {
             model: "alpha".to_owned(),
             client: ([127, 0, 0, 1], 1).into(),
             body: None,
+            parked: Parked::default(),
         }
     }
 

@@ -124,10 +124,16 @@ impl PolicySet {
         self.host.lock().lua.used_memory()
     }
 
-    /// Asks about a request; gives the view back.
-    pub(super) fn on_request(&self, view: RequestView) -> (RequestView, Answer) {
+    /// Asks about a request, and lets `then` act on the answer before another one is asked about;
+    /// gives the view back.
+    pub(super) fn on_request<T>(
+        &self,
+        view: RequestView,
+        then: impl FnOnce(&RequestView, Answer) -> T,
+    ) -> (RequestView, T) {
         if !self.has(Hook::Request) {
-            return (view, Answer::Abstain);
+            let done = then(&view, Answer::Abstain);
+            return (view, done);
         }
         let host = self.host.lock();
         let call = host.stage.open_request(view);
@@ -136,7 +142,8 @@ impl PolicySet {
             .stage
             .close_request()
             .expect("the request put on stage above is still there");
-        (view, answer)
+        let done = then(&view, answer);
+        (view, done)
     }
 
     /// Asks about a model that wants memory.
@@ -317,10 +324,17 @@ fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Ver
     if !hook.takes(&verdict) {
         return Err(wrong(&format!("hub.{}", verdict.constructor())));
     }
-    if let Verdict::Evict(names) = verdict {
-        return evictable(host, names).map(|names| Some(Verdict::Evict(names)));
+    match verdict {
+        Verdict::Evict(names) => evictable(host, names).map(|names| Some(Verdict::Evict(names))),
+        Verdict::Wait(wait) if hook == Hook::Load && wait.client.is_some() => Err(
+            mlua::Error::runtime("hub.wait: `client` is for on_request: a load is not a client's"),
+        ),
+        Verdict::Wait(wait) if hook == Hook::Request => {
+            host.stage.request(|request| request.keep_vars(&host.lua))?;
+            Ok(Some(Verdict::Wait(wait)))
+        }
+        verdict => Ok(Some(verdict)),
     }
-    Ok(Some(verdict))
 }
 
 /// The names of the models that `hub.evict` named by name or path.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use mlua::{Lua, LuaSerdeExt as _};
 use parking_lot::Mutex;
 use serde_json::Value as Json;
 
@@ -39,6 +40,23 @@ pub(super) struct Request {
     pub(super) body: Option<mlua::Value>,
     /// `req.vars`.
     pub(super) vars: Option<mlua::Table>,
+}
+
+impl Request {
+    /// Puts `req.vars` into the view, for the next asking.
+    pub(super) fn keep_vars(&mut self, lua: &Lua) -> mlua::Result<()> {
+        let Some(vars) = &self.vars else {
+            return Ok(());
+        };
+        let plain = lua.from_value(mlua::Value::Table(vars.clone()));
+        self.view.parked.vars = Some(plain.map_err(|error| {
+            mlua::Error::runtime(format!(
+                "hub.wait: `req.vars` of a request that waits may hold nothing but booleans, \
+                 numbers, strings and tables of these: {error}"
+            ))
+        })?);
+        Ok(())
+    }
 }
 
 impl Stage {

@@ -6,8 +6,8 @@
 use http::{HeaderName, HeaderValue};
 use mlua::{FromLua, Lua, LuaSerdeExt as _, MultiValue, Table, Value};
 
-use super::Route;
 use super::wording::{did_you_mean, kind};
+use super::{Route, Wait};
 use crate::api_error::{ApiError, kind_of};
 use crate::config::Settings;
 
@@ -18,7 +18,7 @@ pub(super) enum Verdict {
     Reject(ApiError),
     Allow,
     Evict(Vec<String>),
-    Wait(f64),
+    Wait(Wait),
     Unload,
     Stop,
     Keep(f64),
@@ -46,7 +46,7 @@ impl Verdict {
 
 const ROUTE: &[&str] = &["model", "set", "unset", "headers"];
 const REJECT: &[&str] = &["status", "message", "type", "code", "param", "retry_after"];
-const WAIT: &[&str] = &["seconds"];
+const WAIT: &[&str] = &["seconds", "client"];
 const KEEP: &[&str] = &["seconds"];
 const RESTART: &[&str] = &["seconds"];
 
@@ -183,7 +183,10 @@ fn evict(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
 fn wait(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
     let fields = Fields::open("hub.wait", WAIT, &arguments)?;
     let seconds = fields.required("seconds", SECONDS)?;
-    fields.seconds("seconds", seconds).map(Verdict::Wait)
+    Ok(Verdict::Wait(Wait {
+        seconds: fields.seconds("seconds", seconds)?,
+        client: fields.get("client", "a string")?,
+    }))
 }
 
 fn restart(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {

@@ -16,6 +16,7 @@ mod load_errors;
 mod override_default;
 mod passes_on;
 mod policies;
+mod queue;
 mod refusals;
 mod routes;
 mod shutdown;

@@ -85,6 +85,8 @@ impl Phase {
 pub(crate) struct Times {
     pub(crate) memory_changed: Option<f64>,
     pub(crate) loaded: Option<f64>,
+    /// The same on the clock of [`Now::at`].
+    pub(crate) loaded_since: Option<Duration>,
     pub(crate) unloaded: Option<f64>,
     pub(crate) started: Option<f64>,
     pub(crate) stopped: Option<f64>,
@@ -240,6 +242,7 @@ impl Entry {
             self.times.memory_changed = Some(now.unix);
             if memory == MemoryState::Loaded {
                 self.times.loaded = Some(now.unix);
+                self.times.loaded_since = Some(now.at);
                 if let Some(began) = self.load_began.take() {
                     self.times.load_took = Some(now.at.saturating_sub(began).as_secs_f64());
                 }

@@ -428,14 +428,14 @@ fn seconds_or_zero(seconds: f64) -> Duration {
 fn load_failed(model: &str, reason: &str) -> ApiError {
     ApiError::new(
         StatusCode::SERVICE_UNAVAILABLE,
-        format!("model `{model}` failed to load: {reason}"),
+        format!("Model `{model}` failed to load: {reason}"),
     )
 }
 
 fn waited_too_long(model: &str) -> ApiError {
     ApiError::new(
         StatusCode::TOO_MANY_REQUESTS,
-        format!("model `{model}` was not given memory in time; try again later"),
+        format!("Model `{model}` was not given memory in time. Try again later."),
     )
     .with_retry_after(5)
 }

@@ -105,6 +105,15 @@ impl Story {
         (waiter, self.tell(event))
     }
 
+    /// The process has ended as it was asked to.
+    fn ended(&mut self, launch: Launch) -> Vec<Effect> {
+        self.tell(Event::Gone {
+            launch,
+            exit_code: None,
+            reason: String::new(),
+        })
+    }
+
     fn entry(&self, model: &str) -> &Entry {
         self.machine
             .entries()
