@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
 use crate::api_error::ApiError;
-use crate::config::Config;
 use crate::config::ports::PortBook;
+use crate::config::{Config, Limits};
 use crate::policy::{Policies, World};
 use crate::status::Status;
 use crate::telemetry::Troubles;
@@ -163,6 +163,11 @@ impl Lifecycle {
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
         Arc::clone(&self.registry.table.load().config)
+    }
+
+    /// What the gateway takes before it gives up, as configured.
+    pub fn limits(&self) -> Limits {
+        self.registry.table.load().config.limits
     }
 
     /// The snapshot of the moment.
