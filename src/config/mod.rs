@@ -262,6 +262,14 @@ impl Config {
         Self::read(path, &bytes, modified_at)
     }
 
+    /// Reads and checks `text` as if it stood in a hub.yaml at `path`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        Self::read(&locate::absolute(path), text.as_bytes(), 0)
+    }
+
     fn read(path: &Path, bytes: &[u8], modified_at: u64) -> Result<Self, ConfigError> {
         let text = match std::str::from_utf8(bytes) {
             Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),

@@ -61,12 +61,12 @@ pub(super) fn model_required() -> ApiError {
 }
 
 /// No model has that name or path.
-pub(super) fn unknown_model(model: &str) -> ApiError {
+pub(crate) fn unknown_model(model: &str) -> ApiError {
     ApiError::unknown_model(model, "Call /v1/models to list available names.")
 }
 
 /// A policy named a model that does not exist.
-pub(super) fn routed_to_unknown(model: &str) -> ApiError {
+pub(crate) fn routed_to_unknown(model: &str) -> ApiError {
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         format!(

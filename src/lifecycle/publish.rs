@@ -30,9 +30,13 @@ pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policie
         }
         let before = model.facts.load();
         let facts = ModelFacts {
-            port: registry.ports.lock().port_of(&entry.spec.name),
             load_seconds: load_seconds(entry, &before, registry),
-            ..facts(entry, config, &table.config)
+            ..facts(
+                entry,
+                config,
+                &table.config,
+                registry.ports.lock().port_of(&entry.spec.name),
+            )
         };
         if **before == facts {
             continue;
@@ -58,7 +62,13 @@ fn load_seconds(entry: &Entry, before: &ModelFacts, registry: &Registry) -> Opti
     learned.load_seconds(&entry.spec.name)
 }
 
-fn facts(entry: &Entry, model: &ModelConfig, config: &Config) -> ModelFacts {
+/// What everybody sees of a model.
+pub(crate) fn facts(
+    entry: &Entry,
+    model: &ModelConfig,
+    config: &Config,
+    port: Option<u16>,
+) -> ModelFacts {
     ModelFacts {
         process_state: entry.process_state(),
         memory_state: entry.memory_state(),
@@ -66,7 +76,9 @@ fn facts(entry: &Entry, model: &ModelConfig, config: &Config) -> ModelFacts {
         memory_last_error: entry.error.clone(),
         last_load_at: entry.times.loaded,
         last_unload_at: entry.times.unloaded,
+        load_seconds: entry.times.load_took,
         pid: entry.pid,
+        port,
         started_at: entry.times.started,
         stopped_at: entry.times.stopped,
         exit_code: entry.exit_code,
@@ -77,7 +89,7 @@ fn facts(entry: &Entry, model: &ModelConfig, config: &Config) -> ModelFacts {
 
 /// What observers hear of a change, in the order in which it happens: up from the process, down to it.
 /// A load that has ended took so many seconds, if this hub began it.
-fn events(
+pub(crate) fn events(
     before: &ModelFacts,
     now: &ModelFacts,
     took: Option<f64>,

@@ -111,7 +111,7 @@ impl Sampler {
         let learned = self.registry.learned.lock();
         let peaks = learned.peaks().map(|(name, peak)| (name.clone(), peak));
         self.mailbox.send(Message::Measured {
-            available: self.registry.memory.load().available,
+            system: **self.registry.memory.load(),
             peaks: peaks.collect(),
         });
     }

@@ -153,15 +153,7 @@ impl Decide for Deciding {
 }
 
 fn specs(config: &Config) -> Vec<Spec> {
-    config
-        .models
-        .iter()
-        .map(|model| Spec {
-            name: model.name.clone(),
-            jit: model.jit_enabled,
-            default: model.default,
-        })
-        .collect()
+    config.models.iter().map(Spec::from).collect()
 }
 
 impl Supervisor {
@@ -180,9 +172,7 @@ impl Supervisor {
                 self.close_parking();
                 self.handle(Event::Shutdown { now });
             }
-            Message::Measured { available, peaks } => {
-                self.handle(Event::Measured { available, peaks });
-            }
+            Message::Measured { system, peaks } => self.handle(Event::Measured { system, peaks }),
             Message::Wake => self.handle(Event::Tick),
             Message::HandOver => {
                 self.close_parking();

@@ -10,6 +10,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::api_error::ApiError;
+use crate::config::ModelConfig;
+use crate::memory::SystemMemory;
 use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, PendingLoad};
 use crate::status::{MemoryState, ProcessState};
 
@@ -60,6 +62,16 @@ pub(crate) struct Spec {
     pub(crate) name: String,
     pub(crate) jit: bool,
     pub(crate) default: bool,
+}
+
+impl From<&ModelConfig> for Spec {
+    fn from(model: &ModelConfig) -> Self {
+        Self {
+            name: model.name.clone(),
+            jit: model.jit_enabled,
+            default: model.default,
+        }
+    }
 }
 
 /// Something that happened.
@@ -116,9 +128,9 @@ pub(crate) enum Event {
         held: u64,
         available: u64,
     },
-    /// Memory was measured: bytes available, if that is possible, and the most each model ever held.
+    /// Memory was measured; and the most each model ever held, in bytes.
     Measured {
-        available: Option<u64>,
+        system: SystemMemory,
         peaks: HashMap<String, u64>,
     },
     /// The process and all of its group are gone, asked or not.
@@ -220,6 +232,8 @@ pub(crate) struct Machine {
     launches: Launch,
     /// Memory of ended processes that is not known to be back.
     returning: Vec<settle::Returning>,
+    /// As parked loads were last asked about for its sake.
+    memory: SystemMemory,
     /// Counts places in the queue of parked loads.
     parked: u64,
     shutting_down: bool,
@@ -286,9 +300,11 @@ impl Machine {
             Event::Loaded { launch } => self.loaded(launch, now),
             Event::LoadRefused { launch, reason } => self.load_refused(launch, &reason),
             Event::Freed { held, available } => self.freed(held, available, now),
-            Event::Measured { available, peaks } => {
-                self.measured(available, &peaks, now);
-                self.ask_parked(now, decide);
+            Event::Measured { system, peaks } => {
+                self.measured(system.available, &peaks, now);
+                if self.has_moved(system) {
+                    self.ask_parked(now, decide);
+                }
             }
             Event::Gone {
                 launch,

@@ -212,7 +212,10 @@ impl Driver {
                 self.returning.retain(|(target, _)| available < *target);
                 self.available = Some(available);
                 self.tell(Event::Measured {
-                    available: Some(available),
+                    system: SystemMemory {
+                        available: Some(available),
+                        ..SystemMemory::default()
+                    },
                     peaks: MODELS.map(|name| (name.into(), PEAK)).into(),
                 });
                 self.available = None;

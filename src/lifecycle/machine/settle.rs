@@ -8,11 +8,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Effect, Machine, Now, Phase};
+use super::{Effect, Machine, Now, Phase, SystemMemory};
 
 /// A load waits at most so long for memory to come back; others may have taken it.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
-/// Bytes; fewer are lost among what other programs take and give.
+/// In bytes; less is lost among what other programs take and give.
 pub(super) const WORTH_WAITING: u64 = 256 * 1024 * 1024;
 
 /// Memory that an ended process held, until it is seen to be back.
@@ -83,6 +83,20 @@ impl Machine {
                 _ => self.effects.push(Effect::Measure),
             }
         }
+    }
+
+    /// Whether the machine's memory is worth another look by the policies of loads that are parked.
+    pub(super) fn has_moved(&mut self, system: SystemMemory) -> bool {
+        let before = self.memory;
+        let moved = match (before.available, system.available) {
+            (Some(before), Some(now)) => before.abs_diff(now) >= WORTH_WAITING,
+            (before, now) => before != now,
+        };
+        let moved = moved || before.pressure != system.pressure;
+        if moved {
+            self.memory = system;
+        }
+        moved
     }
 
     /// Begins the loads that waited, when nothing is to come back any more or its time is over.

@@ -39,9 +39,17 @@ impl Story {
     fn measured(&mut self, available: u64, peaks: &[(&str, u64)]) -> Vec<Effect> {
         let peak = |(name, peak): &(&str, u64)| ((*name).to_owned(), peak * GIBIBYTE);
         self.tell(Event::Measured {
-            available: Some(available * GIBIBYTE),
+            system: system(available),
             peaks: peaks.iter().map(peak).collect(),
         })
+    }
+}
+
+/// So many GiB are available.
+fn system(available: u64) -> SystemMemory {
+    SystemMemory {
+        available: Some(available * GIBIBYTE),
+        ..SystemMemory::default()
     }
 }
 
@@ -106,7 +114,7 @@ fn memory_that_does_not_come_back_is_not_waited_for_longer_than_ten_seconds() {
 fn where_memory_cannot_be_measured_nobody_waits() {
     let (mut story, _, _) = Story::evicted();
     let effects = story.tell(Event::Measured {
-        available: None,
+        system: SystemMemory::default(),
         peaks: HashMap::new(),
     });
     assert_eq!(launches(&effects), 1);
@@ -145,16 +153,31 @@ fn a_model_that_waits_for_memory_can_be_stopped() {
 }
 
 #[test]
-fn a_parked_load_is_asked_about_again_when_memory_was_measured() {
+fn a_parked_load_is_asked_about_again_when_the_machines_memory_has_moved() {
     let mut story = Story::of(&["a"]);
+    story.measured(2, &[]);
     story
         .policies
         .on_load
         .insert("a".into(), LoadVerdict::Wait(60.0));
     story.request("a");
+    for _ in 0..5 {
+        story.measured(2, &[]);
+    }
+    assert_eq!(story.policies.asked.len(), 1, "nothing has moved");
+    story.measured(3, &[]);
+    assert_eq!(story.policies.asked.len(), 2);
+    let pressed = SystemMemory {
+        pressure: crate::memory::Pressure::Warning,
+        ..system(3)
+    };
     story
         .policies
         .on_load
         .insert("a".into(), LoadVerdict::Allow);
-    assert_eq!(launches(&story.measured(8, &[])), 1);
+    let effects = story.tell(Event::Measured {
+        system: pressed,
+        peaks: HashMap::new(),
+    });
+    assert_eq!(launches(&effects), 1);
 }
