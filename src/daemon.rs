@@ -4,6 +4,7 @@
 //! about models.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::net::TcpListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,12 +51,7 @@ const MAX_THREADS: usize = 4;
 pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     let mut config = Config::load(config_path)?;
     command::check(&config.models)?;
-    telemetry::create_log_folder(&config.log_path).with_context(|| {
-        format!(
-            "the log folder `{}` cannot be made",
-            config.log_path.display()
-        )
-    })?;
+    telemetry::create_log_folder(&config.log_path)?;
     let listener = bind(&mut config)?;
     let _lock = lock(&config.log_path)?;
     let troubles = Troubles::default();
@@ -91,8 +87,22 @@ fn raise_descriptor_limit() {
 /// Takes the hub's port. Port 0 becomes the one the system chose.
 fn bind(config: &mut Config) -> anyhow::Result<StdListener> {
     let (host, port) = (config.host.as_str(), config.port);
-    let listener = StdListener::bind((host, port)).with_context(|| {
-        format!("the hub cannot listen on {host} port {port}\nhint: another program may hold it; set `port` in hub.yaml")
+    let listener = StdListener::bind((host, port)).map_err(|error| {
+        let (why, hint) = match error.kind() {
+            ErrorKind::AddrInUse => (
+                "another program listens there".to_owned(),
+                "stop it, or set another `port` in hub.yaml",
+            ),
+            ErrorKind::AddrNotAvailable => (
+                "this machine has no such address".to_owned(),
+                "set `host` in hub.yaml to one that it has, or to 127.0.0.1",
+            ),
+            _ => (
+                error.to_string(),
+                "set another `host` or `port` in hub.yaml",
+            ),
+        };
+        anyhow::anyhow!("the hub cannot listen on {host} port {port}: {why}\nhint: {hint}")
     })?;
     listener.set_nonblocking(true)?;
     config.port = listener.local_addr()?.port();
