@@ -38,13 +38,12 @@ return {
   on_request = function(req, hub)
     local model = hub.models[req.model]
     local state = model and model.process_state
-    if state == "inactive" or state == "stopped" then
-      local message = ("Model `NAME` is not started. Start it with `mlx-openai-server-hub start-model NAME` "
-        .. "or POST /hub/models/NAME/start."):gsub("NAME", model.name)
-      return hub.reject({ status = 400, param = "model", message = message })
-    elseif state == "stopping" then
-      local message = ("Model `%s` is being stopped."):format(model.name)
-      return hub.reject({ status = 503, param = "model", message = message })
+    local stopped, stopping = state == "inactive" or state == "stopped", state == "stopping"
+    if stopped or stopping then
+      local message = ("Model `NAME` is STATE. Start it with `mlx-openai-server-hub start-model NAME` "
+        .. "or POST /hub/models/NAME/start."):gsub("STATE", stopped and "not started" or "being stopped")
+      message = message:gsub("NAME", model.name)
+      return hub.reject({ status = stopped and 400 or 503, param = "model", message = message })
     end
   end,
 

@@ -39,6 +39,34 @@ impl ApiError {
         }
     }
 
+    /// 404: hub.yaml has no model of that name; `hint` says where the names are.
+    pub fn unknown_model(model: &str, hint: &str) -> Self {
+        let message = format!("The model `{model}` does not exist in this hub. {hint}");
+        Self::new(StatusCode::NOT_FOUND, message)
+            .with_code("model_not_found")
+            .with_param("model")
+    }
+
+    /// 400: the model must be started first. `create_hub.lua` says it in the same words.
+    pub fn not_started(model: &str) -> Self {
+        let message = format!("Model `{model}` is not started. {}", start_it(model));
+        Self::new(StatusCode::BAD_REQUEST, message).with_param("model")
+    }
+
+    /// 503: the model is on its way out. `create_hub.lua` says it in the same words.
+    pub fn being_stopped(model: &str) -> Self {
+        let message = format!("Model `{model}` is being stopped. {}", start_it(model));
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message).with_param("model")
+    }
+
+    /// 503: the hub takes no more orders.
+    pub fn shutting_down() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The hub is shutting down. Try again once it runs.",
+        )
+    }
+
     /// The same with OpenAI's own word as `code`.
     #[must_use]
     pub fn with_code(mut self, code: impl Into<String>) -> Self {
@@ -86,6 +114,12 @@ impl ApiError {
         }
         response
     }
+}
+
+fn start_it(model: &str) -> String {
+    format!(
+        "Start it with `mlx-openai-server-hub start-model {model}` or POST /hub/models/{model}/start."
+    )
 }
 
 /// OpenAI's error type for a status.

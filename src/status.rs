@@ -6,16 +6,22 @@
 //! a browser on this machine reaches the hub.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::memory::SystemMemory;
+
 mod address;
 mod configured;
+mod decisions;
 mod policies;
+mod usage;
 
 pub use address::{is_all_addresses, local_authority};
+pub use decisions::{Decision, DecisionsReport, WantedDecisions};
 pub use policies::{Origin, PoliciesReport, PolicyFacts};
+pub use usage::UsageTotals;
 
 /// The clock of all times here: Unix seconds.
 pub fn unix_now() -> f64 {
@@ -136,8 +142,8 @@ pub struct ModelFacts {
     pub stopped_at: Option<f64>,
     /// Exit code of a process that ended unasked; −N for signal N.
     pub exit_code: Option<i32>,
-    /// Requests that wait for this model to load.
-    pub waiting: usize,
+    /// When it was loaded, by a clock that nobody sets: since the hub came up.
+    pub loaded_since: Option<Duration>,
 }
 
 impl ModelFacts {
@@ -148,15 +154,38 @@ impl ModelFacts {
             ProcessState::Starting | ProcessState::Running
         )
     }
+
+    /// Whether it is between two states.
+    pub fn is_on_its_way(&self) -> bool {
+        let process = matches!(
+            self.process_state,
+            ProcessState::Starting | ProcessState::Stopping
+        );
+        let memory = matches!(
+            self.memory_state,
+            MemoryState::Loading | MemoryState::Unloading
+        );
+        process || memory
+    }
 }
 
-/// The counters of a model that move without the supervisor.
+/// What of a model moves without the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Activity {
     /// Requests in flight.
     pub active_requests: usize,
+    /// Requests that wait for the model to be loaded.
+    pub waiting_requests: usize,
+    /// Requests that a policy told to wait.
+    pub parked_requests: usize,
     /// When a request last began or ended, Unix seconds.
     pub last_request_at: Option<f64>,
+    /// What its requests have come to.
+    pub usage: UsageTotals,
+    /// Bytes its process group holds, as last measured; `None` without a process or a measure.
+    pub memory_bytes: Option<u64>,
+    /// The most it ever held under these launch settings, in bytes; `None` if it was never measured.
+    pub peak_bytes: Option<u64>,
 }
 
 /// A group as configured.
@@ -185,6 +214,8 @@ pub struct HubFacts {
     pub warnings: Vec<String>,
     /// Groups in hub.yaml's order.
     pub groups: Vec<GroupFacts>,
+    /// The machine's memory as last measured.
+    pub memory: SystemMemory,
 }
 
 /// `GET /hub/status`.
@@ -204,6 +235,9 @@ pub struct Status {
     pub warnings: Vec<String>,
     /// Always true: the answer comes from the hub itself.
     pub controller_available: bool,
+    /// The machine's memory as last measured.
+    #[serde(default)]
+    pub memory: SystemMemory,
     /// Groups in hub.yaml's order.
     pub groups: Vec<GroupStatus>,
     /// Models in hub.yaml's order.
@@ -274,8 +308,20 @@ pub struct ModelMetadata {
     pub active_requests: usize,
     /// Requests that wait for the model to load.
     pub waiting_requests: usize,
+    /// Requests that a policy told to wait.
+    #[serde(default)]
+    pub parked_requests: usize,
+    /// What its requests have come to since the hub started.
+    #[serde(default)]
+    pub usage: UsageTotals,
     /// Its group, if it has one.
     pub group: Option<String>,
+    /// Bytes its process group holds, as last measured; null without a process or a measure.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+    /// The most it ever held under these launch settings, in bytes; null if it was never measured.
+    #[serde(default)]
+    pub peak_bytes: Option<u64>,
     /// Whether it starts with the hub.
     pub default: bool,
     /// Whether its first request loads it.
@@ -344,6 +390,7 @@ impl Status {
             counts,
             warnings: hub.warnings.clone(),
             controller_available: true,
+            memory: hub.memory,
             groups,
             models: models
                 .iter()
@@ -372,7 +419,11 @@ impl ModelStatus {
                 last_unload_at: facts.last_unload_at,
                 last_request_at: activity.last_request_at,
                 active_requests: activity.active_requests,
-                waiting_requests: facts.waiting,
+                waiting_requests: activity.waiting_requests,
+                parked_requests: activity.parked_requests,
+                usage: activity.usage,
+                memory_bytes: activity.memory_bytes,
+                peak_bytes: activity.peak_bytes,
                 group: facts.group.clone(),
                 default: facts.default,
                 jit_enabled: facts.jit_enabled,

@@ -8,13 +8,11 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use support::http::{Http, chat};
-use support::{BINARY, SOON, processes, wait_for, wait_until};
+use support::{BINARY, SOON, processes, wait_for, wait_until, within};
 use tempfile::TempDir;
-use tokio::time::Instant;
 
 /// A demo whose temporary folder and home lie in `home`.
 struct Demo {
@@ -67,10 +65,7 @@ impl Drop for Demo {
     fn drop(&mut self) {
         // Killed, it would leave its workers behind.
         processes::send(self.process.id(), Signal::SIGINT);
-        let deadline = Instant::now() + SOON;
-        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        within(SOON, || self.process.try_wait().ok()?);
         let _ = self.process.kill();
         let _ = self.process.wait();
         if std::thread::panicking() {

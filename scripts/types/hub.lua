@@ -26,7 +26,8 @@
 ---@field client string # the client's address
 ---@field size_bytes integer # of the body
 ---@field prompt_chars integer # characters of text in the prompt; waits for the body
----@field vars table # kept for this request, from one policy to the next
+---@field vars table # kept for this request, from one policy to the next and while it waits
+---@field waited_seconds number # that it has been parked so far; 0 when it is asked about first
 
 ---@class hub.Model
 ---@field name string
@@ -37,6 +38,7 @@
 ---@field memory_state "unloaded"|"loading"|"loaded"|"unloading"|"failed"
 ---@field active integer # requests in flight
 ---@field waiting integer # requests that wait for it to load
+---@field parked integer # requests that `on_request` told to wait, with the one that is asked about again
 ---@field idle_seconds number # since the later of its load and the end of its last request
 ---@field loaded_seconds number? # since its load, nil unless it is loaded
 ---@field load_seconds number? # how long its last load took, kept across restarts of the hub
@@ -124,7 +126,7 @@
 ---@field reject fun(answer: hub.RejectFields): hub.RequestVerdict|hub.LoadVerdict # answer with an error
 ---@field allow fun(): hub.LoadVerdict # load it
 ---@field evict fun(names: string[]): hub.LoadVerdict # unload these models, then load it
----@field wait fun(fields: hub.WaitFields): hub.LoadVerdict # ask again when something changes
+---@field wait fun(fields: hub.WaitFields): hub.RequestVerdict|hub.LoadVerdict # ask again when something changes
 ---@field unload fun(): hub.IdleVerdict # free the memory, keep the model started
 ---@field stop fun(): hub.IdleVerdict # stop the model
 ---@field keep fun(fields?: hub.KeepFields): hub.IdleVerdict # keep it, and do not ask for so long
@@ -146,7 +148,8 @@
 ---@field retry_after? number # seconds, for the Retry-After header
 
 ---@class (exact) hub.WaitFields
----@field seconds number # at most so long
+---@field seconds number # or after so long
+---@field client? string # on_request: under which key it takes turns, by default the client's address
 
 ---@class (exact) hub.KeepFields
 ---@field seconds number

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::client::{Client, Probe};
 use crate::config::Config;
+use crate::runtime_file::RuntimeFile;
 use crate::telemetry;
 
 /// How long a daemon may take to answer.
@@ -37,6 +38,14 @@ pub(super) struct Background {
     log_path: PathBuf,
 }
 
+/// Whose hub it is that answers.
+pub(super) enum Ready {
+    /// This daemon's, with its process id.
+    Own(u32),
+    /// That of another one, which was faster; its process id, unless that is lost.
+    Another(Option<u32>),
+}
+
 /// Why it does not answer.
 enum Failure {
     Died(std::process::ExitStatus),
@@ -47,8 +56,7 @@ impl Background {
     /// Starts it.
     pub(super) fn spawn(config: &Config) -> anyhow::Result<Self> {
         let log_path = config.log_path.clone();
-        telemetry::create_log_folder(&log_path)
-            .with_context(|| format!("cannot create the log folder `{}`", log_path.display()))?;
+        telemetry::create_log_folder(&log_path)?;
         // No model's log can have this name: the names of models have no dots.
         let log_file = log_path.join("app.stderr.log");
         let (log, log_start) = open_log(&log_file)
@@ -78,18 +86,13 @@ impl Background {
         })
     }
 
-    /// Its process id.
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Waits until a hub answers. When the daemon dies because another one was faster, that one will do.
-    pub(super) async fn ready(mut self, client: &Client) -> anyhow::Result<()> {
+    pub(super) async fn ready(mut self, client: &Client) -> anyhow::Result<Ready> {
         let Err(failure) = self.answers(client).await? else {
-            return Ok(());
+            return Ok(self.whose());
         };
         if client.probe().await == Probe::Hub {
-            return Ok(());
+            return Ok(Ready::Another(self.keeper()));
         }
         let said = self.last_lines();
         let stderr_log = self.log_file.display();
@@ -110,6 +113,19 @@ impl Background {
                 )
             }
         }
+    }
+
+    /// Whose hub answers while the daemon lives: it may not have found out yet that another has the port.
+    fn whose(&self) -> Ready {
+        match self.keeper() {
+            Some(pid) if pid != self.child.id() => Ready::Another(Some(pid)),
+            _ => Ready::Own(self.child.id()),
+        }
+    }
+
+    /// Who keeps the runtime file, which a hub writes before it answers.
+    fn keeper(&self) -> Option<u32> {
+        RuntimeFile::read(&self.log_path).map(|runtime| runtime.pid)
     }
 
     async fn answers(&mut self, client: &Client) -> std::io::Result<Result<(), Failure>> {

@@ -1,11 +1,14 @@
-//! `start-model`, `stop-model`, `load-model` and `unload-model`: one action, on one model after the other.
+//! `start-model`, `stop-model`, `load-model` and `unload-model`: one action, on all models at once.
 //!
-//! Each waits for the final state and prints a line per name; one failure does not keep the others from
-//! being tried, and makes the exit status 1.
+//! Each waits for the final states and prints a line per name, in the order given; one failure does not
+//! keep the others from being tried, and makes the exit status 1.
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesOrdered;
+use tokio::time::Instant;
 
 use super::client::{Action, Client};
 use super::find::Place;
@@ -15,7 +18,7 @@ use crate::config::Config;
 
 /// Start models
 ///
-/// Reloads hub.yaml first, then starts each model and waits until it takes requests. A model with
+/// Reloads hub.yaml first, then starts all of them and waits until each takes requests. A model with
 /// jit_enabled stays out of memory until its first request; any other is loaded.
 ///
 /// Example: mlx-openai-server-hub start-model qwen gemma
@@ -118,18 +121,23 @@ async fn reload(client: &Client) -> anyhow::Result<()> {
 impl Names {
     async fn each(&self, client: &Client, action: Action, out: &mut Out) -> ExitCode {
         let mut code = ExitCode::SUCCESS;
-        for name in self.names.iter().map(|name| name.trim()) {
+        let names = || self.names.iter().map(|name| name.trim());
+        let given = names().filter(|name| !name.is_empty());
+        let mut answers: FuturesOrdered<_> = given.map(|name| client.act(name, action)).collect();
+        let begin = Instant::now();
+        for name in names() {
             if name.is_empty() {
                 out.warn("Skipping blank model name entry");
                 continue;
             }
             let what = format!("{name}: {}", under_way(action));
-            match progress::show(&what, client.act(name, action)).await {
-                Ok(message) => out.ok(format_args!("{name}: {}", about(name, &message))),
-                Err(error) => {
-                    out.err(format_args!("{name}: {error}"));
+            match progress::show_since(begin, &what, answers.next()).await {
+                Some(Ok(message)) => out.ok(format_args!("{name}: {}", about(name, &message))),
+                Some(Err(error)) => {
+                    out.err(format_args!("{name}: {}", about(name, &error.to_string())));
                     code = ExitCode::FAILURE;
                 }
+                None => break,
             }
         }
         code
@@ -148,9 +156,15 @@ fn under_way(action: Action) -> &'static str {
 /// The hub's sentence without its subject, which the line begins with: of "Model 'a' is already started"
 /// that is "already started". Any other sentence stays whole.
 fn about<'m>(name: &str, message: &'m str) -> &'m str {
-    message
-        .strip_prefix(&format!("Model '{name}' "))
-        .map_or(message, |rest| rest.strip_prefix("is ").unwrap_or(rest))
+    let subjects = [
+        format!("Model '{name}' "),
+        format!("Model `{name}` "),
+        format!("The model `{name}` "),
+    ];
+    let rest = subjects
+        .iter()
+        .find_map(|subject| message.strip_prefix(subject));
+    rest.map_or(message, |rest| rest.strip_prefix("is ").unwrap_or(rest))
 }
 
 #[cfg(test)]
@@ -165,6 +179,14 @@ mod tests {
             "already started"
         );
         assert_eq!(about("a", "Model 'ab' started"), "Model 'ab' started");
+        assert_eq!(
+            about("a", "Model `a` failed to load: no"),
+            "failed to load: no"
+        );
+        assert_eq!(
+            about("a", "The model `a` does not exist in this hub."),
+            "does not exist in this hub."
+        );
         assert_eq!(about("a", "done"), "done");
     }
 }

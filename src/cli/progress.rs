@@ -22,19 +22,29 @@ const NEXT_LINE: Duration = Duration::from_secs(10);
 /// Waits for `work`. Meanwhile stderr says `what` and how long it has taken: a terminal in one line that
 /// is gone when the work is done, anything else in a line every ten seconds.
 pub(super) async fn show<T>(what: &str, work: impl Future<Output = T>) -> T {
+    show_since(Instant::now(), what, work).await
+}
+
+/// The same for work that has been under way since `begin`.
+pub(super) async fn show_since<T>(begin: Instant, what: &str, work: impl Future<Output = T>) -> T {
     // Here, so that the futures below hold a pointer to it and not another place for it.
     let work = pin!(work);
     if std::io::stderr().is_terminal() {
-        spin(what, work, std::io::stderr()).await
+        spin(begin, what, work, std::io::stderr()).await
     } else {
-        note(what, work, anstream::stderr()).await
+        note(begin, what, work, anstream::stderr()).await
     }
 }
 
-async fn spin<T>(what: &str, work: impl Future<Output = T>, mut out: impl Write) -> T {
+async fn spin<T>(
+    begin: Instant,
+    what: &str,
+    work: impl Future<Output = T>,
+    mut out: impl Write,
+) -> T {
     let mut frames = FRAMES.iter().cycle();
     let mut drawn = false;
-    let result = meanwhile(work, PATIENCE, FRAME, |elapsed| {
+    let result = meanwhile(begin, work, PATIENCE, FRAME, |elapsed| {
         let mark = frames.next().unwrap_or(&' ');
         let text = format!("\r\x1b[K{mark} {what} ({})", duration(elapsed));
         write(&mut out, &text);
@@ -47,23 +57,28 @@ async fn spin<T>(what: &str, work: impl Future<Output = T>, mut out: impl Write)
     result
 }
 
-async fn note<T>(what: &str, work: impl Future<Output = T>, mut out: impl Write) -> T {
-    meanwhile(work, FIRST_LINE, NEXT_LINE, |elapsed| {
+async fn note<T>(
+    begin: Instant,
+    what: &str,
+    work: impl Future<Output = T>,
+    mut out: impl Write,
+) -> T {
+    meanwhile(begin, work, FIRST_LINE, NEXT_LINE, |elapsed| {
         let line = info(format_args!("{what} ({})", duration(elapsed)));
         write(&mut out, &format!("{line}\n"));
     })
     .await
 }
 
-/// Waits for `work` and calls `tick` with the time it has taken, first after `first`, then every `next`.
+/// Waits for `work` and calls `tick` with the time since `begin`, first after `first`, then every `next`.
 async fn meanwhile<T>(
+    begin: Instant,
     work: impl Future<Output = T>,
     first: Duration,
     next: Duration,
     mut tick: impl FnMut(Duration),
 ) -> T {
-    let begin = Instant::now();
-    let mut ticks = interval_at(begin + first, next);
+    let mut ticks = interval_at(Instant::now() + first, next);
     // A command that was stopped and goes on has nothing to catch up with.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut work = pin!(work);
@@ -97,7 +112,10 @@ mod tests {
             sleep(Duration::from_secs(76)).await;
             "loaded"
         };
-        assert_eq!(note("alpha: loading", work, &mut written).await, "loaded");
+        assert_eq!(
+            note(Instant::now(), "alpha: loading", work, &mut written).await,
+            "loaded"
+        );
         insta::assert_snapshot!(plain(&written), @"
         [info] alpha: loading (5s)
         [info] alpha: loading (15s)
@@ -113,8 +131,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn work_that_ends_soon_shows_nothing() {
         let mut written = Vec::new();
-        note("x", sleep(Duration::from_millis(4900)), &mut written).await;
-        spin("x", sleep(Duration::from_millis(250)), &mut written).await;
+        note(
+            Instant::now(),
+            "x",
+            sleep(Duration::from_millis(4900)),
+            &mut written,
+        )
+        .await;
+        spin(
+            Instant::now(),
+            "x",
+            sleep(Duration::from_millis(250)),
+            &mut written,
+        )
+        .await;
         assert_eq!(plain(&written), "");
     }
 
@@ -122,6 +152,7 @@ mod tests {
     async fn a_terminal_gets_one_line_that_moves_and_is_gone_at_the_end() {
         let mut written = Vec::new();
         spin(
+            Instant::now(),
             "alpha: loading",
             sleep(Duration::from_millis(1150)),
             &mut written,

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::background::Background;
+use super::background::{Background, Ready};
 use super::client::Client;
-use super::find::{Found, Hub, Place};
+use super::find::{Found, Place};
 use super::progress;
 use super::render::{Out, dashboard_url};
 use super::table::print_models;
@@ -37,7 +37,7 @@ impl Start {
         let place = Place::of(config);
         match place.look().await {
             Found::Hub(hub) => {
-                out.info(already_running(&hub));
+                out.info(already_running(hub.runtime.as_ref().map(|hub| hub.pid)));
                 let status = hub.client.status().await?;
                 self.report(config, &status, false, out);
             }
@@ -80,9 +80,9 @@ impl Start {
     }
 }
 
-fn already_running(hub: &Hub) -> String {
-    match &hub.runtime {
-        Some(runtime) => format!("Hub manager is already running (PID: {})", runtime.pid),
+fn already_running(pid: Option<u32>) -> String {
+    match pid {
+        Some(pid) => format!("Hub manager is already running (PID: {pid})"),
         None => "Hub manager is already running".to_owned(),
     }
 }
@@ -91,13 +91,15 @@ async fn start(config: &Config, place: &Place, out: &mut Out) -> anyhow::Result<
     worker::command::check(&config.models)?;
     out.line("Starting hub manager...");
     let background = Background::spawn(config)?;
-    out.line(format_args!(
-        "Hub manager process started (PID: {})",
-        background.pid()
-    ));
     let client = Client::new(&place.host, place.port);
-    progress::show("waiting for the hub manager", background.ready(&client)).await?;
-    out.line("Hub manager is now running.");
+    let ready = background.ready(&client);
+    match progress::show("waiting for the hub manager", ready).await? {
+        Ready::Own(pid) => {
+            out.line(format_args!("Hub manager process started (PID: {pid})"));
+            out.line("Hub manager is now running.");
+        }
+        Ready::Another(pid) => out.info(already_running(pid)),
+    }
     Ok(client.status().await?)
 }
 

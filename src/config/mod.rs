@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -17,6 +18,7 @@ mod diagnose;
 pub mod fuzz;
 mod group;
 mod hub;
+mod limits;
 mod locate;
 mod model;
 mod options;
@@ -28,12 +30,19 @@ mod slug;
 mod yaml;
 
 pub(crate) use hub::{DEFAULT_HOST, DEFAULT_PORT};
+pub use limits::Limits;
 pub(crate) use locate::beside;
 pub use locate::{CONFIG_VARIABLE, base_folder, default_log_path, default_path, locate};
 pub(crate) use problem::nearest;
 
 /// hub.yaml is written by hand; what is larger is not one.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// `queue_size` of a model that sets none: the worker's own default.
+const QUEUE_SIZE: usize = 100;
+
+/// `queue_timeout` of a model that sets none: the worker's own default.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The JSON mapping a `policy:` key holds, as Lua sees it.
 pub type Settings = serde_json::Map<String, serde_json::Value>;
@@ -70,6 +79,11 @@ pub struct Config {
     /// A loaded worker is ended when its requests get no byte and its processes use no CPU for so
     /// long; zero for never.
     pub stall_timeout: Duration,
+    /// How long a client that wants a stream waits for a load in silence, and then between two
+    /// comments about it; zero for no comments.
+    pub loading_notice: Duration,
+    /// See [`Limits`].
+    pub limits: Limits,
     /// Web origins besides the hub's own that may change state.
     pub allowed_origins: Vec<String>,
     /// Host names besides the usual ones under which `/hub` answers.
@@ -248,6 +262,14 @@ impl Config {
         Self::read(path, &bytes, modified_at)
     }
 
+    /// Reads and checks `text` as if it stood in a hub.yaml at `path`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        Self::read(&locate::absolute(path), text.as_bytes(), 0)
+    }
+
     fn read(path: &Path, bytes: &[u8], modified_at: u64) -> Result<Self, ConfigError> {
         let text = match std::str::from_utf8(bytes) {
             Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
@@ -307,6 +329,23 @@ impl ModelConfig {
     /// `auto_unload_minutes`, `policy`).
     pub fn same_launch(&self, other: &Self) -> bool {
         self.launch_settings() == other.launch_settings()
+    }
+
+    /// How many requests a policy may park before the model at once.
+    pub fn queue_size(&self) -> usize {
+        self.number("queue_size").unwrap_or(QUEUE_SIZE)
+    }
+
+    /// How long a policy may park a request.
+    pub fn queue_timeout(&self) -> Duration {
+        let seconds = self.number("queue_timeout");
+        seconds.map_or(QUEUE_TIMEOUT, Duration::from_secs)
+    }
+
+    /// The value of an option that the user set.
+    fn number<T: FromStr>(&self, key: &str) -> Option<T> {
+        let option = self.options.iter().find(|option| option.key == key)?;
+        option.value.as_deref()?.parse().ok()
     }
 
     /// What [`ModelConfig::same_launch`] compares, to be kept while the worker runs.

@@ -9,11 +9,14 @@ use http::header::{
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version, request};
+use tokio::time::timeout;
 
+use super::account::Account;
 use super::body::Body;
 use super::leased_body::LeasedBody;
 use super::openai;
 use crate::api_error::ApiError;
+use crate::config::Limits;
 use crate::lifecycle::Grant;
 use crate::worker::upstream::RequestBody;
 
@@ -34,26 +37,44 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// Sends the request to the worker and returns at the head of its answer; the body follows as it
-/// comes. Dropping the future or the answer gives the lease back and closes the worker's connection.
+/// comes, and takes the account with it. Dropping the future or the answer gives the lease back and
+/// closes the worker's connection.
 ///
 /// # Errors
-/// 502 when the worker does not answer; 400 or 413 when the request's own body fails.
+/// 502 when the worker does not answer, 504 when not in time; 400 or 413 when the request's own body
+/// fails.
 pub(super) async fn forward(
     grant: Grant,
     model: &Arc<str>,
     parts: request::Parts,
     id: HeaderValue,
     body: RequestBody,
+    limits: Limits,
+    account: &mut Account,
 ) -> Result<Response<Body>, ApiError> {
     let Grant { lease, upstream } = grant;
-    let answer = upstream
-        .send(outgoing(parts, id, body))
-        .await
-        .map_err(|error| openai::no_answer(model, &error))?;
+    account.sent();
+    let exchange = upstream.send(outgoing(parts, id, body));
+    let answer = if limits.first_byte.is_zero() {
+        exchange.await
+    } else {
+        timeout(limits.first_byte, exchange)
+            .await
+            .map_err(|_| openai::no_answer_in_time(model, limits.first_byte))?
+    };
+    let answer = answer.map_err(|error| openai::no_answer(model, &error, limits))?;
     let (mut parts, body) = answer.into_parts();
     remove_hop_by_hop(&mut parts.headers);
     let events = is_event_stream(&parts.headers);
-    let body = LeasedBody::new(body, lease, Arc::clone(model), events);
+    account.answered(&mut parts, events);
+    let body = LeasedBody::new(
+        body,
+        lease,
+        Arc::clone(model),
+        events,
+        limits.idle_stream,
+        account.take(),
+    );
     Ok(Response::from_parts(parts, Body::Leased(body)))
 }
 
@@ -66,7 +87,12 @@ pub(super) fn add_headers(headers: &mut HeaderMap, added: Vec<(HeaderName, Heade
     }
 }
 
-fn outgoing(mut parts: request::Parts, id: HeaderValue, body: RequestBody) -> Request<RequestBody> {
+/// The request as the worker is to get it.
+pub(super) fn outgoing(
+    mut parts: request::Parts,
+    id: HeaderValue,
+    body: RequestBody,
+) -> Request<RequestBody> {
     // A client may write the whole URL, or speak HTTP/1.0; to the worker it is a plain request.
     if parts.uri.authority().is_some() {
         let path = parts.uri.into_parts().path_and_query;
@@ -80,7 +106,8 @@ fn outgoing(mut parts: request::Parts, id: HeaderValue, body: RequestBody) -> Re
     Request::from_parts(parts, body)
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// Removes what is about one connection.
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -95,7 +122,8 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
+/// Whether a body is an event stream.
+pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))

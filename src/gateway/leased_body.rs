@@ -3,53 +3,74 @@
 //! It owns the lease and, through the upstream's body, the connection to the worker: whatever ends
 //! it, the answer's end, an error or a client that has gone, frees both at once. A worker that dies in
 //! the middle never looks like a clean end: the client's connection is aborted too, after an event
-//! that says why where the answer is an event stream.
+//! that says why where the answer is an event stream. The account of the request ends with it.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tracing::warn;
 
+use super::account::Account;
+use super::idle::Idle;
 use super::openai;
+use crate::api_error::ApiError;
 use crate::lifecycle::Lease;
-use crate::worker::upstream::ResponseBody;
+use crate::worker::upstream::{BoxError, ResponseBody};
 
 /// The body of an answer that a worker gives.
 #[derive(Debug)]
 pub struct LeasedBody {
     /// `None` once the worker's part is over.
-    live: Option<(ResponseBody, Lease)>,
+    live: Option<Live>,
     model: Arc<str>,
     events: bool,
     broken: Option<Broken>,
+}
+
+/// What an answer holds while the worker gives it.
+#[derive(Debug)]
+struct Live {
+    body: ResponseBody,
+    lease: Lease,
+    idle: Idle,
+    /// The last to go: it tells of a request when what that held is free.
+    account: Account,
 }
 
 /// How far the end of a broken event stream has come.
 #[derive(Debug)]
 enum Broken {
     /// The last event has been handed over.
-    Told(hyper::Error),
+    Told(BoxError),
     /// There was a chance to send it.
-    Flushed(hyper::Error),
+    Flushed(BoxError),
 }
 
 impl LeasedBody {
-    /// `events`: whether the body is an event stream.
-    pub(super) fn new(body: ResponseBody, lease: Lease, model: Arc<str>, events: bool) -> Self {
+    /// `events`: whether the body is an event stream; one that pauses for `idle_limit` is cut.
+    pub(super) fn new(
+        body: ResponseBody,
+        lease: Lease,
+        model: Arc<str>,
+        events: bool,
+        idle_limit: Duration,
+        account: Account,
+    ) -> Self {
         Self {
-            live: Some((body, lease)),
+            live: Some(Live {
+                body,
+                lease,
+                idle: Idle::new(idle_limit),
+                account,
+            }),
             model,
             events,
             broken: None,
         }
-    }
-
-    /// The model that answers.
-    pub(super) fn model(&self) -> &str {
-        &self.model
     }
 
     /// The end of a broken event stream, after its last event.
@@ -57,7 +78,7 @@ impl LeasedBody {
         &mut self,
         broken: Broken,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match broken {
             // hyper writes out what it has when a body is pending, and drops it when a body fails.
             Broken::Told(error) => {
@@ -69,55 +90,90 @@ impl LeasedBody {
         }
     }
 
-    fn fail(&mut self, error: hyper::Error) -> Result<Frame<Bytes>, hyper::Error> {
-        warn!(hub_model = %self.model, %error, "worker failed in the middle of an answer");
-        self.live = None;
+    /// Ends the answer for that `reason`.
+    fn fail(&mut self, error: BoxError, reason: &ApiError) -> Result<Frame<Bytes>, BoxError> {
+        if let Some(mut live) = self.live.take() {
+            live.account.ended_with(reason.status);
+        }
         if !self.events {
             return Err(error);
         }
         self.broken = Some(Broken::Told(error));
-        let event = openai::answer_broke_off(&self.model).to_json();
+        let event = reason.to_json();
         // The empty line ends an event that was cut short.
         Ok(Frame::data(format!("\n\ndata: {event}\n\n").into()))
+    }
+
+    /// The worker has failed.
+    fn break_off(&mut self, error: hyper::Error) -> Result<Frame<Bytes>, BoxError> {
+        warn!(hub_model = %self.model, %error, "worker failed in the middle of an answer");
+        self.fail(error.into(), &openai::answer_broke_off(&self.model))
+    }
+
+    /// The worker has been silent for too long.
+    fn give_up(&mut self) -> Result<Frame<Bytes>, BoxError> {
+        let reason = openai::answer_paused(&self.model);
+        warn!(hub_model = %self.model, "an answer paused for too long; it is cut");
+        self.fail(reason.clone().into(), &reason)
     }
 }
 
 impl Body for LeasedBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Some(broken) = self.broken.take() {
             return self.poll_broken(broken, cx);
         }
-        let Some((body, lease)) = &mut self.live else {
+        let Some(live) = &mut self.live else {
             return Poll::Ready(None);
         };
-        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
-        lease.sign_of_life();
-        if let Some(Err(error)) = frame {
-            return Poll::Ready(Some(self.fail(error)));
+        let Poll::Ready(frame) = Pin::new(&mut live.body).poll_frame(cx) else {
+            ready!(live.idle.poll(cx));
+            return Poll::Ready(Some(self.give_up()));
+        };
+        live.lease.sign_of_life();
+        live.idle.moved();
+        let frame = match frame {
+            Some(Err(error)) => return Poll::Ready(Some(self.break_off(error))),
+            Some(Ok(frame)) => Some(frame),
+            None => None,
+        };
+        let is_last = live.body.is_end_stream();
+        if let Some(data) = frame.as_ref().and_then(Frame::data_ref) {
+            live.account.passes(data, is_last);
         }
-        if frame.is_none() || body.is_end_stream() {
+        if frame.is_none() || is_last {
+            live.account.completed();
             self.live = None;
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.live {
-            Some((body, _)) => body.is_end_stream(),
+            Some(live) => live.body.is_end_stream(),
             None => self.broken.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.live {
-            Some((body, _)) => body.size_hint(),
+            Some(live) => live.body.size_hint(),
             None => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // A body of known length is not polled beyond its last byte, and an empty one never.
+        if self.body.is_end_stream() {
+            self.account.completed();
         }
     }
 }

@@ -7,54 +7,71 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, request};
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use crate::api_error::ApiError;
-use crate::lifecycle::{Grant, Lifecycle, Model, Seen};
-use crate::policy::{Policies, RequestVerdict, RequestView, Route};
+use crate::lifecycle::{Grant, Lifecycle, Place as Parked};
+use crate::policy::{self, Policies, RequestView};
 use crate::worker::upstream::Accepts;
 
+mod account;
+mod admission;
 mod body;
+mod budget;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod idle;
 mod intake;
 mod leased_body;
+mod made;
 mod models;
 mod multipart;
 mod openai;
+mod patient_body;
 mod peek;
 mod query;
 mod rewrite;
 mod routes;
 mod scan;
+mod stream_flag;
 #[cfg(test)]
 mod tests;
+mod upgrade;
+mod usage;
+mod waiting;
 
+use account::Account;
+use admission::{Admitted, Entrance, Step as Admission};
 pub use body::Body;
-use intake::{BODY_LIMIT, Intake};
+use budget::Budget;
+use intake::Intake;
 pub use leased_body::LeasedBody;
+use made::Made;
+pub(crate) use openai::{routed_to_unknown, unknown_model};
+pub use patient_body::PatientBody;
 use rewrite::Place;
+pub(crate) use rewrite::change;
 use routes::Target;
 use scan::{Step, is_form};
+use waiting::Waiting;
 
 /// Answers requests to `/v1`. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Gateway {
     lifecycle: Lifecycle,
     policies: Policies,
-}
-
-/// Where a request goes after the policies have been asked.
-struct Destination {
-    model: Arc<Model>,
-    /// Taken before the verdict, so that a stop since then is not undone.
-    seen: Seen,
-    route: Option<Route>,
+    budget: Budget,
+    made: Made,
+    tunnels: TaskTracker,
 }
 
 /// A request that knows where it goes.
@@ -66,6 +83,8 @@ struct Addressed {
     place: Place,
     /// The body's fields, if a policy changed any.
     fields: Option<Map<String, Value>>,
+    /// Where what follows a WebSocket's handshake goes on, if it asks for one.
+    tunnels: Option<TaskTracker>,
 }
 
 impl Addressed {
@@ -75,6 +94,7 @@ impl Addressed {
         grant: Grant,
         model: &Arc<str>,
         intake: &mut Intake,
+        account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
         let accepts = &grant.upstream.accepts;
         if let Some(mut fields) = self.fields {
@@ -86,7 +106,15 @@ impl Addressed {
         } else if let Some(name) = rewrite::replacement(accepts, &self.written) {
             rewrite::rename(&mut self.parts, intake, &self.place, name);
         }
-        forward::forward(grant, model, self.parts, self.id, intake.take_body()).await
+        if matches!(self.place, Place::Path) {
+            rewrite::to_own_route(&mut self.parts);
+        }
+        let (body, limits) = (intake.take_body(), intake.limits());
+        if let Some(tunnels) = &self.tunnels {
+            let request = forward::outgoing(self.parts, self.id, body);
+            return upgrade::forward(grant, model, request, limits, account, tunnels).await;
+        }
+        forward::forward(grant, model, self.parts, self.id, body, limits, account).await
     }
 }
 
@@ -96,6 +124,9 @@ impl Gateway {
         Self {
             lifecycle,
             policies,
+            budget: Budget::default(),
+            made: Made::default(),
+            tunnels: TaskTracker::new(),
         }
     }
 
@@ -108,22 +139,33 @@ impl Gateway {
         id: HeaderValue,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let mut intake = Intake::new(&parts.headers, body);
+        let mut account = Account::open(&parts, id.clone(), client, self.policies.clone());
+        let mut intake = Intake::new(&parts.headers, body, self.lifecycle.limits(), &self.budget);
         let answer = match Target::of(&parts.method, parts.uri.path()) {
             Target::Models => Ok(openai::json(&models::list(&self.lifecycle))),
             Target::Model(id) => models::one(&self.lifecycle, id).map(|model| openai::json(&model)),
-            Target::NotAllowed(allowed) => {
-                return openai::allowed_methods(&parts.method, parts.uri.path(), allowed);
+            Target::NotAllowed(allowed) => Ok(openai::allowed_methods(
+                &parts.method,
+                parts.uri.path(),
+                allowed,
+            )),
+            Target::Worker | Target::Unknown | Target::Made(_) | Target::Upstream(_) => {
+                self.proxy(parts, &mut intake, client, id, &mut account)
+                    .await
             }
-            Target::Worker | Target::Unknown => self.proxy(parts, &mut intake, client, id).await,
         };
-        match answer {
+        let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
                 intake.discard().await;
-                openai::error(&error)
+                let mut answer = openai::error(&error);
+                account.write_timing(answer.headers_mut());
+                answer
             }
-        }
+        };
+        // Has been taken along by an answer of a worker.
+        account.ended_with(answer.status().as_u16());
+        answer
     }
 
     /// A worker's answer.
@@ -133,17 +175,28 @@ impl Gateway {
         intake: &mut Intake,
         client: SocketAddr,
         id: HeaderValue,
+        account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
-        let (written, place) = named_model(&parts, intake).await?;
+        let (written, place) = match self.model_of_path(&parts)? {
+            Some(named) => named,
+            None => named_model(&parts, intake).await?,
+        };
+        if parts.uri.path() == "/v1/responses" {
+            account.makes_response(&self.made);
+        }
+        if let Some(model) = self.lifecycle.find(&written) {
+            account.goes_to(&model);
+        }
         let view = RequestView {
             parts,
             id,
             model: written,
             client,
             body: intake.whole(),
+            parked: policy::Parked::default(),
         };
-        let (view, destination) = self.ask(view, intake).await?;
-        let Destination { model, seen, route } = destination;
+        let (view, admitted) = self.ask(view, intake, account).await?;
+        account.goes_to(&admitted.model);
         let RequestView {
             mut parts,
             id,
@@ -152,66 +205,91 @@ impl Gateway {
         } = view;
 
         let mut fields = None;
-        if let Some(route) = route {
+        if let Some(route) = admitted.route {
             if !route.set.is_empty() || !route.unset.is_empty() {
                 fields = Some(rewrite::edit(&intake.collect().await?, &route)?);
             }
             forward::add_headers(&mut parts.headers, route.headers);
         }
 
-        let grant = match self.lifecycle.try_acquire(&model) {
-            Some(grant) => grant,
-            None => {
-                let wait = self.lifecycle.acquire(&model, seen);
-                intake.while_waiting(wait).await?
-            }
-        };
-
+        let tunnels = upgrade::is_wanted(&parts.headers).then(|| self.tunnels.clone());
         let request = Addressed {
+            tunnels,
             parts,
             id,
             written,
             place,
             fields,
         };
-        request.forward(grant, &model.name, intake).await
+        let arrival = match admitted.entrance {
+            Entrance::Open(grant) => {
+                let model = &admitted.model.name;
+                return request.forward(grant, model, intake, account).await;
+            }
+            Entrance::Closed(arrival) => arrival,
+        };
+        let lifecycle = self.lifecycle.clone();
+        let waiting = Waiting {
+            model: admitted.model,
+            grant: Box::pin(async move { lifecycle.acquire(arrival).await }),
+            request,
+            notice: self.lifecycle.config().loading_notice,
+        };
+        waiting.answer(intake, account).await
     }
 
-    /// Asks `on_request`; a second time with the whole body if a policy wants to see it.
+    /// The model that a path names, or that made what it names; `None` where body or query do.
+    ///
+    /// # Errors
+    /// 404 for a response that nobody is known to have made.
+    fn model_of_path(&self, parts: &request::Parts) -> Result<Option<(String, Place)>, ApiError> {
+        let model = match Target::of(&parts.method, parts.uri.path()) {
+            Target::Upstream(name) => percent_decode_str(name).decode_utf8_lossy().into_owned(),
+            Target::Made(id) => match self.made.by(id) {
+                Some(model) => model.to_string(),
+                None if parts.uri.query().and_then(query::model).is_some() => return Ok(None),
+                None => return Err(openai::unknown_response(id)),
+            },
+            _ => return Ok(None),
+        };
+        Ok(Some((model, Place::Path)))
+    }
+
+    /// Asks `on_request` until it lets the request go: again with the whole body if a policy wants to
+    /// see it, and again when it is time for a request that was told to wait.
     async fn ask(
         &self,
         mut view: RequestView,
         intake: &mut Intake,
-    ) -> Result<(RequestView, Destination), ApiError> {
+        account: &mut Account,
+    ) -> Result<(RequestView, Admitted), ApiError> {
+        let (mut thinking, mut parked) = (Duration::ZERO, Duration::ZERO);
+        let mut place: Option<Parked> = None;
         loop {
-            let named = self.lifecycle.find(&view.model);
-            let seen = named.as_ref().map(|model| self.lifecycle.seen(model));
-            let (asked, verdict) = self.policies.on_request(view);
-            view = asked;
-            let route = match verdict {
-                RequestVerdict::Reject(error) => return Err(error),
-                RequestVerdict::NeedBody if view.body.is_none() => {
+            let began = Instant::now();
+            let step;
+            (view, step) = admission::ask(&self.lifecycle, &self.policies, view, &mut place);
+            thinking += began.elapsed();
+            account.was_asked_about(thinking, parked);
+            match step? {
+                Admission::Go(admitted) => return Ok((view, admitted)),
+                Admission::Wait => {}
+                Admission::NeedBody => {
                     view.body = Some(intake.collect().await?);
-                    continue;
+                    if let Some(place) = &mut place {
+                        place.step_back();
+                    }
                 }
-                // A policy that has the body and still asks for it abstains.
-                RequestVerdict::NeedBody | RequestVerdict::Pass => None,
-                RequestVerdict::Route(route) => Some(route),
-            };
-            if let Some(elsewhere) = route.as_ref().and_then(|route| route.model.as_deref()) {
-                let model = self
-                    .lifecycle
-                    .find(elsewhere)
-                    .ok_or_else(|| openai::routed_to_unknown(elsewhere))?;
-                // The verdict named it just now; nothing has been awaited since.
-                let seen = self.lifecycle.seen(&model);
-                return Ok((view, Destination { model, seen, route }));
             }
-            // Only now: a policy may know where to send a name that the hub does not know.
-            let (Some(model), Some(seen)) = (named, seen) else {
-                return Err(openai::unknown_model(&view.model));
-            };
-            return Ok((view, Destination { model, seen, route }));
+            let Some(place) = &mut place else { continue };
+            let called = intake.while_waiting(place.called()).await;
+            parked = place.waited();
+            account.was_asked_about(thinking, parked);
+            called?;
+            view.parked.waited_seconds = parked.as_secs_f64();
+            if view.body.is_none() {
+                view.body = intake.whole();
+            }
         }
     }
 }
@@ -221,8 +299,9 @@ async fn named_model(
     parts: &request::Parts,
     intake: &mut Intake,
 ) -> Result<(String, Place), ApiError> {
-    if content_length(parts).is_some_and(|length| length > BODY_LIMIT as u64) {
-        return Err(openai::too_large());
+    let limit = intake.limits().body;
+    if content_length(parts).is_some_and(|length| length > limit as u64) {
+        return Err(openai::too_large(limit));
     }
     let kind = content_type(parts);
     let step = intake.read_to_model(kind).await?;

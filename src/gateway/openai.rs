@@ -1,14 +1,18 @@
 //! The words of OpenAI's API that the hub speaks itself: the answers of `/v1` that are not a
 //! worker's. The only place that turns an [`ApiError`] into a response for `/v1`.
 
+use std::fmt::Display;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::Value;
+use tracing::{debug, warn};
 
 use super::body::Body;
-use super::intake::BODY_LIMIT;
 use crate::api_error::ApiError;
+use crate::config::Limits;
 use crate::worker::upstream::UpstreamError;
 
 /// The answer to a request that failed in the hub.
@@ -57,31 +61,37 @@ pub(super) fn model_required() -> ApiError {
 }
 
 /// No model has that name or path.
-pub(super) fn unknown_model(model: &str) -> ApiError {
-    ApiError::new(
-        StatusCode::NOT_FOUND,
-        format!("The model `{model}` does not exist in this hub. Call /v1/models to list available names."),
-    )
-    .with_code("model_not_found")
-    .with_param("model")
+pub(crate) fn unknown_model(model: &str) -> ApiError {
+    ApiError::unknown_model(model, "Call /v1/models to list available names.")
 }
 
 /// A policy named a model that does not exist.
-pub(super) fn routed_to_unknown(model: &str) -> ApiError {
+pub(crate) fn routed_to_unknown(model: &str) -> ApiError {
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         format!(
-            "A policy routed this request to the model `{model}`, which does not exist in this hub."
+            "A policy routed this request to the model `{model}`, which does not exist in this hub. \
+             Correct the policy, or add the model to hub.yaml."
         ),
     )
 }
 
 /// A policy wants to change fields of a body that has none.
-pub(super) fn fields_without_json(reason: &str) -> ApiError {
+pub(super) fn fields_without_json() -> ApiError {
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,
+        "A policy changed body fields (`set` or `unset`) of a request whose body is not a JSON object. \
+         Correct the policy: such requests can only be given another model or headers.",
+    )
+}
+
+/// No model that this hub knows of made that response.
+pub(super) fn unknown_response(id: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
         format!(
-            "A policy changed body fields of a request whose body is not a JSON object: {reason}"
+            "The response `{id}` was not made through this hub since its start, or was forgotten. Name \
+             its model in the query (`?model=`) to ask it."
         ),
     )
 }
@@ -104,30 +114,88 @@ pub(super) fn malformed(what: &str) -> ApiError {
     )
 }
 
+/// The body did not come whole. Why the connection says so is for the log.
+pub(super) fn body_broke_off(cause: &dyn Display) -> ApiError {
+    debug!(%cause, "request body broke off");
+    malformed("it broke off, or is not framed as its head says")
+}
+
 /// The body is over the limit.
-pub(super) fn too_large() -> ApiError {
+pub(super) fn too_large(limit: usize) -> ApiError {
     ApiError::new(
         StatusCode::PAYLOAD_TOO_LARGE,
-        format!("The request body is larger than {} MiB.", BODY_LIMIT >> 20),
+        format!(
+            "The request body is larger than {} MiB (`max_body_mb`).",
+            limit >> 20
+        ),
     )
 }
 
-/// The worker gave no answer.
-pub(super) fn no_answer(model: &str, error: &UpstreamError) -> ApiError {
-    match error {
-        UpstreamError::TooLarge => too_large(),
-        UpstreamError::Upload(_) => malformed(&error.to_string()),
-        _ => ApiError::new(
-            StatusCode::BAD_GATEWAY,
-            format!("The worker of model `{model}` failed: {error}"),
+/// The bodies that are waiting fill the memory that they may have.
+pub(super) fn too_much_held() -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The requests that wait for their models fill the memory they may have (`max_held_mb`). Ask \
+         again later.",
+    )
+    .with_retry_after(1)
+}
+
+/// The worker has not begun its answer in time.
+pub(super) fn no_answer_in_time(model: &str, limit: Duration) -> ApiError {
+    ApiError::new(
+        StatusCode::GATEWAY_TIMEOUT,
+        format!(
+            "The worker of model `{model}` did not begin its answer within {} s \
+             (`first_byte_timeout`).",
+            limit.as_secs()
         ),
+    )
+}
+
+/// The worker has paused for too long in the middle of its answer.
+pub(super) fn answer_paused(model: &str) -> ApiError {
+    worker_failed(
+        model,
+        "to go on with its answer in time (`idle_stream_timeout`)",
+    )
+}
+
+/// The client did not want to wait any longer for its model; `progress` says how far that is.
+pub(super) fn still_loading(progress: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!(
+            "The model is not ready yet ({progress}). Ask again later, or prefer a longer wait."
+        ),
+    )
+    .with_code("model_loading")
+}
+
+/// The worker gave no answer.
+pub(super) fn no_answer(model: &str, error: &UpstreamError, limits: Limits) -> ApiError {
+    match error {
+        UpstreamError::TooLarge => too_large(limits.body),
+        UpstreamError::Upload(cause) => body_broke_off(cause),
+        _ => {
+            warn!(hub_model = %model, %error, "worker gave no answer");
+            worker_failed(model, "before it answered")
+        }
     }
 }
 
 /// The worker stopped in the middle of its answer.
 pub(super) fn answer_broke_off(model: &str) -> ApiError {
+    worker_failed(model, "before its answer was complete")
+}
+
+/// How the connection broke differs from time to time, and is for the log.
+fn worker_failed(model: &str, when: &str) -> ApiError {
     ApiError::new(
         StatusCode::BAD_GATEWAY,
-        format!("The worker of model `{model}` failed before its answer was complete."),
+        format!(
+            "The worker of model `{model}` failed {when}. Try again; if it keeps failing, the model's \
+             log says why."
+        ),
     )
 }

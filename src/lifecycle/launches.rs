@@ -196,6 +196,7 @@ impl Launched {
             settings: self.settings.clone(),
             resident: spawned.resident,
             answers_to,
+            log_begin: spawned.log_begin,
             loaded: facts(&self.model).is_some_and(|facts| facts.memory_state.holds_memory()),
         })
     }
@@ -213,6 +214,7 @@ fn found(worker: RuntimeWorker, model: &ModelConfig, settings: &serde_json::Valu
             worker.port,
             worker.resident,
             accepts,
+            worker.log_begin,
         ),
         keep: worker.settings == *settings,
     }

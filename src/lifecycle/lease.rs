@@ -3,7 +3,8 @@
 //! A request for a loaded model must not queue behind the supervisor. So every model has a
 //! [`Gate`]: an open flag and the number of requests in flight in one atomic. While it is open a
 //! request enters with one atomic operation; the supervisor closes it first and then waits for the
-//! count to reach zero. A [`Lease`] is the right to use the worker; dropping it gives it back.
+//! count to reach zero. A [`Lease`] is the right to use the worker; dropping it gives it back, and
+//! tells those who are [`Parking`] before the gate, if there are any.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,12 +13,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-const OPEN: u64 = 1 << 63;
+use super::parking::Parking;
+
+/// Leases that are out are counted in the bits below it.
+const OPEN: u64 = 1 << 31;
+
+/// Leases that came back are counted in the bits above [`OPEN`], for ever and round again.
+const ONE_BACK: u64 = 1 << 32;
+
+fn leases(word: u64) -> u64 {
+    word & (OPEN - 1)
+}
 
 /// Open flag and in-flight count of one model.
 #[derive(Debug)]
 pub struct Gate {
-    /// [`OPEN`] and the number of leases that are out.
+    /// [`OPEN`], the number of leases that are out, and of those that came back.
     word: AtomicU64,
     /// Unix milliseconds of the last lease taken or given back, for people; 0 for never.
     last_used_ms: AtomicU64,
@@ -30,6 +41,8 @@ pub struct Gate {
     signs: AtomicU64,
     /// Told when the last lease of a closed gate comes back.
     drained: Notify,
+    /// Told when any does.
+    pub(super) parking: Parking,
 }
 
 impl Default for Gate {
@@ -41,6 +54,7 @@ impl Default for Gate {
             last_active_ms: AtomicU64::default(),
             signs: AtomicU64::default(),
             drained: Notify::default(),
+            parking: Parking::default(),
         }
     }
 }
@@ -72,18 +86,21 @@ impl Gate {
 
     /// Closes the gate unless a request is inside; says whether it is closed now.
     pub(crate) fn close_if_idle(&self) -> bool {
-        match self
-            .word
-            .compare_exchange(OPEN, 0, Ordering::AcqRel, Ordering::Acquire)
-        {
-            Ok(_) => true,
-            Err(word) => word == 0,
-        }
+        self.word
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                (leases(word) == 0).then_some(word & !OPEN)
+            })
+            .is_ok()
     }
 
     /// Requests in flight.
     pub fn active(&self) -> usize {
-        usize::try_from(self.word.load(Ordering::Acquire) & !OPEN).unwrap_or(usize::MAX)
+        usize::try_from(leases(self.word.load(Ordering::Acquire))).unwrap_or(usize::MAX)
+    }
+
+    /// A number that changes with every lease that comes back.
+    pub(super) fn given_back(&self) -> u64 {
+        self.word.load(Ordering::SeqCst) / ONE_BACK
     }
 
     /// A number that changes with every part of an answer that arrives, while a request is in flight.
@@ -154,10 +171,13 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.gate.touch();
-        let before = self.gate.word.fetch_sub(1, Ordering::AcqRel);
-        if before & !OPEN == 1 && before & OPEN == 0 {
+        // One out less and one back more, in one step. Whoever parks looks at this word after it has
+        // said that it listens, so that one of the two sees the other.
+        let before = self.gate.word.fetch_add(ONE_BACK - 1, Ordering::SeqCst);
+        if leases(before) == 1 && before & OPEN == 0 {
             self.gate.drained.notify_waiters();
         }
+        self.gate.parking.lease_ended(leases(before) == 1);
     }
 }
 

@@ -4,19 +4,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::StatusCode;
 use tokio::sync::{mpsc, oneshot};
 
 use super::machine::{Launch, Waiter};
-use super::{Grant, Model, Outcome, ReloadReport};
+use super::{Arrival, Grant, Outcome, ReloadReport};
 use crate::api_error::ApiError;
 use crate::config::Config;
+use crate::memory::SystemMemory;
 use crate::worker::launch::Report;
 
 /// What the handle asks for.
 #[derive(Debug)]
 pub(super) enum Command {
-    Acquire { model: Arc<Model>, seen: u64 },
+    Acquire(Arrival),
     Start(String),
     Stop(String),
     Load(String),
@@ -47,6 +47,11 @@ pub(super) enum Message {
     StartDefaults { done: oneshot::Sender<()> },
     /// Stop everything; with `now`, without draining.
     Shutdown { now: bool },
+    /// Memory was measured; and the most each model ever held, in bytes.
+    Measured {
+        system: SystemMemory,
+        peaks: HashMap<String, u64>,
+    },
     /// The time has come that the machine wanted to be woken at.
     Wake,
     /// End, and leave every process to the next hub.
@@ -87,7 +92,7 @@ impl Mailbox {
         let id = self.waiters.fetch_add(1, Ordering::Relaxed);
         let waiter = Waiter {
             id,
-            is_request: matches!(command, Command::Acquire { .. }),
+            is_request: matches!(command, Command::Acquire(_)),
         };
         let (answer, answered) = oneshot::channel();
         self.send(Message::Ask {
@@ -102,12 +107,7 @@ impl Mailbox {
         };
         let reply = answered.await;
         place.answered = true;
-        reply.unwrap_or_else(|_| {
-            Err(ApiError::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the hub is shutting down",
-            ))
-        })
+        reply.unwrap_or_else(|_| Err(ApiError::shutting_down()))
     }
 
     /// Once the supervisor has ended there is nobody left to tell.
@@ -140,17 +140,17 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 struct Wanted {
     answer: Answering,
-    /// The model a request wants a lease of.
-    model: Option<Arc<Model>>,
+    /// The request that wants a lease.
+    arrival: Option<Arrival>,
 }
 
 impl Waiting {
-    pub(super) fn add(&mut self, waiter: Waiter, answer: Answering, model: Option<Arc<Model>>) {
-        self.answers.insert(waiter.id, Wanted { answer, model });
+    pub(super) fn add(&mut self, waiter: Waiter, answer: Answering, arrival: Option<Arrival>) {
+        self.answers.insert(waiter.id, Wanted { answer, arrival });
     }
 
-    pub(super) fn remove(&mut self, waiter: Waiter) -> Option<(Answering, Option<Arc<Model>>)> {
+    pub(super) fn remove(&mut self, waiter: Waiter) -> Option<(Answering, Option<Arrival>)> {
         let wanted = self.answers.remove(&waiter.id)?;
-        Some((wanted.answer, wanted.model))
+        Some((wanted.answer, wanted.arrival))
     }
 }

@@ -7,34 +7,47 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
 use crate::api_error::ApiError;
-use crate::config::Config;
 use crate::config::ports::PortBook;
+use crate::config::{Config, Limits};
 use crate::policy::{Policies, World};
 use crate::status::Status;
 use crate::telemetry::Troubles;
 use crate::worker::command;
 use crate::worker::upstream::Upstream;
 
+mod arrival;
 mod degraded;
+pub(crate) mod fair;
 mod launcher;
 mod launches;
+mod learned;
 mod lease;
-mod machine;
+pub(crate) mod machine;
 mod messages;
+mod parking;
 mod publish;
+pub(crate) mod refusals;
 mod registry;
 mod reload;
+mod sampler;
 mod supervisor;
+mod usage;
 
+pub use arrival::Arrival;
 pub use launcher::{Launcher, Processes};
+pub use learned::Learned;
 pub use lease::{Gate, Lease};
 use messages::{Command, Mailbox, Message, Reply};
+pub use parking::Place;
+pub(crate) use parking::{QueueLimits, SHORTEST_WAIT};
+pub(crate) use publish::{events, facts};
 pub use registry::Model;
 use registry::Registry;
 pub use supervisor::Running;
@@ -80,9 +93,25 @@ pub struct ReloadReport {
     pub unchanged: Vec<String>,
 }
 
-/// A point in the life of a model that a verdict was reached at; see [`Lifecycle::acquire`].
+impl Grant {
+    /// For a request to a loaded model whose gate is open.
+    fn of(model: &Model) -> Option<Self> {
+        // The lease comes first: while it is out, the worker is not replaced.
+        let lease = model.gate.try_enter()?;
+        let upstream = model.upstream.load_full()?;
+        Some(Self { lease, upstream })
+    }
+}
+
+/// A point in the life of a model that a verdict was reached at; see [`Lifecycle::acquire`] and
+/// [`Lifecycle::park`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen(u64);
+pub struct Seen {
+    /// How often it had been stopped.
+    stops: u64,
+    /// How often something had changed, and how many leases had come back.
+    changes: (u64, u64),
+}
 
 /// The handle.
 #[derive(Debug, Clone)]
@@ -94,11 +123,16 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// The service over the models of `config`, whose ports are in `ports`; its status shows the
-    /// `troubles`. Nothing happens until [`Running::run`] does.
-    pub fn new(config: Config, ports: PortBook, troubles: Troubles) -> (Self, Running) {
+    /// The service over the models of `config`, whose ports are in `ports`, with what was `learned` of
+    /// them before; its status shows the `troubles`. Nothing happens until [`Running::run`] does.
+    pub fn new(
+        config: Config,
+        ports: PortBook,
+        learned: Learned,
+        troubles: Troubles,
+    ) -> (Self, Running) {
         let config = Arc::new(config);
-        let registry = Arc::new(Registry::new(Arc::clone(&config), ports, troubles));
+        let registry = Arc::new(Registry::new(Arc::clone(&config), ports, learned, troubles));
         let world: Arc<dyn World> = Arc::clone(&registry) as _;
         let policies = Policies::load(config.folder(), &config.policies, world);
         let (mailbox, messages) = Mailbox::new();
@@ -132,6 +166,11 @@ impl Lifecycle {
         Arc::clone(&self.registry.table.load().config)
     }
 
+    /// What the gateway takes before it gives up, as configured.
+    pub fn limits(&self) -> Limits {
+        self.registry.table.load().config.limits
+    }
+
     /// The snapshot of the moment.
     pub fn status(&self) -> Status {
         self.registry.status(self.policies.warnings())
@@ -140,29 +179,68 @@ impl Lifecycle {
     /// The hot path: a grant when the model is loaded and takes requests, without a message, a lock
     /// or an allocation.
     pub fn try_acquire(&self, model: &Arc<Model>) -> Option<Grant> {
-        // The lease comes first: while it is out, the worker is not replaced.
-        let lease = model.gate.try_enter()?;
-        let upstream = model.upstream.load_full()?;
-        Some(Grant { lease, upstream })
+        Grant::of(model)
     }
 
     /// Marks the moment before `on_request` is asked about `model`.
     pub fn seen(&self, model: &Model) -> Seen {
-        Seen(model.stops.load(Ordering::Acquire))
+        Seen {
+            stops: model.stops.load(Ordering::SeqCst),
+            changes: (model.gate.parking.changes(), model.gate.given_back()),
+        }
+    }
+
+    /// Parks a request before a model, as a policy said that looked at it after `seen`. It takes
+    /// turns under the key `client`, and its place says when to ask again: when a lease of the model
+    /// comes back or its state changes and it is its turn, or after `seconds`.
+    ///
+    /// # Errors
+    /// 429 when `queue_size` requests are parked; 503 when the model has been stopped since `seen` or
+    /// the hub shuts down.
+    pub fn park(
+        &self,
+        model: &Arc<Model>,
+        seen: Seen,
+        client: &Arc<str>,
+        seconds: f64,
+    ) -> Result<Place, ApiError> {
+        let table = self.registry.table.load();
+        // Gone from hub.yaml meanwhile.
+        let limits = table
+            .config
+            .model(&model.name)
+            .map(QueueLimits::of)
+            .ok_or_else(|| ApiError::being_stopped(&model.name))?;
+        Place::take(model, client, limits, seconds, || {
+            let now = self.seen(model);
+            if now.stops != seen.stops {
+                return Err(ApiError::being_stopped(&model.name));
+            }
+            Ok(now.changes != seen.changes)
+        })
+    }
+
+    /// Counts a request that is let go and finds the model not loaded, as one that waits for it.
+    /// `parked` says how long it has been parked before.
+    pub fn arrive(
+        &self,
+        model: &Arc<Model>,
+        seen: Seen,
+        client: Arc<str>,
+        parked: Duration,
+    ) -> Arrival {
+        Arrival::new(model, seen, client, parked)
     }
 
     /// A grant, loading the model first if need be (once, however many wait). Dropping the future
     /// gives up the place; the load goes on.
     ///
     /// # Errors
-    /// What `on_load` refused with; 503 when the load failed (the message holds the last lines of
-    /// the log), when the model is being or has been stopped since `seen`, or the hub shuts down.
-    pub async fn acquire(&self, model: &Arc<Model>, seen: Seen) -> Result<Grant, ApiError> {
-        let command = Command::Acquire {
-            model: Arc::clone(model),
-            seen: seen.0,
-        };
-        match self.mailbox.ask(command).await? {
+    /// What `on_load` refused with; 429 when too many wait for a load that `on_load` puts off, or it
+    /// for too long; 503 when the load failed (the message holds the last lines of the log), when the
+    /// model is being or has been stopped since the arrival's `seen`, or the hub shuts down.
+    pub async fn acquire(&self, arrival: Arrival) -> Result<Grant, ApiError> {
+        match self.mailbox.ask(Command::Acquire(arrival)).await? {
             Reply::Granted(grant) => Ok(grant),
             Reply::Verb(_) | Reply::Reloaded(_) => Err(wrong_reply()),
         }
@@ -225,7 +303,7 @@ impl Lifecycle {
             Err(_) => {
                 return Err(ApiError::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
-                    "reading hub.yaml failed",
+                    "Reading hub.yaml failed. The log of the hub says why.",
                 ));
             }
         };
@@ -276,6 +354,14 @@ impl Lifecycle {
         self.mailbox.send(Message::HandOver);
     }
 
+    /// Keeps what was learned of the models, for the next hub.
+    pub fn remember_learned(&self) {
+        let copy = self.registry.learned.lock().copy();
+        if let Some(copy) = copy {
+            copy.write();
+        }
+    }
+
     /// Keeps the ports of all models in that file, for the next hub.
     pub fn remember_ports(&self, path: &Path) {
         if let Err(error) = self.registry.ports.lock().save(path) {
@@ -295,6 +381,6 @@ impl Lifecycle {
 fn wrong_reply() -> ApiError {
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,
-        "the lifecycle gave the answer to another question",
+        "The lifecycle gave the answer to another question. This is a fault of the hub.",
     )
 }

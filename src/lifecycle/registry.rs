@@ -5,28 +5,35 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::degraded::OnDisk;
+use super::learned::Learned;
 use super::lease::Gate;
+use super::usage::Usage;
 use crate::config::ports::PortBook;
 use crate::config::{Config, Settings};
 use crate::memory::SystemMemory;
 use crate::policy::{GroupView, ModelView, World};
-use crate::status::{Activity, GroupFacts, HubFacts, ModelFacts, Status, unix_now};
+use crate::status::{Activity, GroupFacts, HubFacts, MemoryState, ModelFacts, Status, unix_now};
 use crate::telemetry::Troubles;
 use crate::worker::upstream::Upstream;
 
-/// A model's memory as last measured, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What a worker held when it was last measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Measured {
-    /// What its process group holds; none without a process.
-    pub(super) bytes: Option<u64>,
-    /// The most it ever held under these launch settings.
-    pub(super) peak_bytes: Option<u64>,
+    /// Its process id: a later worker of the model has another.
+    pub(super) pid: u32,
+    /// What its whole process group held.
+    pub(super) bytes: u64,
+    /// What the machine had left at that moment.
+    pub(super) available: Option<u64>,
 }
 
 /// One model as everybody but the supervisor sees it.
@@ -38,14 +45,20 @@ pub struct Model {
     pub gate: Arc<Gate>,
     /// What the supervisor published last.
     pub facts: ArcSwap<ModelFacts>,
+    /// What its requests have come to.
+    pub usage: Usage,
     /// What the probe found last.
-    pub(super) measured: ArcSwap<Measured>,
+    pub(super) measured: ArcSwapOption<Measured>,
+    /// The most it ever held, in bytes; 0 if that is not known.
+    peak_bytes: AtomicU64,
     /// Its `policy:` mapping.
     pub(super) settings: ArcSwap<Settings>,
     /// Where its worker is; set before the gate opens.
     pub(super) upstream: ArcSwapOption<Upstream>,
     /// How often it has been stopped: a verdict reached before a stop does not undo it.
     pub(super) stops: AtomicU64,
+    /// Requests that wait for it to be loaded; an [`Arrival`](super::Arrival) each.
+    pub(super) waiting: AtomicUsize,
 }
 
 impl Model {
@@ -54,10 +67,13 @@ impl Model {
             name: name.into(),
             gate: Arc::new(Gate::default()),
             facts: ArcSwap::default(),
-            measured: ArcSwap::default(),
+            usage: Usage::default(),
+            measured: ArcSwapOption::empty(),
+            peak_bytes: AtomicU64::new(0),
             settings: ArcSwap::default(),
             upstream: ArcSwapOption::empty(),
             stops: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -65,17 +81,51 @@ impl Model {
     pub fn activity(&self) -> Activity {
         Activity {
             active_requests: self.gate.active(),
+            waiting_requests: self.waiting.load(Ordering::SeqCst),
+            parked_requests: self.gate.parking.len(),
             last_request_at: self.gate.last_used_at(),
+            usage: self.usage.totals(),
+            memory_bytes: self.measured().map(|measured| measured.bytes),
+            peak_bytes: Some(self.peak_bytes.load(Ordering::Relaxed)).filter(|peak| *peak > 0),
         }
     }
 
+    /// What the worker that is there now was found to hold.
+    pub(super) fn measured(&self) -> Option<Measured> {
+        let pid = self.facts.load().pid?;
+        let measured = self.measured.load();
+        measured
+            .as_deref()
+            .copied()
+            .filter(|measured| measured.pid == pid)
+    }
+
+    /// Takes over what is known of it.
+    pub(super) fn learn(&self, learned: &Learned) {
+        let peak = learned.peak_bytes(&self.name).unwrap_or(0);
+        self.peak_bytes.store(peak, Ordering::Relaxed);
+    }
+
     /// Seconds since the later of its load and the end of its last request; 0 with requests in
-    /// flight, and before its first load.
-    pub(super) fn idle_seconds(&self) -> f64 {
+    /// flight, and before its first load. `loaded` says how long it has been in memory: its gate may
+    /// not be open yet.
+    pub(super) fn idle_seconds(&self, loaded: Option<Duration>) -> f64 {
         match self.facts.load().last_load_at {
-            Some(_) => self.gate.idle().as_secs_f64(),
+            Some(_) => {
+                let idle = self.gate.idle();
+                loaded.map_or(idle, |loaded| idle.min(loaded)).as_secs_f64()
+            }
             None => 0.0,
         }
+    }
+
+    /// How long its last load took, while it is not loaded.
+    pub(super) fn load_seconds_ahead(&self) -> Option<Duration> {
+        let facts = self.facts.load();
+        let seconds = facts
+            .load_seconds
+            .filter(|_| facts.memory_state != MemoryState::Loaded)?;
+        Duration::try_from_secs_f64(seconds).ok()
     }
 }
 
@@ -93,7 +143,7 @@ impl Table {
     /// The table of `config`: models keep what they were in `old`.
     pub(super) fn after(old: Option<&Self>, config: Arc<Config>) -> Self {
         let known: Vec<_> = old
-            .map(|old| old.models.iter().chain(&old.leaving).cloned().collect())
+            .map(|old| old.all().cloned().collect())
             .unwrap_or_default();
         let of = |name: &str| known.iter().find(|model| &*model.name == name).cloned();
         let models: Vec<_> = config
@@ -127,12 +177,14 @@ impl Table {
         }
     }
 
+    /// All models, also those that are leaving.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.models.iter().chain(&self.leaving)
+    }
+
     /// A model by name, also one that is leaving.
     pub(super) fn present_or_leaving(&self, name: &str) -> Option<&Arc<Model>> {
-        self.models
-            .iter()
-            .chain(&self.leaving)
-            .find(|model| &*model.name == name)
+        self.all().find(|model| &*model.name == name)
     }
 
     pub(super) fn find(&self, name_or_path: &str) -> Option<&Arc<Model>> {
@@ -146,27 +198,61 @@ pub(super) struct Registry {
     pub(super) table: ArcSwap<Table>,
     /// The machine's memory as last measured.
     pub(super) memory: ArcSwap<SystemMemory>,
+    /// Asks the sampler to measure that soon.
+    pub(super) measure_soon: Notify,
+    /// What was learned of the models.
+    pub(super) learned: Mutex<Learned>,
     /// The port of every model.
     pub(super) ports: Mutex<PortBook>,
     /// Warnings of the workers, by model.
     pub(super) worker_warnings: Mutex<HashMap<String, Vec<String>>>,
     /// Warnings about what a reload could not change.
     pub(super) reload_warnings: Mutex<Vec<String>>,
+    /// From here on the machine counts time.
+    pub(super) begun: Instant,
     on_disk: OnDisk,
     troubles: Troubles,
 }
 
 impl Registry {
-    pub(super) fn new(config: Arc<Config>, ports: PortBook, troubles: Troubles) -> Self {
-        Self {
+    pub(super) fn new(
+        config: Arc<Config>,
+        ports: PortBook,
+        learned: Learned,
+        troubles: Troubles,
+    ) -> Self {
+        let registry = Self {
             troubles,
+            begun: Instant::now(),
             memory: ArcSwap::default(),
+            measure_soon: Notify::new(),
+            learned: Mutex::new(learned),
             ports: Mutex::new(ports),
             on_disk: OnDisk::new(&config),
             table: ArcSwap::from_pointee(Table::after(None, config)),
             worker_warnings: Mutex::default(),
             reload_warnings: Mutex::default(),
+        };
+        registry.relearn();
+        registry
+    }
+
+    /// What was learned holds for models that are launched as before.
+    pub(super) fn relearn(&self) {
+        let table = self.table.load();
+        let mut learned = self.learned.lock();
+        learned.forget_changed(&table.config.models);
+        for model in &table.models {
+            model.learn(&learned);
         }
+    }
+
+    /// Whether memory may be on the move: a model on its way, or a load that waits for its turn.
+    pub(super) fn is_busy(&self) -> bool {
+        let models = &self.table.load().models;
+        models.iter().any(|model| {
+            model.facts.load().is_on_its_way() || model.waiting.load(Ordering::Relaxed) > 0
+        })
     }
 
     /// The one place where a status is made.
@@ -191,6 +277,7 @@ impl Registry {
             degraded: invalid.is_some(),
             warnings,
             groups: table.config.groups.iter().map(GroupFacts::from).collect(),
+            memory: **self.memory.load(),
         };
         let models: Vec<_> = table
             .models
@@ -205,13 +292,19 @@ impl World for Registry {
     fn model(&self, name_or_path: &str) -> Option<ModelView> {
         let table = self.table.load();
         let model = table.find(name_or_path)?;
-        let measured = **model.measured.load();
+        let facts = model.facts.load_full();
+        let loaded = facts
+            .loaded_since
+            .filter(|_| facts.memory_state == MemoryState::Loaded)
+            .map(|since| self.begun.elapsed().saturating_sub(since));
+        let activity = model.activity();
         Some(ModelView {
-            facts: model.facts.load_full(),
-            activity: model.activity(),
-            idle_seconds: model.idle_seconds(),
-            memory_bytes: measured.bytes,
-            peak_bytes: measured.peak_bytes,
+            facts,
+            activity,
+            idle_seconds: model.idle_seconds(loaded),
+            loaded_seconds: loaded.map(|loaded| loaded.as_secs_f64()),
+            memory_bytes: activity.memory_bytes,
+            peak_bytes: activity.peak_bytes,
             settings: model.settings.load_full(),
         })
     }

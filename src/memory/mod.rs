@@ -1,9 +1,19 @@
 //! How much memory there is, and how much of it a worker holds.
 //!
 //! [`Probe`] is the one interface: the lifecycle samples through it and waits by it, tests put a scripted
-//! one in its place. It knows nothing of models and policies, and keeps nothing from one call to the next.
+//! one in its place. A file per platform says what a process holds, who is in a group and how scarce
+//! memory is. It knows nothing of models and policies, and keeps nothing from one call to the next.
 
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
+use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, System};
+
+#[cfg(target_os = "linux")]
+#[path = "linux.rs"]
+mod platform;
+#[cfg(target_os = "macos")]
+#[path = "macos.rs"]
+mod platform;
 
 /// Reads memory. Every call may read files or ask the kernel, for about a millisecond: not for the hot
 /// path, and not for async code that others wait for.
@@ -14,6 +24,54 @@ pub trait Probe: Send + Sync + 'static {
     /// Bytes that the process group led by process `leader` holds, all its processes together; `None`
     /// when there is no such group or nothing of it can be read.
     fn group(&self, leader: u32) -> Option<u64>;
+}
+
+/// The machine that the hub runs on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ThisMachine;
+
+impl Probe for ThisMachine {
+    fn system(&self) -> SystemMemory {
+        platform::system()
+    }
+
+    fn group(&self, leader: u32) -> Option<u64> {
+        group_bytes(i32::try_from(leader).map(Pid::from_raw).ok()?)
+    }
+}
+
+/// What [`Probe::group`] says of this machine: the footprint of each process on macOS (with what is
+/// compressed), its proportional share on Linux; the resident size where that cannot be read.
+pub fn group_bytes(group: Pid) -> Option<u64> {
+    let (mut sum, mut unread) = (None, Vec::new());
+    for pid in members(group) {
+        match platform::held_by(pid) {
+            Some(bytes) => *sum.get_or_insert(0) += bytes,
+            None => unread.push(sysinfo::Pid::from_u32(pid.as_raw().unsigned_abs())),
+        }
+    }
+    if unread.is_empty() {
+        return sum;
+    }
+    let mut system = System::new().ok()?;
+    let kind = ProcessRefreshKind::nothing().with_memory().without_tasks();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&unread), true, kind);
+    for process in system.processes().values() {
+        *sum.get_or_insert(0) += process.memory();
+    }
+    sum
+}
+
+/// The processes of a group; zombies may be among them. Costs well below a millisecond.
+pub fn members(group: Pid) -> Vec<Pid> {
+    platform::members(group)
+}
+
+/// The system's own figures: bytes built in, used and available.
+fn ram() -> Option<System> {
+    let mut system = System::new().ok()?;
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    (system.total_memory() > 0).then_some(system)
 }
 
 /// The machine's memory at one moment.

@@ -83,7 +83,7 @@ impl Failures {
 
 /// One line about a Lua error. Where Lua did not say the place, it is the innermost line of a policy
 /// in the traceback, or else `fallback` (`file:line`, or empty for none).
-pub(super) fn describe(error: &mlua::Error, fallback: &str) -> String {
+pub(crate) fn describe(error: &mlua::Error, fallback: &str) -> String {
     let (place, text) = located(error);
     joined(place.as_deref().unwrap_or(fallback), &text)
 }
@@ -127,7 +127,7 @@ fn located(error: &mlua::Error) -> (Option<String>, String) {
 }
 
 /// The innermost line of a policy that runs now, as `file:line`.
-pub(super) fn running_line(lua: &Lua) -> Option<String> {
+pub(crate) fn running_line(lua: &Lua) -> Option<String> {
     (0..)
         .map_while(|level| {
             lua.inspect_stack(level, |frame| {
@@ -162,7 +162,7 @@ fn root(mut error: &mlua::Error) -> (&mlua::Error, Option<&str>) {
 }
 
 /// The `file.lua:12` that `line` begins with.
-fn place(line: &str) -> Option<&str> {
+pub(super) fn place(line: &str) -> Option<&str> {
     let file = line.find(".lua:")? + ".lua:".len();
     let digits = line[file..].bytes().take_while(u8::is_ascii_digit).count();
     let end = file + digits;

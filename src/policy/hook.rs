@@ -46,7 +46,7 @@ impl Hook {
     pub(super) fn takes(self, verdict: &Verdict) -> bool {
         use Verdict::{Allow, Evict, Keep, Leave, Reject, Restart, Route, Stop, Unload, Wait};
         match self {
-            Self::Request => matches!(verdict, Route(_) | Reject(_)),
+            Self::Request => matches!(verdict, Route(_) | Reject(_) | Wait(_)),
             Self::Load => matches!(verdict, Allow | Evict(_) | Wait(_) | Reject(_)),
             Self::Idle => matches!(verdict, Unload | Stop | Keep(_)),
             Self::Exit => matches!(verdict, Restart(_) | Leave),
@@ -57,7 +57,7 @@ impl Hook {
     /// What it may return, in an error.
     pub(super) fn choices(self) -> &'static str {
         match self {
-            Self::Request => "nil, hub.route{…} or hub.reject{…}",
+            Self::Request => "nil, hub.route{…}, hub.wait{…} or hub.reject{…}",
             Self::Load => "nil, hub.allow(), hub.evict{…}, hub.wait{…} or hub.reject{…}",
             Self::Idle => "nil, hub.unload(), hub.stop() or hub.keep{…}",
             Self::Exit => "nil, hub.restart{…} or hub.leave()",

@@ -7,18 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mlua::chunk::ChunkMode;
-use mlua::state::{GcGenParams, GcMode};
-use mlua::{Function, IntoLua as _, Lua, LuaOptions, StdLib, Table, Value};
+use mlua::{Function, Lua, Table, Value};
 use parking_lot::Mutex;
 
 use super::World;
 use super::bundled;
 use super::counts::Counts;
-use super::failures::{Failures, SANDBOX, at_place, describe, without_sandbox};
+use super::failures::{Failures, at_place, describe};
 use super::hook::Hook;
-use super::limits::Limits;
-use super::patterns;
+use super::sandbox::{self, Sandbox};
 use super::stage::{Observer, Stage};
 use super::state::{Plain, State};
 use super::views::{self, hub, log};
@@ -37,7 +34,7 @@ pub(super) struct Host {
     /// What the `hub` of every file shows.
     hub_fields: Table,
     modules: Arc<Modules>,
-    state: State,
+    pub(super) state: State,
 }
 
 /// One loaded file.
@@ -95,31 +92,14 @@ impl Policy {
 impl Host {
     /// A new state in which nothing has run. Modules for `require` are looked for in `folder`.
     pub(super) fn new(folder: &Path, world: Arc<dyn World>) -> mlua::Result<Self> {
-        let libraries = StdLib::STRING | StdLib::TABLE | StdLib::MATH | StdLib::UTF8;
-        let lua = Lua::new_with(libraries, LuaOptions::new())?;
-        // The incremental collector falls behind for ever when each call makes a userdata.
-        lua.gc_set_mode(GcMode::Generational(GcGenParams::default()));
-        let limits = Limits::install(&lua)?;
-        let stage = Arc::new(Stage::new(world, Arc::clone(&limits)));
+        let Sandbox {
+            lua,
+            limits,
+            globals,
+            state,
+        } = Sandbox::new()?;
+        let stage = Arc::new(Stage::new(world, limits));
         views::register(&lua, &stage)?;
-        let checked = Arc::clone(&limits);
-        let check = lua.create_function(move |lua, ()| checked.check(lua))?;
-        let observing = Arc::clone(&stage);
-        let is_writable = lua.create_function(move |_, ()| Ok(observing.is_observing()))?;
-        let state = State::install(&lua, is_writable)?;
-        let patterns = patterns::functions(&lua, &limits)?;
-        lua.load(include_str!("library.lua"))
-            .set_name(format!("={SANDBOX}"))
-            .call::<()>((&check, patterns))?;
-        let text_of = lua.create_function(|lua, error: Value| match error {
-            Value::Error(error) => describe(&error, "").into_lua(lua),
-            Value::String(text) => without_sandbox(&text.to_string_lossy()).into_lua(lua),
-            other => Ok(other),
-        })?;
-        let globals = lua
-            .load(include_str!("sandbox.lua"))
-            .set_name(format!("={SANDBOX}"))
-            .call((check, &state.raw, text_of))?;
         let modules = Arc::new(Modules {
             folder: folder.to_owned(),
             loaded: Mutex::default(),
@@ -135,7 +115,7 @@ impl Host {
     }
 
     /// What `hub.state` holds.
-    pub(super) fn state(&self) -> Plain {
+    pub(super) fn content(&self) -> Plain {
         self.apart(State::content).unwrap_or_default()
     }
 
@@ -219,12 +199,7 @@ impl Globals<'_> {
         own.set("hub", self.hub)?;
         own.set("print", log::function(lua, self.stage, "info")?)?;
         own.set("require", self.require(lua)?)?;
-        let globals = self.make.call::<Table>(own)?;
-        lua.load(source)
-            .set_name(format!("@{name}"))
-            .set_mode(ChunkMode::Text)
-            .set_environment(globals)
-            .call(())
+        sandbox::run(lua, self.make, own, name, source)
     }
 
     /// `require` for a file: modules see the `hub` of the file that required them first.
@@ -264,7 +239,8 @@ impl Modules {
         }
         if globals.stage.current().is_some() {
             return Err(mlua::Error::runtime(format!(
-                "require: `{name}` must be required while the file loads, not in a hook"
+                "require: modules are read while the files load; write `local {} = require(\"{name}\")` at the top of the file",
+                name.rsplit('.').next().unwrap_or(name)
             )));
         }
         let file = file_of(name)?;

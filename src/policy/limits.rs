@@ -21,7 +21,7 @@ pub(super) const MEMORY: usize = 64 << 20;
 
 /// Instructions between two looks at the clock: a microsecond or two, unless they compare or join large
 /// strings, which no function stands in front of.
-const INSTRUCTIONS: i32 = 256;
+const INSTRUCTIONS: i32 = 512;
 
 /// Steps of pattern matching between two looks at the clock: some tens of microseconds.
 const STEPS: usize = 8192;

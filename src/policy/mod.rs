@@ -14,38 +14,55 @@ use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
 use self::bundled::Script;
+use self::hook::Hook;
 use self::observers::{Observe, Observed, Queue};
+use self::ruling::Asked;
 use self::set::{Answer, PolicySet};
 use self::state::Plain;
 use self::verdicts::Verdict;
+use self::witness::Witness;
 use crate::api_error::ApiError;
 use crate::config::Settings;
 use crate::memory::SystemMemory;
-use crate::status::{Activity, GroupFacts, ModelFacts, PoliciesReport};
+use crate::status::{
+    Activity, DecisionsReport, GroupFacts, ModelFacts, PoliciesReport, WantedDecisions,
+};
 
 mod bundled;
+mod check;
 mod counts;
 mod event;
 mod failures;
 mod flood;
+mod history;
 mod hook;
 mod host;
 mod interrupt;
 mod limits;
 mod local_time;
+mod look;
 mod observers;
 mod patterns;
+mod ruling;
+mod sandbox;
 mod set;
 mod stage;
 mod state;
 mod unstarted;
 mod verdicts;
 mod views;
+mod witness;
 mod wording;
 
+pub use check::{Checked, Excerpt, Problem, check};
 pub use event::{Details, Event, EventName, FinishedRequest, ModelEvent};
+pub(crate) use failures::{describe, running_line};
 pub use local_time::LocalTime;
+pub(crate) use look::Look;
+pub(crate) use sandbox::Sandbox;
 pub use unstarted::Unstarted;
+pub(crate) use verdicts::Fields;
+pub(crate) use wording::did_you_mean;
 
 /// What the hooks can see of the hub. Every method is cheap: no locks that others hold for long, no
 /// waiting.
@@ -79,6 +96,8 @@ pub struct ModelView {
     pub activity: Activity,
     /// Seconds since the later of its load and the end of its last request; 0 with requests in flight.
     pub idle_seconds: f64,
+    /// Seconds since its load, by a clock that nobody sets; `None` unless it is loaded.
+    pub loaded_seconds: Option<f64>,
     /// Bytes its process group holds, as last measured; `None` without a process or a measure.
     pub memory_bytes: Option<u64>,
     /// The most it ever held under these launch settings, in bytes; `None` if it was never measured.
@@ -138,7 +157,7 @@ pub enum LoadVerdict {
     Allow,
     /// Unload these first, then load.
     Evict(Vec<String>),
-    /// Ask again when something changes, at most so many seconds from the first asking.
+    /// Ask again when something changes, or after so many seconds.
     Wait(f64),
     /// Refuse, with this answer to whoever waits.
     Reject(ApiError),
@@ -192,6 +211,17 @@ pub struct RequestView {
     pub client: std::net::SocketAddr,
     /// The whole body, or `None` while it has not all arrived.
     pub body: Option<bytes::Bytes>,
+    /// What is kept from one asking to the next.
+    pub parked: Parked,
+}
+
+/// What a request that a policy told to wait brings along when it is asked about again.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Parked {
+    /// How long it has been parked so far, in seconds; 0 at the first asking, more at every other.
+    pub waited_seconds: f64,
+    /// Its `req.vars`, if a policy used them. Kept as plain values: the policies may be new ones.
+    pub vars: Option<serde_json::Value>,
 }
 
 /// The verdict of `on_request`; `Pass` when every policy abstains.
@@ -203,6 +233,8 @@ pub enum RequestVerdict {
     Route(Route),
     /// Answer with this.
     Reject(ApiError),
+    /// Park it at the model the client named, and ask again.
+    Wait(Wait),
     /// A policy wants the body: collect it and ask again.
     NeedBody,
 }
@@ -220,6 +252,15 @@ pub struct Route {
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
 }
 
+/// `hub.wait{…}`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wait {
+    /// Ask again after so many seconds, if nothing changes before.
+    pub seconds: f64,
+    /// Under which key the request takes turns; by default its client's address.
+    pub client: Option<String>,
+}
+
 /// The loaded policies. Cheap to clone.
 #[derive(Clone)]
 pub struct Policies {
@@ -235,6 +276,7 @@ struct Shared {
     events: Arc<Queue>,
     /// Held while observers run: what they write to `hub.state` is not lost to a reload.
     observing: Mutex<()>,
+    witness: Arc<Witness>,
 }
 
 impl Observe for Shared {
@@ -255,22 +297,36 @@ impl Policies {
     /// then `create_hub.lua`. A file that does not load is left out, logged, and named in
     /// [`Policies::warnings`] with file and line.
     pub fn load(folder: &Path, bundled: &[String], world: Arc<dyn World>) -> Self {
-        Self::load_with(bundled::SCRIPTS, folder, bundled, world)
+        Self::load_with(bundled::SCRIPTS, folder, None, bundled, world)
+    }
+
+    /// As [`Policies::load`], with these files of `folder` and no others of it.
+    pub(crate) fn load_only(
+        folder: &Path,
+        files: &[String],
+        bundled: &[String],
+        world: Arc<dyn World>,
+    ) -> Self {
+        Self::load_with(bundled::SCRIPTS, folder, Some(files), bundled, world)
     }
 
     fn load_with(
         scripts: &[Script],
         folder: &Path,
+        files: Option<&[String]>,
         bundled: &[String],
         world: Arc<dyn World>,
     ) -> Self {
+        let witness = Arc::new(Witness::new(Arc::clone(&world)));
         let nothing = Plain::default();
-        let set = PolicySet::load(folder, scripts, bundled, Arc::clone(&world), nothing);
+        let set = PolicySet::load(folder, files, scripts, bundled, Arc::clone(&world), nothing);
+        let set = set.witnessed_by(&witness);
         let shared = Shared {
             world,
             observed: Observed::default(),
             events: Arc::default(),
             observing: Mutex::default(),
+            witness,
             set: ArcSwap::from_pointee(set),
             refused: Mutex::default(),
         };
@@ -285,13 +341,15 @@ impl Policies {
     pub fn reload(&self, folder: &Path, bundled: &[String]) {
         let world = Arc::clone(&self.shared.world);
         let old = self.shared.set.load_full();
-        let set = PolicySet::load(folder, bundled::SCRIPTS, bundled, world, old.state());
+        let state = old.state();
+        let set = PolicySet::load(folder, None, bundled::SCRIPTS, bundled, world, state);
         *self.shared.refused.lock() = set.broken().to_vec();
         if set.broken().is_empty() {
             let _observing = self.shared.observing.lock();
             set.restore(old.state());
             self.shared.observed.set(set.observed());
             self.shared.events.forgive();
+            let set = set.witnessed_by(&self.shared.witness);
             self.shared.set.store(Arc::new(set));
         }
     }
@@ -299,24 +357,26 @@ impl Policies {
     /// Asks `on_request`; gives the view back with the verdict. Waits for the Lua state, which other
     /// calls hold for microseconds, and at most for their time limit.
     pub fn on_request(&self, view: RequestView) -> (RequestView, RequestVerdict) {
-        let (view, answer) = self.shared.set.load().on_request(view);
-        let verdict = match answer {
-            Answer::Verdict(Verdict::Route(route)) => RequestVerdict::Route(route),
-            Answer::Verdict(Verdict::Reject(error)) => RequestVerdict::Reject(error),
-            Answer::NeedBody => RequestVerdict::NeedBody,
-            Answer::Denied(policy) => {
-                RequestVerdict::Reject(denial(StatusCode::INTERNAL_SERVER_ERROR, &policy))
-            }
-            Answer::Abstain | Answer::Verdict(_) => RequestVerdict::Pass,
-        };
-        (view, verdict)
+        self.on_request_then(view, |_, verdict| verdict)
+    }
+
+    /// The same, and what comes of the verdict: `then` runs before a policy is asked about any other
+    /// request, so that the next one sees `active` and `waiting` with this one counted. It must not
+    /// wait, and must not ask the policies.
+    pub fn on_request_then<T>(
+        &self,
+        view: RequestView,
+        then: impl FnOnce(&RequestView, RequestVerdict) -> T,
+    ) -> (RequestView, T) {
+        let then = |view: &RequestView, answer| then(view, request_verdict(answer));
+        self.shared.set.load().on_request(view, then)
     }
 
     /// Asks `on_load` about a model that wants memory.
     pub fn on_load(&self, model: &str, pending: PendingLoad) -> LoadVerdict {
-        match self.shared.set.load().on_load(model, pending) {
+        match self.shared.set.load().rule(&Asked::Load(model, pending)) {
             Answer::Verdict(Verdict::Evict(names)) => LoadVerdict::Evict(names),
-            Answer::Verdict(Verdict::Wait(seconds)) => LoadVerdict::Wait(seconds),
+            Answer::Verdict(Verdict::Wait(wait)) => LoadVerdict::Wait(wait.seconds),
             Answer::Verdict(Verdict::Reject(error)) => LoadVerdict::Reject(error),
             Answer::Denied(policy) => {
                 LoadVerdict::Reject(denial(StatusCode::SERVICE_UNAVAILABLE, &policy))
@@ -327,7 +387,7 @@ impl Policies {
 
     /// Asks `on_idle` about a loaded model without requests. A policy that fails closed keeps it.
     pub fn on_idle(&self, model: &str) -> IdleVerdict {
-        match self.shared.set.load().on_idle(model) {
+        match self.shared.set.load().rule(&Asked::Idle(model)) {
             Answer::Verdict(Verdict::Unload) => IdleVerdict::Unload,
             Answer::Verdict(Verdict::Stop) => IdleVerdict::Stop,
             Answer::Verdict(Verdict::Keep(seconds)) => IdleVerdict::Keep(seconds),
@@ -337,7 +397,7 @@ impl Policies {
 
     /// Asks `on_exit` about a model whose worker ended unasked.
     pub fn on_exit(&self, model: &str, exit: Exit) -> ExitVerdict {
-        match self.shared.set.load().on_exit(model, exit) {
+        match self.shared.set.load().rule(&Asked::Exit(model, exit)) {
             Answer::Verdict(Verdict::Restart(seconds)) => ExitVerdict::Restart(seconds),
             _ => ExitVerdict::Leave,
         }
@@ -351,6 +411,7 @@ impl Policies {
     /// Tells the observers, in the order of the calls, on a thread of their own. Never waits: when
     /// they are too slow, the oldest events are dropped, and [`Policies::warnings`] says how many.
     pub fn observe(&self, event: Event) {
+        self.shared.witness.history.observe(&event);
         if self.observes(event.name) {
             self.shared.events.push(event, &self.shared);
         }
@@ -365,6 +426,28 @@ impl Policies {
     /// The files in force, in the order they are asked: `alpha.lua`, `bundled/create_hub.lua`.
     pub fn names(&self) -> Vec<String> {
         self.shared.set.load().names()
+    }
+
+    /// Takes down a change that no policy decided: `what` (`unload`, `shutdown`, …) is done to `model`,
+    /// or to the hub, because `by` wanted it. The number is for [`Policies::note_outcome`].
+    pub fn note_change(&self, model: Option<&str>, what: &str, by: &str, why: Option<&str>) -> u64 {
+        let now = self.shared.world.clock();
+        self.shared.witness.history.done(now, model, what, by, why)
+    }
+
+    /// What became of a change that was taken down, unless an event told it before.
+    pub fn note_outcome(&self, number: u64, outcome: &str) {
+        self.shared.witness.history.ended(number, outcome);
+    }
+
+    /// Takes down that the last verdict of `on_idle` about `model` was not carried out.
+    pub fn note_kept(&self, model: &str, why: &str) {
+        self.shared.witness.history.dropped(Hook::Idle, model, why);
+    }
+
+    /// What was decided lately, and what became of it.
+    pub fn decisions(&self, wanted: &WantedDecisions) -> DecisionsReport {
+        self.shared.witness.history.report(wanted)
     }
 
     /// What is known of each policy in force, in the order they are asked.
@@ -417,6 +500,19 @@ impl fmt::Debug for Policies {
     }
 }
 
+fn request_verdict(answer: Answer) -> RequestVerdict {
+    match answer {
+        Answer::Verdict(Verdict::Route(route)) => RequestVerdict::Route(route),
+        Answer::Verdict(Verdict::Reject(error)) => RequestVerdict::Reject(error),
+        Answer::Verdict(Verdict::Wait(wait)) => RequestVerdict::Wait(wait),
+        Answer::NeedBody => RequestVerdict::NeedBody,
+        Answer::Denied(policy) => {
+            RequestVerdict::Reject(denial(StatusCode::INTERNAL_SERVER_ERROR, &policy))
+        }
+        Answer::Abstain | Answer::Verdict(_) => RequestVerdict::Pass,
+    }
+}
+
 /// The answer when a policy with `on_error = "deny"` fails.
 fn denial(status: StatusCode, policy: &str) -> ApiError {
     ApiError::new(
@@ -447,6 +543,7 @@ mod tests {
                 facts: Arc::new(facts),
                 activity: Activity::default(),
                 idle_seconds: 3600.0,
+                loaded_seconds: None,
                 memory_bytes: None,
                 peak_bytes: None,
                 settings: Arc::default(),
@@ -495,13 +592,14 @@ mod tests {
             model: "alpha".to_owned(),
             client: ([127, 0, 0, 1], 1).into(),
             body: None,
+            parked: Parked::default(),
         }
     }
 
     /// Whether a request, a load and the idle timer meet a rule.
     fn decides(scripts: &[Script]) -> [bool; 3] {
         let folder = tempfile::tempdir().unwrap();
-        let policies = Policies::load_with(scripts, folder.path(), &[], Arc::new(OverTheCap));
+        let policies = Policies::load_with(scripts, folder.path(), None, &[], Arc::new(OverTheCap));
         let (_, request) = policies.on_request(request());
         let pending = PendingLoad {
             reason: LoadReason::Request,

@@ -13,16 +13,17 @@ use super::flood::shortened;
 use super::hook::Hook;
 use super::host::{Host, Policy};
 use super::limits::Interrupt;
+use super::ruling::{Asked, Ruling};
 use super::state::Plain;
-use super::verdicts::Verdict;
-use super::views::exit::Ended;
+use super::verdicts::{Made, Verdict};
 use super::views::json;
-use super::views::load::Load;
-use super::views::model::Model;
 use super::views::request::Request;
+use super::witness::Witness;
 use super::wording::{did_you_mean, kind};
-use super::{Event, EventName, Exit, PendingLoad, RequestView, World};
+use super::{Event, EventName, RequestView, World};
 use crate::status::PolicyFacts;
+
+mod each;
 
 /// One generation of policies; a reload makes another.
 pub(super) struct PolicySet {
@@ -30,6 +31,7 @@ pub(super) struct PolicySet {
     policies: Vec<Policy>,
     broken: Vec<String>,
     unknown: Vec<String>,
+    witness: Option<Arc<Witness>>,
 }
 
 /// What the policies together said.
@@ -46,10 +48,11 @@ pub(super) enum Answer {
 }
 
 impl PolicySet {
-    /// Loads the user's files of `folder`, then the bundled ones that are `wanted` or the default.
-    /// `hub.state` begins as `state`.
+    /// Loads the user's files of `folder`, all of them or those named in `only`, then the bundled ones
+    /// that are `wanted` or the default. `hub.state` begins as `state`.
     pub(super) fn load(
         folder: &Path,
+        only: Option<&[String]>,
         scripts: &[Script],
         wanted: &[String],
         world: Arc<dyn World>,
@@ -64,6 +67,14 @@ impl PolicySet {
             broken.push(format!("{}: {error}", folder.display()));
             Vec::new()
         });
+        if let Some(only) = only {
+            files.retain(|(name, _)| only.contains(name));
+            let missing = only
+                .iter()
+                .filter(|name| !files.iter().any(|(file, _)| file == *name));
+            let folder = folder.display();
+            broken.extend(missing.map(|name| format!("{name}: no such policy in {folder}")));
+        }
         files.extend(chosen.iter().map(|(name, source)| {
             let source = Ok(source.as_bytes().to_vec());
             (format!("{}{name}.lua", bundled::FOLDER), source)
@@ -87,6 +98,7 @@ impl PolicySet {
             policies,
             broken,
             unknown,
+            witness: None,
         }
     }
 
@@ -104,6 +116,11 @@ impl PolicySet {
     /// A line for each file that did not load.
     pub(super) fn broken(&self) -> &[String] {
         &self.broken
+    }
+
+    /// A sentence for each name of a bundled policy that is none.
+    pub(super) fn unknown(&self) -> &[String] {
+        &self.unknown
     }
 
     /// What the user should know, one sentence each.
@@ -129,63 +146,62 @@ impl PolicySet {
         self.host.lock().lua.used_memory()
     }
 
-    /// Asks about a request; gives the view back.
-    pub(super) fn on_request(&self, view: RequestView) -> (RequestView, Answer) {
+    /// Asks about a request, and lets `then` act on the answer before another one is asked about;
+    /// gives the view back.
+    pub(super) fn on_request<T>(
+        &self,
+        view: RequestView,
+        then: impl FnOnce(&RequestView, Answer) -> T,
+    ) -> (RequestView, T) {
         if !self.has(Hook::Request) {
-            return (view, Answer::Abstain);
+            let ruling = Ruling::abstain();
+            self.tell_witness(&Asked::Request(&view), &ruling);
+            let done = then(&view, ruling.answer);
+            return (view, done);
         }
         let host = self.host.lock();
         let call = host.stage.open_request(view);
-        let answer = self.ask(&host, Hook::Request, Request::create(&host.lua, call));
+        let ruling = self.ask(&host, Hook::Request, Request::create(&host.lua, call));
         let view = host
             .stage
             .close_request()
             .expect("the request put on stage above is still there");
-        (view, answer)
+        self.tell_witness(&Asked::Request(&view), &ruling);
+        let done = then(&view, ruling.answer);
+        (view, done)
     }
 
-    /// Asks about a model that wants memory.
-    pub(super) fn on_load(&self, model: &str, pending: PendingLoad) -> Answer {
-        if !self.has(Hook::Load) {
-            return Answer::Abstain;
+    /// Asks about anything but a request.
+    pub(super) fn rule(&self, asked: &Asked<'_>) -> Answer {
+        let hook = asked.hook();
+        if !self.has(hook) {
+            let ruling = Ruling::abstain();
+            self.tell_witness(asked, &ruling);
+            return ruling.answer;
         }
         let host = self.host.lock();
-        let call = host.stage.open();
-        let load = Load::create(&host.lua, call, model, pending);
-        let answer = self.ask(&host, Hook::Load, load);
+        let argument = asked.open(&host);
+        let ruling = self.ask(&host, hook, argument);
         host.stage.close();
-        answer
+        self.tell_witness(asked, &ruling);
+        ruling.answer
     }
 
-    /// Asks about a model that has no requests.
-    pub(super) fn on_idle(&self, model: &str) -> Answer {
-        if !self.has(Hook::Idle) {
-            return Answer::Abstain;
-        }
-        let host = self.host.lock();
-        host.stage.open();
-        let model = Model::find(&host.lua, &host.stage, model);
-        let answer = self.ask(&host, Hook::Idle, model);
-        host.stage.close();
-        answer
+    /// Lets `witness` see every call from now on.
+    pub(super) fn witnessed_by(mut self, witness: &Arc<Witness>) -> Self {
+        self.witness = Some(Arc::clone(witness));
+        self
     }
 
-    /// Asks about a worker that ended unasked.
-    pub(super) fn on_exit(&self, model: &str, exit: Exit) -> Answer {
-        if !self.has(Hook::Exit) {
-            return Answer::Abstain;
+    fn tell_witness(&self, asked: &Asked<'_>, ruling: &Ruling) {
+        if let Some(witness) = &self.witness {
+            witness.see(asked, ruling, &self.policies);
         }
-        let host = self.host.lock();
-        let call = host.stage.open();
-        let ended = Ended::create(&host.lua, call, model, exit);
-        let answer = self.ask(&host, Hook::Exit, ended);
-        host.stage.close();
-        answer
     }
 
     /// What `hub.state` holds.
     pub(super) fn state(&self) -> Plain {
-        self.host.lock().state()
+        self.host.lock().content()
     }
 
     /// Puts `state` in the place of what `hub.state` holds.
@@ -219,14 +235,16 @@ impl PolicySet {
     }
 
     /// The first verdict of the policies in their order.
-    fn ask(&self, host: &Host, hook: Hook, argument: mlua::Result<Value>) -> Answer {
-        for policy in &self.policies {
+    fn ask(&self, host: &Host, hook: Hook, argument: mlua::Result<Value>) -> Ruling {
+        let mut ruling = Ruling::abstain();
+        for (number, policy) in self.policies.iter().enumerate() {
             let Some(function) = policy.function(hook) else {
                 continue;
             };
             if policy.failures.is_off() {
                 if policy.denies {
-                    return Answer::Denied(policy.name.clone());
+                    ruling.deny(number, policy);
+                    return ruling;
                 }
                 continue;
             }
@@ -237,24 +255,28 @@ impl PolicySet {
                 Err(error) => Err(describe(error, &policy.name)),
             };
             if host.stage.limits.interrupted() == Some(Interrupt::NeedBody) {
-                return Answer::NeedBody;
+                ruling.answer = Answer::NeedBody;
+                return ruling;
             }
             match verdict {
                 Ok(None) => policy.failures.succeeded(hook),
-                Ok(Some(verdict)) => {
+                Ok(Some(made)) => {
                     policy.failures.succeeded(hook);
                     policy.counts.decided();
-                    return Answer::Verdict(verdict);
+                    ruling.decide(number, made);
+                    return ruling;
                 }
                 Err(problem) => {
+                    ruling.failed.push(problem.clone());
                     failed(host, policy, hook, problem);
                     if policy.denies {
-                        return Answer::Denied(policy.name.clone());
+                        ruling.deny(number, policy);
+                        return ruling;
                     }
                 }
             }
         }
-        Answer::Abstain
+        ruling
     }
 }
 
@@ -268,11 +290,13 @@ fn failed(host: &Host, policy: &Policy, hook: Hook, problem: String) {
 
 /// Runs one observer. It gets a table of its own, and what it returns is ignored.
 fn tell(host: &Host, policy: &Policy, function: &Function, event: &Event) {
-    host.stage.open_observer();
+    host.stage.open();
+    host.state.set_writable(true);
     let told = match json(&host.lua, event) {
         Ok(event) => call(host, Hook::Observer, policy, function, &event),
         Err(error) => Err(describe(&error, &policy.name)),
     };
+    host.state.set_writable(false);
     host.stage.close();
     match told {
         Ok(_) => policy.failures.succeeded(Hook::Observer),
@@ -287,7 +311,7 @@ fn call(
     policy: &Policy,
     function: &Function,
     argument: &Value,
-) -> Result<Option<Verdict>, String> {
+) -> Result<Option<Made>, String> {
     let limits = &host.stage.limits;
     limits.begin(hook.allowed());
     let returned = function.call::<Value>((argument, &policy.hub));
@@ -320,7 +344,7 @@ fn collect(lua: &Lua) {
 }
 
 /// Checks what a hook returned.
-fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Verdict>> {
+fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Made>> {
     let wrong = |what: &str| {
         mlua::Error::runtime(format!(
             "{} returned {what}; it may return {}",
@@ -328,21 +352,41 @@ fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Ver
             hook.choices()
         ))
     };
-    let verdict = match returned {
+    let Made { verdict, place } = match returned {
         _ if hook == Hook::Observer => return Ok(None),
         Value::Nil => return Ok(None),
         Value::UserData(data) => data
-            .borrow_scoped(Verdict::clone)
+            .borrow_scoped(Made::clone)
             .map_err(|_| wrong("a view"))?,
         other => return Err(wrong(kind(other))),
     };
     if !hook.takes(&verdict) {
-        return Err(wrong(&format!("hub.{}", verdict.constructor())));
+        let wrong = wrong(&format!("hub.{}", verdict.constructor()));
+        return Err(at(place.as_deref(), wrong));
     }
-    if let Verdict::Evict(names) = verdict {
-        return evictable(host, names).map(|names| Some(Verdict::Evict(names)));
+    let checked = match verdict {
+        Verdict::Evict(names) => evictable(host, names).map(Verdict::Evict),
+        Verdict::Wait(wait) if hook == Hook::Load && wait.client.is_some() => Err(
+            mlua::Error::runtime("hub.wait: `client` is for on_request: a load is not a client's"),
+        ),
+        Verdict::Wait(wait) if hook == Hook::Request => host
+            .stage
+            .request(|request| request.keep_vars(&host.lua))
+            .map(|()| Verdict::Wait(wait)),
+        verdict => Ok(verdict),
+    };
+    match checked {
+        Ok(verdict) => Ok(Some(Made { verdict, place })),
+        Err(error) => Err(at(place.as_deref(), error)),
     }
-    Ok(Some(verdict))
+}
+
+/// The error with the line of the verdict it is about, which is nearer than that of the hook.
+fn at(place: Option<&str>, error: mlua::Error) -> mlua::Error {
+    match place {
+        Some(place) => mlua::Error::runtime(describe(&error, place)),
+        None => error,
+    }
 }
 
 /// The names of the models that `hub.evict` named by name or path.

@@ -5,8 +5,9 @@
 //! because mlua's callbacks must be `Send`, and are never contended.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use mlua::{Lua, LuaSerdeExt as _};
 use parking_lot::Mutex;
 use serde_json::Value as Json;
 
@@ -24,8 +25,6 @@ pub(super) struct Stage {
     pub(super) flood: Flood,
     calls: AtomicU64,
     current: AtomicU64,
-    /// Whether the running call is an observer's.
-    is_observing: AtomicBool,
     request: Mutex<Option<Request>>,
     /// What `hub.on` was given since a file began to load; `None` while none does.
     registered: Mutex<Option<Vec<Observer>>>,
@@ -45,6 +44,23 @@ pub(super) struct Request {
     pub(super) vars: Option<mlua::Table>,
 }
 
+impl Request {
+    /// Puts `req.vars` into the view, for the next asking.
+    pub(super) fn keep_vars(&mut self, lua: &Lua) -> mlua::Result<()> {
+        let Some(vars) = &self.vars else {
+            return Ok(());
+        };
+        let plain = lua.from_value(mlua::Value::Table(vars.clone()));
+        self.view.parked.vars = Some(plain.map_err(|error| {
+            mlua::Error::runtime(format!(
+                "hub.wait: `req.vars` of a request that waits may hold nothing but booleans, \
+                 numbers, strings and tables of these: {error}"
+            ))
+        })?);
+        Ok(())
+    }
+}
+
 impl Stage {
     /// An empty stage.
     pub(super) fn new(world: Arc<dyn World>, limits: Arc<Limits>) -> Self {
@@ -54,7 +70,6 @@ impl Stage {
             flood: Flood::default(),
             calls: AtomicU64::new(NO_CALL),
             current: AtomicU64::new(NO_CALL),
-            is_observing: AtomicBool::new(false),
             request: Mutex::new(None),
             registered: Mutex::new(None),
         }
@@ -84,20 +99,8 @@ impl Stage {
         call
     }
 
-    /// A call of an observer begins.
-    pub(super) fn open_observer(&self) {
-        self.is_observing.store(true, Ordering::Relaxed);
-        self.open();
-    }
-
-    /// Whether an observer runs.
-    pub(super) fn is_observing(&self) -> bool {
-        self.is_observing.load(Ordering::Relaxed)
-    }
-
     /// The call is over, and so are its views.
     pub(super) fn close(&self) {
-        self.is_observing.store(false, Ordering::Relaxed);
         self.current.store(NO_CALL, Ordering::Relaxed);
     }
 

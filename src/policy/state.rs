@@ -3,6 +3,9 @@
 //!
 //! What it holds, refuses and counts is in `state.lua`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use mlua::{Function, IntoLua, Lua, Table, Value};
 
 /// Bytes that all values may take together.
@@ -13,6 +16,7 @@ pub(super) struct State {
     pub(super) root: Table,
     /// The functions of the sandbox that would see through its tables.
     pub(super) raw: Table,
+    is_writable: Arc<AtomicBool>,
     plain: Function,
     restore: Function,
 }
@@ -40,20 +44,29 @@ impl State {
     /// Memory that a copy of it may take, in bytes: a table in Lua is larger than it counts for.
     pub(super) const MOST_MEMORY: usize = 16 * MOST_BYTES;
 
-    /// An empty one; `is_writable` is a function that says whether an observer runs.
-    pub(super) fn install(lua: &Lua, is_writable: Function) -> mlua::Result<Self> {
+    /// An empty one.
+    pub(super) fn install(lua: &Lua) -> mlua::Result<Self> {
+        let is_writable = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&is_writable);
+        let may_write = lua.create_function(move |_, ()| Ok(asked.load(Ordering::Relaxed)))?;
         let parts = lua
             .load(include_str!("state.lua"))
             .set_name(format!("={}", super::failures::SANDBOX))
-            .call::<Table>((is_writable, MOST_BYTES))?;
+            .call::<Table>((may_write, MOST_BYTES))?;
         let plain: Function = parts.get("plain")?;
         lua.set_named_registry_value(PLAIN, &plain)?;
         Ok(Self {
             root: parts.get("root")?,
             raw: parts.get("raw")?,
             restore: parts.get("restore")?,
+            is_writable,
             plain,
         })
+    }
+
+    /// Lets whoever runs write, or not.
+    pub(super) fn set_writable(&self, is_writable: bool) {
+        self.is_writable.store(is_writable, Ordering::Relaxed);
     }
 
     /// All that it holds.

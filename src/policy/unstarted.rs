@@ -36,6 +36,7 @@ impl World for Unstarted {
             facts: Arc::new(ModelFacts::configured(model, &self.config.log_path)),
             activity: Activity::default(),
             idle_seconds: 0.0,
+            loaded_seconds: None,
             memory_bytes: None,
             peak_bytes: None,
             settings: Arc::new(model.policy.clone()),

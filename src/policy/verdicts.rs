@@ -6,9 +6,10 @@
 use http::{HeaderName, HeaderValue};
 use mlua::{FromLua, Lua, LuaSerdeExt as _, MultiValue, Table, Value};
 
-use super::Route;
+use super::failures::running_line;
 use super::state::plain;
 use super::wording::{did_you_mean, kind};
+use super::{Route, Wait};
 use crate::api_error::{ApiError, kind_of};
 use crate::config::Settings;
 
@@ -19,12 +20,20 @@ pub(super) enum Verdict {
     Reject(ApiError),
     Allow,
     Evict(Vec<String>),
-    Wait(f64),
+    Wait(Wait),
     Unload,
     Stop,
     Keep(f64),
     Restart(f64),
     Leave,
+}
+
+/// A verdict as Lua holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Made {
+    pub(super) verdict: Verdict,
+    /// The line of the policy that made it: `file:line`.
+    pub(super) place: Option<String>,
 }
 
 impl Verdict {
@@ -47,7 +56,7 @@ impl Verdict {
 
 const ROUTE: &[&str] = &["model", "set", "unset", "headers"];
 const REJECT: &[&str] = &["status", "message", "type", "code", "param", "retry_after"];
-const WAIT: &[&str] = &["seconds"];
+const WAIT: &[&str] = &["seconds", "client"];
 const KEEP: &[&str] = &["seconds"];
 const RESTART: &[&str] = &["seconds"];
 
@@ -93,7 +102,10 @@ pub(super) fn constructors() -> impl Iterator<Item = &'static str> {
 pub(super) fn add_constructors(lua: &Lua, hub: &Table) -> mlua::Result<()> {
     for (name, construct) in CONSTRUCTORS {
         let function = lua.create_function(|lua, arguments: MultiValue| {
-            lua.create_any_userdata(construct(lua, arguments)?)
+            lua.create_any_userdata(Made {
+                verdict: construct(lua, arguments)?,
+                place: running_line(lua),
+            })
         })?;
         hub.set(*name, function)?;
     }
@@ -184,7 +196,10 @@ fn evict(lua: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
 fn wait(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
     let fields = Fields::open("hub.wait", WAIT, &arguments)?;
     let seconds = fields.required("seconds", SECONDS)?;
-    fields.seconds("seconds", seconds).map(Verdict::Wait)
+    Ok(Verdict::Wait(Wait {
+        seconds: fields.seconds("seconds", seconds)?,
+        client: fields.get("client", "a string")?,
+    }))
 }
 
 fn restart(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
@@ -215,7 +230,7 @@ fn none(constructor: &str, arguments: &MultiValue) -> mlua::Result<()> {
 }
 
 /// The one table a constructor takes.
-struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     constructor: &'static str,
     table: &'a Table,
 }
@@ -235,6 +250,15 @@ impl<'a> Fields<'a> {
                 )));
             }
         };
+        Self::of(constructor, known, table)
+    }
+
+    /// Checks that the table has no unknown field.
+    pub(crate) fn of(
+        constructor: &'static str,
+        known: &[&str],
+        table: &'a Table,
+    ) -> mlua::Result<Self> {
         let fields = Self { constructor, table };
         for pair in table.pairs::<Value, Value>() {
             let key = pair?.0.to_string()?;
@@ -246,12 +270,13 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    fn error(&self, text: String) -> mlua::Error {
+    /// An error about this table.
+    pub(crate) fn error(&self, text: String) -> mlua::Error {
         mlua::Error::runtime(format!("{}: {text}", self.constructor))
     }
 
     /// A field that may be left out; `expected` says in an error what it must be.
-    fn get<T: FromLua>(&self, name: &str, expected: &str) -> mlua::Result<Option<T>> {
+    pub(crate) fn get<T: FromLua>(&self, name: &str, expected: &str) -> mlua::Result<Option<T>> {
         let value = self.table.get::<Value>(name)?;
         self.table.get(name).map_err(|_| {
             let shown = match &value {
@@ -264,7 +289,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    fn required<T: FromLua>(&self, name: &str, expected: &str) -> mlua::Result<T> {
+    pub(crate) fn required<T: FromLua>(&self, name: &str, expected: &str) -> mlua::Result<T> {
         self.get(name, expected)?
             .ok_or_else(|| self.error(format!("`{name}` is missing, it must be {expected}")))
     }

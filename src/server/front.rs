@@ -50,7 +50,8 @@ impl Front {
         let started = Instant::now();
         let id = request_id(request.headers());
         let (parts, body) = request.into_parts();
-        let line = tracing::enabled!(tracing::Level::DEBUG)
+        // The gateway tells of its requests itself, when their answers have ended.
+        let line = (!is_gateways(parts.uri.path()) && tracing::enabled!(tracing::Level::DEBUG))
             .then(|| (parts.method.clone(), parts.uri.path().to_owned()));
 
         let mut response = match self.guard.check(&parts) {
@@ -70,12 +71,9 @@ impl Front {
 
         let seconds = started.elapsed().as_secs_f64();
         if let Some((method, path)) = line {
-            let model = match response.body() {
-                Either::Left(body) => body.model(),
-                Either::Right(_) => None,
-            };
             let status = response.status().as_u16();
-            debug!(%method, path, status, model, seconds, "request");
+            let id = id.to_str().unwrap_or_default();
+            debug!(id, %method, path, status, seconds, "request");
         }
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
@@ -93,7 +91,7 @@ impl Front {
         id: HeaderValue,
     ) -> Response<AnyBody> {
         let mut request = Request::from_parts(parts, body);
-        if is_v1(request.uri().path()) {
+        if is_gateways(request.uri().path()) {
             let response = self.gateway.handle(request, client, id).await;
             return response.map(Either::Left);
         }
@@ -103,9 +101,12 @@ impl Front {
     }
 }
 
-fn is_v1(path: &str) -> bool {
-    path.strip_prefix("/v1")
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Whether the gateway answers: under `/v1`, and under `/upstream`.
+fn is_gateways(path: &str) -> bool {
+    ["/v1", "/upstream"].iter().any(|root| {
+        path.strip_prefix(root)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
 }
 
 /// The client's id if it is fit for logs, else a new one.
@@ -148,16 +149,18 @@ mod tests {
     }
 
     #[test]
-    fn only_v1_itself_and_what_is_below_it_is_the_gateways() {
-        for (path, v1) in [
+    fn only_v1_and_upstream_and_what_is_below_them_is_the_gateways() {
+        for (path, gateways) in [
             ("/v1", true),
             ("/v1/", true),
             ("/v1/models", true),
+            ("/upstream/alpha/x", true),
+            ("/upstreams", false),
             ("/v11", false),
             ("/", false),
             ("/hub/v1", false),
         ] {
-            assert_eq!(is_v1(path), v1, "{path}");
+            assert_eq!(is_gateways(path), gateways, "{path}");
         }
     }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::{Pid, getpgid};
+use nix::unistd::Pid;
 use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
 use tokio::time::{Instant, sleep};
 
 use super::leader::Leader;
+use crate::memory;
 
 /// How often an ending group is looked at.
 const LOOK: Duration = Duration::from_millis(15);
@@ -48,12 +49,9 @@ impl Group {
         }
     }
 
-    /// Bytes that the group's processes hold resident.
-    pub fn memory_bytes(self) -> u64 {
-        self.members()
-            .iter()
-            .map(|member| member.memory_bytes)
-            .sum()
+    /// Bytes that the group's processes hold; none when that cannot be read.
+    pub fn memory_bytes(self) -> Option<u64> {
+        memory::group_bytes(self.0)
     }
 
     /// CPU time that the group's processes have used, all together.
@@ -65,24 +63,20 @@ impl Group {
         let Ok(mut system) = System::new() else {
             return Vec::new();
         };
-        let kind = ProcessRefreshKind::nothing()
-            .with_memory()
-            .with_cpu()
-            .without_tasks();
-        system.refresh_processes_specifics(ProcessesToUpdate::All, true, kind);
+        let pids: Vec<_> = memory::members(self.0)
+            .into_iter()
+            .map(|pid| sysinfo::Pid::from_u32(pid.as_raw().unsigned_abs()))
+            .collect();
+        let kind = ProcessRefreshKind::nothing().with_cpu().without_tasks();
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&pids), true, kind);
         system
             .processes()
             .values()
-            .filter(|process| {
-                let pid = i32::try_from(process.pid().as_u32()).map(Pid::from_raw);
-                pid.is_ok_and(|pid| getpgid(Some(pid)) == Ok(self.0))
-            })
             .map(|process| Member {
                 is_zombie: matches!(
                     process.status(),
                     ProcessStatus::Zombie | ProcessStatus::Dead
                 ),
-                memory_bytes: process.memory(),
                 cpu_time: Duration::from_millis(process.accumulated_cpu_time()),
             })
             .collect()
@@ -91,7 +85,6 @@ impl Group {
 
 struct Member {
     is_zombie: bool,
-    memory_bytes: u64,
     cpu_time: Duration,
 }
 

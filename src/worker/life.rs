@@ -28,10 +28,9 @@ pub(crate) async fn silent_for(limit: Duration, log: &Log, group: Group) {
             last_sign = Instant::now();
             continue;
         }
-        // Listing processes costs milliseconds: only when the log is quiet.
-        let memory = tokio::task::spawn_blocking(move || group.memory_bytes())
-            .await
-            .unwrap_or(0);
+        // It takes milliseconds for a big model: only when the log is quiet.
+        let memory = tokio::task::spawn_blocking(move || group.memory_bytes()).await;
+        let memory = memory.ok().flatten().unwrap_or(0);
         if memory > most_memory + MEMORY_STEP {
             most_memory = memory;
             last_sign = Instant::now();

@@ -39,12 +39,17 @@ impl Log {
         ))
     }
 
-    /// The log of a worker that an earlier hub started.
-    pub(super) fn of_earlier(path: &Path) -> Self {
+    /// The log of a worker that an earlier hub started; its output begins at that byte.
+    pub(super) fn of_earlier(path: &Path, begin: u64) -> Self {
         Self {
             path: path.to_owned(),
-            begin: 0,
+            begin,
         }
+    }
+
+    /// Where this launch's output begins, bytes.
+    pub(super) fn begin(&self) -> u64 {
+        self.begin
     }
 
     /// The file's length now; 0 when it is gone.
@@ -59,7 +64,10 @@ impl Log {
 
     fn read_end(&self) -> std::io::Result<Vec<String>> {
         let mut file = File::open(&self.path)?;
-        let begin = self.begin.max(self.size().saturating_sub(TAIL_BYTES));
+        let size = self.size();
+        // A file that somebody has emptied holds nothing of an earlier launch.
+        let own = if self.begin <= size { self.begin } else { 0 };
+        let begin = own.max(size.saturating_sub(TAIL_BYTES));
         file.seek(SeekFrom::Start(begin))?;
         let mut bytes = Vec::new();
         file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
@@ -95,5 +103,16 @@ mod tests {
         let lines = log.last_lines();
         assert_eq!(lines.len(), TAIL_LINES);
         assert_eq!(lines[TAIL_LINES - 1], "line 19");
+    }
+
+    #[test]
+    fn an_adopted_launch_is_shown_from_its_begin_and_an_emptied_file_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        std::fs::write(&path, "an earlier launch\nthis launch\n").unwrap();
+        let log = Log::of_earlier(&path, "an earlier launch\n".len() as u64);
+        assert_eq!(log.last_lines(), ["this launch"]);
+        std::fs::write(&path, "after it\n").unwrap();
+        assert_eq!(log.last_lines(), ["after it"]);
     }
 }

@@ -40,7 +40,7 @@ pub(super) async fn stalled(
             if lasted < limit {
                 continue;
             }
-            // Only now is it worth listing processes, which costs milliseconds.
+            // Only now is it worth looking at processes.
             let used = cpu_time(group).await.saturating_sub(quiet.cpu_time);
             if used.as_secs_f64() < lasted.as_secs_f64() * IDLE_SHARE {
                 return;

@@ -76,6 +76,7 @@ pub(crate) fn watch_for_doubles(world: &World, tally: &Tally) {
         let before = census.groups();
         tally.count("sample", "taken");
         let Some((one, two)) = double(&before) else {
+            // A sample, not a wait: there is nothing to wait for. Each look costs a `ps`.
             std::thread::sleep(std::time::Duration::from_millis(40));
             continue;
         };

@@ -52,7 +52,7 @@ pub(crate) fn command(world: &World, tally: &Tally, mut dice: Dice) {
     }
 }
 
-/// Makes room for others. While there is no hub, few try all the same.
+/// Makes room for others, for a time that the dice say: chaos has no condition to wait for. While there is no hub, few try all the same.
 fn pause(world: &World, dice: &mut Dice, at_most_ms: usize) {
     std::thread::sleep(Duration::from_millis(dice.below(at_most_ms) as u64));
     while world.goes_on() && !world.watch().was_calm() && !dice.percent(10) {
@@ -195,6 +195,7 @@ fn hang_up(world: &World, tally: &Tally, model: &str, ms: usize) {
         body.len()
     );
     let sent = connection.write_all(request.as_bytes());
+    // The client gives up at any moment: the time is the input.
     std::thread::sleep(Duration::from_millis(ms as u64));
     tally.count("hang-up", if sent.is_ok() { "sent" } else { "hub gone" });
 }

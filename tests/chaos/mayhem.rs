@@ -22,6 +22,7 @@ pub(crate) fn rage(world: &World, tally: &Tally, mut dice: Dice) {
             17 => restart(world, tally),
             _ => {}
         }
+        // Blows come at any time: the dice are the input.
         std::thread::sleep(Duration::from_millis(dice.below(700) as u64));
     }
 }

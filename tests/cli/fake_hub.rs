@@ -183,7 +183,7 @@ pub(crate) fn model(name: &str, facts: &Value) -> Value {
         "status": "inactive", "process_state": "inactive", "memory_state": "unloaded",
         "memory_last_transition_at": null, "memory_last_error": null, "last_load_at": null,
         "last_unload_at": null, "last_request_at": null, "active_requests": 0,
-        "waiting_requests": 0, "group": null, "default": false, "jit_enabled": false,
+        "waiting_requests": 0, "parked_requests": 0, "group": null, "default": false, "jit_enabled": false,
         "model_type": "lm", "model_path": format!("org/{name}"),
         "log_path": format!("/var/log/hub/{name}.log"), "pid": null, "port": null,
         "started_at": null, "stopped_at": null, "exit_code": null, "auto_unload_minutes": null,

@@ -141,7 +141,7 @@ fn a_page_that_is_switched_off_is_not_advertised() {
 }
 
 #[test]
-fn start_model_reloads_and_then_starts_one_after_the_other() {
+fn start_model_reloads_once_and_then_starts_each() {
     let (hub, home) = hub(|request| match request {
         "POST /hub/reload" => Some(reloaded()),
         "POST /hub/models/a/start" => Some(done("start", "a", "Model 'a' started")),

@@ -162,7 +162,7 @@ fn load_of_a_model_that_is_not_started_is_400_and_says_to_start_it() {
             &home.act("a", path),
             400,
             "invalid_request_error",
-            "start it first",
+            "Start it with",
         );
     }
     home.done("a", "start");
@@ -171,7 +171,7 @@ fn load_of_a_model_that_is_not_started_is_400_and_says_to_start_it() {
         &home.act("a", "load"),
         400,
         "invalid_request_error",
-        "start it first",
+        "Start it with",
     );
 }
 

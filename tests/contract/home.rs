@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::http::{Answer, Http};
 use crate::support::record::Record;
-use crate::support::{BINARY, SOON, processes, wait_for, wait_until};
+use crate::support::{BINARY, SOON, processes, wait_for, wait_until, within};
 
 /// `worker_command` of a worker that can stay up unloaded; the default one cannot.
 pub(crate) const JIT: &str = "jit-openai-server";
@@ -312,11 +312,7 @@ impl Drop for Home {
             processes::send(self.pid(), Signal::SIGTERM);
             processes::send(self.pid(), Signal::SIGTERM);
         }
-        let end = tokio::time::Instant::now() + SOON;
-        while self.is_running() && tokio::time::Instant::now() < end {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        let hung = self.is_running();
+        let hung = within(SOON, || (!self.is_running()).then_some(())).is_none();
         let left = self.worker_processes();
         for group in self.record.workers().into_iter().chain([self.pid()]) {
             if group != 0 && !processes::members(group).is_empty() {

@@ -74,7 +74,6 @@ pub(crate) fn busy_hub() -> Script {
     loading.model_type = "multimodal";
     loading.pid = Some(4323);
     loading.port = Some(47852);
-    loading.waiting = 3;
     let mut failed = model("flux-schnell", ProcessState::Failed, MemoryState::Failed);
     failed.group = Some("images".to_owned());
     failed.model_type = "image-generation";
@@ -91,6 +90,13 @@ pub(crate) fn busy_hub() -> Script {
     let busy = Activity {
         active_requests: 2,
         last_request_at: at,
+        memory_bytes: Some(31 << 30),
+        ..Activity::default()
+    };
+    let awaited = Activity {
+        waiting_requests: 3,
+        parked_requests: 1,
+        ..Activity::default()
     };
     Script {
         hub: HubFacts {
@@ -112,7 +118,7 @@ pub(crate) fn busy_hub() -> Script {
         models: vec![
             (loaded, busy),
             idle(unloaded),
-            idle(loading),
+            (loading, awaited),
             idle(failed),
             idle(stopped),
         ],

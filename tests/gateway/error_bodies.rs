@@ -4,7 +4,9 @@
 use std::fmt::Write as _;
 
 use crate::support::http::{Answer, Reply};
-use crate::support::{Hub, stub};
+use nix::sys::signal::Signal;
+
+use crate::support::{Hub, SOON, processes, stub, wait_for, wait_until};
 use crate::{CHAT, ENDLESS, alpha, begin_stream, error_of};
 
 /// What is sent: method, path, headers, body.
@@ -13,6 +15,8 @@ type Request<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
 const FORM: &[(&str, &str)] = &[("content-type", "multipart/form-data; boundary=B")];
 /// The length is declared; the answer comes before the body would.
 const HUGE: &[(&str, &str)] = &[("content-length", "268435457"), ("expect", "100-continue")];
+
+const CHUNKED: &[(&str, &str)] = &[("transfer-encoding", "chunked")];
 
 /// Read with `alpha` ready, `beta` in memory and with it group `small` full, `broken` failing its load
 /// and `idle` not started.
@@ -113,6 +117,14 @@ fn every_error_says_what_failed_and_what_to_do() {
         enter(&mut book, case, request, &ask(&hub, request));
     }
 
+    let request = ("POST", CHAT, CHUNKED, "no chunk\r\n");
+    enter(
+        &mut book,
+        "a body that is framed wrongly",
+        &request,
+        &ask(&hub, &request),
+    );
+
     let long = "x".repeat(64 * 1024 + 1);
     let request = ("POST", "/hub/reload", &[][..], long.as_str());
     let answer = ask(&hub, &request);
@@ -134,6 +146,13 @@ fn every_error_says_what_failed_and_what_to_do() {
             &request,
             &ask(&hub, &request),
         );
+        let request = ("POST", "/hub/models/alpha/load", &[][..], "");
+        enter(
+            &mut book,
+            "load of a model that is being stopped",
+            &request,
+            &ask(&hub, &request),
+        );
         drop(events);
         assert_eq!(stop.join().unwrap(), 200);
     });
@@ -146,6 +165,17 @@ fn every_error_says_what_failed_and_what_to_do() {
         &request,
         &ask(&hub, &request),
     );
+
+    // Requests in flight are waited for: until then the hub answers.
+    let request = ("POST", "/hub/models/beta/load", &[][..], "");
+    let events = hub.http.stream("beta", "hello").events();
+    hub.signal(Signal::SIGTERM);
+    let answer = wait_for("the shutdown", SOON, || {
+        let answer = ask(&hub, &request);
+        (answer.status != 200).then_some(answer)
+    });
+    enter(&mut book, "a verb during the shutdown", &request, &answer);
+    drop(events);
 
     let _filters = filters(&hub);
     insta::assert_snapshot!(book);
@@ -170,7 +200,10 @@ return {
 
 #[test]
 fn every_error_of_policies_and_of_workers_that_die_says_whose_it_is() {
-    let hub = Hub::start_with(&alpha(&["--crash-after-events", "3"]), &[("a.lua", POLICY)]);
+    let yaml = alpha(&["--crash-after-events", "3"]);
+    let more = "- {name: silent, model_path: org/silent, jit_enabled: true, default: true, \
+                env: {STUB_FIRST_TOKEN_SECONDS: '600'}}\n";
+    let hub = Hub::start_with(&format!("{yaml}{more}"), &[("a.lua", POLICY)]);
     let form = "--B\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nno-json\r\n--B--\r\n";
     let requests: &[(&str, Request)] = &[
         ("a refusal", ("POST", CHAT, &[], r#"{"model":"reject"}"#)),
@@ -182,6 +215,25 @@ fn every_error_of_policies_and_of_workers_that_die_says_whose_it_is() {
     for (case, request) in requests {
         enter(&mut book, case, request, &ask(&hub, request));
     }
+    // With nothing sent before its death there is an answer to give.
+    std::thread::scope(|scope| {
+        let hub = &hub;
+        let body = r#"{"model":"silent","messages":[]}"#;
+        let request = ("POST", CHAT, &[][..], body);
+        let client = scope.spawn(move || ask(hub, &request));
+        wait_until("the request to arrive", SOON, || {
+            !hub.record.requests(CHAT).is_empty()
+        });
+        let worker = hub.model("silent")["pid"].as_u64().unwrap();
+        processes::send_to_group(u32::try_from(worker).unwrap(), Signal::SIGKILL);
+        let answer = client.join().unwrap();
+        enter(
+            &mut book,
+            "a worker that dies before it answers",
+            &request,
+            &answer,
+        );
+    });
     let events = hub.http.stream("alpha", "hello").events();
     let last = events.map_while(Result::ok).last().unwrap();
     writeln!(book, "# a worker that dies in its stream\n{last}").unwrap();

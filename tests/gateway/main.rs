@@ -4,17 +4,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail it")]
 
+mod accounts;
 mod cold_start;
 mod deaths;
+mod decisions;
 mod descriptors;
 mod disconnects;
 mod door;
 mod drain;
+mod endpoints;
+mod ends;
 mod error_bodies;
 mod load_errors;
+mod loading;
 mod override_default;
 mod passes_on;
 mod policies;
+mod queue;
 mod refusals;
 mod routes;
 mod shutdown;
@@ -91,12 +97,17 @@ fn assert_error(answer: &Answer, status: u16, kind: &str, code: &str, words: &[&
 
 /// Sends a chat completion and reads nothing: dropped, the client has hung up.
 fn ask_and_wait(hub: &Hub, body: &Value) -> TcpStream {
+    ask_as("asks-and-waits", hub, body)
+}
+
+/// The same with a request id.
+fn ask_as(id: &str, hub: &Hub, body: &Value) -> TcpStream {
     let body = body.to_string();
     let port = hub.http.port;
     let mut connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let request = format!(
-        "POST {CHAT} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
+        "POST {CHAT} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nx-request-id: {id}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
     connection.write_all(request.as_bytes()).unwrap();

@@ -30,11 +30,12 @@ fn evaluate(expression: &str) -> String {
     *hub.world.settings.write() = Arc::new(settings.as_object().unwrap().clone());
     let mut models = hub.world.models.write();
     models[0] = model("alpha").loaded(30.0).in_group("g").facts(|facts| {
-        facts.waiting = 2;
         facts.load_seconds = Some(4.5);
         facts.auto_unload_minutes = Some(10);
     });
     models[0].activity.active_requests = 1;
+    models[0].activity.waiting_requests = 2;
+    models[0].activity.parked_requests = 3;
     models[0].settings = Arc::new(json!({"tier": 1}).as_object().unwrap().clone());
     drop(models);
     let policies = hub.load();
@@ -57,6 +58,7 @@ fn the_views_show_the_hub() {
         ("req.size_bytes", "79"),
         ("req.prompt_chars", "5"),
         ("req.vars.x", "nil"),
+        ("req.waited_seconds", "0.0"),
         ("model.name", "alpha"),
         ("model.path", "org/alpha"),
         ("model.type", "lm"),
@@ -65,6 +67,7 @@ fn the_views_show_the_hub() {
         ("model.memory_state", "loaded"),
         ("model.active", "1"),
         ("model.waiting", "2"),
+        ("model.parked", "3"),
         ("model.idle_seconds", "30.0"),
         ("model.loaded_seconds", "30.0"),
         ("model.load_seconds", "4.5"),

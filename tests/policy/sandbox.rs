@@ -213,7 +213,6 @@ fn the_way_out_of_a_limit_is_limited_too() {
         "local t = setmetatable({}, { __index = function(t, k) return t[k .. 'x'] end }) while true do pcall(function() return t.a end) end",
         "local t = setmetatable({}, { __eq = function() while true do end end }) return t == setmetatable({}, getmetatable(t))",
         "for k in pairs(setmetatable({}, { __pairs = function() return function() return 1 end end })) do end",
-        "hub.route{ model = setmetatable({}, { __tostring = function() while true do end end }) } while true do end",
     ] {
         is_cut_in_time(body, 5);
     }

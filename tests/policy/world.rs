@@ -9,7 +9,8 @@ use http::HeaderValue;
 use mlx_openai_server_hub::config::Settings;
 use mlx_openai_server_hub::memory::SystemMemory;
 use mlx_openai_server_hub::policy::{
-    GroupView, LoadReason, ModelView, PendingLoad, Policies, RequestVerdict, RequestView, World,
+    GroupView, LoadReason, ModelView, Parked, PendingLoad, Policies, RequestVerdict, RequestView,
+    World,
 };
 use mlx_openai_server_hub::status::{Activity, GroupFacts, MemoryState, ModelFacts, ProcessState};
 use parking_lot::RwLock;
@@ -87,6 +88,7 @@ pub(crate) fn model(name: &str) -> ModelView {
         }),
         activity: Activity::default(),
         idle_seconds: 0.0,
+        loaded_seconds: None,
         memory_bytes: None,
         peak_bytes: None,
         settings: Arc::default(),
@@ -117,6 +119,7 @@ impl ModelViewExt for ModelView {
 
     fn loaded(mut self, idle_seconds: f64) -> Self {
         self.idle_seconds = idle_seconds;
+        self.loaded_seconds = Some(idle_seconds);
         self.facts(|facts| {
             facts.memory_state = MemoryState::Loaded;
             facts.last_load_at = Some(NOW - idle_seconds);
@@ -205,6 +208,7 @@ pub(crate) fn request(model: &str) -> RequestView {
         model: model.to_owned(),
         client: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000),
         body: Some(body.to_string().into()),
+        parked: Parked::default(),
     }
 }
 

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers fail like the tests they help")]
 
 mod census;
+mod dead_model;
 mod home;
 mod rounds;
 #[path = "../support/mod.rs"]

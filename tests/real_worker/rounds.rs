@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::census::Census;
 use crate::home::{Home, LOAD, real_worker};
-use crate::support::http::{self, Reply};
+use crate::support::http::{self, Answer, Reply};
 use crate::support::{SOON, processes, wait_for, wait_until};
 
 const MODELS: [&str; 2] = ["plain", "jit"];
@@ -23,9 +23,9 @@ const ENOUGH: Duration = Duration::from_secs(45);
 const STALL: &str = "stall_timeout: 5\n";
 
 /// Few enough to be said in a second or two.
-const SOME: u32 = 20;
+pub(crate) const SOME: u32 = 20;
 /// More than a tiny model says while a test looks on.
-const ENDLESS: u32 = 100_000;
+pub(crate) const ENDLESS: u32 = 100_000;
 
 #[test]
 fn rounds_of_kills_and_restarts_with_two_real_workers() {
@@ -138,17 +138,14 @@ impl Rounds<'_> {
 
     /// Until it does, a request fails as errors do.
     fn answers_again(&mut self, model: &str) {
-        let end = Instant::now() + LOAD;
-        loop {
+        wait_until("the model to come back", LOAD, || {
             let status = self.home.ask(model);
-            if status == 200 {
-                break;
-            }
-            self.count(format!("chat: {status}"));
-            assert!(Instant::now() < end, "{model} does not come back");
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        self.count("chat: answered");
+            self.count(match status {
+                200 => "chat: answered".to_owned(),
+                status => format!("chat: {status}"),
+            });
+            status == 200
+        });
         self.check();
     }
 
@@ -243,7 +240,7 @@ fn is_at_rest(model: &Value) -> bool {
 }
 
 /// How a stream ended whose worker was killed: not as if all was well.
-fn cut(rest: &[std::io::Result<String>]) -> &'static str {
+pub(crate) fn cut(rest: &[std::io::Result<String>]) -> &'static str {
     let whole: Vec<&String> = rest
         .iter()
         .filter_map(|event| event.as_ref().ok())
@@ -261,7 +258,7 @@ fn cut(rest: &[std::io::Result<String>]) -> &'static str {
 impl Home {
     /// The status of a short chat, which is 200 or has an error in the OpenAI form.
     fn ask(&self, model: &str) -> u16 {
-        let answer = self.http().post(CHAT, &chat(model, false, SOME));
+        let answer = self.chat(model, SOME);
         let body = answer.json();
         if answer.status == 200 {
             assert_eq!(body["choices"][0]["message"]["role"], "assistant", "{body}");
@@ -271,14 +268,18 @@ impl Home {
         answer.status
     }
 
-    fn stream(&self, model: &str, tokens: u32) -> Reply {
+    pub(crate) fn chat(&self, model: &str, tokens: u32) -> Answer {
+        self.http().post(CHAT, &chat(model, false, tokens))
+    }
+
+    pub(crate) fn stream(&self, model: &str, tokens: u32) -> Reply {
         let reply = self.http().open(CHAT, &chat(model, true, tokens));
         assert_eq!(reply.status, 200, "{model}");
         reply
     }
 
     #[track_caller]
-    fn pid(&self, model: &str) -> u32 {
+    pub(crate) fn pid(&self, model: &str) -> u32 {
         let pid = self.model(model)["pid"].as_u64();
         u32::try_from(pid.expect("a worker")).unwrap()
     }

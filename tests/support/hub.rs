@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::http::{Answer, Http};
 use super::record::Record;
-use super::{BINARY, SOON, processes, show, wait_for, wait_until};
+use super::{BINARY, SOON, processes, show, wait_for, wait_until, within};
 
 /// `worker_command` of a simulated worker, as a YAML list: the knobs stand before `launch`.
 ///
@@ -212,11 +212,7 @@ impl Drop for Hub {
         // The second signal skips the drain: a test that cares for it has ended the hub itself.
         self.signal_if_running(Signal::SIGTERM);
         self.signal_if_running(Signal::SIGTERM);
-        let patience = tokio::time::Instant::now() + SOON;
-        while self.is_running() && tokio::time::Instant::now() < patience {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        let hung = self.is_running();
+        let hung = within(SOON, || (!self.is_running()).then_some(())).is_none();
         if hung {
             self.daemon.kill();
         }

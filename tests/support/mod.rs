@@ -31,18 +31,25 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_mlx-openai-server-hub");
 pub const SOON: Duration = Duration::from_secs(20);
 
 /// Looks every 10 ms until `look` gives a value; panics with `what` after `deadline`.
-pub fn wait_for<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+#[track_caller]
+pub fn wait_for<T>(what: &str, deadline: Duration, look: impl FnMut() -> Option<T>) -> T {
+    within(deadline, look).unwrap_or_else(|| panic!("waited {deadline:?} in vain: {what}"))
+}
+
+/// [`wait_for`] for what must not panic, as in `Drop`: `None` after `deadline`.
+pub fn within<T>(deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + deadline;
     loop {
-        if let Some(found) = look() {
+        let found = look();
+        if found.is_some() || Instant::now() >= end {
             return found;
         }
-        assert!(Instant::now() < end, "waited {deadline:?} in vain: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
 /// [`wait_for`] with a condition.
+#[track_caller]
 pub fn wait_until(what: &str, deadline: Duration, mut holds: impl FnMut() -> bool) {
     wait_for(what, deadline, || holds().then_some(()));
 }

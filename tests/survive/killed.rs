@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::support::{Hub, SOON, processes, wait_until};
+use crate::support::{Hub, SOON, processes, wait_for, wait_until};
 use crate::{models, pid, state, wait_for_pid, worker};
 
 /// A hub with a model in every state that a hub may be killed in. `busy` is loading.
@@ -100,6 +100,33 @@ fn what_was_stopped_by_hand_stays_stopped_unless_it_is_default() {
     assert_eq!(state(&hub, "alpha")[2], Value::Null);
     assert_eq!(hub.record.count("start", "alpha"), 1);
     assert_eq!(hub.record.count("start", "beta"), 1);
+}
+
+/// The log file goes on from launch to launch, and from hub to hub.
+#[test]
+fn the_last_words_of_an_adopted_worker_are_those_of_its_own_launch() {
+    let mut hub = Hub::start(&format!(
+        "{}\n{}",
+        worker(&[]),
+        models(&[("alpha", "default: true")])
+    ));
+    hub.wait_for_state("alpha", "running", "loaded");
+    assert_eq!(hub.act("alpha", "stop").status, 200);
+    assert_eq!(hub.act("alpha", "start").status, 200);
+    let log = std::fs::read_to_string(hub.logs().join("alpha.log")).unwrap();
+    assert_eq!(log.matches("shutdown complete").count(), 1, "{log}");
+    let worker = pid(&hub, "alpha").unwrap();
+    hub.kill();
+    hub.serve_again();
+    hub.wait_for_state("alpha", "running", "loaded");
+    assert_eq!(pid(&hub, "alpha"), Some(worker));
+    processes::send_to_group(worker, Signal::SIGKILL);
+    let error = wait_for("what happened", SOON, || {
+        let error = &hub.model("alpha")["memory_last_error"];
+        error.as_str().map(str::to_owned)
+    });
+    assert!(error.contains("Model loaded"), "{error}");
+    assert!(!error.contains("shutdown complete"), "{error}");
 }
 
 #[test]

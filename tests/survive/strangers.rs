@@ -1,12 +1,18 @@
-//! Process ids are used again: what `hub_runtime.json` names may be anybody's process by now.
+//! Process ids are used again: what `hub_runtime.json` names may be anybody's process by now. And a
+//! worker that opens its port only when it has loaded may find a stranger there.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
 
-use crate::support::{Hub, processes};
-use crate::{models, pid, worker};
+use crate::support::http::Answer;
+use crate::support::{Hub, SOON, processes, wait_until};
+use crate::{models, pid, wait_for_pid, worker};
 
 /// A process of the test that has nothing to do with the hub; it leads a group of its own, as a
 /// worker does.
@@ -82,4 +88,73 @@ fn a_process_that_works_in_a_workers_folder_is_left_alone() {
     hub.serve_again();
     assert_eq!(hub.run(&["stop"]).status.code(), Some(0));
     assert!(stranger.is_alive());
+}
+
+/// Another program that is in good health, on a port that a worker was given. It ends with the test.
+fn healthy_stranger(port: u16) -> &'static AtomicUsize {
+    static ASKED: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let asked = &ASKED[NEXT.fetch_add(1, Ordering::Relaxed)];
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut reader = BufReader::new(connection.unwrap());
+            let mut line = String::new();
+            while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+                line.clear();
+            }
+            asked.fetch_add(1, Ordering::Relaxed);
+            let body = r#"{"status":"ok","model_id":"other","model_status":"initialized"}"#;
+            let length = body.len();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close");
+            let _ = reader
+                .get_mut()
+                .write_all(format!("{head}\r\n\r\n{body}").as_bytes());
+        }
+    });
+    asked
+}
+
+/// Starts `alpha`, whose worker opens its port after its load, and puts a stranger there before.
+fn start_beside_a_stranger(hub: &Hub, then: impl FnOnce(u16)) -> Answer {
+    std::thread::scope(|scope| {
+        let start = scope.spawn(|| hub.act("alpha", "start"));
+        wait_for_pid(hub, "alpha");
+        let port = u16::try_from(hub.model("alpha")["port"].as_u64().unwrap()).unwrap();
+        let asked = healthy_stranger(port);
+        wait_until("the stranger to be asked", SOON, || {
+            asked.load(Ordering::Relaxed) >= 5
+        });
+        assert_eq!(hub.model("alpha")["memory_state"], "loading");
+        then(port);
+        start.join().unwrap()
+    })
+}
+
+#[test]
+fn a_healthy_stranger_on_the_port_is_not_taken_for_the_worker() {
+    let hub = Hub::start(&format!(
+        "{}\n{}",
+        worker(&["--load-seconds", "3"]),
+        models(&[("alpha", "default: false")])
+    ));
+    let mut first = 0;
+    let started = start_beside_a_stranger(&hub, |port| first = port);
+    assert_eq!(started.status, 200, "{}", started.text());
+    assert_ne!(hub.model("alpha")["port"], first, "it has moved on");
+    assert_eq!(hub.http.chat("alpha", "hello").status, 200);
+}
+
+#[test]
+fn a_load_that_ends_in_silence_names_the_stranger_on_its_port() {
+    let hub = Hub::start(&format!(
+        "load_timeout: 2\n{}\n{}",
+        worker(&["--load-seconds", "600"]),
+        models(&[("alpha", "default: false")])
+    ));
+    let started = start_beside_a_stranger(&hub, |_| {});
+    assert_eq!(started.status, 503, "{}", started.text());
+    let port = &hub.model("alpha")["port"];
+    let why = format!("another program answers on its port {port}");
+    assert!(started.text().contains(&why), "{}", started.text());
 }

@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::config::Limits;
 use crate::lifecycle::Gate;
 use crate::worker::upstream::scripted::{Scripted, Wire, eventually};
 use crate::worker::upstream::{Accepts, Upstream};
@@ -16,7 +17,9 @@ use crate::worker::upstream::{Accepts, Upstream};
 mod answers;
 mod bodies;
 mod disconnects;
+mod limits;
 mod peek;
+mod websocket;
 
 /// A server that does what the gateway does once a model is granted.
 struct Hub {
@@ -26,17 +29,23 @@ struct Hub {
 
 impl Hub {
     async fn in_front_of(upstream: Upstream) -> Self {
+        Self::with_limits(upstream, Limits::default()).await
+    }
+
+    async fn with_limits(upstream: Upstream, limits: Limits) -> Self {
+        let budget = Budget::default();
         let gate = Arc::new(Gate::default());
         gate.open();
         let upstream = Arc::new(upstream);
         let grants = (Arc::clone(&gate), upstream);
         let address = serve(move |request| {
             let (gate, upstream) = grants.clone();
+            let budget = budget.clone();
             async move {
                 let lease = gate.try_enter().expect("the gate is open");
                 let grant = Grant { lease, upstream };
                 let (parts, body) = request.into_parts();
-                let mut intake = Intake::new(&parts.headers, body);
+                let mut intake = Intake::new(&parts.headers, body, limits, &budget);
                 match through(parts, &mut intake, grant).await {
                     Ok(answer) => answer,
                     Err(error) => {
@@ -77,14 +86,19 @@ async fn through(
     grant: Grant,
 ) -> Result<Response<Body>, ApiError> {
     let (written, place) = named_model(&parts, intake).await?;
+    let tunnels = upgrade::is_wanted(&parts.headers).then(TaskTracker::new);
     let request = Addressed {
         parts,
         id: HeaderValue::from_static("r1"),
         written,
         place,
         fields: None,
+        tunnels,
     };
-    request.forward(grant, &"alpha".into(), intake).await
+    let mut account = Account::default();
+    request
+        .forward(grant, &"alpha".into(), intake, &mut account)
+        .await
 }
 
 /// Serves connections for as long as the test's runtime lives.
@@ -103,7 +117,8 @@ where
                 async { Ok::<_, std::convert::Infallible>(answer.await) }
             });
             let server = hyper::server::conn::http1::Builder::new();
-            tracker.spawn(server.serve_connection(TokioIo::new(stream), service));
+            let connection = server.serve_connection(TokioIo::new(stream), service);
+            tracker.spawn(connection.with_upgrades());
         }
     });
     address

@@ -1,7 +1,5 @@
 //! What people and requests ask for: acquire, start, stop, load, unload, shutdown.
 
-use http::StatusCode;
-
 use super::load::waiters_for_running;
 use super::{Answer, ApiError, Decide, Ended, Goal, Machine, Next, Now, Outcome, Phase, Waiter};
 
@@ -20,10 +18,10 @@ impl Machine {
         };
         let entry = &self.entries[i];
         if self.shutting_down {
-            return self.answer(waiter, Answer::Refused(shutting_down()));
+            return self.answer(waiter, Answer::Refused(ApiError::shutting_down()));
         }
         if entry.phase.is_stopping() && !entry.start_again || entry.stops != seen {
-            let error = stopped(model);
+            let error = ApiError::being_stopped(model);
             return self.answer(waiter, Answer::Refused(error));
         }
         if entry.phase == Phase::Loaded {
@@ -39,15 +37,13 @@ impl Machine {
         };
         let entry = &self.entries[i];
         if self.shutting_down {
-            return self.answer(waiter, Answer::Refused(shutting_down()));
+            return self.answer(waiter, Answer::Refused(ApiError::shutting_down()));
         }
-        let not_started = matches!(entry.phase, Phase::Down(Ended::Never | Ended::Asked));
-        if not_started || entry.phase.is_stopping() && !entry.start_again {
-            let error = ApiError::new(
-                StatusCode::BAD_REQUEST,
-                format!("model `{model}` is not started; start it first (start-model {model})"),
-            );
-            return self.answer(waiter, Answer::Refused(error));
+        if entry.phase.is_stopping() && !entry.start_again {
+            return self.answer(waiter, Answer::Refused(ApiError::being_stopped(model)));
+        }
+        if matches!(entry.phase, Phase::Down(Ended::Never | Ended::Asked)) {
+            return self.answer(waiter, Answer::Refused(ApiError::not_started(model)));
         }
         if entry.phase == Phase::Loaded {
             return self.answer(waiter, Answer::Verb(Outcome::Already));
@@ -72,7 +68,7 @@ impl Machine {
             return;
         };
         if self.shutting_down {
-            return self.answer(waiter, Answer::Refused(shutting_down()));
+            return self.answer(waiter, Answer::Refused(ApiError::shutting_down()));
         }
         let entry = &mut self.entries[i];
         if entry.phase.is_stopping() {
@@ -159,7 +155,7 @@ impl Machine {
         entry.stops += 1;
         entry.start_again = false;
         entry.unload_when_loaded = false;
-        let error = stopped(&entry.spec.name);
+        let error = ApiError::being_stopped(&entry.spec.name);
         let refused = waiters_for_running(entry);
         let unloaded = std::mem::take(&mut entry.unload);
         let held = entry.memory_state().holds_memory();
@@ -260,26 +256,10 @@ impl Machine {
     fn known(&mut self, model: &str, waiter: Waiter) -> Option<usize> {
         let found = self.index(model);
         if found.is_none() {
-            let error = ApiError::new(
-                StatusCode::NOT_FOUND,
-                format!("model `{model}` is not in hub.yaml; `mlx-openai-server-hub status` lists the models"),
-            )
-            .with_code("model_not_found");
+            let hint = "`mlx-openai-server-hub status` and GET /hub/status list its models.";
+            let error = ApiError::unknown_model(model, hint);
             self.answer(waiter, Answer::Refused(error));
         }
         found
     }
-}
-
-fn stopped(model: &str) -> ApiError {
-    ApiError::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        format!(
-            "model `{model}` is being stopped or was stopped; start it again with `mlx-openai-server-hub start-model {model}`"
-        ),
-    )
-}
-
-fn shutting_down() -> ApiError {
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the hub is shutting down")
 }

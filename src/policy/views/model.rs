@@ -5,7 +5,6 @@ use mlua::{Lua, Value};
 use super::super::ModelView;
 use super::super::stage::Stage;
 use super::{Getter, View, bytes, integer, optional_string, seconds, settings, string, whole};
-use crate::status::MemoryState;
 
 /// The userdata.
 pub(in crate::policy) struct Model {
@@ -16,13 +15,16 @@ pub(in crate::policy) struct Model {
 impl Model {
     /// The model of that name or path for the running call, or nil.
     pub(in crate::policy) fn find(lua: &Lua, stage: &Stage, name: &str) -> mlua::Result<Value> {
-        let call = stage.enter("model")?;
-        match stage.world.model(name) {
-            Some(view) => lua
-                .create_any_userdata(Self { call, view })
-                .map(Value::UserData),
+        match Self::view(stage, name)? {
+            Some(view) => lua.create_any_userdata(view).map(Value::UserData),
             None => Ok(Value::Nil),
         }
+    }
+
+    pub(in crate::policy) fn view(stage: &Stage, name: &str) -> mlua::Result<Option<Self>> {
+        let call = stage.enter("model")?;
+        let found = stage.world.model(name);
+        Ok(found.map(|view| Self { call, view }))
     }
 }
 
@@ -48,12 +50,17 @@ impl View for Model {
         ("active", |_, _, this| {
             Ok(integer(this.view.activity.active_requests))
         }),
-        ("waiting", |_, _, this| Ok(integer(this.view.facts.waiting))),
+        ("waiting", |_, _, this| {
+            Ok(integer(this.view.activity.waiting_requests))
+        }),
+        ("parked", |_, _, this| {
+            Ok(integer(this.view.activity.parked_requests))
+        }),
         ("idle_seconds", |_, _, this| {
             Ok(Value::Number(this.view.idle_seconds))
         }),
-        ("loaded_seconds", |_, stage, this| {
-            Ok(seconds(this.loaded_seconds(stage)))
+        ("loaded_seconds", |_, _, this| {
+            Ok(seconds(this.view.loaded_seconds))
         }),
         ("load_seconds", |_, _, this| {
             Ok(seconds(this.view.facts.load_seconds))
@@ -78,15 +85,5 @@ impl View for Model {
 
     fn call(&self) -> u64 {
         self.call
-    }
-}
-
-impl Model {
-    fn loaded_seconds(&self, stage: &Stage) -> Option<f64> {
-        let facts = &self.view.facts;
-        let since = facts
-            .last_load_at
-            .filter(|_| facts.memory_state == MemoryState::Loaded)?;
-        Some((stage.world.clock() - since).max(0.0))
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, header};
-use mlua::{Lua, MetaMethod, UserDataMethods as _, Value};
+use mlua::{Lua, MetaMethod, Table, UserDataMethods as _, Value};
 use serde_json::Value as Json;
 
 use super::super::RequestView;
@@ -74,10 +74,13 @@ impl View for Request {
         ("vars", |lua, stage, _| {
             stage.request(|request| {
                 if request.vars.is_none() {
-                    request.vars = Some(lua.create_table()?);
+                    request.vars = Some(vars(lua, &request.view)?);
                 }
                 Ok(request.vars.clone().map_or(Value::Nil, Value::Table))
             })
+        }),
+        ("waited_seconds", |_, stage, _| {
+            stage.request(|request| Ok(Value::Number(request.view.parked.waited_seconds)))
         }),
     ];
 
@@ -183,6 +186,15 @@ fn body(lua: &Lua, request: &mut stage::Request, stage: &Stage) -> mlua::Result<
     };
     request.body = Some(body.clone());
     Ok(body)
+}
+
+/// `req.vars` as the last asking left them.
+fn vars(lua: &Lua, view: &RequestView) -> mlua::Result<Table> {
+    let kept = view.parked.vars.as_ref().map(|vars| json(lua, vars));
+    match kept.transpose()? {
+        Some(Value::Table(vars)) => Ok(vars),
+        _ => lua.create_table(),
+    }
 }
 
 /// Characters of text in what the model is to read, images and the like left out.

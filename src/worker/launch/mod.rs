@@ -111,6 +111,8 @@ pub struct Spawned {
     pub resident: bool,
     /// Where it serves.
     pub upstream: Arc<Upstream>,
+    /// Where its output begins in its log file, bytes.
+    pub log_begin: u64,
 }
 
 impl Spawned {
@@ -121,6 +123,7 @@ impl Spawned {
         port: u16,
         resident: bool,
         accepts: Accepts,
+        log_begin: u64,
     ) -> Self {
         let upstream = Arc::new(Upstream::new(host, port, accepts));
         Self {
@@ -128,6 +131,7 @@ impl Spawned {
             port,
             resident,
             upstream,
+            log_begin,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -16,12 +17,15 @@ use crate::worker::group::{self, Group};
 use crate::worker::identity::start_time;
 use crate::worker::leader::Leader;
 use crate::worker::output::Log;
+use crate::worker::upstream::Accepts;
 use crate::worker::{command, leftovers, life, stall};
 
 /// How often a starting worker is asked: the delay with which readiness is noticed.
 const POLL: Duration = Duration::from_millis(10);
 /// A worker whose event loop is blocked answers late; a refused connection answers at once.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// From SIGTERM to SIGKILL for a worker that hangs.
+const RECYCLE: Duration = Duration::from_secs(2);
 /// How long a worker that broke its connection may take to be gone.
 const BREAKING: Duration = Duration::from_secs(1);
 
@@ -56,7 +60,7 @@ impl Process {
         let errors = output
             .try_clone()
             .map_err(|error| file_error(&order.log_file, error))?;
-        telemetry::create_log_folder(&order.work_folder)
+        telemetry::create_private_folder(&order.work_folder)
             .map_err(|error| file_error(&order.work_folder, error))?;
         let program =
             command::find(&model.worker_command, &model.env).map_err(|error| error.to_string())?;
@@ -85,6 +89,7 @@ impl Process {
             order.port,
             resident,
             dialect.accepts(model),
+            log.begin(),
         );
         launch.report(Report::Spawned(spawned.clone()));
         Ok(Self {
@@ -99,11 +104,12 @@ impl Process {
     pub(super) fn adopt(spawned: Spawned, order: &Order) -> Option<Self> {
         let group = Group::led_by(spawned.identity.pid)?;
         let leader = Leader::Adopted(spawned.identity.clone());
+        let log = Log::of_earlier(&order.log_file, spawned.log_begin);
         Some(Self {
             leader,
             group,
             spawned,
-            log: Log::of_earlier(&order.log_file),
+            log,
         })
     }
 
@@ -118,7 +124,13 @@ impl Process {
     ) -> End {
         let resident = self.spawned.resident;
         let upstream = Arc::clone(&self.spawned.upstream);
-        match self.step(ready(&upstream, resident), launch).await {
+        let model_id = match &upstream.accepts {
+            Accepts::Only(name) => Arc::clone(name),
+            Accepts::Any => launch.order.model.resolved_path.as_str().into(),
+        };
+        let stranger = AtomicBool::new(false);
+        let ready = ready(&upstream, &model_id, resident, &stranger);
+        match self.step(ready, launch).await {
             Step::Done(Memory::Loaded) => launch.report(Report::Loaded),
             Step::Done(Memory::Unloaded) if !launch.order.load => {
                 launch.report(Report::Standby { process: true })
@@ -127,6 +139,11 @@ impl Process {
                 if let Some(end) = self.load(launch).await {
                     return end;
                 }
+            }
+            Step::Silent if stranger.into_inner() => {
+                let port = self.spawned.port;
+                let more = format!("; another program answers on its port {port}");
+                return self.fell_silent(&more, launch).await;
             }
             other => return self.broken_off(other, launch).await,
         }
@@ -212,15 +229,18 @@ impl Process {
                 other => other,
             },
             Step::Asked(Instruction::Leave) => End::Left,
-            Step::Silent => {
-                let limit = launch.order.load_timeout.as_secs();
-                let reason =
-                    self.with_log(format!("no sign of life for {limit} s (`load_timeout`)"));
-                self.end(&launch.order).await;
-                End::without_process(reason)
-            }
+            Step::Silent => self.fell_silent("", launch).await,
             Step::Asked(_) | Step::Done(_) => self.end(&launch.order).await,
         }
+    }
+
+    /// Ends a worker that was to load and showed no sign of life; `more` is what else is known.
+    async fn fell_silent<R>(&mut self, more: &str, launch: &Launch<'_, R>) -> End {
+        let limit = launch.order.load_timeout.as_secs();
+        let how = format!("no sign of life for {limit} s (`load_timeout`){more}");
+        let reason = self.with_log(how);
+        self.end(&launch.order).await;
+        End::without_process(reason)
     }
 
     /// Ends a worker that takes requests and does nothing about them.
@@ -230,7 +250,13 @@ impl Process {
             "requests got no byte and its processes used no CPU for {limit} s (`stall_timeout`)"
         );
         let reason = self.with_log(how);
-        group::end(&mut self.leader, self.group, order.stop_timeout).await;
+        // It has nothing to finish, and its clients have waited long enough.
+        group::end(
+            &mut self.leader,
+            self.group,
+            order.stop_timeout.min(RECYCLE),
+        )
+        .await;
         End::without_process(reason)
     }
 
@@ -271,15 +297,24 @@ enum Memory {
     Loaded,
 }
 
-/// Completes when the worker answers `/health`. Only one that can be `resident` may answer without its
-/// weights; any other is asked again until it has them.
-async fn ready(upstream: &Upstream, resident: bool) -> Memory {
+/// Completes when the worker answers `/health` and names its model there: until a worker has loaded,
+/// another program may have its port, and that is a `stranger`. Only a worker that can be `resident` may
+/// answer without its weights; any other is asked again until it has them.
+async fn ready(
+    upstream: &Upstream,
+    model_id: &str,
+    resident: bool,
+    stranger: &AtomicBool,
+) -> Memory {
     loop {
         if let Ok(Ok((StatusCode::OK, body))) =
             timeout(HEALTH_TIMEOUT, upstream.get("/health")).await
         {
             let health: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+            let is_ours = health["model_id"] == model_id;
+            stranger.store(!is_ours, Ordering::Relaxed);
             match (health["model_status"] == "unloaded", resident) {
+                _ if !is_ours => {}
                 (false, _) => return Memory::Loaded,
                 (true, true) => return Memory::Unloaded,
                 (true, false) => {}

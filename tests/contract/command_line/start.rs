@@ -3,9 +3,11 @@
 use std::io::{BufRead as _, BufReader};
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use super::{four, row, table};
 use crate::Home;
+use crate::home::Ran;
 use crate::support::{SOON, processes, wait_until};
 
 #[test]
@@ -239,4 +241,29 @@ fn a_daemon_that_dies_at_its_start_ends_the_wait_and_names_the_logs() {
     }
     wait_until("no hub", SOON, || home.http.try_get("/health").is_err());
     assert!(!home.runtime_file().exists());
+}
+
+#[test]
+fn of_several_starts_at_once_one_starts_the_hub_and_all_name_it() {
+    let home = Home::with(&four());
+    let ran: Vec<_> = std::thread::scope(|scope| {
+        let starts = [(); 4].map(|()| scope.spawn(|| home.run(&["start"])));
+        starts.map(|start| start.join().unwrap()).into()
+    });
+    let runtime: Value =
+        serde_json::from_slice(&std::fs::read(home.runtime_file()).unwrap()).unwrap();
+    let daemon = &runtime["pid"];
+    let line = |what: &str| format!("Hub manager {what} (PID: {daemon})");
+    let (own, other) = (line("process started"), line("is already running"));
+    let own_lines = |ran: &&Ran| ran.lines().contains(&own.as_str());
+    for ran in &ran {
+        let named = ran.assert_ok().out.matches("(PID: ").count();
+        assert_eq!(named, 1, "{ran:?}");
+        assert!(
+            ran.out.contains(&own) || ran.out.contains(&other),
+            "{ran:?}"
+        );
+    }
+    assert_eq!(ran.iter().filter(own_lines).count(), 1, "{ran:?}");
+    home.run(&["stop"]).assert_ok();
 }

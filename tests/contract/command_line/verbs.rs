@@ -85,6 +85,25 @@ fn each_name_gets_its_line_and_any_failure_is_exit_1() {
 }
 
 #[test]
+fn several_names_are_started_at_once_and_told_in_their_order() {
+    let home = Home::started(
+        "models:\n\
+         - {name: slow, model_path: org/slow, env: {STUB_LOAD_SECONDS: '600'}}\n\
+         - {name: quick, model_path: org/quick}\n",
+    );
+    std::thread::scope(|scope| {
+        let starting = scope.spawn(|| home.run(&["start-model", "slow", "quick"]));
+        home.wait_for_state("quick", "running", "loaded");
+        assert_eq!(home.states("slow").1, "loading");
+        home.done("slow", "stop");
+        let started = starting.join().unwrap();
+        let lines = started.assert_failed().lines();
+        assert!(lines[0].starts_with("[err] slow: "), "{started:?}");
+        assert_eq!(lines[1..], ["[ok] quick: started"], "{started:?}");
+    });
+}
+
+#[test]
 fn start_model_and_stop_model_reload_first() {
     let home = Home::started(&four());
     let more = format!("{}- {{name: e, model_path: org/e}}\n", four());

@@ -2,5 +2,5 @@ local function down(...)
   return 1 + down(1, ...)
 end
 return {
-  on_request = function() return down() end,
+  on_load = function() return down() end,
 }

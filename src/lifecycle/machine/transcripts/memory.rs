@@ -43,11 +43,7 @@ fn a_resident_worker_is_loaded_in_place() {
         story.tell(Event::Drained { launch }),
         [Effect::End { launch }]
     );
-    let effects = story.tell(Event::Gone {
-        launch,
-        exit_code: None,
-        reason: String::new(),
-    });
+    let effects = story.ended(launch);
     assert_eq!(story.states("j"), ("running", "unloaded"));
     assert_eq!(answered(&effects, waiter), None);
     let fresh = launched(&effects);
@@ -70,11 +66,7 @@ fn a_request_during_an_unload_loads_again() {
     let (request, effects) = story.request("a");
     assert_eq!(effects, []);
     story.tell(Event::Drained { launch });
-    let effects = story.tell(Event::Gone {
-        launch,
-        exit_code: None,
-        reason: String::new(),
-    });
+    let effects = story.ended(launch);
     assert_eq!(
         answered(&effects, unload),
         Some(&Answer::Verb(Outcome::Done))
@@ -101,11 +93,7 @@ fn an_eviction_reserves_the_memory_and_loads_when_it_is_free() {
     assert_eq!(story.states("b"), ("starting", "loading"));
     story.tell(Event::Drained { launch: held });
     assert_eq!(story.states("a"), ("running", "unloading"));
-    let effects = story.tell(Event::Gone {
-        launch: held,
-        exit_code: None,
-        reason: String::new(),
-    });
+    let effects = story.ended(held);
     let launch = launched(&effects);
     let effects = story.tell(Event::Loaded { launch });
     assert_eq!(
@@ -140,11 +128,7 @@ fn an_eviction_of_a_loading_model_lets_its_waiters_have_their_turn() {
         "{effects:?}"
     );
     story.tell(Event::Drained { launch });
-    let effects = story.tell(Event::Gone {
-        launch,
-        exit_code: None,
-        reason: String::new(),
-    });
+    let effects = story.ended(launch);
     launched(&effects);
 }
 
@@ -165,11 +149,7 @@ fn a_parked_load_is_asked_about_again_when_memory_moves() {
         .policies
         .on_load
         .insert("b".into(), LoadVerdict::Allow);
-    let effects = story.tell(Event::Gone {
-        launch: held,
-        exit_code: None,
-        reason: String::new(),
-    });
+    let effects = story.ended(held);
     let effects = story.tell(Event::Loaded {
         launch: launched(&effects),
     });

@@ -8,6 +8,7 @@ use super::*;
 mod exits;
 mod memory;
 mod reload;
+mod settling;
 mod states;
 
 /// Policies that say what the test says, and allow otherwise.
@@ -102,6 +103,15 @@ impl Story {
             _ => Event::Unload { model, waiter },
         };
         (waiter, self.tell(event))
+    }
+
+    /// The process has ended as it was asked to.
+    fn ended(&mut self, launch: Launch) -> Vec<Effect> {
+        self.tell(Event::Gone {
+            launch,
+            exit_code: None,
+            reason: String::new(),
+        })
     }
 
     fn entry(&self, model: &str) -> &Entry {

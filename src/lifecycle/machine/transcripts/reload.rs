@@ -35,16 +35,8 @@ fn reload_stops_the_missing_starts_the_new_and_restarts_the_changed() {
     for launch in [a, b] {
         story.tell(Event::Drained { launch });
     }
-    story.tell(Event::Gone {
-        launch: a,
-        exit_code: None,
-        reason: String::new(),
-    });
-    let effects = story.tell(Event::Gone {
-        launch: b,
-        exit_code: None,
-        reason: String::new(),
-    });
+    story.ended(a);
+    let effects = story.ended(b);
     launched(&effects);
     let Some(Answer::Reloaded(report)) = answered(&effects, waiter) else {
         panic!("{effects:?}")
@@ -83,11 +75,7 @@ fn a_model_that_comes_back_while_it_ends_is_never_doubled() {
         "{effects:?}"
     );
     story.tell(Event::Drained { launch });
-    let effects = story.tell(Event::Gone {
-        launch,
-        exit_code: None,
-        reason: String::new(),
-    });
+    let effects = story.ended(launch);
     launched(&effects);
 }
 
@@ -104,11 +92,7 @@ fn shutdown_drains_then_ends_then_finishes() {
     assert_eq!(status_of(&effects, request), 503);
     let effects = story.tell(Event::Shutdown { now: true });
     assert_eq!(effects, [Effect::End { launch }]);
-    let effects = story.tell(Event::Gone {
-        launch,
-        exit_code: None,
-        reason: String::new(),
-    });
+    let effects = story.ended(launch);
     assert_eq!(effects.last(), Some(&Effect::Finished));
     assert_eq!(story.tell(Event::Tick), []);
 }

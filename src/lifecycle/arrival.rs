@@ -1,0 +1,40 @@
+//! A request that waits for its model to be loaded, from the verdict that lets it go to the answer of
+//! the supervisor. Being there is what `model.waiting` counts.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{Model, Seen};
+
+/// A request on its way to the supervisor. The model counts it until it is dropped.
+#[derive(Debug)]
+#[allow(dead_code, reason = "for the machine, next")]
+pub struct Arrival {
+    pub(super) model: Arc<Model>,
+    /// Taken before the verdict.
+    pub(super) seen: Seen,
+    /// Under which key it takes turns.
+    pub(super) client: Arc<str>,
+    /// How long it has been parked before.
+    pub(super) parked: Duration,
+}
+
+impl Arrival {
+    pub(super) fn new(model: &Arc<Model>, seen: Seen, client: Arc<str>, parked: Duration) -> Self {
+        model.waiting.fetch_add(1, Ordering::SeqCst);
+        Self {
+            model: Arc::clone(model),
+            seen,
+            client,
+            parked,
+        }
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        self.model.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.model.gate.parking.changed();
+    }
+}
