@@ -203,6 +203,7 @@ async fn serve(
     ));
     // By the first healthy answer the default models are `starting`.
     lifecycle.start_defaults().await;
+    let _watch = lifecycle.watch_policies();
 
     let connections = TaskTracker::new();
     let stop_serving = CancellationToken::new();

@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 use crate::api_error::ApiError;
 use crate::config::ports::PortBook;
 use crate::config::{Config, Limits};
-use crate::policy::{Policies, World};
+use crate::policy::{Policies, Watch, World};
 use crate::status::Status;
 use crate::telemetry::Troubles;
 use crate::worker::command;
@@ -322,6 +322,26 @@ impl Lifecycle {
             Reply::Reloaded(report) => Ok(report),
             Reply::Granted(_) | Reply::Verb(_) => Err(wrong_reply()),
         }
+    }
+
+    /// Reads the policies again whenever their files change, for as long as the watch is kept. hub.yaml
+    /// is left as it was read.
+    pub fn watch_policies(&self) -> Watch {
+        let config = self.config();
+        let (registry, policies) = (Arc::clone(&self.registry), self.policies.clone());
+        let (folder, except) = (config.folder().to_owned(), config.log_path.clone());
+        Watch::start(folder, except, move |changed| {
+            let config = Arc::clone(&registry.table.load().config);
+            let changed = changed.join(", ");
+            if policies.reload(config.folder(), &config.policies) {
+                tracing::info!(changed, "policies read again");
+            } else {
+                tracing::warn!(
+                    changed,
+                    "the policies stay as they were: a file does not load"
+                );
+            }
+        })
     }
 
     /// Asks the daemon to shut down; returns at once. The daemon owns the order. Of several wishes

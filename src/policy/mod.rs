@@ -51,6 +51,7 @@ mod state;
 mod unstarted;
 mod verdicts;
 mod views;
+mod watch;
 mod witness;
 mod wording;
 
@@ -62,6 +63,7 @@ pub(crate) use look::Look;
 pub(crate) use sandbox::Sandbox;
 pub use unstarted::Unstarted;
 pub(crate) use verdicts::Fields;
+pub use watch::Watch;
 pub(crate) use wording::did_you_mean;
 
 /// What the hooks can see of the hub. Every method is cheap: no locks that others hold for long, no
@@ -274,6 +276,8 @@ struct Shared {
     refused: Mutex<Vec<String>>,
     observed: Observed,
     events: Arc<Queue>,
+    /// Held by a reload: of two, the one that begins last counts.
+    reloading: Mutex<()>,
     /// Held while observers run: what they write to `hub.state` is not lost to a reload.
     observing: Mutex<()>,
     witness: Arc<Witness>,
@@ -325,6 +329,7 @@ impl Policies {
             world,
             observed: Observed::default(),
             events: Arc::default(),
+            reloading: Mutex::default(),
             observing: Mutex::default(),
             witness,
             set: ArcSwap::from_pointee(set),
@@ -337,8 +342,9 @@ impl Policies {
     }
 
     /// Loads all files again, in a new Lua state that keeps `hub.state`. The new policies replace the old ones only if every
-    /// file loads; otherwise the old ones stay and [`Policies::warnings`] says why.
-    pub fn reload(&self, folder: &Path, bundled: &[String]) {
+    /// file loads; otherwise the old ones stay, [`Policies::warnings`] says why, and this returns false.
+    pub fn reload(&self, folder: &Path, bundled: &[String]) -> bool {
+        let _reloading = self.shared.reloading.lock();
         let world = Arc::clone(&self.shared.world);
         let old = self.shared.set.load_full();
         let state = old.state();
@@ -351,7 +357,9 @@ impl Policies {
             self.shared.events.forgive();
             let set = set.witnessed_by(&self.shared.witness);
             self.shared.set.store(Arc::new(set));
+            return true;
         }
+        false
     }
 
     /// Asks `on_request`; gives the view back with the verdict. Waits for the Lua state, which other

@@ -26,6 +26,7 @@ mod routes;
 mod shutdown;
 #[path = "../support/mod.rs"]
 mod support;
+mod watch;
 
 use std::io::Write as _;
 use std::net::TcpStream;

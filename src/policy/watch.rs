@@ -1,0 +1,274 @@
+//! Watches the folder of the policies and says when files of them have changed.
+//!
+//! The daemon starts it and reloads the policies when told. What the system reports is only a hint to look:
+//! what has changed is found by comparing the files, so that editors which write by renaming, files that
+//! go and folders that are replaced are all the same. It reads no file and knows nothing of Lua.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use notify::{RecursiveMode, Watcher as _};
+use tokio::time::Instant;
+
+/// So long nothing may happen before the files are looked at: an editor writes in several steps.
+const SETTLE: Duration = Duration::from_millis(200);
+/// The settling ends after so long, whatever goes on.
+const LONGEST_SETTLE: Duration = Duration::from_secs(2);
+/// How often the files are looked at unasked: network folders report nothing.
+const LOOK_ANYWAY: Duration = Duration::from_secs(10);
+/// The same while something that should be watched is not.
+const LOOK_SOON: Duration = Duration::from_secs(1);
+/// Folders below the folder, and below those: further down there are no modules.
+const MOST_DEEP: usize = 4;
+/// Folders that are watched, at most.
+const MOST_FOLDERS: usize = 64;
+
+/// A running watch; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Watch {
+    to_thread: Sender<Message>,
+}
+
+enum Message {
+    Changed,
+    Stop,
+}
+
+impl Watch {
+    /// Watches the `*.lua` files of `folder` and of its subfolders, without those in `except`. Tells
+    /// `changed` their paths in `folder`, on a thread of the watch, once they have been left alone for
+    /// 200 ms. Without the thread nothing is watched, which is logged.
+    pub fn start(
+        folder: PathBuf,
+        except: PathBuf,
+        mut changed: impl FnMut(&[String]) + Send + 'static,
+    ) -> Self {
+        let (to_thread, messages) = mpsc::channel();
+        let hints = to_thread.clone();
+        let mut files = Files::of(&folder, &except);
+        let thread = thread::Builder::new().name("policy-watch".to_owned());
+        let started = thread.spawn(move || {
+            let mut system = System::new(hints);
+            while wait(&messages, system.watch(&files.folders)) {
+                let now = Files::of(&folder, &except);
+                if now.folders.is_empty() {
+                    // The folder is gone, and hub.yaml with it: perhaps another takes its place.
+                    files.folders.clear();
+                    continue;
+                }
+                let names = files.changes(&now);
+                files = now;
+                if !names.is_empty() {
+                    changed(&names);
+                }
+            }
+        });
+        if let Err(error) = started {
+            tracing::warn!(%error, "changed policies are not noticed; `reload` reads them");
+        }
+        Self { to_thread }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // An error means that the thread has ended.
+        let _ = self.to_thread.send(Message::Stop);
+    }
+}
+
+/// Waits until it is time to look; false when the watch is to end.
+fn wait(messages: &Receiver<Message>, longest: Duration) -> bool {
+    match messages.recv_timeout(longest) {
+        Err(RecvTimeoutError::Timeout) => return true,
+        Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+        Ok(Message::Changed) => {}
+    }
+    let begun = Instant::now();
+    while begun.elapsed() < LONGEST_SETTLE {
+        match messages.recv_timeout(SETTLE) {
+            Err(RecvTimeoutError::Timeout) => return true,
+            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+            Ok(Message::Changed) => {}
+        }
+    }
+    true
+}
+
+/// The system's reports, as far as there are any.
+struct System {
+    watcher: Option<notify::RecommendedWatcher>,
+    watched: Vec<PathBuf>,
+}
+
+impl System {
+    fn new(hints: Sender<Message>) -> Self {
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let is_access = event.is_ok_and(|event| event.kind.is_access());
+            if !is_access {
+                // An error means that the watch has ended.
+                let _ = hints.send(Message::Changed);
+            }
+        });
+        let watcher = watcher.inspect_err(|error| {
+            tracing::warn!(%error, "the system does not report changed policies: they are looked at every second");
+        });
+        Self {
+            watcher: watcher.ok(),
+            watched: Vec::new(),
+        }
+    }
+
+    /// Watches these folders, anew: one of the same name may be another. How long the reports can be
+    /// relied on.
+    fn watch(&mut self, folders: &[PathBuf]) -> Duration {
+        let Some(watcher) = &mut self.watcher else {
+            return LOOK_SOON;
+        };
+        for folder in self.watched.drain(..) {
+            // An error means that the folder is gone.
+            let _ = watcher.unwatch(&folder);
+        }
+        let mut is_whole = !folders.is_empty();
+        for folder in folders {
+            match watcher.watch(folder, RecursiveMode::NonRecursive) {
+                Ok(()) => self.watched.push(folder.clone()),
+                Err(_) => is_whole = false,
+            }
+        }
+        match is_whole {
+            true => LOOK_ANYWAY,
+            false => LOOK_SOON,
+        }
+    }
+}
+
+/// When a file was written, and its length.
+type Stamp = (Option<SystemTime>, u64);
+
+/// The files that count, as they are.
+#[derive(Debug, Default)]
+struct Files {
+    stamps: BTreeMap<PathBuf, Stamp>,
+    /// The folder, and those below that may hold some.
+    folders: Vec<PathBuf>,
+}
+
+impl Files {
+    fn of(folder: &Path, except: &Path) -> Self {
+        let mut files = Self::default();
+        files.add(folder, folder, except, 0);
+        files
+    }
+
+    /// What cannot be read is not there.
+    fn add(&mut self, root: &Path, folder: &Path, except: &Path, depth: usize) {
+        let Ok(entries) = fs::read_dir(folder) else {
+            return;
+        };
+        self.folders.push(folder.to_owned());
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+                continue;
+            };
+            let Ok(metadata) = fs::metadata(&path) else {
+                continue;
+            };
+            if metadata.is_dir() {
+                let is_wanted = !name.starts_with('.') && path != except;
+                if is_wanted && depth < MOST_DEEP && self.folders.len() < MOST_FOLDERS {
+                    self.add(root, &path, except, depth + 1);
+                }
+            } else if name.ends_with(".lua") && !name.ends_with("_test.lua") {
+                let stamp = (metadata.modified().ok(), metadata.len());
+                let path = path.strip_prefix(root).unwrap_or(&path).to_owned();
+                self.stamps.insert(path, stamp);
+            }
+        }
+    }
+
+    /// The files that are not the same in `now`, or not there.
+    fn changes(&self, now: &Self) -> Vec<String> {
+        let is_other = |path: &&PathBuf| self.stamps.get(*path) != now.stamps.get(*path);
+        let mut paths: Vec<_> = self.stamps.keys().chain(now.stamps.keys()).collect();
+        paths.sort();
+        paths.dedup();
+        let changed = paths.into_iter().filter(is_other);
+        changed.map(|path| path.display().to_string()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder, what changed in it, and the watch.
+    fn watched() -> (tempfile::TempDir, Receiver<Vec<String>>, Watch) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("logs")).unwrap();
+        let (tell, told) = mpsc::channel();
+        let (path, logs) = (folder.path().to_owned(), folder.path().join("logs"));
+        let watch = Watch::start(path, logs, move |names| {
+            let _ = tell.send(names.to_vec());
+        });
+        (folder, told, watch)
+    }
+
+    /// Waits until so many changes have been told, in whatever portions.
+    fn hears(told: &Receiver<Vec<String>>, expected: &[&str]) {
+        let mut heard = Vec::new();
+        while heard.len() < expected.len() {
+            heard.extend(told.recv_timeout(Duration::from_secs(30)).unwrap());
+        }
+        heard.sort();
+        assert_eq!(heard, expected);
+    }
+
+    #[test]
+    fn files_that_come_change_and_go_are_told_and_others_are_not() {
+        let (folder, told, watch) = watched();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("hub.yaml"), "models: []").unwrap();
+        fs::write(path("a_test.lua"), "").unwrap();
+        fs::write(path("logs/x.lua"), "").unwrap();
+        fs::write(path("a.lua"), "return {}").unwrap();
+        hears(&told, &["a.lua"]);
+        // As editors do that never leave half a file behind.
+        fs::write(path("a.lua~"), "return { }").unwrap();
+        fs::rename(path("a.lua~"), path("a.lua")).unwrap();
+        hears(&told, &["a.lua"]);
+        fs::create_dir(path("lib")).unwrap();
+        fs::write(path("lib/names.lua"), "return 1").unwrap();
+        hears(&told, &["lib/names.lua"]);
+        fs::write(path("lib/names.lua"), "return 12").unwrap();
+        hears(&told, &["lib/names.lua"]);
+        fs::remove_file(path("a.lua")).unwrap();
+        fs::remove_dir_all(path("lib")).unwrap();
+        hears(&told, &["a.lua", "lib/names.lua"]);
+        drop(watch);
+        // The sender goes with the thread.
+        while told.recv().is_ok() {}
+    }
+
+    #[test]
+    fn a_folder_that_is_replaced_is_watched_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("hub");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("a.lua"), "1").unwrap();
+        let (tell, told) = mpsc::channel();
+        let _watch = Watch::start(folder.clone(), parent.path().join("logs"), move |names| {
+            let _ = tell.send(names.to_vec());
+        });
+        fs::rename(&folder, parent.path().join("old")).unwrap();
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("a.lua"), "22").unwrap();
+        hears(&told, &["a.lua"]);
+        fs::write(folder.join("b.lua"), "3").unwrap();
+        hears(&told, &["b.lua"]);
+    }
+}
