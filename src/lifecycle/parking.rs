@@ -233,7 +233,9 @@ impl Queue {
 
     fn dismiss(&self, why: &ApiError) {
         for waiting in self.places.values() {
-            *waiting.call.refused.lock() = Some(why.clone());
+            // The first reason counts: a shutdown stops the models, too.
+            let mut refused = waiting.call.refused.lock();
+            refused.get_or_insert_with(|| why.clone());
             waiting.call.told.notify_one();
         }
     }
@@ -383,3 +385,6 @@ pub(super) fn pause(seconds: f64) -> Duration {
     let seconds = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_WAIT);
     seconds.clamp(SHORTEST_WAIT, LONGEST_WAIT)
 }
+
+#[cfg(test)]
+mod tests;
