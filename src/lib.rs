@@ -26,10 +26,11 @@
 //! | `policy` | `api_error`, `config`, `memory`, `status` |
 //! | `lifecycle` | `worker`, `policy`, `status`, `memory`, `config`, `api_error`, `runtime_file` |
 //! | `gateway` | `policy`, `lifecycle`, `worker` (its upstream), `status`, `config`, `api_error` |
+//! | `simulation` | `policy`, `lifecycle` (its machine), `gateway` (its texts), `status`, `memory`, `config`, `api_error` |
 //! | `control` | `dashboard`, `server` (its guard), `lifecycle` (its handle), `status`, `config`, `api_error` |
 //! | `dashboard` | `status` |
 //! | `server` | `gateway`, `api_error` |
-//! | `cli` | `status`, `config`, `runtime_file`, `telemetry`, `policy` (for `check`), `worker` (its command and dialect), `daemon` (for `serve` and `demo`), `stub` |
+//! | `cli` | `status`, `config`, `runtime_file`, `telemetry`, `policy` (for `check`), `worker` (its command and dialect), `simulation`, `daemon` (for `serve` and `demo`), `stub` |
 //! | `daemon` | everything |
 //! | `stub` | nothing of ours: it stands in for another program |
 
@@ -45,6 +46,7 @@ pub mod memory;
 pub mod policy;
 pub mod runtime_file;
 pub mod server;
+pub mod simulation;
 pub mod status;
 pub mod stub;
 pub mod telemetry;

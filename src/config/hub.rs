@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::problem::{Findings, Place};
 use super::raw::Table;
 use super::yaml::{Map, Node};
-use super::{Config, LogLevel, group, locate, model};
+use super::{Config, LogLevel, group, limits, locate, model};
 
 /// The bind address of a hub whose file names none.
 pub(crate) const DEFAULT_HOST: &str = "0.0.0.0";
@@ -112,6 +112,8 @@ fn read_keys(table: &mut Table<'_, '_>, path: &Path) -> (Config, Vec<String>) {
         drain_timeout: seconds(table.int("drain_timeout", 0..=u32::MAX).unwrap_or(60)),
         stop_timeout: seconds(table.int("stop_timeout", 0..=u32::MAX).unwrap_or(15)),
         stall_timeout: seconds(table.int("stall_timeout", 0..=u32::MAX).unwrap_or(300)),
+        loading_notice: seconds(table.int("loading_notice", 0..=u32::MAX).unwrap_or(5)),
+        limits: limits::read(table),
         allowed_origins: table.list("allowed_origins").unwrap_or_default(),
         allowed_hosts: table.list("allowed_hosts").unwrap_or_default(),
         policies: table.list("policies").unwrap_or_default(),

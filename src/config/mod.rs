@@ -18,6 +18,7 @@ mod diagnose;
 pub mod fuzz;
 mod group;
 mod hub;
+mod limits;
 mod locate;
 mod model;
 mod options;
@@ -29,6 +30,7 @@ mod slug;
 mod yaml;
 
 pub(crate) use hub::{DEFAULT_HOST, DEFAULT_PORT};
+pub use limits::Limits;
 pub(crate) use locate::beside;
 pub use locate::{CONFIG_VARIABLE, base_folder, default_log_path, default_path, locate};
 pub(crate) use problem::nearest;
@@ -77,6 +79,11 @@ pub struct Config {
     /// A loaded worker is ended when its requests get no byte and its processes use no CPU for so
     /// long; zero for never.
     pub stall_timeout: Duration,
+    /// How long a client that wants a stream waits for a load in silence, and then between two
+    /// comments about it; zero for no comments.
+    pub loading_notice: Duration,
+    /// See [`Limits`].
+    pub limits: Limits,
     /// Web origins besides the hub's own that may change state.
     pub allowed_origins: Vec<String>,
     /// Host names besides the usual ones under which `/hub` answers.
@@ -253,6 +260,14 @@ impl Config {
         let path = &locate::absolute(path);
         let (bytes, modified_at) = read_file(path)?;
         Self::read(path, &bytes, modified_at)
+    }
+
+    /// Reads and checks `text` as if it stood in a hub.yaml at `path`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        Self::read(&locate::absolute(path), text.as_bytes(), 0)
     }
 
     fn read(path: &Path, bytes: &[u8], modified_at: u64) -> Result<Self, ConfigError> {

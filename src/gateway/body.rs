@@ -8,6 +8,8 @@ use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 
 use super::leased_body::LeasedBody;
+use super::patient_body::PatientBody;
+use crate::worker::upstream::BoxError;
 
 /// The hub's own answer, or a worker's as it streams.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub enum Body {
     Full(Full<Bytes>),
     /// A worker's.
     Leased(LeasedBody),
+    /// A stream that begins before its worker can answer.
+    Patient(Box<PatientBody>),
 }
 
 impl Body {
@@ -27,17 +31,18 @@ impl Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Full(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
             Self::Leased(body) => Pin::new(body).poll_frame(cx),
+            Self::Patient(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -45,6 +50,7 @@ impl http_body::Body for Body {
         match self {
             Self::Full(body) => body.is_end_stream(),
             Self::Leased(body) => body.is_end_stream(),
+            Self::Patient(body) => body.is_end_stream(),
         }
     }
 
@@ -52,6 +58,7 @@ impl http_body::Body for Body {
         match self {
             Self::Full(body) => body.size_hint(),
             Self::Leased(body) => body.size_hint(),
+            Self::Patient(body) => body.size_hint(),
         }
     }
 }

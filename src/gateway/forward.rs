@@ -9,12 +9,14 @@ use http::header::{
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version, request};
+use tokio::time::timeout;
 
 use super::account::Account;
 use super::body::Body;
 use super::leased_body::LeasedBody;
 use super::openai;
 use crate::api_error::ApiError;
+use crate::config::Limits;
 use crate::lifecycle::Grant;
 use crate::worker::upstream::RequestBody;
 
@@ -39,26 +41,40 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 /// closes the worker's connection.
 ///
 /// # Errors
-/// 502 when the worker does not answer; 400 or 413 when the request's own body fails.
+/// 502 when the worker does not answer, 504 when not in time; 400 or 413 when the request's own body
+/// fails.
 pub(super) async fn forward(
     grant: Grant,
     model: &Arc<str>,
     parts: request::Parts,
     id: HeaderValue,
     body: RequestBody,
+    limits: Limits,
     account: &mut Account,
 ) -> Result<Response<Body>, ApiError> {
     let Grant { lease, upstream } = grant;
     account.sent();
-    let answer = upstream
-        .send(outgoing(parts, id, body))
-        .await
-        .map_err(|error| openai::no_answer(model, &error))?;
+    let exchange = upstream.send(outgoing(parts, id, body));
+    let answer = if limits.first_byte.is_zero() {
+        exchange.await
+    } else {
+        timeout(limits.first_byte, exchange)
+            .await
+            .map_err(|_| openai::no_answer_in_time(model, limits.first_byte))?
+    };
+    let answer = answer.map_err(|error| openai::no_answer(model, &error, limits))?;
     let (mut parts, body) = answer.into_parts();
     remove_hop_by_hop(&mut parts.headers);
     let events = is_event_stream(&parts.headers);
     account.answered(&mut parts, events);
-    let body = LeasedBody::new(body, lease, Arc::clone(model), events, account.take());
+    let body = LeasedBody::new(
+        body,
+        lease,
+        Arc::clone(model),
+        events,
+        limits.idle_stream,
+        account.take(),
+    );
     Ok(Response::from_parts(parts, Body::Leased(body)))
 }
 
@@ -100,7 +116,8 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
+/// Whether a body is an event stream.
+pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))

@@ -16,13 +16,13 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::de::IgnoredAny;
 
+use super::budget::{Budget, Reservation};
 use super::openai;
 use super::scan::{Scanner, Step};
+use super::stream_flag::asks_for_stream;
 use crate::api_error::ApiError;
+use crate::config::Limits;
 use crate::worker::upstream::{BoxError, RequestBody};
-
-/// Bodies over this many bytes are refused with 413.
-pub(super) const BODY_LIMIT: usize = 256 * 1024 * 1024;
 
 /// How long a client may go on sending a body that nobody wants; see [`Intake::discard`].
 const DISCARD_TIME: Duration = Duration::from_secs(10);
@@ -39,17 +39,32 @@ pub(super) struct Intake {
     rest: Option<Limited<Incoming>>,
     /// Whether the client waits for a word before it sends the body; hyper gives it at the first read.
     asks_first: bool,
+    limits: Limits,
+    /// What all requests may hold, and this one's part of it.
+    held_of_all: Reservation,
 }
 
 impl Intake {
-    /// The body that comes with `headers`; nothing of it is read yet.
-    pub(super) fn new(headers: &HeaderMap, body: Incoming) -> Self {
+    /// The body that comes with `headers`; nothing of it is read yet. What is read counts in `budget`.
+    pub(super) fn new(
+        headers: &HeaderMap,
+        body: Incoming,
+        limits: Limits,
+        budget: &Budget,
+    ) -> Self {
         Self {
             chunks: VecDeque::new(),
             held: 0,
-            rest: (!body.is_end_stream()).then(|| Limited::new(body, BODY_LIMIT)),
+            rest: (!body.is_end_stream()).then(|| Limited::new(body, limits.body)),
             asks_first: headers.contains_key(EXPECT),
+            limits,
+            held_of_all: budget.reservation(limits.held),
         }
+    }
+
+    /// The limits that hold for this request.
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Reads up to the model that the body names, or to where it is clear that it names none.
@@ -105,6 +120,23 @@ impl Intake {
         }
     }
 
+    /// Whether what has been read of the body asks for a stream.
+    pub(super) fn asks_for_stream(&self) -> bool {
+        asks_for_stream(&self.chunks)
+    }
+
+    /// The whole intake, for somebody else; an empty one stays.
+    pub(super) fn take(&mut self) -> Self {
+        Self {
+            chunks: std::mem::take(&mut self.chunks),
+            held: std::mem::take(&mut self.held),
+            rest: self.rest.take(),
+            asks_first: std::mem::take(&mut self.asks_first),
+            limits: self.limits,
+            held_of_all: std::mem::take(&mut self.held_of_all),
+        }
+    }
+
     /// Runs `wait` and reads on meanwhile: hyper notices that a client has hung up only when it is
     /// not kept from reading by a body that nobody takes.
     pub(super) async fn while_waiting<T>(
@@ -156,6 +188,7 @@ impl Intake {
     /// Hands over the body, from its start to what is still to come; nothing is left.
     pub(super) fn take_body(&mut self) -> RequestBody {
         self.held = 0;
+        self.held_of_all.release();
         RequestBody::new(std::mem::take(&mut self.chunks), self.rest.take())
     }
 
@@ -163,6 +196,7 @@ impl Intake {
     /// lose an error's text together with the connection, which is closed under it.
     pub(super) async fn discard(&mut self) {
         self.chunks.clear();
+        self.held_of_all.release();
         if self.asks_first {
             return;
         }
@@ -176,13 +210,16 @@ impl Intake {
         while let Some(frame) = self.next_frame().await {
             let frame = frame.map_err(|error| {
                 if error.is::<LengthLimitError>() {
-                    openai::too_large()
+                    openai::too_large(self.limits.body)
                 } else {
                     openai::body_broke_off(&error)
                 }
             })?;
             // Trailers are dropped: no worker reads them.
             if let Ok(chunk) = frame.into_data() {
+                if !self.held_of_all.grow(chunk.len()) {
+                    return Err(openai::too_much_held());
+                }
                 self.held += chunk.len();
                 self.chunks.push_back(chunk);
                 return Ok(self.chunks.back());
@@ -222,6 +259,8 @@ impl Intake {
             held: chunks.concat().len(),
             rest: None,
             asks_first: false,
+            limits: Limits::default(),
+            held_of_all: Budget::default().reservation(usize::MAX),
         }
     }
 }

@@ -8,15 +8,18 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tracing::warn;
 
 use super::account::Account;
+use super::idle::Idle;
 use super::openai;
+use crate::api_error::ApiError;
 use crate::lifecycle::Lease;
-use crate::worker::upstream::ResponseBody;
+use crate::worker::upstream::{BoxError, ResponseBody};
 
 /// The body of an answer that a worker gives.
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub struct LeasedBody {
 struct Live {
     body: ResponseBody,
     lease: Lease,
+    idle: Idle,
     /// The last to go: it tells of a request when what that held is free.
     account: Account,
 }
@@ -41,24 +45,26 @@ struct Live {
 #[derive(Debug)]
 enum Broken {
     /// The last event has been handed over.
-    Told(hyper::Error),
+    Told(BoxError),
     /// There was a chance to send it.
-    Flushed(hyper::Error),
+    Flushed(BoxError),
 }
 
 impl LeasedBody {
-    /// `events`: whether the body is an event stream.
+    /// `events`: whether the body is an event stream; one that pauses for `idle_limit` is cut.
     pub(super) fn new(
         body: ResponseBody,
         lease: Lease,
         model: Arc<str>,
         events: bool,
+        idle_limit: Duration,
         account: Account,
     ) -> Self {
         Self {
             live: Some(Live {
                 body,
                 lease,
+                idle: Idle::new(idle_limit),
                 account,
             }),
             model,
@@ -72,7 +78,7 @@ impl LeasedBody {
         &mut self,
         broken: Broken,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match broken {
             // hyper writes out what it has when a body is pending, and drops it when a body fails.
             Broken::Told(error) => {
@@ -84,9 +90,8 @@ impl LeasedBody {
         }
     }
 
-    fn fail(&mut self, error: hyper::Error) -> Result<Frame<Bytes>, hyper::Error> {
-        warn!(hub_model = %self.model, %error, "worker failed in the middle of an answer");
-        let reason = openai::answer_broke_off(&self.model);
+    /// Ends the answer for that `reason`.
+    fn fail(&mut self, error: BoxError, reason: &ApiError) -> Result<Frame<Bytes>, BoxError> {
         if let Some(mut live) = self.live.take() {
             live.account.ended_with(reason.status);
         }
@@ -98,26 +103,43 @@ impl LeasedBody {
         // The empty line ends an event that was cut short.
         Ok(Frame::data(format!("\n\ndata: {event}\n\n").into()))
     }
+
+    /// The worker has failed.
+    fn break_off(&mut self, error: hyper::Error) -> Result<Frame<Bytes>, BoxError> {
+        warn!(hub_model = %self.model, %error, "worker failed in the middle of an answer");
+        self.fail(error.into(), &openai::answer_broke_off(&self.model))
+    }
+
+    /// The worker has been silent for too long.
+    fn give_up(&mut self) -> Result<Frame<Bytes>, BoxError> {
+        let reason = openai::answer_paused(&self.model);
+        warn!(hub_model = %self.model, "an answer paused for too long; it is cut");
+        self.fail(reason.clone().into(), &reason)
+    }
 }
 
 impl Body for LeasedBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Some(broken) = self.broken.take() {
             return self.poll_broken(broken, cx);
         }
         let Some(live) = &mut self.live else {
             return Poll::Ready(None);
         };
-        let frame = ready!(Pin::new(&mut live.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut live.body).poll_frame(cx) else {
+            ready!(live.idle.poll(cx));
+            return Poll::Ready(Some(self.give_up()));
+        };
         live.lease.sign_of_life();
+        live.idle.moved();
         let frame = match frame {
-            Some(Err(error)) => return Poll::Ready(Some(self.fail(error))),
+            Some(Err(error)) => return Poll::Ready(Some(self.break_off(error))),
             Some(Ok(frame)) => Some(frame),
             None => None,
         };

@@ -23,37 +23,48 @@ use crate::worker::upstream::Accepts;
 mod account;
 mod admission;
 mod body;
+mod budget;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod idle;
 mod intake;
 mod leased_body;
 mod models;
 mod multipart;
 mod openai;
+mod patient_body;
 mod peek;
 mod query;
 mod rewrite;
 mod routes;
 mod scan;
+mod stream_flag;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod waiting;
 
 use account::Account;
 use admission::{Admitted, Entrance, Step as Admission};
 pub use body::Body;
-use intake::{BODY_LIMIT, Intake};
+use budget::Budget;
+use intake::Intake;
 pub use leased_body::LeasedBody;
+pub(crate) use openai::{routed_to_unknown, unknown_model};
+pub use patient_body::PatientBody;
 use rewrite::Place;
+pub(crate) use rewrite::change;
 use routes::Target;
 use scan::{Step, is_form};
+use waiting::Waiting;
 
 /// Answers requests to `/v1`. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Gateway {
     lifecycle: Lifecycle,
     policies: Policies,
+    budget: Budget,
 }
 
 /// A request that knows where it goes.
@@ -86,8 +97,8 @@ impl Addressed {
         } else if let Some(name) = rewrite::replacement(accepts, &self.written) {
             rewrite::rename(&mut self.parts, intake, &self.place, name);
         }
-        let body = intake.take_body();
-        forward::forward(grant, model, self.parts, self.id, body, account).await
+        let (body, limits) = (intake.take_body(), intake.limits());
+        forward::forward(grant, model, self.parts, self.id, body, limits, account).await
     }
 }
 
@@ -97,6 +108,7 @@ impl Gateway {
         Self {
             lifecycle,
             policies,
+            budget: Budget::default(),
         }
     }
 
@@ -110,7 +122,7 @@ impl Gateway {
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let mut account = Account::open(&parts, id.clone(), client, self.policies.clone());
-        let mut intake = Intake::new(&parts.headers, body);
+        let mut intake = Intake::new(&parts.headers, body, self.lifecycle.limits(), &self.budget);
         let answer = match Target::of(&parts.method, parts.uri.path()) {
             Target::Models => Ok(openai::json(&models::list(&self.lifecycle))),
             Target::Model(id) => models::one(&self.lifecycle, id).map(|model| openai::json(&model)),
@@ -176,17 +188,6 @@ impl Gateway {
             forward::add_headers(&mut parts.headers, route.headers);
         }
 
-        let grant = match admitted.entrance {
-            Entrance::Open(grant) => grant,
-            Entrance::Closed(arrival) => {
-                let began = Instant::now();
-                let wait = self.lifecycle.acquire(arrival);
-                let waited = intake.while_waiting(wait).await;
-                account.waited_for_load(began.elapsed());
-                waited?
-            }
-        };
-
         let request = Addressed {
             parts,
             id,
@@ -194,8 +195,21 @@ impl Gateway {
             place,
             fields,
         };
-        let model = &admitted.model.name;
-        request.forward(grant, model, intake, account).await
+        let arrival = match admitted.entrance {
+            Entrance::Open(grant) => {
+                let model = &admitted.model.name;
+                return request.forward(grant, model, intake, account).await;
+            }
+            Entrance::Closed(arrival) => arrival,
+        };
+        let lifecycle = self.lifecycle.clone();
+        let waiting = Waiting {
+            model: admitted.model,
+            grant: Box::pin(async move { lifecycle.acquire(arrival).await }),
+            request,
+            notice: self.lifecycle.config().loading_notice,
+        };
+        waiting.answer(intake, account).await
     }
 
     /// Asks `on_request` until it lets the request go: again with the whole body if a policy wants to
@@ -242,8 +256,9 @@ async fn named_model(
     parts: &request::Parts,
     intake: &mut Intake,
 ) -> Result<(String, Place), ApiError> {
-    if content_length(parts).is_some_and(|length| length > BODY_LIMIT as u64) {
-        return Err(openai::too_large());
+    let limit = intake.limits().body;
+    if content_length(parts).is_some_and(|length| length > limit as u64) {
+        return Err(openai::too_large(limit));
     }
     let kind = content_type(parts);
     let step = intake.read_to_model(kind).await?;

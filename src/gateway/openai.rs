@@ -2,6 +2,7 @@
 //! worker's. The only place that turns an [`ApiError`] into a response for `/v1`.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
@@ -10,8 +11,8 @@ use serde_json::Value;
 use tracing::{debug, warn};
 
 use super::body::Body;
-use super::intake::BODY_LIMIT;
 use crate::api_error::ApiError;
+use crate::config::Limits;
 use crate::worker::upstream::UpstreamError;
 
 /// The answer to a request that failed in the hub.
@@ -60,12 +61,12 @@ pub(super) fn model_required() -> ApiError {
 }
 
 /// No model has that name or path.
-pub(super) fn unknown_model(model: &str) -> ApiError {
+pub(crate) fn unknown_model(model: &str) -> ApiError {
     ApiError::unknown_model(model, "Call /v1/models to list available names.")
 }
 
 /// A policy named a model that does not exist.
-pub(super) fn routed_to_unknown(model: &str) -> ApiError {
+pub(crate) fn routed_to_unknown(model: &str) -> ApiError {
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         format!(
@@ -109,17 +110,61 @@ pub(super) fn body_broke_off(cause: &dyn Display) -> ApiError {
 }
 
 /// The body is over the limit.
-pub(super) fn too_large() -> ApiError {
+pub(super) fn too_large(limit: usize) -> ApiError {
     ApiError::new(
         StatusCode::PAYLOAD_TOO_LARGE,
-        format!("The request body is larger than {} MiB.", BODY_LIMIT >> 20),
+        format!(
+            "The request body is larger than {} MiB (`max_body_mb`).",
+            limit >> 20
+        ),
     )
 }
 
+/// The bodies that are waiting fill the memory that they may have.
+pub(super) fn too_much_held() -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The requests that wait for their models fill the memory they may have (`max_held_mb`). Ask \
+         again later.",
+    )
+    .with_retry_after(1)
+}
+
+/// The worker has not begun its answer in time.
+pub(super) fn no_answer_in_time(model: &str, limit: Duration) -> ApiError {
+    ApiError::new(
+        StatusCode::GATEWAY_TIMEOUT,
+        format!(
+            "The worker of model `{model}` did not begin its answer within {} s \
+             (`first_byte_timeout`).",
+            limit.as_secs()
+        ),
+    )
+}
+
+/// The worker has paused for too long in the middle of its answer.
+pub(super) fn answer_paused(model: &str) -> ApiError {
+    worker_failed(
+        model,
+        "to go on with its answer in time (`idle_stream_timeout`)",
+    )
+}
+
+/// The client did not want to wait any longer for its model; `progress` says how far that is.
+pub(super) fn still_loading(progress: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!(
+            "The model is not ready yet ({progress}). Ask again later, or prefer a longer wait."
+        ),
+    )
+    .with_code("model_loading")
+}
+
 /// The worker gave no answer.
-pub(super) fn no_answer(model: &str, error: &UpstreamError) -> ApiError {
+pub(super) fn no_answer(model: &str, error: &UpstreamError, limits: Limits) -> ApiError {
     match error {
-        UpstreamError::TooLarge => too_large(),
+        UpstreamError::TooLarge => too_large(limits.body),
         UpstreamError::Upload(cause) => body_broke_off(cause),
         _ => {
             warn!(hub_model = %model, %error, "worker gave no answer");

@@ -39,13 +39,18 @@ pub(super) fn replacement<'a>(accepts: &'a Accepts, written: &str) -> Option<&'a
 pub(super) fn edit(body: &[u8], route: &Route) -> Result<Map<String, Value>, ApiError> {
     let mut fields: Map<String, Value> =
         serde_json::from_slice(body).map_err(|_| openai::fields_without_json())?;
+    change(&mut fields, route);
+    Ok(fields)
+}
+
+/// Makes a policy's changes.
+pub(crate) fn change(fields: &mut Map<String, Value>, route: &Route) {
     for (key, value) in &route.set {
         fields.insert(key.clone(), value.clone());
     }
     for key in &route.unset {
         fields.shift_remove(key);
     }
-    Ok(fields)
 }
 
 /// Puts `name` where the client wrote a model.

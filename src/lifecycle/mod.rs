@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
 use crate::api_error::ApiError;
-use crate::config::Config;
 use crate::config::ports::PortBook;
+use crate::config::{Config, Limits};
 use crate::policy::{Policies, World};
 use crate::status::Status;
 use crate::telemetry::Troubles;
@@ -24,15 +24,15 @@ use crate::worker::upstream::Upstream;
 
 mod arrival;
 mod degraded;
-mod fair;
+pub(crate) mod fair;
 mod launcher;
 mod launches;
 mod lease;
-mod machine;
+pub(crate) mod machine;
 mod messages;
 mod parking;
 mod publish;
-mod refusals;
+pub(crate) mod refusals;
 mod registry;
 mod reload;
 mod supervisor;
@@ -43,7 +43,8 @@ pub use launcher::{Launcher, Processes};
 pub use lease::{Gate, Lease};
 use messages::{Command, Mailbox, Message, Reply};
 pub use parking::Place;
-use parking::QueueLimits;
+pub(crate) use parking::{QueueLimits, SHORTEST_WAIT};
+pub(crate) use publish::{events, facts};
 pub use registry::Model;
 use registry::Registry;
 pub use supervisor::Running;
@@ -155,6 +156,11 @@ impl Lifecycle {
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
         Arc::clone(&self.registry.table.load().config)
+    }
+
+    /// What the gateway takes before it gives up, as configured.
+    pub fn limits(&self) -> Limits {
+        self.registry.table.load().config.limits
     }
 
     /// The snapshot of the moment.

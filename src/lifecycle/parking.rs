@@ -22,7 +22,7 @@ use crate::api_error::ApiError;
 use crate::config::ModelConfig;
 
 /// A request is not asked about more often than this unless something changes.
-const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+pub(crate) const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 
 /// What a policy's `seconds` count for at most: later than any `queue_timeout`.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -37,7 +37,7 @@ pub(crate) struct QueueLimits {
 }
 
 impl QueueLimits {
-    pub(super) fn of(model: &ModelConfig) -> Self {
+    pub(crate) fn of(model: &ModelConfig) -> Self {
         Self {
             size: model.queue_size(),
             timeout: model.queue_timeout().min(LONGEST_WAIT),

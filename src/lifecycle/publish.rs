@@ -47,7 +47,13 @@ pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policie
     }
 }
 
-fn facts(entry: &Entry, model: &ModelConfig, config: &Config, port: Option<u16>) -> ModelFacts {
+/// What everybody sees of a model.
+pub(crate) fn facts(
+    entry: &Entry,
+    model: &ModelConfig,
+    config: &Config,
+    port: Option<u16>,
+) -> ModelFacts {
     ModelFacts {
         process_state: entry.process_state(),
         memory_state: entry.memory_state(),
@@ -67,7 +73,7 @@ fn facts(entry: &Entry, model: &ModelConfig, config: &Config, port: Option<u16>)
 }
 
 /// What observers hear of a change, in the order in which it happens: up from the process, down to it.
-fn events(before: &ModelFacts, now: &ModelFacts) -> impl Iterator<Item = Event> + use<> {
+pub(crate) fn events(before: &ModelFacts, now: &ModelFacts) -> impl Iterator<Item = Event> + use<> {
     use EventName::{
         ModelFailed, ModelLoaded, ModelLoading, ModelStarted, ModelStopped, ModelUnloaded,
     };

@@ -13,7 +13,7 @@ use crate::api_error::ApiError;
 const RETRY_AFTER: std::ops::RangeInclusive<u64> = 1..=60;
 
 /// As many requests wait for the model as may. A place is expected to be free `after` so long.
-pub(super) fn queue_full(model: &str, limits: QueueLimits, after: Duration) -> ApiError {
+pub(crate) fn queue_full(model: &str, limits: QueueLimits, after: Duration) -> ApiError {
     let size = limits.size;
     busy(
         format!(
@@ -24,7 +24,7 @@ pub(super) fn queue_full(model: &str, limits: QueueLimits, after: Duration) -> A
 }
 
 /// The request has waited as long as it may. The model's `load` takes so long, if there is one ahead.
-pub(super) fn queue_timed_out(
+pub(crate) fn queue_timed_out(
     model: &str,
     limits: QueueLimits,
     load: Option<Duration>,

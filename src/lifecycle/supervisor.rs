@@ -16,7 +16,6 @@ use super::launcher::Launcher;
 use super::launches::Launches;
 use super::machine::{Answer, Decide, Effect, Event, Launch, Machine, Now, Spec, Waiter};
 use super::messages::{Answering, Command, Message, Messages, Reply, Waiting};
-use super::parking::QueueLimits;
 use super::publish::publish;
 use super::registry::{Model, Registry, Table};
 use super::reload::{changed_launches, keep_fixed};
@@ -151,16 +150,7 @@ impl Decide for Deciding {
 }
 
 fn specs(config: &Config) -> Vec<Spec> {
-    config
-        .models
-        .iter()
-        .map(|model| Spec {
-            name: model.name.clone(),
-            jit: model.jit_enabled,
-            default: model.default,
-            queue: QueueLimits::of(model),
-        })
-        .collect()
+    config.models.iter().map(Spec::from).collect()
 }
 
 impl Supervisor {

@@ -83,7 +83,7 @@ impl Failures {
 
 /// One line about a Lua error. Where Lua did not say the place, it is the innermost line of a policy
 /// in the traceback, or else `fallback` (`file:line`).
-pub(super) fn describe(error: &mlua::Error, fallback: &str) -> String {
+pub(crate) fn describe(error: &mlua::Error, fallback: &str) -> String {
     let (error, outer_traceback) = root(error);
     let text = match error {
         mlua::Error::SyntaxError { message, .. } | mlua::Error::RuntimeError(message) => {
@@ -108,7 +108,7 @@ pub(super) fn describe(error: &mlua::Error, fallback: &str) -> String {
 }
 
 /// The innermost line of a policy that runs now, as `file:line`.
-pub(super) fn running_line(lua: &Lua) -> Option<String> {
+pub(crate) fn running_line(lua: &Lua) -> Option<String> {
     (0..)
         .map_while(|level| {
             lua.inspect_stack(level, |frame| {

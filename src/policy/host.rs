@@ -7,17 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mlua::chunk::ChunkMode;
-use mlua::state::{GcGenParams, GcMode};
-use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
+use mlua::{Function, Lua, Table, Value};
 use parking_lot::Mutex;
 
 use super::World;
 use super::bundled;
 use super::counts::Counts;
-use super::failures::{Failures, SANDBOX, describe};
+use super::failures::{Failures, describe};
 use super::hook::Hook;
-use super::limits::Limits;
+use super::sandbox::{self, Sandbox};
 use super::stage::{Observer, Stage};
 use super::views::{self, hub};
 use super::wording::{did_you_mean, kind};
@@ -92,18 +90,13 @@ impl Policy {
 impl Host {
     /// A new state in which nothing has run. Modules for `require` are looked for in `folder`.
     pub(super) fn new(folder: &Path, world: Arc<dyn World>) -> mlua::Result<Self> {
-        let libraries = StdLib::STRING | StdLib::TABLE | StdLib::MATH | StdLib::UTF8;
-        let lua = Lua::new_with(libraries, LuaOptions::new())?;
-        // The incremental collector falls behind for ever when each call makes a userdata.
-        lua.gc_set_mode(GcMode::Generational(GcGenParams::default()));
-        let limits = Limits::install(&lua)?;
-        let stage = Arc::new(Stage::new(world, Arc::clone(&limits)));
+        let Sandbox {
+            lua,
+            limits,
+            globals,
+        } = Sandbox::new()?;
+        let stage = Arc::new(Stage::new(world, limits));
         views::register(&lua, &stage)?;
-        let check = lua.create_function(move |lua, ()| limits.check(lua))?;
-        let globals = lua
-            .load(include_str!("sandbox.lua"))
-            .set_name(format!("={SANDBOX}"))
-            .call(check)?;
         let modules = Arc::new(Modules {
             folder: folder.to_owned(),
             loaded: Mutex::default(),
@@ -172,12 +165,7 @@ impl Globals<'_> {
         own.set("hub", self.hub)?;
         own.set("print", hub::log_function(lua, "info")?)?;
         own.set("require", self.require(lua)?)?;
-        let globals = self.make.call::<Table>(own)?;
-        lua.load(source)
-            .set_name(format!("@{name}"))
-            .set_mode(ChunkMode::Text)
-            .set_environment(globals)
-            .call(())
+        sandbox::run(lua, self.make, own, name, source)
     }
 
     /// `require` for a file: modules see the `hub` of the file that required them first.

@@ -55,8 +55,13 @@ impl LocalTime {
     pub(super) const NAMES: [&str; 8] =
         ["year", "month", "day", "hour", "min", "sec", "wday", "yday"];
 
+    /// The fields by name.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&'static str, i16)> + use<> {
+        Self::NAMES.into_iter().zip(self.values())
+    }
+
     /// Their values, in the same order.
-    pub(super) fn values(&self) -> [i16; 8] {
+    fn values(&self) -> [i16; 8] {
         let small = [
             self.month, self.day, self.hour, self.min, self.sec, self.wday,
         ];

@@ -30,7 +30,9 @@ mod hook;
 mod host;
 mod limits;
 mod local_time;
+mod look;
 mod observers;
+mod sandbox;
 mod set;
 mod stage;
 mod unstarted;
@@ -39,8 +41,13 @@ mod views;
 mod wording;
 
 pub use event::{Details, Event, EventName, FinishedRequest, ModelEvent};
+pub(crate) use failures::{describe, running_line};
 pub use local_time::LocalTime;
+pub(crate) use look::Look;
+pub(crate) use sandbox::Sandbox;
 pub use unstarted::Unstarted;
+pub(crate) use verdicts::Fields;
+pub(crate) use wording::did_you_mean;
 
 /// What the hooks can see of the hub. Every method is cheap: no locks that others hold for long, no
 /// waiting.
@@ -271,16 +278,27 @@ impl Policies {
     /// then `create_hub.lua`. A file that does not load is left out, logged, and named in
     /// [`Policies::warnings`] with file and line.
     pub fn load(folder: &Path, bundled: &[String], world: Arc<dyn World>) -> Self {
-        Self::load_with(bundled::SCRIPTS, folder, bundled, world)
+        Self::load_with(bundled::SCRIPTS, folder, None, bundled, world)
+    }
+
+    /// As [`Policies::load`], with these files of `folder` and no others of it.
+    pub(crate) fn load_only(
+        folder: &Path,
+        files: &[String],
+        bundled: &[String],
+        world: Arc<dyn World>,
+    ) -> Self {
+        Self::load_with(bundled::SCRIPTS, folder, Some(files), bundled, world)
     }
 
     fn load_with(
         scripts: &[Script],
         folder: &Path,
+        files: Option<&[String]>,
         bundled: &[String],
         world: Arc<dyn World>,
     ) -> Self {
-        let set = PolicySet::load(folder, scripts, bundled, Arc::clone(&world));
+        let set = PolicySet::load(folder, files, scripts, bundled, Arc::clone(&world));
         let shared = Shared {
             world,
             observed: Observed::default(),
@@ -298,7 +316,7 @@ impl Policies {
     /// file loads; otherwise the old ones stay and [`Policies::warnings`] says why.
     pub fn reload(&self, folder: &Path, bundled: &[String]) {
         let world = Arc::clone(&self.shared.world);
-        let set = PolicySet::load(folder, bundled::SCRIPTS, bundled, world);
+        let set = PolicySet::load(folder, None, bundled::SCRIPTS, bundled, world);
         *self.shared.refused.lock() = set.broken().to_vec();
         if set.broken().is_empty() {
             self.shared.observed.set(set.observed());
@@ -529,7 +547,7 @@ mod tests {
     /// Whether a request, a load and the idle timer meet a rule.
     fn decides(scripts: &[Script]) -> [bool; 3] {
         let folder = tempfile::tempdir().unwrap();
-        let policies = Policies::load_with(scripts, folder.path(), &[], Arc::new(OverTheCap));
+        let policies = Policies::load_with(scripts, folder.path(), None, &[], Arc::new(OverTheCap));
         let (_, request) = policies.on_request(request());
         let pending = PendingLoad {
             reason: LoadReason::Request,

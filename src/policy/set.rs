@@ -44,9 +44,11 @@ pub(super) enum Answer {
 }
 
 impl PolicySet {
-    /// Loads the user's files of `folder`, then the bundled ones that are `wanted` or the default.
+    /// Loads the user's files of `folder`, all of them or those named in `only`, then the bundled ones
+    /// that are `wanted` or the default.
     pub(super) fn load(
         folder: &Path,
+        only: Option<&[String]>,
         scripts: &[Script],
         wanted: &[String],
         world: Arc<dyn World>,
@@ -59,6 +61,14 @@ impl PolicySet {
             broken.push(format!("{}: {error}", folder.display()));
             Vec::new()
         });
+        if let Some(only) = only {
+            files.retain(|(name, _)| only.contains(name));
+            let missing = only
+                .iter()
+                .filter(|name| !files.iter().any(|(file, _)| file == *name));
+            let folder = folder.display();
+            broken.extend(missing.map(|name| format!("{name}: no such policy in {folder}")));
+        }
         files.extend(chosen.iter().map(|(name, source)| {
             let source = Ok(source.as_bytes().to_vec());
             (format!("{}{name}.lua", bundled::FOLDER), source)

@@ -217,7 +217,7 @@ fn none(constructor: &str, arguments: &MultiValue) -> mlua::Result<()> {
 }
 
 /// The one table a constructor takes.
-struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     constructor: &'static str,
     table: &'a Table,
 }
@@ -237,6 +237,15 @@ impl<'a> Fields<'a> {
                 )));
             }
         };
+        Self::of(constructor, known, table)
+    }
+
+    /// Checks that the table has no unknown field.
+    pub(crate) fn of(
+        constructor: &'static str,
+        known: &[&str],
+        table: &'a Table,
+    ) -> mlua::Result<Self> {
         let fields = Self { constructor, table };
         for pair in table.pairs::<Value, Value>() {
             let key = pair?.0.to_string()?;
@@ -248,12 +257,13 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    fn error(&self, text: String) -> mlua::Error {
+    /// An error about this table.
+    pub(crate) fn error(&self, text: String) -> mlua::Error {
         mlua::Error::runtime(format!("{}: {text}", self.constructor))
     }
 
     /// A field that may be left out; `expected` says in an error what it must be.
-    fn get<T: FromLua>(&self, name: &str, expected: &str) -> mlua::Result<Option<T>> {
+    pub(crate) fn get<T: FromLua>(&self, name: &str, expected: &str) -> mlua::Result<Option<T>> {
         let value = self.table.get::<Value>(name)?;
         self.table.get(name).map_err(|_| {
             let shown = match &value {
@@ -266,7 +276,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    fn required<T: FromLua>(&self, name: &str, expected: &str) -> mlua::Result<T> {
+    pub(crate) fn required<T: FromLua>(&self, name: &str, expected: &str) -> mlua::Result<T> {
         self.get(name, expected)?
             .ok_or_else(|| self.error(format!("`{name}` is missing, it must be {expected}")))
     }

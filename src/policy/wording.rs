@@ -5,7 +5,7 @@ use mlua::Value;
 use crate::config::nearest;
 
 /// ", did you mean `x`?", or nothing when no candidate is near.
-pub(super) fn did_you_mean<'a>(
+pub(crate) fn did_you_mean<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> String {

@@ -109,3 +109,41 @@ fn list_shows_what_the_hub_counted() {
     );
     assert_eq!(hub.requests(), ["GET /hub/policies", "GET /hub/policies"]);
 }
+
+/// With the files of `tests/inputs/policy_test` beside hub.yaml.
+fn home_with_tests() -> Home {
+    let home = Home::empty();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for entry in std::fs::read_dir(root.join("tests/inputs/policy_test")).unwrap() {
+        let entry = entry.unwrap();
+        let beside = home.config().with_file_name(entry.file_name());
+        std::fs::copy(entry.path(), beside).unwrap();
+    }
+    home
+}
+
+#[test]
+fn test_tells_what_each_case_expected_and_where() {
+    let home = home_with_tests();
+    let _filters = home.filters(0);
+    assert_cmd_snapshot!(home.command(["policy", "test"]));
+}
+
+#[test]
+fn test_runs_the_named_files_alone() {
+    let home = home_with_tests();
+    let file = "mlx-openai-server-hub/empty_test.lua";
+    let output = home.command(["policy", "test", file]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.ends_with("0 passed, 1 failed\n"), "{text}");
+    assert!(!text.contains("turns_test.lua"), "{text}");
+}
+
+#[test]
+fn test_without_a_test_says_so() {
+    let home = Home::empty();
+    let output = home.command(["policy", "test"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("no *_test.lua in"), "{text}");
+}

@@ -13,6 +13,7 @@ mod door;
 mod drain;
 mod error_bodies;
 mod load_errors;
+mod loading;
 mod override_default;
 mod passes_on;
 mod policies;

@@ -1,14 +1,14 @@
-//! `scripts/types/hub.lua` names what the bindings have, no more and no less.
+//! `scripts/types/hub.lua` and `scripts/types/test.lua` name what the bindings have, no more and no less.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mlx_openai_server_hub::policy;
+use mlx_openai_server_hub::{policy, simulation};
 
 /// The `---@field` names of each `---@class hub.X`.
-fn annotated() -> BTreeMap<String, BTreeSet<String>> {
+fn annotated(types: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut classes = BTreeMap::<String, BTreeSet<String>>::new();
     let mut class = String::new();
-    for line in include_str!("../../scripts/types/hub.lua").lines() {
+    for line in types.lines() {
         if let Some(name) = line.strip_prefix("---@class ") {
             let name = name.trim_start_matches("(exact) ");
             class = name.trim_start_matches("hub.").to_lowercase();
@@ -24,8 +24,19 @@ fn annotated() -> BTreeMap<String, BTreeSet<String>> {
 
 #[test]
 fn the_editor_types_and_the_bindings_name_the_same() {
-    let annotated = annotated();
+    let annotated = annotated(include_str!("../../scripts/types/hub.lua"));
     for (class, names) in policy::bound_names() {
+        let bound = names.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(annotated.get(class), Some(&bound), "hub.{class}");
+    }
+}
+
+#[test]
+fn the_editor_types_of_tests_and_what_tests_see_name_the_same() {
+    let annotated = annotated(include_str!("../../scripts/types/test.lua"));
+    let bound = simulation::bound_names();
+    assert_eq!(annotated.len(), bound.len());
+    for (class, names) in bound {
         let bound = names.iter().map(|name| (*name).to_owned()).collect();
         assert_eq!(annotated.get(class), Some(&bound), "hub.{class}");
     }

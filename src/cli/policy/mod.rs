@@ -15,6 +15,7 @@ use crate::config::Config;
 
 mod list;
 mod show;
+mod test;
 
 /// See, check and try the Lua policies
 ///
@@ -30,6 +31,7 @@ pub(super) struct Policy {
 enum Verb {
     List(list::List),
     Show(show::Show),
+    Test(test::Test),
 }
 
 impl Policy {
@@ -39,6 +41,8 @@ impl Policy {
             Verb::List(verb) => wait_for(verb.run(&load()?, out)),
             // What is bundled can be read without a hub.yaml, or with a broken one.
             Verb::Show(verb) => verb.run(out),
+            // A test may bring a configuration of its own.
+            Verb::Test(verb) => verb.run(config, out),
         }
     }
 }

@@ -50,7 +50,8 @@ async fn a_client_that_leaves_while_its_request_waits_is_noticed_whatever_of_its
             let (waiting, gone) = flags.clone();
             async move {
                 let (parts, body) = request.into_parts();
-                let mut intake = Intake::new(&parts.headers, body);
+                let mut intake =
+                    Intake::new(&parts.headers, body, Limits::default(), &Budget::default());
                 named_model(&parts, &mut intake).await.unwrap();
                 waiting.store(true, Ordering::Release);
                 let _gone = scopeguard(gone);

@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::config::Limits;
 use crate::lifecycle::Gate;
 use crate::worker::upstream::scripted::{Scripted, Wire, eventually};
 use crate::worker::upstream::{Accepts, Upstream};
@@ -16,6 +17,7 @@ use crate::worker::upstream::{Accepts, Upstream};
 mod answers;
 mod bodies;
 mod disconnects;
+mod limits;
 mod peek;
 
 /// A server that does what the gateway does once a model is granted.
@@ -26,17 +28,23 @@ struct Hub {
 
 impl Hub {
     async fn in_front_of(upstream: Upstream) -> Self {
+        Self::with_limits(upstream, Limits::default()).await
+    }
+
+    async fn with_limits(upstream: Upstream, limits: Limits) -> Self {
+        let budget = Budget::default();
         let gate = Arc::new(Gate::default());
         gate.open();
         let upstream = Arc::new(upstream);
         let grants = (Arc::clone(&gate), upstream);
         let address = serve(move |request| {
             let (gate, upstream) = grants.clone();
+            let budget = budget.clone();
             async move {
                 let lease = gate.try_enter().expect("the gate is open");
                 let grant = Grant { lease, upstream };
                 let (parts, body) = request.into_parts();
-                let mut intake = Intake::new(&parts.headers, body);
+                let mut intake = Intake::new(&parts.headers, body, limits, &budget);
                 match through(parts, &mut intake, grant).await {
                     Ok(answer) => answer,
                     Err(error) => {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api_error::ApiError;
+use crate::config::ModelConfig;
 use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, PendingLoad};
 use crate::status::{MemoryState, ProcessState};
 
@@ -64,6 +65,17 @@ pub(crate) struct Spec {
     pub(crate) jit: bool,
     pub(crate) default: bool,
     pub(crate) queue: QueueLimits,
+}
+
+impl From<&ModelConfig> for Spec {
+    fn from(model: &ModelConfig) -> Self {
+        Self {
+            name: model.name.clone(),
+            jit: model.jit_enabled,
+            default: model.default,
+            queue: QueueLimits::of(model),
+        }
+    }
 }
 
 /// Something that happened.

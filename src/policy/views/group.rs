@@ -15,13 +15,16 @@ pub(in crate::policy) struct Group {
 impl Group {
     /// The group of that name for the running call, or nil.
     pub(in crate::policy) fn find(lua: &Lua, stage: &Stage, name: &str) -> mlua::Result<Value> {
-        let call = stage.enter("group")?;
-        match stage.world.group(name) {
-            Some(view) => lua
-                .create_any_userdata(Self { call, view })
-                .map(Value::UserData),
+        match Self::view(stage, name)? {
+            Some(view) => lua.create_any_userdata(view).map(Value::UserData),
             None => Ok(Value::Nil),
         }
+    }
+
+    pub(in crate::policy) fn view(stage: &Stage, name: &str) -> mlua::Result<Option<Self>> {
+        let call = stage.enter("group")?;
+        let found = stage.world.group(name);
+        Ok(found.map(|view| Self { call, view }))
     }
 
     /// How many more may be loaded; below zero when there are more than the cap allows.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use mlua::{Function, Lua, MetaMethod, Table, UserDataMethods as _, Value, Variadic};
 
-use super::super::LocalTime;
 use super::super::event::EventName;
 use super::super::failures::running_line;
 use super::super::stage::Stage;
@@ -56,10 +55,7 @@ pub(in crate::policy) fn shared_fields(lua: &Lua, stage: &Arc<Stage>) -> mlua::R
     let time = Arc::clone(stage);
     fields.set(
         "time",
-        lua.create_function(move |lua, ()| {
-            let values = time.world.local_time().values();
-            lua.create_table_from(LocalTime::NAMES.into_iter().zip(values))
-        })?,
+        lua.create_function(move |lua, ()| lua.create_table_from(time.world.local_time().named()))?,
     )?;
     verdicts::add_constructors(lua, &fields)?;
 

@@ -15,10 +15,14 @@ pub(in crate::policy) struct Memory {
 impl Memory {
     /// The view for the running call.
     pub(in crate::policy) fn create(lua: &Lua, stage: &Stage) -> mlua::Result<Value> {
+        lua.create_any_userdata(Self::view(stage)?)
+            .map(Value::UserData)
+    }
+
+    pub(in crate::policy) fn view(stage: &Stage) -> mlua::Result<Self> {
         let call = stage.enter(Self::NAME)?;
         let system = stage.world.memory();
-        lua.create_any_userdata(Self { call, system })
-            .map(Value::UserData)
+        Ok(Self { call, system })
     }
 }
 

@@ -15,15 +15,15 @@ pub(super) mod exit;
 pub(super) mod group;
 pub(super) mod hub;
 pub(super) mod load;
-mod memory;
+pub(super) mod memory;
 pub(super) mod model;
 pub(super) mod request;
 
 /// Reads one field.
-type Getter<V> = fn(&Lua, &Stage, &V) -> mlua::Result<Value>;
+pub(super) type Getter<V> = fn(&Lua, &Stage, &V) -> mlua::Result<Value>;
 
 /// A view with named fields.
-trait View: Send + Sync + Sized + 'static {
+pub(super) trait View: Send + Sync + Sized + 'static {
     /// What error messages call it.
     const NAME: &'static str;
     /// Its fields.
@@ -58,6 +58,23 @@ fn register_view<V: View>(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()> {
         });
         read_only(registry, V::NAME);
     })
+}
+
+/// Reads the field of that name.
+pub(super) fn read<V: View>(
+    lua: &Lua,
+    stage: &Stage,
+    view: &V,
+    field: &Value,
+) -> mlua::Result<Value> {
+    let name = field.as_string().map(|name| name.to_string_lossy());
+    let found = V::FIELDS
+        .iter()
+        .find(|(field, _)| name.as_deref() == Some(*field));
+    match found {
+        Some((_, getter)) => getter(lua, stage, view),
+        None => Err(unknown_field(V::NAME, field, names(V::FIELDS))),
+    }
 }
 
 /// Refuses assignments, and gives the type its name.

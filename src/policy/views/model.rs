@@ -15,13 +15,16 @@ pub(in crate::policy) struct Model {
 impl Model {
     /// The model of that name or path for the running call, or nil.
     pub(in crate::policy) fn find(lua: &Lua, stage: &Stage, name: &str) -> mlua::Result<Value> {
-        let call = stage.enter("model")?;
-        match stage.world.model(name) {
-            Some(view) => lua
-                .create_any_userdata(Self { call, view })
-                .map(Value::UserData),
+        match Self::view(stage, name)? {
+            Some(view) => lua.create_any_userdata(view).map(Value::UserData),
             None => Ok(Value::Nil),
         }
+    }
+
+    pub(in crate::policy) fn view(stage: &Stage, name: &str) -> mlua::Result<Option<Self>> {
+        let call = stage.enter("model")?;
+        let found = stage.world.model(name);
+        Ok(found.map(|view| Self { call, view }))
     }
 }
 

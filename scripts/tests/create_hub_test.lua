@@ -1,0 +1,100 @@
+-- The default policy in a simulated hub: who is refused, who makes room, who comes back.
+
+---@param more? table # keys besides the models
+local function config(more)
+  local keys = {
+    groups = { { name = "g", max_loaded = 1 } },
+    models = {
+      { name = "a", model_path = "org/a", group = "g", jit_enabled = true, default = true },
+      { name = "b", model_path = "org/b", group = "g", jit_enabled = true, default = true },
+      { name = "c", model_path = "org/c" },
+    },
+  }
+  for key, value in pairs(more or {}) do
+    keys[key] = value
+  end
+  return keys
+end
+
+test.case("a model that is not started is refused and says how to start it", function()
+  local hub = test.hub({ config = config() })
+  local request = hub:request("c")
+  test.equal(request.status, 400)
+  test.matches(request.message, "start%-model c")
+  hub:start("c")
+  hub:settle()
+  test.equal(hub:request("c").state, "running")
+end)
+
+test.case("an unknown model is a 404", function()
+  local request = test.hub({ config = config() }):request("nosuch")
+  test.equal(request.status, 404)
+  test.equal(request.code, "model_not_found")
+end)
+
+test.case("a full group refuses", function()
+  local hub = test.hub({ config = config() })
+  hub:request("a")
+  hub:settle()
+  local refused = hub:request("b")
+  test.equal(refused.status, 429)
+  test.matches(refused.message, "`g`.*full: a")
+end)
+
+test.case("a member that is idle for the group's limit makes room", function()
+  local groups = { { name = "g", max_loaded = 1, idle_unload_trigger_min = 10 } }
+  local hub = test.hub({ config = config({ groups = groups }) })
+  hub:request("a", { seconds = 30 })
+  hub:settle()
+  hub:advance("30s")
+  hub:advance("9m59s")
+  test.equal(hub:request("b").status, 429)
+  hub:advance("1s")
+  local request = hub:request("b")
+  hub:settle()
+  test.equal(request.state, "running")
+  test.equal(hub.groups.g.loaded, { "b" })
+end)
+
+local limits = {
+  { "never by default", model = {}, idle = "24h", state = "loaded" },
+  { "not before its limit", model = { auto_unload_minutes = 30 }, idle = "29m", state = "loaded" },
+  { "after its limit", model = { auto_unload_minutes = 30 }, idle = "31m", state = "unloaded" },
+}
+
+test.each(limits, function(row)
+  local model = { name = "a", model_path = "org/a", jit_enabled = true, default = true }
+  for key, value in pairs(row.model) do
+    model[key] = value
+  end
+  local hub = test.hub({ config = { models = { model } } })
+  hub:load("a")
+  hub:settle()
+  hub:advance(row.idle)
+  test.equal(hub.models.a.memory_state, row.state)
+end)
+
+test.case("a crashed worker comes back ever more slowly", function()
+  local hub = test.hub({ config = config() })
+  hub:start("c")
+  hub:settle()
+  for _, wait in ipairs({ 1, 2, 4, 8 }) do
+    hub:crash("c", -9)
+    hub:advance(wait - 0.5)
+    test.equal(hub.models.c.process_state, "failed")
+    hub:advance(0.5)
+    test.equal(hub.models.c.process_state, "starting")
+    hub:settle()
+  end
+end)
+
+test.case("a worker that never was ready is left until somebody asks", function()
+  local hub = test.hub({ config = config(), workers = { c = { fails = "no such file" } } })
+  hub:start("c")
+  hub:advance("1h")
+  test.equal(hub.models.c.process_state, "failed")
+  hub:set_worker("c", { fails = false })
+  local request = hub:request("c")
+  hub:settle()
+  test.equal(request.state, "running")
+end)

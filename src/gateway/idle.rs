@@ -1,0 +1,93 @@
+//! Notices an answer that has gone silent, without a look at the clock for each of its parts.
+//!
+//! A timer runs for a quarter of the limit at a time; four silent quarters in a row are too many. So an
+//! answer is given up after the limit, and at most a quarter of it later.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep};
+
+const LOOKS: u32 = 4;
+
+/// The watch over one answer.
+#[derive(Debug)]
+pub(super) struct Idle {
+    /// Zero for no limit.
+    limit: Duration,
+    /// Only an answer that has to be waited for has one.
+    timer: Option<Pin<Box<Sleep>>>,
+    silent_looks: u32,
+}
+
+impl Idle {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            timer: None,
+            silent_looks: 0,
+        }
+    }
+
+    /// A part has come.
+    pub(super) fn moved(&mut self) {
+        self.silent_looks = 0;
+    }
+
+    /// Ready once nothing has come for too long; otherwise the task is woken to look again.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.limit.is_zero() {
+            return Poll::Pending;
+        }
+        let pause = self.limit / LOOKS;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(pause)));
+        while timer.as_mut().poll(cx).is_ready() {
+            self.silent_looks += 1;
+            if self.silent_looks > LOOKS {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(Instant::now() + pause);
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(40);
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_noticed_after_the_limit_and_not_much_later() {
+        let mut idle = Idle::new(LIMIT);
+        let began = Instant::now();
+        poll_fn(|cx| idle.poll(cx)).await;
+        let took = began.elapsed();
+        assert!(
+            took >= LIMIT && took <= LIMIT * 5 / 4 + Duration::from_millis(5),
+            "{took:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_moves_is_let_be() {
+        let mut idle = Idle::new(LIMIT);
+        for _ in 0..10 {
+            let silent = tokio::time::timeout(LIMIT * 9 / 10, poll_fn(|cx| idle.poll(cx)));
+            assert!(silent.await.is_err());
+            idle.moved();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_limit_is_none() {
+        let mut idle = Idle::new(Duration::ZERO);
+        let silent = tokio::time::timeout(LIMIT * 1000, poll_fn(|cx| idle.poll(cx)));
+        assert!(silent.await.is_err());
+    }
+}

@@ -1,0 +1,88 @@
+//! Whether a request asks for a stream, as far as what has arrived of its body tells.
+//!
+//! Only a request that waits for its model for long is looked at: the scan for `model` need not pay
+//! for it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, Read};
+
+use bytes::{Buf as _, Bytes};
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
+
+/// Whether a JSON object whose beginning is in `chunks` has `"stream": true` at its top level.
+pub(super) fn asks_for_stream(chunks: &VecDeque<Bytes>) -> bool {
+    let mut stream = false;
+    let mut json = serde_json::Deserializer::from_reader(Chunks(chunks.clone()));
+    // An error means that the body has not all arrived, or is not JSON: what was seen counts.
+    let _ = json.deserialize_map(Fields(&mut stream));
+    stream
+}
+
+/// The chunks one after the other; a clone of them copies nothing.
+struct Chunks(VecDeque<Bytes>);
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(chunk) = self.0.front_mut() {
+            let size = chunk.len().min(buffer.len());
+            if size > 0 {
+                chunk.copy_to_slice(&mut buffer[..size]);
+                return Ok(size);
+            }
+            self.0.pop_front();
+        }
+        Ok(0)
+    }
+}
+
+struct Fields<'a>(&'a mut bool);
+
+impl<'de> Visitor<'de> for Fields<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "stream" {
+                // Of another type it is the worker's to refuse.
+                *self.0 = map.next_value::<serde_json::Value>()? == true;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flag_is_found_wherever_chunks_end_and_before_the_end_of_the_body() {
+        for (body, stream) in [
+            (r#"{"stream":true,"model":"a"}"#, true),
+            (
+                r#"{"model":"a","messages":["\"stream\":true"],"stream" : true , "x":[1"#,
+                true,
+            ),
+            (r#"{"model":"a","messages":["\"stream\":true"]}"#, false),
+            (r#"{"nested":{"stream":true}}"#, false),
+            (r#"{"stream":false}"#, false),
+            (r#"{"stream":"true"}"#, false),
+            (r#"{"stream":tr"#, false),
+            ("--form\r\n", false),
+            ("", false),
+        ] {
+            for cut in 0..=body.len() {
+                let (one, two) = body.as_bytes().split_at(cut);
+                let chunks = [one, two].map(Bytes::copy_from_slice);
+                assert_eq!(asks_for_stream(&chunks.into()), stream, "{body} at {cut}");
+            }
+        }
+    }
+}

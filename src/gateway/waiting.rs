@@ -1,0 +1,234 @@
+//! A request whose model is not loaded yet, and what its client hears meanwhile.
+//!
+//! Most wait in silence and get the answer's own status. A client of a stream would give up on a
+//! silent connection: after a grace it gets the head of its stream, and comments in it
+//! ([`PatientBody`]). One that asked with `Prefer: wait=N` (RFC 7240) gets a 503 when that is over. The
+//! gateway calls it off the hot path; whether and when the model is loaded is none of its business.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use tokio::time::{Instant, timeout};
+
+use super::account::Account;
+use super::body::Body;
+use super::intake::Intake;
+use super::patient_body::PatientBody;
+use super::{Addressed, openai};
+use crate::api_error::ApiError;
+use crate::lifecycle::{Grant, Model};
+use crate::status::{MemoryState, unix_now};
+
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// When to ask again for a model that has never been loaded, in seconds.
+const UNKNOWN_LOAD: f64 = 10.0;
+
+/// A lease on its way.
+pub(super) type Acquiring = Pin<Box<dyn Future<Output = Result<Grant, ApiError>> + Send>>;
+
+/// A request that waits.
+pub(super) struct Waiting {
+    pub(super) model: Arc<Model>,
+    pub(super) grant: Acquiring,
+    pub(super) request: Addressed,
+    /// Time until the first comment, and between two; zero for none.
+    pub(super) notice: Duration,
+}
+
+impl Waiting {
+    /// The answer, or the beginning of a stream that will be one.
+    ///
+    /// # Errors
+    /// What the load failed with; 503 with `Retry-After` when the client's patience is over; whatever
+    /// the exchange with the worker fails with.
+    pub(super) async fn answer(
+        mut self,
+        intake: &mut Intake,
+        account: &mut Account,
+    ) -> Result<Response<Body>, ApiError> {
+        let progress = Progress {
+            model: Arc::clone(&self.model),
+            began: Instant::now(),
+        };
+        let headers = &self.request.parts.headers;
+        let preferred = preferred_wait(headers);
+        let accepts_events = accepts_events(headers);
+        let silence = match preferred {
+            Some(wait) => Some(wait),
+            None => Some(self.notice).filter(|notice| !notice.is_zero()),
+        };
+        let waited = match silence {
+            Some(silence) => timeout(silence, intake.while_waiting(&mut self.grant)).await,
+            None => Ok(intake.while_waiting(&mut self.grant).await),
+        };
+        account.waited_for_load(progress.began.elapsed());
+        match waited {
+            Ok(grant) => {
+                self.request
+                    .forward(grant?, &self.model.name, intake, account)
+                    .await
+            }
+            Err(_) if preferred.is_some() => Err(progress.still_loading()),
+            Err(_) if accepts_events || intake.asks_for_stream() => {
+                Ok(self.begin_stream(progress, intake, account))
+            }
+            Err(_) => {
+                let grant = intake.while_waiting(&mut self.grant).await;
+                account.waited_for_load(progress.began.elapsed());
+                self.request
+                    .forward(grant?, &self.model.name, intake, account)
+                    .await
+            }
+        }
+    }
+
+    /// The head of a stream; all that is still to be done goes on in its body.
+    fn begin_stream(
+        self,
+        progress: Progress,
+        intake: &mut Intake,
+        account: &mut Account,
+    ) -> Response<Body> {
+        let Self {
+            model,
+            grant,
+            request,
+            notice,
+        } = self;
+        let (mut intake, mut account) = (intake.take(), account.take());
+        let mut headers = HeaderMap::new();
+        account.write_timing(&mut headers);
+        let began = progress.began;
+        let work = async move {
+            let grant = intake.while_waiting(grant).await;
+            account.waited_for_load(began.elapsed());
+            let answer = match grant {
+                Ok(grant) => {
+                    request
+                        .forward(grant, &model.name, &mut intake, &mut account)
+                        .await
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = &answer {
+                account.ended_with(error.status);
+            }
+            answer
+        };
+        let body = PatientBody::new(Box::pin(work), progress, notice);
+        let mut answer = Response::new(Body::Patient(Box::new(body)));
+        for (name, value) in [
+            (CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+            (CACHE_CONTROL, "no-cache"),
+            // nginx would keep the comments to itself.
+            (HeaderName::from_static("x-accel-buffering"), "no"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        *answer.headers_mut() = headers;
+        answer
+    }
+}
+
+/// How far a load has come, for those who wait for it.
+#[derive(Debug)]
+pub(super) struct Progress {
+    model: Arc<Model>,
+    /// When the request began to wait.
+    began: Instant,
+}
+
+impl Progress {
+    /// A comment for an event stream.
+    pub(super) fn comment(&self) -> String {
+        format!(": {}\n\n", self.text())
+    }
+
+    /// The model that is waited for.
+    pub(super) fn model(&self) -> &str {
+        &self.model.name
+    }
+
+    /// `loading qwen3_30b 12s of about 40s`, or `waiting for qwen3_30b 12s` while it is not even loading.
+    fn text(&self) -> String {
+        let name = &self.model.name;
+        match self.of_load() {
+            Some((passed, Some(about))) => {
+                format!("loading {name} {passed:.0}s of about {about:.0}s")
+            }
+            Some((passed, None)) => format!("loading {name} {passed:.0}s"),
+            None => format!(
+                "waiting for {name} {:.0}s",
+                self.began.elapsed().as_secs_f64()
+            ),
+        }
+    }
+
+    /// How long the load has been going on, and how long the last one took; `None` while it has not
+    /// begun.
+    fn of_load(&self) -> Option<(f64, Option<f64>)> {
+        let facts = self.model.facts.load();
+        let since = facts.memory_last_transition_at?;
+        let passed = (unix_now() - since).max(0.0);
+        (facts.memory_state == MemoryState::Loading).then_some((passed, facts.load_seconds))
+    }
+
+    fn still_loading(&self) -> ApiError {
+        let left = match self.of_load() {
+            Some((passed, Some(about))) => about - passed,
+            Some((_, None)) => UNKNOWN_LOAD,
+            None => self.model.facts.load().load_seconds.unwrap_or(UNKNOWN_LOAD),
+        };
+        // A load that takes longer than the last one may be over at any moment.
+        let seconds = left.ceil().max(1.0) as u64;
+        openai::still_loading(&self.text()).with_retry_after(seconds)
+    }
+}
+
+/// N of `Prefer: wait=N`, in seconds.
+fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
+    let values = headers.get_all(PREFER).iter();
+    let mut preferences = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split([',', ';']));
+    let seconds = preferences.find_map(|preference| {
+        let (name, value) = preference.split_once('=')?;
+        let is_wait = name.trim().eq_ignore_ascii_case("wait");
+        let value = value.trim().trim_matches('"');
+        is_wait.then(|| value.parse::<u32>().ok()).flatten()
+    })?;
+    Some(Duration::from_secs(seconds.into()))
+}
+
+fn accepts_events(headers: &HeaderMap) -> bool {
+    let mut accepted = headers.get_all(ACCEPT).iter();
+    accepted.any(|value| memchr::memmem::find(value.as_bytes(), b"text/event-stream").is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_preferred_wait_is_read_among_other_preferences() {
+        for (value, seconds) in [
+            ("wait=10", Some(10)),
+            ("respond-async, WAIT = 3", Some(3)),
+            ("handling=lenient; wait=\"7\"", Some(7)),
+            ("wait=soon", None),
+            ("respond-async", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append(PREFER, HeaderValue::from_static("return=minimal"));
+            headers.append(PREFER, HeaderValue::from_static(value));
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(preferred_wait(&headers), expected, "{value}");
+        }
+        assert_eq!(preferred_wait(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,168 @@
+//! What was asked of a simulated hub, and what became of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Method};
+
+use crate::api_error::ApiError;
+use crate::config::Settings;
+use crate::policy::FinishedRequest;
+
+/// The number of something asked; they count from 0.
+pub(crate) type Number = usize;
+
+/// A request to `/v1` that a test sends.
+#[derive(Debug, Clone)]
+pub(crate) struct NewRequest {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    /// The model as the client writes it.
+    pub(crate) model: String,
+    pub(crate) client: std::net::IpAddr,
+    pub(crate) headers: HeaderMap,
+    /// JSON; `model` is put in.
+    pub(crate) body: Settings,
+    /// It ends by itself when its worker has answered for so long.
+    pub(crate) ends_after: Option<Duration>,
+}
+
+/// How a request ends, as its worker tells it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Finish {
+    /// 200 if it is not said.
+    pub(crate) status: Option<u16>,
+    /// Since the request came.
+    pub(crate) first_token_seconds: Option<f64>,
+    pub(crate) prompt_tokens: Option<u64>,
+    pub(crate) completion_tokens: Option<u64>,
+}
+
+/// Where something asked stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum State {
+    /// For a model, or for its turn.
+    Waiting,
+    /// Its worker answers.
+    Running,
+    /// As it should.
+    Done,
+    /// With this answer.
+    Rejected(ApiError),
+    /// Its worker ended, or was ended, before it was done.
+    Cut,
+    /// Its client went away.
+    Cancelled,
+}
+
+impl State {
+    /// The word that tests use.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Rejected(_) => "rejected",
+            Self::Cut => "cut",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Something asked: a request to `/v1`, or a verb about a model.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) state: State,
+    /// The model that answers, or that it waits for.
+    pub(crate) model: Option<String>,
+    /// When it came.
+    pub(crate) begun: Duration,
+    /// When its worker began to answer.
+    pub(crate) entered: Option<Duration>,
+    /// When it ended, however.
+    pub(crate) ended: Option<Duration>,
+    /// As the client sent it; none for a verb.
+    pub(crate) request: Option<NewRequest>,
+    /// The body as the worker gets it, and the headers that policies added.
+    pub(crate) body: Settings,
+    pub(crate) added: Vec<(String, String)>,
+    /// Its `req.vars`.
+    pub(super) vars: Option<serde_json::Value>,
+    /// What its worker tells of its end.
+    pub(super) finish: Finish,
+}
+
+impl Asked {
+    pub(super) fn new(begun: Duration, request: Option<NewRequest>, model: Option<String>) -> Self {
+        Self {
+            state: State::Waiting,
+            model,
+            begun,
+            entered: None,
+            ended: None,
+            body: request.as_ref().map(|r| r.body.clone()).unwrap_or_default(),
+            added: Vec::new(),
+            vars: None,
+            finish: Finish::default(),
+            request,
+        }
+    }
+
+    /// The HTTP status, once it is known, as the hub's log has it.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match &self.state {
+            State::Waiting | State::Running => None,
+            State::Done => Some(self.finish.status.unwrap_or(200)),
+            State::Rejected(error) => Some(error.status),
+            State::Cut => Some(502),
+            State::Cancelled => Some(499),
+        }
+    }
+
+    /// What observers hear of its end; nothing of a verb's.
+    pub(super) fn finished(&self, number: Number, model: String) -> Option<FinishedRequest> {
+        let request = self.request.as_ref()?;
+        let ended = self.ended?;
+        let waited = self.waited(ended);
+        let Finish {
+            first_token_seconds,
+            prompt_tokens,
+            completion_tokens,
+            ..
+        } = self.finish;
+        let answering = ended - self.entered.unwrap_or(ended);
+        let since = first_token_seconds.and_then(|s| Duration::try_from_secs_f64(s).ok());
+        let generating = since.map_or(answering, |first| ended - (self.begun + first).min(ended));
+        let per_second = |tokens: u64| {
+            let seconds = generating.as_secs_f64();
+            (seconds > 0.0).then(|| tokens as f64 / seconds)
+        };
+        Some(FinishedRequest {
+            id: super::gateway::id(number),
+            model,
+            client: request.client.to_string(),
+            path: request.path.clone(),
+            stream: request.body.get("stream") == Some(&true.into()),
+            status: self.status(),
+            seconds: (ended - self.begun).as_secs_f64(),
+            wait_seconds: (!waited.is_zero()).then_some(waited.as_secs_f64()),
+            first_token_seconds,
+            prompt_tokens,
+            completion_tokens,
+            tokens_per_second: completion_tokens.and_then(per_second),
+        })
+    }
+
+    /// The headers as the worker gets them, by name.
+    pub(crate) fn headers(&self) -> BTreeMap<String, String> {
+        let sent = self.request.iter().flat_map(|request| &request.headers);
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let sent = sent.map(|(name, value)| (name.to_string(), text(value)));
+        sent.chain(self.added.iter().cloned()).collect()
+    }
+
+    /// How long it waited, up to `now`.
+    pub(crate) fn waited(&self, now: Duration) -> Duration {
+        self.entered.or(self.ended).unwrap_or(now) - self.begun
+    }
+}

@@ -1,0 +1,331 @@
+//! `*_test.lua`: tests of policies, written in Lua, run in simulated hubs.
+//!
+//! `policy test` calls [`run`], and so do the tests of the bundled policies and the examples. Each case
+//! runs in a Lua state of its own, in which its file has run from the top: cases cannot disturb each other.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mlua::{Function, Lua, LuaSerdeExt as _, Table, Value, Variadic};
+use parking_lot::Mutex;
+
+use super::Simulation;
+use crate::config::Config;
+use crate::policy::{Fields, Look, Policies, Sandbox, describe, running_line};
+use checks::{Failed, Failure};
+use hub::{Shared, TestHub};
+use logged::Lines;
+
+mod asked;
+mod checks;
+mod hub;
+mod logged;
+mod options;
+mod values;
+
+/// How long a case may compute.
+const ALLOWED: Duration = Duration::from_secs(60);
+
+/// When a simulated hub begins, unless its test says otherwise: a Monday.
+const BEGUN: &str = "2026-03-02 08:00";
+
+/// One case, and how it went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    /// Its name; none for a file that does not run.
+    pub name: String,
+    /// `file:line` of what failed; without a line where there is none.
+    pub place: Option<String>,
+    /// Why it failed, over one line or several; `None` when it did not.
+    pub failure: Option<String>,
+    /// What it printed.
+    pub printed: Vec<String>,
+}
+
+/// The names that tests see, by the class that `scripts/types/test.lua` gives them; for the test that
+/// compares the two.
+pub fn bound_names() -> Vec<(&'static str, Vec<&'static str>)> {
+    let all = |fields: &[&'static str], methods: &[&'static str]| {
+        fields.iter().chain(methods).copied().collect()
+    };
+    vec![
+        ("test", all(&["case", "each", "hub"], &checks::NAMES)),
+        ("testhubfields", all(options::HUB, &[])),
+        ("testworkerfields", all(options::WORKER, &[])),
+        ("testmemoryfields", all(options::MEMORY, &[])),
+        ("testrequestfields", all(options::REQUEST, &[])),
+        ("testfinishfields", all(options::FINISH, &[])),
+        ("testhub", all(hub::FIELDS, hub::METHODS)),
+        ("testrequest", all(asked::FIELDS, asked::METHODS)),
+    ]
+}
+
+/// Runs the cases of one file, in their order. Its folder is that of the policies; `hub_yaml` is the
+/// configuration of a hub for which the test gives none.
+pub fn run(file: &Path, hub_yaml: &Path) -> Vec<Case> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let source = match std::fs::read(file) {
+        Ok(source) => source,
+        Err(error) => return vec![Case::broken(&name, error.to_string())],
+    };
+    let file = Arc::new(File {
+        folder: file.parent().unwrap_or(Path::new("")).to_owned(),
+        hub_yaml: hub_yaml.to_owned(),
+        name: name.into_owned(),
+        source,
+    });
+    let mut cases = Vec::new();
+    loop {
+        let lines = Lines::default();
+        match logged::keep(&lines, || file.run_case(cases.len(), &lines)) {
+            Ok(Some(case)) => cases.push(case),
+            Ok(None) if cases.is_empty() => {
+                return vec![Case::broken(&file.name, "it has no test.case".to_owned())];
+            }
+            Ok(None) => return cases,
+            Err(broken) => {
+                cases.push(broken);
+                return cases;
+            }
+        }
+    }
+}
+
+impl Case {
+    fn broken(file: &str, why: String) -> Self {
+        Self {
+            name: String::new(),
+            place: Some(file.to_owned()),
+            failure: Some(why),
+            printed: Vec::new(),
+        }
+    }
+}
+
+/// A file of cases.
+struct File {
+    name: String,
+    folder: PathBuf,
+    hub_yaml: PathBuf,
+    source: Vec<u8>,
+}
+
+/// What a case is made of, in its Lua state.
+#[derive(Clone, Default)]
+struct Stage {
+    cases: Arc<Mutex<Vec<(String, Function)>>>,
+    /// Those whose policies must not fail.
+    hubs: Arc<Mutex<Vec<Shared>>>,
+    failed: Failed,
+    lines: Lines,
+    printed: Arc<Mutex<Vec<String>>>,
+}
+
+impl File {
+    /// Runs the file and then its case of that index; `None` when it has no more. An error is a file
+    /// that does not run.
+    fn run_case(self: &Arc<Self>, index: usize, lines: &Lines) -> Result<Option<Case>, Case> {
+        let stage = Stage {
+            lines: Arc::clone(lines),
+            ..Stage::default()
+        };
+        let ran = Sandbox::new().and_then(|sandbox| {
+            sandbox.allow(ALLOWED);
+            let own = self.globals(&sandbox, &stage)?;
+            sandbox.run(own, &self.name, &self.source)?;
+            Ok(sandbox)
+        });
+        // The state has to be there while its functions are called.
+        let _sandbox = match ran {
+            Ok(sandbox) => sandbox,
+            Err(error) => {
+                let failure = self.failure(&stage, &error);
+                return Err(self.case(String::new(), Some(failure), &stage));
+            }
+        };
+        let Some((name, body)) = stage.cases.lock().get(index).cloned() else {
+            return Ok(None);
+        };
+        let failure = match body.call::<Variadic<Value>>(()) {
+            Ok(_) => self.failing_policy(&stage),
+            Err(error) => Some(self.failure(&stage, &error)),
+        };
+        Ok(Some(self.case(name, failure, &stage)))
+    }
+
+    fn case(&self, name: String, failure: Option<Failure>, stage: &Stage) -> Case {
+        let (place, failure) = failure.map_or((None, None), |failure| {
+            let excerpt = failure
+                .place
+                .as_deref()
+                .and_then(|place| self.excerpt(place));
+            let text = excerpt.into_iter().chain([failure.text]);
+            let text = text.collect::<Vec<_>>().join("\n");
+            (failure.place, Some(text))
+        });
+        Case {
+            name,
+            place,
+            failure,
+            printed: std::mem::take(&mut stage.printed.lock()),
+        }
+    }
+
+    /// The line of the test that a place names.
+    fn excerpt(&self, place: &str) -> Option<String> {
+        let line = place.strip_prefix(&self.name)?.strip_prefix(':')?;
+        let line: usize = line.parse().ok()?;
+        let source = String::from_utf8_lossy(&self.source);
+        let text = source.lines().nth(line.checked_sub(1)?)?;
+        Some(text.trim().to_owned())
+    }
+
+    fn failure(&self, stage: &Stage, error: &mlua::Error) -> Failure {
+        if let Some(failure) = stage.failed.lock().take() {
+            return failure;
+        }
+        let text = describe(error, &self.name);
+        match text.split_once(": ") {
+            Some((place, text)) if place.starts_with(&self.name) => Failure {
+                place: Some(place.to_owned()),
+                text: text.to_owned(),
+            },
+            _ => Failure { place: None, text },
+        }
+    }
+
+    /// A policy that failed while a case was content.
+    fn failing_policy(&self, stage: &Stage) -> Option<Failure> {
+        let hubs = stage.hubs.lock();
+        let warnings = hubs.iter().map(|hub| hub.lock().policies().warnings());
+        let text = warnings.flatten().next()?;
+        Some(Failure {
+            place: Some(self.name.clone()),
+            text: format!("{text}\nhint: `may_fail = true` in test.hub allows it"),
+        })
+    }
+
+    /// The globals of a test besides Lua's own.
+    fn globals(self: &Arc<Self>, sandbox: &Sandbox, stage: &Stage) -> mlua::Result<Table> {
+        let lua = &sandbox.lua;
+        let own = lua.create_table()?;
+        own.set("test", self.test(lua, stage)?)?;
+        let printed = Arc::clone(&stage.printed);
+        let print = lua.create_function(move |_, values: Variadic<Value>| {
+            let texts = values.iter().map(|value| value.to_string());
+            let text = texts.collect::<mlua::Result<Vec<_>>>()?.join("\t");
+            printed.lock().push(text);
+            Ok(())
+        })?;
+        own.set("print", print)?;
+        Ok(own)
+    }
+
+    /// `test`.
+    fn test(self: &Arc<Self>, lua: &Lua, stage: &Stage) -> mlua::Result<Table> {
+        let test = lua.create_table()?;
+        let cases = Arc::clone(&stage.cases);
+        let case = lua.create_function(move |_, (name, body): (String, Function)| {
+            cases.lock().push((name, body));
+            Ok(())
+        })?;
+        test.set("case", case)?;
+        let cases = Arc::clone(&stage.cases);
+        let each = lua.create_function(move |_, (rows, body): (Vec<Table>, Function)| {
+            for row in rows {
+                let name = match row.get::<Option<String>>("name")? {
+                    Some(name) => name,
+                    None => row.get::<Option<String>>(1)?.ok_or_else(|| {
+                        mlua::Error::runtime("test.each: each row needs a `name`, or one in front")
+                    })?,
+                };
+                cases.lock().push((name, body.bind(row)?));
+            }
+            Ok(())
+        })?;
+        test.set("each", each)?;
+        checks::add(lua, &test, &stage.failed)?;
+        let (file, stage) = (Arc::clone(self), stage.clone());
+        let hub = lua.create_function(move |lua, table: Option<Table>| {
+            let table = table.map_or_else(|| lua.create_table(), Ok)?;
+            file.hub(lua, &table, &stage)
+        })?;
+        test.set("hub", hub)?;
+        Ok(test)
+    }
+
+    /// `test.hub{…}`.
+    fn hub(&self, lua: &Lua, table: &Table, stage: &Stage) -> mlua::Result<TestHub> {
+        let fields = Fields::of("test.hub", options::HUB, table)?;
+        let mut config = self.config(lua, &fields, &stage.failed)?;
+        if let Some(policies) = fields.get("policies", "a list of bundled policies")? {
+            config.policies = policies;
+        }
+        if let Some(policy) = fields.get::<Table>("policy", "a table of settings")? {
+            config.policy = options::settings(lua, &fields, "policy", policy)?;
+        }
+        let files = fields.get::<Vec<String>>("files", "a list of files beside the test")?;
+        let time = fields.get::<String>("time", values::DAY)?;
+        let begun = values::day(time.as_deref().unwrap_or(BEGUN))
+            .ok_or_else(|| fields.error(format!("`time` must be {}", values::DAY)))?;
+        let bundled = config.policies.clone();
+        let mut hub = Simulation::new(config, begun, |world| match &files {
+            Some(files) => Policies::load_only(&self.folder, files, &bundled, world),
+            None => Policies::load(&self.folder, &bundled, world),
+        });
+        if let Some(problem) = hub.policies().warnings().first() {
+            return Err(fields.error(problem.clone()));
+        }
+        let workers = fields.get::<BTreeMap<String, Table>>("workers", "a table by model")?;
+        for (model, table) in workers.unwrap_or_default() {
+            if !hub::change_worker(&mut hub, &model, options::worker(&table)?) {
+                let models = hub.world().config.models.iter();
+                let known: Vec<_> = models.map(|model| model.name.clone()).collect();
+                return Err(hub::unknown("model", &model, &known));
+            }
+        }
+        if let Some(table) = fields.get("memory", "a table")? {
+            hub.change_memory(options::memory(&table)?);
+        }
+        if fields.get("start", "true or false")? != Some(false) {
+            hub.start_defaults();
+        }
+        let world = Arc::clone(hub.world());
+        let shared = Arc::new(Mutex::new(hub));
+        if fields.get("may_fail", "true or false")? != Some(true) {
+            stage.hubs.lock().push(Arc::clone(&shared));
+        }
+        Ok(TestHub {
+            look: Arc::new(Look::new(world)),
+            lines: Arc::clone(&stage.lines),
+            hub: shared,
+        })
+    }
+
+    /// The configuration that a test gives, as a text or a table, or that of its folder.
+    fn config(&self, lua: &Lua, fields: &Fields<'_>, failed: &Failed) -> mlua::Result<Config> {
+        const EXPECTED: &str = "the text of a hub.yaml, or a table like one";
+        let place = self.folder.join(format!("config of {}", self.name));
+        let read = match fields.get::<Value>("config", EXPECTED)? {
+            None | Some(Value::Nil) => Config::load(&self.hub_yaml),
+            Some(Value::String(text)) => Config::parse(&place, &text.to_string_lossy()),
+            Some(Value::Table(table)) => {
+                let json = lua.from_value::<serde_json::Value>(Value::Table(table))?;
+                Config::parse(&place, &json.to_string())
+            }
+            Some(_) => return Err(fields.error(format!("`config` must be {EXPECTED}"))),
+        };
+        read.map_err(|error| {
+            // Its excerpt takes several lines, which an error of Lua does not keep.
+            let text = error
+                .to_string()
+                .replace(&format!("{}/", self.folder.display()), "");
+            let place = running_line(lua);
+            let error = fields.error(text.replace('\n', "; "));
+            failed.lock().get_or_insert(Failure { place, text });
+            error
+        })
+    }
+}

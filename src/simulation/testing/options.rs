@@ -1,0 +1,188 @@
+//! The tables that tests give: what is in them, and what must be.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use mlua::{Lua, LuaSerdeExt as _, Table, Value};
+
+use super::super::{Finish, Memory, NewRequest, Worker};
+use super::values::{BYTES, DURATION, bytes, duration, field};
+use crate::config::Settings;
+use crate::memory::Pressure;
+use crate::policy::Fields;
+
+/// The fields of `test.hub{…}`.
+pub(crate) const HUB: &[&str] = &[
+    "config", "policies", "files", "policy", "time", "workers", "memory", "start", "may_fail",
+];
+
+/// The fields of `hub:request(model, {…})`.
+pub(crate) const REQUEST: &[&str] = &[
+    "client", "headers", "body", "prompt", "stream", "path", "method", "seconds",
+];
+
+/// The fields of `hub:set_worker(model, {…})`, and of each entry of `workers`.
+pub(crate) const WORKER: &[&str] = &[
+    "load_seconds",
+    "end_seconds",
+    "memory",
+    "peak",
+    "fails",
+    "resident",
+];
+
+/// The fields of `hub:set_memory{…}`, and of `memory`.
+pub(crate) const MEMORY: &[&str] = &["total", "other", "pressure"];
+
+/// The fields of `request:finish{…}`.
+pub(crate) const FINISH: &[&str] = &[
+    "status",
+    "first_token_seconds",
+    "prompt_tokens",
+    "completion_tokens",
+];
+
+/// A request to `model`.
+pub(super) fn request(lua: &Lua, model: &str, table: &Table) -> mlua::Result<NewRequest> {
+    let fields = Fields::of("hub:request", REQUEST, table)?;
+    let mut request = NewRequest::chat(model);
+    if let Some(client) = fields.get::<String>("client", "an address like \"10.0.0.7\"")? {
+        request.client = client
+            .parse()
+            .map_err(|_| fields.error("`client` must be an address like \"10.0.0.7\"".into()))?;
+    }
+    if let Some(headers) = fields.get::<Table>("headers", "a table of texts by name")? {
+        request.headers = header_map(&fields, &headers)?;
+    }
+    if let Some(path) = fields.get::<String>("path", "a path like \"/v1/embeddings\"")? {
+        if !path.starts_with("/v1/") || path.parse::<http::Uri>().is_err() {
+            return Err(fields.error("`path` must be a path like \"/v1/embeddings\"".into()));
+        }
+        request.path = path;
+    }
+    if let Some(method) = fields.get::<String>("method", "a method like \"POST\"")? {
+        request.method = Method::try_from(method.as_str())
+            .map_err(|_| fields.error("`method` must be a method like \"POST\"".into()))?;
+    }
+    if let Some(body) = fields.get::<Table>("body", "a table of body fields")? {
+        request.body = settings(lua, &fields, "body", body)?;
+    }
+    let prompt = field(&fields, "prompt", PROMPT, prompt)?;
+    if let Some(prompt) = prompt.or_else(|| has_no_prompt(&request.body).then(|| "hi".to_owned())) {
+        let messages = serde_json::json!([{"role": "user", "content": prompt}]);
+        request.body.insert("messages".to_owned(), messages);
+    }
+    if let Some(stream) = fields.get::<bool>("stream", "true or false")? {
+        request.body.insert("stream".to_owned(), stream.into());
+    }
+    request.ends_after = field(&fields, "seconds", DURATION, duration)?;
+    Ok(request)
+}
+
+const PROMPT: &str = "a text, or a number of characters";
+
+fn prompt(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.to_string_lossy()),
+        other => Some("x".repeat(other.as_usize().filter(|chars| *chars <= 1 << 24)?)),
+    }
+}
+
+fn has_no_prompt(body: &Settings) -> bool {
+    let keys = ["messages", "prompt", "input"];
+    keys.iter().all(|key| !body.contains_key(*key))
+}
+
+fn header_map(fields: &Fields<'_>, table: &Table) -> mlua::Result<HeaderMap> {
+    let wrong = || fields.error("`headers` must be a table of texts by name".to_owned());
+    let mut headers = HeaderMap::new();
+    for pair in table.pairs::<String, String>() {
+        let (name, value) = pair.map_err(|_| wrong())?;
+        let name = HeaderName::try_from(name).map_err(|_| wrong())?;
+        headers.insert(name, HeaderValue::try_from(value).map_err(|_| wrong())?);
+    }
+    Ok(headers)
+}
+
+/// A table as the mapping that a `policy:` key or a body is.
+pub(super) fn settings(
+    lua: &Lua,
+    fields: &Fields<'_>,
+    name: &str,
+    table: Table,
+) -> mlua::Result<Settings> {
+    let read = lua.from_value::<Settings>(Value::Table(table));
+    read.map_err(|error| fields.error(format!("`{name}` must be a table of fields: {error}")))
+}
+
+/// Changes to a worker, and to what is known of it.
+pub(super) struct WorkerChange {
+    load: Option<Duration>,
+    end: Option<Duration>,
+    memory: Option<u64>,
+    pub(super) peak: Option<u64>,
+    fails: Option<Option<String>>,
+    resident: Option<bool>,
+}
+
+pub(super) fn worker(table: &Table) -> mlua::Result<WorkerChange> {
+    let fields = Fields::of("hub:set_worker", WORKER, table)?;
+    let fails = |value: &Value| match value {
+        Value::Boolean(false) => Some(None),
+        Value::String(reason) => Some(Some(reason.to_string_lossy())),
+        _ => None,
+    };
+    Ok(WorkerChange {
+        load: field(&fields, "load_seconds", DURATION, duration)?,
+        end: field(&fields, "end_seconds", DURATION, duration)?,
+        memory: field(&fields, "memory", BYTES, bytes)?,
+        peak: field(&fields, "peak", BYTES, bytes)?,
+        fails: field(&fields, "fails", "the reason as a text, or false", fails)?,
+        resident: fields.get("resident", "true or false")?,
+    })
+}
+
+impl WorkerChange {
+    pub(super) fn apply(self, worker: &mut Worker) {
+        worker.load = self.load.unwrap_or(worker.load);
+        worker.end = self.end.unwrap_or(worker.end);
+        worker.memory_bytes = self.memory.or(worker.memory_bytes);
+        worker.resident = self.resident.unwrap_or(worker.resident);
+        if let Some(fails) = self.fails {
+            worker.fails = fails;
+        }
+    }
+}
+
+/// Changes to the machine's memory.
+pub(super) fn memory(table: &Table) -> mlua::Result<impl FnOnce(&mut Memory) + use<>> {
+    let fields = Fields::of("hub:set_memory", MEMORY, table)?;
+    const WORDS: &str = "\"normal\", \"warning\" or \"critical\"";
+    let all = [Pressure::Normal, Pressure::Warning, Pressure::Critical];
+    let word = |value: &Value| {
+        let word = value.as_string()?.to_string_lossy();
+        all.into_iter().find(|pressure| pressure.as_str() == word)
+    };
+    let total = field(&fields, "total", BYTES, bytes)?;
+    let other = field(&fields, "other", BYTES, bytes)?;
+    let pressure = field(&fields, "pressure", WORDS, word)?;
+    Ok(move |memory: &mut Memory| {
+        memory.total = total.or(memory.total);
+        memory.other = other.unwrap_or(memory.other);
+        memory.pressure = pressure.unwrap_or(memory.pressure);
+    })
+}
+
+/// How a request ends.
+pub(super) fn finish(table: Option<Table>) -> mlua::Result<Finish> {
+    let Some(table) = table else {
+        return Ok(Finish::default());
+    };
+    let fields = Fields::of("request:finish", FINISH, &table)?;
+    Ok(Finish {
+        status: fields.get("status", "a status like 200")?,
+        first_token_seconds: fields.get("first_token_seconds", "a number of seconds")?,
+        prompt_tokens: fields.get("prompt_tokens", "a number of tokens")?,
+        completion_tokens: fields.get("completion_tokens", "a number of tokens")?,
+    })
+}

@@ -1,0 +1,274 @@
+//! Stories of a simulated hub under the default policy.
+
+use super::*;
+use crate::config::from_yaml;
+use crate::policy::World;
+
+const CONFIG: &str = "
+groups: [{name: g, max_loaded: 1, idle_unload_trigger_min: 10}]
+drain_timeout: 30
+models:
+- {name: a, model_path: org/a, group: g, jit_enabled: true, default: true}
+- {name: b, model_path: org/b, group: g, jit_enabled: true, default: true}
+- {name: c, model_path: org/c}
+";
+
+/// A Monday, 8 o'clock.
+const BEGUN: f64 = 1_772_438_400.0;
+
+fn hub(config: &str) -> Simulation {
+    let config = from_yaml(config);
+    let mut hub = Simulation::new(config, BEGUN, |world| {
+        Policies::load(std::path::Path::new("/nonexistent"), &[], world)
+    });
+    hub.start_defaults();
+    hub
+}
+
+impl Simulation {
+    fn send(&mut self, model: &str) -> Number {
+        self.request(NewRequest::chat(model))
+    }
+
+    fn state(&self, number: Number) -> &'static str {
+        self.asked(number).state.as_str()
+    }
+
+    fn status(&self, number: Number) -> u16 {
+        match &self.asked(number).state {
+            State::Rejected(error) => error.status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn seconds(&mut self, seconds: u64) {
+        self.advance(Duration::from_secs(seconds));
+    }
+
+    fn memory_state(&self, model: &str) -> &'static str {
+        let view = World::model(&**self.world(), model).unwrap();
+        view.facts.memory_state.as_str()
+    }
+}
+
+#[test]
+fn a_request_loads_its_model_and_those_that_come_meanwhile_join() {
+    let mut hub = hub(CONFIG);
+    let first = hub.send("a");
+    hub.seconds(2);
+    let second = hub.send("org/a");
+    assert_eq!(
+        (hub.state(first), hub.state(second)),
+        ("waiting", "waiting")
+    );
+    hub.seconds(3);
+    assert_eq!(
+        (hub.state(first), hub.state(second)),
+        ("running", "running")
+    );
+    let now = hub.world().now();
+    assert_eq!(hub.asked(second).waited(now).as_secs(), 3);
+    assert!(hub.finish(first, &Finish::default()));
+    assert!(!hub.finish(first, &Finish::default()));
+    assert_eq!(hub.state(first), "done");
+    let view = World::model(&**hub.world(), "a").unwrap();
+    assert_eq!(view.activity.active_requests, 1);
+    assert_eq!(view.facts.load_seconds, Some(5.0));
+}
+
+#[test]
+fn refusals_are_those_of_a_real_hub() {
+    let mut hub = hub(CONFIG);
+    let [unknown, stopped] = ["nosuch", "c"].map(|model| hub.send(model));
+    assert_eq!((hub.status(unknown), hub.status(stopped)), (404, 400));
+    hub.send("a");
+    hub.settle();
+    let full = hub.send("b");
+    assert_eq!(hub.status(full), 429);
+}
+
+#[test]
+fn an_idle_member_is_unloaded_by_the_timer() {
+    let mut hub = hub(CONFIG);
+    let request = hub.send("a");
+    hub.settle();
+    hub.finish(request, &Finish::default());
+    hub.seconds(10 * 60 - 1);
+    assert_eq!(hub.memory_state("a"), "loaded");
+    hub.seconds(1);
+    assert_eq!(hub.memory_state("a"), "unloading");
+    hub.seconds(1);
+    assert_eq!(hub.memory_state("a"), "unloaded");
+}
+
+#[test]
+fn an_unload_waits_for_the_last_request_and_cuts_it_at_the_limit() {
+    for finishes in [true, false] {
+        let mut hub = hub(CONFIG);
+        let request = hub.send("a");
+        hub.settle();
+        let unload = hub.verb(Verb::Unload, "a");
+        hub.seconds(29);
+        assert_eq!(hub.memory_state("a"), "unloading");
+        assert_eq!(hub.state(unload), "waiting");
+        if finishes {
+            hub.finish(request, &Finish::default());
+        } else {
+            hub.seconds(1);
+        }
+        assert_eq!(hub.state(request), if finishes { "done" } else { "cut" });
+        hub.seconds(1);
+        assert_eq!(hub.memory_state("a"), "unloaded");
+        assert_eq!(hub.state(unload), "done");
+    }
+}
+
+#[test]
+fn a_crash_cuts_requests_and_the_default_policy_starts_the_worker_again() {
+    let mut hub = hub(CONFIG);
+    hub.verb(Verb::Start, "c");
+    hub.settle();
+    let request = hub.send("c");
+    assert_eq!(hub.state(request), "running");
+    assert!(hub.crash("c", Some(-9), "killed"));
+    assert!(!hub.crash("c", None, "again"), "it has no process");
+    assert_eq!(hub.state(request), "cut");
+    assert_eq!(hub.memory_state("c"), "failed");
+    hub.seconds(1);
+    assert_eq!(hub.memory_state("c"), "loading");
+    hub.seconds(5);
+    assert_eq!(hub.memory_state("c"), "loaded");
+}
+
+#[test]
+fn a_load_that_fails_is_told_to_all_who_wait() {
+    let mut hub = hub(CONFIG);
+    hub.change_worker("a", |worker| worker.fails = Some("no such file".to_owned()));
+    let (first, second) = (hub.send("a"), hub.send("a"));
+    hub.seconds(5);
+    assert_eq!((hub.status(first), hub.status(second)), (503, 503));
+    hub.change_worker("a", |worker| worker.fails = None);
+    let third = hub.send("a");
+    hub.settle();
+    assert_eq!(hub.state(third), "running");
+}
+
+#[test]
+fn memory_is_taken_while_a_model_loads_and_free_when_it_is_gone() {
+    const GIB: u64 = 1 << 30;
+    let mut hub = hub(CONFIG);
+    hub.change_worker("a", |worker| worker.memory_bytes = Some(20 * GIB));
+    hub.change_memory(|memory| memory.other = 4 * GIB);
+    let available = |hub: &Simulation| hub.world().memory().available.unwrap() / GIB;
+    let request = hub.send("a");
+    assert_eq!(available(&hub), 60);
+    hub.seconds(2);
+    assert_eq!(available(&hub), 52);
+    hub.settle();
+    assert_eq!(available(&hub), 40);
+    hub.cancel(request);
+    hub.verb(Verb::Unload, "a");
+    hub.settle();
+    assert_eq!(available(&hub), 60);
+    let view = World::model(&**hub.world(), "a").unwrap();
+    assert_eq!((view.memory_bytes, view.peak_bytes), (None, Some(20 * GIB)));
+}
+
+#[test]
+fn a_client_that_leaves_does_not_end_the_load() {
+    let mut hub = hub(CONFIG);
+    let request = hub.send("a");
+    assert!(hub.cancel(request));
+    hub.settle();
+    assert_eq!(
+        (hub.state(request), hub.memory_state("a")),
+        ("cancelled", "loaded")
+    );
+}
+
+/// With one policy beside hub.yaml.
+fn hub_with(policy: &str) -> (Simulation, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("policy.lua"), policy).unwrap();
+    let hub = Simulation::new(from_yaml(CONFIG), BEGUN, |world| {
+        Policies::load(folder.path(), &[], world)
+    });
+    (hub, folder)
+}
+
+const ONE_AT_A_TIME: &str = "return { on_request = function(req, hub)
+    local model = hub.models[req.model]
+    if model.active + model.waiting > 0 then return hub.wait({ seconds = 30 }) end
+end }";
+
+#[test]
+fn parked_requests_take_turns_by_client() {
+    let (mut hub, _folder) = hub_with(ONE_AT_A_TIME);
+    hub.start_defaults();
+    let mut send = |client: u8| {
+        let mut request = NewRequest::chat("a");
+        request.client = [10, 0, 0, client].into();
+        request.ends_after = Some(Duration::from_secs(10));
+        hub.request(request)
+    };
+    let numbers = [1, 1, 1, 2].map(&mut send);
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        hub.seconds(10);
+        let running = numbers
+            .iter()
+            .position(|number| hub.state(*number) == "running");
+        order.extend(running);
+    }
+    assert_eq!(order, [0, 1, 3, 2]);
+    let view = World::model(&**hub.world(), "a").unwrap();
+    assert_eq!(
+        (view.activity.active_requests, view.activity.parked_requests),
+        (1, 0)
+    );
+}
+
+#[test]
+fn a_parked_request_is_refused_when_its_time_is_over_or_its_model_is_stopped() {
+    let (mut hub, _folder) = hub_with(ONE_AT_A_TIME);
+    hub.start_defaults();
+    let (first, second) = (hub.send("a"), hub.send("a"));
+    hub.seconds(299);
+    assert_eq!(
+        (hub.state(first), hub.state(second)),
+        ("running", "waiting")
+    );
+    hub.seconds(1);
+    assert_eq!(hub.status(second), 429);
+    let third = hub.send("a");
+    hub.verb(Verb::Stop, "a");
+    assert_eq!(hub.status(third), 503);
+}
+
+#[test]
+fn observers_hear_of_models_and_requests_at_the_simulated_time() {
+    let (mut hub, _folder) = hub_with(
+        "local heard = {}
+        for _, name in ipairs({ 'model.loaded', 'model.unloaded', 'request.finished' }) do
+          hub.on(name, function(event)
+            table.insert(heard, ('%s %d %s'):format(event.name, event.time, event.seconds))
+          end)
+        end
+        return { on_request = function(req, hub)
+          return hub.reject({ status = 499, message = table.concat(heard, ', ') })
+        end, on_load = function(load, hub) return hub.allow() end }",
+    );
+    hub.start_defaults();
+    hub.verb(Verb::Load, "a");
+    hub.seconds(5);
+    let first = hub.send("a");
+    assert_eq!(hub.status(first), 499);
+    hub.seconds(5);
+    let second = hub.send("a");
+    let State::Rejected(error) = &hub.asked(second).state else {
+        panic!("{:?}", hub.asked(second));
+    };
+    let loaded = format!("model.loaded {} 5.0", BEGUN as u64 + 5);
+    let finished = format!("request.finished {} 0.0", BEGUN as u64 + 5);
+    assert_eq!(error.message, format!("{loaded}, {finished}"));
+}

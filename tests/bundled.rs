@@ -1,0 +1,55 @@
+//! The bundled policies and those of `examples/policies` do what their tests in Lua say, in simulated
+//! hubs.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::path::{Path, PathBuf};
+
+use mlx_openai_server_hub::simulation;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The Lua files of a folder, by name.
+fn lua_files(folder: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join(folder)).unwrap();
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "lua"));
+    files.sort();
+    files
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap().to_string_lossy().into_owned()
+}
+
+/// Runs the test of every policy, and says what failed.
+fn run(policies: &[PathBuf], tests: &str) {
+    let nowhere = root().join("no-hub.yaml");
+    let mut failed = Vec::new();
+    for policy in policies {
+        let test = root()
+            .join(tests)
+            .join(format!("{}_test.lua", stem(policy)));
+        assert!(test.exists(), "{} has no test", policy.display());
+        for case in simulation::run(&test, &nowhere) {
+            if let Some(failure) = case.failure {
+                let place = case.place.unwrap_or_default();
+                failed.push(format!(
+                    "{place}: {}\n{failure}\n{}",
+                    case.name,
+                    case.printed.join("\n")
+                ));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn every_bundled_policy_passes_its_test() {
+    let policies = lua_files("scripts");
+    assert!(!policies.is_empty(), "{policies:?}");
+    run(&policies, "scripts/tests");
+}

@@ -1,0 +1,2 @@
+test.case("never reached", function() end)
+local x = = 1
