@@ -9,6 +9,7 @@ mod exits;
 mod memory;
 mod park;
 mod reload;
+mod settling;
 mod states;
 
 /// Policies that say what the test says, and allow otherwise.
