@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 
 mod address;
 mod configured;
+mod decisions;
 mod policies;
 mod usage;
 
 pub use address::{is_all_addresses, local_authority};
+pub use decisions::{Decision, DecisionsReport, WantedDecisions};
 pub use policies::{Origin, PoliciesReport, PolicyFacts};
 pub use usage::UsageTotals;
 

@@ -17,13 +17,16 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::status::{PoliciesReport, Status, is_all_addresses};
+use crate::status::{DecisionsReport, PoliciesReport, Status, is_all_addresses};
 
 /// How long a connection, and then a health check, may take: a hub answers in milliseconds, also while
 /// models load.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// How long reading the status may take, on a machine that swaps.
 const READ_LIMIT: Duration = Duration::from_secs(10);
+
+/// How the hub knows that a command asks, for the history of decisions.
+const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// Where a hub is, or may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,6 +167,11 @@ impl Client {
         self.read("/hub/policies").await
     }
 
+    /// What was decided lately; `query` is that of the route.
+    pub(super) async fn decisions(&self, query: &str) -> Result<DecisionsReport, ClientError> {
+        self.read(&format!("/hub/policies/decisions?{query}")).await
+    }
+
     /// What a hub answers at once.
     async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         timeout(READ_LIMIT, self.call(Method::GET, path))
@@ -255,6 +263,7 @@ impl Client {
             .method(method)
             .uri(path)
             .header(header::HOST, peer.to_string())
+            .header(header::USER_AGENT, AGENT)
             .body(Empty::<Bytes>::new())
             .map_err(|error| self.strange(&error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))

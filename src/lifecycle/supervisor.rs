@@ -4,6 +4,7 @@
 //! out the effects. Slow work (processes, draining) runs in tracked tasks that report back as
 //! messages; the supervisor awaits nothing but its `select!`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use crate::policy::{
     Event as PolicyEvent, Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies,
 };
 use crate::runtime_file::{RuntimeModels, RuntimeWorker};
-use crate::status::unix_now;
+use crate::status::{ProcessState, unix_now};
 use crate::worker::identity::Identity;
 use crate::worker::launch::{self, Instruction, Report};
 
@@ -134,7 +135,11 @@ impl Decide for Deciding {
         match self.policies.on_idle(&model.name) {
             IdleVerdict::Keep(seconds) => IdleVerdict::Keep(seconds),
             // A request that came meanwhile wins.
-            _ if !model.gate.close_if_idle() => IdleVerdict::Keep(0.0),
+            _ if !model.gate.close_if_idle() => {
+                self.policies
+                    .note_kept(&model.name, "a request came meanwhile");
+                IdleVerdict::Keep(0.0)
+            }
             verdict => verdict,
         }
     }
@@ -157,6 +162,8 @@ impl Supervisor {
                 let _ = done.send(());
             }
             Message::Shutdown { now } => {
+                let policies = &self.world.policies;
+                policies.note_change(None, "shutdown", "shutdown", None);
                 self.close_parking();
                 self.handle(Event::Shutdown { now });
             }
@@ -430,6 +437,7 @@ impl Supervisor {
         }
         *registry.reload_warnings.lock() = keep_fixed(&mut config, &old.config);
         let changed = changed_launches(&config, &old.config);
+        self.note_reload(&config, &changed);
         let models = specs(&config);
         self.world
             .policies
@@ -460,6 +468,25 @@ impl Supervisor {
             changed,
             start,
         });
+    }
+
+    /// Takes down what a reload does to models, before it does.
+    fn note_reload(&self, config: &Config, changed: &HashSet<String>) {
+        let policies = &self.world.policies;
+        for model in &self.world.registry.table.load().models {
+            let state = model.facts.load().process_state;
+            let is_up = matches!(state, ProcessState::Running | ProcessState::Starting);
+            let (what, why) = if config.model(&model.name).is_none() {
+                ("stop", "hub.yaml no longer names it")
+            } else if changed.contains(&*model.name) {
+                ("restart", "its launch settings changed")
+            } else {
+                continue;
+            };
+            if is_up {
+                policies.note_change(Some(&model.name), what, "reload", Some(why));
+            }
+        }
     }
 
     /// Asks every worker program what it understands, before it is needed, and shows what does not

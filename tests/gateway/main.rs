@@ -7,6 +7,7 @@
 mod accounts;
 mod cold_start;
 mod deaths;
+mod decisions;
 mod descriptors;
 mod disconnects;
 mod door;
