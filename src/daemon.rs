@@ -22,7 +22,8 @@ use crate::config::Config;
 use crate::config::ports::PortBook;
 use crate::control;
 use crate::gateway::Gateway;
-use crate::lifecycle::{Lifecycle, Models, Processes};
+use crate::lifecycle::{Learned, Lifecycle, Models, Processes};
+use crate::memory::ThisMachine;
 use crate::runtime_file::{RuntimeFile, RuntimeModels};
 use crate::telemetry::Troubles;
 use crate::worker::identity::Identity;
@@ -182,7 +183,8 @@ async fn serve(
     };
 
     let tracker = TaskTracker::new();
-    let (lifecycle, running) = Lifecycle::new(config, ports, troubles.clone());
+    let learned = Learned::recall(&log_path);
+    let (lifecycle, running) = Lifecycle::new(config, ports, learned, troubles.clone());
     let (models_up, models_changed) = watch::channel(found);
     runtime_file
         .write(&log_path)
@@ -193,8 +195,12 @@ async fn serve(
         models_changed,
         troubles.clone(),
     ));
-    let supervisor =
-        tracker.spawn(running.run(Processes::new(tracker.clone()), models_up, tracker.clone()));
+    let supervisor = tracker.spawn(running.run(
+        Processes::new(tracker.clone()),
+        ThisMachine,
+        models_up,
+        tracker.clone(),
+    ));
     // By the first healthy answer the default models are `starting`.
     lifecycle.start_defaults().await;
 
@@ -240,6 +246,7 @@ async fn serve(
     // The supervisor has dropped its end of the channel: the last write is over before the removal.
     let _ = keeper.await;
     lifecycle.remember_ports(&ports_file(&log_path));
+    lifecycle.remember_learned();
     if models == Models::Stop {
         RuntimeFile::remove(&log_path);
     }

@@ -5,11 +5,12 @@
 //! disk costs lines, never a request. It knows nothing of the hub's other parts.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anstream::AutoStream;
+use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Subscriber};
 use tracing_appender::non_blocking::WorkerGuard;
@@ -145,6 +146,20 @@ pub fn open_private(path: &Path) -> io::Result<File> {
         file.set_permissions(Permissions::from_mode(0o600))?;
     }
     Ok(file)
+}
+
+/// Replaces a JSON file in one step; its owner alone can read it.
+///
+/// # Errors
+/// When its folder cannot be written; the old file stays then.
+pub fn replace_private(path: &Path, content: &impl Serialize) -> io::Result<()> {
+    // A named temporary file has mode 0600 and replaces the old one atomically.
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    serde_json::to_writer(&mut file, content)?;
+    file.flush()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
 }
 
 /// The hub's own lines from `level` on; libraries speak only when something is wrong.
