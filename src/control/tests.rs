@@ -432,6 +432,7 @@ fn the_description_has_exactly_the_keys_of_the_answers() {
     let status = serde_json::to_value(TableHub::default().status()).unwrap();
     assert_eq!(properties("Status"), keys(&status));
     assert_eq!(properties("Counts"), keys(&status["counts"]));
+    assert_eq!(properties("SystemMemory"), keys(&status["memory"]));
     assert_eq!(properties("Group"), keys(&status["groups"][0]));
     assert_eq!(properties("Model"), keys(&status["models"][0]));
     assert_eq!(

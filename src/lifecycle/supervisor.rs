@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::{Notify, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use super::launcher::Launcher;
@@ -20,9 +20,11 @@ use super::messages::{Answering, Command, Message, Messages, Reply, Waiting};
 use super::publish::publish;
 use super::registry::{Model, Registry, Table};
 use super::reload::{changed_launches, keep_fixed};
+use super::sampler::Sampler;
 use super::{Grant, Lifecycle, Mailbox};
 use crate::api_error::ApiError;
 use crate::config::Config;
+use crate::memory::Probe;
 use crate::policy::{
     Event as PolicyEvent, Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies,
 };
@@ -51,11 +53,12 @@ impl Running {
 
     /// Runs the supervisor until [`Lifecycle::stop_all`] has ended every process, or
     /// [`Lifecycle::hand_over`] has left them to the next hub. It first takes over what an earlier hub
-    /// left, as it stands in `models_up`, and keeps the list of those that are up there. Tasks are
-    /// spawned on `tracker`.
+    /// left, as it stands in `models_up`, and keeps the list of those that are up there. Memory is
+    /// measured with `probe`. Tasks are spawned on `tracker`.
     pub async fn run(
         mut self,
         launcher: impl Launcher,
+        probe: impl Probe,
         models_up: watch::Sender<RuntimeModels>,
         tracker: TaskTracker,
     ) {
@@ -67,6 +70,15 @@ impl Running {
         } = self.lifecycle;
         let config = Arc::clone(&registry.table.load().config);
         let found = models_up.borrow().clone();
+        let sampler = Sampler {
+            probe: Arc::new(probe),
+            registry: Arc::clone(&registry),
+            mailbox: mailbox.clone(),
+            models_up: models_up.subscribe(),
+        };
+        // The first policy that is asked finds it measured.
+        sampler.measure_system().await;
+        tracker.spawn(sampler.run());
         let mut supervisor = Supervisor {
             machine: Machine::new(specs(&config)),
             world: Deciding { registry, policies },
@@ -75,8 +87,11 @@ impl Running {
             launches: Launches::new(launcher, models_up),
             tracker,
             endings: TaskTracker::new(),
+            idle: Arc::default(),
+            listens: false,
             finished: false,
         };
+        let idle = Arc::clone(&supervisor.idle);
         supervisor.publish();
         supervisor.adopt(found);
         supervisor.learn_dialects();
@@ -86,6 +101,8 @@ impl Running {
             tokio::select! {
                 Some(message) = self.messages.recv() => supervisor.receive(message),
                 _ = tick.tick() => supervisor.handle(Event::Tick),
+                () = supervisor.next_asking() => supervisor.handle(Event::Tick),
+                () = idle.notified() => supervisor.handle(Event::Idle),
             }
         }
         supervisor.endings.close();
@@ -102,6 +119,10 @@ struct Supervisor {
     tracker: TaskTracker,
     /// Workers of an earlier hub that no model needs, until they have ended.
     endings: TaskTracker,
+    /// Told when a model has no request in flight any more, while a load is parked.
+    idle: Arc<Notify>,
+    /// Whether the gates tell.
+    listens: bool,
     finished: bool,
 }
 
@@ -167,6 +188,7 @@ impl Supervisor {
                 self.close_parking();
                 self.handle(Event::Shutdown { now });
             }
+            Message::Measured { system, peaks } => self.handle(Event::Measured { system, peaks }),
             Message::Wake => self.handle(Event::Tick),
             Message::HandOver => {
                 self.close_parking();
@@ -194,6 +216,8 @@ impl Supervisor {
                     model: arrival.model.name.to_string(),
                     waiter,
                     seen: arrival.seen.stops,
+                    client: Arc::clone(&arrival.client),
+                    parked: arrival.parked,
                 };
                 arrived = Some(arrival);
                 event
@@ -223,6 +247,34 @@ impl Supervisor {
             self.carry_out(effect);
         }
         self.launches.publish(&self.world.registry);
+        self.listen();
+    }
+
+    /// Completes when it is time to ask again about a load that the policies put off.
+    async fn next_asking(&self) {
+        match self.machine.next_asking() {
+            Some(at) => sleep_until(self.world.registry.begun + at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// While a load is parked, the supervisor wants to hear of models that become idle.
+    fn listen(&mut self) {
+        let parked = self.machine.next_asking().is_some();
+        if !parked && !self.listens {
+            return;
+        }
+        for model in self.world.registry.table.load().all() {
+            model
+                .gate
+                .parking
+                .tell_when_idle(parked.then_some(&self.idle));
+        }
+        if parked && !self.listens {
+            // One may have become idle since the policies were asked.
+            self.idle.notify_one();
+        }
+        self.listens = parked;
     }
 
     /// Nobody waits for a verdict any more.
@@ -309,6 +361,7 @@ impl Supervisor {
             }
             Effect::Drain { model, launch } => self.drain(&model, launch),
             Effect::Answer { waiter, answer } => self.answer(waiter, answer),
+            Effect::Measure => self.world.registry.measure_soon.notify_one(),
             Effect::Wake { after } => {
                 let mailbox = self.mailbox.clone();
                 self.tracker.spawn(async move {
@@ -359,6 +412,7 @@ impl Supervisor {
             Report::Gone { exit_code, reason } => {
                 if let Some(model) = self.launches.ended(launch) {
                     self.release_port(&model);
+                    self.freed(&model);
                 }
                 Event::Gone {
                     launch,
@@ -368,6 +422,17 @@ impl Supervisor {
             }
         };
         self.handle(event);
+    }
+
+    /// What the worker of that model held when it was last measured is on its way back.
+    fn freed(&mut self, model: &str) {
+        let measured = self.model(model).and_then(|model| model.measured());
+        if let Some(measured) = measured
+            && let Some(available) = measured.available
+        {
+            let held = measured.bytes;
+            self.handle(Event::Freed { held, available });
+        }
     }
 
     /// A model that hub.yaml no longer names kept its port only while its worker held it.
@@ -444,6 +509,7 @@ impl Supervisor {
             .reload(config.folder(), &config.policies);
         let table = Arc::new(Table::after(Some(&old), Arc::new(config)));
         registry.table.store(Arc::clone(&table));
+        registry.relearn();
         for model in table.all() {
             if table.config.model(&model.name).is_some() {
                 // There may be new policies.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Goal, Launch, LoadReason, MemoryState, Now, ProcessState, Spec, Waiter};
+use super::super::fair::Fair;
+use super::{Asking, Goal, Launch, LoadReason, MemoryState, Now, ProcessState, Spec, Waiter};
 
 /// Where a model is. The contract's two states are derived from it.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,10 +16,13 @@ pub(crate) enum Phase {
     Parked {
         process: bool,
         place: u64,
-        deadline: Duration,
+        /// The policy wants to be asked again then, at the latest.
+        ask_at: Duration,
     },
     /// As `Standby`, with memory reserved: these models are being unloaded first.
     Evicting { process: bool, left: Vec<String> },
+    /// As `Evicting`, and nobody holds the memory any more: it is on its way back to the system.
+    Settling { process: bool },
     /// A worker is on its way to the goal.
     Launching(Goal),
     /// A resident worker loads its weights.
@@ -55,7 +59,8 @@ impl Phase {
             Self::Down(_) => false,
             Self::Standby { process }
             | Self::Parked { process, .. }
-            | Self::Evicting { process, .. } => *process,
+            | Self::Evicting { process, .. }
+            | Self::Settling { process } => *process,
             Self::Launching(_)
             | Self::Loading
             | Self::Loaded
@@ -106,6 +111,8 @@ pub(crate) struct Entry {
     pub(super) crashes: usize,
     /// When a failed model is started again.
     pub(super) retry_at: Option<Duration>,
+    /// They wait for it to be loaded, for a lease.
+    pub(super) requests: Fair<Asking>,
     /// They wait for it to be loaded.
     pub(super) load: Vec<Waiter>,
     /// They wait for it to be running.
@@ -124,7 +131,8 @@ pub(crate) struct Entry {
     pub(super) before_start: Ended,
     /// `on_idle` need not be asked before.
     pub(super) keep_until: Duration,
-    pub(super) load_began: Duration,
+    /// When the load under way began; none for one that an earlier hub began.
+    pub(super) load_began: Option<Duration>,
     /// hub.yaml no longer names it; it is forgotten once it is down.
     pub(super) removed: bool,
     pub(crate) pid: Option<u32>,
@@ -146,6 +154,7 @@ impl Entry {
             ready_since: None,
             crashes: 0,
             retry_at: None,
+            requests: Fair::default(),
             load: Vec::new(),
             start: Vec::new(),
             unload: Vec::new(),
@@ -155,7 +164,7 @@ impl Entry {
             start_again: false,
             before_start: Ended::Never,
             keep_until: Duration::ZERO,
-            load_began: Duration::ZERO,
+            load_began: None,
             removed: false,
             pid: None,
             exit_code: None,
@@ -171,7 +180,8 @@ impl Entry {
         match self.phase {
             Phase::Standby { process }
             | Phase::Parked { process, .. }
-            | Phase::Evicting { process, .. } => process,
+            | Phase::Evicting { process, .. }
+            | Phase::Settling { process } => process,
             _ => false,
         }
     }
@@ -189,7 +199,12 @@ impl Entry {
 
     /// Requests that wait for the load.
     pub(crate) fn waiting(&self) -> usize {
-        self.load.iter().filter(|waiter| waiter.is_request).count()
+        self.requests.len()
+    }
+
+    /// Whether anybody waits for the load.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.requests.is_empty() || !self.load.is_empty()
     }
 
     /// The contract's `process_state`.
@@ -213,9 +228,10 @@ impl Entry {
             | Phase::Standby { .. }
             | Phase::Parked { .. }
             | Phase::Launching(Goal::Standby) => MemoryState::Unloaded,
-            Phase::Evicting { .. } | Phase::Launching(Goal::Loaded) | Phase::Loading => {
-                MemoryState::Loading
-            }
+            Phase::Evicting { .. }
+            | Phase::Settling { .. }
+            | Phase::Launching(Goal::Loaded)
+            | Phase::Loading => MemoryState::Loading,
             Phase::Loaded => MemoryState::Loaded,
             Phase::Draining(_) => MemoryState::Unloading,
             Phase::Ending { held: true, .. } => MemoryState::Unloading,
@@ -237,7 +253,9 @@ impl Entry {
             if memory == MemoryState::Loaded {
                 self.times.loaded = Some(now.unix);
                 self.times.loaded_since = Some(now.at);
-                self.times.load_took = Some((now.at.saturating_sub(self.load_began)).as_secs_f64());
+                if let Some(began) = self.load_began.take() {
+                    self.times.load_took = Some(now.at.saturating_sub(began).as_secs_f64());
+                }
             }
             if was_memory.holds_memory() && memory == MemoryState::Unloaded {
                 self.times.unloaded = Some(now.unix);

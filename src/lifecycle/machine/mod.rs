@@ -6,23 +6,29 @@
 //!
 //! Every launch of a worker has a number; what is reported of an earlier one is ignored.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api_error::ApiError;
 use crate::config::ModelConfig;
+use crate::memory::SystemMemory;
 use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, PendingLoad};
 use crate::status::{MemoryState, ProcessState};
 
 mod entry;
 mod load;
+mod park;
 mod reconcile;
+mod settle;
 mod verbs;
 
 pub(crate) use entry::Entry;
 use entry::{Ended, Next, Phase};
 
+use super::parking::QueueLimits;
 use super::{Outcome, ReloadReport};
+use park::Asking;
 
 /// The number of one launch of a worker; never used twice.
 pub(crate) type Launch = u64;
@@ -60,6 +66,7 @@ pub(crate) struct Spec {
     pub(crate) name: String,
     pub(crate) jit: bool,
     pub(crate) default: bool,
+    pub(crate) queue: QueueLimits,
 }
 
 impl From<&ModelConfig> for Spec {
@@ -68,6 +75,7 @@ impl From<&ModelConfig> for Spec {
             name: model.name.clone(),
             jit: model.jit_enabled,
             default: model.default,
+            queue: QueueLimits::of(model),
         }
     }
 }
@@ -80,6 +88,10 @@ pub(crate) enum Event {
         model: String,
         waiter: Waiter,
         seen: u64,
+        /// Under which key it takes turns.
+        client: Arc<str>,
+        /// How long it has been parked before.
+        parked: Duration,
     },
     /// A waiter has gone away.
     Abandon {
@@ -120,6 +132,17 @@ pub(crate) enum Event {
         launch: Launch,
         reason: String,
     },
+    /// A process group is about to be reported gone. When it was last measured it held so many bytes,
+    /// and so many were available.
+    Freed {
+        held: u64,
+        available: u64,
+    },
+    /// Memory was measured; and the most each model ever held, in bytes.
+    Measured {
+        system: SystemMemory,
+        peaks: HashMap<String, u64>,
+    },
     /// The process and all of its group are gone, asked or not.
     Gone {
         launch: Launch,
@@ -154,6 +177,8 @@ pub(crate) enum Event {
     Shutdown {
         now: bool,
     },
+    /// A model has no request in flight any more.
+    Idle,
     /// Time has passed.
     Tick,
 }
@@ -179,6 +204,8 @@ pub(crate) enum Effect {
     End { launch: Launch },
     /// Tell a waiter.
     Answer { waiter: Waiter, answer: Answer },
+    /// Report [`Event::Measured`] soon.
+    Measure,
     /// Report [`Event::Tick`] after so long.
     Wake { after: Duration },
     /// Nothing runs any more, and nothing will.
@@ -215,6 +242,10 @@ pub(crate) struct Machine {
     /// In hub.yaml's order; removed ones that have not ended yet come last.
     entries: Vec<Entry>,
     launches: Launch,
+    /// Memory of ended processes that is not known to be back.
+    returning: Vec<settle::Returning>,
+    /// As parked loads were last asked about for its sake.
+    memory: SystemMemory,
     /// Counts places in the queue of parked loads.
     parked: u64,
     shutting_down: bool,
@@ -266,7 +297,16 @@ impl Machine {
                 model,
                 waiter,
                 seen,
-            } => self.acquire(&model, waiter, seen, now, decide),
+                client,
+                parked,
+            } => {
+                let request = Asking {
+                    waiter,
+                    came: now.at,
+                    parked,
+                };
+                self.acquire(&model, request, seen, &client, now, decide);
+            }
             Event::Abandon { waiter } => self.abandon(waiter),
             Event::Start { model, waiter } => self.start(&model, waiter, now, decide),
             Event::Stop { model, waiter } => self.stop(&model, waiter),
@@ -280,6 +320,13 @@ impl Machine {
             Event::Standby { launch, process } => self.standby(launch, process, now, decide),
             Event::Loaded { launch } => self.loaded(launch, now),
             Event::LoadRefused { launch, reason } => self.load_refused(launch, &reason),
+            Event::Freed { held, available } => self.freed(held, available, now),
+            Event::Measured { system, peaks } => {
+                self.measured(system.available, &peaks, now);
+                if self.has_moved(system) {
+                    self.ask_parked(now, decide);
+                }
+            }
             Event::Gone {
                 launch,
                 exit_code,
@@ -299,11 +346,14 @@ impl Machine {
                 start,
             } => {
                 self.reconcile(waiter, models, &changed, start, now, decide);
+                // There may be new policies.
+                self.ask_parked(now, decide);
             }
             Event::Adopt { model, load, fits } => self.adopt(&model, load, fits),
             Event::Resume { model } => self.resume(&model),
             Event::StartDefaults => self.start_defaults(now, decide),
             Event::Shutdown { now: at_once } => self.shutdown(at_once),
+            Event::Idle => self.ask_parked(now, decide),
             Event::Tick => self.tick(now, decide),
         }
     }
