@@ -29,6 +29,16 @@ const STEPS: usize = 8192;
 /// Stands in for a time that the clock cannot tell.
 const FOR_EVER: Duration = Duration::from_secs(1 << 32);
 
+/// Runs `make`, which makes one small value, without the memory limit. Under one mlua guards every
+/// allocation by a protected call, which costs more than the value. It counts all the same: Lua's own
+/// next allocation fails if it was one too many.
+pub(super) fn unlimited<R>(lua: &Lua, make: impl FnOnce() -> mlua::Result<R>) -> mlua::Result<R> {
+    let limit = lua.set_memory_limit(0)?;
+    let made = make();
+    lua.set_memory_limit(limit)?;
+    made
+}
+
 /// Why a call ended before the policy wanted it to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Interrupt {
