@@ -32,6 +32,7 @@ mod limits;
 mod local_time;
 mod look;
 mod observers;
+mod options;
 mod sandbox;
 mod set;
 mod stage;
