@@ -4,6 +4,7 @@
 //! about models.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::net::TcpListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,8 @@ use crate::config::Config;
 use crate::config::ports::PortBook;
 use crate::control;
 use crate::gateway::Gateway;
-use crate::lifecycle::{Lifecycle, Models, Processes};
+use crate::lifecycle::{Learned, Lifecycle, Models, Processes};
+use crate::memory::ThisMachine;
 use crate::runtime_file::{RuntimeFile, RuntimeModels};
 use crate::telemetry::Troubles;
 use crate::worker::identity::Identity;
@@ -49,12 +51,7 @@ const MAX_THREADS: usize = 4;
 pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     let mut config = Config::load(config_path)?;
     command::check(&config.models)?;
-    telemetry::create_log_folder(&config.log_path).with_context(|| {
-        format!(
-            "the log folder `{}` cannot be made",
-            config.log_path.display()
-        )
-    })?;
+    telemetry::create_log_folder(&config.log_path)?;
     let listener = bind(&mut config)?;
     let _lock = lock(&config.log_path)?;
     let troubles = Troubles::default();
@@ -90,8 +87,22 @@ fn raise_descriptor_limit() {
 /// Takes the hub's port. Port 0 becomes the one the system chose.
 fn bind(config: &mut Config) -> anyhow::Result<StdListener> {
     let (host, port) = (config.host.as_str(), config.port);
-    let listener = StdListener::bind((host, port)).with_context(|| {
-        format!("the hub cannot listen on {host} port {port}\nhint: another program may hold it; set `port` in hub.yaml")
+    let listener = StdListener::bind((host, port)).map_err(|error| {
+        let (why, hint) = match error.kind() {
+            ErrorKind::AddrInUse => (
+                "another program listens there".to_owned(),
+                "stop it, or set another `port` in hub.yaml",
+            ),
+            ErrorKind::AddrNotAvailable => (
+                "this machine has no such address".to_owned(),
+                "set `host` in hub.yaml to one that it has, or to 127.0.0.1",
+            ),
+            _ => (
+                error.to_string(),
+                "set another `host` or `port` in hub.yaml",
+            ),
+        };
+        anyhow::anyhow!("the hub cannot listen on {host} port {port}: {why}\nhint: {hint}")
     })?;
     listener.set_nonblocking(true)?;
     config.port = listener.local_addr()?.port();
@@ -172,7 +183,8 @@ async fn serve(
     };
 
     let tracker = TaskTracker::new();
-    let (lifecycle, running) = Lifecycle::new(config, ports, troubles.clone());
+    let learned = Learned::recall(&log_path);
+    let (lifecycle, running) = Lifecycle::new(config, ports, learned, troubles.clone());
     let (models_up, models_changed) = watch::channel(found);
     runtime_file
         .write(&log_path)
@@ -183,8 +195,12 @@ async fn serve(
         models_changed,
         troubles.clone(),
     ));
-    let supervisor =
-        tracker.spawn(running.run(Processes::new(tracker.clone()), models_up, tracker.clone()));
+    let supervisor = tracker.spawn(running.run(
+        Processes::new(tracker.clone()),
+        ThisMachine,
+        models_up,
+        tracker.clone(),
+    ));
     // By the first healthy answer the default models are `starting`.
     lifecycle.start_defaults().await;
 
@@ -230,6 +246,7 @@ async fn serve(
     // The supervisor has dropped its end of the channel: the last write is over before the removal.
     let _ = keeper.await;
     lifecycle.remember_ports(&ports_file(&log_path));
+    lifecycle.remember_learned();
     if models == Models::Stop {
         RuntimeFile::remove(&log_path);
     }

@@ -21,7 +21,7 @@
 //! | module | may import |
 //! | --- | --- |
 //! | `api_error`, `config`, `memory`, `runtime_file`, `telemetry` | nothing of ours; anyone may use the last |
-//! | `status` | `config` |
+//! | `status` | `config`, `memory` |
 //! | `worker` | `config`, `memory`, `runtime_file` |
 //! | `policy` | `api_error`, `config`, `memory`, `status` |
 //! | `lifecycle` | `worker`, `policy`, `status`, `memory`, `config`, `api_error`, `runtime_file` |

@@ -2,10 +2,11 @@
 //! old one. The daemon writes it at start and at every change of a worker and removes it at a clean
 //! stop; the command line reads it before it looks at hub.yaml.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::telemetry;
 
 /// What stands in the file. Unknown keys are ignored, so that older hubs can read newer files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,13 +76,7 @@ impl RuntimeFile {
     /// # Errors
     /// When the folder cannot be written.
     pub fn write(&self, log_path: &Path) -> std::io::Result<()> {
-        // A named temporary file has mode 0600 and replaces the old one atomically.
-        let mut file = tempfile::NamedTempFile::new_in(log_path)?;
-        serde_json::to_writer(&mut file, self)?;
-        file.flush()?;
-        file.persist(Self::path(log_path))
-            .map_err(|error| error.error)?;
-        Ok(())
+        telemetry::replace_private(&Self::path(log_path), self)
     }
 
     /// Removes the file; a missing one is fine.

@@ -10,12 +10,16 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::memory::SystemMemory;
+
 mod address;
 mod configured;
+mod decisions;
 mod policies;
 mod usage;
 
 pub use address::{is_all_addresses, local_authority};
+pub use decisions::{Decision, DecisionsReport, WantedDecisions};
 pub use policies::{Origin, PoliciesReport, PolicyFacts};
 pub use usage::UsageTotals;
 
@@ -150,9 +154,22 @@ impl ModelFacts {
             ProcessState::Starting | ProcessState::Running
         )
     }
+
+    /// Whether it is between two states.
+    pub fn is_on_its_way(&self) -> bool {
+        let process = matches!(
+            self.process_state,
+            ProcessState::Starting | ProcessState::Stopping
+        );
+        let memory = matches!(
+            self.memory_state,
+            MemoryState::Loading | MemoryState::Unloading
+        );
+        process || memory
+    }
 }
 
-/// The counters of a model that move without the supervisor.
+/// What of a model moves without the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Activity {
     /// Requests in flight.
@@ -165,6 +182,10 @@ pub struct Activity {
     pub last_request_at: Option<f64>,
     /// What its requests have come to.
     pub usage: UsageTotals,
+    /// Bytes its process group holds, as last measured; `None` without a process or a measure.
+    pub memory_bytes: Option<u64>,
+    /// The most it ever held under these launch settings, in bytes; `None` if it was never measured.
+    pub peak_bytes: Option<u64>,
 }
 
 /// A group as configured.
@@ -193,6 +214,8 @@ pub struct HubFacts {
     pub warnings: Vec<String>,
     /// Groups in hub.yaml's order.
     pub groups: Vec<GroupFacts>,
+    /// The machine's memory as last measured.
+    pub memory: SystemMemory,
 }
 
 /// `GET /hub/status`.
@@ -212,6 +235,9 @@ pub struct Status {
     pub warnings: Vec<String>,
     /// Always true: the answer comes from the hub itself.
     pub controller_available: bool,
+    /// The machine's memory as last measured.
+    #[serde(default)]
+    pub memory: SystemMemory,
     /// Groups in hub.yaml's order.
     pub groups: Vec<GroupStatus>,
     /// Models in hub.yaml's order.
@@ -290,6 +316,12 @@ pub struct ModelMetadata {
     pub usage: UsageTotals,
     /// Its group, if it has one.
     pub group: Option<String>,
+    /// Bytes its process group holds, as last measured; null without a process or a measure.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+    /// The most it ever held under these launch settings, in bytes; null if it was never measured.
+    #[serde(default)]
+    pub peak_bytes: Option<u64>,
     /// Whether it starts with the hub.
     pub default: bool,
     /// Whether its first request loads it.
@@ -358,6 +390,7 @@ impl Status {
             counts,
             warnings: hub.warnings.clone(),
             controller_available: true,
+            memory: hub.memory,
             groups,
             models: models
                 .iter()
@@ -389,6 +422,8 @@ impl ModelStatus {
                 waiting_requests: activity.waiting_requests,
                 parked_requests: activity.parked_requests,
                 usage: activity.usage,
+                memory_bytes: activity.memory_bytes,
+                peak_bytes: activity.peak_bytes,
                 group: facts.group.clone(),
                 default: facts.default,
                 jit_enabled: facts.jit_enabled,

@@ -5,11 +5,12 @@
 //! disk costs lines, never a request. It knows nothing of the hub's other parts.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anstream::AutoStream;
+use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Subscriber};
 use tracing_appender::non_blocking::WorkerGuard;
@@ -31,16 +32,30 @@ pub struct Guard {
     _writer: WorkerGuard,
 }
 
-/// Why there is no log.
+/// Why there is no log. No cause is a `source`: `{:#}` would tell it twice.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The folder or the file cannot be written.
-    #[error("cannot write the log `{}`: {source}", .path.display())]
+    /// The folder cannot be made.
+    #[error(
+        "the log folder `{}` cannot be made: {cause}\nhint: set another `log_path` in hub.yaml",
+        .path.display()
+    )]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The file cannot be written.
+    #[error(
+        "the log `{}` cannot be written: {cause}\nhint: set another `log_path` in hub.yaml",
+        .path.display()
+    )]
     File {
         /// What could not be written.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The process logs already.
     #[error(transparent)]
@@ -71,10 +86,10 @@ fn subscriber(
     troubles: Troubles,
 ) -> Result<(impl Subscriber + Send + Sync + use<>, Guard), TelemetryError> {
     let path = app_log(log_path);
-    let (writer, guard) = create_log_folder(log_path)
-        .and_then(|()| RotatingFile::open(&path, troubles))
+    create_log_folder(log_path)?;
+    let (writer, guard) = RotatingFile::open(&path, troubles)
         .map(tracing_appender::non_blocking)
-        .map_err(|source| TelemetryError::File { path, source })?;
+        .map_err(|cause| TelemetryError::File { path, cause })?;
     let file = fmt::layer()
         .with_writer(writer)
         .with_ansi(false)
@@ -100,11 +115,19 @@ pub fn app_log(log_path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When it cannot be created.
-pub fn create_log_folder(log_path: &Path) -> io::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(log_path)
+pub fn create_log_folder(log_path: &Path) -> Result<(), TelemetryError> {
+    create_private_folder(log_path).map_err(|cause| TelemetryError::Folder {
+        path: log_path.to_owned(),
+        cause,
+    })
+}
+
+/// The same for any folder.
+///
+/// # Errors
+/// When it cannot be created.
+pub fn create_private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Opens a log to append, and creates it if need be; from then on its owner alone can read it.
@@ -123,6 +146,20 @@ pub fn open_private(path: &Path) -> io::Result<File> {
         file.set_permissions(Permissions::from_mode(0o600))?;
     }
     Ok(file)
+}
+
+/// Replaces a JSON file in one step; its owner alone can read it.
+///
+/// # Errors
+/// When its folder cannot be written; the old file stays then.
+pub fn replace_private(path: &Path, content: &impl Serialize) -> io::Result<()> {
+    // A named temporary file has mode 0600 and replaces the old one atomically.
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    serde_json::to_writer(&mut file, content)?;
+    file.flush()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
 }
 
 /// The hub's own lines from `level` on; libraries speak only when something is wrong.

@@ -56,8 +56,7 @@ impl Background {
     /// Starts it.
     pub(super) fn spawn(config: &Config) -> anyhow::Result<Self> {
         let log_path = config.log_path.clone();
-        telemetry::create_log_folder(&log_path)
-            .with_context(|| format!("cannot create the log folder `{}`", log_path.display()))?;
+        telemetry::create_log_folder(&log_path)?;
         // No model's log can have this name: the names of models have no dots.
         let log_file = log_path.join("app.stderr.log");
         let (log, log_start) = open_log(&log_file)

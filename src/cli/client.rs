@@ -17,13 +17,16 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::status::{PoliciesReport, Status, is_all_addresses};
+use crate::status::{DecisionsReport, PoliciesReport, Status, is_all_addresses};
 
 /// How long a connection, and then a health check, may take: a hub answers in milliseconds, also while
 /// models load.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// How long reading the status may take, on a machine that swaps.
 const READ_LIMIT: Duration = Duration::from_secs(10);
+
+/// How the hub knows that a command asks, for the history of decisions.
+const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// Where a hub is, or may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,23 +46,23 @@ pub(super) enum Probe {
     Nothing,
 }
 
-/// Why a request did not get the answer it wanted.
+/// Why a request did not get the answer it wanted. No cause is a `source`: `{:#}` would tell it twice.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
     /// The hub said no. The text is its own.
     #[error("{message}")]
     Refused { message: String },
     /// No connection.
-    #[error("cannot reach the hub daemon at {address}: {source}")]
+    #[error("cannot reach the hub daemon at {address}: {cause}")]
     Connect {
         address: String,
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The connection ended early, most likely because the daemon did.
-    #[error("the hub daemon at {address} closed the connection: {source}")]
+    #[error("the hub daemon at {address} closed the connection: {cause}")]
     Lost {
         address: String,
-        source: hyper::Error,
+        cause: hyper::Error,
     },
     /// It is there and says nothing.
     #[error("the hub daemon at {address} does not answer")]
@@ -164,6 +167,11 @@ impl Client {
         self.read("/hub/policies").await
     }
 
+    /// What was decided lately; `query` is that of the route.
+    pub(super) async fn decisions(&self, query: &str) -> Result<DecisionsReport, ClientError> {
+        self.read(&format!("/hub/policies/decisions?{query}")).await
+    }
+
     /// What a hub answers at once.
     async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         timeout(READ_LIMIT, self.call(Method::GET, path))
@@ -238,7 +246,7 @@ impl Client {
     async fn connect(&self) -> Result<TcpStream, ClientError> {
         TcpStream::connect((self.host.as_str(), self.port))
             .await
-            .map_err(|source| self.unreachable(source))
+            .map_err(|cause| self.unreachable(cause))
     }
 
     async fn exchange(
@@ -250,16 +258,17 @@ impl Client {
         // The address rather than the name: the hub takes any IP address for a Host, but not any name.
         let peer = stream
             .peer_addr()
-            .map_err(|source| self.unreachable(source))?;
+            .map_err(|cause| self.unreachable(cause))?;
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, peer.to_string())
+            .header(header::USER_AGENT, AGENT)
             .body(Empty::<Bytes>::new())
             .map_err(|error| self.strange(&error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(|source| self.lost(source))?;
+            .map_err(|cause| self.lost(cause))?;
         let exchange = async move {
             let response = sender.send_request(request).await?;
             let status = response.status();
@@ -269,17 +278,17 @@ impl Client {
         // The connection must be polled for the exchange to move; it ends with the exchange, which
         // reports its failures too.
         let (answer, _) = tokio::join!(exchange, connection);
-        answer.map_err(|source| self.lost(source))
+        answer.map_err(|cause| self.lost(cause))
     }
 
-    fn unreachable(&self, source: std::io::Error) -> ClientError {
+    fn unreachable(&self, cause: std::io::Error) -> ClientError {
         let address = self.address();
-        ClientError::Connect { address, source }
+        ClientError::Connect { address, cause }
     }
 
-    fn lost(&self, source: hyper::Error) -> ClientError {
+    fn lost(&self, cause: hyper::Error) -> ClientError {
         let address = self.address();
-        ClientError::Lost { address, source }
+        ClientError::Lost { address, cause }
     }
 
     fn strange(&self, reason: &dyn std::error::Error) -> ClientError {
@@ -318,6 +327,46 @@ mod tests {
         ] {
             assert_eq!(Client::new(host, 80).address(), address);
         }
+    }
+
+    #[tokio::test]
+    async fn a_hub_that_cannot_be_asked_is_told_with_its_address() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = Client::new("127.0.0.1", port);
+        let mut told = String::new();
+        for answer in [
+            "",
+            "no HTTP\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+        ] {
+            let hub = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                let _ = stream.read(&mut request).await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            };
+            let (error, ()) = tokio::join!(client.status(), hub);
+            told += &format!("{}\n", error.unwrap_err());
+        }
+        drop(listener);
+        told += &format!("{}\n", client.status().await.unwrap_err());
+        let address = client.address();
+        told += &format!("{}\n", ClientError::Silent { address });
+        // The system's number differs between Linux and macOS.
+        let told = told
+            .replace(&port.to_string(), "PORT")
+            .replace(" (os error 111)", "")
+            .replace(" (os error 61)", "");
+        insta::assert_snapshot!(told, @r"
+        the hub daemon at 127.0.0.1:PORT closed the connection: connection closed before message completed
+        the hub daemon at 127.0.0.1:PORT closed the connection: invalid HTTP version parsed
+        the hub daemon at 127.0.0.1:PORT sent an answer that is not understood: missing field `status` at line 1 column 2
+        cannot reach the hub daemon at 127.0.0.1:PORT: Connection refused
+        the hub daemon at 127.0.0.1:PORT does not answer
+        ");
     }
 
     #[test]

@@ -55,9 +55,9 @@ fn inactive(config: &Config) -> Status {
         host: config.host.clone(),
         port: config.port,
         config_modified_at: config.modified_at,
-        degraded: false,
         warnings: config.warnings.clone(),
         groups: config.groups.iter().map(GroupFacts::from).collect(),
+        ..HubFacts::default()
     };
     let models: Vec<_> = config
         .models

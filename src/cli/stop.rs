@@ -46,7 +46,7 @@ impl Stop {
         match hub.client.shutdown().await {
             // It may have been stopped by someone else in the meantime.
             Ok(()) | Err(ClientError::Connect { .. } | ClientError::Lost { .. }) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error).context("hub shutdown failed"),
         }
         out.ok("Hub manager shutdown requested");
         progress::show(

@@ -1,6 +1,7 @@
 //! Errors as axum answers them, and the answers of routes that do not exist.
 
 use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
@@ -21,4 +22,8 @@ pub(super) async fn no_such_route(method: Method, uri: Uri) -> ApiError {
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
     let message = format!("{} does not answer {method}", uri.path());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
+}
+
+pub(super) fn bad_query(rejection: QueryRejection) -> ApiError {
+    ApiError::new(rejection.status(), rejection.body_text())
 }

@@ -1,10 +1,13 @@
-//! Raw input of the control API, checked once: the model's name, and a body nobody reads.
+//! Raw input of the control API, checked once: the model's name, who asks, and a body nobody reads.
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::StatusCode;
+use axum::http::header::USER_AGENT;
 use axum::http::request::Parts;
+
+use serde_json::Value;
 
 use crate::api_error::ApiError;
 
@@ -50,6 +53,32 @@ impl<S: Send + Sync> FromRequest<S> for IgnoredBody {
             .map_err(|rejection| body_error(&rejection))
     }
 }
+
+/// Who wants something, for the history of decisions: a command, the status page, or another program.
+/// The body is read to its end, as [`IgnoredBody`] is, and nothing in it changes what is done.
+#[derive(Debug)]
+pub(super) struct Caller(pub(super) &'static str);
+
+impl<S: Send + Sync> FromRequest<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let agent = request.headers().get(USER_AGENT);
+        let is_command = agent.is_some_and(|agent| agent.as_bytes().starts_with(OWN_AGENT));
+        let body = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| body_error(&rejection))?;
+        let said = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+        Ok(Self(match said["reason"].as_str() {
+            _ if is_command => "command",
+            Some("dashboard") => "status page",
+            _ => "control API",
+        }))
+    }
+}
+
+/// How the commands call themselves.
+const OWN_AGENT: &[u8] = concat!(env!("CARGO_PKG_NAME"), "/").as_bytes();
 
 fn body_error(rejection: &BytesRejection) -> ApiError {
     let message = match rejection.status() {

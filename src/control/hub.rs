@@ -5,7 +5,7 @@ use std::future::Future;
 
 use crate::api_error::ApiError;
 use crate::lifecycle::{Lifecycle, Models, Outcome, ReloadReport};
-use crate::status::{PoliciesReport, Status};
+use crate::status::{DecisionsReport, PoliciesReport, Status, WantedDecisions};
 
 /// What one can do to a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,14 +31,19 @@ impl Verb {
         }
     }
 
-    /// The answer's `message`.
-    pub(super) fn message(self, model: &str, outcome: Outcome) -> String {
-        let done = match self {
+    /// What it is then.
+    fn done(self) -> &'static str {
+        match self {
             Self::Start => "started",
             Self::Stop => "stopped",
             Self::Load => "loaded",
             Self::Unload => "unloaded",
-        };
+        }
+    }
+
+    /// The answer's `message`.
+    pub(super) fn message(self, model: &str, outcome: Outcome) -> String {
+        let done = self.done();
         match outcome {
             Outcome::Done => format!("Model '{model}' {done}"),
             Outcome::Already => format!("Model '{model}' is already {done}"),
@@ -57,11 +62,15 @@ pub trait Hub: Clone + Send + Sync + 'static {
     /// Whether `GET /hub` serves the dashboard.
     fn page_enabled(&self) -> bool;
 
-    /// Does `verb` and returns at the final state. Dropping the future undoes nothing.
+    /// The decisions that are wanted, and what became of them.
+    fn decisions(&self, wanted: &WantedDecisions) -> DecisionsReport;
+
+    /// Does `verb`, which `by` wants, and returns at the final state. Dropping the future undoes nothing.
     fn run(
         &self,
         verb: Verb,
         model: &str,
+        by: &'static str,
     ) -> impl Future<Output = Result<Outcome, ApiError>> + Send;
 
     /// Reads hub.yaml again and reconciles; with `start` false nothing is started.
@@ -84,13 +93,26 @@ impl Hub for Lifecycle {
         self.config().enable_status_page
     }
 
-    async fn run(&self, verb: Verb, model: &str) -> Result<Outcome, ApiError> {
-        match verb {
+    fn decisions(&self, wanted: &WantedDecisions) -> DecisionsReport {
+        Lifecycle::policies(self).decisions(wanted)
+    }
+
+    async fn run(&self, verb: Verb, model: &str, by: &'static str) -> Result<Outcome, ApiError> {
+        let policies = Lifecycle::policies(self);
+        let number = policies.note_change(Some(model), verb.action(), by, None);
+        let result = match verb {
             Verb::Start => self.start(model).await,
             Verb::Stop => self.stop(model).await,
             Verb::Load => self.load(model).await,
             Verb::Unload => self.unload(model).await,
-        }
+        };
+        let outcome = match &result {
+            Ok(Outcome::Done) => verb.done().to_owned(),
+            Ok(Outcome::Already) => format!("was already {}", verb.done()),
+            Err(error) => format!("refused with {}: {}", error.status, error.message),
+        };
+        policies.note_outcome(number, &outcome);
+        result
     }
 
     async fn reload(&self, start: bool) -> Result<ReloadReport, ApiError> {

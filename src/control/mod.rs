@@ -65,6 +65,11 @@ fn routes<H: Hub>() -> Vec<(Method, String, MethodRouter<H>)> {
         (Method::GET, "/hub", get(page::page::<H>)),
         (Method::GET, "/hub/status", get(service::status::<H>)),
         (Method::GET, "/hub/policies", get(policies::report::<H>)),
+        (
+            Method::GET,
+            "/hub/policies/decisions",
+            get(policies::decisions::<H>),
+        ),
     ];
     for path in ["/hub/reload", "/hub/runtime/reload"] {
         routes.push((Method::POST, path, post(service::reload::<H>)));

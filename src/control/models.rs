@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 
-use super::extract::{IgnoredBody, ModelName, empty_name};
+use super::extract::{Caller, ModelName, empty_name};
 use super::hub::{Hub, Verb};
 use crate::api_error::ApiError;
 
@@ -18,10 +18,10 @@ type Answer = Pin<Box<dyn Future<Output = Result<Json<Value>, ApiError>> + Send>
 /// message to the supervisor, and only the wait for its answer is dropped.
 pub(super) fn handler<H: Hub>(
     verb: Verb,
-) -> impl Fn(State<H>, ModelName, IgnoredBody) -> Answer + Clone {
-    move |State(hub), ModelName(name), _: IgnoredBody| {
+) -> impl Fn(State<H>, ModelName, Caller) -> Answer + Clone {
+    move |State(hub), ModelName(name), Caller(by)| {
         Box::pin(async move {
-            let outcome = hub.run(verb, &name).await?;
+            let outcome = hub.run(verb, &name, by).await?;
             Ok(Json(json!({
                 "status": "ok",
                 "action": verb.action(),

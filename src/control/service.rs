@@ -8,6 +8,7 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::error::bad_query;
 use super::extract::IgnoredBody;
 use super::hub::Hub;
 use crate::api_error::ApiError;
@@ -67,8 +68,4 @@ pub(super) async fn shutdown<H: Hub>(
         "message": "Shutdown requested",
         "details": {},
     })))
-}
-
-fn bad_query(rejection: QueryRejection) -> ApiError {
-    ApiError::new(rejection.status(), rejection.body_text())
 }

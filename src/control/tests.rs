@@ -13,7 +13,10 @@ use super::openapi::description;
 use super::*;
 use crate::api_error::ApiError;
 use crate::lifecycle::{Models, Outcome, ReloadReport};
-use crate::status::{Activity, GroupFacts, HubFacts, Origin, PoliciesReport, PolicyFacts, Status};
+use crate::status::{
+    Activity, Decision, DecisionsReport, GroupFacts, HubFacts, Origin, PoliciesReport, PolicyFacts,
+    Status, WantedDecisions,
+};
 
 /// A hub of two models: `alpha` does what it is told, `beta` has nothing left to do. `full` is over
 /// its group's cap; no other exists.
@@ -43,8 +46,19 @@ impl Hub for TableHub {
         !self.page_disabled
     }
 
-    async fn run(&self, verb: Verb, model: &str) -> Result<Outcome, ApiError> {
-        let call = format!("{} {model}", verb.action());
+    fn decisions(&self, wanted: &WantedDecisions) -> DecisionsReport {
+        self.calls.lock().push(format!("decisions {wanted:?}"));
+        DecisionsReport {
+            decisions: vec![Decision::default()],
+            since: None,
+        }
+    }
+
+    async fn run(&self, verb: Verb, model: &str, by: &'static str) -> Result<Outcome, ApiError> {
+        let call = match by {
+            "control API" => format!("{} {model}", verb.action()),
+            by => format!("{} {model} by {by}", verb.action()),
+        };
         self.calls.lock().push(call);
         match model {
             "alpha" => Ok(Outcome::Done),
@@ -212,6 +226,44 @@ async fn a_body_is_accepted_and_ignored() {
 }
 
 #[tokio::test]
+async fn who_wants_a_verb_is_told_from_its_request() {
+    let hub = TableHub::default;
+    let page = r#"{"reason":"dashboard"}"#;
+    let answer = ask_of(hub(), "POST", "/hub/models/alpha/stop", page).await;
+    assert_eq!(answer.calls, ["stop alpha by status page"]);
+    let hub = hub();
+    let request = Request::post("/hub/models/alpha/stop")
+        .header("user-agent", "mlx-openai-server-hub/1.2.3")
+        .body(Body::empty())
+        .unwrap();
+    router(hub.clone()).oneshot(request).await.unwrap();
+    assert_eq!(*hub.calls.lock(), ["stop alpha by command"]);
+}
+
+#[tokio::test]
+async fn decisions_are_asked_for_by_model_time_and_number() {
+    let path = "/hub/policies/decisions";
+    let answer = ask(
+        "GET",
+        &format!("{path}?model=a%20b&since=1.5&until=2&limit=3"),
+    )
+    .await;
+    assert_eq!(answer.json()["decisions"][0]["times"], 0);
+    let wanted = WantedDecisions {
+        model: Some("a b".to_owned()),
+        since: Some(1.5),
+        until: Some(2.0),
+        limit: Some(3),
+    };
+    assert_eq!(answer.calls, [format!("decisions {wanted:?}")]);
+    assert_eq!(ask("GET", path).await.status, 200);
+    assert_eq!(
+        ask("GET", &format!("{path}?limit=many")).await.error().0,
+        400
+    );
+}
+
+#[tokio::test]
 async fn reload_reports_and_starts_unless_told_not_to() {
     for path in ["/hub/reload", "/hub/runtime/reload"] {
         let answer = ask("POST", path).await;
@@ -351,6 +403,7 @@ fn the_description_has_exactly_the_keys_of_the_answers() {
     let status = serde_json::to_value(TableHub::default().status()).unwrap();
     assert_eq!(properties("Status"), keys(&status));
     assert_eq!(properties("Counts"), keys(&status["counts"]));
+    assert_eq!(properties("SystemMemory"), keys(&status["memory"]));
     assert_eq!(properties("Group"), keys(&status["groups"][0]));
     assert_eq!(properties("Model"), keys(&status["models"][0]));
     assert_eq!(
@@ -364,6 +417,10 @@ fn the_description_has_exactly_the_keys_of_the_answers() {
     let policies = serde_json::to_value(TableHub::default().policies()).unwrap();
     assert_eq!(properties("PoliciesReport"), keys(&policies));
     assert_eq!(properties("Policy"), keys(&policies["policies"][0]));
+    let decisions = TableHub::default().decisions(&WantedDecisions::default());
+    let decisions = serde_json::to_value(decisions).unwrap();
+    assert_eq!(properties("DecisionsReport"), keys(&decisions));
+    assert_eq!(properties("Decision"), keys(&decisions["decisions"][0]));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::machine::{Launch, Waiter};
 use super::{Arrival, Grant, Outcome, ReloadReport};
 use crate::api_error::ApiError;
 use crate::config::Config;
+use crate::memory::SystemMemory;
 use crate::worker::launch::Report;
 
 /// What the handle asks for.
@@ -46,6 +47,11 @@ pub(super) enum Message {
     StartDefaults { done: oneshot::Sender<()> },
     /// Stop everything; with `now`, without draining.
     Shutdown { now: bool },
+    /// Memory was measured; and the most each model ever held, in bytes.
+    Measured {
+        system: SystemMemory,
+        peaks: HashMap<String, u64>,
+    },
     /// The time has come that the machine wanted to be woken at.
     Wake,
     /// End, and leave every process to the next hub.

@@ -27,6 +27,7 @@ mod degraded;
 pub(crate) mod fair;
 mod launcher;
 mod launches;
+mod learned;
 mod lease;
 pub(crate) mod machine;
 mod messages;
@@ -35,11 +36,13 @@ mod publish;
 pub(crate) mod refusals;
 mod registry;
 mod reload;
+mod sampler;
 mod supervisor;
 mod usage;
 
 pub use arrival::Arrival;
 pub use launcher::{Launcher, Processes};
+pub use learned::Learned;
 pub use lease::{Gate, Lease};
 use messages::{Command, Mailbox, Message, Reply};
 pub use parking::Place;
@@ -120,11 +123,16 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// The service over the models of `config`, whose ports are in `ports`; its status shows the
-    /// `troubles`. Nothing happens until [`Running::run`] does.
-    pub fn new(config: Config, ports: PortBook, troubles: Troubles) -> (Self, Running) {
+    /// The service over the models of `config`, whose ports are in `ports`, with what was `learned` of
+    /// them before; its status shows the `troubles`. Nothing happens until [`Running::run`] does.
+    pub fn new(
+        config: Config,
+        ports: PortBook,
+        learned: Learned,
+        troubles: Troubles,
+    ) -> (Self, Running) {
         let config = Arc::new(config);
-        let registry = Arc::new(Registry::new(Arc::clone(&config), ports, troubles));
+        let registry = Arc::new(Registry::new(Arc::clone(&config), ports, learned, troubles));
         let world: Arc<dyn World> = Arc::clone(&registry) as _;
         let policies = Policies::load(config.folder(), &config.policies, world);
         let (mailbox, messages) = Mailbox::new();
@@ -344,6 +352,14 @@ impl Lifecycle {
     /// completes then.
     pub fn hand_over(&self) {
         self.mailbox.send(Message::HandOver);
+    }
+
+    /// Keeps what was learned of the models, for the next hub.
+    pub fn remember_learned(&self) {
+        let copy = self.registry.learned.lock().copy();
+        if let Some(copy) = copy {
+            copy.write();
+        }
     }
 
     /// Keeps the ports of all models in that file, for the next hub.

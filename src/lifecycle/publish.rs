@@ -21,12 +21,6 @@ pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policie
         ) else {
             continue;
         };
-        let facts = facts(
-            entry,
-            config,
-            &table.config,
-            registry.ports.lock().port_of(&entry.spec.name),
-        );
         if model.stops.swap(entry.stops, Ordering::SeqCst) != entry.stops {
             // Whoever waited for a verdict about it waits in vain, like those who waited for a load.
             model
@@ -35,16 +29,37 @@ pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policie
                 .dismiss(&ApiError::being_stopped(&model.name));
         }
         let before = model.facts.load();
+        let facts = ModelFacts {
+            load_seconds: load_seconds(entry, &before, registry),
+            ..facts(
+                entry,
+                config,
+                &table.config,
+                registry.ports.lock().port_of(&entry.spec.name),
+            )
+        };
         if **before == facts {
             continue;
         }
-        log_change(&before, &facts);
-        let events = events(&before, &facts);
+        let took = entry.times.load_took;
+        log_change(&before, &facts, took);
+        let events = events(&before, &facts, took);
         model.facts.store(Arc::new(facts));
         model.gate.parking.changed();
         // Only now: an observer that looks at the model finds it in its new state.
         events.for_each(|event| policies.observe(event));
     }
+}
+
+/// How long the last load took. One that has just ended is learned.
+fn load_seconds(entry: &Entry, before: &ModelFacts, registry: &Registry) -> Option<f64> {
+    let mut learned = registry.learned.lock();
+    if let Some(took) = entry.times.load_took
+        && before.last_load_at != entry.times.loaded
+    {
+        learned.note_load(&entry.spec.name, took);
+    }
+    learned.load_seconds(&entry.spec.name)
 }
 
 /// What everybody sees of a model.
@@ -73,7 +88,12 @@ pub(crate) fn facts(
 }
 
 /// What observers hear of a change, in the order in which it happens: up from the process, down to it.
-pub(crate) fn events(before: &ModelFacts, now: &ModelFacts) -> impl Iterator<Item = Event> + use<> {
+/// A load that has ended took so many seconds, if this hub began it.
+pub(crate) fn events(
+    before: &ModelFacts,
+    now: &ModelFacts,
+    took: Option<f64>,
+) -> impl Iterator<Item = Event> + use<> {
     use EventName::{
         ModelFailed, ModelLoaded, ModelLoading, ModelStarted, ModelStopped, ModelUnloaded,
     };
@@ -92,7 +112,6 @@ pub(crate) fn events(before: &ModelFacts, now: &ModelFacts) -> impl Iterator<Ite
         _ => None,
     };
     let (model, error) = (now.name.clone(), now.memory_last_error.clone());
-    let load_seconds = now.load_seconds;
     let names = [started, in_memory, ended].into_iter().flatten();
     names.map(move |name| {
         Event::of_model(
@@ -100,15 +119,15 @@ pub(crate) fn events(before: &ModelFacts, now: &ModelFacts) -> impl Iterator<Ite
             ModelEvent {
                 model: model.clone(),
                 error: error.clone().filter(|_| name == ModelFailed),
-                seconds: load_seconds.filter(|_| name == ModelLoaded),
+                seconds: took.filter(|_| name == ModelLoaded),
             },
         )
     })
 }
 
 /// One line for the process and one for the memory, where they changed, or for a start that was
-/// refused.
-fn log_change(before: &ModelFacts, now: &ModelFacts) {
+/// refused. `took` is as for the events.
+fn log_change(before: &ModelFacts, now: &ModelFacts, took: Option<f64>) {
     let group = now.group.as_deref();
     // A reason may hold the end of the worker's log: in the hub's it stays one line.
     let reason = now.memory_last_error.as_deref().unwrap_or_default();
@@ -122,7 +141,7 @@ fn log_change(before: &ModelFacts, now: &ModelFacts) {
         }
     }
     if before.memory_state != now.memory_state {
-        match (now.memory_state, now.load_seconds) {
+        match (now.memory_state, took) {
             (MemoryState::Failed, _) if now.process_state == ProcessState::Failed => {}
             (MemoryState::Failed, _) => {
                 tracing::error!(hub_model = %now.name, hub_group = group, pid = now.pid, "memory {memory}: {reason}");

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::degraded::OnDisk;
+use super::learned::Learned;
 use super::lease::Gate;
 use super::usage::Usage;
 use crate::config::ports::PortBook;
@@ -23,13 +25,15 @@ use crate::status::{Activity, GroupFacts, HubFacts, MemoryState, ModelFacts, Sta
 use crate::telemetry::Troubles;
 use crate::worker::upstream::Upstream;
 
-/// A model's memory as last measured, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What a worker held when it was last measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Measured {
-    /// What its process group holds; none without a process.
-    pub(super) bytes: Option<u64>,
-    /// The most it ever held under these launch settings.
-    pub(super) peak_bytes: Option<u64>,
+    /// Its process id: a later worker of the model has another.
+    pub(super) pid: u32,
+    /// What its whole process group held.
+    pub(super) bytes: u64,
+    /// What the machine had left at that moment.
+    pub(super) available: Option<u64>,
 }
 
 /// One model as everybody but the supervisor sees it.
@@ -44,7 +48,9 @@ pub struct Model {
     /// What its requests have come to.
     pub usage: Usage,
     /// What the probe found last.
-    pub(super) measured: ArcSwap<Measured>,
+    pub(super) measured: ArcSwapOption<Measured>,
+    /// The most it ever held, in bytes; 0 if that is not known.
+    peak_bytes: AtomicU64,
     /// Its `policy:` mapping.
     pub(super) settings: ArcSwap<Settings>,
     /// Where its worker is; set before the gate opens.
@@ -62,7 +68,8 @@ impl Model {
             gate: Arc::new(Gate::default()),
             facts: ArcSwap::default(),
             usage: Usage::default(),
-            measured: ArcSwap::default(),
+            measured: ArcSwapOption::empty(),
+            peak_bytes: AtomicU64::new(0),
             settings: ArcSwap::default(),
             upstream: ArcSwapOption::empty(),
             stops: AtomicU64::new(0),
@@ -78,7 +85,25 @@ impl Model {
             parked_requests: self.gate.parking.len(),
             last_request_at: self.gate.last_used_at(),
             usage: self.usage.totals(),
+            memory_bytes: self.measured().map(|measured| measured.bytes),
+            peak_bytes: Some(self.peak_bytes.load(Ordering::Relaxed)).filter(|peak| *peak > 0),
         }
+    }
+
+    /// What the worker that is there now was found to hold.
+    pub(super) fn measured(&self) -> Option<Measured> {
+        let pid = self.facts.load().pid?;
+        let measured = self.measured.load();
+        measured
+            .as_deref()
+            .copied()
+            .filter(|measured| measured.pid == pid)
+    }
+
+    /// Takes over what is known of it.
+    pub(super) fn learn(&self, learned: &Learned) {
+        let peak = learned.peak_bytes(&self.name).unwrap_or(0);
+        self.peak_bytes.store(peak, Ordering::Relaxed);
     }
 
     /// Seconds since the later of its load and the end of its last request; 0 with requests in
@@ -173,6 +198,10 @@ pub(super) struct Registry {
     pub(super) table: ArcSwap<Table>,
     /// The machine's memory as last measured.
     pub(super) memory: ArcSwap<SystemMemory>,
+    /// Asks the sampler to measure that soon.
+    pub(super) measure_soon: Notify,
+    /// What was learned of the models.
+    pub(super) learned: Mutex<Learned>,
     /// The port of every model.
     pub(super) ports: Mutex<PortBook>,
     /// Warnings of the workers, by model.
@@ -186,17 +215,44 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    pub(super) fn new(config: Arc<Config>, ports: PortBook, troubles: Troubles) -> Self {
-        Self {
+    pub(super) fn new(
+        config: Arc<Config>,
+        ports: PortBook,
+        learned: Learned,
+        troubles: Troubles,
+    ) -> Self {
+        let registry = Self {
             troubles,
             begun: Instant::now(),
             memory: ArcSwap::default(),
+            measure_soon: Notify::new(),
+            learned: Mutex::new(learned),
             ports: Mutex::new(ports),
             on_disk: OnDisk::new(&config),
             table: ArcSwap::from_pointee(Table::after(None, config)),
             worker_warnings: Mutex::default(),
             reload_warnings: Mutex::default(),
+        };
+        registry.relearn();
+        registry
+    }
+
+    /// What was learned holds for models that are launched as before.
+    pub(super) fn relearn(&self) {
+        let table = self.table.load();
+        let mut learned = self.learned.lock();
+        learned.forget_changed(&table.config.models);
+        for model in &table.models {
+            model.learn(&learned);
         }
+    }
+
+    /// Whether memory may be on the move: a model on its way, or a load that waits for its turn.
+    pub(super) fn is_busy(&self) -> bool {
+        let models = &self.table.load().models;
+        models.iter().any(|model| {
+            model.facts.load().is_on_its_way() || model.waiting.load(Ordering::Relaxed) > 0
+        })
     }
 
     /// The one place where a status is made.
@@ -221,6 +277,7 @@ impl Registry {
             degraded: invalid.is_some(),
             warnings,
             groups: table.config.groups.iter().map(GroupFacts::from).collect(),
+            memory: **self.memory.load(),
         };
         let models: Vec<_> = table
             .models
@@ -240,14 +297,14 @@ impl World for Registry {
             .loaded_since
             .filter(|_| facts.memory_state == MemoryState::Loaded)
             .map(|since| self.begun.elapsed().saturating_sub(since));
-        let measured = **model.measured.load();
+        let activity = model.activity();
         Some(ModelView {
             facts,
-            activity: model.activity(),
+            activity,
             idle_seconds: model.idle_seconds(loaded),
             loaded_seconds: loaded.map(|loaded| loaded.as_secs_f64()),
-            memory_bytes: measured.bytes,
-            peak_bytes: measured.peak_bytes,
+            memory_bytes: activity.memory_bytes,
+            peak_bytes: activity.peak_bytes,
             settings: model.settings.load_full(),
         })
     }

@@ -4,6 +4,7 @@
 //! out the effects. Slow work (processes, draining) runs in tracked tasks that report back as
 //! messages; the supervisor awaits nothing but its `select!`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,14 +20,16 @@ use super::messages::{Answering, Command, Message, Messages, Reply, Waiting};
 use super::publish::publish;
 use super::registry::{Model, Registry, Table};
 use super::reload::{changed_launches, keep_fixed};
+use super::sampler::Sampler;
 use super::{Grant, Lifecycle, Mailbox};
 use crate::api_error::ApiError;
 use crate::config::Config;
+use crate::memory::Probe;
 use crate::policy::{
     Event as PolicyEvent, Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies,
 };
 use crate::runtime_file::{RuntimeModels, RuntimeWorker};
-use crate::status::unix_now;
+use crate::status::{ProcessState, unix_now};
 use crate::worker::identity::Identity;
 use crate::worker::launch::{self, Instruction, Report};
 
@@ -50,11 +53,12 @@ impl Running {
 
     /// Runs the supervisor until [`Lifecycle::stop_all`] has ended every process, or
     /// [`Lifecycle::hand_over`] has left them to the next hub. It first takes over what an earlier hub
-    /// left, as it stands in `models_up`, and keeps the list of those that are up there. Tasks are
-    /// spawned on `tracker`.
+    /// left, as it stands in `models_up`, and keeps the list of those that are up there. Memory is
+    /// measured with `probe`. Tasks are spawned on `tracker`.
     pub async fn run(
         mut self,
         launcher: impl Launcher,
+        probe: impl Probe,
         models_up: watch::Sender<RuntimeModels>,
         tracker: TaskTracker,
     ) {
@@ -66,6 +70,15 @@ impl Running {
         } = self.lifecycle;
         let config = Arc::clone(&registry.table.load().config);
         let found = models_up.borrow().clone();
+        let sampler = Sampler {
+            probe: Arc::new(probe),
+            registry: Arc::clone(&registry),
+            mailbox: mailbox.clone(),
+            models_up: models_up.subscribe(),
+        };
+        // The first policy that is asked finds it measured.
+        sampler.measure_system().await;
+        tracker.spawn(sampler.run());
         let mut supervisor = Supervisor {
             machine: Machine::new(specs(&config)),
             world: Deciding { registry, policies },
@@ -134,7 +147,11 @@ impl Decide for Deciding {
         match self.policies.on_idle(&model.name) {
             IdleVerdict::Keep(seconds) => IdleVerdict::Keep(seconds),
             // A request that came meanwhile wins.
-            _ if !model.gate.close_if_idle() => IdleVerdict::Keep(0.0),
+            _ if !model.gate.close_if_idle() => {
+                self.policies
+                    .note_kept(&model.name, "a request came meanwhile");
+                IdleVerdict::Keep(0.0)
+            }
             verdict => verdict,
         }
     }
@@ -157,9 +174,12 @@ impl Supervisor {
                 let _ = done.send(());
             }
             Message::Shutdown { now } => {
+                let policies = &self.world.policies;
+                policies.note_change(None, "shutdown", "shutdown", None);
                 self.close_parking();
                 self.handle(Event::Shutdown { now });
             }
+            Message::Measured { system, peaks } => self.handle(Event::Measured { system, peaks }),
             Message::Wake => self.handle(Event::Tick),
             Message::HandOver => {
                 self.close_parking();
@@ -302,6 +322,7 @@ impl Supervisor {
             }
             Effect::Drain { model, launch } => self.drain(&model, launch),
             Effect::Answer { waiter, answer } => self.answer(waiter, answer),
+            Effect::Measure => self.world.registry.measure_soon.notify_one(),
             Effect::Wake { after } => {
                 let mailbox = self.mailbox.clone();
                 self.tracker.spawn(async move {
@@ -352,6 +373,7 @@ impl Supervisor {
             Report::Gone { exit_code, reason } => {
                 if let Some(model) = self.launches.ended(launch) {
                     self.release_port(&model);
+                    self.freed(&model);
                 }
                 Event::Gone {
                     launch,
@@ -361,6 +383,17 @@ impl Supervisor {
             }
         };
         self.handle(event);
+    }
+
+    /// What the worker of that model held when it was last measured is on its way back.
+    fn freed(&mut self, model: &str) {
+        let measured = self.model(model).and_then(|model| model.measured());
+        if let Some(measured) = measured
+            && let Some(available) = measured.available
+        {
+            let held = measured.bytes;
+            self.handle(Event::Freed { held, available });
+        }
     }
 
     /// A model that hub.yaml no longer names kept its port only while its worker held it.
@@ -430,12 +463,14 @@ impl Supervisor {
         }
         *registry.reload_warnings.lock() = keep_fixed(&mut config, &old.config);
         let changed = changed_launches(&config, &old.config);
+        self.note_reload(&config, &changed);
         let models = specs(&config);
         self.world
             .policies
             .reload(config.folder(), &config.policies);
         let table = Arc::new(Table::after(Some(&old), Arc::new(config)));
         registry.table.store(Arc::clone(&table));
+        registry.relearn();
         for model in table.all() {
             if table.config.model(&model.name).is_some() {
                 // There may be new policies.
@@ -460,6 +495,25 @@ impl Supervisor {
             changed,
             start,
         });
+    }
+
+    /// Takes down what a reload does to models, before it does.
+    fn note_reload(&self, config: &Config, changed: &HashSet<String>) {
+        let policies = &self.world.policies;
+        for model in &self.world.registry.table.load().models {
+            let state = model.facts.load().process_state;
+            let is_up = matches!(state, ProcessState::Running | ProcessState::Starting);
+            let (what, why) = if config.model(&model.name).is_none() {
+                ("stop", "hub.yaml no longer names it")
+            } else if changed.contains(&*model.name) {
+                ("restart", "its launch settings changed")
+            } else {
+                continue;
+            };
+            if is_up {
+                policies.note_change(Some(&model.name), what, "reload", Some(why));
+            }
+        }
     }
 
     /// Asks every worker program what it understands, before it is needed, and shows what does not

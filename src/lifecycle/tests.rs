@@ -16,6 +16,8 @@ use crate::worker::identity::Identity;
 use crate::worker::launch::{Instruction, Order, Report, Spawned};
 use crate::worker::upstream::Accepts;
 
+mod memory;
+
 const LOAD: Duration = Duration::from_secs(5);
 const END: Duration = Duration::from_secs(1);
 
@@ -26,6 +28,8 @@ struct Stage {
     launched: Arc<Mutex<Vec<String>>>,
     /// Those whose next load fails.
     broken: Arc<Mutex<Vec<String>>>,
+    /// What their memory is taken from.
+    ram: memory::Ram,
     tracker: TaskTracker,
 }
 
@@ -40,10 +44,15 @@ impl Launcher for Stage {
         if !order.load {
             return report(Report::Standby { process: false });
         }
-        self.launched.lock().push(name.clone());
+        let pid = {
+            let mut launched = self.launched.lock();
+            launched.push(name.clone());
+            4320 + u32::try_from(launched.len()).unwrap()
+        };
+        let (ram, tracker) = (self.ram.clone(), self.tracker.clone());
         let broken = self.broken.lock().contains(&name);
         self.tracker.spawn(async move {
-            let identity = Identity { pid: 4321, start_time: 1, command: vec![] };
+            let identity = Identity { pid, start_time: 1, command: vec![] };
             let spawned = Spawned::new(identity, "127.0.0.1", order.port, false, Accepts::Any, 0);
             report(Report::Spawned(spawned));
             tokio::select! {
@@ -51,12 +60,14 @@ impl Launcher for Stage {
                     if broken {
                         return report(Report::Gone { exit_code: Some(0), reason: "no such model".into() });
                     }
+                    ram.take(&name, pid);
                     report(Report::Loaded);
                     let _ = instructions.recv().await;
                 }
                 _ = instructions.recv() => {}
             }
             sleep(END).await;
+            ram.give_back(pid, &tracker);
             report(Report::Gone { exit_code: None, reason: String::new() });
         });
     }
@@ -71,17 +82,21 @@ struct Scene {
 impl Scene {
     fn new(yaml: &str) -> Self {
         let config = crate::config::from_yaml(yaml);
+        Self::of(config, Stage::default(), Learned::default())
+    }
+
+    fn of(config: Config, stage: Stage, learned: Learned) -> Self {
         let mut ports = PortBook::with_probe(
             config.port,
             config.model_starting_port,
             Box::new(|_, _| true),
         );
         ports.assign(&config.models, &|_| false).unwrap();
-        let stage = Stage::default();
-        let (lifecycle, running) = Lifecycle::new(config, ports, Troubles::default());
+        let (lifecycle, running) = Lifecycle::new(config, ports, learned, Troubles::default());
         let (workers, _) = watch::channel(RuntimeModels::default());
         let tracker = stage.tracker.clone();
-        let supervisor = tracker.spawn(running.run(stage.clone(), workers, tracker.clone()));
+        let supervisor =
+            tracker.spawn(running.run(stage.clone(), stage.ram.clone(), workers, tracker.clone()));
         Self {
             lifecycle,
             stage,

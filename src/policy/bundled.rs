@@ -15,6 +15,12 @@ pub(super) const FOLDER: &str = "bundled/";
 /// The one that is always on, after all others.
 pub(super) const DEFAULT: &str = "create_hub";
 
+/// The text of one.
+pub(super) fn source(name: &str) -> Option<&'static str> {
+    let found = SCRIPTS.iter().find(|(known, _)| *known == name)?;
+    Some(found.1)
+}
+
 /// Those to load, in their order: the ones `wanted` names, then the default. The second list has a
 /// sentence for each name that is none.
 pub(super) fn choose(scripts: &[Script], wanted: &[String]) -> (Vec<Script>, Vec<String>) {

@@ -143,7 +143,7 @@ fn root(mut error: &mlua::Error) -> (&mlua::Error, Option<&str>) {
 }
 
 /// The `file.lua:12` that `line` begins with.
-fn place(line: &str) -> Option<&str> {
+pub(super) fn place(line: &str) -> Option<&str> {
     let file = line.find(".lua:")? + ".lua:".len();
     let digits = line[file..].bytes().take_while(u8::is_ascii_digit).count();
     let end = file + digits;

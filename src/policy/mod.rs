@@ -14,18 +14,25 @@ use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
 use self::bundled::Script;
+use self::hook::Hook;
 use self::observers::{Observe, Observed, Queue};
+use self::ruling::Asked;
 use self::set::{Answer, PolicySet};
 use self::verdicts::Verdict;
+use self::witness::Witness;
 use crate::api_error::ApiError;
 use crate::config::Settings;
 use crate::memory::SystemMemory;
-use crate::status::{Activity, GroupFacts, ModelFacts, PoliciesReport};
+use crate::status::{
+    Activity, DecisionsReport, GroupFacts, ModelFacts, PoliciesReport, WantedDecisions,
+};
 
 mod bundled;
+mod check;
 mod counts;
 mod event;
 mod failures;
+mod history;
 mod hook;
 mod host;
 mod limits;
@@ -33,14 +40,17 @@ mod local_time;
 mod look;
 mod observers;
 mod options;
+mod ruling;
 mod sandbox;
 mod set;
 mod stage;
 mod unstarted;
 mod verdicts;
 mod views;
+mod witness;
 mod wording;
 
+pub use check::{Checked, Excerpt, Problem, check};
 pub use event::{Details, Event, EventName, FinishedRequest, ModelEvent};
 pub(crate) use failures::{describe, running_line};
 pub use local_time::LocalTime;
@@ -260,6 +270,7 @@ struct Shared {
     refused: Mutex<Vec<String>>,
     observed: Observed,
     events: Arc<Queue>,
+    witness: Arc<Witness>,
 }
 
 impl Observe for Shared {
@@ -299,11 +310,14 @@ impl Policies {
         bundled: &[String],
         world: Arc<dyn World>,
     ) -> Self {
+        let witness = Arc::new(Witness::new(Arc::clone(&world)));
         let set = PolicySet::load(folder, files, scripts, bundled, Arc::clone(&world));
+        let set = set.witnessed_by(&witness);
         let shared = Shared {
             world,
             observed: Observed::default(),
             events: Arc::default(),
+            witness,
             set: ArcSwap::from_pointee(set),
             refused: Mutex::default(),
         };
@@ -322,6 +336,7 @@ impl Policies {
         if set.broken().is_empty() {
             self.shared.observed.set(set.observed());
             self.shared.events.forgive();
+            let set = set.witnessed_by(&self.shared.witness);
             self.shared.set.store(Arc::new(set));
         }
     }
@@ -346,7 +361,7 @@ impl Policies {
 
     /// Asks `on_load` about a model that wants memory.
     pub fn on_load(&self, model: &str, pending: PendingLoad) -> LoadVerdict {
-        match self.shared.set.load().on_load(model, pending) {
+        match self.shared.set.load().rule(&Asked::Load(model, pending)) {
             Answer::Verdict(Verdict::Evict(names)) => LoadVerdict::Evict(names),
             Answer::Verdict(Verdict::Wait(wait)) => LoadVerdict::Wait(wait.seconds),
             Answer::Verdict(Verdict::Reject(error)) => LoadVerdict::Reject(error),
@@ -359,7 +374,7 @@ impl Policies {
 
     /// Asks `on_idle` about a loaded model without requests. A policy that fails closed keeps it.
     pub fn on_idle(&self, model: &str) -> IdleVerdict {
-        match self.shared.set.load().on_idle(model) {
+        match self.shared.set.load().rule(&Asked::Idle(model)) {
             Answer::Verdict(Verdict::Unload) => IdleVerdict::Unload,
             Answer::Verdict(Verdict::Stop) => IdleVerdict::Stop,
             Answer::Verdict(Verdict::Keep(seconds)) => IdleVerdict::Keep(seconds),
@@ -369,7 +384,7 @@ impl Policies {
 
     /// Asks `on_exit` about a model whose worker ended unasked.
     pub fn on_exit(&self, model: &str, exit: Exit) -> ExitVerdict {
-        match self.shared.set.load().on_exit(model, exit) {
+        match self.shared.set.load().rule(&Asked::Exit(model, exit)) {
             Answer::Verdict(Verdict::Restart(seconds)) => ExitVerdict::Restart(seconds),
             _ => ExitVerdict::Leave,
         }
@@ -383,6 +398,7 @@ impl Policies {
     /// Tells the observers, in the order of the calls, on a thread of their own. Never waits: when
     /// they are too slow, the oldest events are dropped, and [`Policies::warnings`] says how many.
     pub fn observe(&self, event: Event) {
+        self.shared.witness.history.observe(&event);
         if self.observes(event.name) {
             self.shared.events.push(event, &self.shared);
         }
@@ -397,6 +413,28 @@ impl Policies {
     /// The files in force, in the order they are asked: `alpha.lua`, `bundled/create_hub.lua`.
     pub fn names(&self) -> Vec<String> {
         self.shared.set.load().names()
+    }
+
+    /// Takes down a change that no policy decided: `what` (`unload`, `shutdown`, …) is done to `model`,
+    /// or to the hub, because `by` wanted it. The number is for [`Policies::note_outcome`].
+    pub fn note_change(&self, model: Option<&str>, what: &str, by: &str, why: Option<&str>) -> u64 {
+        let now = self.shared.world.clock();
+        self.shared.witness.history.done(now, model, what, by, why)
+    }
+
+    /// What became of a change that was taken down, unless an event told it before.
+    pub fn note_outcome(&self, number: u64, outcome: &str) {
+        self.shared.witness.history.ended(number, outcome);
+    }
+
+    /// Takes down that the last verdict of `on_idle` about `model` was not carried out.
+    pub fn note_kept(&self, model: &str, why: &str) {
+        self.shared.witness.history.dropped(Hook::Idle, model, why);
+    }
+
+    /// What was decided lately, and what became of it.
+    pub fn decisions(&self, wanted: &WantedDecisions) -> DecisionsReport {
+        self.shared.witness.history.report(wanted)
     }
 
     /// What is known of each policy in force, in the order they are asked.

@@ -88,7 +88,9 @@ fn wrong(place: &str, expected: &str, value: &Value) -> mlua::Error {
         }
         other => kind(other).to_owned(),
     };
-    mlua::Error::runtime(format!("`policy: {place}` must be {expected}, it is {shown}"))
+    mlua::Error::runtime(format!(
+        "`policy: {place}` must be {expected}, it is {shown}"
+    ))
 }
 
 #[cfg(test)]
@@ -118,10 +120,20 @@ mod tests {
         for (settings, options) in [
             ("{}", "client_header= seconds=5 strict=false"),
             ("{ other = 1 }", "client_header= seconds=5 strict=false"),
-            ("{ swap = { seconds = 0.5 } }", "client_header= seconds=0.5 strict=false"),
-            ("{ swap = { strict = true } }", "client_header= seconds=5 strict=true"),
+            (
+                "{ swap = { seconds = 0.5 } }",
+                "client_header= seconds=0.5 strict=false",
+            ),
+            (
+                "{ swap = { strict = true } }",
+                "client_header= seconds=5 strict=true",
+            ),
         ] {
-            assert_eq!(read_yaml(defaults, settings).unwrap(), options, "{settings}");
+            assert_eq!(
+                read_yaml(defaults, settings).unwrap(),
+                options,
+                "{settings}"
+            );
         }
     }
 
@@ -129,11 +141,26 @@ mod tests {
     fn a_wrong_setting_says_what_would_be_right() {
         let defaults = "{ seconds = 5, names = {} }";
         for (settings, message) in [
-            ("{ swap = true }", "`policy: swap` must be a mapping, it is true"),
-            ("{ swap = { second = 1 } }", "`policy: swap`: unknown setting `second`, did you mean `seconds`?"),
-            ("{ swap = { seconds = '5' } }", "`policy: swap.seconds` must be a number, 0 or more, it is \"5\""),
-            ("{ swap = { seconds = -1 } }", "`policy: swap.seconds` must be a number, 0 or more, it is -1"),
-            ("{ swap = { names = 'a' } }", "`policy: swap.names` must be a list or a mapping, it is \"a\""),
+            (
+                "{ swap = true }",
+                "`policy: swap` must be a mapping, it is true",
+            ),
+            (
+                "{ swap = { second = 1 } }",
+                "`policy: swap`: unknown setting `second`, did you mean `seconds`?",
+            ),
+            (
+                "{ swap = { seconds = '5' } }",
+                "`policy: swap.seconds` must be a number, 0 or more, it is \"5\"",
+            ),
+            (
+                "{ swap = { seconds = -1 } }",
+                "`policy: swap.seconds` must be a number, 0 or more, it is -1",
+            ),
+            (
+                "{ swap = { names = 'a' } }",
+                "`policy: swap.names` must be a list or a mapping, it is \"a\"",
+            ),
         ] {
             let error = read_yaml(defaults, settings).unwrap_err();
             assert!(error.contains(message), "{error}");

@@ -12,15 +12,16 @@ use super::failures::describe;
 use super::hook::Hook;
 use super::host::{Host, Policy};
 use super::limits::Interrupt;
-use super::verdicts::Verdict;
-use super::views::exit::Ended;
+use super::ruling::{Asked, Ruling};
+use super::verdicts::{Made, Verdict};
 use super::views::json;
-use super::views::load::Load;
-use super::views::model::Model;
 use super::views::request::Request;
+use super::witness::Witness;
 use super::wording::{did_you_mean, kind};
-use super::{Event, EventName, Exit, PendingLoad, RequestView, World};
+use super::{Event, EventName, RequestView, World};
 use crate::status::PolicyFacts;
+
+mod each;
 
 /// One generation of policies; a reload makes another.
 pub(super) struct PolicySet {
@@ -28,6 +29,7 @@ pub(super) struct PolicySet {
     policies: Vec<Policy>,
     broken: Vec<String>,
     unknown: Vec<String>,
+    witness: Option<Arc<Witness>>,
 }
 
 /// What the policies together said.
@@ -92,6 +94,7 @@ impl PolicySet {
             policies,
             broken,
             unknown,
+            witness: None,
         }
     }
 
@@ -109,6 +112,11 @@ impl PolicySet {
     /// A line for each file that did not load.
     pub(super) fn broken(&self) -> &[String] {
         &self.broken
+    }
+
+    /// A sentence for each name of a bundled policy that is none.
+    pub(super) fn unknown(&self) -> &[String] {
+        &self.unknown
     }
 
     /// What the user should know, one sentence each.
@@ -142,57 +150,49 @@ impl PolicySet {
         then: impl FnOnce(&RequestView, Answer) -> T,
     ) -> (RequestView, T) {
         if !self.has(Hook::Request) {
-            let done = then(&view, Answer::Abstain);
+            let ruling = Ruling::abstain();
+            self.tell_witness(&Asked::Request(&view), &ruling);
+            let done = then(&view, ruling.answer);
             return (view, done);
         }
         let host = self.host.lock();
         let call = host.stage.open_request(view);
-        let answer = self.ask(&host, Hook::Request, Request::create(&host.lua, call));
+        let ruling = self.ask(&host, Hook::Request, Request::create(&host.lua, call));
         let view = host
             .stage
             .close_request()
             .expect("the request put on stage above is still there");
-        let done = then(&view, answer);
+        self.tell_witness(&Asked::Request(&view), &ruling);
+        let done = then(&view, ruling.answer);
         (view, done)
     }
 
-    /// Asks about a model that wants memory.
-    pub(super) fn on_load(&self, model: &str, pending: PendingLoad) -> Answer {
-        if !self.has(Hook::Load) {
-            return Answer::Abstain;
+    /// Asks about anything but a request.
+    pub(super) fn rule(&self, asked: &Asked<'_>) -> Answer {
+        let hook = asked.hook();
+        if !self.has(hook) {
+            let ruling = Ruling::abstain();
+            self.tell_witness(asked, &ruling);
+            return ruling.answer;
         }
         let host = self.host.lock();
-        let call = host.stage.open();
-        let load = Load::create(&host.lua, call, model, pending);
-        let answer = self.ask(&host, Hook::Load, load);
+        let argument = asked.open(&host);
+        let ruling = self.ask(&host, hook, argument);
         host.stage.close();
-        answer
+        self.tell_witness(asked, &ruling);
+        ruling.answer
     }
 
-    /// Asks about a model that has no requests.
-    pub(super) fn on_idle(&self, model: &str) -> Answer {
-        if !self.has(Hook::Idle) {
-            return Answer::Abstain;
-        }
-        let host = self.host.lock();
-        host.stage.open();
-        let model = Model::find(&host.lua, &host.stage, model);
-        let answer = self.ask(&host, Hook::Idle, model);
-        host.stage.close();
-        answer
+    /// Lets `witness` see every call from now on.
+    pub(super) fn witnessed_by(mut self, witness: &Arc<Witness>) -> Self {
+        self.witness = Some(Arc::clone(witness));
+        self
     }
 
-    /// Asks about a worker that ended unasked.
-    pub(super) fn on_exit(&self, model: &str, exit: Exit) -> Answer {
-        if !self.has(Hook::Exit) {
-            return Answer::Abstain;
+    fn tell_witness(&self, asked: &Asked<'_>, ruling: &Ruling) {
+        if let Some(witness) = &self.witness {
+            witness.see(asked, ruling, &self.policies);
         }
-        let host = self.host.lock();
-        let call = host.stage.open();
-        let ended = Ended::create(&host.lua, call, model, exit);
-        let answer = self.ask(&host, Hook::Exit, ended);
-        host.stage.close();
-        answer
     }
 
     /// The events that observers of a policy that is not switched off wait for.
@@ -221,14 +221,16 @@ impl PolicySet {
     }
 
     /// The first verdict of the policies in their order.
-    fn ask(&self, host: &Host, hook: Hook, argument: mlua::Result<Value>) -> Answer {
-        for policy in &self.policies {
+    fn ask(&self, host: &Host, hook: Hook, argument: mlua::Result<Value>) -> Ruling {
+        let mut ruling = Ruling::abstain();
+        for (number, policy) in self.policies.iter().enumerate() {
             let Some(function) = policy.function(hook) else {
                 continue;
             };
             if policy.failures.is_off() {
                 if policy.denies {
-                    return Answer::Denied(policy.name.clone());
+                    ruling.deny(number, policy);
+                    return ruling;
                 }
                 continue;
             }
@@ -239,24 +241,28 @@ impl PolicySet {
                 Err(error) => Err(describe(error, &policy.name)),
             };
             if host.stage.limits.interrupted() == Some(Interrupt::NeedBody) {
-                return Answer::NeedBody;
+                ruling.answer = Answer::NeedBody;
+                return ruling;
             }
             match verdict {
                 Ok(None) => policy.failures.succeeded(hook),
-                Ok(Some(verdict)) => {
+                Ok(Some(made)) => {
                     policy.failures.succeeded(hook);
                     policy.counts.decided();
-                    return Answer::Verdict(verdict);
+                    ruling.decide(number, made);
+                    return ruling;
                 }
                 Err(problem) => {
+                    ruling.failed.push(problem.clone());
                     failed(policy, hook, problem);
                     if policy.denies {
-                        return Answer::Denied(policy.name.clone());
+                        ruling.deny(number, policy);
+                        return ruling;
                     }
                 }
             }
         }
-        Answer::Abstain
+        ruling
     }
 }
 
@@ -286,7 +292,7 @@ fn call(
     policy: &Policy,
     function: &Function,
     argument: &Value,
-) -> Result<Option<Verdict>, String> {
+) -> Result<Option<Made>, String> {
     let limits = &host.stage.limits;
     limits.begin(hook.allowed());
     let returned = function.call::<Value>((argument, &policy.hub));
@@ -315,7 +321,7 @@ fn collect(lua: &Lua) {
 }
 
 /// Checks what a hook returned.
-fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Verdict>> {
+fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Made>> {
     let wrong = |what: &str| {
         mlua::Error::runtime(format!(
             "{} returned {what}; it may return {}",
@@ -323,27 +329,40 @@ fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Ver
             hook.choices()
         ))
     };
-    let verdict = match returned {
+    let Made { verdict, place } = match returned {
         _ if hook == Hook::Observer => return Ok(None),
         Value::Nil => return Ok(None),
         Value::UserData(data) => data
-            .borrow_scoped(Verdict::clone)
+            .borrow_scoped(Made::clone)
             .map_err(|_| wrong("a view"))?,
         other => return Err(wrong(kind(other))),
     };
     if !hook.takes(&verdict) {
-        return Err(wrong(&format!("hub.{}", verdict.constructor())));
+        let wrong = wrong(&format!("hub.{}", verdict.constructor()));
+        return Err(at(place.as_deref(), wrong));
     }
-    match verdict {
-        Verdict::Evict(names) => evictable(host, names).map(|names| Some(Verdict::Evict(names))),
+    let checked = match verdict {
+        Verdict::Evict(names) => evictable(host, names).map(Verdict::Evict),
         Verdict::Wait(wait) if hook == Hook::Load && wait.client.is_some() => Err(
             mlua::Error::runtime("hub.wait: `client` is for on_request: a load is not a client's"),
         ),
-        Verdict::Wait(wait) if hook == Hook::Request => {
-            host.stage.request(|request| request.keep_vars(&host.lua))?;
-            Ok(Some(Verdict::Wait(wait)))
-        }
-        verdict => Ok(Some(verdict)),
+        Verdict::Wait(wait) if hook == Hook::Request => host
+            .stage
+            .request(|request| request.keep_vars(&host.lua))
+            .map(|()| Verdict::Wait(wait)),
+        verdict => Ok(verdict),
+    };
+    match checked {
+        Ok(verdict) => Ok(Some(Made { verdict, place })),
+        Err(error) => Err(at(place.as_deref(), error)),
+    }
+}
+
+/// The error with the line of the verdict it is about, which is nearer than that of the hook.
+fn at(place: Option<&str>, error: mlua::Error) -> mlua::Error {
+    match place {
+        Some(place) => mlua::Error::runtime(describe(&error, place)),
+        None => error,
     }
 }
 

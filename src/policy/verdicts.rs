@@ -6,6 +6,7 @@
 use http::{HeaderName, HeaderValue};
 use mlua::{FromLua, Lua, LuaSerdeExt as _, MultiValue, Table, Value};
 
+use super::failures::running_line;
 use super::wording::{did_you_mean, kind};
 use super::{Route, Wait};
 use crate::api_error::{ApiError, kind_of};
@@ -24,6 +25,14 @@ pub(super) enum Verdict {
     Keep(f64),
     Restart(f64),
     Leave,
+}
+
+/// A verdict as Lua holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Made {
+    pub(super) verdict: Verdict,
+    /// The line of the policy that made it: `file:line`.
+    pub(super) place: Option<String>,
 }
 
 impl Verdict {
@@ -92,7 +101,10 @@ pub(super) fn constructors() -> impl Iterator<Item = &'static str> {
 pub(super) fn add_constructors(lua: &Lua, hub: &Table) -> mlua::Result<()> {
     for (name, construct) in CONSTRUCTORS {
         let function = lua.create_function(|lua, arguments: MultiValue| {
-            lua.create_any_userdata(construct(lua, arguments)?)
+            lua.create_any_userdata(Made {
+                verdict: construct(lua, arguments)?,
+                place: running_line(lua),
+            })
         })?;
         hub.set(*name, function)?;
     }

@@ -109,7 +109,9 @@ impl Deciding {
             if *before != facts {
                 self.changed.insert(name.clone());
                 // Only now: an observer that looks at the model finds it in its new state.
-                crate::lifecycle::events(&before, &facts).for_each(|event| self.observe(event));
+                let took = entry.times.load_took;
+                crate::lifecycle::events(&before, &facts, took)
+                    .for_each(|event| self.observe(event));
             }
         }
     }
@@ -441,7 +443,8 @@ impl Simulation {
             }
             Effect::Answer { waiter, answer } => self.answer(waiter, answer),
             Effect::Wake { after } => self.plan(after, Happening::Wake),
-            Effect::Finished => {}
+            // What an ended process held is available at once: nothing is waited for.
+            Effect::Measure | Effect::Finished => {}
         }
     }
 

@@ -188,7 +188,8 @@ function fillRow(row, { id: name, metadata: model }) {
   field("memory").dataset.state = running ? model.memory_state : "none";
   setText(field("memory"), running ? model.memory_state.toUpperCase() : "—");
   const since = running && model.memory_last_transition_at;
-  setText(field("memory-detail"), since ? `• ${timeOf(since).toLocaleTimeString()}` : "");
+  const details = [since && timeOf(since).toLocaleTimeString(), running && heldBy(model)].filter(Boolean);
+  setText(field("memory-detail"), details.map((detail) => `• ${detail}`).join(" "));
   field("memory-detail").title = since ? timeOf(since).toLocaleString() : "";
   setOptional(field("error"), model.memory_last_error && `Error: ${model.memory_last_error}`);
 
@@ -269,6 +270,13 @@ function schedule() {
   if (!byId("auto").checked || document.hidden) return;
   const moving = underWay.size > 0 || (snapshot?.models ?? []).some(inTransition);
   pollTimer = setTimeout(refresh, moving ? POLL_IN_TRANSITION_MS : POLL_MS);
+}
+
+/** What a model on its way into memory, or in it, was last found to hold; powers of two, as Activity Monitor counts. */
+function heldBy({ memory_state: state, memory_bytes: bytes }) {
+  if (!bytes || state === "unloaded") return "";
+  const gigabytes = bytes / 2 ** 30;
+  return gigabytes < 1 ? `${Math.round(gigabytes * 1024)} MB` : `${gigabytes.toFixed(1)} GB`;
 }
 
 function inTransition({ metadata: { process_state, memory_state } }) {

@@ -72,6 +72,50 @@ fn list_without_a_hub_shows_what_the_folder_has() {
     assert_cmd_snapshot!(home.command(["policy", "list"]));
 }
 
+#[test]
+fn check_of_good_policies_says_so() {
+    let home = Home::with_port(free_port());
+    write_policy(&home, "keeper.lua", KEEPER);
+    assert_cmd_snapshot!(home.command(["policy", "check"]));
+}
+
+/// What hooks would meet only in a hub that runs: a verdict of another hook once a model is idle, a field
+/// that is not there behind a condition, a reject without a message.
+#[test]
+fn check_reports_every_mistake_once_with_its_line_and_what_would_be_right() {
+    let home = Home::with_port(free_port());
+    home.write_config(
+        "host: 127.0.0.1\npolicies: [lru_swop]\n\
+         groups: [{name: small, max_loaded: 1}]\n\
+         models:\n\
+         - {name: a, model_path: org/a, group: small}\n\
+         - {name: b, model_path: org/b, group: small, model_type: embeddings}\n",
+    );
+    write_policy(&home, "1_keeper.lua", KEEPER);
+    write_policy(
+        &home,
+        "2_idle.lua",
+        "return {\n  on_idle = function(model, hub)\n    if model.idle_seconds > 3600 then\n      \
+         return hub.reject{ status = 429, message = 'no' }\n    end\n  end,\n}\n",
+    );
+    write_policy(
+        &home,
+        "3_request.lua",
+        "return { on_request = function(req, hub)\n  if req.path == '/v1/embeddings' then\n    \
+         return hub.reject{ status = 400 }\n  end\n  return req.modle and hub.route{}\nend }\n",
+    );
+    write_policy(
+        &home,
+        "4_syntax.lua",
+        "return {\n  on_load = functoin() end\n}\n",
+    );
+    let mut settings = insta::Settings::clone_current();
+    // The list of bundled policies grows.
+    settings.add_filter("there are: .*", "there are: …");
+    settings.bind(|| assert_cmd_snapshot!(home.command(["policy", "check"])));
+    assert!(!home.logs().exists(), "it left something behind");
+}
+
 fn report() -> Value {
     let policy = |name: &str, facts: Value| {
         let mut policy = json!({

@@ -82,6 +82,7 @@ fn commands_that_need_a_daemon_say_how_to_start_it() {
         &["load", "a"],
         &["unload-model", "a"],
         &["unload", "a"],
+        &["policy", "explain", "a"],
     ] {
         let output = home.command(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
@@ -134,6 +135,8 @@ fn a_broken_configuration_fails_every_command_but_stop() {
         &["unload-model", "a"],
         &["watch"],
         &["policy", "list"],
+        &["policy", "check"],
+        &["policy", "explain"],
     ] {
         let output = home.command(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");

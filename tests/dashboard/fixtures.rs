@@ -90,6 +90,7 @@ pub(crate) fn busy_hub() -> Script {
     let busy = Activity {
         active_requests: 2,
         last_request_at: at,
+        memory_bytes: Some(31 << 30),
         ..Activity::default()
     };
     let awaited = Activity {

@@ -15,7 +15,8 @@ use mlx_openai_server_hub::api_error::ApiError;
 use mlx_openai_server_hub::control::{Hub, Verb, router};
 use mlx_openai_server_hub::lifecycle::{Models, Outcome, ReloadReport};
 use mlx_openai_server_hub::status::{
-    Activity, HubFacts, MemoryState, ModelFacts, PoliciesReport, ProcessState, Status,
+    Activity, DecisionsReport, HubFacts, MemoryState, ModelFacts, PoliciesReport, ProcessState,
+    Status, WantedDecisions,
 };
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
@@ -98,7 +99,11 @@ impl Hub for ScriptedHub {
         true
     }
 
-    async fn run(&self, verb: Verb, model: &str) -> Result<Outcome, ApiError> {
+    fn decisions(&self, _: &WantedDecisions) -> DecisionsReport {
+        DecisionsReport::default()
+    }
+
+    async fn run(&self, verb: Verb, model: &str, _: &'static str) -> Result<Outcome, ApiError> {
         let mut held = self.held.subscribe();
         held.wait_for(|held| !held).await.unwrap();
         let mut script = self.script.lock();

@@ -152,6 +152,7 @@ async fn a_busy_hub_shows_everything_the_status_says() {
         assert_eq!(row[0], "qwen3_30b");
         assert_eq!(row[1], "RUNNING • PID 4321 • PORT 47850\n2 in flight");
         assert!(row[2].starts_with("LOADED • "), "{row:?}");
+        assert!(row[2].ends_with(" • 31.0 GB"), "{row:?}");
         assert_eq!(
             row[3..8],
             [

@@ -16,6 +16,8 @@ const FORM: &[(&str, &str)] = &[("content-type", "multipart/form-data; boundary=
 /// The length is declared; the answer comes before the body would.
 const HUGE: &[(&str, &str)] = &[("content-length", "268435457"), ("expect", "100-continue")];
 
+const CHUNKED: &[(&str, &str)] = &[("transfer-encoding", "chunked")];
+
 /// Read with `alpha` ready, `beta` in memory and with it group `small` full, `broken` failing its load
 /// and `idle` not started.
 const REQUESTS: &[(&str, Request)] = &[
@@ -114,6 +116,14 @@ fn every_error_says_what_failed_and_what_to_do() {
     for (case, request) in REQUESTS {
         enter(&mut book, case, request, &ask(&hub, request));
     }
+
+    let request = ("POST", CHAT, CHUNKED, "no chunk\r\n");
+    enter(
+        &mut book,
+        "a body that is framed wrongly",
+        &request,
+        &ask(&hub, &request),
+    );
 
     let long = "x".repeat(64 * 1024 + 1);
     let request = ("POST", "/hub/reload", &[][..], long.as_str());

@@ -7,10 +7,12 @@
 mod accounts;
 mod cold_start;
 mod deaths;
+mod decisions;
 mod descriptors;
 mod disconnects;
 mod door;
 mod drain;
+mod ends;
 mod error_bodies;
 mod load_errors;
 mod loading;

@@ -12,6 +12,7 @@ mod replaced;
 mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
+mod warnings;
 
 use serde_json::Value;
 use support::{Hub, SOON, stub, wait_for, wait_until};

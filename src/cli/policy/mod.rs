@@ -13,9 +13,12 @@ use super::render::Out;
 use super::wait_for;
 use crate::config::Config;
 
+mod check;
+mod explain;
 mod list;
 mod show;
 mod test;
+mod words;
 
 /// See, check and try the Lua policies
 ///
@@ -30,6 +33,8 @@ pub(super) struct Policy {
 #[derive(Debug, Subcommand)]
 enum Verb {
     List(list::List),
+    Check(check::Check),
+    Explain(explain::Explain),
     Show(show::Show),
     Test(test::Test),
 }
@@ -39,6 +44,8 @@ impl Policy {
         let load = || Config::load(config);
         match self.verb {
             Verb::List(verb) => wait_for(verb.run(&load()?, out)),
+            Verb::Explain(verb) => wait_for(verb.run(&load()?, out)),
+            Verb::Check(verb) => Ok(verb.run(&load()?, out)),
             // What is bundled can be read without a hub.yaml, or with a broken one.
             Verb::Show(verb) => verb.run(out),
             // A test may bring a configuration of its own.

@@ -19,6 +19,8 @@ pub(crate) enum Phase {
     },
     /// As `Standby`, with memory reserved: these models are being unloaded first.
     Evicting { process: bool, left: Vec<String> },
+    /// As `Evicting`, and nobody holds the memory any more: it is on its way back to the system.
+    Settling { process: bool },
     /// A worker is on its way to the goal.
     Launching(Goal),
     /// A resident worker loads its weights.
@@ -55,7 +57,8 @@ impl Phase {
             Self::Down(_) => false,
             Self::Standby { process }
             | Self::Parked { process, .. }
-            | Self::Evicting { process, .. } => *process,
+            | Self::Evicting { process, .. }
+            | Self::Settling { process } => *process,
             Self::Launching(_)
             | Self::Loading
             | Self::Loaded
@@ -124,7 +127,8 @@ pub(crate) struct Entry {
     pub(super) before_start: Ended,
     /// `on_idle` need not be asked before.
     pub(super) keep_until: Duration,
-    pub(super) load_began: Duration,
+    /// When the load under way began; none for one that an earlier hub began.
+    pub(super) load_began: Option<Duration>,
     /// hub.yaml no longer names it; it is forgotten once it is down.
     pub(super) removed: bool,
     pub(crate) pid: Option<u32>,
@@ -155,7 +159,7 @@ impl Entry {
             start_again: false,
             before_start: Ended::Never,
             keep_until: Duration::ZERO,
-            load_began: Duration::ZERO,
+            load_began: None,
             removed: false,
             pid: None,
             exit_code: None,
@@ -171,7 +175,8 @@ impl Entry {
         match self.phase {
             Phase::Standby { process }
             | Phase::Parked { process, .. }
-            | Phase::Evicting { process, .. } => process,
+            | Phase::Evicting { process, .. }
+            | Phase::Settling { process } => process,
             _ => false,
         }
     }
@@ -213,9 +218,10 @@ impl Entry {
             | Phase::Standby { .. }
             | Phase::Parked { .. }
             | Phase::Launching(Goal::Standby) => MemoryState::Unloaded,
-            Phase::Evicting { .. } | Phase::Launching(Goal::Loaded) | Phase::Loading => {
-                MemoryState::Loading
-            }
+            Phase::Evicting { .. }
+            | Phase::Settling { .. }
+            | Phase::Launching(Goal::Loaded)
+            | Phase::Loading => MemoryState::Loading,
             Phase::Loaded => MemoryState::Loaded,
             Phase::Draining(_) => MemoryState::Unloading,
             Phase::Ending { held: true, .. } => MemoryState::Unloading,
@@ -237,7 +243,9 @@ impl Entry {
             if memory == MemoryState::Loaded {
                 self.times.loaded = Some(now.unix);
                 self.times.loaded_since = Some(now.at);
-                self.times.load_took = Some((now.at.saturating_sub(self.load_began)).as_secs_f64());
+                if let Some(began) = self.load_began.take() {
+                    self.times.load_took = Some(now.at.saturating_sub(began).as_secs_f64());
+                }
             }
             if was_memory.holds_memory() && memory == MemoryState::Unloaded {
                 self.times.unloaded = Some(now.unix);

@@ -78,10 +78,18 @@ impl Machine {
         names.iter().filter(holds).cloned().collect()
     }
 
+    /// The policy allowed it.
     fn begin_load(&mut self, i: usize, now: Now) {
+        self.entries[i].error = None;
+        if !self.must_settle(i, now) {
+            self.take_memory(i, now);
+        }
+    }
+
+    /// The load itself.
+    pub(super) fn take_memory(&mut self, i: usize, now: Now) {
         let entry = &mut self.entries[i];
-        entry.load_began = now.at;
-        entry.error = None;
+        entry.load_began = Some(now.at);
         if entry.has_resident() {
             entry.phase = Phase::Loading;
             let launch = entry.launch;
@@ -212,7 +220,10 @@ impl Machine {
         match self.entries[i].phase {
             Phase::Loaded => self.begin_drain(i, Next::Unload),
             // Those who wait for the load get their turn first.
-            Phase::Launching(Goal::Loaded) | Phase::Loading | Phase::Evicting { .. } => {
+            Phase::Launching(Goal::Loaded)
+            | Phase::Loading
+            | Phase::Evicting { .. }
+            | Phase::Settling { .. } => {
                 self.entries[i].unload_when_loaded = true;
             }
             _ => {}
@@ -371,9 +382,10 @@ impl Machine {
         }
     }
 
-    /// Starts failed models whose time has come, asks about idle ones, and gives up on loads that
-    /// were parked too long.
+    /// Starts failed models whose time has come, asks about idle ones, gives up on loads that were
+    /// parked too long, and on memory that does not come back.
     pub(super) fn tick(&mut self, now: Now, decide: &mut dyn Decide) {
+        self.continue_settling(now);
         for i in 0..self.entries.len() {
             let entry = &self.entries[i];
             if entry.retry_at.is_some_and(|at| now.at >= at) {

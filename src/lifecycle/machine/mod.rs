@@ -6,17 +6,19 @@
 //!
 //! Every launch of a worker has a number; what is reported of an earlier one is ignored.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::api_error::ApiError;
 use crate::config::ModelConfig;
+use crate::memory::SystemMemory;
 use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, PendingLoad};
 use crate::status::{MemoryState, ProcessState};
 
 mod entry;
 mod load;
 mod reconcile;
+mod settle;
 mod verbs;
 
 pub(crate) use entry::Entry;
@@ -120,6 +122,17 @@ pub(crate) enum Event {
         launch: Launch,
         reason: String,
     },
+    /// A process group is about to be reported gone. When it was last measured it held so many bytes,
+    /// and so many were available.
+    Freed {
+        held: u64,
+        available: u64,
+    },
+    /// Memory was measured; and the most each model ever held, in bytes.
+    Measured {
+        system: SystemMemory,
+        peaks: HashMap<String, u64>,
+    },
     /// The process and all of its group are gone, asked or not.
     Gone {
         launch: Launch,
@@ -179,6 +192,8 @@ pub(crate) enum Effect {
     End { launch: Launch },
     /// Tell a waiter.
     Answer { waiter: Waiter, answer: Answer },
+    /// Report [`Event::Measured`] soon.
+    Measure,
     /// Report [`Event::Tick`] after so long.
     Wake { after: Duration },
     /// Nothing runs any more, and nothing will.
@@ -215,6 +230,10 @@ pub(crate) struct Machine {
     /// In hub.yaml's order; removed ones that have not ended yet come last.
     entries: Vec<Entry>,
     launches: Launch,
+    /// Memory of ended processes that is not known to be back.
+    returning: Vec<settle::Returning>,
+    /// As parked loads were last asked about for its sake.
+    memory: SystemMemory,
     /// Counts places in the queue of parked loads.
     parked: u64,
     shutting_down: bool,
@@ -280,6 +299,13 @@ impl Machine {
             Event::Standby { launch, process } => self.standby(launch, process, now, decide),
             Event::Loaded { launch } => self.loaded(launch, now),
             Event::LoadRefused { launch, reason } => self.load_refused(launch, &reason),
+            Event::Freed { held, available } => self.freed(held, available, now),
+            Event::Measured { system, peaks } => {
+                self.measured(system.available, &peaks, now);
+                if self.has_moved(system) {
+                    self.ask_parked(now, decide);
+                }
+            }
             Event::Gone {
                 launch,
                 exit_code,

@@ -11,6 +11,9 @@ use proptest::prelude::*;
 use super::*;
 
 const MODELS: [&str; 4] = ["a", "b", "j", "k"];
+const GIBIBYTE: u64 = 1 << 30;
+/// What each model is known to have taken, in bytes.
+const PEAK: u64 = 30 * GIBIBYTE;
 
 /// One move of the driver; numbers pick among what is possible at that moment.
 #[derive(Debug, Clone)]
@@ -23,6 +26,8 @@ enum Move {
     ReturnLease(usize),
     DrainLimit(usize),
     Reload(Vec<bool>, u8),
+    /// So many GiB are found to be available.
+    Measure(u8),
     Tick,
 }
 
@@ -36,6 +41,7 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => any::<usize>().prop_map(Move::DrainLimit),
         1 => (proptest::collection::vec(any::<bool>(), 4), any::<u8>())
             .prop_map(|(present, changed)| Move::Reload(present, changed)),
+        2 => (0u8..40).prop_map(Move::Measure),
         2 => Just(Move::Tick),
     ]
 }
@@ -111,6 +117,10 @@ struct Driver {
     draining: HashSet<Launch>,
     /// Launches whose drain limit has passed.
     cut: HashSet<Launch>,
+    /// What ended processes held: back when so much is available, or at that second.
+    returning: Vec<(u64, u64)>,
+    /// What was available in the event that is handled, if that was measured.
+    available: Option<u64>,
     finished: bool,
 }
 
@@ -127,6 +137,8 @@ impl Driver {
             open: HashMap::new(),
             draining: HashSet::new(),
             cut: HashSet::new(),
+            returning: Vec::new(),
+            available: None,
             finished: false,
         }
     }
@@ -195,8 +207,39 @@ impl Driver {
                     start: true,
                 });
             }
+            Move::Measure(gibibytes) => {
+                let available = u64::from(gibibytes) * GIBIBYTE;
+                self.returning.retain(|(target, _)| available < *target);
+                self.available = Some(available);
+                self.tell(Event::Measured {
+                    system: SystemMemory {
+                        available: Some(available),
+                        ..SystemMemory::default()
+                    },
+                    peaks: MODELS.map(|name| (name.into(), PEAK)).into(),
+                });
+                self.available = None;
+            }
             Move::Tick => self.tell(Event::Tick),
         }
+    }
+
+    /// Its process has ended; what it held is on its way back.
+    fn freed(&mut self, how: u8) {
+        let held = u64::from(how % 3) * 10 * GIBIBYTE;
+        if held > 0 {
+            // The event itself takes a second.
+            let deadline = self.seconds + 1 + settle::LIMIT.as_secs();
+            self.returning.push((held / 10 * 9, deadline));
+        }
+        self.tell(Event::Freed { held, available: 0 });
+    }
+
+    /// A load may begin: all memory is back or overdue, or there is room for what it ever took.
+    fn check_settled(&self) {
+        let waits = self.returning.iter().any(|(_, end)| self.seconds < *end);
+        let fits = self.available.is_some_and(|available| available >= PEAK);
+        assert!(!waits || fits, "it loads while memory is coming back");
     }
 
     fn request(&mut self, model: &str) {
@@ -225,6 +268,7 @@ impl Driver {
             self.workers.remove(&launch);
             self.draining.remove(&launch);
             self.leases.retain(|lease| *lease != launch);
+            self.freed(how);
             return self.tell(Event::Gone {
                 launch,
                 exit_code: Some(1),
@@ -298,6 +342,9 @@ impl Driver {
             } => {
                 let doubled = self.workers.values().any(|worker| worker.model == model);
                 assert!(!doubled, "a second process for {model}");
+                if goal == Goal::Loaded {
+                    self.check_settled();
+                }
                 let worker = Worker {
                     model,
                     stage: Stage::Begun(goal),
@@ -309,6 +356,7 @@ impl Driver {
                 );
             }
             Effect::Load { launch } => {
+                self.check_settled();
                 self.workers.get_mut(&launch).unwrap().stage = Stage::Loading
             }
             Effect::OpenGate { model, launch } => {
@@ -338,7 +386,7 @@ impl Driver {
                     self.leases.push(launch);
                 }
             }
-            Effect::Wake { .. } => {}
+            Effect::Wake { .. } | Effect::Measure => {}
             Effect::Finished => {
                 assert!(self.workers.is_empty(), "still running: {:?}", self.workers);
                 self.finished = true;

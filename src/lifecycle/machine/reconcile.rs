@@ -53,6 +53,9 @@ impl Machine {
                 }
                 Some(i) => {
                     self.entries[i].spec = spec.clone();
+                    if changed.contains(&name) {
+                        self.entries[i].times.load_took = None;
+                    }
                     let down = matches!(self.entries[i].phase, Phase::Down(_))
                         || self.entries[i].phase.is_stopping();
                     if down || !changed.contains(&name) {

@@ -60,7 +60,7 @@ impl Process {
         let errors = output
             .try_clone()
             .map_err(|error| file_error(&order.log_file, error))?;
-        telemetry::create_log_folder(&order.work_folder)
+        telemetry::create_private_folder(&order.work_folder)
             .map_err(|error| file_error(&order.work_folder, error))?;
         let program =
             command::find(&model.worker_command, &model.env).map_err(|error| error.to_string())?;

@@ -8,6 +8,7 @@ use super::*;
 mod exits;
 mod memory;
 mod reload;
+mod settling;
 mod states;
 
 /// Policies that say what the test says, and allow otherwise.

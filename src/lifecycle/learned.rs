@@ -1,0 +1,236 @@
+//! What is learned of models while they run: the most memory each ever held, and how long its last
+//! load took.
+//!
+//! The sampler and the publisher write into it, policies and the status read what comes out. It is kept
+//! in a file from one hub to the next, and holds as long as a model is launched with the same settings.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::ModelConfig;
+use crate::telemetry;
+
+/// What is known of all models.
+#[derive(Debug, Default)]
+pub struct Learned {
+    /// Where it is kept; nowhere in tests.
+    path: Option<PathBuf>,
+    models: BTreeMap<String, Lesson>,
+    is_saved: bool,
+}
+
+/// What is known of one model.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Lesson {
+    /// Tells the launch settings it was learned with from others. The settings themselves may hold
+    /// secrets (`env`), which need not lie about.
+    settings: u64,
+    peak_bytes: Option<u64>,
+    load_seconds: Option<f64>,
+}
+
+/// Tells launch settings from others. Another build of the hub may number them otherwise: then all is
+/// learned anew.
+pub(super) fn fingerprint(settings: &serde_json::Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    settings.to_string().hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Learned {
+    /// Takes over what an earlier hub kept in `learned.json` of that folder, and keeps it there from now
+    /// on. A file that cannot be read is as good as none; the log says so.
+    pub fn recall(log_path: &Path) -> Self {
+        let path = log_path.join("learned.json");
+        let models = match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(io::Error::from),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+            Err(error) => Err(error),
+        };
+        let models = models.unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "what was learned of the models is not known any more");
+            BTreeMap::new()
+        });
+        Self {
+            path: Some(path),
+            models,
+            is_saved: true,
+        }
+    }
+
+    /// Forgets what was learned of models whose launch settings are others now.
+    pub(super) fn forget_changed(&mut self, models: &[ModelConfig]) {
+        for model in models {
+            let settings = fingerprint(&model.launch_settings());
+            let lesson = self.models.entry(model.name.clone()).or_default();
+            if lesson.settings != settings {
+                *lesson = Lesson {
+                    settings,
+                    ..Lesson::default()
+                };
+            }
+        }
+    }
+
+    /// A process that was launched with these settings holds so much now.
+    pub(super) fn note_held(&mut self, model: &str, settings: u64, bytes: u64) {
+        let lesson = self.models.get_mut(model);
+        let Some(lesson) = lesson.filter(|lesson| lesson.settings == settings) else {
+            return;
+        };
+        let peak = lesson.peak_bytes.unwrap_or(0);
+        if bytes > peak {
+            lesson.peak_bytes = Some(bytes);
+            // Less than a hundredth more is not worth a write; the last save has it.
+            self.is_saved &= bytes - peak < peak / 100;
+        }
+    }
+
+    /// A load took so long.
+    pub(super) fn note_load(&mut self, model: &str, seconds: f64) {
+        if let Some(lesson) = self.models.get_mut(model) {
+            lesson.load_seconds = Some(seconds);
+            self.is_saved = false;
+        }
+    }
+
+    /// The most a model ever held, in bytes.
+    pub(super) fn peak_bytes(&self, model: &str) -> Option<u64> {
+        self.models.get(model)?.peak_bytes
+    }
+
+    /// All peaks that are known.
+    pub(super) fn peaks(&self) -> impl Iterator<Item = (&String, u64)> {
+        let models = self.models.iter();
+        models.filter_map(|(name, lesson)| Some((name, lesson.peak_bytes?)))
+    }
+
+    /// Seconds that a model's last load took.
+    pub(super) fn load_seconds(&self, model: &str) -> Option<f64> {
+        self.models.get(model)?.load_seconds
+    }
+
+    /// A copy to be written, if there is news.
+    pub(super) fn unsaved(&mut self) -> Option<Writing> {
+        if self.is_saved {
+            return None;
+        }
+        self.is_saved = true;
+        self.copy()
+    }
+
+    /// A copy to be written, if there is a place for it.
+    pub(super) fn copy(&self) -> Option<Writing> {
+        Some(Writing {
+            path: self.path.clone()?,
+            models: self.models.clone(),
+        })
+    }
+}
+
+/// What is to be written, without the lock.
+#[derive(Debug)]
+pub(super) struct Writing {
+    path: PathBuf,
+    models: BTreeMap<String, Lesson>,
+}
+
+impl Writing {
+    /// Replaces the file; a failure costs the next hub what was learned, and is logged.
+    pub(super) fn write(&self) {
+        if let Err(error) = telemetry::replace_private(&self.path, &self.models) {
+            tracing::warn!(path = %self.path.display(), %error, "what was learned of the models is not kept");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::config::from_yaml;
+
+    fn models(context_length: u32) -> Vec<ModelConfig> {
+        let yaml = format!(
+            "models: [{{name: alpha, model_path: org/alpha, context_length: {context_length}}}]"
+        );
+        from_yaml(&yaml).models
+    }
+
+    fn settings(context_length: u32) -> u64 {
+        fingerprint(&models(context_length)[0].launch_settings())
+    }
+
+    #[test]
+    fn the_most_ever_held_is_kept_from_one_hub_to_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut learned = Learned::recall(folder.path());
+        learned.forget_changed(&models(4096));
+        for bytes in [500, 900, 700] {
+            learned.note_held("alpha", settings(4096), bytes);
+        }
+        learned.note_load("alpha", 2.5);
+        learned.unsaved().unwrap().write();
+        assert!(learned.unsaved().is_none(), "no news since");
+        let mode = folder.path().join("learned.json").metadata().unwrap();
+        assert_eq!(mode.permissions().mode() & 0o777, 0o600);
+
+        let mut later = Learned::recall(folder.path());
+        later.forget_changed(&models(4096));
+        assert_eq!(later.peak_bytes("alpha"), Some(900));
+        assert_eq!(later.load_seconds("alpha"), Some(2.5));
+    }
+
+    #[test]
+    fn other_launch_settings_forget_it() {
+        let mut learned = Learned::default();
+        learned.forget_changed(&models(4096));
+        learned.note_held("alpha", settings(4096), 900);
+        learned.note_load("alpha", 2.5);
+        learned.forget_changed(&models(8192));
+        assert_eq!(learned.peak_bytes("alpha"), None);
+        assert_eq!(learned.load_seconds("alpha"), None);
+        // The old process, still ending, teaches nothing about the new settings.
+        learned.note_held("alpha", settings(4096), 900);
+        assert_eq!(learned.peak_bytes("alpha"), None);
+        learned.note_held("alpha", settings(8192), 950);
+        assert_eq!(learned.peak_bytes("alpha"), Some(950));
+    }
+
+    #[test]
+    fn a_broken_file_is_as_good_as_none() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in ["{\"alpha\": {\"peak", "[1, 2]", "\0\0", ""] {
+            std::fs::write(folder.path().join("learned.json"), text).unwrap();
+            let mut learned = Learned::recall(folder.path());
+            learned.forget_changed(&models(4096));
+            assert_eq!(learned.peak_bytes("alpha"), None);
+            learned.note_held("alpha", settings(4096), 900);
+            learned.unsaved().unwrap().write();
+            let later = Learned::recall(folder.path());
+            assert_eq!(later.peak_bytes("alpha"), Some(900));
+        }
+    }
+
+    #[test]
+    fn a_little_more_is_not_worth_a_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut learned = Learned::recall(folder.path());
+        learned.forget_changed(&models(4096));
+        let mut news = |bytes| {
+            learned.note_held("alpha", settings(4096), bytes);
+            learned.unsaved().is_some()
+        };
+        assert!(news(10_000));
+        assert!(!news(10_000));
+        assert!(!news(10_099));
+        assert!(news(11_000));
+        assert_eq!(learned.peak_bytes("alpha"), Some(11_000));
+    }
+}

@@ -1,0 +1,142 @@
+//! The task that measures memory: what each worker holds and what the machine has left.
+//!
+//! It publishes into the registry, where policies and the status look, and tells the supervisor, which
+//! may have loads waiting for memory. It measures what has a process, knows no states beyond whether
+//! something is on its way, and never holds up anybody: the probe is asked on a blocking thread.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::learned::fingerprint;
+use super::messages::{Mailbox, Message};
+use super::registry::{Measured, Registry};
+use crate::memory::{Probe, SystemMemory};
+use crate::runtime_file::RuntimeModels;
+
+/// How often all is measured while a model is on its way into memory or out of it.
+const BUSY: Duration = Duration::from_secs(1);
+/// The same when nothing happens.
+const CALM: Duration = Duration::from_secs(5);
+/// How soon the machine is measured for a load that waits for memory to come back.
+const SOON: Duration = Duration::from_millis(100);
+/// Measuring takes at most one part in so many of the time: a Linux that walks the pages of a hundred
+/// gigabytes needs a second.
+const SHARE: u32 = 10;
+
+pub(super) struct Sampler {
+    pub(super) probe: Arc<dyn Probe>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) mailbox: Mailbox,
+    /// The workers that have a process.
+    pub(super) models_up: watch::Receiver<RuntimeModels>,
+}
+
+/// One worker, and what it was launched with.
+struct Worker {
+    model: String,
+    pid: u32,
+    settings: u64,
+}
+
+impl Sampler {
+    /// Measures until the supervisor has ended.
+    pub(super) async fn run(mut self) {
+        let mut look = interval(BUSY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = None;
+        loop {
+            tokio::select! {
+                changed = self.models_up.changed() => if changed.is_err() {
+                    return;
+                },
+                _ = look.tick() => if self.is_due(last) {
+                    let began = Instant::now();
+                    self.sample().await;
+                    last = Some((began, began.elapsed()));
+                },
+                () = self.registry.measure_soon.notified() => {
+                    sleep(SOON).await;
+                    self.measure_system().await;
+                    self.tell();
+                }
+            }
+        }
+    }
+
+    /// Whether all is to be measured again; the last time began then and took so long.
+    fn is_due(&self, last: Option<(Instant, Duration)>) -> bool {
+        let Some((began, took)) = last else {
+            return true;
+        };
+        let pause = if self.registry.is_busy() { BUSY } else { CALM };
+        // A look may come a little early.
+        began.elapsed() + BUSY / 10 >= pause.max(took * SHARE)
+    }
+
+    /// Publishes what the machine has.
+    pub(super) async fn measure_system(&self) {
+        let probe = Arc::clone(&self.probe);
+        if let Ok(system) = tokio::task::spawn_blocking(move || probe.system()).await {
+            self.registry.memory.store(Arc::new(system));
+        }
+    }
+
+    /// Publishes what the machine has and what each worker holds.
+    async fn sample(&self) {
+        let workers: Vec<Worker> = self.models_up.borrow().workers.iter().map(worker).collect();
+        let (probe, registry) = (Arc::clone(&self.probe), Arc::clone(&self.registry));
+        let measured = tokio::task::spawn_blocking(move || {
+            let system = probe.system();
+            registry.memory.store(Arc::new(system));
+            for worker in workers {
+                if let Some(bytes) = probe.group(worker.pid) {
+                    note(&registry, &worker, bytes, system);
+                }
+            }
+            let news = registry.learned.lock().unsaved();
+            if let Some(news) = news {
+                news.write();
+            }
+        });
+        if measured.await.is_ok() {
+            self.tell();
+        }
+    }
+
+    /// Loads may be waiting for what is published now.
+    fn tell(&self) {
+        let learned = self.registry.learned.lock();
+        let peaks = learned.peaks().map(|(name, peak)| (name.clone(), peak));
+        self.mailbox.send(Message::Measured {
+            system: **self.registry.memory.load(),
+            peaks: peaks.collect(),
+        });
+    }
+}
+
+fn worker(worker: &crate::runtime_file::RuntimeWorker) -> Worker {
+    Worker {
+        model: worker.model.clone(),
+        pid: worker.pid,
+        settings: fingerprint(&worker.settings),
+    }
+}
+
+fn note(registry: &Registry, worker: &Worker, bytes: u64, system: SystemMemory) {
+    let table = registry.table.load();
+    let Some(model) = table.present_or_leaving(&worker.model) else {
+        return;
+    };
+    let measured = Measured {
+        pid: worker.pid,
+        bytes,
+        available: system.available,
+    };
+    model.measured.store(Some(Arc::new(measured)));
+    let mut learned = registry.learned.lock();
+    learned.note_held(&worker.model, worker.settings, bytes);
+    model.learn(&learned);
+}

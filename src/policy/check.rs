@@ -1,0 +1,266 @@
+//! Every policy asked about samples of everything, for `policy check`: what fails, and where.
+//!
+//! The samples are made from hub.yaml alone. Each hook is asked about every model twice: of a hub in
+//! which nothing has been started, and of one in which all is loaded and idle for a day, so that both
+//! sides of the usual conditions are met. The Lua state is one of its own and nobody acts on a verdict.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, header};
+use serde_json::json;
+
+use super::failures::place;
+use super::hook::Hook;
+use super::ruling::Asked;
+use super::set::PolicySet;
+use super::{
+    Exit, GroupView, LoadReason, ModelView, Parked, PendingLoad, RequestView, Unstarted, World,
+    bundled,
+};
+use crate::config::{Config, ModelConfig, ModelType, Settings};
+use crate::memory::SystemMemory;
+use crate::status::{MemoryState, PolicyFacts, ProcessState, unix_now};
+
+/// How long every model of the second hub has been loaded and idle.
+const A_DAY: f64 = 86_400.0;
+
+/// What `policy check` found.
+#[derive(Debug)]
+pub struct Checked {
+    /// The policies that load, in the order in which they are asked.
+    pub policies: Vec<PolicyFacts>,
+    /// What is wrong, each once.
+    pub problems: Vec<Problem>,
+}
+
+/// Something that is wrong with a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// `file:line: what, and what would be right`.
+    pub text: String,
+    /// That line of the file.
+    pub excerpt: Option<Excerpt>,
+    /// What was asked when it failed, the first time; none for a file that does not load.
+    pub asked: Option<String>,
+}
+
+/// One line of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excerpt {
+    /// Its number, from 1.
+    pub line: usize,
+    /// Without the line's end.
+    pub text: String,
+}
+
+/// Loads the policies of `config` and asks them about samples. Takes some milliseconds, and at most a
+/// hook's limit for each hook that never ends.
+pub fn check(config: &Config) -> Checked {
+    let sample = Arc::new(Sample {
+        hub: Unstarted::new(config.clone()),
+        is_loaded: AtomicBool::new(false),
+    });
+    let world: Arc<dyn World> = Arc::clone(&sample) as _;
+    let set = PolicySet::load(
+        config.folder(),
+        None,
+        bundled::SCRIPTS,
+        &config.policies,
+        world,
+    );
+    let mut found = Found {
+        folder: config.folder(),
+        seen: HashSet::new(),
+        problems: Vec::new(),
+    };
+    for text in set.unknown().iter().chain(set.broken()) {
+        found.add(text.clone(), None);
+    }
+    for is_loaded in [false, true] {
+        sample.is_loaded.store(is_loaded, Ordering::Relaxed);
+        for model in &config.models {
+            found.add_all(
+                set.failures_about_request(request(model)),
+                Hook::Request,
+                model,
+            );
+            for asked in questions(model) {
+                found.add_all(set.failures_about(&asked), asked.hook(), model);
+            }
+        }
+    }
+    Checked {
+        policies: set.facts(),
+        problems: found.problems,
+    }
+}
+
+/// The problems so far.
+struct Found<'a> {
+    folder: &'a Path,
+    seen: HashSet<String>,
+    problems: Vec<Problem>,
+}
+
+impl Found<'_> {
+    fn add_all(&mut self, texts: Vec<String>, hook: Hook, model: &ModelConfig) {
+        let asked = format!("{} about {}", hook.name(), model.name);
+        for text in texts {
+            self.add(text, Some(&asked));
+        }
+    }
+
+    fn add(&mut self, text: String, asked: Option<&str>) {
+        if self.seen.insert(text.clone()) {
+            self.problems.push(Problem {
+                excerpt: excerpt(self.folder, &text),
+                asked: asked.map(str::to_owned),
+                text,
+            });
+        }
+    }
+}
+
+/// The line that a problem is about.
+fn excerpt(folder: &Path, problem: &str) -> Option<Excerpt> {
+    let (file, line) = place(problem)?.rsplit_once(':')?;
+    let line: usize = line.parse().ok()?;
+    let source = match file.strip_prefix(bundled::FOLDER) {
+        Some(name) => bundled::source(name.strip_suffix(".lua")?)?.to_owned(),
+        None => std::fs::read_to_string(folder.join(file)).ok()?,
+    };
+    let text = source.lines().nth(line.checked_sub(1)?)?;
+    Some(Excerpt {
+        line,
+        text: text.trim_end().to_owned(),
+    })
+}
+
+/// A question for each way in which a model may be loaded, be idle or end.
+fn questions(model: &ModelConfig) -> Vec<Asked<'_>> {
+    let name = model.name.as_str();
+    let load = |(reason, waiting)| {
+        let load = PendingLoad {
+            reason,
+            waiting,
+            waited_seconds: 0.0,
+        };
+        Asked::Load(name, load)
+    };
+    let exit = |(was_ready, crashes)| {
+        let exit = Exit {
+            exit_code: Some(1),
+            was_ready,
+            uptime_seconds: if was_ready { A_DAY } else { 0.0 },
+            crashes,
+        };
+        Asked::Exit(name, exit)
+    };
+    let loads = [
+        (LoadReason::Request, 1),
+        (LoadReason::Start, 0),
+        (LoadReason::Manual, 0),
+    ];
+    let exits = [(false, 1), (true, 1), (true, 12)];
+    let idle = [Asked::Idle(name)].into_iter();
+    idle.chain(loads.map(load)).chain(exits.map(exit)).collect()
+}
+
+/// A request as clients send it to a model of that type.
+fn request(model: &ModelConfig) -> RequestView {
+    let name = &model.name;
+    let (path, fields) = match model.model_type {
+        ModelType::Lm | ModelType::Multimodal => (
+            "/v1/chat/completions",
+            json!({"model": name, "stream": true, "max_tokens": 100, "temperature": 0.7,
+                   "messages": [{"role": "user", "content": "Hello"}]}),
+        ),
+        ModelType::Embeddings => ("/v1/embeddings", json!({"model": name, "input": "Hello"})),
+        ModelType::ImageGeneration | ModelType::ImageEdit => (
+            "/v1/images/generations",
+            json!({"model": name, "prompt": "A bear", "n": 1}),
+        ),
+        ModelType::Whisper => (
+            "/v1/audio/transcriptions",
+            json!({"model": name, "language": "en"}),
+        ),
+    };
+    let body = Bytes::from(fields.to_string());
+    let (mut parts, ()) = http::Request::new(()).into_parts();
+    parts.method = Method::POST;
+    parts.uri = http::Uri::from_static(path);
+    let json = HeaderValue::from_static("application/json");
+    parts.headers.insert(header::CONTENT_TYPE, json);
+    let length = HeaderValue::from(body.len());
+    parts.headers.insert(header::CONTENT_LENGTH, length);
+    RequestView {
+        parts,
+        id: HeaderValue::from_static("sample"),
+        model: name.clone(),
+        client: ([127, 0, 0, 1], 50_000).into(),
+        body: Some(body),
+        parked: Parked::default(),
+    }
+}
+
+/// The hub of a configuration before anything has been started, or with everything loaded and idle.
+struct Sample {
+    hub: Unstarted,
+    is_loaded: AtomicBool,
+}
+
+impl Sample {
+    fn is_loaded(&self) -> bool {
+        self.is_loaded.load(Ordering::Relaxed)
+    }
+}
+
+impl World for Sample {
+    fn model(&self, name_or_path: &str) -> Option<ModelView> {
+        let mut view = self.hub.model(name_or_path)?;
+        if !self.is_loaded() {
+            return Some(view);
+        }
+        let facts = Arc::make_mut(&mut view.facts);
+        let since = unix_now() - A_DAY;
+        facts.process_state = ProcessState::Running;
+        facts.memory_state = MemoryState::Loaded;
+        facts.started_at = Some(since);
+        facts.last_load_at = Some(since);
+        facts.load_seconds = Some(10.0);
+        view.idle_seconds = A_DAY;
+        Some(view)
+    }
+
+    fn model_names(&self) -> Vec<String> {
+        self.hub.model_names()
+    }
+
+    fn group(&self, name: &str) -> Option<GroupView> {
+        let mut group = self.hub.group(name)?;
+        if self.is_loaded() {
+            group.loaded.clone_from(&group.members);
+        }
+        Some(group)
+    }
+
+    fn group_names(&self) -> Vec<String> {
+        self.hub.group_names()
+    }
+
+    fn memory(&self) -> SystemMemory {
+        self.hub.memory()
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        self.hub.settings()
+    }
+
+    fn clock(&self) -> f64 {
+        self.hub.clock()
+    }
+}

@@ -1,0 +1,404 @@
+//! What was decided lately, so that `policy explain` can say why: a bounded ring of verdicts, of changes
+//! that no policy decided, and of what became of each.
+//!
+//! Hooks and their verdicts come from [`super::witness`], changes from the lifecycle and the control
+//! API, and outcomes from the events that observers hear too. Verdicts on requests have a ring of their
+//! own: however many there are, they drive out none about a model.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+
+use super::hook::Hook;
+use super::host::Policy;
+use super::ruling::{Asked, Ruling};
+use super::set::Answer;
+use super::verdicts::Verdict;
+use super::{Details, Event, EventName, ModelEvent, World};
+use crate::status::{Decision, DecisionsReport, WantedDecisions};
+
+/// Decisions about models that are kept.
+const MODELS: usize = 1000;
+/// Decisions about requests that are kept.
+const REQUESTS: usize = 250;
+/// Longer texts are clipped, in characters.
+const CLIP: usize = 300;
+/// Longer lists are clipped.
+const LIST: usize = 20;
+/// The same verdict on requests to a model counts as one for so long, in seconds.
+const TOGETHER: f64 = 60.0;
+
+/// The rings.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    rings: Mutex<Rings>,
+}
+
+#[derive(Debug, Default)]
+struct Rings {
+    numbers: u64,
+    models: VecDeque<Decision>,
+    requests: VecDeque<Decision>,
+    is_shutting_down: bool,
+}
+
+impl History {
+    /// Policies were asked; at least one of them decided, or the question is one that is always kept.
+    pub(super) fn decided(
+        &self,
+        asked: &Asked<'_>,
+        ruling: &Ruling,
+        policies: &[Policy],
+        world: &dyn World,
+    ) {
+        let hook = asked.hook();
+        let now = world.clock();
+        let mut decision = Decision {
+            time: now,
+            last_time: now,
+            times: 1,
+            hook: Some(hook.name().to_owned()),
+            model: Some(clipped(asked.model())),
+            request: request_id(asked),
+            policy: ruling.policy.map(|policy| policies[policy].name.clone()),
+            place: ruling.place.as_deref().map(clipped),
+            verdict: ruling.word(hook).to_owned(),
+            fields: clipped_fields(ruling.fields()),
+            inputs: inputs(asked, world),
+            failed: ruling.failed.iter().map(|text| clipped(text)).collect(),
+            outcome: outcome_at_once(hook, &ruling.answer, world),
+            ..Decision::default()
+        };
+        let abstained = ruling.abstained(hook, policies).take(LIST);
+        decision.abstained = abstained.map(str::to_owned).collect();
+        let mut rings = self.rings.lock();
+        rings.settle(&decision);
+        rings.add(decision, hook == Hook::Request);
+    }
+
+    /// Something was done that no policy decided: `what` to `model`, wanted by `by`. The number is for
+    /// [`Self::ended`].
+    pub(super) fn done(
+        &self,
+        now: f64,
+        model: Option<&str>,
+        what: &str,
+        by: &str,
+        why: Option<&str>,
+    ) -> u64 {
+        let mut rings = self.rings.lock();
+        if what == "shutdown" {
+            rings.is_shutting_down = true;
+        }
+        let decision = Decision {
+            time: now,
+            last_time: now,
+            times: 1,
+            model: model.map(clipped),
+            verdict: what.to_owned(),
+            by: Some(by.to_owned()),
+            reason: why.map(clipped),
+            ..Decision::default()
+        };
+        rings.add(decision, false)
+    }
+
+    /// What became of the decision of that number, unless that is known.
+    pub(super) fn ended(&self, number: u64, outcome: &str) {
+        let mut rings = self.rings.lock();
+        let mut models = rings.models.iter_mut().rev();
+        if let Some(decision) = models.find(|decision| decision.number == number) {
+            decision.outcome.get_or_insert_with(|| clipped(outcome));
+        }
+    }
+
+    /// The verdict about `model` that is still open was not carried out.
+    pub(super) fn dropped(&self, hook: Hook, model: &str, why: &str) {
+        let mut rings = self.rings.lock();
+        let open = rings.open(model, |decision| {
+            decision.hook.as_deref() == Some(hook.name())
+        });
+        if let Some(decision) = open {
+            decision.outcome = Some(format!("not done: {why}"));
+        }
+    }
+
+    /// Something happened: it is the outcome of a decision, or it needs an entry of its own.
+    pub(super) fn observe(&self, event: &Event) {
+        let Details::Model(details) = &event.details else {
+            return;
+        };
+        let mut rings = self.rings.lock();
+        rings.happened(event.name, event.time, details);
+    }
+
+    /// The decisions that are wanted, the oldest first.
+    pub(super) fn report(&self, wanted: &WantedDecisions) -> DecisionsReport {
+        let rings = self.rings.lock();
+        let mut decisions: Vec<Decision> = rings
+            .models
+            .iter()
+            .chain(&rings.requests)
+            .filter(|decision| wanted.takes(decision))
+            .cloned()
+            .collect();
+        let oldest = rings
+            .models
+            .front()
+            .into_iter()
+            .chain(rings.requests.front());
+        let since = oldest.map(|decision| decision.time).reduce(f64::min);
+        drop(rings);
+        decisions.sort_by(|one, other| {
+            let by_time = one.last_time.total_cmp(&other.last_time);
+            by_time.then(one.number.cmp(&other.number))
+        });
+        if let Some(limit) = wanted.limit {
+            decisions.drain(..decisions.len().saturating_sub(limit));
+        }
+        DecisionsReport { decisions, since }
+    }
+}
+
+impl Rings {
+    /// Adds a decision, or counts it to the one before when it says the same again.
+    fn add(&mut self, mut decision: Decision, is_request: bool) -> u64 {
+        self.numbers += 1;
+        decision.number = self.numbers;
+        let (ring, most) = match is_request {
+            true => (&mut self.requests, REQUESTS),
+            false => (&mut self.models, MODELS),
+        };
+        let same_question = |other: &&mut Decision| {
+            other.hook == decision.hook && other.model == decision.model && other.hook.is_some()
+        };
+        if let Some(before) = ring.iter_mut().rev().find(same_question)
+            && is_repeated(before, &decision)
+        {
+            before.times += 1;
+            before.last_time = decision.time;
+            before.inputs = decision.inputs;
+            before.request = decision.request;
+            return before.number;
+        }
+        if ring.len() == most {
+            ring.pop_front();
+        }
+        ring.push_back(decision);
+        self.numbers
+    }
+
+    /// The newest decision without an outcome that is about `model` and fits.
+    fn open(&mut self, model: &str, fits: impl Fn(&Decision) -> bool) -> Option<&mut Decision> {
+        let mut models = self.models.iter_mut().rev();
+        models.find(|decision| {
+            decision.outcome.is_none() && decision.model.as_deref() == Some(model) && fits(decision)
+        })
+    }
+
+    /// A new decision about a load ends a wait for one.
+    fn settle(&mut self, decision: &Decision) {
+        let hook = Hook::Load.name();
+        if decision.hook.as_deref() != Some(hook) || decision.verdict == "wait" {
+            return;
+        }
+        let model = decision.model.clone().unwrap_or_default();
+        let waits = |open: &Decision| open.hook.as_deref() == Some(hook) && open.verdict == "wait";
+        if let Some(open) = self.open(&model, waits) {
+            let waited = decision.time - open.time;
+            open.outcome = Some(format!("asked again after {waited:.1} s"));
+        }
+    }
+
+    fn happened(&mut self, name: EventName, time: f64, event: &ModelEvent) {
+        let model = event.model.as_str();
+        let (outcome, causes): (String, &[&str]) = match name {
+            EventName::ModelStarted => ("started".to_owned(), &["restart"]),
+            EventName::ModelLoaded => (loaded(event.seconds), &["allow", "evict"]),
+            EventName::ModelUnloaded => ("unloaded".to_owned(), &["unload"]),
+            EventName::ModelStopped => ("stopped".to_owned(), &["stop", "restart"]),
+            EventName::ModelFailed => {
+                let error = event.error.as_deref().unwrap_or("it failed");
+                let error = error.lines().next().unwrap_or_default();
+                (format!("failed: {error}"), &["allow", "evict", "restart"])
+            }
+            _ => return,
+        };
+        let fits = |decision: &Decision| causes.contains(&decision.verdict.as_str());
+        if let Some(decision) = self.open(model, fits) {
+            decision.outcome = Some(clipped(&outcome));
+            return;
+        }
+        // What somebody asked for ends with an answer of its own, and `on_exit` is asked after a failure.
+        let is_told = matches!(name, EventName::ModelUnloaded | EventName::ModelStopped)
+            && !self.is_explained(model);
+        if is_told && !self.is_shutting_down {
+            let decision = Decision {
+                time,
+                last_time: time,
+                times: 1,
+                model: Some(clipped(model)),
+                verdict: match name {
+                    EventName::ModelUnloaded => "unload".to_owned(),
+                    _ => "stop".to_owned(),
+                },
+                by: Some("hub".to_owned()),
+                outcome: Some(outcome),
+                ..Decision::default()
+            };
+            self.add(decision, false);
+        }
+    }
+
+    /// Whether the newest decisions say why that model is not in memory any more.
+    fn is_explained(&self, model: &str) -> bool {
+        let last = |decision: &&Decision| {
+            decision.evicts(model)
+                || decision.model.as_deref() == Some(model) && decision.verdict != "keep"
+        };
+        let last = self.models.iter().rev().find(last);
+        last.is_some_and(|decision| {
+            decision.evicts(model)
+                || matches!(
+                    decision.verdict.as_str(),
+                    "unload" | "stop" | "restart" | "leave" | "reload"
+                )
+        })
+    }
+}
+
+fn loaded(seconds: Option<f64>) -> String {
+    seconds.map_or_else(
+        || "loaded".to_owned(),
+        |seconds| format!("loaded in {seconds:.1} s"),
+    )
+}
+
+/// Whether a decision only says again what the last one about the same said.
+fn is_repeated(before: &Decision, now: &Decision) -> bool {
+    let is_same = before.verdict == now.verdict
+        && before.place == now.place
+        && before.fields == now.fields
+        && before.policy == now.policy
+        && before.failed == now.failed;
+    is_same
+        && match now.verdict.as_str() {
+            // Nothing came of it either time.
+            "keep" | "wait" => before.outcome == now.outcome,
+            _ => {
+                now.hook.as_deref() == Some(Hook::Request.name())
+                    && before.outcome == now.outcome
+                    && now.time - before.time < TOGETHER
+            }
+        }
+}
+
+fn request_id(asked: &Asked<'_>) -> Option<String> {
+    match asked {
+        Asked::Request(view) => Some(clipped(&String::from_utf8_lossy(view.id.as_bytes()))),
+        _ => None,
+    }
+}
+
+/// What becomes of a verdict, where that is certain when it is reached.
+fn outcome_at_once(hook: Hook, answer: &Answer, world: &dyn World) -> Option<String> {
+    match (hook, answer) {
+        (Hook::Request | Hook::Load, Answer::Verdict(Verdict::Reject(error))) => {
+            Some(format!("refused with {}", error.status))
+        }
+        (Hook::Request, Answer::Denied(_)) => Some("refused with 500".to_owned()),
+        (Hook::Load, Answer::Denied(_)) => Some("refused with 503".to_owned()),
+        (Hook::Request, Answer::Verdict(Verdict::Route(route))) => {
+            Some(match route.model.as_deref() {
+                None => "sent on, changed".to_owned(),
+                Some(model) => match world.model(model) {
+                    Some(model) => format!("sent to {}", model.facts.name),
+                    None => format!("refused with 500: there is no model `{}`", clipped(model)),
+                },
+            })
+        }
+        (Hook::Request, Answer::Verdict(Verdict::Wait(_))) => Some("parked".to_owned()),
+        (Hook::Idle, Answer::Verdict(Verdict::Keep(_)) | Answer::Denied(_)) => {
+            Some("kept".to_owned())
+        }
+        (Hook::Exit, Answer::Verdict(Verdict::Leave) | Answer::Abstain | Answer::Denied(_)) => {
+            Some("left failed".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// What a verdict was made from, as far as people ask for it.
+fn inputs(asked: &Asked<'_>, world: &dyn World) -> Map<String, Value> {
+    let model = world.model(asked.model());
+    let facts = model.as_ref().map(|model| &model.facts);
+    let group = facts
+        .and_then(|facts| facts.group.as_deref())
+        .and_then(|group| world.group(group));
+    let inputs = match asked {
+        Asked::Request(view) => json!({
+            "path": clipped(view.parts.uri.path()),
+            "client": view.client.ip().to_string(),
+        }),
+        Asked::Load(_, load) => json!({
+            "reason": load.reason.as_str(),
+            "waiting": load.waiting,
+            "waited_seconds": load.waited_seconds,
+            "group": group.as_ref().map(|group| &group.facts.name),
+            "loaded": group.as_ref().map(|group| group.loaded.iter().take(LIST).collect::<Vec<_>>()),
+            "max_loaded": group.as_ref().and_then(|group| group.facts.max_loaded),
+            "memory_available": world.memory().available,
+        }),
+        Asked::Idle(_) => {
+            let by_model = facts.filter(|facts| facts.jit_enabled);
+            json!({
+                "idle_seconds": model.as_ref().map(|model| model.idle_seconds),
+                "auto_unload_minutes": by_model.and_then(|facts| facts.auto_unload_minutes),
+                "idle_unload_trigger_min":
+                    group.as_ref().and_then(|group| group.facts.idle_unload_trigger_min),
+            })
+        }
+        Asked::Exit(_, exit) => json!({
+            "exit_code": exit.exit_code,
+            "was_ready": exit.was_ready,
+            "uptime_seconds": exit.uptime_seconds,
+            "crashes": exit.crashes,
+            "error": facts
+                .and_then(|facts| facts.memory_last_error.as_deref())
+                .and_then(|error| error.lines().next())
+                .map(clipped),
+        }),
+    };
+    let Value::Object(mut inputs) = inputs else {
+        return Map::new();
+    };
+    inputs.retain(|_, value| !value.is_null());
+    inputs
+}
+
+fn clipped(text: &str) -> String {
+    match text.char_indices().nth(CLIP) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Texts and lists of a verdict, as long as people read.
+fn clipped_fields(mut fields: Map<String, Value>) -> Map<String, Value> {
+    for value in fields.values_mut() {
+        match value {
+            Value::String(text) => *text = clipped(text),
+            Value::Array(values) => {
+                values.truncate(LIST);
+                for value in values {
+                    if let Value::String(text) = value {
+                        *text = clipped(text);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    fields
+}

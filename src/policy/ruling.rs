@@ -1,0 +1,181 @@
+//! What the policies together said about one question, and which of them said it where.
+//!
+//! `set` makes a [`Ruling`] at every call of a hook; the history and the recorder read it. A verdict is
+//! put into words and JSON here and nowhere else.
+
+use serde_json::{Map, Value, json};
+
+use super::hook::Hook;
+use super::host::{Host, Policy};
+use super::set::Answer;
+use super::verdicts::{Made, Verdict};
+use super::views::exit::Ended;
+use super::views::load::Load;
+use super::views::model::Model;
+use super::views::request::Request;
+use super::{Exit, PendingLoad, RequestView};
+
+/// One question, as its caller put it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asked<'a> {
+    Request(&'a RequestView),
+    Load(&'a str, PendingLoad),
+    Idle(&'a str),
+    Exit(&'a str, Exit),
+}
+
+impl Asked<'_> {
+    pub(super) fn hook(&self) -> Hook {
+        match self {
+            Self::Request(_) => Hook::Request,
+            Self::Load(..) => Hook::Load,
+            Self::Idle(_) => Hook::Idle,
+            Self::Exit(..) => Hook::Exit,
+        }
+    }
+
+    /// The hook's first argument, on stage; a request must stand there already.
+    pub(super) fn open(&self, host: &Host) -> mlua::Result<mlua::Value> {
+        let (lua, stage) = (&host.lua, &host.stage);
+        match self {
+            Self::Request(_) => Request::create(lua, stage.enter("request")?),
+            Self::Load(model, load) => Load::create(lua, stage.open(), model, *load),
+            Self::Idle(model) => {
+                stage.open();
+                Model::find(lua, stage, model)
+            }
+            Self::Exit(model, exit) => Ended::create(lua, stage.open(), model, *exit),
+        }
+    }
+
+    /// The model it is about, as the question names it.
+    pub(super) fn model(&self) -> &str {
+        match self {
+            Self::Request(view) => &view.model,
+            Self::Load(model, _) | Self::Idle(model) | Self::Exit(model, _) => model,
+        }
+    }
+}
+
+/// An answer and where it comes from. Without a verdict it costs nothing.
+#[derive(Debug)]
+pub(super) struct Ruling {
+    pub(super) answer: Answer,
+    /// Number of the policy that decided.
+    pub(super) policy: Option<usize>,
+    /// Where it made the verdict: `file:line`.
+    pub(super) place: Option<String>,
+    /// What the policies before it failed with: `file:line: what`.
+    pub(super) failed: Vec<String>,
+}
+
+impl Ruling {
+    /// Nobody decided.
+    pub(super) fn abstain() -> Self {
+        Self {
+            answer: Answer::Abstain,
+            policy: None,
+            place: None,
+            failed: Vec::new(),
+        }
+    }
+
+    /// Policy `number` decided.
+    pub(super) fn decide(&mut self, number: usize, made: Made) {
+        self.answer = Answer::Verdict(made.verdict);
+        self.policy = Some(number);
+        self.place = made.place;
+    }
+
+    /// Policy `number` failed, and refuses then.
+    pub(super) fn deny(&mut self, number: usize, policy: &Policy) {
+        self.answer = Answer::Denied(policy.name.clone());
+        self.policy = Some(number);
+    }
+
+    /// Whether a policy decided, or refuses because it failed.
+    pub(super) fn is_verdict(&self) -> bool {
+        matches!(self.answer, Answer::Verdict(_) | Answer::Denied(_))
+    }
+
+    /// The verdict's constructor; where all abstained, what that means.
+    pub(super) fn word(&self, hook: Hook) -> &'static str {
+        match (&self.answer, hook) {
+            (Answer::Verdict(verdict), _) => verdict.constructor(),
+            (Answer::Denied(_), _) => "deny",
+            (Answer::NeedBody | Answer::Abstain, Hook::Request) => "pass",
+            (_, Hook::Load) => "allow",
+            (_, Hook::Idle) => "keep",
+            _ => "leave",
+        }
+    }
+
+    /// The verdict's fields, for people.
+    pub(super) fn fields(&self) -> Map<String, Value> {
+        let mut fields = match &self.answer {
+            Answer::Verdict(verdict) => fields(verdict),
+            _ => Map::new(),
+        };
+        fields.retain(|_, value| !value.is_null());
+        fields
+    }
+
+    /// Those of `policies` that have the hook, came before the one that decided, and said nothing.
+    pub(super) fn abstained<'a>(
+        &self,
+        hook: Hook,
+        policies: &'a [Policy],
+    ) -> impl Iterator<Item = &'a str> {
+        let before = self.policy.unwrap_or(policies.len());
+        let asked = policies[..before]
+            .iter()
+            .filter(move |policy| policy.function(hook).is_some() && !policy.failures.is_off());
+        let failed: Vec<&str> = asked
+            .clone()
+            .map(|policy| policy.name.as_str())
+            .filter(|name| self.failed.iter().any(|text| text.starts_with(name)))
+            .collect();
+        let names = asked.map(|policy| policy.name.as_str());
+        names.filter(move |name| !failed.contains(name))
+    }
+}
+
+/// The fields of a verdict. What a route puts into a request stays out: it may be the prompt.
+fn fields(verdict: &Verdict) -> Map<String, Value> {
+    let fields = match verdict {
+        Verdict::Route(route) => {
+            let headers = route.headers.iter().map(|(name, _)| name.as_str());
+            json!({
+                "model": route.model,
+                "set": list(route.set.keys().map(String::as_str)),
+                "unset": list(route.unset.iter().map(String::as_str)),
+                "headers": list(headers),
+            })
+        }
+        Verdict::Reject(error) => json!({
+            "status": error.status,
+            "message": error.message,
+            "code": error.code,
+            "retry_after": error.retry_after,
+        }),
+        Verdict::Evict(names) => json!({ "evict": names }),
+        Verdict::Wait(wait) => json!({ "seconds": wait.seconds, "client": wait.client }),
+        Verdict::Keep(seconds) | Verdict::Restart(seconds) => {
+            json!({ "seconds": seconds })
+        }
+        Verdict::Allow | Verdict::Unload | Verdict::Stop | Verdict::Leave => json!({}),
+    };
+    match fields {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// Null for an empty list.
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> Value {
+    let names: Vec<_> = names.collect();
+    if names.is_empty() {
+        return Value::Null;
+    }
+    json!(names)
+}

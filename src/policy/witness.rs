@@ -1,0 +1,38 @@
+//! Who looks on when a hook is called: the history of decisions and the recorder.
+//!
+//! The set of policies tells it of every call, under the lock of the Lua state. A call that nobody
+//! keeps costs two looks at what is there already.
+
+use std::sync::Arc;
+
+use super::World;
+use super::history::History;
+use super::host::Policy;
+use super::ruling::{Asked, Ruling};
+
+/// The two of them, and the world that the call was about.
+pub(super) struct Witness {
+    pub(super) world: Arc<dyn World>,
+    pub(super) history: History,
+}
+
+impl Witness {
+    pub(super) fn new(world: Arc<dyn World>) -> Self {
+        Self {
+            world,
+            history: History::default(),
+        }
+    }
+
+    /// A hook was called.
+    pub(super) fn see(&self, asked: &Asked<'_>, ruling: &Ruling, policies: &[Policy]) {
+        let is_kept = match asked {
+            Asked::Request(_) | Asked::Idle(_) => ruling.is_verdict(),
+            // There are few of these, and each changes something.
+            Asked::Load(..) | Asked::Exit(..) => true,
+        };
+        if is_kept {
+            self.history.decided(asked, ruling, policies, &*self.world);
+        }
+    }
+}

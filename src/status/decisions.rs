@@ -1,0 +1,89 @@
+//! What was decided, by whom and why: the answer of `GET /hub/policies/decisions`, which
+//! `policy explain` tells in words.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The decisions that were asked for, the oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DecisionsReport {
+    /// The decisions.
+    pub decisions: Vec<Decision>,
+    /// When the oldest of all that are kept was made, Unix seconds; none before the first.
+    pub since: Option<f64>,
+}
+
+/// One decision of a policy, or a change that no policy decided.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Grows with every decision since the hub came up.
+    pub number: u64,
+    /// When it was made, Unix seconds; for one that was repeated, the first time.
+    pub time: f64,
+    /// When it was made the last time.
+    pub last_time: f64,
+    /// How often it was made in a row.
+    pub times: u64,
+    /// The hook that was asked; none when no policy was.
+    pub hook: Option<String>,
+    /// The model it is about; none for the hub as a whole.
+    pub model: Option<String>,
+    /// The request's `X-Request-ID`; of the last one, for a decision that was repeated.
+    pub request: Option<String>,
+    /// The policy that decided; none when all abstained, or none was asked.
+    pub policy: Option<String>,
+    /// Where it made the verdict: `file:line`.
+    pub place: Option<String>,
+    /// The verdict's constructor, `unload`, or what was done.
+    pub verdict: String,
+    /// The verdict's fields. Of what a route sets in a body only the names.
+    pub fields: Map<String, Value>,
+    /// Why, in the words of who decided.
+    pub reason: Option<String>,
+    /// What the decision was made from.
+    pub inputs: Map<String, Value>,
+    /// Policies that were asked before and said nothing.
+    pub abstained: Vec<String>,
+    /// Policies that were asked before and failed: `file:line: what`.
+    pub failed: Vec<String>,
+    /// Who wanted it, where no policy did: `command`, `status page`, `control API`, `reload`, `shutdown`.
+    pub by: Option<String>,
+    /// What became of it; none while that is open.
+    pub outcome: Option<String>,
+}
+
+impl Decision {
+    /// Whether it is about that model, or unloads it for another.
+    pub fn concerns(&self, model: &str) -> bool {
+        self.model.as_deref() == Some(model) || self.evicts(model)
+    }
+
+    /// Whether it unloads that model to make room.
+    pub fn evicts(&self, model: &str) -> bool {
+        let names = self.fields.get("evict").and_then(Value::as_array);
+        names.is_some_and(|names| names.iter().any(|name| name == model))
+    }
+}
+
+/// What to look for. Without a limit of any kind it is everything.
+#[derive(Debug, Clone, Default)]
+pub struct WantedDecisions {
+    /// Decisions about this model, or that unloaded it for another.
+    pub model: Option<String>,
+    /// Made or repeated since then, Unix seconds.
+    pub since: Option<f64>,
+    /// Made until then.
+    pub until: Option<f64>,
+    /// The newest so many.
+    pub limit: Option<usize>,
+}
+
+impl WantedDecisions {
+    /// Whether that decision is one of them, limit apart.
+    pub fn takes(&self, decision: &Decision) -> bool {
+        let model = self.model.as_deref();
+        model.is_none_or(|model| decision.model.is_none() || decision.concerns(model))
+            && self.since.is_none_or(|since| decision.last_time >= since)
+            && self.until.is_none_or(|until| decision.time <= until)
+    }
+}
