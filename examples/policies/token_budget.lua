@@ -1,0 +1,40 @@
+-- Gives each client so many tokens a day, prompt and answer together; then it is refused until midnight.
+--
+-- Settings (`policy: {token_budget: …}` of hub.yaml):
+--   tokens    for each client; 200000 by default
+--   clients   other limits, by address: {"192.168.1.20": 1000000}
+
+local options = hub.options("token_budget", { tokens = 200000, clients = {} })
+
+---@param hub hub.Hub
+local function today(hub)
+  local now = hub.time()
+  return ("%d-%d"):format(now.year, now.yday)
+end
+
+hub.on("request.finished", function(event, hub)
+  local used = hub.state.token_budget
+  if not used or used.day ~= today(hub) then
+    used = { day = today(hub), by_client = {} }
+  end
+  local tokens = (event.prompt_tokens or 0) + (event.completion_tokens or 0)
+  used.by_client[event.client] = (used.by_client[event.client] or 0) + tokens
+  hub.state.token_budget = used
+end)
+
+---@type hub.Policy
+return {
+  on_request = function(req, hub)
+    local used = hub.state.token_budget
+    if not used or used.day ~= today(hub) then
+      return nil
+    end
+    local limit = options.clients[req.client] or options.tokens
+    if (used.by_client[req.client] or 0) >= limit then
+      local now = hub.time()
+      local seconds = 24 * 3600 - now.hour * 3600 - now.min * 60 - now.sec
+      local message = ("Your %d tokens of today are used up."):format(limit)
+      return hub.reject({ status = 429, message = message, retry_after = seconds })
+    end
+  end,
+}
