@@ -1,11 +1,12 @@
 //! Which web pages and which host names may reach the hub.
 //!
-//! The server asks the [`Guard`] about every request before it goes anywhere. Under `/hub` it stops
+//! The server asks the [`Guard`] about every request before it goes anywhere. Under `/hub`, and under
+//! `/upstream` where workers have routes of their own, it stops
 //! two attacks a browser can be made to carry out: a strange page that posts to the hub (its
 //! `Origin` gives it away), and a strange name that resolves to the hub's address (DNS rebinding:
 //! its `Host` does). It also says who is told so by CORS. It knows nothing of routes or models.
 
-use axum::http::header::{HOST, ORIGIN};
+use axum::http::header::{HOST, ORIGIN, UPGRADE};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, Version};
 
@@ -32,7 +33,7 @@ impl crate::server::Guard for Guard {
     /// Lets a request in, with the value of `Access-Control-Allow-Origin` to answer it with, if any.
     ///
     /// # Errors
-    /// Under `/hub`: 421 for a `Host` the hub does not answer to, 403 for a change of state from
+    /// Under `/hub` and `/upstream`: 421 for a `Host` the hub does not answer to, 403 for a change of state from
     /// another origin.
     fn check(&self, parts: &Parts) -> Result<Option<HeaderValue>, ApiError> {
         let config = self.lifecycle.config();
@@ -55,7 +56,10 @@ struct Rules<'a> {
 
 impl Rules<'_> {
     fn check(self, parts: &Parts) -> Result<Option<HeaderValue>, ApiError> {
-        let is_control = is_under(parts.uri.path(), "/hub");
+        // What a worker has besides OpenAI's API is as much the owner's business as the hub itself.
+        let is_control = ["/hub", "/upstream"]
+            .iter()
+            .any(|root| is_under(parts.uri.path(), root));
         let authority = reached_at(parts);
         if is_control {
             self.check_host(authority.as_ref(), parts)?;
@@ -65,7 +69,9 @@ impl Rules<'_> {
         };
         let origin = value.to_str().ok().and_then(Origin::parse);
         let listed = origin.as_ref().is_some_and(|origin| self.lists(origin));
-        if is_control && changes_state(&parts.method) && !listed {
+        let is_guarded = is_control && changes_state(&parts.method);
+        // CORS does not keep a page from a WebSocket.
+        if (is_guarded || parts.headers.contains_key(UPGRADE)) && !listed {
             // The hub itself speaks plain HTTP; behind a proxy that adds TLS the proxy's origin
             // has to be listed.
             let own = authority.map(|authority| Origin::new("http", authority));

@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, request, response};
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::made::Made;
 use super::usage::{Tail, Usage};
 use crate::lifecycle::Model;
 use crate::policy::{Event, EventName, FinishedRequest, Policies};
@@ -39,6 +40,8 @@ struct Entries {
     method: Method,
     path: Option<PathAndQuery>,
     model: Option<Arc<Model>>,
+    /// Where the id of what it makes is remembered, until the answer begins.
+    made: Option<Made>,
     began: Instant,
     /// Asking the policies, without the time the request was parked.
     policy: Duration,
@@ -74,6 +77,7 @@ impl Account {
             method: parts.method.clone(),
             path: parts.uri.path_and_query().cloned(),
             model: None,
+            made: None,
             began: Instant::now(),
             policy: Duration::ZERO,
             wait: Duration::ZERO,
@@ -136,11 +140,19 @@ impl Account {
         self.write_timing(&mut head.headers);
     }
 
+    /// Its answer is a response, whose id `made` is to remember.
+    pub(super) fn makes_response(&mut self, made: &Made) {
+        self.enter(|entries| entries.made = Some(made.clone()));
+    }
+
     /// A part of the worker's answer passes; the last one if `is_last`.
     pub(super) fn passes(&mut self, data: &Bytes, is_last: bool) {
         self.enter(|entries| {
             if entries.first_data.is_none() {
                 entries.first_data = Some(Instant::now());
+                if let (Some(made), Some(model)) = (entries.made.take(), &entries.model) {
+                    made.note(data, &model.name);
+                }
             }
             if !entries.is_metered {
                 return;

@@ -87,7 +87,12 @@ pub(super) fn add_headers(headers: &mut HeaderMap, added: Vec<(HeaderName, Heade
     }
 }
 
-fn outgoing(mut parts: request::Parts, id: HeaderValue, body: RequestBody) -> Request<RequestBody> {
+/// The request as the worker is to get it.
+pub(super) fn outgoing(
+    mut parts: request::Parts,
+    id: HeaderValue,
+    body: RequestBody,
+) -> Request<RequestBody> {
     // A client may write the whole URL, or speak HTTP/1.0; to the worker it is a plain request.
     if parts.uri.authority().is_some() {
         let path = parts.uri.into_parts().path_and_query;
@@ -101,7 +106,8 @@ fn outgoing(mut parts: request::Parts, id: HeaderValue, body: RequestBody) -> Re
     Request::from_parts(parts, body)
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// Removes what is about one connection.
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()

@@ -12,8 +12,10 @@ use std::time::Duration;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, request};
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use crate::api_error::ApiError;
 use crate::lifecycle::{Grant, Lifecycle, Place as Parked};
@@ -30,6 +32,7 @@ pub mod fuzz;
 mod idle;
 mod intake;
 mod leased_body;
+mod made;
 mod models;
 mod multipart;
 mod openai;
@@ -42,6 +45,7 @@ mod scan;
 mod stream_flag;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 mod usage;
 mod waiting;
 
@@ -51,6 +55,7 @@ pub use body::Body;
 use budget::Budget;
 use intake::Intake;
 pub use leased_body::LeasedBody;
+use made::Made;
 pub(crate) use openai::{routed_to_unknown, unknown_model};
 pub use patient_body::PatientBody;
 use rewrite::Place;
@@ -65,6 +70,8 @@ pub struct Gateway {
     lifecycle: Lifecycle,
     policies: Policies,
     budget: Budget,
+    made: Made,
+    tunnels: TaskTracker,
 }
 
 /// A request that knows where it goes.
@@ -76,6 +83,8 @@ struct Addressed {
     place: Place,
     /// The body's fields, if a policy changed any.
     fields: Option<Map<String, Value>>,
+    /// Where what follows a WebSocket's handshake goes on, if it asks for one.
+    tunnels: Option<TaskTracker>,
 }
 
 impl Addressed {
@@ -97,7 +106,14 @@ impl Addressed {
         } else if let Some(name) = rewrite::replacement(accepts, &self.written) {
             rewrite::rename(&mut self.parts, intake, &self.place, name);
         }
+        if matches!(self.place, Place::Path) {
+            rewrite::to_own_route(&mut self.parts);
+        }
         let (body, limits) = (intake.take_body(), intake.limits());
+        if let Some(tunnels) = &self.tunnels {
+            let request = forward::outgoing(self.parts, self.id, body);
+            return upgrade::forward(grant, model, request, limits, account, tunnels).await;
+        }
         forward::forward(grant, model, self.parts, self.id, body, limits, account).await
     }
 }
@@ -109,6 +125,8 @@ impl Gateway {
             lifecycle,
             policies,
             budget: Budget::default(),
+            made: Made::default(),
+            tunnels: TaskTracker::new(),
         }
     }
 
@@ -131,7 +149,7 @@ impl Gateway {
                 parts.uri.path(),
                 allowed,
             )),
-            Target::Worker | Target::Unknown => {
+            Target::Worker | Target::Unknown | Target::Made(_) | Target::Upstream(_) => {
                 self.proxy(parts, &mut intake, client, id, &mut account)
                     .await
             }
@@ -159,7 +177,13 @@ impl Gateway {
         id: HeaderValue,
         account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
-        let (written, place) = named_model(&parts, intake).await?;
+        let (written, place) = match self.model_of_path(&parts)? {
+            Some(named) => named,
+            None => named_model(&parts, intake).await?,
+        };
+        if parts.uri.path() == "/v1/responses" {
+            account.makes_response(&self.made);
+        }
         if let Some(model) = self.lifecycle.find(&written) {
             account.goes_to(&model);
         }
@@ -188,7 +212,9 @@ impl Gateway {
             forward::add_headers(&mut parts.headers, route.headers);
         }
 
+        let tunnels = upgrade::is_wanted(&parts.headers).then(|| self.tunnels.clone());
         let request = Addressed {
+            tunnels,
             parts,
             id,
             written,
@@ -210,6 +236,23 @@ impl Gateway {
             notice: self.lifecycle.config().loading_notice,
         };
         waiting.answer(intake, account).await
+    }
+
+    /// The model that a path names, or that made what it names; `None` where body or query do.
+    ///
+    /// # Errors
+    /// 404 for a response that nobody is known to have made.
+    fn model_of_path(&self, parts: &request::Parts) -> Result<Option<(String, Place)>, ApiError> {
+        let model = match Target::of(&parts.method, parts.uri.path()) {
+            Target::Upstream(name) => percent_decode_str(name).decode_utf8_lossy().into_owned(),
+            Target::Made(id) => match self.made.by(id) {
+                Some(model) => model.to_string(),
+                None if parts.uri.query().and_then(query::model).is_some() => return Ok(None),
+                None => return Err(openai::unknown_response(id)),
+            },
+            _ => return Ok(None),
+        };
+        Ok(Some((model, Place::Path)))
     }
 
     /// Asks `on_request` until it lets the request go: again with the whole body if a policy wants to

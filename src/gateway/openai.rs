@@ -85,6 +85,17 @@ pub(super) fn fields_without_json() -> ApiError {
     )
 }
 
+/// No model that this hub knows of made that response.
+pub(super) fn unknown_response(id: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        format!(
+            "The response `{id}` was not made through this hub since its start, or was forgotten. Name \
+             its model in the query (`?model=`) to ask it."
+        ),
+    )
+}
+
 /// Nothing under `/v1` has that path.
 pub(super) fn unknown_route(method: &Method, path: &str) -> ApiError {
     ApiError::new(

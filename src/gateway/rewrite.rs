@@ -11,6 +11,7 @@ use http::uri::PathAndQuery;
 use serde_json::{Map, Value};
 
 use super::intake::Intake;
+use super::routes::own_route;
 use super::scan::is_form;
 use super::{content_length, content_type, openai, query};
 use crate::api_error::ApiError;
@@ -22,6 +23,8 @@ use crate::worker::upstream::Accepts;
 pub(super) enum Place {
     Query,
     Body(Range<usize>),
+    /// Nowhere that the worker sees: before its own route, or in an earlier answer.
+    Path,
 }
 
 /// The name to write in place of `written`, if the worker would not accept that.
@@ -57,6 +60,7 @@ pub(crate) fn change(fields: &mut Map<String, Value>, route: &Route) {
 pub(super) fn rename(parts: &mut request::Parts, intake: &mut Intake, place: &Place, name: &str) {
     match place {
         Place::Query => rename_in_query(parts, name),
+        Place::Path => {}
         Place::Body(range) => {
             let text = if content_type(parts).is_some_and(is_form) {
                 name.to_owned()
@@ -77,6 +81,22 @@ pub(super) fn replace(parts: &mut request::Parts, intake: &mut Intake, fields: M
     let body = Bytes::from(Value::Object(fields).to_string());
     set_content_length(parts, body.len() as u64);
     intake.replace(body);
+}
+
+/// Leaves of a path below `/upstream/{name}` what the worker is to see.
+pub(super) fn to_own_route(parts: &mut request::Parts) {
+    if !parts.uri.path().starts_with("/upstream/") {
+        return;
+    }
+    let mut own = own_route(parts.uri.path()).to_owned();
+    if let Some(query) = parts.uri.query() {
+        own.push('?');
+        own.push_str(query);
+    }
+    // A part of a path is one.
+    if let Ok(path) = own.parse::<PathAndQuery>() {
+        parts.uri = path.into();
+    }
 }
 
 fn rename_in_query(parts: &mut request::Parts, name: &str) {

@@ -1,13 +1,13 @@
-//! Which part of the gateway answers a path under `/v1`.
+//! Which part of the gateway answers a path under `/v1` or `/upstream`.
 
 use http::Method;
 
 const POST: &str = "POST";
 const GET: &str = "GET, HEAD";
 
-/// The routes of OpenAI's API that are known, and their methods. Others go to the worker of the model
-/// they name, whatever the method.
-const WORKER_ROUTES: [(&str, &str); 8] = [
+/// The routes of OpenAI's API, and of what grew around it, that are known, and their methods. Others
+/// go to the worker of the model they name, whatever the method.
+const WORKER_ROUTES: [(&str, &str); 12] = [
     ("/v1/chat/completions", POST),
     ("/v1/completions", POST),
     ("/v1/responses", POST),
@@ -15,6 +15,10 @@ const WORKER_ROUTES: [(&str, &str); 8] = [
     ("/v1/images/generations", POST),
     ("/v1/images/edits", POST),
     ("/v1/audio/transcriptions", POST),
+    ("/v1/audio/translations", POST),
+    ("/v1/audio/speech", POST),
+    ("/v1/moderations", POST),
+    ("/v1/rerank", POST),
     ("/v1/queue/stats", GET),
 ];
 
@@ -27,6 +31,10 @@ pub(super) enum Target<'a> {
     Model(&'a str),
     /// A worker, on a route that is known.
     Worker,
+    /// The worker of the model that made the response of that id.
+    Made(&'a str),
+    /// The worker of the model of that percent-encoded name or path, on a route of its own.
+    Upstream(&'a str),
     /// A worker, on a route that perhaps only it knows.
     Unknown,
     /// Nobody: the route has only these methods.
@@ -42,6 +50,14 @@ impl<'a> Target<'a> {
                 (GET, Self::Models)
             } else if let Some(id) = path.strip_prefix("/v1/models/") {
                 (GET, Self::Model(id))
+            } else if let Some(name) = path.strip_prefix("/upstream/").map(first)
+                && !name.is_empty()
+            {
+                return Self::Upstream(name);
+            } else if let Some(id) = path.strip_prefix("/v1/responses/").map(first)
+                && !id.is_empty()
+            {
+                return Self::Made(id);
             } else {
                 return Self::Unknown;
             };
@@ -56,6 +72,17 @@ impl<'a> Target<'a> {
     }
 }
 
+/// The first part of a path.
+fn first(path: &str) -> &str {
+    path.split('/').next().unwrap_or_default()
+}
+
+/// What of a path below `/upstream/{name}` the worker gets to see.
+pub(super) fn own_route(path: &str) -> &str {
+    let below = path.strip_prefix("/upstream/").unwrap_or(path);
+    below.find('/').map_or("/", |at| &below[at..])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,9 +94,30 @@ mod tests {
         assert_eq!(of(Method::HEAD, "/v1/queue/stats"), Target::Worker);
         assert_eq!(of(Method::GET, "/v1/models"), Target::Models);
         assert_eq!(of(Method::GET, "/v1/models/a/b"), Target::Model("a/b"));
-        assert_eq!(of(Method::PATCH, "/v1/rerank"), Target::Unknown);
+        assert_eq!(of(Method::POST, "/v1/rerank"), Target::Worker);
+        assert_eq!(of(Method::PATCH, "/v1/files"), Target::Unknown);
         assert_eq!(of(Method::GET, "/v1"), Target::Unknown);
         assert_eq!(of(Method::POST, "/v1/models"), Target::NotAllowed(GET));
         assert_eq!(of(Method::GET, "/v1/embeddings"), Target::NotAllowed(POST));
+        for path in ["/v1/responses/r1", "/v1/responses/r1/cancel"] {
+            assert_eq!(of(Method::GET, path), Target::Made("r1"));
+        }
+        assert_eq!(of(Method::GET, "/v1/responses/"), Target::Unknown);
+        for path in ["/upstream/a", "/upstream/a/", "/upstream/a/b/c"] {
+            assert_eq!(of(Method::PUT, path), Target::Upstream("a"));
+        }
+        assert_eq!(of(Method::GET, "/upstream/"), Target::Unknown);
+    }
+
+    #[test]
+    fn the_worker_sees_what_stands_behind_its_name() {
+        for (path, seen) in [
+            ("/upstream/a", "/"),
+            ("/upstream/a/", "/"),
+            ("/upstream/a%2Fb/metrics/x", "/metrics/x"),
+            ("/upstream/a//x", "//x"),
+        ] {
+            assert_eq!(own_route(path), seen, "{path}");
+        }
     }
 }

@@ -51,7 +51,7 @@ impl Front {
         let id = request_id(request.headers());
         let (parts, body) = request.into_parts();
         // The gateway tells of its requests itself, when their answers have ended.
-        let line = (!is_v1(parts.uri.path()) && tracing::enabled!(tracing::Level::DEBUG))
+        let line = (!is_gateways(parts.uri.path()) && tracing::enabled!(tracing::Level::DEBUG))
             .then(|| (parts.method.clone(), parts.uri.path().to_owned()));
 
         let mut response = match self.guard.check(&parts) {
@@ -91,7 +91,7 @@ impl Front {
         id: HeaderValue,
     ) -> Response<AnyBody> {
         let mut request = Request::from_parts(parts, body);
-        if is_v1(request.uri().path()) {
+        if is_gateways(request.uri().path()) {
             let response = self.gateway.handle(request, client, id).await;
             return response.map(Either::Left);
         }
@@ -101,9 +101,12 @@ impl Front {
     }
 }
 
-fn is_v1(path: &str) -> bool {
-    path.strip_prefix("/v1")
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Whether the gateway answers: under `/v1`, and under `/upstream`.
+fn is_gateways(path: &str) -> bool {
+    ["/v1", "/upstream"].iter().any(|root| {
+        path.strip_prefix(root)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
 }
 
 /// The client's id if it is fit for logs, else a new one.
@@ -146,16 +149,18 @@ mod tests {
     }
 
     #[test]
-    fn only_v1_itself_and_what_is_below_it_is_the_gateways() {
-        for (path, v1) in [
+    fn only_v1_and_upstream_and_what_is_below_them_is_the_gateways() {
+        for (path, gateways) in [
             ("/v1", true),
             ("/v1/", true),
             ("/v1/models", true),
+            ("/upstream/alpha/x", true),
+            ("/upstreams", false),
             ("/v11", false),
             ("/", false),
             ("/hub/v1", false),
         ] {
-            assert_eq!(is_v1(path), v1, "{path}");
+            assert_eq!(is_gateways(path), gateways, "{path}");
         }
     }
 }

@@ -68,11 +68,26 @@ fn every_method_that_changes_state_is_guarded_and_reading_is_not() {
     for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
         assert_eq!(status(method.clone(), "/hub"), Err(403));
         assert_eq!(status(method.clone(), "/hub/models/alpha/start"), Err(403));
+        assert_eq!(status(method.clone(), "/upstream/alpha/reset"), Err(403));
         assert_eq!(status(method.clone(), "/v1/chat/completions"), Ok(None));
         assert_eq!(status(method, "/hubris"), Ok(None));
     }
     for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
         assert_eq!(status(method, "/hub/status"), Ok(None));
+    }
+}
+
+#[test]
+fn a_websocket_is_guarded_everywhere() {
+    for path in ["/v1/realtime", "/upstream/alpha/ws", "/other"] {
+        let open = |origin: &str| {
+            let request = Request::get(path).header(HOST, "localhost:8000");
+            let request = request.header(UPGRADE, "websocket");
+            check(request.header(ORIGIN, origin)).map_err(|error| error.status)
+        };
+        assert_eq!(open("https://evil.example"), Err(403), "{path}");
+        assert_eq!(open("http://localhost:8000"), Ok(None), "{path}");
+        assert!(open("http://app.local:3000").is_ok(), "{path}");
     }
 }
 

@@ -19,6 +19,7 @@ mod bodies;
 mod disconnects;
 mod limits;
 mod peek;
+mod websocket;
 
 /// A server that does what the gateway does once a model is granted.
 struct Hub {
@@ -85,12 +86,14 @@ async fn through(
     grant: Grant,
 ) -> Result<Response<Body>, ApiError> {
     let (written, place) = named_model(&parts, intake).await?;
+    let tunnels = upgrade::is_wanted(&parts.headers).then(TaskTracker::new);
     let request = Addressed {
         parts,
         id: HeaderValue::from_static("r1"),
         written,
         place,
         fields: None,
+        tunnels,
     };
     let mut account = Account::default();
     request
@@ -114,7 +117,8 @@ where
                 async { Ok::<_, std::convert::Infallible>(answer.await) }
             });
             let server = hyper::server::conn::http1::Builder::new();
-            tracker.spawn(server.serve_connection(TokioIo::new(stream), service));
+            let connection = server.serve_connection(TokioIo::new(stream), service);
+            tracker.spawn(connection.with_upgrades());
         }
     });
     address

@@ -19,9 +19,11 @@ mod pool;
 pub(crate) mod scripted;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 pub use body::{BoxError, RequestBody, ResponseBody};
 use pool::Pool;
+pub use tunnel::Switch;
 
 /// More than this in answer to [`Upstream::get`] is an error: health answers are small.
 const GET_LIMIT: usize = 1024 * 1024;
