@@ -58,7 +58,7 @@ test.case("a member that is idle for the group's limit makes room", function()
 end)
 
 local limits = {
-  { "never by default", model = {}, idle = "24h", state = "loaded" },
+  { "never by default", model = {}, idle = "3h", state = "loaded" },
   { "not before its limit", model = { auto_unload_minutes = 30 }, idle = "29m", state = "loaded" },
   { "after its limit", model = { auto_unload_minutes = 30 }, idle = "31m", state = "unloaded" },
 }

@@ -18,7 +18,7 @@ test.each(idle, function(row)
   local hub = test.hub({ config = config(row.pinned), policies = { "pinned" } })
   hub:load("a")
   hub:settle()
-  hub:advance("24h")
+  hub:advance("2h")
   test.equal(hub.models.a.memory_state, row.state)
 end)
 
