@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use super::super::RequestView;
 use super::super::stage::{self, Stage};
-use super::{Getter, View, integer, json, quoted, read_only, string};
+use super::{Getter, View, integer, json, quoted, read_only, string, userdata};
 
 /// The userdata.
 pub(in crate::policy) struct Request {
@@ -26,7 +26,7 @@ struct Headers {
 impl Request {
     /// The view for call number `call`.
     pub(in crate::policy) fn create(lua: &Lua, call: u64) -> mlua::Result<Value> {
-        lua.create_any_userdata(Self { call }).map(Value::UserData)
+        userdata(lua, Self { call })
     }
 }
 
@@ -69,7 +69,10 @@ impl View for Request {
             })
         }),
         ("prompt_chars", |_, stage, _| {
-            stage.request(|request| Ok(integer(parsed(request, stage)?.map_or(0, prompt_chars))))
+            stage.request(|request| match request.prompt_chars {
+                Some(chars) => Ok(integer(chars)),
+                None => Ok(integer(parsed(request, stage)?.map_or(0, prompt_chars))),
+            })
         }),
         ("vars", |lua, stage, _| {
             stage.request(|request| {
@@ -198,7 +201,7 @@ fn vars(lua: &Lua, view: &RequestView) -> mlua::Result<Table> {
 }
 
 /// Characters of text in what the model is to read, images and the like left out.
-fn prompt_chars(body: &Json) -> usize {
+pub(in crate::policy) fn prompt_chars(body: &Json) -> usize {
     ["instructions", "messages", "prompt", "input"]
         .iter()
         .filter_map(|key| body.get(key))
