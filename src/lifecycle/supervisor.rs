@@ -507,11 +507,13 @@ impl Supervisor {
         let changed = changed_launches(&config, &old.config);
         self.note_reload(&config, &changed);
         let models = specs(&config);
+        let table = Arc::new(Table::after(Some(&old), Arc::new(config)));
+        registry.table.store(Arc::clone(&table));
+        // A file reads its settings while it loads: they have to be the new ones.
+        let config = &table.config;
         self.world
             .policies
             .reload(config.folder(), &config.policies);
-        let table = Arc::new(Table::after(Some(&old), Arc::new(config)));
-        registry.table.store(Arc::clone(&table));
         registry.relearn();
         for model in table.all() {
             if table.config.model(&model.name).is_some() {
