@@ -1,14 +1,17 @@
-//! The probe of this machine, on real processes that hold a known amount of memory.
+//! The probe of this machine, on real processes that hold a known amount of memory, and what a hub tells
+//! of it.
 
 #![expect(clippy::unwrap_used, reason = "helpers fail like the tests they help")]
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
 use mlx_openai_server_hub::memory::{Probe as _, ThisMachine};
 use nix::sys::signal::Signal;
+use support::hub::{Hub, stub};
 use support::{BINARY, SOON, processes, wait_until};
 use tempfile::TempDir;
 
@@ -99,4 +102,37 @@ fn the_machine_has_memory_and_some_of_it_is_available() {
         0 < available && available <= total,
         "{available} of {total}"
     );
+}
+
+/// What the status says of the only model.
+fn metadata(hub: &Hub) -> serde_json::Value {
+    hub.status()["models"][0]["metadata"].clone()
+}
+
+#[test]
+fn the_status_shows_what_a_model_holds_and_a_later_hub_what_it_ever_held() {
+    let mut hub = Hub::start(&format!(
+        "models:\n\
+         - {{name: alpha, model_path: org/alpha, worker_command: {}}}\n",
+        stub(&["--memory-mb", "64"])
+    ));
+    let memory = &hub.status()["memory"];
+    assert!(memory["total"].as_u64() > memory["available"].as_u64());
+    assert_eq!(metadata(&hub)["peak_bytes"], serde_json::Value::Null);
+    assert!(hub.run(&["start-model", "alpha"]).status.success());
+    wait_until("64 MiB of a peak", SOON, || {
+        metadata(&hub)["peak_bytes"].as_u64() >= Some(HELD)
+    });
+    let held = metadata(&hub)["memory_bytes"].as_u64().unwrap();
+    assert!((HELD..HELD + LITTLE).contains(&held), "{held}");
+
+    assert!(hub.run(&["stop"]).status.success());
+    hub.wait_for_end();
+    let learned = hub.logs().join("learned.json");
+    let mode = std::fs::metadata(&learned).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    hub.serve_again();
+    let alpha = metadata(&hub);
+    assert_eq!(alpha["memory_bytes"], serde_json::Value::Null);
+    assert!(alpha["peak_bytes"].as_u64() >= Some(held), "{alpha}");
 }

@@ -1,13 +1,13 @@
-//! `start-model`, `stop-model`, `load-model` and `unload-model`: one action, on all models at once.
+//! `start-model`, `stop-model`, `load-model` and `unload-model`: one action on several models.
 //!
 //! Each waits for the final states and prints a line per name, in the order given; one failure does not
 //! keep the others from being tried, and makes the exit status 1.
 
+use std::pin::pin;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesOrdered;
+use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 
 use super::client::{Action, Client};
@@ -47,7 +47,7 @@ pub(super) struct StopModel {
 
 /// Load started models into memory
 ///
-/// Waits until the weights are in memory. A group that is full refuses.
+/// Loads one after the other and waits until the weights are in memory. A group that is full refuses.
 ///
 /// Example: mlx-openai-server-hub load-model qwen
 ///
@@ -123,8 +123,9 @@ impl Names {
         let mut code = ExitCode::SUCCESS;
         let names = || self.names.iter().map(|name| name.trim());
         let given = names().filter(|name| !name.is_empty());
-        let mut answers: FuturesOrdered<_> = given.map(|name| client.act(name, action)).collect();
-        let begin = Instant::now();
+        let acts = stream::iter(given.map(|name| client.act(name, action)));
+        let mut answers = pin!(acts.buffered(self.at_once(action)));
+        let mut begin = Instant::now();
         for name in names() {
             if name.is_empty() {
                 out.warn("Skipping blank model name entry");
@@ -139,8 +140,19 @@ impl Names {
                 }
                 None => break,
             }
+            if self.at_once(action) == 1 {
+                begin = Instant::now();
+            }
         }
         code
+    }
+
+    /// How many names are worked on at a time. Where memory is short, those that come first get it.
+    fn at_once(&self, action: Action) -> usize {
+        match action {
+            Action::Load => 1,
+            Action::Start | Action::Stop | Action::Unload => self.names.len(),
+        }
     }
 }
 

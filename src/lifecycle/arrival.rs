@@ -9,7 +9,6 @@ use super::{Model, Seen};
 
 /// A request on its way to the supervisor. The model counts it until it is dropped.
 #[derive(Debug)]
-#[allow(dead_code, reason = "for the machine, next")]
 pub struct Arrival {
     pub(super) model: Arc<Model>,
     /// Taken before the verdict.

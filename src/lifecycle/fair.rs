@@ -29,7 +29,6 @@ impl<K> Default for Fair<K> {
     }
 }
 
-#[allow(dead_code, reason = "for the machine, next")]
 impl<K: Copy + PartialEq> Fair<K> {
     /// Puts a key behind the others of its client. A client that had none comes last.
     pub(crate) fn push(&mut self, client: &Arc<str>, key: K) {
@@ -86,6 +85,11 @@ impl<K: Copy + PartialEq> Fair<K> {
         let key = self.heads().next()?;
         self.serve(key);
         Some(key)
+    }
+
+    /// Serves all.
+    pub(crate) fn in_turn(mut self) -> impl Iterator<Item = K> {
+        std::iter::from_fn(move || self.next())
     }
 
     /// All keys, in no order that means anything.
@@ -238,7 +242,7 @@ mod tests {
         }
         fair.push(&one, 100);
         fair.push(&many, 40);
-        let order: Vec<_> = std::iter::from_fn(|| fair.next()).collect();
+        let order: Vec<_> = fair.in_turn().collect();
         assert_eq!(order[..4], [0, 100, 1, 2]);
         assert_eq!(order.len(), 42);
     }

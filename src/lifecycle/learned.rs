@@ -32,6 +32,9 @@ struct Lesson {
     settings: u64,
     peak_bytes: Option<u64>,
     load_seconds: Option<f64>,
+    /// The most it held in a load that has not come to its end: less than it needs.
+    #[serde(skip)]
+    so_far: u64,
 }
 
 /// Tells launch settings from others. Another build of the hub may number them otherwise: then all is
@@ -77,17 +80,22 @@ impl Learned {
         }
     }
 
-    /// A process that was launched with these settings holds so much now.
-    pub(super) fn note_held(&mut self, model: &str, settings: u64, bytes: u64) {
+    /// A process that was launched with these settings holds so much now, with the weights in memory or
+    /// on their way there.
+    pub(super) fn note_held(&mut self, model: &str, settings: u64, bytes: u64, is_loaded: bool) {
         let lesson = self.models.get_mut(model);
         let Some(lesson) = lesson.filter(|lesson| lesson.settings == settings) else {
             return;
         };
-        let peak = lesson.peak_bytes.unwrap_or(0);
-        if bytes > peak {
-            lesson.peak_bytes = Some(bytes);
+        lesson.so_far = lesson.so_far.max(bytes);
+        if !is_loaded && lesson.peak_bytes.is_none() {
+            return;
+        }
+        let (peak, most) = (lesson.peak_bytes.unwrap_or(0), lesson.so_far);
+        if most > peak {
+            lesson.peak_bytes = Some(most);
             // Less than a hundredth more is not worth a write; the last save has it.
-            self.is_saved &= bytes - peak < peak / 100;
+            self.is_saved &= most - peak < peak / 100;
         }
     }
 
@@ -173,7 +181,7 @@ mod tests {
         let mut learned = Learned::recall(folder.path());
         learned.forget_changed(&models(4096));
         for bytes in [500, 900, 700] {
-            learned.note_held("alpha", settings(4096), bytes);
+            learned.note_held("alpha", settings(4096), bytes, true);
         }
         learned.note_load("alpha", 2.5);
         learned.unsaved().unwrap().write();
@@ -188,18 +196,35 @@ mod tests {
     }
 
     #[test]
+    fn a_load_that_is_not_over_does_not_tell_what_the_model_needs() {
+        let mut learned = Learned::default();
+        learned.forget_changed(&models(4096));
+        learned.note_held("alpha", settings(4096), 300, false);
+        learned.note_held("alpha", settings(4096), 950, false);
+        assert_eq!(learned.peak_bytes("alpha"), None);
+        learned.note_held("alpha", settings(4096), 900, true);
+        assert_eq!(
+            learned.peak_bytes("alpha"),
+            Some(950),
+            "with what the load took"
+        );
+        learned.note_held("alpha", settings(4096), 960, false);
+        assert_eq!(learned.peak_bytes("alpha"), Some(960));
+    }
+
+    #[test]
     fn other_launch_settings_forget_it() {
         let mut learned = Learned::default();
         learned.forget_changed(&models(4096));
-        learned.note_held("alpha", settings(4096), 900);
+        learned.note_held("alpha", settings(4096), 900, true);
         learned.note_load("alpha", 2.5);
         learned.forget_changed(&models(8192));
         assert_eq!(learned.peak_bytes("alpha"), None);
         assert_eq!(learned.load_seconds("alpha"), None);
         // The old process, still ending, teaches nothing about the new settings.
-        learned.note_held("alpha", settings(4096), 900);
+        learned.note_held("alpha", settings(4096), 900, true);
         assert_eq!(learned.peak_bytes("alpha"), None);
-        learned.note_held("alpha", settings(8192), 950);
+        learned.note_held("alpha", settings(8192), 950, true);
         assert_eq!(learned.peak_bytes("alpha"), Some(950));
     }
 
@@ -211,7 +236,7 @@ mod tests {
             let mut learned = Learned::recall(folder.path());
             learned.forget_changed(&models(4096));
             assert_eq!(learned.peak_bytes("alpha"), None);
-            learned.note_held("alpha", settings(4096), 900);
+            learned.note_held("alpha", settings(4096), 900, true);
             learned.unsaved().unwrap().write();
             let later = Learned::recall(folder.path());
             assert_eq!(later.peak_bytes("alpha"), Some(900));
@@ -224,7 +249,7 @@ mod tests {
         let mut learned = Learned::recall(folder.path());
         learned.forget_changed(&models(4096));
         let mut news = |bytes| {
-            learned.note_held("alpha", settings(4096), bytes);
+            learned.note_held("alpha", settings(4096), bytes, true);
             learned.unsaved().is_some()
         };
         assert!(news(10_000));

@@ -123,7 +123,6 @@ impl Parking {
     }
 
     /// From now on `idle` is told when the last lease comes back, or nobody is.
-    #[allow(dead_code, reason = "for the supervisor, next")]
     pub(super) fn tell_when_idle(&self, idle: Option<&Arc<Notify>>) {
         let mut queue = self.queue.lock();
         match (queue.idle.is_some(), idle.is_some()) {
@@ -234,7 +233,9 @@ impl Queue {
 
     fn dismiss(&self, why: &ApiError) {
         for waiting in self.places.values() {
-            *waiting.call.refused.lock() = Some(why.clone());
+            // The first reason counts: a shutdown stops the models, too.
+            let mut refused = waiting.call.refused.lock();
+            refused.get_or_insert_with(|| why.clone());
             waiting.call.told.notify_one();
         }
     }
@@ -379,7 +380,11 @@ impl Drop for Place {
     }
 }
 
-fn pause(seconds: f64) -> Duration {
+/// When to ask again after a verdict to wait for so long.
+pub(super) fn pause(seconds: f64) -> Duration {
     let seconds = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_WAIT);
     seconds.clamp(SHORTEST_WAIT, LONGEST_WAIT)
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ use super::messages::{Mailbox, Message};
 use super::registry::{Measured, Registry};
 use crate::memory::{Probe, SystemMemory};
 use crate::runtime_file::RuntimeModels;
+use crate::status::MemoryState;
 
 /// How often all is measured while a model is on its way into memory or out of it.
 const BUSY: Duration = Duration::from_secs(1);
@@ -49,8 +50,10 @@ impl Sampler {
         let mut last = None;
         loop {
             tokio::select! {
-                changed = self.models_up.changed() => if changed.is_err() {
-                    return;
+                changed = self.models_up.changed() => match changed {
+                    // A worker has come or gone: at the next look.
+                    Ok(()) => last = None,
+                    Err(_) => return,
                 },
                 _ = look.tick() => if self.is_due(last) {
                     let began = Instant::now();
@@ -136,7 +139,13 @@ fn note(registry: &Registry, worker: &Worker, bytes: u64, system: SystemMemory) 
         available: system.available,
     };
     model.measured.store(Some(Arc::new(measured)));
+    let state = model.facts.load().memory_state;
+    if !state.holds_memory() {
+        // A process that stays up without the weights says nothing about the model.
+        return;
+    }
     let mut learned = registry.learned.lock();
-    learned.note_held(&worker.model, worker.settings, bytes);
+    let is_loaded = state != MemoryState::Loading;
+    learned.note_held(&worker.model, worker.settings, bytes, is_loaded);
     model.learn(&learned);
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::{Notify, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use super::launcher::Launcher;
@@ -87,8 +87,11 @@ impl Running {
             launches: Launches::new(launcher, models_up),
             tracker,
             endings: TaskTracker::new(),
+            idle: Arc::default(),
+            listens: false,
             finished: false,
         };
+        let idle = Arc::clone(&supervisor.idle);
         supervisor.publish();
         supervisor.adopt(found);
         supervisor.learn_dialects();
@@ -98,6 +101,8 @@ impl Running {
             tokio::select! {
                 Some(message) = self.messages.recv() => supervisor.receive(message),
                 _ = tick.tick() => supervisor.handle(Event::Tick),
+                () = supervisor.next_asking() => supervisor.handle(Event::Tick),
+                () = idle.notified() => supervisor.handle(Event::Idle),
             }
         }
         supervisor.endings.close();
@@ -114,6 +119,10 @@ struct Supervisor {
     tracker: TaskTracker,
     /// Workers of an earlier hub that no model needs, until they have ended.
     endings: TaskTracker,
+    /// Told when a model has no request in flight any more, while a load is parked.
+    idle: Arc<Notify>,
+    /// Whether the gates tell.
+    listens: bool,
     finished: bool,
 }
 
@@ -207,6 +216,8 @@ impl Supervisor {
                     model: arrival.model.name.to_string(),
                     waiter,
                     seen: arrival.seen.stops,
+                    client: Arc::clone(&arrival.client),
+                    parked: arrival.parked,
                 };
                 arrived = Some(arrival);
                 event
@@ -236,6 +247,34 @@ impl Supervisor {
             self.carry_out(effect);
         }
         self.launches.publish(&self.world.registry);
+        self.listen();
+    }
+
+    /// Completes when it is time to ask again about a load that the policies put off.
+    async fn next_asking(&self) {
+        match self.machine.next_asking() {
+            Some(at) => sleep_until(self.world.registry.begun + at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// While a load is parked, the supervisor wants to hear of models that become idle.
+    fn listen(&mut self) {
+        let parked = self.machine.next_asking().is_some();
+        if !parked && !self.listens {
+            return;
+        }
+        for model in self.world.registry.table.load().all() {
+            model
+                .gate
+                .parking
+                .tell_when_idle(parked.then_some(&self.idle));
+        }
+        if parked && !self.listens {
+            // One may have become idle since the policies were asked.
+            self.idle.notify_one();
+        }
+        self.listens = parked;
     }
 
     /// Nobody waits for a verdict any more.

@@ -30,6 +30,7 @@ use crate::status::{
 mod bundled;
 mod check;
 mod counts;
+mod decisions;
 mod event;
 mod failures;
 mod history;
@@ -50,6 +51,10 @@ mod witness;
 mod wording;
 
 pub use check::{Checked, Excerpt, Problem, check};
+pub use decisions::{
+    Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, Parked, PendingLoad, RequestVerdict,
+    RequestView, Route, Wait,
+};
 pub use event::{Details, Event, EventName, FinishedRequest, ModelEvent};
 pub(crate) use failures::{describe, running_line};
 pub use local_time::LocalTime;
@@ -110,150 +115,6 @@ pub struct GroupView {
     pub members: Vec<String>,
     /// Names of the members that hold memory or are about to.
     pub loaded: Vec<String>,
-}
-
-/// Why a model is to take memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoadReason {
-    /// A request waits for it.
-    Request,
-    /// It is being started (command, or with the hub).
-    Start,
-    /// `load` was asked for.
-    Manual,
-}
-
-impl LoadReason {
-    /// The word Lua sees.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Request => "request",
-            Self::Start => "start",
-            Self::Manual => "manual",
-        }
-    }
-}
-
-/// A load that the policy is asked about.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PendingLoad {
-    /// Why.
-    pub reason: LoadReason,
-    /// Requests that wait for it.
-    pub waiting: usize,
-    /// Since the policy was first asked about it, in seconds.
-    pub waited_seconds: f64,
-}
-
-/// The verdict of `on_load`; `Allow` when every policy abstains.
-#[derive(Debug, Clone, PartialEq)]
-pub enum LoadVerdict {
-    /// Load it.
-    Allow,
-    /// Unload these first, then load.
-    Evict(Vec<String>),
-    /// Ask again when something changes, or after so many seconds.
-    Wait(f64),
-    /// Refuse, with this answer to whoever waits.
-    Reject(ApiError),
-}
-
-/// The verdict of `on_idle`; `Keep(0)` when every policy abstains.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum IdleVerdict {
-    /// Free the memory, keep the model started.
-    Unload,
-    /// Stop the model.
-    Stop,
-    /// Keep it, and do not ask again for so many seconds.
-    Keep(f64),
-}
-
-/// How a worker ended that nobody had asked to end.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Exit {
-    /// Its exit code; −N for signal N, none when it cannot be known.
-    pub exit_code: Option<i32>,
-    /// Whether it had been ready to serve.
-    pub was_ready: bool,
-    /// How long it had been ready, in seconds.
-    pub uptime_seconds: f64,
-    /// How often the model's worker has ended so in a row: since it last ran for five minutes, or was
-    /// started by hand.
-    pub crashes: usize,
-}
-
-/// The verdict of `on_exit`; `Leave` when every policy abstains.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub enum ExitVerdict {
-    /// Start the model again after so many seconds.
-    Restart(f64),
-    /// Leave it failed, until somebody asks for it.
-    #[default]
-    Leave,
-}
-
-/// One request to `/v1` as `on_request` sees it.
-#[derive(Debug)]
-pub struct RequestView {
-    /// Method, path, query and headers.
-    pub parts: http::request::Parts,
-    /// The request's `X-Request-ID`.
-    pub id: http::HeaderValue,
-    /// `model` as the client wrote it.
-    pub model: String,
-    /// The client's address.
-    pub client: std::net::SocketAddr,
-    /// The whole body, or `None` while it has not all arrived.
-    pub body: Option<bytes::Bytes>,
-    /// What is kept from one asking to the next.
-    pub parked: Parked,
-}
-
-/// What a request that a policy told to wait brings along when it is asked about again.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Parked {
-    /// How long it has been parked so far, in seconds; 0 at the first asking, more at every other.
-    pub waited_seconds: f64,
-    /// Its `req.vars`, if a policy used them. Kept as plain values: the policies may be new ones.
-    pub vars: Option<serde_json::Value>,
-}
-
-/// The verdict of `on_request`; `Pass` when every policy abstains.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RequestVerdict {
-    /// Go to the model the client named.
-    Pass,
-    /// Go elsewhere, or changed.
-    Route(Route),
-    /// Answer with this.
-    Reject(ApiError),
-    /// Park it at the model the client named, and ask again.
-    Wait(Wait),
-    /// A policy wants the body: collect it and ask again.
-    NeedBody,
-}
-
-/// `hub.route{…}`.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Route {
-    /// Name or path of the model to go to.
-    pub model: Option<String>,
-    /// Top-level body fields to set.
-    pub set: Settings,
-    /// Top-level body fields to remove.
-    pub unset: Vec<String>,
-    /// Headers to add to the request.
-    pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
-}
-
-/// `hub.wait{…}`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Wait {
-    /// Ask again after so many seconds, if nothing changes before.
-    pub seconds: f64,
-    /// Under which key the request takes turns; by default its client's address.
-    pub client: Option<String>,
 }
 
 /// The loaded policies. Cheap to clone.

@@ -100,11 +100,14 @@ impl Simulation {
             Some((false, seen)) => {
                 let waiter = self.waiter(number, true);
                 self.world().at(&model, |model| model.waiting += 1);
-                self.handle(Event::Acquire {
+                let event = Event::Acquire {
                     model,
                     waiter,
                     seen,
-                });
+                    client: self.client(number),
+                    parked: self.parked_for(number),
+                };
+                self.handle(event);
             }
             None => {}
         }
@@ -219,6 +222,10 @@ impl Simulation {
         self.deciding.changed.insert(model.clone());
         self.conclude(number, state);
         self.look_at_drain(&model);
+        let active = self.world().at(&model, |model| model.active);
+        if active == Some(0) && self.machine.next_asking().is_some() {
+            self.plan(Duration::ZERO, Happening::Idle);
+        }
         true
     }
 

@@ -50,6 +50,8 @@ enum Happening {
     Finish(Number),
     /// A parked request is to be looked at.
     Look(Number),
+    /// A model has no request in flight any more, while a load is parked.
+    Idle,
     /// The machine wants to be looked at.
     Wake,
 }
@@ -324,14 +326,18 @@ impl Simulation {
     /// Lets the next thing happen, if it does until then.
     fn step(&mut self, until: Duration) -> bool {
         let planned = self.plan.first_key_value().map(|((at, _), _)| *at);
-        let is_planned = planned.is_some_and(|at| at <= self.next_tick);
-        let at = planned.filter(|_| is_planned).unwrap_or(self.next_tick);
+        let asking = self.machine.next_asking().unwrap_or(self.next_tick);
+        let tick = asking.min(self.next_tick);
+        let is_planned = planned.is_some_and(|at| at <= tick);
+        let at = planned.filter(|_| is_planned).unwrap_or(tick);
         if at > until {
             return false;
         }
         self.world().with(|state| state.now = state.now.max(at));
         if !is_planned {
-            self.next_tick = at + TICK;
+            if at == self.next_tick {
+                self.next_tick = at + TICK;
+            }
             self.handle(Event::Tick);
         } else if let Some((_, happening)) = self.plan.pop_first() {
             self.happen(happening);
@@ -349,6 +355,7 @@ impl Simulation {
                 self.leave(number, State::Done, &Finish::default());
             }
             Happening::Look(number) => self.look_at_parked(number),
+            Happening::Idle => self.handle(Event::Idle),
             Happening::Wake => self.handle(Event::Tick),
         }
     }
@@ -394,7 +401,7 @@ impl Simulation {
             Happening::Report(of, _) | Happening::DrainLimit(of) | Happening::Drained(of) => {
                 *of != launch
             }
-            Happening::Finish(_) | Happening::Look(_) | Happening::Wake => true,
+            Happening::Finish(_) | Happening::Look(_) | Happening::Idle | Happening::Wake => true,
         });
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Parking {
 #[derive(Debug, Clone)]
 struct Place {
     model: String,
+    /// The key under which it takes turns.
+    client: Arc<str>,
     since: Duration,
     ask_at: Duration,
 }
@@ -51,22 +53,31 @@ impl Simulation {
             let error = refusals::queue_full(&model, limits, oldest.unwrap_or_default());
             return self.conclude(number, State::Rejected(error));
         }
-        let address = self.asked[number]
-            .request
-            .as_ref()
-            .map(|request| request.client.to_string());
-        let client = wait.client.clone().or(address).unwrap_or_default();
-        queue.push(&Arc::from(client), number);
+        let address = self.client(number);
+        let client = wait.client.as_deref().map_or(address, Arc::from);
+        let queue = self.parking.queues.entry(model.clone()).or_default();
+        queue.push(&client, number);
         self.asked[number].model = Some(model.clone());
         self.world().at(&model, |model| model.parked += 1);
         let place = Place {
             model,
+            client,
             since: now,
             ask_at,
         };
         self.parking.places.insert(number, place);
         self.look_at(number, ask_at - now);
         self.look_at(number, limits.timeout);
+    }
+
+    /// The key under which a request takes turns.
+    pub(super) fn client(&self, number: Number) -> Arc<str> {
+        if let Some(place) = self.parking.places.get(&number) {
+            return Arc::clone(&place.client);
+        }
+        let request = self.asked[number].request.as_ref();
+        let client = request.map(|request| request.client.to_string());
+        client.unwrap_or_default().into()
     }
 
     fn limits(&self, model: &str) -> QueueLimits {

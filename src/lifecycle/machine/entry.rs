@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Goal, Launch, LoadReason, MemoryState, Now, ProcessState, Spec, Waiter};
+use super::super::fair::Fair;
+use super::{Asking, Goal, Launch, LoadReason, MemoryState, Now, ProcessState, Spec, Waiter};
 
 /// Where a model is. The contract's two states are derived from it.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,7 +16,8 @@ pub(crate) enum Phase {
     Parked {
         process: bool,
         place: u64,
-        deadline: Duration,
+        /// The policy wants to be asked again then, at the latest.
+        ask_at: Duration,
     },
     /// As `Standby`, with memory reserved: these models are being unloaded first.
     Evicting { process: bool, left: Vec<String> },
@@ -109,6 +111,8 @@ pub(crate) struct Entry {
     pub(super) crashes: usize,
     /// When a failed model is started again.
     pub(super) retry_at: Option<Duration>,
+    /// They wait for it to be loaded, for a lease.
+    pub(super) requests: Fair<Asking>,
     /// They wait for it to be loaded.
     pub(super) load: Vec<Waiter>,
     /// They wait for it to be running.
@@ -150,6 +154,7 @@ impl Entry {
             ready_since: None,
             crashes: 0,
             retry_at: None,
+            requests: Fair::default(),
             load: Vec::new(),
             start: Vec::new(),
             unload: Vec::new(),
@@ -194,7 +199,12 @@ impl Entry {
 
     /// Requests that wait for the load.
     pub(crate) fn waiting(&self) -> usize {
-        self.load.iter().filter(|waiter| waiter.is_request).count()
+        self.requests.len()
+    }
+
+    /// Whether anybody waits for the load.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.requests.is_empty() || !self.load.is_empty()
     }
 
     /// The contract's `process_state`.

@@ -22,7 +22,7 @@ impl Machine {
     }
 
     /// Asks `on_load` and does what it says.
-    fn ask(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
+    pub(super) fn ask(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
         let entry = &self.entries[i];
         let name = entry.spec.name.clone();
         let pending = PendingLoad {
@@ -47,24 +47,7 @@ impl Machine {
                     }
                 }
             }
-            LoadVerdict::Wait(seconds) => {
-                let deadline = self.entries[i].asked_at + seconds_or_zero(seconds);
-                if now.at >= deadline {
-                    return self.refuse_load(i, waited_too_long(&name));
-                }
-                let place = match self.entries[i].phase {
-                    Phase::Parked { place, .. } => place,
-                    _ => {
-                        self.parked += 1;
-                        self.parked
-                    }
-                };
-                self.entries[i].phase = Phase::Parked {
-                    process,
-                    place,
-                    deadline,
-                };
-            }
+            LoadVerdict::Wait(seconds) => self.park(i, seconds, now),
             LoadVerdict::Reject(error) => self.refuse_load(i, error),
         }
     }
@@ -117,7 +100,7 @@ impl Machine {
     }
 
     /// The policy said no: the model is again what it was.
-    fn refuse_load(&mut self, i: usize, error: ApiError) {
+    pub(super) fn refuse_load(&mut self, i: usize, error: ApiError) {
         let entry = &mut self.entries[i];
         let process = entry.has_resident();
         entry.phase = if entry.up {
@@ -156,7 +139,7 @@ impl Machine {
         entry.ready_since = process.then_some(now.at);
         let mut waiters = std::mem::take(&mut entry.start);
         waiters.append(&mut entry.unload);
-        let wanted = !entry.load.is_empty();
+        let wanted = entry.is_wanted();
         self.answer_all(waiters, &Answer::Verb(Outcome::Done));
         if wanted {
             self.want_load(i, now, decide);
@@ -180,15 +163,12 @@ impl Machine {
         let model = entry.spec.name.clone();
         let started = std::mem::take(&mut entry.start);
         let loaded = std::mem::take(&mut entry.load);
+        let requests = std::mem::take(&mut entry.requests);
         self.effects.push(Effect::OpenGate { model, launch });
-        for waiter in loaded {
-            let answer = if waiter.is_request {
-                Answer::Granted
-            } else {
-                Answer::Verb(Outcome::Done)
-            };
-            self.answer(waiter, answer);
+        for request in requests.in_turn() {
+            self.answer(request.waiter, Answer::Granted);
         }
+        self.answer_all(loaded, &Answer::Verb(Outcome::Done));
         self.answer_all(started, &Answer::Verb(Outcome::Done));
         if unload {
             self.begin_unload(i);
@@ -277,7 +257,7 @@ impl Machine {
         match next {
             Next::Unload => {
                 entry.phase = Phase::Standby { process: false };
-                if !entry.load.is_empty() {
+                if entry.is_wanted() {
                     let unloaded = std::mem::take(&mut entry.unload);
                     self.answer_all(unloaded, &Answer::Verb(Outcome::Done));
                     self.want_load(i, now, decide);
@@ -362,28 +342,8 @@ impl Machine {
         }
     }
 
-    /// Asks again about parked loads, in the order in which they were parked.
-    pub(super) fn ask_parked(&mut self, now: Now, decide: &mut dyn Decide) {
-        let mut parked: Vec<(u64, String)> = self
-            .entries
-            .iter()
-            .filter_map(|entry| match entry.phase {
-                Phase::Parked { place, .. } => Some((place, entry.spec.name.clone())),
-                _ => None,
-            })
-            .collect();
-        parked.sort_unstable();
-        for (_, name) in parked {
-            if let Some(i) = self.index(&name)
-                && matches!(self.entries[i].phase, Phase::Parked { .. })
-            {
-                self.ask(i, now, decide);
-            }
-        }
-    }
-
-    /// Starts failed models whose time has come, asks about idle ones, gives up on loads that were
-    /// parked too long, and on memory that does not come back.
+    /// Starts failed models whose time has come, asks about idle ones and parked loads, and gives up on
+    /// memory that does not come back.
     pub(super) fn tick(&mut self, now: Now, decide: &mut dyn Decide) {
         self.continue_settling(now);
         for i in 0..self.entries.len() {
@@ -392,11 +352,8 @@ impl Machine {
                 self.begin_start(i, now, decide);
                 continue;
             }
-            if let Phase::Parked { deadline, .. } = entry.phase
-                && now.at >= deadline
-            {
-                let error = waited_too_long(&entry.spec.name);
-                self.refuse_load(i, error);
+            if matches!(entry.phase, Phase::Parked { .. }) {
+                self.tick_parked(i, now, decide);
                 continue;
             }
             if entry.phase != Phase::Loaded || now.at < entry.keep_until {
@@ -416,7 +373,9 @@ impl Machine {
 
 /// Those who wait for a model to be running or loaded.
 pub(super) fn waiters_for_running(entry: &mut Entry) -> Vec<super::Waiter> {
-    let mut waiters = std::mem::take(&mut entry.load);
+    let requests = std::mem::take(&mut entry.requests).in_turn();
+    let mut waiters: Vec<_> = requests.map(|request| request.waiter).collect();
+    waiters.append(&mut entry.load);
     waiters.append(&mut entry.start);
     waiters
 }
@@ -430,12 +389,4 @@ fn load_failed(model: &str, reason: &str) -> ApiError {
         StatusCode::SERVICE_UNAVAILABLE,
         format!("Model `{model}` failed to load: {reason}"),
     )
-}
-
-fn waited_too_long(model: &str) -> ApiError {
-    ApiError::new(
-        StatusCode::TOO_MANY_REQUESTS,
-        format!("Model `{model}` was not given memory in time. Try again later."),
-    )
-    .with_retry_after(5)
 }

@@ -7,6 +7,7 @@
 //! Every launch of a worker has a number; what is reported of an earlier one is ignored.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api_error::ApiError;
@@ -17,6 +18,7 @@ use crate::status::{MemoryState, ProcessState};
 
 mod entry;
 mod load;
+mod park;
 mod reconcile;
 mod settle;
 mod verbs;
@@ -24,7 +26,9 @@ mod verbs;
 pub(crate) use entry::Entry;
 use entry::{Ended, Next, Phase};
 
+use super::parking::QueueLimits;
 use super::{Outcome, ReloadReport};
+use park::Asking;
 
 /// The number of one launch of a worker; never used twice.
 pub(crate) type Launch = u64;
@@ -62,6 +66,7 @@ pub(crate) struct Spec {
     pub(crate) name: String,
     pub(crate) jit: bool,
     pub(crate) default: bool,
+    pub(crate) queue: QueueLimits,
 }
 
 impl From<&ModelConfig> for Spec {
@@ -70,6 +75,7 @@ impl From<&ModelConfig> for Spec {
             name: model.name.clone(),
             jit: model.jit_enabled,
             default: model.default,
+            queue: QueueLimits::of(model),
         }
     }
 }
@@ -82,6 +88,10 @@ pub(crate) enum Event {
         model: String,
         waiter: Waiter,
         seen: u64,
+        /// Under which key it takes turns.
+        client: Arc<str>,
+        /// How long it has been parked before.
+        parked: Duration,
     },
     /// A waiter has gone away.
     Abandon {
@@ -167,6 +177,8 @@ pub(crate) enum Event {
     Shutdown {
         now: bool,
     },
+    /// A model has no request in flight any more.
+    Idle,
     /// Time has passed.
     Tick,
 }
@@ -285,7 +297,16 @@ impl Machine {
                 model,
                 waiter,
                 seen,
-            } => self.acquire(&model, waiter, seen, now, decide),
+                client,
+                parked,
+            } => {
+                let request = Asking {
+                    waiter,
+                    came: now.at,
+                    parked,
+                };
+                self.acquire(&model, request, seen, &client, now, decide);
+            }
             Event::Abandon { waiter } => self.abandon(waiter),
             Event::Start { model, waiter } => self.start(&model, waiter, now, decide),
             Event::Stop { model, waiter } => self.stop(&model, waiter),
@@ -325,11 +346,14 @@ impl Machine {
                 start,
             } => {
                 self.reconcile(waiter, models, &changed, start, now, decide);
+                // There may be new policies.
+                self.ask_parked(now, decide);
             }
             Event::Adopt { model, load, fits } => self.adopt(&model, load, fits),
             Event::Resume { model } => self.resume(&model),
             Event::StartDefaults => self.start_defaults(now, decide),
             Event::Shutdown { now: at_once } => self.shutdown(at_once),
+            Event::Idle => self.ask_parked(now, decide),
             Event::Tick => self.tick(now, decide),
         }
     }

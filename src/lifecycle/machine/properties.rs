@@ -256,6 +256,8 @@ impl Driver {
             model: model.to_owned(),
             waiter,
             seen,
+            client: (waiter.id % 3).to_string().into(),
+            parked: Duration::ZERO,
         });
     }
 
@@ -416,6 +418,10 @@ fn spec(name: &str) -> Spec {
         name: name.into(),
         jit: name >= "j",
         default: name == "a",
+        queue: QueueLimits {
+            size: 4,
+            timeout: Duration::from_secs(10),
+        },
     }
 }
 

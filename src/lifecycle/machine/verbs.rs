@@ -1,22 +1,28 @@
 //! What people and requests ask for: acquire, start, stop, load, unload, shutdown.
 
+use std::sync::Arc;
+
 use super::load::waiters_for_running;
-use super::{Answer, ApiError, Decide, Ended, Goal, Machine, Next, Now, Outcome, Phase, Waiter};
+use super::{
+    Answer, ApiError, Asking, Decide, Ended, Goal, Machine, Next, Now, Outcome, Phase, Waiter,
+};
 
 impl Machine {
     /// A request that found the gate closed.
     pub(super) fn acquire(
         &mut self,
         model: &str,
-        waiter: Waiter,
+        request: Asking,
         seen: u64,
+        client: &Arc<str>,
         now: Now,
         decide: &mut dyn Decide,
     ) {
+        let waiter = request.waiter;
         let Some(i) = self.known(model, waiter) else {
             return;
         };
-        let entry = &self.entries[i];
+        let entry = &mut self.entries[i];
         if self.shutting_down {
             return self.answer(waiter, Answer::Refused(ApiError::shutting_down()));
         }
@@ -27,7 +33,8 @@ impl Machine {
         if entry.phase == Phase::Loaded {
             return self.answer(waiter, Answer::Granted);
         }
-        self.join_load(i, waiter, now, decide);
+        entry.requests.push(client, request);
+        self.join_load(i, now, decide);
     }
 
     /// `load`: only for a model that is started, or that failed and may be tried again.
@@ -35,7 +42,7 @@ impl Machine {
         let Some(i) = self.known(model, waiter) else {
             return;
         };
-        let entry = &self.entries[i];
+        let entry = &mut self.entries[i];
         if self.shutting_down {
             return self.answer(waiter, Answer::Refused(ApiError::shutting_down()));
         }
@@ -48,16 +55,16 @@ impl Machine {
         if entry.phase == Phase::Loaded {
             return self.answer(waiter, Answer::Verb(Outcome::Already));
         }
-        self.join_load(i, waiter, now, decide);
+        entry.load.push(waiter);
+        self.join_load(i, now, decide);
     }
 
     /// Joins the load that is under way, or begins one.
-    fn join_load(&mut self, i: usize, waiter: Waiter, now: Now, decide: &mut dyn Decide) {
-        let entry = &mut self.entries[i];
-        entry.load.push(waiter);
-        match entry.phase {
+    fn join_load(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
+        match self.entries[i].phase {
             Phase::Standby { .. } => self.want_load(i, now, decide),
             Phase::Down(_) => self.begin_start(i, now, decide),
+            Phase::Parked { .. } => self.ask(i, now, decide),
             _ => {}
         }
     }
@@ -219,7 +226,14 @@ impl Machine {
     /// A waiter that is no longer there. The load it waited for goes on.
     pub(super) fn abandon(&mut self, waiter: Waiter) {
         self.forget_reload(waiter);
-        for entry in &mut self.entries {
+        for i in 0..self.entries.len() {
+            let entry = &mut self.entries[i];
+            let request = entry.requests.iter().find(|it| it.waiter == waiter);
+            if let Some(request) = request.copied() {
+                entry.requests.cancel(request);
+                self.forget_unwanted(i);
+                return;
+            }
             for list in [
                 &mut entry.load,
                 &mut entry.start,
@@ -227,14 +241,6 @@ impl Machine {
                 &mut entry.unload,
             ] {
                 list.retain(|other| *other != waiter);
-            }
-            // A load that only waits for permission has no reason left.
-            if let Phase::Parked { process, .. } = entry.phase
-                && waiter.is_request
-                && entry.load.is_empty()
-                && entry.up
-            {
-                entry.phase = Phase::Standby { process };
             }
         }
     }

@@ -17,7 +17,6 @@ use crate::worker::group::{self, Group};
 use crate::worker::identity::start_time;
 use crate::worker::leader::Leader;
 use crate::worker::output::Log;
-use crate::worker::upstream::Accepts;
 use crate::worker::{command, leftovers, life, stall};
 
 /// How often a starting worker is asked: the delay with which readiness is noticed.
@@ -124,12 +123,9 @@ impl Process {
     ) -> End {
         let resident = self.spawned.resident;
         let upstream = Arc::clone(&self.spawned.upstream);
-        let model_id = match &upstream.accepts {
-            Accepts::Only(name) => Arc::clone(name),
-            Accepts::Any => launch.order.model.resolved_path.as_str().into(),
-        };
+        let command = self.spawned.identity.command.clone();
         let stranger = AtomicBool::new(false);
-        let ready = ready(&upstream, &model_id, resident, &stranger);
+        let ready = ready(&upstream, &command, resident, &stranger);
         match self.step(ready, launch).await {
             Step::Done(Memory::Loaded) => launch.report(Report::Loaded),
             Step::Done(Memory::Unloaded) if !launch.order.load => {
@@ -297,12 +293,12 @@ enum Memory {
     Loaded,
 }
 
-/// Completes when the worker answers `/health` and names its model there: until a worker has loaded,
-/// another program may have its port, and that is a `stranger`. Only a worker that can be `resident` may
+/// Completes when the worker answers `/health` and names a model of its own `command` line there: until a
+/// worker has loaded, another program may have its port, and that is a `stranger`. Only a worker that can be `resident` may
 /// answer without its weights; any other is asked again until it has them.
 async fn ready(
     upstream: &Upstream,
-    model_id: &str,
+    command: &[String],
     resident: bool,
     stranger: &AtomicBool,
 ) -> Memory {
@@ -311,7 +307,7 @@ async fn ready(
             timeout(HEALTH_TIMEOUT, upstream.get("/health")).await
         {
             let health: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-            let is_ours = health["model_id"] == model_id;
+            let is_ours = is_ours(&health, command);
             stranger.store(!is_ours, Ordering::Relaxed);
             match (health["model_status"] == "unloaded", resident) {
                 _ if !is_ours => {}
@@ -321,6 +317,24 @@ async fn ready(
             }
         }
         sleep(POLL).await;
+    }
+}
+
+/// Whether `/health` names what the worker was told to serve: a path or a name, by the hub or by
+/// `extra_args`. A worker that names no model at all is believed; `null` is the answer of a hub.
+fn is_ours(health: &serde_json::Value, command: &[String]) -> bool {
+    let Some(health) = health.as_object() else {
+        return false;
+    };
+    let is_named = |id: &str| {
+        command.iter().any(|argument| {
+            let value = argument.split_once('=').map(|(_, value)| value);
+            argument == id || value == Some(id)
+        })
+    };
+    match health.get("model_id") {
+        Some(id) => id.as_str().is_some_and(is_named),
+        None => true,
     }
 }
 
@@ -336,4 +350,24 @@ fn environment(order: &Order) -> BTreeMap<String, String> {
     let log_path = order.log_path.display().to_string();
     env.insert(leftovers::MARK.to_owned(), log_path);
     env
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_is_known_by_any_name_it_was_given() {
+        let command = ["launch", "--model-path", "a/b", "--served-model-name=c"].map(str::to_owned);
+        for id in ["a/b", "c"] {
+            assert!(is_ours(&json!({"model_id": id}), &command), "{id}");
+        }
+        for id in [json!(""), json!("b"), json!("other"), json!(null), json!(1)] {
+            assert!(!is_ours(&json!({"model_id": id}), &command), "{id}");
+        }
+        assert!(is_ours(&json!({"status": "ok"}), &command));
+        assert!(!is_ours(&json!("ok"), &command));
+    }
 }

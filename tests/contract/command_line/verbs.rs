@@ -104,6 +104,24 @@ fn several_names_are_started_at_once_and_told_in_their_order() {
 }
 
 #[test]
+fn of_several_names_to_load_the_first_gets_the_memory() {
+    let member = |name| {
+        format!(
+            "- {{name: {name}, model_path: org/{name}, jit_enabled: true, default: true, group: g}}\n"
+        )
+    };
+    let home = Home::started(&format!(
+        "groups: [{{name: g, max_loaded: 1}}]\nmodels:\n{}{}",
+        member("a"),
+        member("b")
+    ));
+    let loaded = home.run(&["load-model", "b", "a"]);
+    let lines = loaded.assert_failed().lines();
+    assert_eq!(lines[0], "[ok] b: loaded", "{loaded:?}");
+    assert!(lines[1].starts_with("[err] a: Group `g` "), "{loaded:?}");
+}
+
+#[test]
 fn start_model_and_stop_model_reload_first() {
     let home = Home::started(&four());
     let more = format!("{}- {{name: e, model_path: org/e}}\n", four());

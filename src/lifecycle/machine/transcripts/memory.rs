@@ -1,4 +1,4 @@
-//! Into memory and out of it: evictions, parked loads, idle models.
+//! Into memory and out of it: evictions, idle models.
 
 use super::*;
 
@@ -130,45 +130,6 @@ fn an_eviction_of_a_loading_model_lets_its_waiters_have_their_turn() {
     story.tell(Event::Drained { launch });
     let effects = story.ended(launch);
     launched(&effects);
-}
-
-#[test]
-fn a_parked_load_is_asked_about_again_when_memory_moves() {
-    let mut story = Story::of(&["a", "b"]);
-    let held = story.loaded("a");
-    story
-        .policies
-        .on_load
-        .insert("b".into(), LoadVerdict::Wait(60.0));
-    let (request, _) = story.request("b");
-    assert_eq!(story.states("b").1, "unloaded");
-    story.tell(Event::Tick);
-    story.verb("unload", "a");
-    story.tell(Event::Drained { launch: held });
-    story
-        .policies
-        .on_load
-        .insert("b".into(), LoadVerdict::Allow);
-    let effects = story.ended(held);
-    let effects = story.tell(Event::Loaded {
-        launch: launched(&effects),
-    });
-    assert_eq!(answered(&effects, request), Some(&Answer::Granted));
-}
-
-#[test]
-fn a_parked_load_is_refused_in_the_end() {
-    let mut story = Story::of(&["a"]);
-    story
-        .policies
-        .on_load
-        .insert("a".into(), LoadVerdict::Wait(3.0));
-    let (request, _) = story.request("a");
-    assert_eq!(story.tell(Event::Tick), []);
-    story.tell(Event::Tick);
-    let effects = story.tell(Event::Tick);
-    assert_eq!(status_of(&effects, request), 429);
-    assert_eq!(story.states("a"), ("inactive", "unloaded"));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::*;
 
 mod exits;
 mod memory;
+mod park;
 mod reload;
 mod settling;
 mod states;
@@ -81,6 +82,11 @@ impl Story {
     }
 
     fn request(&mut self, model: &str) -> (Waiter, Vec<Effect>) {
+        self.request_of("somebody", model, Duration::ZERO)
+    }
+
+    /// A request of that client that has been parked for so long.
+    fn request_of(&mut self, client: &str, model: &str, parked: Duration) -> (Waiter, Vec<Effect>) {
         let waiter = self.waiter(true);
         let seen = self.entry(model).stops;
         (
@@ -89,6 +95,8 @@ impl Story {
                 model: model.into(),
                 waiter,
                 seen,
+                client: client.into(),
+                parked,
             }),
         )
     }
@@ -148,6 +156,10 @@ fn spec(name: &str) -> Spec {
         name: name.into(),
         jit: name.starts_with('j'),
         default: false,
+        queue: QueueLimits {
+            size: 3,
+            timeout: Duration::from_secs(30),
+        },
     }
 }
 

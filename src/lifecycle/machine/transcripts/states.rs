@@ -110,6 +110,8 @@ fn a_verdict_from_before_a_stop_does_not_undo_it() {
         model: "j".into(),
         waiter,
         seen,
+        client: "somebody".into(),
+        parked: Duration::ZERO,
     });
     assert_eq!(status_of(&effects, waiter), 503);
     assert_eq!(story.states("j"), ("stopped", "unloaded"));

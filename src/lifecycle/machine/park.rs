@@ -1,0 +1,150 @@
+//! Loads that wait until the policy allows them, and the requests that wait with them.
+//!
+//! `on_load` is asked again when memory is taken or freed, when another request comes, when a model
+//! has no request any more, when hub.yaml was read again, and after the policy's `seconds`. How many
+//! requests may wait so, and how long, is bounded; that of a load under way is not.
+
+use super::super::parking::pause;
+use super::super::refusals::{queue_full, queue_timed_out};
+use super::{Answer, Decide, Duration, Effect, Machine, Now, Phase, Waiter};
+
+/// A request that waits for a load.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asking {
+    pub(super) waiter: Waiter,
+    pub(super) came: Duration,
+    /// How long it had been parked by then.
+    pub(super) parked: Duration,
+}
+
+impl PartialEq for Asking {
+    fn eq(&self, other: &Self) -> bool {
+        self.waiter == other.waiter
+    }
+}
+
+impl Machine {
+    /// When a policy wants to be asked again about a load, at the latest.
+    pub(crate) fn next_asking(&self) -> Option<Duration> {
+        let parked = self.entries.iter().filter_map(|entry| match entry.phase {
+            Phase::Parked { ask_at, .. } => Some(ask_at),
+            _ => None,
+        });
+        parked.min()
+    }
+
+    /// The verdict about a load was to wait.
+    pub(super) fn park(&mut self, i: usize, seconds: f64, now: Now) {
+        let process = self.entries[i].has_resident();
+        let place = match self.entries[i].phase {
+            Phase::Parked { place, .. } => place,
+            _ => {
+                self.parked += 1;
+                self.parked
+            }
+        };
+        self.entries[i].phase = Phase::Parked {
+            process,
+            place,
+            ask_at: now.at + pause(seconds),
+        };
+        self.refuse_too_many(i, now);
+    }
+
+    /// Refuses those who came last to a load that is parked.
+    fn refuse_too_many(&mut self, i: usize, now: Now) {
+        let entry = &mut self.entries[i];
+        let (name, limits) = (entry.spec.name.clone(), entry.spec.queue);
+        while entry.requests.len() > limits.size {
+            let first = entry.requests.iter().map(|request| request.came).min();
+            let waited = now.at.saturating_sub(first.unwrap_or(now.at));
+            let after = load_took(entry.times.load_took).unwrap_or(waited);
+            let last = entry.requests.iter().max_by_key(|asking| asking.waiter.id);
+            let Some(last) = last.copied() else { return };
+            entry.requests.cancel(last);
+            let error = queue_full(&name, limits, after);
+            self.effects.push(Effect::Answer {
+                waiter: last.waiter,
+                answer: Answer::Refused(error),
+            });
+        }
+    }
+
+    /// Asks again about parked loads, in the order in which they were parked.
+    pub(super) fn ask_parked(&mut self, now: Now, decide: &mut dyn Decide) {
+        let mut parked: Vec<(u64, String)> = self
+            .entries
+            .iter()
+            .filter_map(|entry| match entry.phase {
+                Phase::Parked { place, .. } => Some((place, entry.spec.name.clone())),
+                _ => None,
+            })
+            .collect();
+        parked.sort_unstable();
+        for (_, name) in parked {
+            if let Some(i) = self.index(&name) {
+                self.ask_if_parked(i, now, decide);
+            }
+        }
+    }
+
+    /// Asks again about a load if it is parked.
+    pub(super) fn ask_if_parked(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
+        if matches!(self.entries[i].phase, Phase::Parked { .. }) {
+            self.ask(i, now, decide);
+        }
+    }
+
+    /// Time has passed: refuses whoever has waited for too long with a load that is parked, and asks
+    /// again if it is time to.
+    pub(super) fn tick_parked(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
+        self.refuse_too_late(i, now);
+        if let Phase::Parked { ask_at, .. } = self.entries[i].phase
+            && now.at >= ask_at
+        {
+            self.ask(i, now, decide);
+        }
+    }
+
+    fn refuse_too_late(&mut self, i: usize, now: Now) {
+        let entry = &mut self.entries[i];
+        let (asked_at, timeout) = (entry.asked_at, entry.spec.queue.timeout);
+        let load = load_took(entry.times.load_took);
+        let error = queue_timed_out(&entry.spec.name, entry.spec.queue, load);
+        let is_late = |request: &Asking| {
+            let left = timeout.saturating_sub(request.parked);
+            now.at >= request.came.max(asked_at) + left
+        };
+        let late: Vec<Asking> = entry.requests.iter().copied().filter(is_late).collect();
+        for request in &late {
+            entry.requests.cancel(*request);
+        }
+        let mut refused: Vec<Waiter> = late.iter().map(|request| request.waiter).collect();
+        let is_over = now.at >= asked_at + timeout;
+        if is_over {
+            refused.append(&mut entry.load);
+            refused.append(&mut entry.start);
+        }
+        let is_wanted = entry.is_wanted() || !entry.start.is_empty();
+        let gives_up = !is_wanted && (is_over || !refused.is_empty());
+        self.answer_all(refused, &Answer::Refused(error.clone()));
+        if gives_up {
+            self.refuse_load(i, error);
+        }
+    }
+
+    /// Nobody waits any more for a load that only waits for permission.
+    pub(super) fn forget_unwanted(&mut self, i: usize) {
+        let entry = &mut self.entries[i];
+        if let Phase::Parked { process, .. } = entry.phase
+            && !entry.is_wanted()
+            && entry.up
+        {
+            entry.phase = Phase::Standby { process };
+        }
+    }
+}
+
+fn load_took(seconds: Option<f64>) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds?).ok()
+}
