@@ -60,7 +60,7 @@ impl Rules<'_> {
         let is_control = ["/hub", "/upstream"]
             .iter()
             .any(|root| is_under(parts.uri.path(), root));
-        let authority = reached_at(parts);
+        let authority = is_control.then(|| reached_at(parts)).flatten();
         if is_control {
             self.check_host(authority.as_ref(), parts)?;
         }

@@ -193,9 +193,9 @@ impl Account {
         ] {
             if !took.is_zero() {
                 let comma = if text.is_empty() { "" } else { ", " };
-                let ms = took.as_secs_f64() * 1000.0;
+                let (ms, us) = (took.as_millis(), took.subsec_micros() % 1000);
                 // A string takes everything.
-                let _ = write!(text, "{comma}{name};dur={ms:.3}");
+                let _ = write!(text, "{comma}{name};dur={ms}.{us:03}");
             }
         }
         if !text.is_empty()

@@ -123,6 +123,10 @@ pub(super) fn outgoing(
 
 /// Removes what is about one connection.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // Mostly there is none: one pass is cheaper than looking each of them up.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     let listed: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()

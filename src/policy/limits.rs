@@ -20,6 +20,16 @@ pub(super) const MEMORY: usize = 64 << 20;
 /// Instructions between two looks at the clock: some tens of microseconds.
 const INSTRUCTIONS: u32 = 4096;
 
+/// Runs `make`, which makes one small value, without the memory limit. Under one mlua guards every
+/// allocation by a protected call, which costs more than the value. It counts all the same: Lua's own
+/// next allocation fails if it was one too many.
+pub(super) fn unlimited<R>(lua: &Lua, make: impl FnOnce() -> mlua::Result<R>) -> mlua::Result<R> {
+    let limit = lua.set_memory_limit(0)?;
+    let made = make();
+    lua.set_memory_limit(limit)?;
+    made
+}
+
 /// Why a call ended before the policy wanted it to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Interrupt {

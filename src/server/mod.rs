@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,9 +23,12 @@ use crate::telemetry::Troubles;
 
 mod front;
 mod guard;
+mod head_timer;
+mod own_wakes;
 
 use front::Front;
 pub use guard::Guard;
+use head_timer::HeadTimer;
 
 /// hyper's read buffer grows up to this. A head is refused with 431 when it has filled the buffer and
 /// is not complete, so at twice this at the latest.
@@ -62,7 +65,7 @@ pub async fn serve(
             Ok((stream, client)) => {
                 troubles.note(TROUBLE, Ok::<_, io::Error>(()));
                 let connection = serve_connection(stream, client, front.clone(), shutdown.clone());
-                tracker.spawn(connection);
+                tracker.spawn(own_wakes::at_once(connection));
             }
             // The client gave up while it was queued: nothing is wrong here.
             Err(error) if is_about_the_client(&error) => {}
@@ -97,22 +100,31 @@ async fn serve_connection(
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%client, %error, "cannot set TCP_NODELAY");
     }
+    let heads = HeadTimer::default();
     let service = service_fn(move |request| {
         let front = Arc::clone(&front);
         async move { Ok::<_, std::convert::Infallible>(front.answer(request, client).await) }
     });
     let connection = http1::Builder::new()
         .max_buf_size(BUFFER)
-        .timer(TokioTimer::new())
+        .timer(heads.clone())
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut too_late = pin!(heads.expired(HEAD_TIMEOUT));
+    let mut stopping = pin!(shutdown.cancelled());
+    let mut is_stopping = false;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => break ended,
+            // hyper sees it when it is polled.
+            () = too_late.as_mut() => too_late.set(heads.expired(HEAD_TIMEOUT)),
+            () = stopping.as_mut(), if !is_stopping => {
+                is_stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
         }
     };
     if let Err(error) = ended {

@@ -8,7 +8,9 @@ use tokio::time::Instant;
 
 use crate::support::http::{Answer, chat};
 use crate::support::{Hub, SOON, stub, wait_for, wait_until};
-use crate::{CHAT, ENDLESS, ask_and_wait, assert_error, begin_stream, wait_for_event};
+use crate::{
+    CHAT, ENDLESS, ask_and_wait, assert_error, begin_stream, wait_for_active, wait_for_event,
+};
 
 /// `policy.at_once` requests of a model at a time; the header `x-client` tells clients apart.
 const AT_ONCE: &str = r#"return {
@@ -104,6 +106,33 @@ fn forty_requests_of_one_client_do_not_starve_another() {
     assert_eq!(order.len(), 42);
     assert_eq!(order[2], "one", "{order:?}");
     assert_eq!(parked(&hub), 0);
+}
+
+#[test]
+fn whoever_leaves_or_stays_nobody_is_forgotten() {
+    let hub = hub("");
+    std::thread::scope(|scope| {
+        for i in 0..20 {
+            let hub = &hub;
+            let client = format!("client {}", i % 4);
+            scope.spawn(move || {
+                for turn in 0..8 {
+                    if (i + turn) % 3 == 0 {
+                        // Leaves at some moment: unasked, parked, or with its answer on the way.
+                        let client = ask_and_wait(hub, &short("alpha", "leaves"));
+                        std::thread::sleep(Duration::from_millis(i * turn % 40));
+                        drop(client);
+                    } else {
+                        assert_eq!(ask_as(hub, &client, "stays"), 200);
+                    }
+                }
+            });
+        }
+    });
+    wait_for_parked(&hub, 0);
+    wait_for_active(&hub, "alpha", 0);
+    assert_eq!(hub.model("alpha")["waiting_requests"], 0);
+    assert_eq!(ask(&hub).status, 200);
 }
 
 #[test]
@@ -297,20 +326,41 @@ const TURNS: &str = r#"return {
   end,
 }"#;
 
-#[test]
-fn a_swap_under_constant_load_comes_within_the_rules_limit_and_nobody_waits_for_ever() {
-    let turn = Duration::from_secs(2);
+/// Two models that take turns in a group that holds one.
+fn turns(seconds: u64) -> Hub {
     let yaml = format!(
         "worker_command: {}\n\
-         policy: {{turn: {}}}\n\
+         policy: {{turn: {seconds}}}\n\
          groups:\n- {{name: small, max_loaded: 1}}\n\
          models:\n\
          - {{name: alpha, model_path: org/alpha, group: small, jit_enabled: true, default: true}}\n\
          - {{name: beta, model_path: org/beta, group: small, jit_enabled: true, default: true}}\n",
         stub(&ENDLESS),
-        turn.as_secs(),
     );
-    let hub = Hub::start_with(&yaml, &[("turns.lua", TURNS)]);
+    Hub::start_with(&yaml, &[("turns.lua", TURNS)])
+}
+
+#[test]
+fn a_swap_comes_as_soon_as_the_loaded_model_is_idle() {
+    // Nobody waits for that long here.
+    let hub = turns(600);
+    let stream = begin_stream(&hub);
+    std::thread::scope(|scope| {
+        let beta = scope.spawn(|| hub.http.post(CHAT, &short("beta", "hello")).status);
+        wait_until("the load of beta to wait", SOON, || {
+            hub.model("beta")["waiting_requests"] == 1
+        });
+        assert_eq!(hub.model("beta")["memory_state"], "unloaded");
+        drop(stream);
+        hub.wait_for_state("beta", "running", "loaded");
+        assert_eq!(beta.join().unwrap(), 200);
+    });
+}
+
+#[test]
+fn a_swap_under_constant_load_comes_within_the_rules_limit_and_nobody_waits_for_ever() {
+    let turn = Duration::from_secs(2);
+    let hub = turns(turn.as_secs());
     let stream = begin_stream(&hub);
     let chat_alpha = || hub.http.post(CHAT, &short("alpha", "hello")).status;
     std::thread::scope(|scope| {

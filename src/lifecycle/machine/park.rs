@@ -48,19 +48,22 @@ impl Machine {
             place,
             ask_at: now.at + pause(seconds),
         };
-        self.refuse_too_many(i, now);
+        if self.refuse_too_many(i, now) {
+            self.forget_unwanted(i);
+        }
     }
 
-    /// Refuses those who came last to a load that is parked.
-    fn refuse_too_many(&mut self, i: usize, now: Now) {
+    /// Refuses those who came last to a load that is parked; false when there was room for all.
+    fn refuse_too_many(&mut self, i: usize, now: Now) -> bool {
         let entry = &mut self.entries[i];
         let (name, limits) = (entry.spec.name.clone(), entry.spec.queue);
+        let too_many = entry.requests.len() > limits.size;
         while entry.requests.len() > limits.size {
             let first = entry.requests.iter().map(|request| request.came).min();
             let waited = now.at.saturating_sub(first.unwrap_or(now.at));
             let after = load_took(entry.times.load_took).unwrap_or(waited);
             let last = entry.requests.iter().max_by_key(|asking| asking.waiter.id);
-            let Some(last) = last.copied() else { return };
+            let Some(last) = last.copied() else { break };
             entry.requests.cancel(last);
             let error = queue_full(&name, limits, after);
             self.effects.push(Effect::Answer {
@@ -68,6 +71,7 @@ impl Machine {
                 answer: Answer::Refused(error),
             });
         }
+        too_many
     }
 
     /// Asks again about parked loads, in the order in which they were parked.

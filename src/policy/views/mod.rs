@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use mlua::{Lua, LuaSerdeExt as _, MetaMethod, UserDataFields as _, UserDataMethods as _, Value};
 
+use super::limits::unlimited;
 use super::stage::Stage;
 use super::wording::did_you_mean;
 
@@ -118,7 +119,12 @@ fn quoted(key: &Value) -> String {
 }
 
 fn string(lua: &Lua, text: impl AsRef<[u8]>) -> mlua::Result<Value> {
-    lua.create_string(text).map(Value::String)
+    unlimited(lua, || lua.create_string(text)).map(Value::String)
+}
+
+/// A view as Lua sees it.
+fn userdata<V: Send + Sync + 'static>(lua: &Lua, view: V) -> mlua::Result<Value> {
+    unlimited(lua, || lua.create_any_userdata(view)).map(Value::UserData)
 }
 
 fn optional_string(lua: &Lua, text: Option<&str>) -> mlua::Result<Value> {

@@ -4,7 +4,9 @@ use mlua::{Lua, Value};
 
 use super::super::ModelView;
 use super::super::stage::Stage;
-use super::{Getter, View, bytes, integer, optional_string, seconds, settings, string, whole};
+use super::{
+    Getter, View, bytes, integer, optional_string, seconds, settings, string, userdata, whole,
+};
 
 /// The userdata.
 pub(in crate::policy) struct Model {
@@ -16,7 +18,7 @@ impl Model {
     /// The model of that name or path for the running call, or nil.
     pub(in crate::policy) fn find(lua: &Lua, stage: &Stage, name: &str) -> mlua::Result<Value> {
         match Self::view(stage, name)? {
-            Some(view) => lua.create_any_userdata(view).map(Value::UserData),
+            Some(view) => userdata(lua, view),
             None => Ok(Value::Nil),
         }
     }

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use super::super::RequestView;
 use super::super::stage::{self, Stage};
-use super::{Getter, View, integer, json, quoted, read_only, string};
+use super::{Getter, View, integer, json, quoted, read_only, string, userdata};
 
 /// The userdata.
 pub(in crate::policy) struct Request {
@@ -26,7 +26,7 @@ struct Headers {
 impl Request {
     /// The view for call number `call`.
     pub(in crate::policy) fn create(lua: &Lua, call: u64) -> mlua::Result<Value> {
-        lua.create_any_userdata(Self { call }).map(Value::UserData)
+        userdata(lua, Self { call })
     }
 }
 

@@ -42,10 +42,9 @@ impl RequestBody {
         }
     }
 
-    /// Tells whether the body has been sent to its end; `None` when all of it was there from the
-    /// start.
-    pub(super) fn upload(&self) -> Option<Arc<AtomicBool>> {
-        self.uploaded.clone()
+    /// How far the body's way to the worker has come, also once hyper has the body.
+    pub(super) fn upload(&self) -> Upload {
+        Upload(self.uploaded.clone())
     }
 
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -93,6 +92,18 @@ impl Body for RequestBody {
     }
 }
 
+/// How far a request's body has come; `None` when all of it was there from the start.
+pub(super) struct Upload(Option<Arc<AtomicBool>>);
+
+impl Upload {
+    /// Whether all of it has been handed on.
+    pub(super) fn is_over(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_none_or(|uploaded| uploaded.load(Ordering::Acquire))
+    }
+}
+
 /// A response's body. It owns its connection: at its end the connection goes back to the pool, and
 /// dropped before, it is closed.
 #[derive(Debug)]
@@ -100,36 +111,20 @@ pub struct ResponseBody {
     incoming: Incoming,
     connection: Option<Connection>,
     pool: Arc<Pool>,
-    upload: Option<Arc<AtomicBool>>,
 }
 
 impl ResponseBody {
-    pub(super) fn new(
-        incoming: Incoming,
-        connection: Connection,
-        pool: Arc<Pool>,
-        upload: Option<Arc<AtomicBool>>,
-    ) -> Self {
+    pub(super) fn new(incoming: Incoming, connection: Connection, pool: Arc<Pool>) -> Self {
         Self {
             incoming,
             connection: Some(connection),
             pool,
-            upload,
         }
     }
 
     /// The response is complete.
     fn finish(&mut self) {
-        let Some(connection) = self.connection.take() else {
-            return;
-        };
-        let uploaded = self
-            .upload
-            .as_ref()
-            .is_none_or(|uploaded| uploaded.load(Ordering::Acquire));
-        // A worker may answer before it has read the whole request. The connection is then still
-        // tied to that request; it is dropped, and so is the rest of the upload.
-        if uploaded {
+        if let Some(connection) = self.connection.take() {
             self.pool.put(connection);
         }
     }
@@ -143,7 +138,14 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let mut frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        if frame.is_pending()
+            && let Some(connection) = &mut self.connection
+        {
+            connection.drive(cx);
+            frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        }
+        let frame = ready!(frame);
         match &frame {
             Some(Err(_)) => self.connection = None,
             None => self.finish(),

@@ -121,9 +121,13 @@ impl Upstream {
             };
             match connection.try_send(request).await {
                 Ok(response) => {
+                    if !upload.is_over() {
+                        self.pool.let_go_on(&mut connection);
+                    }
                     let pool = Arc::clone(&self.pool);
-                    return Ok(response
-                        .map(|incoming| ResponseBody::new(incoming, connection, pool, upload)));
+                    return Ok(
+                        response.map(|incoming| ResponseBody::new(incoming, connection, pool))
+                    );
                 }
                 Err(mut failure) => match failure.take_message() {
                     Some(unsent) if reused => request = unsent,

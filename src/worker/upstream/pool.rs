@@ -1,20 +1,24 @@
 //! Kept-alive connections to one worker: a last-in-first-out list, so that under light load few stay
 //! warm and the others run out.
+//!
+//! A connection has no task of its own: whoever waits for its answer moves its bytes meanwhile, so that
+//! a request, its answer and the client's connection are one task and nothing has to be woken.
 
-use std::future::Future;
-use std::sync::Arc;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::client::conn::http1::{self, Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::debug;
 
 use super::{RequestBody, UpstreamError};
@@ -31,51 +35,78 @@ const MAX_IDLE_TIME: Duration = Duration::from_secs(4);
 /// every upload and download in flight holds more memory without being faster.
 const BUFFER: usize = 64 * 1024;
 
+/// What moves the bytes of a connection while it is polled.
+type Wire = http1::Connection<TokioIo<TcpStream>, RequestBody>;
+
 /// The idle connections of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
+    idle: Mutex<Idle>,
+    /// The task that closes what has been idle for too long, and connections that have to go on while
+    /// nobody waits for them.
+    tasks: TaskTracker,
+}
+
+#[derive(Debug, Default)]
+struct Idle {
     /// In the order in which they became idle.
-    idle: Mutex<Vec<Connection>>,
-    /// The tasks that drive the connections; each ends with its connection.
-    drivers: TaskTracker,
+    connections: Vec<Connection>,
+    /// Whether there is a task that closes them in time.
+    is_watched: bool,
 }
 
 /// One connection. Dropping it closes the socket at once, whatever is in flight on it.
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: SendRequest<RequestBody>,
-    driver: AbortHandle,
+    driver: Driver,
     idle_since: Instant,
+}
+
+/// Who moves a connection's bytes.
+#[derive(Debug)]
+enum Driver {
+    /// Whoever has the connection.
+    Holder(Box<Wire>),
+    /// A task: see [`Connection::let_go_on`].
+    Task { _abort: AbortOnDropHandle<()> },
+    /// Nobody: the connection is at its end.
+    Over,
 }
 
 impl Pool {
     /// The connection that became idle last and can take a request now.
     pub(super) fn take(&self) -> Option<Connection> {
         let mut idle = self.idle.lock();
-        let now = Instant::now();
-        for at in (0..idle.len()).rev() {
-            let connection = &idle[at];
-            if now.duration_since(connection.idle_since) >= MAX_IDLE_TIME {
+        while let Some(mut connection) = idle.connections.pop() {
+            if connection.idle_since.elapsed() >= MAX_IDLE_TIME {
                 // So has been every one before it.
-                idle.drain(..=at);
+                idle.connections.clear();
                 return None;
             }
-            if connection.sender.is_closed() {
-                idle.remove(at);
-            } else if connection.sender.is_ready() {
-                return Some(idle.remove(at));
+            // Only now it learns what has happened to it meanwhile, the end of the last answer included.
+            connection.drive(&mut Context::from_waker(Waker::noop()));
+            if connection.sender.is_ready() {
+                return Some(connection);
             }
-            // Otherwise its driver has not yet come round since the last response: next time.
         }
         None
     }
 
-    /// Takes a connection back after a complete exchange.
-    pub(super) fn put(&self, mut connection: Connection) {
+    /// Takes a connection back after a complete exchange. One that a worker answered on before it had
+    /// read the whole request is still tied to that; it is dropped, and so is the rest of the upload.
+    pub(super) fn put(self: &Arc<Self>, mut connection: Connection) {
+        if !matches!(connection.driver, Driver::Holder(_)) {
+            return;
+        }
         connection.idle_since = Instant::now();
         let mut idle = self.idle.lock();
-        if idle.len() < MAX_IDLE {
-            idle.push(connection);
+        if idle.connections.len() < MAX_IDLE {
+            idle.connections.push(connection);
+        }
+        if !idle.is_watched {
+            idle.is_watched = true;
+            self.tasks.spawn(close_in_time(Arc::downgrade(self)));
         }
     }
 
@@ -92,7 +123,7 @@ impl Pool {
                 authority: Arc::clone(authority),
                 source,
             })?;
-        let (sender, connection) = Builder::new()
+        let (sender, wire) = Builder::new()
             .max_buf_size(BUFFER)
             .handshake(TokioIo::new(stream))
             .await
@@ -100,32 +131,87 @@ impl Pool {
                 authority: Arc::clone(authority),
                 source,
             })?;
-        let driver = self.drivers.spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%error, "connection to worker ended");
-            }
-        });
         Ok(Connection {
             sender,
-            driver: driver.abort_handle(),
+            driver: Driver::Holder(Box::new(wire)),
             idle_since: Instant::now(),
         })
+    }
+
+    /// Lets an upload go on that the worker answered before its end, also while the client does not read
+    /// the answer. The connection takes no further request.
+    pub(super) fn let_go_on(&self, connection: &mut Connection) {
+        connection.driver = match std::mem::replace(&mut connection.driver, Driver::Over) {
+            Driver::Holder(wire) => {
+                let task = self.tasks.spawn(async move { note_end(wire.await) });
+                Driver::Task {
+                    _abort: AbortOnDropHandle::new(task),
+                }
+            }
+            other => other,
+        };
+    }
+
+    /// Closes what has been idle for too long; says when to look again, unless nothing is idle.
+    fn close_expired(&self) -> Option<Instant> {
+        let mut idle = self.idle.lock();
+        let expired = idle
+            .connections
+            .partition_point(|connection| connection.idle_since.elapsed() >= MAX_IDLE_TIME);
+        idle.connections.drain(..expired);
+        let next = idle.connections.first();
+        let next = next.map(|connection| connection.idle_since + MAX_IDLE_TIME);
+        idle.is_watched = next.is_some();
+        next
+    }
+}
+
+/// Closes the connections of a pool when they have been idle for too long, until none is left.
+async fn close_in_time(pool: Weak<Pool>) {
+    let mut next = Instant::now() + MAX_IDLE_TIME;
+    loop {
+        tokio::time::sleep_until(next).await;
+        let Some(then) = pool.upgrade().and_then(|pool| pool.close_expired()) else {
+            return;
+        };
+        next = then;
+    }
+}
+
+fn note_end(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        debug!(%error, "connection to worker ended");
     }
 }
 
 impl Connection {
     /// Sends a request; a failure gives it back when nothing of it was sent.
-    pub(super) fn try_send(
+    pub(super) async fn try_send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
-        self.sender.try_send_request(request)
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let driver = &mut self.driver;
+        poll_fn(|cx| {
+            driver.drive(cx);
+            answer.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Moves what can be moved now.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        self.driver.drive(cx);
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        // Dropping the sender alone would let the driver finish an upload that nobody waits for.
-        self.driver.abort();
+impl Driver {
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Self::Holder(wire) = self
+            && let Poll::Ready(ended) = Pin::new(&mut **wire).poll(cx)
+        {
+            note_end(ended);
+            *self = Self::Over;
+        }
     }
 }

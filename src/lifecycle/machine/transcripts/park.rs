@@ -147,6 +147,29 @@ fn who_comes_over_queue_size_to_a_parked_load_is_refused() {
 }
 
 #[test]
+fn with_a_queue_size_of_0_no_request_waits_for_a_parked_load() {
+    let mut story = Story::of(&["j"]);
+    let (_, effects) = story.verb("start", "j");
+    story.tell(Event::Standby {
+        launch: launched(&effects),
+        process: true,
+    });
+    let waiter = story.waiter(false);
+    let mut none = spec("j");
+    none.queue.size = 0;
+    story.tell(Event::Reconcile {
+        waiter,
+        models: vec![none],
+        changed: HashSet::new(),
+        start: true,
+    });
+    story.rule("j", LoadVerdict::Wait(600.0));
+    let (request, effects) = story.request("j");
+    assert_eq!(status_of(&effects, request), 429);
+    assert_eq!(story.machine.next_asking(), None, "nobody waits any more");
+}
+
+#[test]
 fn leases_are_granted_to_the_clients_in_turn() {
     let mut story = Story::of(&["a"]);
     let (many, effects) = story.request_of("many", "a", Duration::ZERO);

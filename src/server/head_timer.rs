@@ -1,0 +1,114 @@
+//! The time limit for message heads, without a timer per request.
+//!
+//! hyper starts a timer whenever it waits for a head and drops it when the head is there: with a
+//! timer of the runtime that would be taken into its wheel and out again for each request. So a
+//! connection has one timer of the runtime, and the ones hyper makes only say what it is to wait for.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant as StdInstant};
+
+use hyper::rt::{Sleep, Timer};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// What hyper gets as its timer; a connection has one of its own, since it waits for one head at a time.
+#[derive(Debug, Clone, Default)]
+pub(super) struct HeadTimer(Arc<Mutex<Option<Instant>>>);
+
+impl HeadTimer {
+    /// Completes when a head has been waited for too long; hyper must be polled then. Looks when it is
+    /// time, and every `limit`.
+    pub(super) async fn expired(&self, limit: Duration) {
+        loop {
+            let now = Instant::now();
+            let next = self.deadline().filter(|deadline| *deadline > now);
+            // What begins to wait from now on does so for as long at least.
+            tokio::time::sleep_until(next.unwrap_or(now + limit)).await;
+            if self.is_over() {
+                return;
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        *self.0.lock()
+    }
+
+    fn is_over(&self) -> bool {
+        self.deadline()
+            .is_some_and(|deadline| deadline <= Instant::now())
+    }
+}
+
+impl Timer for HeadTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: StdInstant) -> Pin<Box<dyn Sleep>> {
+        *self.0.lock() = Some(deadline.into());
+        Box::pin(Wait(self.clone()))
+    }
+
+    fn reset(&self, _: &mut Pin<Box<dyn Sleep>>, deadline: StdInstant) {
+        *self.0.lock() = Some(deadline.into());
+    }
+
+    fn now(&self) -> StdInstant {
+        Instant::now().into_std()
+    }
+}
+
+/// One wait for a head.
+struct Wait(HeadTimer);
+
+impl Future for Wait {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        // Whoever awaits `expired` wakes the task of this one.
+        if self.0.is_over() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl Sleep for Wait {}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        *self.0.0.lock() = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(75);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_ends_in_time_however_many_were_given_up_before() {
+        let timer = HeadTimer::default();
+        let began = Instant::now();
+        let requests = async {
+            for _ in 0..10 {
+                let wait = timer.sleep(LIMIT);
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                drop(wait);
+                tokio::time::sleep(Duration::from_secs(3)).await;
+            }
+            let last = timer.sleep(LIMIT);
+            (Instant::now(), last)
+        };
+        let ((), (last_began, last)) = tokio::join!(timer.expired(LIMIT), requests);
+        last.await;
+        assert_eq!(last_began - began, Duration::from_secs(230));
+        assert_eq!(last_began.elapsed(), LIMIT);
+    }
+}
