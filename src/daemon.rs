@@ -243,6 +243,7 @@ async fn serve(
         }
     }
     serving.abort();
+    lifecycle.policies().stop_recording();
     // The supervisor has dropped its end of the channel: the last write is over before the removal.
     let _ = keeper.await;
     lifecycle.remember_ports(&ports_file(&log_path));

@@ -16,11 +16,13 @@ mod address;
 mod configured;
 mod decisions;
 mod policies;
+mod recording;
 mod usage;
 
 pub use address::{is_all_addresses, local_authority};
 pub use decisions::{Decision, DecisionsReport, WantedDecisions};
 pub use policies::{Origin, PoliciesReport, PolicyFacts};
+pub use recording::RecordingReport;
 pub use usage::UsageTotals;
 
 /// The clock of all times here: Unix seconds.

@@ -4,11 +4,12 @@
 //! since they answer at the final state and a load may take minutes; a daemon that dies meanwhile
 //! closes the connection, which ends the wait.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -17,7 +18,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::status::{DecisionsReport, PoliciesReport, Status, is_all_addresses};
+use crate::status::{DecisionsReport, PoliciesReport, RecordingReport, Status, is_all_addresses};
 
 /// How long a connection, and then a health check, may take: a hub answers in milliseconds, also while
 /// models load.
@@ -146,7 +147,7 @@ impl Client {
         let Ok(Ok(stream)) = timeout(PROBE_LIMIT, self.connect()).await else {
             return Probe::Nothing;
         };
-        let health = self.exchange(stream, Method::GET, "/health");
+        let health = self.exchange(stream, Method::GET, "/health", Bytes::new());
         match timeout(PROBE_LIMIT, health).await {
             Ok(Ok(answer)) => match serde_json::from_slice::<Health>(&answer.body) {
                 Ok(health) if health.model_status == "controller" => Probe::Hub,
@@ -170,6 +171,27 @@ impl Client {
     /// What was decided lately; `query` is that of the route.
     pub(super) async fn decisions(&self, query: &str) -> Result<DecisionsReport, ClientError> {
         self.read(&format!("/hub/policies/decisions?{query}")).await
+    }
+
+    /// The recording of hook calls that is on, or the last one.
+    pub(super) async fn recording(&self) -> Result<RecordingReport, ClientError> {
+        self.read("/hub/policies/recording").await
+    }
+
+    /// Begins a recording; without a file the hub chooses one.
+    pub(super) async fn start_recording(
+        &self,
+        file: Option<&Path>,
+    ) -> Result<RecordingReport, ClientError> {
+        let body = serde_json::json!({ "file": file }).to_string();
+        let path = "/hub/policies/recording/start";
+        self.call_with(Method::POST, path, body.into()).await
+    }
+
+    /// Ends the recording.
+    pub(super) async fn stop_recording(&self) -> Result<RecordingReport, ClientError> {
+        self.call(Method::POST, "/hub/policies/recording/stop")
+            .await
     }
 
     /// What a hub answers at once.
@@ -229,7 +251,16 @@ impl Client {
         method: Method,
         path: &str,
     ) -> Result<T, ClientError> {
-        let answer = self.send(method, path).await?;
+        self.call_with(method, path, Bytes::new()).await
+    }
+
+    async fn call_with<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
+        let answer = self.send(method, path, body).await?;
         if !answer.status.is_success() {
             return Err(ClientError::Refused {
                 message: refusal(&answer),
@@ -238,9 +269,9 @@ impl Client {
         serde_json::from_slice(&answer.body).map_err(|error| self.strange(&error))
     }
 
-    async fn send(&self, method: Method, path: &str) -> Result<Answer, ClientError> {
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, ClientError> {
         let stream = self.connect().await?;
-        self.exchange(stream, method, path).await
+        self.exchange(stream, method, path, body).await
     }
 
     async fn connect(&self) -> Result<TcpStream, ClientError> {
@@ -254,6 +285,7 @@ impl Client {
         stream: TcpStream,
         method: Method,
         path: &str,
+        body: Bytes,
     ) -> Result<Answer, ClientError> {
         // The address rather than the name: the hub takes any IP address for a Host, but not any name.
         let peer = stream
@@ -264,7 +296,7 @@ impl Client {
             .uri(path)
             .header(header::HOST, peer.to_string())
             .header(header::USER_AGENT, AGENT)
-            .body(Empty::<Bytes>::new())
+            .body(Full::new(body))
             .map_err(|error| self.strange(&error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await

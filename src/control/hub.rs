@@ -2,10 +2,13 @@
 //! answer from a table.
 
 use std::future::Future;
+use std::path::PathBuf;
+
+use http::StatusCode;
 
 use crate::api_error::ApiError;
 use crate::lifecycle::{Lifecycle, Models, Outcome, ReloadReport};
-use crate::status::{DecisionsReport, PoliciesReport, Status, WantedDecisions};
+use crate::status::{DecisionsReport, PoliciesReport, RecordingReport, Status, WantedDecisions};
 
 /// What one can do to a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +68,15 @@ pub trait Hub: Clone + Send + Sync + 'static {
     /// The decisions that are wanted, and what became of them.
     fn decisions(&self, wanted: &WantedDecisions) -> DecisionsReport;
 
+    /// The recording of hook calls that is on, or the last one.
+    fn recording(&self) -> RecordingReport;
+
+    /// Begins a recording, in a new file of that path or, without one, in the folder of the logs.
+    fn start_recording(&self, file: Option<PathBuf>) -> Result<RecordingReport, ApiError>;
+
+    /// Ends the recording, if one is on; may wait for the disk.
+    fn stop_recording(&self) -> RecordingReport;
+
     /// Does `verb`, which `by` wants, and returns at the final state. Dropping the future undoes nothing.
     fn run(
         &self,
@@ -95,6 +107,29 @@ impl Hub for Lifecycle {
 
     fn decisions(&self, wanted: &WantedDecisions) -> DecisionsReport {
         Lifecycle::policies(self).decisions(wanted)
+    }
+
+    fn recording(&self) -> RecordingReport {
+        Lifecycle::policies(self).recording()
+    }
+
+    fn start_recording(&self, file: Option<PathBuf>) -> Result<RecordingReport, ApiError> {
+        let file = file.unwrap_or_else(|| {
+            let name = jiff::Zoned::now().strftime("policies-%Y%m%d-%H%M%S.jsonl");
+            self.config().log_path.join(name.to_string())
+        });
+        let policies = Lifecycle::policies(self);
+        policies
+            .start_recording(&file)
+            .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error))?;
+        tracing::info!(file = %file.display(), "calls of policies are recorded");
+        Ok(policies.recording())
+    }
+
+    fn stop_recording(&self) -> RecordingReport {
+        let policies = Lifecycle::policies(self);
+        policies.stop_recording();
+        policies.recording()
     }
 
     async fn run(&self, verb: Verb, model: &str, by: &'static str) -> Result<Outcome, ApiError> {

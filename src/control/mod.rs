@@ -70,6 +70,21 @@ fn routes<H: Hub>() -> Vec<(Method, String, MethodRouter<H>)> {
             "/hub/policies/decisions",
             get(policies::decisions::<H>),
         ),
+        (
+            Method::GET,
+            "/hub/policies/recording",
+            get(policies::recording::<H>),
+        ),
+        (
+            Method::POST,
+            "/hub/policies/recording/start",
+            post(policies::start_recording::<H>),
+        ),
+        (
+            Method::POST,
+            "/hub/policies/recording/stop",
+            post(policies::stop_recording::<H>),
+        ),
     ];
     for path in ["/hub/reload", "/hub/runtime/reload"] {
         routes.push((Method::POST, path, post(service::reload::<H>)));

@@ -1,16 +1,21 @@
 //! What the policies are and did: `/hub/policies`.
 
+use std::path::PathBuf;
+
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use axum::http::header::CACHE_CONTROL;
 use axum::response::IntoResponse;
 use serde::Deserialize;
 
 use super::error::bad_query;
+use super::extract::IgnoredBody;
 use super::hub::Hub;
 use crate::api_error::ApiError;
-use crate::status::WantedDecisions;
+use crate::status::{RecordingReport, WantedDecisions};
 
 pub(super) async fn report<H: Hub>(State(hub): State<H>) -> impl IntoResponse {
     ([(CACHE_CONTROL, "no-store")], Json(hub.policies()))
@@ -37,4 +42,42 @@ pub(super) async fn decisions<H: Hub>(
         limit: query.limit,
     };
     Ok(([(CACHE_CONTROL, "no-store")], Json(hub.decisions(&wanted))))
+}
+
+pub(super) async fn recording<H: Hub>(State(hub): State<H>) -> impl IntoResponse {
+    ([(CACHE_CONTROL, "no-store")], Json(hub.recording()))
+}
+
+/// Where to: an absolute path that ends in `.jsonl`; without it, a new file among the logs.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordingFile {
+    file: Option<PathBuf>,
+}
+
+/// The body may be empty; one that is there must be understood.
+pub(super) async fn start_recording<H: Hub>(
+    State(hub): State<H>,
+    body: Bytes,
+) -> Result<Json<RecordingReport>, ApiError> {
+    let wanted = match body.is_empty() {
+        true => RecordingFile::default(),
+        false => serde_json::from_slice(&body).map_err(|error| {
+            let message = format!("The body must be empty or `{{\"file\": PATH}}`: {error}");
+            ApiError::new(StatusCode::BAD_REQUEST, message)
+        })?,
+    };
+    hub.start_recording(wanted.file).map(Json)
+}
+
+pub(super) async fn stop_recording<H: Hub>(
+    State(hub): State<H>,
+    _: IgnoredBody,
+) -> Json<RecordingReport> {
+    // It waits for the disk.
+    let ended = tokio::task::spawn_blocking({
+        let hub = hub.clone();
+        move || hub.stop_recording()
+    });
+    Json(ended.await.unwrap_or_else(|_| hub.recording()))
 }

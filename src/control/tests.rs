@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
@@ -15,7 +16,7 @@ use crate::api_error::ApiError;
 use crate::lifecycle::{Models, Outcome, ReloadReport};
 use crate::status::{
     Activity, Decision, DecisionsReport, GroupFacts, HubFacts, Origin, PoliciesReport, PolicyFacts,
-    Status, WantedDecisions,
+    RecordingReport, Status, WantedDecisions,
 };
 
 /// A hub of two models: `alpha` does what it is told, `beta` has nothing left to do. `full` is over
@@ -52,6 +53,19 @@ impl Hub for TableHub {
             decisions: vec![Decision::default()],
             since: None,
         }
+    }
+
+    fn recording(&self) -> RecordingReport {
+        RecordingReport::default()
+    }
+
+    fn start_recording(&self, file: Option<PathBuf>) -> Result<RecordingReport, ApiError> {
+        self.calls.lock().push(format!("record {file:?}"));
+        Ok(RecordingReport::default())
+    }
+
+    fn stop_recording(&self) -> RecordingReport {
+        RecordingReport::default()
     }
 
     async fn run(&self, verb: Verb, model: &str, by: &'static str) -> Result<Outcome, ApiError> {
@@ -264,6 +278,21 @@ async fn decisions_are_asked_for_by_model_time_and_number() {
 }
 
 #[tokio::test]
+async fn a_recording_goes_to_the_file_that_the_body_names_or_to_the_logs() {
+    let hub = TableHub::default;
+    let path = "/hub/policies/recording/start";
+    let answer = ask_of(hub(), "POST", path, r#"{"file":"/tmp/a.jsonl"}"#).await;
+    assert_eq!(answer.calls, [r#"record Some("/tmp/a.jsonl")"#]);
+    let answer = ask_of(hub(), "POST", path, "").await;
+    assert_eq!(answer.calls, ["record None"]);
+    for body in ["no json", r#"{"fiel":"/tmp/a.jsonl"}"#] {
+        let answer = ask_of(hub(), "POST", path, body).await;
+        assert_eq!(answer.error().0, 400, "{body}");
+        assert!(answer.calls.is_empty());
+    }
+}
+
+#[tokio::test]
 async fn reload_reports_and_starts_unless_told_not_to() {
     for path in ["/hub/reload", "/hub/runtime/reload"] {
         let answer = ask("POST", path).await;
@@ -420,6 +449,8 @@ fn the_description_has_exactly_the_keys_of_the_answers() {
     let decisions = TableHub::default().decisions(&WantedDecisions::default());
     let decisions = serde_json::to_value(decisions).unwrap();
     assert_eq!(properties("DecisionsReport"), keys(&decisions));
+    let recording = serde_json::to_value(RecordingReport::default()).unwrap();
+    assert_eq!(properties("RecordingReport"), keys(&recording));
     assert_eq!(properties("Decision"), keys(&decisions["decisions"][0]));
 }
 

@@ -3,6 +3,8 @@
 //! [`Policies`](super::Policies) turns what Lua returned into these; the gateway and the machine act on
 //! them. Nothing here knows of Lua.
 
+use serde::{Deserialize, Serialize};
+
 use crate::api_error::ApiError;
 use crate::config::Settings;
 
@@ -18,6 +20,13 @@ pub enum LoadReason {
 }
 
 impl LoadReason {
+    /// The reason of that word; what is none of them is a request.
+    pub(super) fn of(word: &str) -> Self {
+        let reasons = [Self::Request, Self::Start, Self::Manual];
+        let found = reasons.into_iter().find(|reason| reason.as_str() == word);
+        found.unwrap_or(Self::Request)
+    }
+
     /// The word Lua sees.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -64,7 +73,7 @@ pub enum IdleVerdict {
 }
 
 /// How a worker ended that nobody had asked to end.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Exit {
     /// Its exit code; −N for signal N, none when it cannot be known.
     pub exit_code: Option<i32>,

@@ -14,7 +14,6 @@ use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
 use self::bundled::Script;
-use self::hook::Hook;
 use self::observers::{Observe, Observed, Queue};
 use self::ruling::Asked;
 use self::set::{Answer, PolicySet};
@@ -23,9 +22,7 @@ use self::witness::Witness;
 use crate::api_error::ApiError;
 use crate::config::Settings;
 use crate::memory::SystemMemory;
-use crate::status::{
-    Activity, DecisionsReport, GroupFacts, ModelFacts, PoliciesReport, WantedDecisions,
-};
+use crate::status::{Activity, GroupFacts, ModelFacts};
 
 mod bundled;
 mod check;
@@ -36,10 +33,13 @@ mod failures;
 mod history;
 mod hook;
 mod host;
+mod insight;
 mod limits;
 mod local_time;
 mod look;
 mod observers;
+mod record;
+mod replay;
 mod ruling;
 mod sandbox;
 mod set;
@@ -59,6 +59,7 @@ pub use event::{Details, Event, EventName, FinishedRequest, ModelEvent};
 pub(crate) use failures::{describe, running_line};
 pub use local_time::LocalTime;
 pub(crate) use look::Look;
+pub use replay::{Difference, Replayed, Said, Tally, replay};
 pub(crate) use sandbox::Sandbox;
 pub use unstarted::Unstarted;
 pub(crate) use verdicts::Fields;
@@ -273,37 +274,6 @@ impl Policies {
     /// The files in force, in the order they are asked: `alpha.lua`, `bundled/create_hub.lua`.
     pub fn names(&self) -> Vec<String> {
         self.shared.set.load().names()
-    }
-
-    /// Takes down a change that no policy decided: `what` (`unload`, `shutdown`, …) is done to `model`,
-    /// or to the hub, because `by` wanted it. The number is for [`Policies::note_outcome`].
-    pub fn note_change(&self, model: Option<&str>, what: &str, by: &str, why: Option<&str>) -> u64 {
-        let now = self.shared.world.clock();
-        self.shared.witness.history.done(now, model, what, by, why)
-    }
-
-    /// What became of a change that was taken down, unless an event told it before.
-    pub fn note_outcome(&self, number: u64, outcome: &str) {
-        self.shared.witness.history.ended(number, outcome);
-    }
-
-    /// Takes down that the last verdict of `on_idle` about `model` was not carried out.
-    pub fn note_kept(&self, model: &str, why: &str) {
-        self.shared.witness.history.dropped(Hook::Idle, model, why);
-    }
-
-    /// What was decided lately, and what became of it.
-    pub fn decisions(&self, wanted: &WantedDecisions) -> DecisionsReport {
-        self.shared.witness.history.report(wanted)
-    }
-
-    /// What is known of each policy in force, in the order they are asked.
-    pub fn report(&self) -> PoliciesReport {
-        PoliciesReport {
-            policies: self.shared.set.load().facts(),
-            warnings: self.warnings(),
-            memory_bytes: u64::try_from(self.memory_bytes()).unwrap_or(u64::MAX),
-        }
     }
 
     /// Memory of the Lua state, in bytes; at most 64 MiB.

@@ -23,6 +23,8 @@ use crate::status::PolicyFacts;
 
 mod each;
 
+pub(super) use each::RecordedBody;
+
 /// One generation of policies; a reload makes another.
 pub(super) struct PolicySet {
     host: Mutex<Host>,
@@ -109,6 +111,11 @@ impl PolicySet {
         self.policies.iter().map(Policy::facts).collect()
     }
 
+    /// The file of that number.
+    pub(super) fn name(&self, number: usize) -> &str {
+        &self.policies[number].name
+    }
+
     /// A line for each file that did not load.
     pub(super) fn broken(&self) -> &[String] {
         &self.broken
@@ -169,18 +176,23 @@ impl PolicySet {
 
     /// Asks about anything but a request.
     pub(super) fn rule(&self, asked: &Asked<'_>) -> Answer {
+        self.ruling(asked).answer
+    }
+
+    /// The same, with where the answer comes from.
+    pub(super) fn ruling(&self, asked: &Asked<'_>) -> Ruling {
         let hook = asked.hook();
         if !self.has(hook) {
             let ruling = Ruling::abstain();
             self.tell_witness(asked, &ruling);
-            return ruling.answer;
+            return ruling;
         }
         let host = self.host.lock();
         let argument = asked.open(&host);
         let ruling = self.ask(&host, hook, argument);
         host.stage.close();
         self.tell_witness(asked, &ruling);
-        ruling.answer
+        ruling
     }
 
     /// Lets `witness` see every call from now on.

@@ -40,6 +40,8 @@ pub(super) struct Request {
     pub(super) body: Option<mlua::Value>,
     /// `req.vars`.
     pub(super) vars: Option<mlua::Table>,
+    /// Where they were counted before: in a recording, which has no text.
+    pub(super) prompt_chars: Option<usize>,
 }
 
 impl Request {
@@ -130,6 +132,7 @@ impl Stage {
             json: None,
             body: None,
             vars: None,
+            prompt_chars: None,
         });
         self.open()
     }

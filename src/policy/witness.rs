@@ -8,12 +8,14 @@ use std::sync::Arc;
 use super::World;
 use super::history::History;
 use super::host::Policy;
+use super::record::Recorder;
 use super::ruling::{Asked, Ruling};
 
 /// The two of them, and the world that the call was about.
 pub(super) struct Witness {
     pub(super) world: Arc<dyn World>,
     pub(super) history: History,
+    pub(super) recorder: Recorder,
 }
 
 impl Witness {
@@ -21,6 +23,7 @@ impl Witness {
         Self {
             world,
             history: History::default(),
+            recorder: Recorder::default(),
         }
     }
 
@@ -33,6 +36,10 @@ impl Witness {
         };
         if is_kept {
             self.history.decided(asked, ruling, policies, &*self.world);
+        }
+        if self.recorder.is_on() {
+            let policy = ruling.policy.map(|number| policies[number].name.as_str());
+            self.recorder.see(asked, ruling, policy, &*self.world);
         }
     }
 }

@@ -37,7 +37,9 @@ fn every_command_explains_itself() {
 #[test]
 fn every_policy_command_explains_itself() {
     let home = Home::empty();
-    for verb in ["list", "check", "explain", "show", "test"] {
+    for verb in [
+        "list", "check", "explain", "record", "replay", "show", "test",
+    ] {
         let arguments = ["policy", verb, "--help"];
         assert_cmd_snapshot!(format!("help_policy_{verb}"), home.command(arguments));
     }

@@ -1,6 +1,7 @@
 //! A hub that does what the test says, behind the real control API and the real page.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -16,7 +17,7 @@ use mlx_openai_server_hub::control::{Hub, Verb, router};
 use mlx_openai_server_hub::lifecycle::{Models, Outcome, ReloadReport};
 use mlx_openai_server_hub::status::{
     Activity, DecisionsReport, HubFacts, MemoryState, ModelFacts, PoliciesReport, ProcessState,
-    Status, WantedDecisions,
+    RecordingReport, Status, WantedDecisions,
 };
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
@@ -101,6 +102,18 @@ impl Hub for ScriptedHub {
 
     fn decisions(&self, _: &WantedDecisions) -> DecisionsReport {
         DecisionsReport::default()
+    }
+
+    fn recording(&self) -> RecordingReport {
+        RecordingReport::default()
+    }
+
+    fn start_recording(&self, _: Option<PathBuf>) -> Result<RecordingReport, ApiError> {
+        Ok(RecordingReport::default())
+    }
+
+    fn stop_recording(&self) -> RecordingReport {
+        RecordingReport::default()
     }
 
     async fn run(&self, verb: Verb, model: &str, _: &'static str) -> Result<Outcome, ApiError> {

@@ -22,6 +22,7 @@ mod override_default;
 mod passes_on;
 mod policies;
 mod queue;
+mod recordings;
 mod refusals;
 mod routes;
 mod shutdown;

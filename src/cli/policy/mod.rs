@@ -16,6 +16,8 @@ use crate::config::Config;
 mod check;
 mod explain;
 mod list;
+mod record;
+mod replay;
 mod show;
 mod test;
 mod words;
@@ -35,6 +37,8 @@ enum Verb {
     List(list::List),
     Check(check::Check),
     Explain(explain::Explain),
+    Record(record::Record),
+    Replay(replay::Replay),
     Show(show::Show),
     Test(test::Test),
 }
@@ -44,6 +48,8 @@ impl Policy {
         let load = || Config::load(config);
         match self.verb {
             Verb::List(verb) => wait_for(verb.run(&load()?, out)),
+            Verb::Record(verb) => wait_for(verb.run(&load()?, out)),
+            Verb::Replay(verb) => Ok(verb.run(config, out)),
             Verb::Explain(verb) => wait_for(verb.run(&load()?, out)),
             Verb::Check(verb) => Ok(verb.run(&load()?, out)),
             // What is bundled can be read without a hub.yaml, or with a broken one.

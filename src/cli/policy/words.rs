@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{Timestamp, Zoned};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::cli::render::duration;
 use crate::status::Decision;
@@ -84,7 +84,10 @@ fn why(decision: &Decision) -> String {
         }
         (Some(hook), Some(policy)) => {
             let place = decision.place.as_deref().unwrap_or(policy);
-            format!("{hook} of {place} said {}", verdict(decision))
+            format!(
+                "{hook} of {place} said {}",
+                verdict(&decision.verdict, &decision.fields)
+            )
         }
         (Some(hook), None) => format!("no policy decided {hook}"),
         (None, _) => wish(decision),
@@ -115,18 +118,18 @@ fn wish(decision: &Decision) -> String {
 }
 
 /// The verdict with its fields, as a sentence goes on.
-fn verdict(decision: &Decision) -> String {
-    let text = |name: &str| decision.fields.get(name).and_then(Value::as_str);
-    let list = |name: &str| names(decision.fields.get(name));
-    let seconds = decision.fields.get("seconds").and_then(Value::as_f64);
-    let word = decision.verdict.as_str();
+pub(super) fn verdict(word: &str, fields: &Map<String, Value>) -> String {
+    let text = |name: &str| fields.get(name).and_then(Value::as_str);
+    let list = |name: &str| names(fields.get(name));
+    let seconds = fields.get("seconds").and_then(Value::as_f64);
     match (word, seconds) {
         ("restart", Some(seconds)) => format!("restart in {}", span(seconds)),
         (_, Some(seconds)) if seconds > 0.0 => format!("{word} for {}", span(seconds)),
         ("evict", _) => format!("evict {}", list("evict").unwrap_or_default()),
-        ("reject", _) => match (decision.fields.get("status"), text("message")) {
+        ("reject", _) => match (fields.get("status"), text("message")) {
             (Some(status), Some(message)) => format!("reject with {status}: {message}"),
-            _ => "reject".to_owned(),
+            (Some(status), None) => format!("reject with {status}"),
+            (None, _) => "reject".to_owned(),
         },
         ("route", _) => {
             let to = text("model").map(|model| format!("to {model}"));

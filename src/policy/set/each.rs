@@ -1,15 +1,66 @@
-//! Every policy asked the same question, whatever the others say: for `policy check`.
+//! Questions that no hub asks: every policy the same one, whatever the others say, for `policy check`;
+//! and one about a request of which only a recording is left, for `policy replay`.
 //!
-//! Nothing is counted, nobody is told, and nothing is acted on.
+//! Nobody is told, and nothing is acted on.
 
-use mlua::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mlua::{Lua, Table, Value};
+use serde_json::{Map, Value as Json};
 
 use super::super::RequestView;
 use super::super::failures::describe;
 use super::super::hook::Hook;
-use super::super::ruling::Asked;
+use super::super::ruling::{Asked, Ruling};
+use super::super::views::json;
 use super::super::views::request::Request;
 use super::{Host, PolicySet, call};
+
+/// What a recording kept of a body.
+pub(in crate::policy) struct RecordedBody {
+    /// Its numbers and booleans.
+    pub(in crate::policy) fields: Map<String, Json>,
+    pub(in crate::policy) is_json: bool,
+    pub(in crate::policy) model: String,
+    pub(in crate::policy) prompt_chars: usize,
+    /// Set when a policy reads another field.
+    pub(in crate::policy) missed: Arc<AtomicBool>,
+}
+
+impl RecordedBody {
+    fn put_on_stage(mut self, host: &Host) -> mlua::Result<()> {
+        let lua = &host.lua;
+        self.fields
+            .insert("model".to_owned(), Json::from(self.model));
+        let table = match json(lua, &self.fields)? {
+            Value::Table(table) if self.is_json => {
+                table.set_metatable(Some(noticing(lua, self.missed)?))?;
+                Value::Table(table)
+            }
+            _ => Value::Nil,
+        };
+        let fields = Some(Json::Object(self.fields)).filter(|_| self.is_json);
+        host.stage.request(|request| {
+            request.json = Some(fields);
+            request.body = Some(table);
+            request.prompt_chars = Some(self.prompt_chars);
+            Ok(())
+        })
+    }
+}
+
+/// A metatable that notices reads of what is not there.
+fn noticing(lua: &Lua, missed: Arc<AtomicBool>) -> mlua::Result<Table> {
+    let notice = lua.create_function(move |_, _: (Value, Value)| {
+        missed.store(true, Ordering::Relaxed);
+        Ok(Value::Nil)
+    })?;
+    let metatable = lua.create_table()?;
+    metatable.set("__index", notice)?;
+    metatable.set("__metatable", false)?;
+    Ok(metatable)
+}
 
 impl PolicySet {
     /// Asks every policy about a request, whose body has arrived; the failures, each one line that
@@ -30,6 +81,24 @@ impl PolicySet {
         let failures = self.each(&host, asked.hook(), &argument);
         host.stage.close();
         failures
+    }
+
+    /// Asks about a recorded request; without a `body` it is one that has not arrived.
+    pub(in crate::policy) fn ruling_about_recorded(
+        &self,
+        view: RequestView,
+        body: Option<RecordedBody>,
+    ) -> (RequestView, Ruling) {
+        let host = self.host.lock();
+        let call = host.stage.open_request(view);
+        let on_stage = body.map_or(Ok(()), |body| body.put_on_stage(&host));
+        let argument = on_stage.and_then(|()| Request::create(&host.lua, call));
+        let ruling = self.ask(&host, Hook::Request, argument);
+        let view = host.stage.close_request();
+        (
+            view.expect("the request put on stage above is still there"),
+            ruling,
+        )
     }
 
     fn each(&self, host: &Host, hook: Hook, argument: &mlua::Result<Value>) -> Vec<String> {

@@ -69,7 +69,10 @@ impl View for Request {
             })
         }),
         ("prompt_chars", |_, stage, _| {
-            stage.request(|request| Ok(integer(parsed(request, stage)?.map_or(0, prompt_chars))))
+            stage.request(|request| match request.prompt_chars {
+                Some(chars) => Ok(integer(chars)),
+                None => Ok(integer(parsed(request, stage)?.map_or(0, prompt_chars))),
+            })
         }),
         ("vars", |lua, stage, _| {
             stage.request(|request| {
@@ -198,7 +201,7 @@ fn vars(lua: &Lua, view: &RequestView) -> mlua::Result<Table> {
 }
 
 /// Characters of text in what the model is to read, images and the like left out.
-fn prompt_chars(body: &Json) -> usize {
+pub(in crate::policy) fn prompt_chars(body: &Json) -> usize {
     ["instructions", "messages", "prompt", "input"]
         .iter()
         .filter_map(|key| body.get(key))

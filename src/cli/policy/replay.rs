@@ -1,0 +1,112 @@
+//! `policy replay`: what the policies as they are now would have decided otherwise.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::words;
+use crate::cli::render::Out;
+use crate::config::Config;
+use crate::policy::{self, Difference, Replayed, Said};
+
+/// Ask the policies as they are now about what was recorded
+///
+/// Puts every call of a hook in FILE, a recording of `policy record`, to the policies beside hub.yaml and
+/// the bundled ones that it names, with the models, the memory and the clock of then, and shows each
+/// decision that would be another. It needs no running hub, and starts nothing. Observers are not called,
+/// and `hub.state` is empty.
+///
+/// Exit status, as of diff: 0 when nothing differs; 1 when something does; 2 when it could not be found
+/// out.
+#[derive(Debug, clap::Args)]
+pub(super) struct Replay {
+    /// The recording
+    file: PathBuf,
+}
+
+impl Replay {
+    pub(super) fn run(self, config: &Path, out: &mut Out) -> ExitCode {
+        let trouble = |text: String| {
+            let _ = writeln!(anstream::stderr(), "Error: {text}");
+            ExitCode::from(2)
+        };
+        let config = match Config::load(config) {
+            Ok(config) => config,
+            Err(error) => return trouble(error.to_string()),
+        };
+        match policy::replay(&config, &self.file) {
+            Ok(replayed) => print(out, &replayed),
+            Err(problem) => trouble(problem),
+        }
+    }
+}
+
+fn print(out: &mut Out, replayed: &Replayed) -> ExitCode {
+    let now = jiff::Zoned::now();
+    for difference in &replayed.differences {
+        let Difference {
+            time,
+            times,
+            hook,
+            model,
+            before,
+            now: after,
+        } = difference;
+        let when = words::time(*time, &now);
+        let times = if *times > 1 {
+            format!("  ({times} times)")
+        } else {
+            String::new()
+        };
+        out.line(format_args!(
+            "{when}  {model}  {hook}: {} → {}{times}",
+            told(before),
+            told(after)
+        ));
+    }
+    for failure in &replayed.failures {
+        out.err(failure);
+    }
+    for (hook, tally) in &replayed.hooks {
+        let calls = match tally.calls {
+            1 => "1 call".to_owned(),
+            calls => format!("{calls} calls"),
+        };
+        let skipped = match tally.skipped {
+            0 => String::new(),
+            skipped => format!(", {skipped} not compared"),
+        };
+        out.line(format_args!(
+            "{hook}: {calls}, {} would differ{skipped}",
+            tally.different
+        ));
+    }
+    if replayed.unrecorded > 0 {
+        let calls = replayed.unrecorded;
+        out.warn(format_args!(
+            "{calls} times a policy read something of a request that is not recorded, as its text: it saw nil"
+        ));
+    }
+    if replayed.dropped > 0 {
+        out.warn(format_args!(
+            "{} calls are missing: the recorder left them out",
+            replayed.dropped
+        ));
+    }
+    match replayed.is_same() {
+        true => {
+            out.ok("Every call would be decided as it was");
+            ExitCode::SUCCESS
+        }
+        false => ExitCode::from(1),
+    }
+}
+
+/// A verdict and where it was made.
+fn told(said: &Said) -> String {
+    let verdict = words::verdict(&said.verdict, &said.fields);
+    match &said.place {
+        Some(place) => format!("{verdict} ({place})"),
+        None => format!("{verdict} (nobody)"),
+    }
+}

@@ -1,0 +1,98 @@
+//! The world as a recording says it was, over hub.yaml as it is now.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::super::record::line::{Call, Row};
+use super::super::{GroupView, ModelView, Unstarted, World};
+use crate::config::{Config, Settings};
+use crate::memory::SystemMemory;
+
+/// The moment of one call after the other.
+pub(super) struct Recorded {
+    hub: Unstarted,
+    now: Mutex<Now>,
+}
+
+#[derive(Default)]
+struct Now {
+    time: f64,
+    rows: BTreeMap<String, Row>,
+    memory: SystemMemory,
+}
+
+impl Recorded {
+    pub(super) fn new(config: Config) -> Self {
+        Self {
+            hub: Unstarted::new(config),
+            now: Mutex::default(),
+        }
+    }
+
+    /// Goes on to the moment of that call.
+    pub(super) fn advance(&self, call: &mut Call) {
+        let mut now = self.now.lock();
+        now.time = call.time;
+        now.rows.append(&mut call.models);
+        if let Some(memory) = call.memory {
+            now.memory = memory;
+        }
+    }
+}
+
+impl World for Recorded {
+    fn model(&self, name_or_path: &str) -> Option<ModelView> {
+        let mut view = self.hub.model(name_or_path)?;
+        let now = self.now.lock();
+        let Some(row) = now.rows.get(&view.facts.name) else {
+            return Some(view);
+        };
+        let since = |then: f64| (now.time - then).max(0.0);
+        let facts = Arc::make_mut(&mut view.facts);
+        facts.process_state = row.process;
+        facts.memory_state = row.memory;
+        facts.last_load_at = row.loaded_since;
+        facts.load_seconds = row.load_seconds;
+        view.activity.active_requests = row.active;
+        view.activity.waiting_requests = row.waiting;
+        view.activity.parked_requests = row.parked;
+        view.idle_seconds = row.idle_since.map_or(0.0, since);
+        view.loaded_seconds = row.loaded_since.map(since);
+        view.memory_bytes = row.memory_bytes;
+        view.peak_bytes = row.peak_bytes;
+        Some(view)
+    }
+
+    fn model_names(&self) -> Vec<String> {
+        self.hub.model_names()
+    }
+
+    fn group(&self, name: &str) -> Option<GroupView> {
+        let mut group = self.hub.group(name)?;
+        let now = self.now.lock();
+        let holds = |name: &&String| {
+            let row = now.rows.get(*name);
+            row.is_some_and(|row| row.memory.holds_memory())
+        };
+        group.loaded = group.members.iter().filter(holds).cloned().collect();
+        Some(group)
+    }
+
+    fn group_names(&self) -> Vec<String> {
+        self.hub.group_names()
+    }
+
+    fn memory(&self) -> SystemMemory {
+        self.now.lock().memory
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        self.hub.settings()
+    }
+
+    fn clock(&self) -> f64 {
+        self.now.lock().time
+    }
+}
