@@ -29,7 +29,7 @@ end
 ---@param load hub.Load
 local function look_around(load, hub)
   local free = hub.memory.pressure == "critical" and 0 or hub.memory.available - options.reserve_gb * GB
-  local coming, possible, idle = 0, 0, {}
+  local coming, possible, idle = hub.memory.returning, 0, {}
   for _, model in pairs(hub.models) do
     local held, state = model.memory_bytes or 0, model.memory_state
     if state == "unloading" then

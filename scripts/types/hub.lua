@@ -93,6 +93,7 @@
 ---@class hub.Memory
 ---@field total integer? # bytes, nil when that cannot be measured
 ---@field available integer? # bytes that programs could take without swapping
+---@field returning integer # bytes that ended models held and that are not available again; for 10 s at most
 ---@field pressure "normal"|"warning"|"critical"
 
 ---@class hub.Log
