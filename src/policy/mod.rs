@@ -41,6 +41,7 @@ mod limits;
 mod local_time;
 mod look;
 mod observers;
+mod options;
 mod patterns;
 mod record;
 mod replay;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use mlua::{Lua, MetaMethod, Table, UserDataMethods as _, Value, Variadic};
 
 use super::super::event::EventName;
+use super::super::options::options;
 use super::super::stage::Stage;
 use super::super::verdicts;
 use super::super::wording::{did_you_mean, kind};
@@ -23,8 +24,8 @@ struct Models;
 struct Groups;
 
 /// The names in `hub` that are no constructors of verdicts.
-const FIELDS: [&str; 9] = [
-    "models", "groups", "memory", "clock", "time", "settings", "log", "on", "state",
+const FIELDS: [&str; 10] = [
+    "models", "groups", "memory", "clock", "time", "settings", "options", "log", "on", "state",
 ];
 
 /// All names in `hub`.
@@ -57,6 +58,13 @@ pub(in crate::policy) fn shared_fields(
     fields.set(
         "time",
         lua.create_function(move |lua, ()| lua.create_table_from(time.world.local_time().named()))?,
+    )?;
+    let world = Arc::clone(&stage.world);
+    fields.set(
+        "options",
+        lua.create_function(move |lua, arguments| {
+            options(lua, arguments, || settings(lua, &world.settings()))
+        })?,
     )?;
     verdicts::add_constructors(lua, &fields)?;
 
