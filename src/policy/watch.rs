@@ -53,11 +53,19 @@ impl Watch {
         let thread = thread::Builder::new().name("policy-watch".to_owned());
         let started = thread.spawn(move || {
             let mut system = System::new(hints);
-            while wait(&messages, system.watch(&files.folders)) {
+            system.watch(&files.folders);
+            let mut patience = SETTLE;
+            while wait(&messages, patience) {
+                // Watched first and looked at then: nothing happens unseen in between.
+                patience = system.watch(&files.folders);
                 let now = Files::of(&folder, &except);
+                if now.folders != files.folders {
+                    patience = SETTLE;
+                }
                 if now.folders.is_empty() {
                     // The folder is gone, and hub.yaml with it: perhaps another takes its place.
                     files.folders.clear();
+                    patience = LOOK_SOON;
                     continue;
                 }
                 let names = files.changes(&now);
@@ -162,6 +170,7 @@ impl Files {
     fn of(folder: &Path, except: &Path) -> Self {
         let mut files = Self::default();
         files.add(folder, folder, except, 0);
+        files.folders.sort();
         files
     }
 
