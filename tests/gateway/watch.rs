@@ -68,14 +68,17 @@ fn a_changed_policy_decides_soon_and_a_broken_one_never() {
 fn a_changed_module_and_a_new_file_are_noticed() {
     let requires = "local text = require('lib.text')
         return { on_request = function(_, hub) return hub.reject{ status = 418, message = text } end }";
-    let hub = Hub::start_with(
-        &alpha(&[]),
-        &[
-            ("b.lua", requires),
-            ("lib/text.lua", "return 'from the module'"),
-        ],
-    );
-    assert!(said(&hub).contains("from the module"));
+    let hub = Hub::start_with(&alpha(&[]), &[("z.lua", PASSES)]);
+    fs::create_dir(hub.folder().join("lib")).unwrap();
+    fs::write(
+        hub.folder().join("lib/text.lua"),
+        "return 'from the module'",
+    )
+    .unwrap();
+    fs::write(hub.folder().join("b.lua"), requires).unwrap();
+    wait_until("the new policy", SOON, || {
+        said(&hub).contains("from the module")
+    });
     fs::write(
         hub.folder().join("lib/text.lua"),
         "return 'from a changed module'",
