@@ -93,6 +93,7 @@
 ---@class hub.Memory
 ---@field total integer? # bytes, nil when that cannot be measured
 ---@field available integer? # bytes that programs could take without swapping
+---@field returning integer # bytes that ended models held and that are not available again; for 10 s at most
 ---@field pressure "normal"|"warning"|"critical"
 
 ---@class hub.Log
@@ -115,6 +116,7 @@
 ---@field groups table<string, hub.Group?> # by name; pairs() walks them in hub.yaml's order
 ---@field memory hub.Memory # of the machine
 ---@field settings table # the top-level `policy:` mapping in hub.yaml
+---@field options fun(name: string, defaults: table, settings?: table): table # the settings of that name, checked, with these defaults
 ---@field log hub.Log # lines in the hub's log
 ---@field clock fun(): number # Unix seconds
 ---@field on fun(event: hub.EventName, fn: fun(event: hub.Event, hub: hub.Hub)) # an observer, only while a file loads

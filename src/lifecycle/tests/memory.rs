@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::*;
-use crate::memory::{Pressure, Probe, SystemMemory};
+use crate::memory::{Probe, SystemMemory};
 
 const GIBIBYTE: u64 = 1 << 30;
 
@@ -37,7 +37,7 @@ impl Probe for Ram {
         SystemMemory {
             total: ram.total,
             available: ram.total.map(|total| total - taken),
-            pressure: Pressure::Normal,
+            ..SystemMemory::default()
         }
     }
 
@@ -290,4 +290,31 @@ async fn what_was_learned_outlives_the_hub_and_not_other_launch_settings() {
     let alpha = machine.view("alpha");
     assert_eq!((alpha.peak_bytes, alpha.facts.load_seconds), (None, None));
     assert_eq!(machine.view("beta").peak_bytes, Some(20 * GIBIBYTE));
+}
+
+/// Refuses what will never fit, by what is available or on its way back.
+const BY_WHAT_RETURNS: &str = r#"
+return {
+  on_load = function(load, hub)
+    local needed, memory = load.model.peak_bytes or 0, hub.memory
+    if needed > memory.available + memory.returning then
+      return hub.reject{ status = 503, message = "too big" }
+    end
+  end,
+}
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn memory_on_its_way_back_is_no_reason_to_refuse() {
+    let machine = Machine::under(BY_WHAT_RETURNS);
+    machine.load("gamma").await;
+    machine.scene.lifecycle.stop("gamma").await.unwrap();
+    let memory = machine.scene.lifecycle.status().memory;
+    assert_eq!(memory.available, Some(20 * GIBIBYTE));
+    assert_eq!(memory.returning, 40 * GIBIBYTE);
+    machine.scene.acquire("gamma").await.unwrap();
+    sleep(Duration::from_secs(6)).await;
+    let memory = machine.scene.lifecycle.status().memory;
+    assert_eq!(memory.available, Some(20 * GIBIBYTE));
+    assert_eq!(memory.returning, 0, "it was back, and is taken again");
 }
