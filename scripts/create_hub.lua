@@ -24,7 +24,8 @@ local function due_members(group, hub)
   local due, idle = {}, {}
   for _, name in ipairs(group.loaded) do
     local member = hub.models[name]
-    if member and member.memory_state == "loaded" and is_due(member, group.idle_unload_trigger_min) then
+    local is_free = member and member.memory_state == "loaded" and not member.settings.pinned
+    if is_free and is_due(member, group.idle_unload_trigger_min) then
       table.insert(due, name)
       idle[name] = member.idle_seconds
     end

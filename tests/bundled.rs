@@ -50,6 +50,30 @@ fn run(policies: &[PathBuf], tests: &str) {
 #[test]
 fn every_bundled_policy_passes_its_test() {
     let policies = lua_files("scripts");
-    assert!(!policies.is_empty(), "{policies:?}");
+    assert!(policies.len() >= 7, "{policies:?}");
     run(&policies, "scripts/tests");
+}
+
+#[test]
+fn every_policy_of_the_cookbook_passes_its_test() {
+    let mut policies = lua_files("examples/policies");
+    policies.retain(|path| !stem(path).ends_with("_test"));
+    assert!(policies.len() >= 10, "{policies:?}");
+    run(&policies, "examples/policies");
+}
+
+#[test]
+fn every_policy_is_short_and_says_first_what_it_decides() {
+    for path in lua_files("scripts")
+        .iter()
+        .chain(&lua_files("examples/policies"))
+    {
+        let text = std::fs::read_to_string(path).unwrap();
+        let shown = path.display();
+        if !stem(path).ends_with("_test") {
+            assert!(text.lines().count() < 80, "{shown}");
+            assert!(text.starts_with("-- "), "{shown}");
+            assert!(text.contains("---@type hub.Policy"), "{shown}");
+        }
+    }
 }

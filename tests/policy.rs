@@ -11,8 +11,6 @@ mod bad_policy;
 #[path = "policy/create_hub.rs"]
 mod create_hub;
 
-#[path = "policy/examples.rs"]
-mod examples;
 #[path = "policy/hooks.rs"]
 mod hooks;
 #[path = "policy/observers.rs"]

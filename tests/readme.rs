@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use mlx_openai_server_hub::config::{Config, known_keys};
 use mlx_openai_server_hub::policy::{Policies, Unstarted, bound_names};
+use mlx_openai_server_hub::simulation;
 
 const README: &str = include_str!("../README.md");
 
@@ -130,6 +131,36 @@ fn every_policy_loads() {
     let loaded = Policies::load(folder.path(), &[], world);
     assert_eq!(loaded.warnings(), [""; 0]);
     assert!(loaded.names().len() >= policies.len());
+}
+
+#[test]
+fn the_test_of_a_policy_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = folder.path().join("turns_test.lua");
+    std::fs::write(folder.path().join("turns.lua"), blocks("lua")[0]).unwrap();
+    std::fs::write(&test, blocks("lua test")[0]).unwrap();
+    let cases = simulation::run(&test, Path::new("hub.yaml"));
+    assert!(cases.iter().all(|case| case.failure.is_none()), "{cases:?}");
+}
+
+/// The names of the policies in a folder.
+fn policies_in(folder: &str, ending: &str) -> BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let names = std::fs::read_dir(folder).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let policies = names.filter(|name| name.ends_with(".lua") && !name.ends_with("_test.lua"));
+    policies.map(|name| name.replace(".lua", ending)).collect()
+}
+
+#[test]
+fn every_bundled_policy_and_every_example_is_in_its_table_and_no_other() {
+    for (heading, folder, ending) in [
+        ("### Bundled policies", "scripts", ""),
+        ("### Cookbook", "examples/policies", ".lua"),
+    ] {
+        let named = first_cells(section(heading)).into_iter().map(str::to_owned);
+        assert_eq!(named.collect::<BTreeSet<_>>(), policies_in(folder, ending));
+    }
 }
 
 /// The names that Lua sees in the class that the editor types give that name.

@@ -9,15 +9,17 @@ use http::header::{
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version, request};
+use http_body::Body as _;
 use tokio::time::timeout;
 
 use super::account::Account;
 use super::body::Body;
+use super::echo::Echo;
 use super::leased_body::LeasedBody;
 use super::openai;
 use crate::api_error::ApiError;
 use crate::config::Limits;
-use crate::lifecycle::Grant;
+use crate::lifecycle::{Grant, Model};
 use crate::worker::upstream::RequestBody;
 
 /// The header that names a request in the logs of client, hub and worker.
@@ -36,6 +38,12 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     UPGRADE,
 ];
 
+/// Whose worker answers, and what the client called it; empty when the client did not.
+pub(super) struct Named<'a> {
+    pub(super) model: &'a Arc<Model>,
+    pub(super) written: String,
+}
+
 /// Sends the request to the worker and returns at the head of its answer; the body follows as it
 /// comes, and takes the account with it. Dropping the future or the answer gives the lease back and
 /// closes the worker's connection.
@@ -45,7 +53,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 /// fails.
 pub(super) async fn forward(
     grant: Grant,
-    model: &Arc<str>,
+    named: Named<'_>,
     parts: request::Parts,
     id: HeaderValue,
     body: RequestBody,
@@ -53,6 +61,7 @@ pub(super) async fn forward(
     account: &mut Account,
 ) -> Result<Response<Body>, ApiError> {
     let Grant { lease, upstream } = grant;
+    let Named { model, written } = named;
     account.sent();
     let exchange = upstream.send(outgoing(parts, id, body));
     let answer = if limits.first_byte.is_zero() {
@@ -60,19 +69,25 @@ pub(super) async fn forward(
     } else {
         timeout(limits.first_byte, exchange)
             .await
-            .map_err(|_| openai::no_answer_in_time(model, limits.first_byte))?
+            .map_err(|_| openai::no_answer_in_time(&model.name, limits.first_byte))?
     };
-    let answer = answer.map_err(|error| openai::no_answer(model, &error, limits))?;
+    let answer = answer.map_err(|error| openai::no_answer(&model.name, &error, limits))?;
     let (mut parts, body) = answer.into_parts();
     remove_hop_by_hop(&mut parts.headers);
     let events = is_event_stream(&parts.headers);
     account.answered(&mut parts, events);
+    let echo = if body.is_end_stream() {
+        None
+    } else {
+        Echo::new(written, model, &upstream, &mut parts, events).map(Box::new)
+    };
     let body = LeasedBody::new(
         body,
         lease,
-        Arc::clone(model),
+        Arc::clone(&model.name),
         events,
         limits.idle_stream,
+        echo,
         account.take(),
     );
     Ok(Response::from_parts(parts, Body::Leased(body)))

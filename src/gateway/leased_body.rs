@@ -15,6 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use tracing::warn;
 
 use super::account::Account;
+use super::echo::Echo;
 use super::idle::Idle;
 use super::openai;
 use crate::api_error::ApiError;
@@ -37,6 +38,8 @@ struct Live {
     body: ResponseBody,
     lease: Lease,
     idle: Idle,
+    /// Puts the client's name for the model in the place of the worker's.
+    echo: Option<Box<Echo>>,
     /// The last to go: it tells of a request when what that held is free.
     account: Account,
 }
@@ -58,6 +61,7 @@ impl LeasedBody {
         model: Arc<str>,
         events: bool,
         idle_limit: Duration,
+        echo: Option<Box<Echo>>,
         account: Account,
     ) -> Self {
         Self {
@@ -65,6 +69,7 @@ impl LeasedBody {
                 body,
                 lease,
                 idle: Idle::new(idle_limit),
+                echo,
                 account,
             }),
             model,
@@ -147,7 +152,13 @@ impl Body for LeasedBody {
         if let Some(data) = frame.as_ref().and_then(Frame::data_ref) {
             live.account.passes(data, is_last);
         }
-        if frame.is_none() || is_last {
+        let has_ended = frame.is_none() || is_last;
+        let frame = match (frame, &mut live.echo) {
+            (Some(frame), Some(echo)) => Some(frame.map_data(|data| echo.feed(data, is_last))),
+            (None, Some(echo)) => echo.rest().map(Frame::data),
+            (frame, None) => frame,
+        };
+        if has_ended {
             live.account.completed();
             self.live = None;
         }
@@ -163,6 +174,14 @@ impl Body for LeasedBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.live {
+            Some(live)
+                if live
+                    .echo
+                    .as_ref()
+                    .is_some_and(|echo| echo.may_change_length()) =>
+            {
+                SizeHint::default()
+            }
             Some(live) => live.body.size_hint(),
             None => SizeHint::default(),
         }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::api_error::ApiError;
-use crate::lifecycle::{Grant, Lifecycle, Place as Parked};
+use crate::lifecycle::{Grant, Lifecycle, Model, Place as Parked};
 use crate::policy::{self, Policies, RequestView};
 use crate::worker::upstream::Accepts;
 
@@ -26,6 +26,7 @@ mod account;
 mod admission;
 mod body;
 mod budget;
+mod echo;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -53,6 +54,7 @@ use account::Account;
 use admission::{Admitted, Entrance, Step as Admission};
 pub use body::Body;
 use budget::Budget;
+use forward::Named;
 use intake::Intake;
 pub use leased_body::LeasedBody;
 use made::Made;
@@ -92,7 +94,7 @@ impl Addressed {
     async fn forward(
         mut self,
         grant: Grant,
-        model: &Arc<str>,
+        model: &Arc<Model>,
         intake: &mut Intake,
         account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
@@ -112,9 +114,14 @@ impl Addressed {
         let (body, limits) = (intake.take_body(), intake.limits());
         if let Some(tunnels) = &self.tunnels {
             let request = forward::outgoing(self.parts, self.id, body);
-            return upgrade::forward(grant, model, request, limits, account, tunnels).await;
+            return upgrade::forward(grant, &model.name, request, limits, account, tunnels).await;
         }
-        forward::forward(grant, model, self.parts, self.id, body, limits, account).await
+        let written = match self.place {
+            Place::Path => String::new(),
+            Place::Body(_) | Place::Query => self.written,
+        };
+        let named = Named { model, written };
+        forward::forward(grant, named, self.parts, self.id, body, limits, account).await
     }
 }
 
@@ -223,7 +230,7 @@ impl Gateway {
         };
         let arrival = match admitted.entrance {
             Entrance::Open(grant) => {
-                let model = &admitted.model.name;
+                let model = &admitted.model;
                 return request.forward(grant, model, intake, account).await;
             }
             Entrance::Closed(arrival) => arrival,

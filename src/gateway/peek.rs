@@ -225,7 +225,7 @@ impl Peek {
 }
 
 /// Where the string that `at` is in ends. At the end of the chunk `escaped` tells how to go on.
-fn closing_quote(chunk: &[u8], mut at: usize, escaped: &mut bool) -> Option<usize> {
+pub(super) fn closing_quote(chunk: &[u8], mut at: usize, escaped: &mut bool) -> Option<usize> {
     if std::mem::take(escaped) {
         at += 1;
     }
@@ -240,7 +240,7 @@ fn closing_quote(chunk: &[u8], mut at: usize, escaped: &mut bool) -> Option<usiz
 }
 
 /// The text of a JSON string written as `raw` between its quotes.
-fn unquote(raw: &[u8]) -> Option<String> {
+pub(super) fn unquote(raw: &[u8]) -> Option<String> {
     let mut quoted = Vec::with_capacity(raw.len() + 2);
     quoted.push(b'"');
     quoted.extend_from_slice(raw);

@@ -8,11 +8,14 @@ use super::machine::{Entry, Machine};
 use super::registry::Registry;
 use crate::api_error::ApiError;
 use crate::config::{Config, ModelConfig};
+use crate::memory::SystemMemory;
 use crate::policy::{Event, EventName, ModelEvent, Policies};
 use crate::status::{MemoryState, ModelFacts, ProcessState};
 
 /// Publishes every model whose facts changed.
 pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policies) {
+    let system = **registry.memory.load();
+    publish_memory(machine, registry, system);
     let table = registry.table.load();
     for entry in machine.entries() {
         let (Some(model), Some(config)) = (
@@ -48,6 +51,17 @@ pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policie
         model.gate.parking.changed();
         // Only now: an observer that looks at the model finds it in its new state.
         events.for_each(|event| policies.observe(event));
+    }
+}
+
+/// Publishes what the machine has, with what is on its way back.
+pub(super) fn publish_memory(machine: &Machine, registry: &Registry, system: SystemMemory) {
+    let now = SystemMemory {
+        returning: machine.returning(system.available),
+        ..system
+    };
+    if **registry.memory.load() != now {
+        registry.memory.store(Arc::new(now));
     }
 }
 

@@ -62,7 +62,8 @@ pub struct Model {
 }
 
 impl Model {
-    pub(super) fn new(name: &str) -> Self {
+    /// A model of which nothing is known yet.
+    pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.into(),
             gate: Arc::new(Gate::default()),

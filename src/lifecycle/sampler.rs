@@ -1,7 +1,7 @@
 //! The task that measures memory: what each worker holds and what the machine has left.
 //!
-//! It publishes into the registry, where policies and the status look, and tells the supervisor, which
-//! may have loads waiting for memory. It measures what has a process, knows no states beyond whether
+//! What workers hold it publishes into the registry, where policies and the status look; what the machine
+//! has it tells the supervisor, which may have loads waiting for memory. It measures what has a process, knows no states beyond whether
 //! something is on its way, and never holds up anybody: the probe is asked on a blocking thread.
 
 use std::sync::Arc;
@@ -62,8 +62,7 @@ impl Sampler {
                 },
                 () = self.registry.measure_soon.notified() => {
                     sleep(SOON).await;
-                    self.measure_system().await;
-                    self.tell();
+                    self.tell(self.system().await);
                 }
             }
         }
@@ -79,21 +78,19 @@ impl Sampler {
         began.elapsed() + BUSY / 10 >= pause.max(took * SHARE)
     }
 
-    /// Publishes what the machine has.
-    pub(super) async fn measure_system(&self) {
+    /// What the machine has.
+    pub(super) async fn system(&self) -> SystemMemory {
         let probe = Arc::clone(&self.probe);
-        if let Ok(system) = tokio::task::spawn_blocking(move || probe.system()).await {
-            self.registry.memory.store(Arc::new(system));
-        }
+        let measured = tokio::task::spawn_blocking(move || probe.system()).await;
+        measured.unwrap_or_default()
     }
 
-    /// Publishes what the machine has and what each worker holds.
+    /// Publishes what each worker holds, and tells what the machine has.
     async fn sample(&self) {
         let workers: Vec<Worker> = self.models_up.borrow().workers.iter().map(worker).collect();
         let (probe, registry) = (Arc::clone(&self.probe), Arc::clone(&self.registry));
         let measured = tokio::task::spawn_blocking(move || {
             let system = probe.system();
-            registry.memory.store(Arc::new(system));
             for worker in workers {
                 if let Some(bytes) = probe.group(worker.pid) {
                     note(&registry, &worker, bytes, system);
@@ -103,18 +100,17 @@ impl Sampler {
             if let Some(news) = news {
                 news.write();
             }
+            system
         });
-        if measured.await.is_ok() {
-            self.tell();
-        }
+        self.tell(measured.await.unwrap_or_default());
     }
 
-    /// Loads may be waiting for what is published now.
-    fn tell(&self) {
+    /// Tells the supervisor, which publishes it: only there it is known what is on its way back.
+    fn tell(&self, system: SystemMemory) {
         let learned = self.registry.learned.lock();
         let peaks = learned.peaks().map(|(name, peak)| (name.clone(), peak));
         self.mailbox.send(Message::Measured {
-            system: **self.registry.memory.load(),
+            system,
             peaks: peaks.collect(),
         });
     }

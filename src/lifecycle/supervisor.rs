@@ -17,7 +17,7 @@ use super::launcher::Launcher;
 use super::launches::Launches;
 use super::machine::{Answer, Decide, Effect, Event, Launch, Machine, Now, Spec, Waiter};
 use super::messages::{Answering, Command, Message, Messages, Reply, Waiting};
-use super::publish::publish;
+use super::publish::{publish, publish_memory};
 use super::registry::{Model, Registry, Table};
 use super::reload::{changed_launches, keep_fixed};
 use super::sampler::Sampler;
@@ -77,7 +77,7 @@ impl Running {
             models_up: models_up.subscribe(),
         };
         // The first policy that is asked finds it measured.
-        sampler.measure_system().await;
+        registry.memory.store(Arc::new(sampler.system().await));
         tracker.spawn(sampler.run());
         let mut supervisor = Supervisor {
             machine: Machine::new(specs(&config)),
@@ -188,7 +188,10 @@ impl Supervisor {
                 self.close_parking();
                 self.handle(Event::Shutdown { now });
             }
-            Message::Measured { system, peaks } => self.handle(Event::Measured { system, peaks }),
+            Message::Measured { system, peaks } => {
+                publish_memory(&self.machine, &self.world.registry, system);
+                self.handle(Event::Measured { system, peaks });
+            }
             Message::Wake => self.handle(Event::Tick),
             Message::HandOver => {
                 self.close_parking();
@@ -504,11 +507,13 @@ impl Supervisor {
         let changed = changed_launches(&config, &old.config);
         self.note_reload(&config, &changed);
         let models = specs(&config);
+        let table = Arc::new(Table::after(Some(&old), Arc::new(config)));
+        registry.table.store(Arc::clone(&table));
+        // A file reads its settings while it loads: they have to be the new ones.
+        let config = &table.config;
         self.world
             .policies
             .reload(config.folder(), &config.policies);
-        let table = Arc::new(Table::after(Some(&old), Arc::new(config)));
-        registry.table.store(Arc::clone(&table));
         registry.relearn();
         for model in table.all() {
             if table.config.model(&model.name).is_some() {

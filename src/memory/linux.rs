@@ -29,6 +29,7 @@ pub(super) fn system() -> SystemMemory {
         total,
         available,
         pressure,
+        ..SystemMemory::default()
     }
 }
 

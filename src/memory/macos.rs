@@ -32,6 +32,7 @@ pub(super) fn system() -> SystemMemory {
             .zip(used)
             .map(|(total, used)| total.saturating_sub(used)),
         pressure: pressure().unwrap_or_default(),
+        ..SystemMemory::default()
     }
 }
 

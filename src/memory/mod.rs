@@ -82,6 +82,10 @@ pub struct SystemMemory {
     /// Bytes that programs could take without others being swapped out; `None` when that cannot be
     /// measured.
     pub available: Option<u64>,
+    /// Bytes that ended workers held and that are not available again. No probe can tell: the lifecycle
+    /// adds it.
+    #[serde(default)]
+    pub returning: u64,
     /// How hard the system works to find memory.
     pub pressure: Pressure,
 }

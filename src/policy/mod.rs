@@ -38,6 +38,7 @@ mod limits;
 mod local_time;
 mod look;
 mod observers;
+mod options;
 mod record;
 mod replay;
 mod ruling;

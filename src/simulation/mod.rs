@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::lifecycle::machine::{
-    Answer, Decide, Effect, Event, Goal, Launch, Machine, Now, Spec, Waiter,
+    Answer, Decide, Effect, Entry, Event, Goal, Launch, Machine, Now, Spec, Waiter,
 };
 use crate::policy::{
     self, Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies, World as _,
@@ -231,8 +231,24 @@ impl Simulation {
     /// Lets time pass, and happen what is due meanwhile.
     pub(crate) fn advance(&mut self, by: Duration) {
         let until = self.world().now() + by;
-        while self.step(until) {}
+        self.skip_ticks(until);
+        while self.step(until) {
+            self.skip_ticks(until);
+        }
         self.world().with(|state| state.now = until);
+    }
+
+    /// With no model in memory a tick finds nothing to do: the next one is the last before something
+    /// happens, so that days pass at once.
+    fn skip_ticks(&mut self, until: Duration) {
+        let holds_memory = |entry: &Entry| entry.memory_state().holds_memory();
+        if self.machine.next_asking().is_some() || self.machine.entries().any(holds_memory) {
+            return;
+        }
+        let planned = self.plan.first_key_value().map(|((at, _), _)| *at);
+        let next = planned.unwrap_or(until).min(until);
+        let last = Duration::from_secs(next.as_secs() / TICK.as_secs() * TICK.as_secs());
+        self.next_tick = self.next_tick.max(last);
     }
 
     /// Lets time pass until no model is on its way from one state to another; false when that takes more

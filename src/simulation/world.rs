@@ -239,6 +239,8 @@ impl World for SimulatedWorld {
             total: state.memory.total,
             available: state.memory.total.map(|total| total.saturating_sub(used)),
             pressure: state.memory.pressure,
+            // What an ended process held is available at once.
+            returning: 0,
         }
     }
 

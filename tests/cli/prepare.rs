@@ -84,7 +84,7 @@ fn check_fails_for_a_policy_that_does_not_load() {
         .filter(|line| line.contains("olic"))
         .collect();
     insta::assert_snapshot!(marked.join("\n"), @r"
-    [err] `policies` in hub.yaml names `create_hob`, which no bundled policy is called; there are: `create_hub`
+    [err] `policies` in hub.yaml names `create_hob`, which no bundled policy is called; there are: `alias`, `create_hub`, `fair_share`, `lru_swap`, `memory_fit`, `pinned`, `schedule`
     [err] A policy did not load and is left out. nights.lua:1: unknown hook `on_laod`, did you mean `on_load`?
     [ok] policies: routes.lua, bundled/create_hub.lua
     ");

@@ -15,7 +15,7 @@ fn example(name: &str) -> String {
 
 #[test]
 fn every_example_starts_and_serves_its_default_models() {
-    for name in ["minimal.yaml", "hub.yaml"] {
+    for name in ["minimal.yaml", "hub.yaml", "policies.yaml"] {
         let home = Home::with(&example(name));
         home.run(&["check"]).assert_ok();
         home.start().assert_ok();
@@ -33,4 +33,14 @@ fn the_larger_example_loads_one_large_model_at_a_time() {
     assert_eq!(home.http.chat("qwen3-coder-30b", "hello").status, 200);
     let refused = home.http.chat("gemma3-27b", "hello");
     assert_eq!(refused.status, 429, "{refused:?}");
+}
+
+#[test]
+fn the_example_of_bundled_policies_swaps_and_knows_the_alias() {
+    let home = Home::with(&example("policies.yaml"));
+    home.start().assert_ok();
+    assert_eq!(home.http.chat("best", "hello").status, 200);
+    home.wait_for_state("qwen3-coder-30b", "running", "loaded");
+    assert_eq!(home.http.chat("gemma3-27b", "hello").status, 200);
+    home.wait_for_state("qwen3-coder-30b", "running", "unloaded");
 }

@@ -12,6 +12,7 @@ mod descriptors;
 mod disconnects;
 mod door;
 mod drain;
+mod echoes;
 mod endpoints;
 mod ends;
 mod error_bodies;

@@ -19,6 +19,7 @@ mod bodies;
 mod disconnects;
 mod limits;
 mod peek;
+mod smuggling;
 mod websocket;
 
 /// A server that does what the gateway does once a model is granted.
@@ -97,7 +98,7 @@ async fn through(
     };
     let mut account = Account::default();
     request
-        .forward(grant, &"alpha".into(), intake, &mut account)
+        .forward(grant, &Arc::new(Model::new("alpha")), intake, &mut account)
         .await
 }
 

@@ -18,9 +18,17 @@ pub(super) const WORTH_WAITING: u64 = 256 * 1024 * 1024;
 /// Memory that an ended process held, until it is seen to be back.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Returning {
-    /// It is back when so many bytes are available.
-    target: u64,
+    held: u64,
+    /// What was available when it held that.
+    before: u64,
     deadline: Duration,
+}
+
+impl Returning {
+    /// Nine tenths: other programs take some of it.
+    fn is_back(&self, available: u64) -> bool {
+        available >= self.before.saturating_add(self.held / 10 * 9)
+    }
 }
 
 impl Machine {
@@ -30,8 +38,8 @@ impl Machine {
             return;
         }
         self.returning.push(Returning {
-            // Nine tenths: other programs take some of it.
-            target: available.saturating_add(held / 10 * 9),
+            held,
+            before: available,
             deadline: now.at + LIMIT,
         });
         self.effects.push(Effect::Measure);
@@ -67,7 +75,7 @@ impl Machine {
             return self.continue_settling(now);
         };
         self.returning
-            .retain(|returning| available < returning.target);
+            .retain(|returning| !returning.is_back(available));
         self.continue_settling(now);
         for i in 0..self.entries.len() {
             let entry = &self.entries[i];
@@ -83,6 +91,16 @@ impl Machine {
                 _ => self.effects.push(Effect::Measure),
             }
         }
+    }
+
+    /// Bytes that are still on their way back when so many are available.
+    pub(crate) fn returning(&self, available: Option<u64>) -> u64 {
+        let Some(available) = available else { return 0 };
+        let left = |returning: &Returning| {
+            let whole = returning.before.saturating_add(returning.held);
+            whole.saturating_sub(available).min(returning.held)
+        };
+        self.returning.iter().map(left).sum()
     }
 
     /// Whether the machine's memory is worth another look by the policies of loads that are parked.

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::*;
-use crate::memory::{Pressure, Probe, SystemMemory};
+use crate::memory::{Probe, SystemMemory};
 
 const GIBIBYTE: u64 = 1 << 30;
 
@@ -37,7 +37,7 @@ impl Probe for Ram {
         SystemMemory {
             total: ram.total,
             available: ram.total.map(|total| total - taken),
-            pressure: Pressure::Normal,
+            ..SystemMemory::default()
         }
     }
 
@@ -109,14 +109,14 @@ impl Machine {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("by_memory.lua"), policy).unwrap();
         Self {
-            scene: Self::scene(&folder),
+            scene: Self::scene(&folder, THREE),
             folder,
         }
     }
 
-    fn scene(folder: &TempDir) -> Scene {
+    fn scene(folder: &TempDir, yaml: &str) -> Scene {
         let path = folder.path().join("hub.yaml");
-        std::fs::write(&path, THREE).unwrap();
+        std::fs::write(&path, yaml).unwrap();
         let stage = Stage::default();
         *stage.ram.0.lock() = Contents {
             total: Some(64 * GIBIBYTE),
@@ -279,7 +279,7 @@ async fn what_was_learned_outlives_the_hub_and_not_other_launch_settings() {
     let mut machine = Machine::experienced().await;
     let seconds = machine.view("alpha").facts.load_seconds;
     assert!(seconds.is_some());
-    machine.scene = Machine::scene(&machine.folder);
+    machine.scene = Machine::scene(&machine.folder, THREE);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(machine.view("alpha").peak_bytes, Some(30 * GIBIBYTE));
     assert_eq!(machine.view("alpha").facts.load_seconds, seconds);
@@ -290,4 +290,49 @@ async fn what_was_learned_outlives_the_hub_and_not_other_launch_settings() {
     let alpha = machine.view("alpha");
     assert_eq!((alpha.peak_bytes, alpha.facts.load_seconds), (None, None));
     assert_eq!(machine.view("beta").peak_bytes, Some(20 * GIBIBYTE));
+}
+
+/// Refuses what will never fit, by what is available or on its way back.
+const BY_WHAT_RETURNS: &str = r#"
+return {
+  on_load = function(load, hub)
+    local needed, memory = load.model.peak_bytes or 0, hub.memory
+    if needed > memory.available + memory.returning then
+      return hub.reject{ status = 503, message = "too big" }
+    end
+  end,
+}
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn memory_on_its_way_back_is_no_reason_to_refuse() {
+    let machine = Machine::under(BY_WHAT_RETURNS);
+    machine.load("gamma").await;
+    machine.scene.lifecycle.stop("gamma").await.unwrap();
+    let memory = machine.scene.lifecycle.status().memory;
+    assert_eq!(memory.available, Some(20 * GIBIBYTE));
+    assert_eq!(memory.returning, 40 * GIBIBYTE);
+    machine.scene.acquire("gamma").await.unwrap();
+    sleep(Duration::from_secs(6)).await;
+    let memory = machine.scene.lifecycle.status().memory;
+    assert_eq!(memory.available, Some(20 * GIBIBYTE));
+    assert_eq!(memory.returning, 0, "it was back, and is taken again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_bundled_memory_fit_waits_for_what_is_on_its_way_back() {
+    let mut machine = Machine::under("return {}");
+    let yaml = format!("policies: [memory_fit]\n{THREE}");
+    machine.scene = Machine::scene(&machine.folder, &yaml);
+    machine.load("gamma").await;
+    machine.scene.lifecycle.stop("gamma").await.unwrap();
+    let began = Instant::now();
+    // It needs 40 GiB, 20 are there, and the rest comes after four seconds.
+    machine.scene.acquire("gamma").await.unwrap();
+    let (took, least) = (began.elapsed(), Duration::from_secs(4) + LOAD);
+    assert!(
+        took >= least && took < least + Duration::from_secs(1),
+        "{took:?}"
+    );
+    assert_eq!(machine.scene.lifecycle.policies().warnings(), [""; 0]);
 }

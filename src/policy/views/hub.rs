@@ -9,6 +9,7 @@ use mlua::{Function, Lua, MetaMethod, Table, UserDataMethods as _, Value, Variad
 
 use super::super::event::EventName;
 use super::super::failures::running_line;
+use super::super::options::options;
 use super::super::stage::Stage;
 use super::super::verdicts;
 use super::super::wording::{did_you_mean, kind};
@@ -24,8 +25,8 @@ struct Models;
 struct Groups;
 
 /// The names in `hub` that are no constructors of verdicts.
-const FIELDS: [&str; 8] = [
-    "models", "groups", "memory", "clock", "time", "settings", "log", "on",
+const FIELDS: [&str; 9] = [
+    "models", "groups", "memory", "clock", "time", "settings", "options", "log", "on",
 ];
 
 /// The functions of `hub.log`.
@@ -56,6 +57,13 @@ pub(in crate::policy) fn shared_fields(lua: &Lua, stage: &Arc<Stage>) -> mlua::R
     fields.set(
         "time",
         lua.create_function(move |lua, ()| lua.create_table_from(time.world.local_time().named()))?,
+    )?;
+    let world = Arc::clone(&stage.world);
+    fields.set(
+        "options",
+        lua.create_function(move |lua, arguments| {
+            options(lua, arguments, || settings(lua, &world.settings()))
+        })?,
     )?;
     verdicts::add_constructors(lua, &fields)?;
 

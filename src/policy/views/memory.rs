@@ -31,6 +31,9 @@ impl View for Memory {
     const FIELDS: &'static [(&'static str, Getter<Self>)] = &[
         ("total", |_, _, this| Ok(bytes(this.system.total))),
         ("available", |_, _, this| Ok(bytes(this.system.available))),
+        ("returning", |_, _, this| {
+            Ok(bytes(Some(this.system.returning)))
+        }),
         ("pressure", |lua, _, this| {
             string(lua, this.system.pressure.as_str())
         }),

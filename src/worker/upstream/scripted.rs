@@ -30,6 +30,23 @@ impl Scripted {
     }
 }
 
+impl Scripted {
+    /// Whether anybody has connected that nobody has accepted yet. Whoever asks has seen the end of
+    /// what could have connected.
+    pub(crate) async fn has_been_called(&self) -> bool {
+        timeout(Duration::ZERO, self.0.accept()).await.is_ok()
+    }
+
+    /// All that has arrived over the connections that were made so far, each read to its end.
+    pub(crate) async fn everything(&self) -> String {
+        let mut all = String::new();
+        while let Ok(Ok((stream, _))) = timeout(Duration::ZERO, self.0.accept()).await {
+            all += &Wire::new(stream).read_to_close().await;
+        }
+        all
+    }
+}
+
 /// One end of a connection.
 pub(crate) struct Wire {
     stream: TcpStream,
@@ -46,6 +63,11 @@ impl Wire {
 
     pub(crate) async fn write(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// Writes as much as the other side takes before it closes.
+    pub(crate) async fn write_what_goes(&mut self, text: &str) {
+        let _ = self.stream.write_all(text.as_bytes()).await;
     }
 
     /// Everything up to and with `end`.

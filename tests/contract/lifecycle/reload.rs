@@ -106,3 +106,29 @@ fn a_new_host_port_or_log_path_is_a_warning() {
     home.reload();
     assert_eq!(home.warnings(), "");
 }
+
+#[test]
+fn a_policy_that_reads_its_settings_while_it_loads_gets_the_new_ones() {
+    let yaml = |names: &str| {
+        format!(
+            "policies: [alias]\npolicy: {{alias: {{names: {names}}}}}\n\
+             models:\n- {{name: kept, model_path: org/kept, default: true}}\n"
+        )
+    };
+    let home = Home::started(&yaml("{old: kept}"));
+    home.wait_for_state("kept", "running", "loaded");
+    assert_eq!(home.http.chat("old", "hello").status, 200);
+    home.configure(&yaml("{new: kept}"));
+    home.reload();
+    assert_eq!(home.http.chat("new", "hello").status, 200);
+    assert_eq!(home.http.chat("old", "hello").status, 404);
+    // A wrong setting keeps the old policies, and says why.
+    home.configure(&yaml("kept"));
+    home.reload();
+    assert!(
+        home.warnings().contains("`policy: alias.names` must be"),
+        "{}",
+        home.warnings()
+    );
+    assert_eq!(home.http.chat("new", "hello").status, 200);
+}

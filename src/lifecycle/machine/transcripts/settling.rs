@@ -121,6 +121,29 @@ fn where_memory_cannot_be_measured_nobody_waits() {
 }
 
 #[test]
+fn what_is_on_its_way_back_is_told_until_it_is_given_up() {
+    let mut story = Story::of(&["a"]);
+    let returning = |story: &Story, available: u64| {
+        let returning = story.machine.returning(Some(available * GIBIBYTE));
+        returning / GIBIBYTE
+    };
+    assert_eq!(returning(&story, 4), 0);
+    story.freed(20, 4);
+    assert_eq!(returning(&story, 4), 20);
+    assert_eq!(returning(&story, 2), 20, "no more than it held");
+    assert_eq!(returning(&story, 14), 10);
+    story.freed(6, 4);
+    assert_eq!(returning(&story, 4), 26);
+    assert_eq!(story.machine.returning(None), 0);
+    story.measured(9, &[]);
+    assert_eq!(returning(&story, 9), 16, "of twenty and six");
+    for _ in 0..10 {
+        story.tell(Event::Tick);
+    }
+    assert_eq!(returning(&story, 4), 0, "given up");
+}
+
+#[test]
 fn little_memory_is_not_worth_a_wait() {
     let mut story = Story::of(&["a", "b"]);
     let effects = story.tell(Event::Freed {

@@ -1,0 +1,69 @@
+-- Virtual names for models, each with a list of models to try: the first that can answer does. One that
+-- has failed, is stopped, or takes too long to load is passed over for the next. (The request that finds
+-- out that a model fails gets the error; those after it go to the next.)
+--
+-- Settings (`policy: {alias: …}` of hub.yaml):
+--   names           a mapping from a virtual name to a model or a list of models; a model's own name may
+--                   be one too, to give it others to fall back to
+--   load_seconds    a model that is not loaded, and took longer at its last load, is passed over while
+--                   a later one is loaded; 0, the default: however long
+--   failed_seconds  a model that failed is tried again after so long; 60 by default
+
+local options = hub.options("alias", { names = {}, load_seconds = 0, failed_seconds = 60 })
+
+---@type table<string, number>
+local failed_at = {}
+hub.on("model.failed", function(event) failed_at[event.model] = event.time end)
+hub.on("model.loaded", function(event) failed_at[event.model] = nil end)
+
+for name, models in pairs(options.names) do
+  if type(models) == "string" then
+    options.names[name] = { models }
+  elseif type(models) ~= "table" or #models == 0 then
+    error(("`policy: alias.names.%s` must be a model or a list of models"):format(name))
+  end
+end
+
+---@param model hub.Model
+---@param hub hub.Hub
+local function can_answer(model, hub)
+  local state, failed = model.process_state, failed_at[model.name]
+  if failed and hub.clock() - failed < options.failed_seconds then
+    return false
+  end
+  return state == "running" or state == "starting" or state == "failed"
+end
+
+---@param model hub.Model
+local function is_slow(model)
+  local is_ready = model.memory_state == "loaded"
+  return options.load_seconds > 0 and not is_ready and (model.load_seconds or 0) > options.load_seconds
+end
+
+---@type hub.Policy
+return {
+  on_request = function(req, hub)
+    local names = options.names[req.model]
+    if not names then
+      return nil
+    end
+    local slow
+    for _, name in ipairs(names) do
+      local model = hub.models[name]
+      if not model then
+        error(("`policy: alias.names.%s` names `%s`, which is no model"):format(req.model, name))
+      elseif can_answer(model, hub) then
+        local passed_over = is_slow(model) or (slow and model.memory_state ~= "loaded")
+        if not passed_over then
+          return hub.route({ model = name })
+        end
+        slow = slow or name
+      end
+    end
+    if slow then
+      return hub.route({ model = slow })
+    end
+    local message = ("None of the models of `%s` can answer now: %s."):format(req.model, table.concat(names, ", "))
+    return hub.reject({ status = 503, message = message, param = "model", retry_after = options.failed_seconds })
+  end,
+}

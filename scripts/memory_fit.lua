@@ -1,0 +1,78 @@
+-- Loads a model only if it fits into the memory that is free, and makes room by unloading the idle models
+-- that would be cheapest to load again: load_seconds, the less the longer nobody asked for them.
+--
+-- Settings (`policy: {memory_fit: …}` of hub.yaml; `gb` of a model):
+--   reserve_gb     so much stays free; 4 by default
+--   estimate_gb    what a model takes that was never measured; 8 by default
+--   gb             the same for one model, while it has not been measured
+--   batch_seconds  after so long, models with requests in flight are drained too; 30 by default
+-- Pinned models stay. Where memory cannot be measured, the next policy decides.
+
+local GB = 1e9
+local options = hub.options("memory_fit", { reserve_gb = 4, estimate_gb = 8, batch_seconds = 30 })
+
+---@param model hub.Model
+local function bytes_of(model)
+  local own = hub.options("memory_fit", { gb = options.estimate_gb }, model.settings)
+  return model.peak_bytes or own.gb * GB
+end
+
+-- Members of a full group come before all others: one of them has to go anyway.
+---@param model hub.Model
+---@param full string? # name of the group
+local function reload_cost(model, full)
+  local cost = (model.load_seconds or 60) / (1 + model.idle_seconds / 60)
+  return full and model.group == full and cost - 1e9 or cost
+end
+
+-- Bytes that are free, that are about to be, that might be some time, and the models that may go now.
+---@param load hub.Load
+local function look_around(load, hub)
+  local free = hub.memory.pressure == "critical" and 0 or hub.memory.available - options.reserve_gb * GB
+  local coming, possible, idle = hub.memory.returning, 0, {}
+  for _, model in pairs(hub.models) do
+    local held, state = model.memory_bytes or 0, model.memory_state
+    if state == "unloading" then
+      coming = coming + held
+    elseif model.name ~= load.model.name and (state == "loading" or state == "loaded") then
+      local taken = state == "loading" and math.max(bytes_of(model), held) or held
+      free = free - (taken - held)
+      possible = possible + (model.settings.pinned and 0 or taken)
+      local may_go = model.active == 0 or load.waited_seconds >= options.batch_seconds
+      if state == "loaded" and may_go and not model.settings.pinned then
+        table.insert(idle, model)
+      end
+    end
+  end
+  local full = load.group and load.group.free <= 0 and load.group.name or nil
+  table.sort(idle, function(one, other) return reload_cost(one, full) < reload_cost(other, full) end)
+  return free, coming, possible, idle
+end
+
+---@type hub.Policy
+return {
+  on_load = function(load, hub)
+    local needed, group, evicted = bytes_of(load.model), load.group, {}
+    if not hub.memory.available then
+      return nil
+    end
+    local free, coming, possible, idle = look_around(load, hub)
+    local most = math.max(free + coming + possible, 0)
+    if needed <= free then
+      return nil
+    elseif needed > most and hub.memory.pressure ~= "critical" then
+      local message = ("Model `%s` needs %.1f GB, and no more than %.1f GB can be made free.")
+      return hub.reject({ status = 429, message = message:format(load.model.name, needed / GB, most / GB) })
+    end
+    local members = group and math.max(1 - group.free, 0) or 0 -- that have to go
+    for _, model in ipairs(idle) do
+      local counts = members > 0 and model.group == group.name
+      if counts or free + coming < needed then
+        table.insert(evicted, model.name)
+        free, members = free + (model.memory_bytes or 0), members - (counts and 1 or 0)
+      end
+    end
+    local fits = #evicted > 0 and free + coming >= needed and members <= 0
+    return fits and hub.evict(evicted) or hub.wait({ seconds = 5 })
+  end,
+}
