@@ -21,3 +21,5 @@ mod sandbox;
 mod state;
 #[path = "policy/types.rs"]
 mod types;
+#[path = "policy/waits.rs"]
+mod waits;

@@ -17,7 +17,7 @@ use super::failures::place;
 use super::hook::Hook;
 use super::ruling::Asked;
 use super::set::PolicySet;
-use super::state::Plain;
+use super::state::Content;
 use super::{
     Exit, GroupView, LoadReason, ModelView, Parked, PendingLoad, RequestView, Unstarted, World,
     bundled,
@@ -72,7 +72,7 @@ pub fn check(config: &Config) -> Checked {
         bundled::SCRIPTS,
         &config.policies,
         world,
-        Plain::default(),
+        Content::default(),
     );
     let mut found = Found {
         folder: config.folder(),

@@ -17,7 +17,7 @@ use super::failures::{Failures, at_place, describe};
 use super::hook::Hook;
 use super::sandbox::{self, Sandbox};
 use super::stage::{Observer, Stage};
-use super::state::{Plain, State};
+use super::state::{Content, State};
 use super::views::{self, hub, log};
 use super::wording::{did_you_mean, kind};
 use crate::status::{Origin, PolicyFacts};
@@ -115,12 +115,12 @@ impl Host {
     }
 
     /// What `hub.state` holds.
-    pub(super) fn content(&self) -> Plain {
+    pub(super) fn content(&self) -> Content {
         self.apart(State::content).unwrap_or_default()
     }
 
     /// Puts `content` in the place of what `hub.state` holds.
-    pub(super) fn restore(&self, content: Plain) {
+    pub(super) fn restore(&self, content: Content) {
         self.apart(|state| state.restore(content));
     }
 

@@ -17,7 +17,7 @@ use self::bundled::Script;
 use self::observers::{Observe, Observed, Queue};
 use self::ruling::Asked;
 use self::set::{Answer, PolicySet};
-use self::state::Plain;
+use self::state::Content;
 use self::verdicts::Verdict;
 use self::witness::Witness;
 use crate::api_error::ApiError;
@@ -43,6 +43,7 @@ mod look;
 mod observers;
 mod options;
 mod patterns;
+mod plain;
 mod record;
 mod replay;
 mod ruling;
@@ -66,6 +67,7 @@ pub use event::{Details, Event, EventName, FinishedRequest, ModelEvent};
 pub(crate) use failures::{describe, running_line};
 pub use local_time::LocalTime;
 pub(crate) use look::Look;
+pub use plain::Plain;
 pub use replay::{Difference, Replayed, Said, Tally, replay};
 pub(crate) use sandbox::Sandbox;
 pub use unstarted::Unstarted;
@@ -185,7 +187,7 @@ impl Policies {
         world: Arc<dyn World>,
     ) -> Self {
         let witness = Arc::new(Witness::new(Arc::clone(&world)));
-        let nothing = Plain::default();
+        let nothing = Content::default();
         let set = PolicySet::load(folder, files, scripts, bundled, Arc::clone(&world), nothing);
         let set = set.witnessed_by(&witness);
         let shared = Shared {

@@ -14,7 +14,7 @@ use super::hook::Hook;
 use super::host::{Host, Policy};
 use super::limits::Interrupt;
 use super::ruling::{Asked, Ruling};
-use super::state::Plain;
+use super::state::Content;
 use super::verdicts::{Made, Verdict};
 use super::views::json;
 use super::views::request::Request;
@@ -58,7 +58,7 @@ impl PolicySet {
         scripts: &[Script],
         wanted: &[String],
         world: Arc<dyn World>,
-        state: Plain,
+        state: Content,
     ) -> Self {
         let host = Host::new(folder, world)
             .expect("the sandbox is a constant that fits into the memory limit");
@@ -212,12 +212,12 @@ impl PolicySet {
     }
 
     /// What `hub.state` holds.
-    pub(super) fn state(&self) -> Plain {
+    pub(super) fn state(&self) -> Content {
         self.host.lock().content()
     }
 
     /// Puts `state` in the place of what `hub.state` holds.
-    pub(super) fn restore(&self, state: Plain) {
+    pub(super) fn restore(&self, state: Content) {
         self.host.lock().restore(state);
     }
 
@@ -387,7 +387,7 @@ fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Mad
         ),
         Verdict::Wait(wait) if hook == Hook::Request => host
             .stage
-            .request(|request| request.keep_vars(&host.lua))
+            .request(super::stage::Request::keep_vars)
             .map(|()| Verdict::Wait(wait)),
         verdict => Ok(verdict),
     };

@@ -23,15 +23,15 @@ pub(super) struct State {
 
 /// What `hub.state` holds, outside of any Lua state.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Plain {
+pub(super) enum Content {
     Boolean(bool),
     Integer(i64),
     Number(f64),
     String(Vec<u8>),
-    Table(Vec<(Plain, Plain)>),
+    Table(Vec<(Content, Content)>),
 }
 
-impl Default for Plain {
+impl Default for Content {
     fn default() -> Self {
         Self::Table(Vec::new())
     }
@@ -70,13 +70,13 @@ impl State {
     }
 
     /// All that it holds.
-    pub(super) fn content(&self) -> mlua::Result<Plain> {
+    pub(super) fn content(&self) -> mlua::Result<Content> {
         let table = self.plain.call::<Table>(&self.root)?;
-        Ok(Plain::of(&Value::Table(table)).unwrap_or_default())
+        Ok(Content::of(&Value::Table(table)).unwrap_or_default())
     }
 
     /// Puts `content` in the place of all that it holds.
-    pub(super) fn restore(&self, content: Plain) -> mlua::Result<()> {
+    pub(super) fn restore(&self, content: Content) -> mlua::Result<()> {
         self.restore.call(content)
     }
 }
@@ -87,7 +87,7 @@ pub(super) fn plain(lua: &Lua, table: Table) -> mlua::Result<Table> {
     lua.named_registry_value::<Function>(PLAIN)?.call(table)
 }
 
-impl Plain {
+impl Content {
     /// `None` for what `hub.state` does not hold.
     fn of(value: &Value) -> Option<Self> {
         Some(match value {
@@ -107,7 +107,7 @@ impl Plain {
     }
 }
 
-impl IntoLua for Plain {
+impl IntoLua for Content {
     fn into_lua(self, lua: &Lua) -> mlua::Result<Value> {
         match self {
             Self::Boolean(boolean) => Ok(Value::Boolean(boolean)),

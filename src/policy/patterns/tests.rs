@@ -88,7 +88,7 @@ impl Both {
         let with = |more: &[Value]| [&both[..], more].concat();
         for name in ["find", "match", "gmatch"] {
             self.compare(name, &with(&[]));
-            self.compare(name, &with(&[start.clone()]));
+            self.compare(name, &with(std::slice::from_ref(&start)));
         }
         self.compare("find", &with(&[start.clone(), Value::Boolean(true)]));
         self.compare("gsub", &with(&[self.text(replacement)]));
