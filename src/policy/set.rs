@@ -364,7 +364,7 @@ fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Mad
         ),
         Verdict::Wait(wait) if hook == Hook::Request => host
             .stage
-            .request(|request| request.keep_vars(&host.lua))
+            .request(super::stage::Request::keep_vars)
             .map(|()| Verdict::Wait(wait)),
         verdict => Ok(verdict),
     };
