@@ -19,3 +19,5 @@ mod observers;
 mod sandbox;
 #[path = "policy/types.rs"]
 mod types;
+#[path = "policy/waits.rs"]
+mod waits;

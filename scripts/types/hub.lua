@@ -123,20 +123,24 @@
 ---@field time fun(): hub.Time # the same in local time
 ---@field route fun(to: hub.RouteFields): hub.RequestVerdict # go there, with a changed body
 ---@field reject fun(answer: hub.RejectFields): hub.RequestVerdict|hub.LoadVerdict # answer with an error
----@field allow fun(): hub.LoadVerdict # load it
----@field evict fun(names: string[]): hub.LoadVerdict # unload these models, then load it
+---@field allow fun(fields?: hub.ReasonFields): hub.LoadVerdict # load it
+---@field evict fun(names: string[]|hub.ReasonFields): hub.LoadVerdict # unload these models, then load it
 ---@field wait fun(fields: hub.WaitFields): hub.RequestVerdict|hub.LoadVerdict # ask again when something changes
----@field unload fun(): hub.IdleVerdict # free the memory, keep the model started
----@field stop fun(): hub.IdleVerdict # stop the model
+---@field unload fun(fields?: hub.ReasonFields): hub.IdleVerdict # free the memory, keep the model started
+---@field stop fun(fields?: hub.ReasonFields): hub.IdleVerdict # stop the model
 ---@field keep fun(fields?: hub.KeepFields): hub.IdleVerdict # keep it, and do not ask for so long
 ---@field restart fun(fields: hub.RestartFields): hub.ExitVerdict # start it again
----@field leave fun(): hub.ExitVerdict # leave it until somebody asks for it
+---@field leave fun(fields?: hub.ReasonFields): hub.ExitVerdict # leave it until somebody asks for it
+
+---@class (exact) hub.ReasonFields
+---@field reason? string # why, for `policy explain`
 
 ---@class (exact) hub.RouteFields
 ---@field model? string # name or path
 ---@field set? table<string, any> # top-level body fields to set
 ---@field unset? string[] # top-level body fields to remove
 ---@field headers? table<string, string> # headers to add
+---@field reason? string # why, for `policy explain`
 
 ---@class (exact) hub.RejectFields
 ---@field status integer # 400 to 599
@@ -145,16 +149,20 @@
 ---@field code? string|integer # by default the status
 ---@field param? string # the request field at fault
 ---@field retry_after? number # seconds, for the Retry-After header
+---@field reason? string # why, for `policy explain`
 
 ---@class (exact) hub.WaitFields
 ---@field seconds number # or after so long
 ---@field client? string # on_request: under which key it takes turns, by default the client's address
+---@field reason? string # why, for `policy explain`
 
 ---@class (exact) hub.KeepFields
----@field seconds number
+---@field seconds? number # 0 without it
+---@field reason? string # why, for `policy explain`
 
 ---@class (exact) hub.RestartFields
 ---@field seconds number # after so long
+---@field reason? string # why, for `policy explain`
 
 ---@type hub.Hub
 hub = hub

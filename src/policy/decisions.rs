@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Plain;
 use crate::api_error::ApiError;
 use crate::config::Settings;
 
@@ -119,7 +120,7 @@ pub struct Parked {
     /// How long it has been parked so far, in seconds; 0 at the first asking, more at every other.
     pub waited_seconds: f64,
     /// Its `req.vars`, if a policy used them. Kept as plain values: the policies may be new ones.
-    pub vars: Option<serde_json::Value>,
+    pub vars: Option<Plain>,
 }
 
 /// The verdict of `on_request`; `Pass` when every policy abstains.

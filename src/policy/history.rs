@@ -63,6 +63,7 @@ impl History {
             request: request_id(asked),
             policy: ruling.policy.map(|policy| policies[policy].name.clone()),
             place: ruling.place.as_deref().map(clipped),
+            reason: ruling.reason.as_deref().map(clipped),
             verdict: ruling.word(hook).to_owned(),
             fields: clipped_fields(ruling.fields()),
             inputs: inputs(asked, world),
@@ -179,6 +180,7 @@ impl Rings {
             before.times += 1;
             before.last_time = decision.time;
             before.inputs = decision.inputs;
+            before.reason = decision.reason;
             before.request = decision.request;
             return before.number;
         }

@@ -65,6 +65,8 @@ pub(super) struct Ruling {
     pub(super) policy: Option<usize>,
     /// Where it made the verdict: `file:line`.
     pub(super) place: Option<String>,
+    /// Why, in its words.
+    pub(super) reason: Option<String>,
     /// What the policies before it failed with: `file:line: what`.
     pub(super) failed: Vec<String>,
 }
@@ -76,6 +78,7 @@ impl Ruling {
             answer: Answer::Abstain,
             policy: None,
             place: None,
+            reason: None,
             failed: Vec::new(),
         }
     }
@@ -85,6 +88,7 @@ impl Ruling {
         self.answer = Answer::Verdict(made.verdict);
         self.policy = Some(number);
         self.place = made.place;
+        self.reason = made.reason;
     }
 
     /// Policy `number` failed, and refuses then.

@@ -341,7 +341,11 @@ fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Mad
             hook.choices()
         ))
     };
-    let Made { verdict, place } = match returned {
+    let Made {
+        verdict,
+        place,
+        reason,
+    } = match returned {
         _ if hook == Hook::Observer => return Ok(None),
         Value::Nil => return Ok(None),
         Value::UserData(data) => data
@@ -360,12 +364,16 @@ fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Mad
         ),
         Verdict::Wait(wait) if hook == Hook::Request => host
             .stage
-            .request(|request| request.keep_vars(&host.lua))
+            .request(super::stage::Request::keep_vars)
             .map(|()| Verdict::Wait(wait)),
         verdict => Ok(verdict),
     };
     match checked {
-        Ok(verdict) => Ok(Some(Made { verdict, place })),
+        Ok(verdict) => Ok(Some(Made {
+            verdict,
+            place,
+            reason,
+        })),
         Err(error) => Err(at(place.as_deref(), error)),
     }
 }

@@ -7,12 +7,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mlua::{Lua, LuaSerdeExt as _};
 use parking_lot::Mutex;
 use serde_json::Value as Json;
 
 use super::limits::Limits;
-use super::{EventName, RequestView, World};
+use super::{EventName, Plain, RequestView, World};
 
 /// No call is running.
 const NO_CALL: u64 = 0;
@@ -46,15 +45,15 @@ pub(super) struct Request {
 
 impl Request {
     /// Puts `req.vars` into the view, for the next asking.
-    pub(super) fn keep_vars(&mut self, lua: &Lua) -> mlua::Result<()> {
+    pub(super) fn keep_vars(&mut self) -> mlua::Result<()> {
         let Some(vars) = &self.vars else {
             return Ok(());
         };
-        let plain = lua.from_value(mlua::Value::Table(vars.clone()));
-        self.view.parked.vars = Some(plain.map_err(|error| {
+        let kept = Plain::of(&mlua::Value::Table(vars.clone()));
+        self.view.parked.vars = Some(kept.map_err(|problem| {
             mlua::Error::runtime(format!(
-                "hub.wait: `req.vars` of a request that waits may hold nothing but booleans, \
-                 numbers, strings and tables of these: {error}"
+                "hub.wait: `req.vars` of a request that waits {problem}; it may hold booleans, \
+                 numbers, strings and tables of these"
             ))
         })?);
         Ok(())

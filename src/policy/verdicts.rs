@@ -33,6 +33,8 @@ pub(super) struct Made {
     pub(super) verdict: Verdict,
     /// The line of the policy that made it: `file:line`.
     pub(super) place: Option<String>,
+    /// Why, in the policy's words.
+    pub(super) reason: Option<String>,
 }
 
 impl Verdict {
@@ -53,14 +55,25 @@ impl Verdict {
     }
 }
 
-const ROUTE: &[&str] = &["model", "set", "unset", "headers"];
-const REJECT: &[&str] = &["status", "message", "type", "code", "param", "retry_after"];
-const WAIT: &[&str] = &["seconds", "client"];
-const KEEP: &[&str] = &["seconds"];
-const RESTART: &[&str] = &["seconds"];
+const ROUTE: &[&str] = &["model", "set", "unset", "headers", "reason"];
+const REJECT: &[&str] = &[
+    "status",
+    "message",
+    "type",
+    "code",
+    "param",
+    "retry_after",
+    "reason",
+];
+const WAIT: &[&str] = &["seconds", "client", "reason"];
+const KEEP: &[&str] = &["seconds", "reason"];
+const RESTART: &[&str] = &["seconds", "reason"];
+/// Of those that take nothing else; `hub.evict` takes it beside its names.
+const REASON: &[&str] = &["reason"];
 
 /// The fields of the constructors that take some, by the class that the editor types give them.
-pub(super) const FIELDS: [(&str, &[&str]); 5] = [
+pub(super) const FIELDS: [(&str, &[&str]); 6] = [
+    ("reasonfields", REASON),
     ("routefields", ROUTE),
     ("rejectfields", REJECT),
     ("waitfields", WAIT),
@@ -101,9 +114,11 @@ pub(super) fn constructors() -> impl Iterator<Item = &'static str> {
 pub(super) fn add_constructors(lua: &Lua, hub: &Table) -> mlua::Result<()> {
     for (name, construct) in CONSTRUCTORS {
         let function = lua.create_function(|lua, arguments: MultiValue| {
+            let reason = reason(name, &arguments)?;
             lua.create_any_userdata(Made {
                 verdict: construct(lua, arguments)?,
                 place: running_line(lua),
+                reason,
             })
         })?;
         hub.set(*name, function)?;
@@ -185,7 +200,8 @@ fn evict(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
         .collect::<mlua::Result<Vec<_>>>()
         .map_err(|_| mlua::Error::runtime(USAGE))?;
     // A key that is no position would be ignored, and with it what the policy meant.
-    let all = names.pairs::<Value, Value>().count();
+    let has_reason = names.contains_key("reason")?;
+    let all = names.pairs::<Value, Value>().count() - usize::from(has_reason);
     if listed.is_empty() || all != listed.len() {
         return Err(mlua::Error::runtime(USAGE));
     }
@@ -212,20 +228,36 @@ fn keep(_: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
         return Ok(Verdict::Keep(0.0));
     }
     let fields = Fields::open("hub.keep", KEEP, &arguments)?;
-    let seconds = fields.required("seconds", SECONDS)?;
+    let seconds = fields.get("seconds", SECONDS)?.unwrap_or_default();
     fields.seconds("seconds", seconds).map(Verdict::Keep)
 }
 
 const STATUS: &str = "a whole number from 400 to 599";
 const SECONDS: &str = "a number of seconds, 0 or more";
 
-fn none(constructor: &str, arguments: &MultiValue) -> mlua::Result<()> {
-    if arguments.is_empty() {
-        return Ok(());
+fn none(constructor: &'static str, arguments: &MultiValue) -> mlua::Result<()> {
+    match arguments.front() {
+        None => Ok(()),
+        Some(Value::Table(_)) => Fields::open(constructor, REASON, arguments).map(drop),
+        Some(_) => Err(mlua::Error::runtime(format!(
+            "{constructor}: takes no arguments but a table with `reason`; write {constructor}()"
+        ))),
     }
-    Err(mlua::Error::runtime(format!(
-        "{constructor}: takes no arguments; write {constructor}()"
-    )))
+}
+
+/// `reason`, which every constructor takes.
+fn reason(constructor: &str, arguments: &MultiValue) -> mlua::Result<Option<String>> {
+    let Some(Value::Table(fields)) = arguments.front() else {
+        return Ok(None);
+    };
+    match fields.raw_get::<Value>("reason")? {
+        Value::Nil => Ok(None),
+        Value::String(reason) => Ok(Some(reason.to_string_lossy())),
+        other => Err(mlua::Error::runtime(format!(
+            "hub.{constructor}: `reason` is {}, it must be a string",
+            kind(&other)
+        ))),
+    }
 }
 
 /// The one table a constructor takes.

@@ -87,7 +87,7 @@ pub(crate) struct Asked {
     pub(crate) body: Settings,
     pub(crate) added: Vec<(String, String)>,
     /// Its `req.vars`.
-    pub(super) vars: Option<serde_json::Value>,
+    pub(super) vars: Option<crate::policy::Plain>,
     /// What its worker tells of its end.
     pub(super) finish: Finish,
 }

@@ -25,9 +25,9 @@ const SWAP: &str = r#"return {
   end,
   on_idle = function(model, hub)
     if model.idle_seconds > 0.5 and not hub.models[model.name].settings.keep then
-      return hub.unload()
+      return hub.unload{ reason = "it had its time" }
     end
-    return hub.keep()
+    return hub.keep{ reason = "in use" }
   end,
 }
 "#;
@@ -62,7 +62,7 @@ fn an_idle_unload_is_told_with_the_line_that_said_so() {
     assert_eq!(hub.http.chat("alpha", "hello").status, 200);
     let line = wait_for_line(&hub, "alpha", &["alpha  unloaded"]);
     assert!(
-        line.contains("on_idle of swap.lua:9 said unload (idle "),
+        line.contains("on_idle of swap.lua:9 said unload: it had its time (idle "),
         "{line}"
     );
     // Nobody else's business.

@@ -109,14 +109,14 @@ impl Machine {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("by_memory.lua"), policy).unwrap();
         Self {
-            scene: Self::scene(&folder),
+            scene: Self::scene(&folder, THREE),
             folder,
         }
     }
 
-    fn scene(folder: &TempDir) -> Scene {
+    fn scene(folder: &TempDir, yaml: &str) -> Scene {
         let path = folder.path().join("hub.yaml");
-        std::fs::write(&path, THREE).unwrap();
+        std::fs::write(&path, yaml).unwrap();
         let stage = Stage::default();
         *stage.ram.0.lock() = Contents {
             total: Some(64 * GIBIBYTE),
@@ -279,7 +279,7 @@ async fn what_was_learned_outlives_the_hub_and_not_other_launch_settings() {
     let mut machine = Machine::experienced().await;
     let seconds = machine.view("alpha").facts.load_seconds;
     assert!(seconds.is_some());
-    machine.scene = Machine::scene(&machine.folder);
+    machine.scene = Machine::scene(&machine.folder, THREE);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(machine.view("alpha").peak_bytes, Some(30 * GIBIBYTE));
     assert_eq!(machine.view("alpha").facts.load_seconds, seconds);
@@ -317,4 +317,22 @@ async fn memory_on_its_way_back_is_no_reason_to_refuse() {
     let memory = machine.scene.lifecycle.status().memory;
     assert_eq!(memory.available, Some(20 * GIBIBYTE));
     assert_eq!(memory.returning, 0, "it was back, and is taken again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_bundled_memory_fit_waits_for_what_is_on_its_way_back() {
+    let mut machine = Machine::under("return {}");
+    let yaml = format!("policies: [memory_fit]\n{THREE}");
+    machine.scene = Machine::scene(&machine.folder, &yaml);
+    machine.load("gamma").await;
+    machine.scene.lifecycle.stop("gamma").await.unwrap();
+    let began = Instant::now();
+    // It needs 40 GiB, 20 are there, and the rest comes after four seconds.
+    machine.scene.acquire("gamma").await.unwrap();
+    let (took, least) = (began.elapsed(), Duration::from_secs(4) + LOAD);
+    assert!(
+        took >= least && took < least + Duration::from_secs(1),
+        "{took:?}"
+    );
+    assert_eq!(machine.scene.lifecycle.policies().warnings(), [""; 0]);
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, header};
-use mlua::{Lua, MetaMethod, Table, UserDataMethods as _, Value};
+use mlua::{IntoLua as _, Lua, MetaMethod, Table, UserDataMethods as _, Value};
 use serde_json::Value as Json;
 
 use super::super::RequestView;
@@ -193,9 +193,8 @@ fn body(lua: &Lua, request: &mut stage::Request, stage: &Stage) -> mlua::Result<
 
 /// `req.vars` as the last asking left them.
 fn vars(lua: &Lua, view: &RequestView) -> mlua::Result<Table> {
-    let kept = view.parked.vars.as_ref().map(|vars| json(lua, vars));
-    match kept.transpose()? {
-        Some(Value::Table(vars)) => Ok(vars),
+    match view.parked.vars.as_ref().into_lua(lua)? {
+        Value::Table(vars) => Ok(vars),
         _ => lua.create_table(),
     }
 }

@@ -1,0 +1,3 @@
+return {
+  on_request = function(_, hub) return hub.wait({ seconds = 1, client = {} }) end,
+}
