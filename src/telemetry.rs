@@ -13,7 +13,7 @@ use anstream::AutoStream;
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Subscriber};
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
@@ -24,6 +24,10 @@ mod troubles;
 
 use rotate::RotatingFile;
 pub use troubles::Troubles;
+
+/// Lines that may wait to be written; more are lost. The room for all of them is taken at once, 32 bytes
+/// a line.
+const WAITING_LINES: usize = 8192;
 
 /// Keeps the log going; what is not written yet is written when it is dropped.
 #[derive(Debug)]
@@ -88,7 +92,10 @@ fn subscriber(
     let path = app_log(log_path);
     create_log_folder(log_path)?;
     let (writer, guard) = RotatingFile::open(&path, troubles)
-        .map(tracing_appender::non_blocking)
+        .map(|file| {
+            let lines = NonBlockingBuilder::default();
+            lines.buffered_lines_limit(WAITING_LINES).finish(file)
+        })
         .map_err(|cause| TelemetryError::File { path, cause })?;
     let file = fmt::layer()
         .with_writer(writer)

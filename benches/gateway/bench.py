@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""The gateway beside nginx and a direct connection, in interleaved rounds. README.md says how to read it.
+
+  bench.py [--rounds 15] [--workloads a,b,c1,c8,c1_last,c8_last,d200,idle,start] [--hub PATH] [--out FILE]
+
+Builds the load programs, starts a mock worker, nginx and HAProxy (those that are installed) and the hub,
+measures, prints the report, and ends all of them. Linux only: CPU and memory are read from /proc.
+"""
+import argparse, http.client, json, os, shutil, signal, subprocess, sys, tempfile, time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+CLIENT = HERE + '/target/release/perf-client'
+WORKER = HERE + '/target/release/mock-worker'
+PORTS = {'direct': 19000, 'nginx': 19001, 'haproxy': 19003, 'hub': 19100}
+
+LAT = ['lat', '--warmup', '200', '--body-bytes']
+BIG = ['--body-bytes', '5000000']
+WORKLOADS = {
+    'a': LAT + ['300', '--conns', '1', '--secs', '1'],
+    'b': LAT + ['300', '--conns', '32', '--secs', '1'],
+    'c1': ['lat', '--conns', '1', '--count', '60', '--warmup', '5'] + BIG,
+    'c8': ['lat', '--conns', '8', '--count', '160', '--warmup', '8'] + BIG,
+    'c1_last': ['lat', '--conns', '1', '--count', '60', '--warmup', '5', '--model-last', 'true'] + BIG,
+    'c8_last': ['lat', '--conns', '8', '--count', '160', '--warmup', '8', '--model-last', 'true'] + BIG,
+    'd200': ['stream', '--conns', '200', '--repeat', '3', '--chunks', '200', '--interval-us', '5000', '--ramp-ms', '1000'],
+    'idle': ['stream', '--conns', '500', '--chunks', '6', '--interval-us', '1000000', '--ramp-ms', '1000'],
+}
+COLUMNS = {
+    'lat': [('p50 us', 'lat.p50'), ('p99 us', 'lat.p99'), ('req/s', 'rps'), ('cpu s/1k', 'proxy_cpu_s_per_1k'),
+            ('start MiB', 'rss_start_kb'), ('peak MiB', 'rss_hwm_kb'), ('end MiB', 'rss_end_kb'), ('errors', 'errors')],
+    'stream': [('first p50', 'ttft.p50'), ('delay p50', 'oneway.p50'), ('delay p99', 'oneway.p99'), ('events/s', 'events_per_s'),
+               ('us cpu/ev', 'cpu_us_per_event'), ('start MiB', 'rss_start_kb'), ('peak MiB', 'rss_hwm_kb'), ('errors', 'errors')],
+}
+
+
+class Bench:
+    def __init__(self, hub):
+        self.hub = hub
+        self.run = tempfile.mkdtemp(prefix='gateway-bench-')
+        self.started = []
+
+    def spawn(self, *command):
+        log = open(f'{self.run}/{len(self.started)}.log', 'ab')
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.run)
+        self.started.append(process)
+        return process.pid
+
+    def targets(self):
+        targets = {'direct': self.spawn(WORKER, '--port', str(PORTS['direct']))}
+        nginx = shutil.which('nginx', path=os.environ['PATH'] + ':/usr/sbin')
+        if nginx:
+            config = open(HERE + '/nginx.conf').read().replace('RUNDIR', self.run)
+            open(self.run + '/nginx.conf', 'w').write(config)
+            targets['nginx'] = self.spawn(nginx, '-e', self.run + '/nginx.err', '-c', self.run + '/nginx.conf', '-g', 'daemon off;')
+        haproxy = shutil.which('haproxy', path=os.environ['PATH'] + ':/usr/sbin')
+        if haproxy:
+            targets['haproxy'] = self.spawn(haproxy, '-f', HERE + '/haproxy.cfg')
+        os.makedirs(self.run + '/hub')
+        with open(self.run + '/hub/hub.yaml', 'w') as config:
+            config.write(f'host: 127.0.0.1\nport: {PORTS["hub"]}\nmodel_starting_port: {PORTS["hub"] + 10}\n'
+                         f'log_path: {self.run}/hub/logs\nworker_command: {HERE}/worker\n'
+                         'models:\n  - name: mock\n    model_path: mock\n    default: true\n    jit_enabled: false\n')
+        targets['hub'] = self.start_hub()
+        for name in targets:
+            until_answered(name)
+        return targets
+
+    def start_hub(self):
+        return self.spawn(self.hub, '--config', self.run + '/hub/hub.yaml', 'serve')
+
+    def restart_hub(self, targets):
+        """Heaps stay large after load: what is measured for memory begins with a new process."""
+        process = next(p for p in self.started if p.pid == targets['hub'])
+        process.terminate()
+        process.wait(30)
+        targets['hub'] = self.start_hub()
+        until_answered('hub')
+
+    def start_up(self, targets):
+        """Start to first healthy answer, in ms, and the memory two seconds later, in MiB."""
+        process = next(p for p in self.started if p.pid == targets['hub'])
+        process.terminate()
+        process.wait(30)
+        began = time.monotonic()
+        targets['hub'] = self.start_hub()
+        while not healthy():
+            time.sleep(0.001)
+        took = (time.monotonic() - began) * 1000
+        time.sleep(2)
+        return took, memory_kb(targets['hub']) / 1024
+
+    def end(self):
+        for process in reversed(self.started):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                process.wait(30)
+        shutil.rmtree(self.run, ignore_errors=True)
+
+
+def ask(port, method, path, body=None):
+    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=10)
+    try:
+        connection.request(method, path, body=body, headers={'content-type': 'application/json'})
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def healthy():
+    return ask(PORTS['hub'], 'GET', '/health') == 200
+
+
+def until_answered(name):
+    deadline = time.monotonic() + 60
+    while ask(PORTS[name], 'POST', '/v1/chat/completions', '{"model":"mock","messages":[]}') != 200:
+        if time.monotonic() > deadline:
+            sys.exit(f'{name} does not answer on port {PORTS[name]}')
+        time.sleep(0.05)
+
+
+def memory_kb(pid):
+    for line in open(f'/proc/{pid}/status'):
+        if line.startswith('VmRSS:'):
+            return int(line.split()[1])
+    return 0
+
+
+def own_processes(pid):
+    """The target's process and its descendants, without the mock workers."""
+    found, todo = [pid], [pid]
+    while todo:
+        for thread in os.listdir(f'/proc/{todo[0]}/task'):
+            for child in open(f'/proc/{todo[0]}/task/{thread}/children').read().split():
+                if 'mock-worker' not in open(f'/proc/{child}/cmdline').read():
+                    found.append(int(child))
+                    todo.append(int(child))
+        todo.pop(0)
+    return found
+
+
+def measure(name, workload, pid):
+    command = [CLIENT] + WORKLOADS[workload] + ['--url', f'http://127.0.0.1:{PORTS[name]}', '--model', 'mock', '--label', name,
+                                                '--pids', ','.join(map(str, own_processes(pid)))]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout)
+
+
+def value(row, path):
+    for key in path.split('.'):
+        row = row[key]
+    return row / 1024 if path.endswith('_kb') else row
+
+
+def median(values):
+    values = sorted(values)
+    middle = len(values) // 2
+    return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
+
+
+def report(workload, rounds):
+    columns = COLUMNS[next(iter(rounds[0].values()))['mode']]
+    print(f'\n{workload}: medians of {len(rounds)} rounds')
+    print(''.ljust(22) + ''.join(head.rjust(11) for head, _ in columns))
+    for name in rounds[0]:
+        cells = (median([value(r[name], path) for r in rounds]) for _, path in columns)
+        print(name.ljust(22) + ''.join((f'{cell:.4f}' if head == 'cpu s/1k' else f'{cell:.1f}').rjust(11) for cell, (head, _) in zip(cells, columns)))
+    for base in ('nginx', 'direct'):
+        for name in rounds[0]:
+            if base not in rounds[0] or name in (base, 'direct'):
+                continue
+            ratios = ([value(r[name], path) / value(r[base], path) for r in rounds if value(r[base], path)] for _, path in columns)
+            print(f'  {name} / {base}'.ljust(22) + ''.join((f'{median(q):.2f}' if q else '-').rjust(11) for q in ratios))
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument('--rounds', type=int, default=15)
+    arguments.add_argument('--workloads', default='a,b,c1,c8,c1_last,c8_last,d200,idle,start')
+    arguments.add_argument('--hub', default=ROOT + '/target/release/mlx-openai-server-hub')
+    arguments.add_argument('--out', help='also write every result there, a JSON object per line')
+    given = arguments.parse_args()
+    subprocess.run(['cargo', 'build', '--release', '--quiet'], cwd=HERE, check=True)
+    bench = Bench(os.path.abspath(given.hub))
+    try:
+        targets = bench.targets()
+        for workload in given.workloads.split(','):
+            if workload == 'start':
+                runs = [bench.start_up(targets) for _ in range(given.rounds)]
+                print(f'\nstart: first healthy answer after {median([r[0] for r in runs]):.1f} ms, '
+                      f'{median([r[1] for r in runs]):.1f} MiB resident when idle (medians of {len(runs)})')
+                continue
+            if workload[0] in 'ci':
+                bench.restart_hub(targets)
+            rounds = []
+            for turn in range(given.rounds):
+                # Slow drift of the machine falls on all alike: every round takes them in another order.
+                names = list(targets)[turn % len(targets):] + list(targets)[:turn % len(targets)]
+                measured = {name: measure(name, workload, targets[name]) for name in names}
+                rounds.append({name: measured[name] for name in targets})
+                if given.out:
+                    with open(given.out, 'a') as out:
+                        out.writelines(json.dumps({'workload': workload, 'round': turn, **row}) + '\n' for row in measured.values())
+            report(workload, rounds)
+            sys.stdout.flush()
+    finally:
+        bench.end()
+
+
+main()
