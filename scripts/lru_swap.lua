@@ -47,7 +47,7 @@ return {
     local needed = 1 - group.free
     local now, later = candidates(load, hub)
     if #now >= needed then
-      local names = {}
+      local names = { reason = "idle the longest" }
       for place = 1, needed do
         names[place] = now[place].name
       end

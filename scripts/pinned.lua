@@ -16,7 +16,7 @@ return {
       error(("`policy: pinned` of model `%s` must be true or false, it is %s"):format(model.name, tostring(pinned)))
     end
     if pinned then
-      return hub.keep({ seconds = 60 })
+      return hub.keep({ seconds = 60, reason = "pinned" })
     end
   end,
 

@@ -69,7 +69,8 @@ return {
   on_idle = function(model, hub)
     local minutes, stop = minutes_until(model, hub)
     if minutes and minutes > 0 then
-      return stop and hub.stop() or hub.unload()
+      local why = { reason = "outside its hours" }
+      return stop and hub.stop(why) or hub.unload(why)
     end
   end,
 }

@@ -60,9 +60,8 @@ impl Rules<'_> {
         let is_control = ["/hub", "/upstream"]
             .iter()
             .any(|root| is_under(parts.uri.path(), root));
-        let authority = is_control.then(|| reached_at(parts)).flatten();
         if is_control {
-            self.check_host(authority.as_ref(), parts)?;
+            self.check_host(reached_at(parts).as_ref(), parts)?;
         }
         let Some(value) = parts.headers.get(ORIGIN) else {
             return Ok(None);
@@ -74,7 +73,7 @@ impl Rules<'_> {
         if (is_guarded || parts.headers.contains_key(UPGRADE)) && !listed {
             // The hub itself speaks plain HTTP; behind a proxy that adds TLS the proxy's origin
             // has to be listed.
-            let own = authority.map(|authority| Origin::new("http", authority));
+            let own = reached_at(parts).map(|authority| Origin::new("http", authority));
             if origin.is_none() || origin != own {
                 return Err(foreign_origin(value));
             }

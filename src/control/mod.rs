@@ -14,6 +14,7 @@ mod error;
 mod extract;
 pub mod guard;
 mod hub;
+mod metrics;
 mod models;
 mod openapi;
 mod origin;
@@ -36,7 +37,7 @@ const MODEL_VERBS: [(&str, Verb); 6] = [
     ("vram/unload", Verb::Unload),
 ];
 
-/// The control API, the dashboard, `/health` and `/openapi.json`, with every error in the OpenAI
+/// The control API, the dashboard, `/health`, `/metrics` and `/openapi.json`, with every error in the OpenAI
 /// envelope.
 pub fn router<H: Hub>(hub: H) -> Router {
     let mut router = Router::new()
@@ -61,6 +62,7 @@ pub fn router<H: Hub>(hub: H) -> Router {
 fn routes<H: Hub>() -> Vec<(Method, String, MethodRouter<H>)> {
     let mut routes: Vec<(Method, &str, MethodRouter<H>)> = vec![
         (Method::GET, "/health", get(service::health)),
+        (Method::GET, "/metrics", get(metrics::metrics::<H>)),
         (Method::GET, "/openapi.json", get(openapi::openapi)),
         (Method::GET, "/hub", get(page::page::<H>)),
         (Method::GET, "/hub/status", get(service::status::<H>)),

@@ -17,7 +17,7 @@ pub(crate) fn queue_full(model: &str, limits: QueueLimits, after: Duration) -> A
     let size = limits.size;
     busy(
         format!(
-            "the queue of model `{model}` is full: its `queue_size` is {size}; try again later"
+            "The queue of model `{model}` is full: its `queue_size` is {size}. Try again later."
         ),
         after,
     )
@@ -32,7 +32,7 @@ pub(crate) fn queue_timed_out(
     let seconds = limits.timeout.as_secs();
     busy(
         format!(
-            "the request waited {seconds} s in the queue of model `{model}`, its `queue_timeout`; try again later"
+            "Model `{model}` could not be had within its `queue_timeout`, {seconds} s. Try again later."
         ),
         // It waited in vain for that long: soon is too soon.
         load.unwrap_or(limits.timeout),

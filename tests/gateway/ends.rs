@@ -19,7 +19,7 @@ const MODELS: &str = r"
 - {name: killed, model_path: org/m, env: {STUB_LOAD_SECONDS: '600'}}
 - {name: stopped, model_path: org/m, env: {STUB_BOOT_SECONDS: '600'}}
 - {name: stalls, model_path: org/m, env: {STUB_FIRST_TOKEN_SECONDS: '600'}}
-- {name: parked, model_path: org/m, jit_enabled: true}
+- {name: parked, model_path: org/m, jit_enabled: true, queue_timeout: 1}
 ";
 
 /// A load that is never given memory.

@@ -43,24 +43,41 @@ fn source(written: &str) -> anyhow::Result<&'static str> {
     anyhow::bail!("no bundled policy is called `{written}`\nhint: {hint}")
 }
 
-/// Each name with the first line of its comment.
+/// Each name with what the policy says of itself.
 fn list(out: &mut Out) {
     let width = bundled_policies()
         .map(|(name, _)| name.len())
         .max()
         .unwrap_or_default();
     for (name, source) in bundled_policies() {
-        out.line(
-            format_args!("{name:width$}  {}", first_comment(source))
-                .to_string()
-                .trim_end(),
-        );
+        out.line(format_args!("{name:width$}  {}", first_sentence(source)));
     }
 }
 
-/// What a policy says of itself: the first line of its first comment.
-fn first_comment(source: &str) -> &str {
-    let comments = source.lines().filter_map(|line| line.strip_prefix("--"));
-    let mut said = comments.filter(|text| !text.starts_with('-') && !text.starts_with('['));
-    said.next().unwrap_or_default().trim()
+/// The first sentence of the first comment.
+fn first_sentence(source: &str) -> String {
+    let lines = source.lines().map_while(|line| line.strip_prefix("--"));
+    let said: Vec<_> = lines
+        .map(str::trim)
+        .take_while(|line| !line.is_empty())
+        .collect();
+    let said = said.join(" ");
+    let end = said.find(". ").map_or(said.len(), |end| end + 1);
+    said[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_says_of_itself_what_its_first_sentence_does() {
+        let source = "-- Virtual names, each with a\n-- list. One that fails is left.\n--\n-- More.\nreturn {}\n";
+        assert_eq!(first_sentence(source), "Virtual names, each with a list.");
+        assert_eq!(
+            first_sentence("-- What it does:\n--\n-- more"),
+            "What it does:"
+        );
+        assert_eq!(first_sentence("return {}"), "");
+    }
 }

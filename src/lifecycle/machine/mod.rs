@@ -322,7 +322,7 @@ impl Machine {
             Event::LoadRefused { launch, reason } => self.load_refused(launch, &reason),
             Event::Freed { held, available } => self.freed(held, available, now),
             Event::Measured { system, peaks } => {
-                self.measured(system.available, &peaks, now);
+                self.measured(system, &peaks, now);
                 if self.has_moved(system) {
                     self.ask_parked(now, decide);
                 }

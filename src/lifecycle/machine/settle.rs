@@ -62,15 +62,16 @@ impl Machine {
         true
     }
 
-    /// So much is available now, as far as it can be measured; `peaks` are the most that models ever
-    /// held. Loads for which there is room begin.
+    /// The machine's memory now, as far as it can be measured; `peaks` are the most that models ever
+    /// held. Loads for which there is room begin; for one that was never measured, half the machine is
+    /// room.
     pub(super) fn measured(
         &mut self,
-        available: Option<u64>,
+        system: SystemMemory,
         peaks: &HashMap<String, u64>,
         now: Now,
     ) {
-        let Some(mut available) = available else {
+        let Some(mut available) = system.available else {
             self.returning.clear();
             return self.continue_settling(now);
         };
@@ -82,8 +83,9 @@ impl Machine {
             if !matches!(entry.phase, Phase::Settling { .. }) {
                 continue;
             }
-            match peaks.get(&entry.spec.name) {
-                Some(peak) if *peak <= available => {
+            let peak = peaks.get(&entry.spec.name).copied();
+            match peak.or(system.total.map(|total| total / 2)) {
+                Some(peak) if peak <= available => {
                     // It is not taken yet, but it is given away.
                     available -= peak;
                     self.take_memory(i, now);

@@ -84,6 +84,22 @@ fn a_load_that_fits_into_what_is_there_does_not_wait_for_the_rest() {
 }
 
 #[test]
+fn a_model_that_was_never_measured_begins_when_half_the_machine_is_free() {
+    let (mut story, _, _) = Story::evicted();
+    let mut of_forty = |available: u64| {
+        story.tell(Event::Measured {
+            system: SystemMemory {
+                total: Some(40 * GIBIBYTE),
+                ..system(available)
+            },
+            peaks: HashMap::new(),
+        })
+    };
+    assert_eq!(launches(&of_forty(19)), 0);
+    assert_eq!(launches(&of_forty(20)), 1);
+}
+
+#[test]
 fn room_for_one_load_is_not_given_to_two() {
     let (mut story, _, _) = Story::evicted();
     let (_, effects) = story.verb("start", "c");
