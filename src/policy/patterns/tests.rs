@@ -59,7 +59,8 @@ impl Both {
                 .collect::<Vec<_>>()
                 .join(", "),
             Err(error) => {
-                let text = describe(&error, "");
+                // Lua does not know the name of what is called by a key that is computed.
+                let text = describe(&error, "").replace(&format!("to '{name}'"), "to '?'");
                 let place = text
                     .strip_prefix("call:")
                     .and_then(|rest| rest.split_once(": "));
