@@ -5,7 +5,7 @@
 //! the sandbox raises it again, and the host looks here after the call, whatever the hook returned.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mlua::Lua;
@@ -54,6 +54,8 @@ pub(super) struct Limits {
     allowed_ms: AtomicU64,
     /// Set at the first look at the clock, so that a short call never pays for reading it.
     deadline: Mutex<Option<Instant>>,
+    /// Nobody has looked since the call began: the deadline is that of an earlier one.
+    is_fresh: AtomicBool,
     interrupt: AtomicU8,
     /// Steps of pattern matching until the next look at the clock.
     steps: AtomicUsize,
@@ -87,7 +89,7 @@ impl Limits {
     pub(super) fn begin(&self, allowed: Duration) {
         let allowed = u64::try_from(allowed.as_millis()).unwrap_or(u64::MAX);
         self.allowed_ms.store(allowed, Ordering::Relaxed);
-        *self.deadline.lock() = None;
+        self.is_fresh.store(true, Ordering::Relaxed);
         self.interrupt.store(0, Ordering::Relaxed);
     }
 
@@ -151,6 +153,9 @@ impl Limits {
         let now = Instant::now();
         let allowed = Duration::from_millis(self.allowed_ms.load(Ordering::Relaxed));
         let mut deadline = self.deadline.lock();
+        if self.is_fresh.swap(false, Ordering::Relaxed) {
+            *deadline = None;
+        }
         let deadline =
             *deadline.get_or_insert_with(|| now.checked_add(allowed).unwrap_or(now + FOR_EVER));
         now >= deadline

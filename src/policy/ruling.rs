@@ -38,7 +38,7 @@ impl Asked<'_> {
     pub(super) fn open(&self, host: &Host) -> mlua::Result<mlua::Value> {
         let (lua, stage) = (&host.lua, &host.stage);
         match self {
-            Self::Request(_) => Request::create(lua, stage.enter("request")?),
+            Self::Request(_) => stage.enter("request").map(Request::create),
             Self::Load(model, load) => Load::create(lua, stage.open(), model, *load),
             Self::Idle(model) => {
                 stage.open();

@@ -168,7 +168,7 @@ impl PolicySet {
         }
         let host = self.host.lock();
         let call = host.stage.open_request(view);
-        let ruling = self.ask(&host, Hook::Request, Request::create(&host.lua, call));
+        let ruling = self.ask(&host, Hook::Request, Ok(Request::create(call)));
         let view = host
             .stage
             .close_request()
@@ -374,6 +374,7 @@ fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Mad
         Value::UserData(data) => data
             .borrow_scoped(Made::clone)
             .map_err(|_| wrong("a view"))?,
+        Value::LightUserData(_) => return Err(wrong("a view")),
         other => return Err(wrong(kind(other))),
     };
     if !hook.takes(&verdict) {

@@ -39,6 +39,8 @@ pub(super) struct Request {
     pub(super) json: Option<Option<Json>>,
     /// The same as Lua sees it.
     pub(super) body: Option<mlua::Value>,
+    /// `req.headers`.
+    pub(super) headers: Option<mlua::Value>,
     /// `req.vars`.
     pub(super) vars: Option<mlua::Table>,
     /// Where they were counted before: in a recording, which has no text.
@@ -133,6 +135,7 @@ impl Stage {
             view,
             json: None,
             body: None,
+            headers: None,
             vars: None,
             prompt_chars: None,
         });

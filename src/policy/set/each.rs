@@ -68,7 +68,7 @@ impl PolicySet {
     pub(in crate::policy) fn failures_about_request(&self, view: RequestView) -> Vec<String> {
         let host = self.host.lock();
         let call = host.stage.open_request(view);
-        let argument = Request::create(&host.lua, call);
+        let argument = Ok(Request::create(call));
         let failures = self.each(&host, Hook::Request, &argument);
         host.stage.close_request();
         failures
@@ -92,7 +92,7 @@ impl PolicySet {
         let host = self.host.lock();
         let call = host.stage.open_request(view);
         let on_stage = body.map_or(Ok(()), |body| body.put_on_stage(&host));
-        let argument = on_stage.and_then(|()| Request::create(&host.lua, call));
+        let argument = on_stage.map(|()| Request::create(call));
         let ruling = self.ask(&host, Hook::Request, argument);
         let view = host.stage.close_request();
         (

@@ -36,7 +36,7 @@ pub(super) trait View: Send + Sync + Sized + 'static {
 
 /// Makes all views known to `lua`.
 pub(super) fn register(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()> {
-    register_view::<request::Request>(lua, stage)?;
+    request::register(lua, stage)?;
     register_view::<model::Model>(lua, stage)?;
     register_view::<group::Group>(lua, stage)?;
     register_view::<load::Load>(lua, stage)?;
@@ -83,14 +83,15 @@ pub(super) fn read<V: View>(
 fn read_only<T: 'static>(registry: &mut mlua::UserDataRegistry<T>, name: &'static str) {
     registry.add_meta_method(
         MetaMethod::NewIndex,
-        move |_, _, (key, _): (Value, Value)| -> mlua::Result<()> {
-            Err(mlua::Error::runtime(format!(
-                "{name} is read-only: cannot set {}",
-                quoted(&key)
-            )))
-        },
+        move |_, _, (key, _): (Value, Value)| -> mlua::Result<()> { Err(assigned(name, &key)) },
     );
     registry.add_meta_field(MetaMethod::Type, name);
+}
+
+/// The error for an assignment.
+fn assigned(view: &str, key: &Value) -> mlua::Error {
+    let key = quoted(key);
+    mlua::Error::runtime(format!("{view} is read-only: cannot set {key}"))
 }
 
 fn names<T>(fields: &'static [(&'static str, T)]) -> impl Iterator<Item = &'static str> {
@@ -115,6 +116,7 @@ fn quoted(key: &Value) -> String {
         Value::String(key) => format!("`{}`", key.display()),
         Value::Integer(key) => format!("`{key}`"),
         Value::Number(key) => format!("`{key}`"),
+        Value::LightUserData(_) => "of type userdata".to_owned(),
         other => format!("of type {}", other.type_name()),
     }
 }

@@ -1,19 +1,28 @@
 //! `req`: one request to `/v1`, and its `headers`.
 //!
-//! The request itself stays on the [`Stage`]; the userdata is only the number of its call. A field
-//! that needs a body that has not arrived interrupts the call.
+//! The request itself stays on the [`Stage`]; `req` is only the number of its call, as a light userdata:
+//! it takes no memory, and one that a policy kept has a number that is over. A field that needs a body
+//! that has not arrived interrupts the call.
 
+use std::borrow::Cow;
+use std::ptr;
 use std::sync::Arc;
 
 use http::{HeaderMap, header};
-use mlua::{IntoLua as _, Lua, MetaMethod, Table, UserDataMethods as _, Value};
+use mlua::{
+    Function, IntoLua as _, LightUserData, Lua, MetaMethod, Table, UserDataMethods as _, Value,
+};
 use serde_json::Value as Json;
 
 use super::super::RequestView;
 use super::super::stage::{self, Stage};
-use super::{Getter, View, integer, json, quoted, read_only, string, userdata};
+use super::{
+    Getter, View, assigned, integer, json, names, quoted, read_only, string, unknown_field,
+    userdata,
+};
+use crate::policy::failures::SANDBOX;
 
-/// The userdata.
+/// The number in a `req`.
 pub(in crate::policy) struct Request {
     call: u64,
 }
@@ -25,8 +34,15 @@ struct Headers {
 
 impl Request {
     /// The view for call number `call`.
-    pub(in crate::policy) fn create(lua: &Lua, call: u64) -> mlua::Result<Value> {
-        userdata(lua, Self { call })
+    pub(in crate::policy) fn create(call: u64) -> Value {
+        // Where pointers are shorter, numbers come again after four billion calls.
+        Value::LightUserData(LightUserData(ptr::without_provenance_mut(call as usize)))
+    }
+
+    fn of(userdata: LightUserData) -> Self {
+        Self {
+            call: userdata.0.addr() as u64,
+        }
     }
 }
 
@@ -55,9 +71,13 @@ impl View for Request {
         ("body", |lua, stage, _| {
             stage.request(|request| body(lua, request, stage))
         }),
-        ("headers", |lua, _, this| {
-            let headers = Headers { call: this.call };
-            lua.create_any_userdata(headers).map(Value::UserData)
+        ("headers", |lua, stage, this| {
+            stage.request(|request| {
+                if request.headers.is_none() {
+                    request.headers = Some(userdata(lua, Headers { call: this.call })?);
+                }
+                Ok(request.headers.clone().unwrap_or(Value::Nil))
+            })
         }),
         ("client", |lua, stage, _| {
             stage.request(|request| string(lua, request.view.client.ip().to_string()))
@@ -92,6 +112,45 @@ impl View for Request {
     }
 }
 
+/// Makes `req` known to `lua`, where no other light userdata has fields.
+pub(super) fn register(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()> {
+    let getters = lua.create_table()?;
+    for (name, getter) in Request::FIELDS {
+        let stage = Arc::clone(stage);
+        let get = lua.create_function(move |lua, userdata: LightUserData| {
+            let request = Request::of(userdata);
+            stage.check(Request::NAME, request.call)?;
+            getter(lua, &stage, &request)
+        })?;
+        getters.set(*name, get)?;
+    }
+    let unknown = lua.create_function(|_, key: Value| -> mlua::Result<()> {
+        Err(unknown_field(Request::NAME, &key, names(Request::FIELDS)))
+    })?;
+    let index = lua
+        .load(INDEX)
+        .set_name(format!("={SANDBOX}"))
+        .call::<Function>((getters, unknown))?;
+    let refuse = lua.create_function(|_, (_, key): (Value, Value)| -> mlua::Result<()> {
+        Err(assigned(Request::NAME, &key))
+    })?;
+    let metatable = lua.create_table()?;
+    metatable.set(MetaMethod::Index.name(), index)?;
+    metatable.set(MetaMethod::NewIndex.name(), refuse)?;
+    metatable.set(MetaMethod::Type.name(), Request::NAME)?;
+    metatable.set("__metatable", false)?;
+    lua.set_type_metatable::<LightUserData>(Some(metatable));
+    Ok(())
+}
+
+/// Finds the getter of a field, which costs less in Lua than in Rust.
+const INDEX: &str = "local getters, unknown = ...
+return function(self, key)
+  local get = getters[key]
+  if get then return get(self) end
+  return unknown(key)
+end";
+
 /// Makes `req.headers` known to `lua`.
 pub(super) fn register_headers(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()> {
     const NAME: &str = "request.headers";
@@ -104,11 +163,11 @@ pub(super) fn register_headers(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()
                 return Err(mlua::Error::runtime(message));
             };
             indexed.request(|request| {
-                let headers = &request.view.parts.headers;
-                match header_value(headers, &name.to_string_lossy()) {
-                    Some(value) => string(lua, value),
-                    None => Ok(Value::Nil),
-                }
+                let value = name
+                    .to_str()
+                    .ok()
+                    .and_then(|name| header_value(&request.view.parts.headers, &name));
+                value.map_or(Ok(Value::Nil), |value| string(lua, value))
             })
         });
         let listed = Arc::clone(stage);
@@ -118,7 +177,7 @@ pub(super) fn register_headers(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()
                 let headers = &request.view.parts.headers;
                 let values = headers.keys().map(|name| {
                     let value = header_value(headers, name.as_str()).unwrap_or_default();
-                    Ok((name.as_str(), lua.create_string(value)?))
+                    Ok((name.as_str(), lua.create_string(&value)?))
                 });
                 lua.create_table_from(values.collect::<mlua::Result<Vec<_>>>()?)
             })?;
@@ -129,10 +188,11 @@ pub(super) fn register_headers(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()
 }
 
 /// The value of a header, whatever the case of `name`; repeated ones joined as HTTP allows.
-fn header_value(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
+fn header_value<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, [u8]>> {
     let mut values = headers.get_all(name).iter().map(|value| value.as_bytes());
-    let mut joined = values.next()?.to_vec();
+    let mut joined = Cow::Borrowed(values.next()?);
     for value in values {
+        let joined = joined.to_mut();
         joined.extend_from_slice(b", ");
         joined.extend_from_slice(value);
     }
