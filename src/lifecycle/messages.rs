@@ -54,6 +54,8 @@ pub(super) enum Message {
     },
     /// The time has come that the machine wanted to be woken at.
     Wake,
+    /// Other policies are in force.
+    NewPolicies,
     /// End, and leave every process to the next hub.
     HandOver,
     /// That waiter has gone away.

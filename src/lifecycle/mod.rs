@@ -329,12 +329,14 @@ impl Lifecycle {
     pub fn watch_policies(&self) -> Watch {
         let config = self.config();
         let (registry, policies) = (Arc::clone(&self.registry), self.policies.clone());
+        let mailbox = self.mailbox.clone();
         let (folder, except) = (config.folder().to_owned(), config.log_path.clone());
         Watch::start(folder, except, move |changed| {
             let config = Arc::clone(&registry.table.load().config);
             let changed = changed.join(", ");
             if policies.reload(config.folder(), &config.policies) {
                 tracing::info!(changed, "policies read again");
+                mailbox.send(Message::NewPolicies);
             } else {
                 tracing::warn!(
                     changed,

@@ -193,6 +193,10 @@ impl Supervisor {
                 self.handle(Event::Measured { system, peaks });
             }
             Message::Wake => self.handle(Event::Tick),
+            Message::NewPolicies => {
+                self.ask_parked_again();
+                self.handle(Event::Idle);
+            }
             Message::HandOver => {
                 self.close_parking();
                 self.launches.leave_all();
@@ -515,17 +519,7 @@ impl Supervisor {
             .policies
             .reload(config.folder(), &config.policies);
         registry.relearn();
-        for model in table.all() {
-            if table.config.model(&model.name).is_some() {
-                // There may be new policies.
-                model.gate.parking.changed();
-            } else {
-                model
-                    .gate
-                    .parking
-                    .dismiss(&ApiError::being_stopped(&model.name));
-            }
-        }
+        self.ask_parked_again();
         tracing::info!(
             models = models.len(),
             changed = changed.len(),
@@ -539,6 +533,19 @@ impl Supervisor {
             changed,
             start,
         });
+    }
+
+    /// There may be new policies: they are asked about every parked request. Those of a model that
+    /// hub.yaml no longer names are refused.
+    fn ask_parked_again(&self) {
+        let table = self.world.registry.table.load();
+        for model in table.all() {
+            let parking = &model.gate.parking;
+            match table.config.model(&model.name) {
+                Some(_) => parking.changed(),
+                None => parking.dismiss(&ApiError::being_stopped(&model.name)),
+            }
+        }
     }
 
     /// Takes down what a reload does to models, before it does.

@@ -13,11 +13,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use serde_json::json;
 
+use super::Plain;
 use super::failures::place;
 use super::hook::Hook;
 use super::ruling::Asked;
 use super::set::PolicySet;
-use super::state::Content;
 use super::{
     Exit, GroupView, LoadReason, ModelView, Parked, PendingLoad, RequestView, Unstarted, World,
     bundled,
@@ -72,7 +72,7 @@ pub fn check(config: &Config) -> Checked {
         bundled::SCRIPTS,
         &config.policies,
         world,
-        Content::default(),
+        &Plain::default(),
     );
     let mut found = Found {
         folder: config.folder(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use mlua::{Function, Lua, Table, Value};
 use parking_lot::Mutex;
 
+use super::Plain;
 use super::World;
 use super::bundled;
 use super::counts::Counts;
@@ -17,7 +18,7 @@ use super::failures::{Failures, at_place, describe};
 use super::hook::Hook;
 use super::sandbox::{self, Sandbox};
 use super::stage::{Observer, Stage};
-use super::state::{Content, State};
+use super::state::State;
 use super::views::{self, hub, log};
 use super::wording::{did_you_mean, kind};
 use crate::status::{Origin, PolicyFacts};
@@ -115,12 +116,12 @@ impl Host {
     }
 
     /// What `hub.state` holds.
-    pub(super) fn content(&self) -> Content {
+    pub(super) fn content(&self) -> Plain {
         self.apart(State::content).unwrap_or_default()
     }
 
     /// Puts `content` in the place of what `hub.state` holds.
-    pub(super) fn restore(&self, content: Content) {
+    pub(super) fn restore(&self, content: &Plain) {
         self.apart(|state| state.restore(content));
     }
 

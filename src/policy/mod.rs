@@ -17,7 +17,6 @@ use self::bundled::Script;
 use self::observers::{Observe, Observed, Queue};
 use self::ruling::Asked;
 use self::set::{Answer, PolicySet};
-use self::state::Content;
 use self::verdicts::Verdict;
 use self::witness::Witness;
 use crate::api_error::ApiError;
@@ -187,8 +186,14 @@ impl Policies {
         world: Arc<dyn World>,
     ) -> Self {
         let witness = Arc::new(Witness::new(Arc::clone(&world)));
-        let nothing = Content::default();
-        let set = PolicySet::load(folder, files, scripts, bundled, Arc::clone(&world), nothing);
+        let set = PolicySet::load(
+            folder,
+            files,
+            scripts,
+            bundled,
+            Arc::clone(&world),
+            &Plain::default(),
+        );
         let set = set.witnessed_by(&witness);
         let shared = Shared {
             world,
@@ -213,11 +218,11 @@ impl Policies {
         let world = Arc::clone(&self.shared.world);
         let old = self.shared.set.load_full();
         let state = old.state();
-        let set = PolicySet::load(folder, None, bundled::SCRIPTS, bundled, world, state);
+        let set = PolicySet::load(folder, None, bundled::SCRIPTS, bundled, world, &state);
         *self.shared.refused.lock() = set.broken().to_vec();
         if set.broken().is_empty() {
             let _observing = self.shared.observing.lock();
-            set.restore(old.state());
+            set.restore(&old.state());
             self.shared.observed.set(set.observed());
             self.shared.events.forgive();
             let set = set.witnessed_by(&self.shared.witness);

@@ -1,5 +1,5 @@
 //! Lua values outside of any Lua state: what a request keeps in `req.vars` from one asking to the next,
-//! over a reload of the policies too.
+//! and `hub.state`, over a reload of the policies too. Whoever takes a copy says how large it may be.
 //!
 //! Unlike JSON it keeps what a Lua table can be: integers as keys, holes, a list with names beside it.
 
@@ -7,78 +7,92 @@ use mlua::{IntoLua, Lua, Value};
 
 use super::wording::kind;
 
-/// Bytes that the values of one request may take together.
-const MOST_BYTES: usize = 64 << 10;
-
 /// What a value costs besides its text.
 const EACH: usize = 32;
 
-/// Deeper tables, and those that hold themselves, are refused.
+/// Tables in a table that are nested deeper, and those that hold themselves, are refused.
 const DEEPEST: usize = 32;
 
 /// A boolean, a number, a string or a table of these.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plain(Kept);
-
-#[derive(Debug, Clone, PartialEq)]
-enum Kept {
+pub enum Plain {
+    /// `true` or `false`.
     Boolean(bool),
+    /// A number of Lua's integer kind.
     Integer(i64),
+    /// Any other number.
     Number(f64),
+    /// Bytes, which need not be UTF-8.
     String(Vec<u8>),
-    Table(Vec<(Kept, Kept)>),
+    /// Keys and values, in no order.
+    Table(Vec<(Plain, Plain)>),
 }
 
-impl Plain {
-    /// A copy of a value.
-    ///
-    /// # Errors
-    /// What is wrong with it, after "it": `holds a function`.
-    pub(super) fn of(value: &Value) -> Result<Self, String> {
-        let mut left = MOST_BYTES;
-        copy(value, DEEPEST, &mut left).map(Self)
+impl Default for Plain {
+    /// An empty table.
+    fn default() -> Self {
+        Self::Table(Vec::new())
     }
 }
 
-fn copy(value: &Value, depth: usize, left: &mut usize) -> Result<Kept, String> {
+impl Plain {
+    /// A copy of a value that takes at most so many bytes, counting 32 for each value besides its text.
+    ///
+    /// # Errors
+    /// What is wrong with it, after "it": `holds a function`.
+    pub(super) fn of(value: &Value, most_bytes: usize) -> Result<Self, String> {
+        let mut left = most_bytes;
+        copy(value, DEEPEST + 1, &mut left).map_err(|problem| match problem {
+            Problem::TooLarge => format!("takes more than {} KiB", most_bytes >> 10),
+            Problem::Other(problem) => problem,
+        })
+    }
+}
+
+/// Why there is no copy.
+enum Problem {
+    TooLarge,
+    Other(String),
+}
+
+fn copy(value: &Value, depth: usize, left: &mut usize) -> Result<Plain, Problem> {
     let text = value.as_string().map_or(0, |text| text.as_bytes().len());
-    *left = left
-        .checked_sub(EACH + text)
-        .ok_or_else(|| format!("takes more than {} KiB", MOST_BYTES >> 10))?;
+    *left = left.checked_sub(EACH + text).ok_or(Problem::TooLarge)?;
     Ok(match value {
-        Value::Boolean(boolean) => Kept::Boolean(*boolean),
-        Value::Integer(integer) => Kept::Integer(*integer),
-        Value::Number(number) => Kept::Number(*number),
-        Value::String(string) => Kept::String(string.as_bytes().to_vec()),
+        Value::Boolean(boolean) => Plain::Boolean(*boolean),
+        Value::Integer(integer) => Plain::Integer(*integer),
+        Value::Number(number) => Plain::Number(*number),
+        Value::String(string) => Plain::String(string.as_bytes().to_vec()),
         Value::Table(_) if depth == 0 => {
-            return Err(format!("is nested more than {DEEPEST} deep"));
+            let problem = format!("is nested more than {DEEPEST} deep");
+            return Err(Problem::Other(problem));
         }
         Value::Table(table) => {
             let mut pairs = Vec::new();
             for pair in table.pairs::<Value, Value>() {
-                let (key, value) = pair.map_err(|error| error.to_string())?;
+                let (key, value) = pair.map_err(|error| Problem::Other(error.to_string()))?;
                 let key = copy(&key, depth - 1, left)?;
                 pairs.push((key, copy(&value, depth - 1, left)?));
             }
-            Kept::Table(pairs)
+            Plain::Table(pairs)
         }
-        other => return Err(format!("holds {}", kind(other))),
+        other => return Err(Problem::Other(format!("holds {}", kind(other)))),
     })
 }
 
 impl IntoLua for &Plain {
     fn into_lua(self, lua: &Lua) -> mlua::Result<Value> {
-        give(lua, &self.0)
+        give(lua, self)
     }
 }
 
-fn give(lua: &Lua, kept: &Kept) -> mlua::Result<Value> {
-    Ok(match kept {
-        Kept::Boolean(boolean) => Value::Boolean(*boolean),
-        Kept::Integer(integer) => Value::Integer(*integer),
-        Kept::Number(number) => Value::Number(*number),
-        Kept::String(string) => Value::String(lua.create_string(string)?),
-        Kept::Table(pairs) => {
+fn give(lua: &Lua, plain: &Plain) -> mlua::Result<Value> {
+    Ok(match plain {
+        Plain::Boolean(boolean) => Value::Boolean(*boolean),
+        Plain::Integer(integer) => Value::Integer(*integer),
+        Plain::Number(number) => Value::Number(*number),
+        Plain::String(string) => Value::String(lua.create_string(string)?),
+        Plain::Table(pairs) => {
             let table = lua.create_table()?;
             for (key, value) in pairs {
                 table.raw_set(give(lua, key)?, give(lua, value)?)?;

@@ -106,7 +106,7 @@ pub fn replay(config: &Config, file: &Path) -> Result<Replayed, String> {
         bundled::SCRIPTS,
         &config.policies,
         seen,
-        super::state::Content::default(),
+        &super::Plain::default(),
     );
     let wrong: Vec<_> = set.unknown().iter().chain(set.broken()).cloned().collect();
     if !wrong.is_empty() {

@@ -7,6 +7,7 @@ use std::{fs, io};
 use mlua::{Function, Lua, Value};
 use parking_lot::Mutex;
 
+use super::Plain;
 use super::bundled::{self, Script};
 use super::failures::{at_place, describe};
 use super::flood::shortened;
@@ -14,7 +15,6 @@ use super::hook::Hook;
 use super::host::{Host, Policy};
 use super::limits::Interrupt;
 use super::ruling::{Asked, Ruling};
-use super::state::Content;
 use super::verdicts::{Made, Verdict};
 use super::views::json;
 use super::views::request::Request;
@@ -58,7 +58,7 @@ impl PolicySet {
         scripts: &[Script],
         wanted: &[String],
         world: Arc<dyn World>,
-        state: Content,
+        state: &Plain,
     ) -> Self {
         let host = Host::new(folder, world)
             .expect("the sandbox is a constant that fits into the memory limit");
@@ -212,12 +212,12 @@ impl PolicySet {
     }
 
     /// What `hub.state` holds.
-    pub(super) fn state(&self) -> Content {
+    pub(super) fn state(&self) -> Plain {
         self.host.lock().content()
     }
 
     /// Puts `state` in the place of what `hub.state` holds.
-    pub(super) fn restore(&self, state: Content) {
+    pub(super) fn restore(&self, state: &Plain) {
         self.host.lock().restore(state);
     }
 

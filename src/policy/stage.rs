@@ -14,6 +14,9 @@ use super::flood::Flood;
 use super::limits::Limits;
 use super::{EventName, Plain, RequestView, World};
 
+/// Bytes that `req.vars` of a request that waits may take.
+const MOST_VARS_BYTES: usize = 64 << 10;
+
 /// No call is running.
 const NO_CALL: u64 = 0;
 
@@ -53,7 +56,7 @@ impl Request {
         let Some(vars) = &self.vars else {
             return Ok(());
         };
-        let kept = Plain::of(&mlua::Value::Table(vars.clone()));
+        let kept = Plain::of(&mlua::Value::Table(vars.clone()), MOST_VARS_BYTES);
         self.view.parked.vars = Some(kept.map_err(|problem| {
             mlua::Error::runtime(format!(
                 "hub.wait: `req.vars` of a request that waits {problem}; it may hold booleans, \

@@ -6,10 +6,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mlua::{Function, IntoLua, Lua, Table, Value};
+use mlua::{Function, Lua, Table, Value};
+
+use super::Plain;
 
 /// Bytes that all values may take together.
 const MOST_BYTES: usize = 1 << 20;
+
+/// The same as [`Plain`] counts, which counts at most twice as much for a value.
+const MOST_PLAIN: usize = 3 * MOST_BYTES;
 
 /// `hub.state` of one Lua state.
 pub(super) struct State {
@@ -19,22 +24,6 @@ pub(super) struct State {
     is_writable: Arc<AtomicBool>,
     plain: Function,
     restore: Function,
-}
-
-/// What `hub.state` holds, outside of any Lua state.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Content {
-    Boolean(bool),
-    Integer(i64),
-    Number(f64),
-    String(Vec<u8>),
-    Table(Vec<(Content, Content)>),
-}
-
-impl Default for Content {
-    fn default() -> Self {
-        Self::Table(Vec::new())
-    }
 }
 
 /// The name under which a Lua state keeps [`State::plain`].
@@ -70,13 +59,16 @@ impl State {
     }
 
     /// All that it holds.
-    pub(super) fn content(&self) -> mlua::Result<Content> {
+    ///
+    /// # Errors
+    /// Lua's, for want of memory.
+    pub(super) fn content(&self) -> mlua::Result<Plain> {
         let table = self.plain.call::<Table>(&self.root)?;
-        Ok(Content::of(&Value::Table(table)).unwrap_or_default())
+        Plain::of(&Value::Table(table), MOST_PLAIN).map_err(mlua::Error::runtime)
     }
 
     /// Puts `content` in the place of all that it holds.
-    pub(super) fn restore(&self, content: Content) -> mlua::Result<()> {
+    pub(super) fn restore(&self, content: &Plain) -> mlua::Result<()> {
         self.restore.call(content)
     }
 }
@@ -85,36 +77,4 @@ impl State {
 /// Rust those look empty.
 pub(super) fn plain(lua: &Lua, table: Table) -> mlua::Result<Table> {
     lua.named_registry_value::<Function>(PLAIN)?.call(table)
-}
-
-impl Content {
-    /// `None` for what `hub.state` does not hold.
-    fn of(value: &Value) -> Option<Self> {
-        Some(match value {
-            Value::Boolean(boolean) => Self::Boolean(*boolean),
-            Value::Integer(integer) => Self::Integer(*integer),
-            Value::Number(number) => Self::Number(*number),
-            Value::String(string) => Self::String(string.as_bytes().to_vec()),
-            Value::Table(table) => {
-                let pairs = table.pairs::<Value, Value>().filter_map(|pair| {
-                    let (key, value) = pair.ok()?;
-                    Some((Self::of(&key)?, Self::of(&value)?))
-                });
-                Self::Table(pairs.collect())
-            }
-            _ => return None,
-        })
-    }
-}
-
-impl IntoLua for Content {
-    fn into_lua(self, lua: &Lua) -> mlua::Result<Value> {
-        match self {
-            Self::Boolean(boolean) => Ok(Value::Boolean(boolean)),
-            Self::Integer(integer) => Ok(Value::Integer(integer)),
-            Self::Number(number) => Ok(Value::Number(number)),
-            Self::String(string) => lua.create_string(string).map(Value::String),
-            Self::Table(pairs) => lua.create_table_from(pairs).map(Value::Table),
-        }
-    }
 }

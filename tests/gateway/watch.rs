@@ -106,6 +106,36 @@ fn what_observers_wrote_is_there_after_the_change() {
     });
 }
 
+/// A chat waits as `policy` says, seen in that count of the status, and is answered by the policy that
+/// takes its place.
+#[track_caller]
+fn is_answered_after_the_change(policy: &str, count: &str) {
+    let hub = Hub::start_with(&alpha(&[]), &[("a.lua", policy)]);
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| hub.http.chat("alpha", "hello").status);
+        wait_until(count, SOON, || hub.model("alpha")[count] == 1);
+        fs::write(hub.folder().join("a.lua"), PASSES).unwrap();
+        wait_until("an answer", SOON, || client.is_finished());
+        assert_eq!(client.join().unwrap(), 200);
+    });
+}
+
+#[test]
+fn a_parked_request_is_asked_about_by_the_changed_policy() {
+    is_answered_after_the_change(
+        "return { on_request = function(_, hub) return hub.wait{ seconds = 3600 } end }",
+        "parked_requests",
+    );
+}
+
+#[test]
+fn a_parked_load_is_asked_about_by_the_changed_policy() {
+    is_answered_after_the_change(
+        "return { on_load = function(_, hub) return hub.wait{ seconds = 3600 } end }",
+        "waiting_requests",
+    );
+}
+
 #[test]
 fn no_request_fails_while_policies_are_changed_again_and_again() {
     let hub = Hub::start_with(&alpha(&[]), &[("a.lua", PASSES)]);

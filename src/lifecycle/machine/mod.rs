@@ -177,7 +177,8 @@ pub(crate) enum Event {
     Shutdown {
         now: bool,
     },
-    /// A model has no request in flight any more.
+    /// A model has no request in flight any more, or other policies are in force: parked loads are
+    /// asked about again.
     Idle,
     /// Time has passed.
     Tick,

@@ -1,7 +1,7 @@
 //! Loads that wait until the policy allows them, and the requests that wait with them.
 //!
 //! `on_load` is asked again when memory is taken or freed, when another request comes, when a model
-//! has no request any more, when hub.yaml was read again, and after the policy's `seconds`. How many
+//! has no request any more, when hub.yaml or the policies were read again, and after the policy's `seconds`. How many
 //! requests may wait so, and how long, is bounded; that of a load under way is not.
 
 use super::super::parking::pause;
