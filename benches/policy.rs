@@ -115,6 +115,10 @@ fn policies(files: &[(&str, &str)], models: usize) -> Policies {
 const READS_MODEL: &str = "local there = hub.route{ model = 'model_1' }
 return { on_request = function(req) if req.model ~= 'auto' then return there end end }";
 
+const ABSTAINS: &str = "return { on_request = function(req)
+  if req.model == 'auto' then return hub.route{ model = 'model_1' } end
+end }";
+
 const READS_STATE: &str = "local there = hub.route{ model = 'model_1' }
 hub.on('config.reloaded', function(_, hub) hub.state.wanted = 'model_2' end)
 return { on_request = function(req, hub) if hub.state.wanted ~= 'auto' then return there end end }";
@@ -151,6 +155,10 @@ fn costs(criterion: &mut Criterion) {
     };
     measure("reads nothing", &policies(&[("a.lua", READS_NOTHING)], 3));
     measure("reads req.model", &policies(&[("a.lua", READS_MODEL)], 3));
+    measure(
+        "reads req.model, no verdict",
+        &policies(&[("a.lua", ABSTAINS)], 3),
+    );
     measure("reads hub.state", &policies(&[("a.lua", READS_STATE)], 3));
     measure("plain find", &policies(&[("a.lua", FINDS_PLAIN)], 3));
     measure("match", &policies(&[("a.lua", MATCHES)], 3));
@@ -174,8 +182,12 @@ fn no_lua(criterion: &mut Criterion) {
     });
 }
 
-/// Ten million calls, and the memory after each million. `--test` makes it a thousand.
+/// Ten million calls, and the memory after each million. `--test` makes it a thousand, `--profile-time`
+/// leaves it out.
 fn memory(_: &mut Criterion) {
+    if std::env::args().any(|argument| argument == "--profile-time") {
+        return;
+    }
     let is_test = std::env::args().any(|argument| argument == "--test");
     let million = if is_test { 1_000 } else { 1_000_000 };
     let policies = policies(&[("a.lua", USUAL)], 100);

@@ -6,6 +6,7 @@
 //! own: however many there are, they drive out none about a model.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
@@ -15,7 +16,7 @@ use super::host::Policy;
 use super::ruling::{Asked, Ruling};
 use super::set::Answer;
 use super::verdicts::Verdict;
-use super::{Details, Event, EventName, ModelEvent, World};
+use super::{Details, Event, EventName, ModelEvent, RequestView, Route, World};
 use crate::status::{Decision, DecisionsReport, WantedDecisions};
 
 /// Decisions about models that are kept.
@@ -28,6 +29,8 @@ const CLIP: usize = 300;
 const LIST: usize = 20;
 /// The same verdict on requests to a model counts as one for so long, in seconds.
 const TOGETHER: f64 = 60.0;
+/// What the outcome of a route to a model begins with.
+const SENT_TO: &str = "sent to ";
 
 /// The rings.
 #[derive(Debug, Default)]
@@ -40,7 +43,28 @@ struct Rings {
     numbers: u64,
     models: VecDeque<Decision>,
     requests: VecDeque<Decision>,
+    /// What each of `requests` was made of, in their order.
+    said: VecDeque<Option<Said>>,
     is_shutting_down: bool,
+}
+
+/// A verdict on a request, to tell at once that the next one is the same.
+#[derive(Debug)]
+struct Said {
+    verdict: Verdict,
+    client: IpAddr,
+}
+
+impl Said {
+    fn of(asked: &Asked<'_>, ruling: &Ruling) -> Option<Self> {
+        match (asked, &ruling.answer) {
+            (Asked::Request(view), Answer::Verdict(verdict)) => Some(Self {
+                verdict: verdict.clone(),
+                client: view.client.ip(),
+            }),
+            _ => None,
+        }
+    }
 }
 
 impl History {
@@ -54,6 +78,11 @@ impl History {
     ) {
         let hook = asked.hook();
         let now = world.clock();
+        if let Asked::Request(view) = asked
+            && self.decided_again(view, ruling, policies, world, now)
+        {
+            return;
+        }
         let mut decision = Decision {
             time: now,
             last_time: now,
@@ -75,7 +104,62 @@ impl History {
         decision.abstained = abstained.map(str::to_owned).collect();
         let mut rings = self.rings.lock();
         rings.settle(&decision);
-        rings.add(decision, hook == Hook::Request);
+        rings.add(
+            decision,
+            Some(Said::of(asked, ruling)).filter(|_| hook == Hook::Request),
+        );
+    }
+
+    /// Counts a verdict on a request that says in every word what the one before said: most do, and
+    /// putting it into words costs more than the policies.
+    fn decided_again(
+        &self,
+        view: &RequestView,
+        ruling: &Ruling,
+        policies: &[Policy],
+        world: &dyn World,
+        now: f64,
+    ) -> bool {
+        let Answer::Verdict(verdict) = &ruling.answer else {
+            return false;
+        };
+        let outcome = match verdict {
+            Verdict::Route(Route {
+                model: Some(model), ..
+            }) => match world.model(model) {
+                Some(model) => Some(model.facts),
+                None => return false,
+            },
+            _ => None,
+        };
+        let mut rings = self.rings.lock();
+        let Rings { requests, said, .. } = &mut *rings;
+        let same_model = |other: &Decision| other.model.as_ref() == Some(&view.model);
+        let Some(index) = requests.iter().rposition(same_model) else {
+            return false;
+        };
+        let before = &mut requests[index];
+        let policy = ruling.policy.map(|policy| &policies[policy].name);
+        let is_said = said[index]
+            .as_ref()
+            .is_some_and(|said| said.verdict == *verdict && said.client == view.client.ip());
+        let is_same = is_said
+            && before.place == ruling.place
+            && before.reason == ruling.reason
+            && before.policy.as_ref() == policy
+            && before.failed == ruling.failed
+            && before.inputs.get("path").and_then(Value::as_str) == Some(view.parts.uri.path())
+            && now - before.time < TOGETHER
+            && outcome.is_none_or(|facts| {
+                let outcome = before.outcome.as_deref().unwrap_or_default();
+                outcome.strip_prefix(SENT_TO) == Some(&facts.name)
+            });
+        if is_same {
+            before.times += 1;
+            before.last_time = now;
+            before.request = request_id(&Asked::Request(view));
+        }
+        is_same
     }
 
     /// Something was done that no policy decided: `what` to `model`, wanted by `by`. The number is for
@@ -102,7 +186,7 @@ impl History {
             reason: why.map(clipped),
             ..Decision::default()
         };
-        rings.add(decision, false)
+        rings.add(decision, None)
     }
 
     /// What became of the decision of that number, unless that is known.
@@ -164,19 +248,24 @@ impl History {
 
 impl Rings {
     /// Adds a decision, or counts it to the one before when it says the same again.
-    fn add(&mut self, mut decision: Decision, is_request: bool) -> u64 {
+    /// A decision about a request comes with what was said.
+    fn add(&mut self, mut decision: Decision, said: Option<Option<Said>>) -> u64 {
         self.numbers += 1;
         decision.number = self.numbers;
-        let (ring, most) = match is_request {
-            true => (&mut self.requests, REQUESTS),
-            false => (&mut self.models, MODELS),
+        let (ring, most) = match said {
+            Some(_) => (&mut self.requests, REQUESTS),
+            None => (&mut self.models, MODELS),
         };
-        let same_question = |other: &&mut Decision| {
+        let same_question = |other: &Decision| {
             other.hook == decision.hook && other.model == decision.model && other.hook.is_some()
         };
-        if let Some(before) = ring.iter_mut().rev().find(same_question)
-            && is_repeated(before, &decision)
+        if let Some(index) = ring.iter().rposition(same_question)
+            && is_repeated(&ring[index], &decision)
         {
+            if let Some(said) = said {
+                self.said[index] = said;
+            }
+            let before = &mut ring[index];
             before.times += 1;
             before.last_time = decision.time;
             before.inputs = decision.inputs;
@@ -184,10 +273,17 @@ impl Rings {
             before.request = decision.request;
             return before.number;
         }
-        if ring.len() == most {
+        let is_full = ring.len() == most;
+        if is_full {
             ring.pop_front();
         }
         ring.push_back(decision);
+        if let Some(said) = said {
+            if is_full {
+                self.said.pop_front();
+            }
+            self.said.push_back(said);
+        }
         self.numbers
     }
 
@@ -249,7 +345,7 @@ impl Rings {
                 outcome: Some(outcome),
                 ..Decision::default()
             };
-            self.add(decision, false);
+            self.add(decision, None);
         }
     }
 
@@ -315,7 +411,7 @@ fn outcome_at_once(hook: Hook, answer: &Answer, world: &dyn World) -> Option<Str
             Some(match route.model.as_deref() {
                 None => "sent on, changed".to_owned(),
                 Some(model) => match world.model(model) {
-                    Some(model) => format!("sent to {}", model.facts.name),
+                    Some(model) => format!("{SENT_TO}{}", model.facts.name),
                     None => format!("refused with 500: there is no model `{}`", clipped(model)),
                 },
             })
