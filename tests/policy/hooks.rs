@@ -6,6 +6,7 @@ use mlx_openai_server_hub::memory::{Pressure, SystemMemory};
 use mlx_openai_server_hub::policy::{
     IdleVerdict, LoadReason, LoadVerdict, PendingLoad, Policies, RequestVerdict,
 };
+use mlx_openai_server_hub::status::WantedDecisions;
 use serde_json::json;
 
 use crate::world::{Hub, ModelViewExt as _, group, model, pending, rejected, request};
@@ -518,4 +519,49 @@ fn a_verdict_may_be_made_once_and_returned_often() {
         let (_, verdict) = policies.on_request(request("alpha"));
         assert!(matches!(verdict, RequestVerdict::Route(_)));
     }
+}
+
+#[test]
+fn a_verdict_that_says_the_same_again_is_counted_and_one_that_differs_is_kept() {
+    let hub = Hub::with(
+        "return { on_request = function(req, hub)
+           local model, why = req.headers['x-to'], req.headers['x-why']
+           return hub.route{ model = model, reason = why }
+         end }",
+    );
+    let alpha = hub.world.models.read()[0].facts.name.clone();
+    let policies = hub.load();
+    let ask = |id, to: &str, why, host, path| {
+        let mut view = request("auto");
+        view.id = http::HeaderValue::from_static(id);
+        view.client = ([127, 0, 0, host], 1).into();
+        view.parts.uri = http::Uri::from_static(path);
+        view.parts.headers.insert("x-to", to.parse().unwrap());
+        let why = http::HeaderValue::from_static(why);
+        view.parts.headers.insert("x-why", why);
+        policies.on_request(view);
+        let mut decisions = policies.decisions(&WantedDecisions::default()).decisions;
+        let last = decisions.pop().unwrap();
+        let input = |name: &str| last.inputs[name].as_str().unwrap().to_owned();
+        let told = [
+            last.request.unwrap(),
+            last.reason.unwrap(),
+            input("client"),
+            input("path"),
+        ];
+        (decisions.len(), last.times, told.join(" "))
+    };
+    let said = |times, told: &str| (0, times, told.to_owned());
+    assert_eq!(ask("1", &alpha, "a", 1, "/x"), said(1, "1 a 127.0.0.1 /x"));
+    assert_eq!(ask("2", &alpha, "a", 1, "/x"), said(2, "2 a 127.0.0.1 /x"));
+    assert_eq!(ask("3", &alpha, "b", 1, "/x"), said(3, "3 b 127.0.0.1 /x"));
+    assert_eq!(ask("4", &alpha, "b", 2, "/x"), said(4, "4 b 127.0.0.2 /x"));
+    assert_eq!(ask("5", &alpha, "b", 2, "/y"), said(5, "5 b 127.0.0.2 /y"));
+    assert_eq!(ask("6", &alpha, "b", 2, "/y"), said(6, "6 b 127.0.0.2 /y"));
+    let (before, times, _) = ask("7", "nobody", "b", 2, "/y");
+    assert_eq!((before, times), (1, 1));
+    // The same verdict, but now there is no such model.
+    assert_eq!(ask("8", &alpha, "b", 2, "/y").1, 1);
+    hub.world.models.write().clear();
+    assert_eq!(ask("9", &alpha, "b", 2, "/y").1, 1);
 }
