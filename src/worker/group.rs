@@ -3,6 +3,7 @@
 //! The worker leads a group of its own, so that its children end with it and a Ctrl+C in the hub's
 //! terminal does not reach it. The same calls serve macOS and Linux.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -54,9 +55,14 @@ impl Group {
         memory::group_bytes(self.0)
     }
 
-    /// CPU time that the group's processes have used, all together.
-    pub(super) fn cpu_time(self) -> Duration {
-        self.members().iter().map(|member| member.cpu_time).sum()
+    /// CPU time that each of the group's processes has used.
+    pub(super) fn cpu_times(self) -> CpuTimes {
+        let members = self.members().into_iter();
+        CpuTimes(
+            members
+                .map(|member| (member.pid, member.cpu_time))
+                .collect(),
+        )
     }
 
     fn members(self) -> Vec<Member> {
@@ -73,6 +79,7 @@ impl Group {
             .processes()
             .values()
             .map(|process| Member {
+                pid: process.pid(),
                 is_zombie: matches!(
                     process.status(),
                     ProcessStatus::Zombie | ProcessStatus::Dead
@@ -84,8 +91,24 @@ impl Group {
 }
 
 struct Member {
+    pid: sysinfo::Pid,
     is_zombie: bool,
     cpu_time: Duration,
+}
+
+/// CPU time by process at one moment. Without any process it could not be read.
+#[derive(Debug, Default)]
+pub(super) struct CpuTimes(HashMap<sysinfo::Pid, Duration>);
+
+impl CpuTimes {
+    /// What those that run now have used since `before`; what ended meanwhile counts for nothing. None
+    /// when it could not be read.
+    pub(super) fn since(&self, before: &Self) -> Option<Duration> {
+        let used = |(pid, now): (&sysinfo::Pid, &Duration)| {
+            now.saturating_sub(before.0.get(pid).copied().unwrap_or_default())
+        };
+        (!self.0.is_empty()).then(|| self.0.iter().map(used).sum())
+    }
 }
 
 /// Ends a worker and its whole group: SIGTERM, SIGINT at half of `limit`, SIGKILL at its end. Reaps
@@ -120,5 +143,28 @@ async fn gone_by(leader: &mut Leader, group: Group, deadline: Instant) -> bool {
             return false;
         }
         sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(times: &[(u32, u64)]) -> CpuTimes {
+        let times = times.iter();
+        CpuTimes(
+            times
+                .map(|(pid, seconds)| (sysinfo::Pid::from_u32(*pid), Duration::from_secs(*seconds)))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn a_process_that_has_ended_does_not_hide_what_the_others_compute() {
+        let before = times(&[(1, 10), (2, 90)]);
+        let used = |now: &[(u32, u64)]| times(now).since(&before);
+        assert_eq!(used(&[(1, 13), (3, 4)]), Some(Duration::from_secs(7)));
+        assert_eq!(used(&[(1, 10)]), Some(Duration::ZERO));
+        assert_eq!(used(&[]), None, "it could not be read");
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::group::Group;
+use super::group::{CpuTimes, Group};
 
 /// Looks per stall timeout.
 const LOOKS: u32 = 10;
@@ -41,15 +41,15 @@ pub(super) async fn stalled(
                 continue;
             }
             // Only now is it worth looking at processes.
-            let used = cpu_time(group).await.saturating_sub(quiet.cpu_time);
-            if used.as_secs_f64() < lasted.as_secs_f64() * IDLE_SHARE {
+            let used = cpu_times(group).await.since(&quiet.cpu_times);
+            if used.is_some_and(|used| used.as_secs_f64() < lasted.as_secs_f64() * IDLE_SHARE) {
                 return;
             }
         }
         since = Some(Quiet {
             began: Instant::now(),
             signs,
-            cpu_time: cpu_time(group).await,
+            cpu_times: cpu_times(group).await,
         });
     }
 }
@@ -58,12 +58,12 @@ pub(super) async fn stalled(
 struct Quiet {
     began: Instant,
     signs: u64,
-    /// CPU time of the group at that moment.
-    cpu_time: Duration,
+    /// Of the group at that moment.
+    cpu_times: CpuTimes,
 }
 
-async fn cpu_time(group: Group) -> Duration {
-    tokio::task::spawn_blocking(move || group.cpu_time())
+async fn cpu_times(group: Group) -> CpuTimes {
+    tokio::task::spawn_blocking(move || group.cpu_times())
         .await
         .unwrap_or_default()
 }
