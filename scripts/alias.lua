@@ -11,10 +11,13 @@
 
 local options = hub.options("alias", { names = {}, load_seconds = 0, failed_seconds = 60 })
 
----@type table<string, number>
-local failed_at = {}
-hub.on("model.failed", function(event) failed_at[event.model] = event.time end)
-hub.on("model.loaded", function(event) failed_at[event.model] = nil end)
+-- When each model failed, until it is loaded again: a reload of the policies keeps it.
+local function note(event, hub)
+  hub.state.alias = hub.state.alias or {}
+  hub.state.alias[event.model] = event.name == "model.failed" and event.time or nil
+end
+hub.on("model.failed", note)
+hub.on("model.loaded", note)
 
 for name, models in pairs(options.names) do
   if type(models) == "string" then
@@ -27,7 +30,8 @@ end
 ---@param model hub.Model
 ---@param hub hub.Hub
 local function can_answer(model, hub)
-  local state, failed = model.process_state, failed_at[model.name]
+  local state, failed_at = model.process_state, hub.state.alias
+  local failed = failed_at and failed_at[model.name]
   if failed and hub.clock() - failed < options.failed_seconds then
     return false
   end

@@ -2,10 +2,9 @@
 --
 --   on_request  a model that is not started is refused (400), one that is being stopped too (503)
 --   on_load     a group holds at most `max_loaded` models; over that a load is refused (429), unless
---               members are idle for `idle_unload_trigger_min` and make room
+--               members are leaving memory, or idle for `idle_unload_trigger_min`, and make room
 --   on_idle     a model is unloaded after `auto_unload_minutes` (JIT models only) or its group's
 --               `idle_unload_trigger_min`, whichever is shorter
---
 --   on_exit     a worker that ended by itself is started again after 1 s, 2 s, … up to 60 s; one that
 --               never was ready is left until somebody asks for the model
 --
@@ -17,17 +16,18 @@ local function is_due(model, minutes)
   return minutes ~= nil and model.active == 0 and model.idle_seconds >= minutes * 60
 end
 
--- The loaded members of a group that have been idle for its limit, the longest idle first.
+-- The members of a group that make room: those that are leaving memory, then the longest idle.
 ---@param group hub.Group
 ---@param hub hub.Hub
 local function due_members(group, hub)
   local due, idle = {}, {}
   for _, name in ipairs(group.loaded) do
     local member = hub.models[name]
+    local is_leaving = member and member.memory_state == "unloading"
     local is_free = member and member.memory_state == "loaded" and not member.settings.pinned
-    if is_free and is_due(member, group.idle_unload_trigger_min) then
+    if is_leaving or (is_free and is_due(member, group.idle_unload_trigger_min)) then
       table.insert(due, name)
-      idle[name] = member.idle_seconds
+      idle[name] = is_leaving and math.huge or member.idle_seconds
     end
   end
   table.sort(due, function(one, other) return idle[one] > idle[other] end)

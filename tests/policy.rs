@@ -21,5 +21,7 @@ mod sandbox;
 mod state;
 #[path = "policy/types.rs"]
 mod types;
+#[path = "policy/verdict_errors.rs"]
+mod verdict_errors;
 #[path = "policy/waits.rs"]
 mod waits;

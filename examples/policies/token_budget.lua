@@ -1,12 +1,11 @@
 -- Gives each client so many tokens a day, prompt and answer together; then it is refused until midnight.
--- A reload begins the count anew.
+-- The count is in `hub.state`, so that a reload keeps it; a restart of the hub begins anew.
 --
 -- Settings (`policy: {token_budget: …}` of hub.yaml):
 --   tokens    for each client; 200000 by default
 --   clients   other limits, by address: {"192.168.1.20": 1000000}
 
 local options = hub.options("token_budget", { tokens = 200000, clients = {} })
-local used = { day = 0, by_client = {} }
 
 ---@param hub hub.Hub
 local function today(hub)
@@ -15,8 +14,10 @@ local function today(hub)
 end
 
 hub.on("request.finished", function(event, hub)
-  if used.day ~= today(hub) then
-    used = { day = today(hub), by_client = {} }
+  local used = hub.state.token_budget
+  if not used or used.day ~= today(hub) then
+    hub.state.token_budget = { day = today(hub), by_client = {} }
+    used = hub.state.token_budget
   end
   local tokens = (event.prompt_tokens or 0) + (event.completion_tokens or 0)
   used.by_client[event.client] = (used.by_client[event.client] or 0) + tokens
@@ -26,7 +27,8 @@ end)
 return {
   on_request = function(req, hub)
     local limit = options.clients[req.client] or options.tokens
-    local so_far = used.day == today(hub) and used.by_client[req.client] or 0
+    local used = hub.state.token_budget
+    local so_far = used and used.day == today(hub) and used.by_client[req.client] or 0
     if so_far >= limit then
       local now = hub.time()
       local seconds = 24 * 3600 - now.hour * 3600 - now.min * 60 - now.sec

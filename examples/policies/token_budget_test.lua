@@ -16,6 +16,7 @@ test.case("who has used up the day's tokens is refused until midnight", function
   local hub = hub_of({ tokens = 1000 })
   hub:settle()
   test.equal(use(hub, "10.0.0.1", 600).state, "done")
+  test.equal(hub.state.token_budget.by_client, { ["10.0.0.1"] = 600 })
   test.equal(use(hub, "10.0.0.1", 600).state, "done", "the one that crosses the limit")
   local refused = use(hub, "10.0.0.1", 10)
   test.equal(refused.status, 429)

@@ -35,6 +35,7 @@ test.case("a model that failed is passed over until it may be tried again", func
   local first = hub:request("best")
   hub:advance("5s")
   test.equal(first.status, 503, "the one that finds out")
+  test.ok(hub.state.alias.big, "kept over a reload")
   test.equal(hub:request("best").model, "small")
   hub:set_worker("big", { fails = false })
   hub:advance("61s")

@@ -41,6 +41,26 @@ test.case("a full group refuses", function()
   test.matches(refused.message, "`g`.*full: a")
 end)
 
+test.case("a load waits for a member that is leaving memory, a second one finds the group full", function()
+  local models = config().models
+  models[3] = { name = "c", model_path = "org/c", group = "g", jit_enabled = true, default = true }
+  local hub = test.hub({ config = config({ models = models }) })
+  local running = hub:request("a")
+  hub:settle()
+  hub:unload("a")
+  test.equal(hub.models.a.memory_state, "unloading")
+  local request = hub:request("b")
+  test.equal(request.state, "waiting")
+  test.equal(hub:request("c").status, 429)
+  test.equal(running.state, "running")
+  hub:advance("2s")
+  test.equal(request.state, "waiting", "the memory is still in use")
+  running:finish()
+  hub:settle()
+  test.equal(request.state, "running")
+  test.equal(hub.groups.g.loaded, { "b" })
+end)
+
 test.case("a member that is idle for the group's limit makes room", function()
   local groups = { { name = "g", max_loaded = 1, idle_unload_trigger_min = 10 } }
   local hub = test.hub({ config = config({ groups = groups }) })

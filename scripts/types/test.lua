@@ -40,6 +40,7 @@
 ---@field models table<string, hub.Model> # as policies see them, at the moment of the look
 ---@field groups table<string, hub.Group> # likewise
 ---@field memory hub.Memory # likewise
+---@field state table # a copy of what observers have written
 ---@field logged { level: string, text: string, policy: string }[] # what policies logged in this case
 ---@field warnings string[] # what the status would say of the policies
 ---@field request fun(self: hub.TestHub, model: string, fields?: hub.TestRequestFields): hub.TestRequest

@@ -132,7 +132,9 @@ fn policy_row(place: usize, policy: &PolicyFacts) -> [String; 4] {
         (place + 1).to_string(),
         policy.name.clone(),
         policy.origin.as_str().to_owned(),
-        policy.hooks.join(" "),
+        [policy.hooks.as_slice(), &policy.observes]
+            .concat()
+            .join(" "),
     ]
 }
 

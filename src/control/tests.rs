@@ -102,6 +102,7 @@ fn policy() -> PolicyFacts {
         name: "alpha.lua".to_owned(),
         origin: Origin::File,
         hooks: vec!["on_load".to_owned()],
+        observes: vec!["model.failed".to_owned()],
         denies: false,
         calls: 3,
         verdicts: 2,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::machine::{Entry, Machine};
-use super::registry::Registry;
+use super::registry::{Registry, Table};
 use crate::api_error::ApiError;
 use crate::config::{Config, ModelConfig};
 use crate::memory::SystemMemory;
@@ -50,6 +50,32 @@ pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policie
         model.facts.store(Arc::new(facts));
         model.gate.parking.changed();
         // Only now: an observer that looks at the model finds it in its new state.
+        events.for_each(|event| policies.observe(event));
+    }
+    publish_gone(machine, &table, policies);
+}
+
+/// Those that hub.yaml no longer names and that have ended: observers that heard of them hear the end.
+fn publish_gone(machine: &Machine, table: &Table, policies: &Policies) {
+    for model in table.leaving() {
+        let before = model.facts.load();
+        let was_up = matches!(
+            before.process_state,
+            ProcessState::Running | ProcessState::Starting | ProcessState::Stopping
+        );
+        if !was_up || machine.is_ending(&model.name) {
+            continue;
+        }
+        let facts = ModelFacts {
+            process_state: ProcessState::Stopped,
+            memory_state: MemoryState::Unloaded,
+            pid: None,
+            loaded_since: None,
+            ..ModelFacts::clone(&before)
+        };
+        log_change(&before, &facts, None);
+        let events = events(&before, &facts, None);
+        model.facts.store(Arc::new(facts));
         events.for_each(|event| policies.observe(event));
     }
 }

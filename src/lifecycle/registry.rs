@@ -183,6 +183,11 @@ impl Table {
         self.models.iter().chain(&self.leaving)
     }
 
+    /// The models that hub.yaml no longer names.
+    pub(super) fn leaving(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.leaving.iter()
+    }
+
     /// A model by name, also one that is leaving.
     pub(super) fn present_or_leaving(&self, name: &str) -> Option<&Arc<Model>> {
         self.all().find(|model| &*model.name == name)

@@ -19,8 +19,8 @@ use super::hook::Hook;
 use super::ruling::Asked;
 use super::set::PolicySet;
 use super::{
-    Exit, GroupView, LoadReason, ModelView, Parked, PendingLoad, RequestView, Unstarted, World,
-    bundled,
+    Event, EventName, Exit, FinishedRequest, GroupView, LoadReason, ModelEvent, ModelView, Parked,
+    PendingLoad, RequestView, Unstarted, World, bundled,
 };
 use crate::config::{Config, ModelConfig, ModelType, Settings};
 use crate::memory::SystemMemory;
@@ -93,6 +93,12 @@ pub fn check(config: &Config) -> Checked {
             for asked in questions(model) {
                 found.add_all(set.failures_about(&asked), asked.hook(), model);
             }
+        }
+    }
+    for event in config.models.first().into_iter().flat_map(events) {
+        let asked = format!("the observer of {}", event.name.as_str());
+        for text in set.failures_about_event(&event) {
+            found.add(text, Some(&asked));
         }
     }
     Checked {
@@ -170,6 +176,41 @@ fn questions(model: &ModelConfig) -> Vec<Asked<'_>> {
     let exits = [(false, 1), (true, 1), (true, 12)];
     let idle = [Asked::Idle(name)].into_iter();
     idle.chain(loads.map(load)).chain(exits.map(exit)).collect()
+}
+
+/// An event of each name.
+fn events(model: &ModelConfig) -> impl Iterator<Item = Event> {
+    let event = |name| match name {
+        EventName::ConfigReloaded => Event::config_reloaded(),
+        EventName::RequestFinished => Event::of_request(FinishedRequest {
+            id: "sample".to_owned(),
+            model: model.name.clone(),
+            client: "127.0.0.1".to_owned(),
+            path: "/v1/chat/completions".to_owned(),
+            stream: true,
+            status: Some(200),
+            seconds: 2.0,
+            wait_seconds: Some(0.5),
+            first_token_seconds: Some(1.0),
+            prompt_tokens: Some(10),
+            completion_tokens: Some(100),
+            tokens_per_second: Some(100.0),
+        }),
+        EventName::ModelStarted
+        | EventName::ModelLoading
+        | EventName::ModelLoaded
+        | EventName::ModelUnloaded
+        | EventName::ModelStopped
+        | EventName::ModelFailed => Event::of_model(
+            name,
+            ModelEvent {
+                model: model.name.clone(),
+                error: (name == EventName::ModelFailed).then(|| "its process ended".to_owned()),
+                seconds: (name == EventName::ModelLoaded).then_some(10.0),
+            },
+        ),
+    };
+    EventName::ALL.into_iter().map(event)
 }
 
 /// A request as clients send it to a model of that type.

@@ -10,7 +10,6 @@ use std::time::Duration;
 use mlua::{Function, Lua, Table, Value};
 use parking_lot::Mutex;
 
-use super::Plain;
 use super::World;
 use super::bundled;
 use super::counts::Counts;
@@ -21,6 +20,7 @@ use super::stage::{Observer, Stage};
 use super::state::State;
 use super::views::{self, hub, log};
 use super::wording::{did_you_mean, kind};
+use super::{EventName, Plain};
 use crate::status::{Origin, PolicyFacts};
 
 /// How long a file may take to load.
@@ -71,6 +71,8 @@ impl Policy {
     pub(super) fn facts(&self) -> PolicyFacts {
         let hooks = Hook::ALL.into_iter();
         let hooks = hooks.filter(|hook| self.function(*hook).is_some());
+        let observed = |name| self.observers.iter().any(|(observed, _)| *observed == name);
+        let observes = EventName::ALL.into_iter().filter(|name| observed(*name));
         let (failures, last_error) = self.failures.total_and_last();
         PolicyFacts {
             name: self.name.clone(),
@@ -79,6 +81,7 @@ impl Policy {
                 false => Origin::File,
             },
             hooks: hooks.map(|hook| hook.name().to_owned()).collect(),
+            observes: observes.map(|name| name.as_str().to_owned()).collect(),
             denies: self.denies,
             calls: self.counts.calls(),
             verdicts: self.counts.verdicts(),

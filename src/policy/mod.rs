@@ -301,6 +301,11 @@ impl Policies {
         self.shared.observe(event);
     }
 
+    /// A copy of what `hub.state` holds.
+    pub(crate) fn state(&self) -> Plain {
+        self.shared.set.load().state()
+    }
+
     /// The files in force, in the order they are asked: `alpha.lua`, `bundled/create_hub.lua`.
     pub fn names(&self) -> Vec<String> {
         self.shared.set.load().names()

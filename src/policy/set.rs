@@ -300,8 +300,21 @@ fn failed(host: &Host, policy: &Policy, hook: Hook, problem: String) {
     policy.failures.failed(hook, problem);
 }
 
-/// Runs one observer. It gets a table of its own, and what it returns is ignored.
+/// Runs one observer, and counts how it went.
 fn tell(host: &Host, policy: &Policy, function: &Function, event: &Event) {
+    match run_observer(host, policy, function, event) {
+        Ok(()) => policy.failures.succeeded(Hook::Observer),
+        Err(problem) => failed(host, policy, Hook::Observer, problem),
+    }
+}
+
+/// Runs one observer. It gets a table of its own, and what it returns is ignored.
+fn run_observer(
+    host: &Host,
+    policy: &Policy,
+    function: &Function,
+    event: &Event,
+) -> Result<(), String> {
     host.stage.open();
     host.state.set_writable(true);
     let told = match json(&host.lua, event) {
@@ -310,10 +323,7 @@ fn tell(host: &Host, policy: &Policy, function: &Function, event: &Event) {
     };
     host.state.set_writable(false);
     host.stage.close();
-    match told {
-        Ok(_) => policy.failures.succeeded(Hook::Observer),
-        Err(problem) => failed(host, policy, Hook::Observer, problem),
-    }
+    told.map(drop)
 }
 
 /// Calls one hook of one policy. An error is one line that begins with `file:line:`.

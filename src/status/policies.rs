@@ -22,6 +22,9 @@ pub struct PolicyFacts {
     pub origin: Origin,
     /// Its hooks: `on_request`, …
     pub hooks: Vec<String>,
+    /// The events that it observes: `model.loaded`, …
+    #[serde(default)]
+    pub observes: Vec<String>,
     /// Whether it refuses when it fails (`on_error = "deny"`).
     pub denies: bool,
     /// How often a hook of it was asked.

@@ -109,6 +109,11 @@ fn check_reports_every_mistake_once_with_its_line_and_what_would_be_right() {
         "4_syntax.lua",
         "return {\n  on_load = functoin() end\n}\n",
     );
+    write_policy(
+        &home,
+        "5_observer.lua",
+        "hub.on('model.failed', function(event)\n  local text = event.eror .. '!'\nend)\nreturn {}\n",
+    );
     let mut settings = insta::Settings::clone_current();
     // The list of bundled policies grows.
     settings.add_filter("there are: .*", "there are: …");
@@ -119,7 +124,7 @@ fn check_reports_every_mistake_once_with_its_line_and_what_would_be_right() {
 fn report() -> Value {
     let policy = |name: &str, facts: Value| {
         let mut policy = json!({
-            "name": name, "origin": "file", "hooks": ["on_request"], "denies": false, "calls": 0,
+            "name": name, "origin": "file", "hooks": ["on_request"], "observes": [], "denies": false, "calls": 0,
             "verdicts": 0, "failures": 0, "average_seconds": null, "last_error": null,
             "switched_off": false,
         });
@@ -133,7 +138,7 @@ fn report() -> Value {
         "warnings": ["Policy `b.lua` is switched off until it is reloaded."],
         "policies": [
             policy("a.lua", json!({"calls": 1200, "verdicts": 7, "average_seconds": 0.000_002_4})),
-            policy("b.lua", json!({"calls": 10, "failures": 10, "switched_off": true,
+            policy("b.lua", json!({"observes": ["model.failed"], "calls": 10, "failures": 10, "switched_off": true,
                 "average_seconds": 0.0005, "last_error": "b.lua:3: no such thing"})),
             policy("bundled/create_hub.lua", json!({"origin": "bundled",
                 "hooks": ["on_request", "on_load", "on_idle", "on_exit"]})),

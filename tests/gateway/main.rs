@@ -26,6 +26,7 @@ mod recordings;
 mod refusals;
 mod routes;
 mod shutdown;
+mod slow_policies;
 #[path = "../support/mod.rs"]
 mod support;
 mod watch;

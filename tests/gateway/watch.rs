@@ -137,6 +137,29 @@ fn a_parked_load_is_asked_about_by_the_changed_policy() {
 }
 
 #[test]
+fn observers_hear_that_a_model_has_ended_which_hub_yaml_no_longer_names() {
+    let observer = "local function note(event, hub)
+           hub.state.seen = (hub.state.seen or '') .. event.name .. ' ' .. event.model .. '; '
+         end
+         hub.on('model.unloaded', note)
+         hub.on('model.stopped', note)
+         return { on_request = function(req, hub)
+           if hub.state.seen then return hub.reject{ status = 418, message = hub.state.seen } end
+         end }";
+    let alpha = alpha(&[]);
+    let both = format!(
+        "{alpha}- {{name: beta, model_path: org/beta, jit_enabled: true, default: true}}\n"
+    );
+    let hub = Hub::start_with(&both, &[("a.lua", observer)]);
+    assert_eq!(hub.http.chat("beta", "hello").status, 200);
+    hub.configure(&alpha);
+    assert!(hub.run(&["reload"]).status.success());
+    wait_until("the end of beta", SOON, || {
+        said(&hub).contains("model.unloaded beta; model.stopped beta; ")
+    });
+}
+
+#[test]
 fn no_request_fails_while_policies_are_changed_again_and_again() {
     let hub = Hub::start_with(&alpha(&[]), &[("a.lua", PASSES)]);
     assert_eq!(hub.http.chat("alpha", "hello").status, 200);

@@ -269,6 +269,12 @@ impl Machine {
         self.entries.iter().filter(|entry| !entry.removed)
     }
 
+    /// Whether a model that hub.yaml no longer names is still ending.
+    pub(crate) fn is_ending(&self, model: &str) -> bool {
+        let of_name = |entry: &Entry| entry.removed && entry.spec.name == model;
+        self.entries.iter().any(of_name)
+    }
+
     /// Takes one event and says what to do.
     pub(crate) fn handle(
         &mut self,

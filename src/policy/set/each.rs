@@ -10,12 +10,13 @@ use mlua::{Lua, Table, Value};
 use serde_json::{Map, Value as Json};
 
 use super::super::RequestView;
+use super::super::event::Event;
 use super::super::failures::describe;
 use super::super::hook::Hook;
 use super::super::ruling::{Asked, Ruling};
 use super::super::views::json;
 use super::super::views::request::Request;
-use super::{Host, PolicySet, call};
+use super::{Host, PolicySet, call, run_observer};
 
 /// What a recording kept of a body.
 pub(in crate::policy) struct RecordedBody {
@@ -81,6 +82,18 @@ impl PolicySet {
         let failures = self.each(&host, asked.hook(), &argument);
         host.stage.close();
         failures
+    }
+
+    /// Tells the observers of every policy of an event; the failures.
+    pub(in crate::policy) fn failures_about_event(&self, event: &Event) -> Vec<String> {
+        let host = self.host.lock();
+        let of_event = self.policies.iter().flat_map(|policy| {
+            let observers = policy.observers.iter();
+            let observers = observers.filter(|(name, _)| *name == event.name);
+            observers.map(move |(_, function)| (policy, function))
+        });
+        let told = of_event.map(|(policy, function)| run_observer(&host, policy, function, event));
+        told.filter_map(Result::err).collect()
     }
 
     /// Asks about a recorded request; without a `body` it is one that has not arrived.

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use mlua::{Function, Lua, LuaSerdeExt as _, MetaMethod, Table, UserData, UserDataMethods, Value};
+use mlua::{
+    Function, IntoLua as _, Lua, LuaSerdeExt as _, MetaMethod, Table, UserData, UserDataMethods,
+    Value,
+};
 use parking_lot::Mutex;
 
 use super::super::Simulation;
@@ -19,7 +22,7 @@ use crate::policy::{Look, World as _, did_you_mean};
 pub(super) type Shared = Arc<Mutex<Simulation>>;
 
 /// What a hub of a test has besides its functions.
-pub(crate) const FIELDS: &[&str] = &["models", "groups", "memory", "logged", "warnings"];
+pub(crate) const FIELDS: &[&str] = &["models", "groups", "memory", "state", "logged", "warnings"];
 
 /// Its functions.
 pub(crate) const METHODS: &[&str] = &[
@@ -71,6 +74,7 @@ impl TestHub {
             "models" => seen(What::Models),
             "groups" => seen(What::Groups),
             "memory" => seen(What::Memory),
+            "state" => self.hub.lock().policies().state().into_lua(lua),
             "warnings" => lua.to_value(&self.hub.lock().policies().warnings()),
             "logged" => {
                 let lines = self.lines.lock();

@@ -45,6 +45,24 @@ fn a_parked_load_is_asked_about_again_when_memory_moves() {
 }
 
 #[test]
+fn a_load_may_have_the_memory_of_a_model_that_is_leaving_it() {
+    let mut story = Story::of(&["a", "b"]);
+    let held = story.loaded("a");
+    story.verb("unload", "a");
+    story.rule("b", LoadVerdict::Evict(vec!["a".into()]));
+    let (request, effects) = story.request("b");
+    assert_eq!(effects, [], "it leaves already, and is waited for");
+    assert_eq!(story.states("a").1, "unloading");
+    assert_eq!(story.states("b").1, "loading", "the memory is reserved");
+    story.tell(Event::Drained { launch: held });
+    let effects = story.ended(held);
+    let effects = story.tell(Event::Loaded {
+        launch: launched(&effects),
+    });
+    assert_eq!(answered(&effects, request), Some(&Answer::Granted));
+}
+
+#[test]
 fn a_parked_load_is_asked_about_again_after_the_seconds_of_its_verdict() {
     let mut story = Story::of(&["a"]);
     story.rule("a", LoadVerdict::Wait(3.0));
