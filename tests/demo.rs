@@ -78,6 +78,25 @@ fn is_empty(folder: &Path) -> bool {
     std::fs::read_dir(folder).unwrap().next().is_none()
 }
 
+/// The tour up to its last line; what follows tells what the models do, as they do it.
+fn snapshot(name: &str, output: &str) {
+    let end = output.find("Ctrl+C ends the demo").unwrap();
+    let last = output[end..]
+        .find('\n')
+        .map_or(output.len(), |line| end + line);
+    let settings = {
+        let mut settings = insta::Settings::clone_current();
+        settings.add_filter(r"Its folder: \S+", "Its folder: FOLDER");
+        settings.add_filter(r"\[warn\] Port 8000 is taken.*\n", "");
+        settings.add_filter(r"\[info\] (starting the hub|loading parrot) .*\n", "");
+        settings.add_filter(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT");
+        settings.add_filter(r"after \d+ ms", "after TIME");
+        settings.add_filter(r"after [\d.]+ s:", "after TIME:");
+        settings
+    };
+    settings.bind(|| insta::assert_snapshot!(name, &output[..last]));
+}
+
 #[test]
 fn the_demo_shows_the_main_job_and_leaves_nothing() {
     let mut demo = Demo::start();
@@ -92,6 +111,7 @@ fn the_demo_shows_the_main_job_and_leaves_nothing() {
         "the policy is shown: {output}"
     );
     assert!(!output.contains('\x1b'), "no colour in a file: {output}");
+    snapshot("the_tour", &output);
 
     let http = demo.http();
     assert_eq!(http.get("/hub").status, 200);

@@ -1,6 +1,6 @@
 //! The count hook: how a policy that takes too long is stopped wherever it is.
 //!
-//! The only unsafe code of the program. An error that a hook of mlua returns is raised after
+//! Unsafe, as only the memory probe of macOS is besides. An error that a hook of mlua returns is raised after
 //! `lua_settop` in the frame of the running function, which closes its `<close>` variables while hooks are
 //! off: a `__close` that never ends would then never be interrupted. Raised with `lua_error` alone, Lua
 //! unwinds as from any error, and closes with hooks on.
