@@ -16,13 +16,17 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::status::{DecisionsReport, PoliciesReport, RecordingReport, Status, is_all_addresses};
 
 /// How long a connection, and then a health check, may take: a hub answers in milliseconds, also while
 /// models load.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
+/// A hub that was killed a moment ago still takes connections, and closes them unanswered.
+const CLOSING: Duration = Duration::from_millis(500);
+/// How soon such a one is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long reading the status may take, on a machine that swaps.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 
@@ -71,6 +75,17 @@ pub(super) enum ClientError {
     /// Something came that no hub sends.
     #[error("the hub daemon at {address} sent an answer that is not understood: {reason}")]
     Strange { address: String, reason: String },
+}
+
+impl ClientError {
+    /// Whether the connection was closed before anything came that could be read.
+    fn is_early_end(&self) -> bool {
+        match self {
+            Self::Connect { .. } => true,
+            Self::Lost { cause, .. } => !cause.is_parse(),
+            _ => false,
+        }
+    }
 }
 
 /// `POST /hub/reload`.
@@ -144,18 +159,33 @@ impl Client {
 
     /// Who answers there.
     pub(super) async fn probe(&self) -> Probe {
+        let begun = Instant::now();
+        loop {
+            match self.probe_once().await {
+                Err(error) if error.is_early_end() && begun.elapsed() < CLOSING => {
+                    sleep(LOOK_AGAIN).await;
+                }
+                Err(_) => return Probe::Other("it does not speak HTTP".to_owned()),
+                Ok(probe) => return probe,
+            }
+        }
+    }
+
+    /// # Errors
+    /// When somebody takes the connection and gives no answer that is HTTP.
+    async fn probe_once(&self) -> Result<Probe, ClientError> {
         let Ok(Ok(stream)) = timeout(PROBE_LIMIT, self.connect()).await else {
-            return Probe::Nothing;
+            return Ok(Probe::Nothing);
         };
         let health = self.exchange(stream, Method::GET, "/health", Bytes::new());
-        match timeout(PROBE_LIMIT, health).await {
-            Ok(Ok(answer)) => match serde_json::from_slice::<Health>(&answer.body) {
-                Ok(health) if health.model_status == "controller" => Probe::Hub,
-                _ => Probe::Other(format!("it answers GET /health with {}", answer.status)),
-            },
-            Ok(Err(_)) => Probe::Other("it does not speak HTTP".to_owned()),
-            Err(_) => Probe::Other("it does not answer GET /health".to_owned()),
-        }
+        let Ok(answer) = timeout(PROBE_LIMIT, health).await else {
+            return Ok(Probe::Other("it does not answer GET /health".to_owned()));
+        };
+        let answer = answer?;
+        Ok(match serde_json::from_slice::<Health>(&answer.body) {
+            Ok(health) if health.model_status == "controller" => Probe::Hub,
+            _ => Probe::Other(format!("it answers GET /health with {}", answer.status)),
+        })
     }
 
     /// The hub's snapshot.
@@ -359,6 +389,25 @@ mod tests {
         ] {
             assert_eq!(Client::new(host, 80).address(), address);
         }
+    }
+
+    #[tokio::test]
+    async fn a_hub_that_is_being_killed_is_not_taken_for_another_program() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::new("127.0.0.1", listener.local_addr().unwrap().port());
+        // It takes one more connection and closes it; then its port is free.
+        let (probe, ()) = tokio::join!(client.probe(), async move {
+            drop(listener.accept().await.unwrap());
+        });
+        assert_eq!(probe, Probe::Nothing);
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::new("127.0.0.1", listener.local_addr().unwrap().port());
+        let probe = tokio::select! {
+            probe = client.probe() => probe,
+            () = async { loop { drop(listener.accept().await.unwrap()) } } => unreachable!(),
+        };
+        assert_eq!(probe, Probe::Other("it does not speak HTTP".to_owned()));
     }
 
     #[tokio::test]
