@@ -15,6 +15,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +39,9 @@ const STILL_WAITING: Duration = Duration::from_secs(5);
 const MAX_DESCRIPTORS: u64 = 10_240;
 /// How soon `hub_runtime.json` is written again when it could not be.
 const WRITE_AGAIN: Duration = Duration::from_secs(2);
+/// How long a hub waits for what a killed one still holds.
+const KILLED_HUB: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(10);
 const UNWRITTEN: &str = "`hub_runtime.json` cannot be written: a hub that is killed now would lose sight of its workers";
 /// The hub forwards bytes: more threads than this only cost memory.
 const MAX_THREADS: usize = 4;
@@ -87,7 +91,11 @@ fn raise_descriptor_limit() {
 /// Takes the hub's port. Port 0 becomes the one the system chose.
 fn bind(config: &mut Config) -> anyhow::Result<StdListener> {
     let (host, port) = (config.host.as_str(), config.port);
-    let listener = StdListener::bind((host, port)).map_err(|error| {
+    let bound = once_free(
+        || StdListener::bind((host, port)),
+        |error| error.kind() == ErrorKind::AddrInUse,
+    );
+    let listener = bound.map_err(|error| {
         let (why, hint) = match error.kind() {
             ErrorKind::AddrInUse => (
                 "another program listens there".to_owned(),
@@ -107,6 +115,21 @@ fn bind(config: &mut Config) -> anyhow::Result<StdListener> {
     listener.set_nonblocking(true)?;
     config.port = listener.local_addr()?.port();
     Ok(listener)
+}
+
+/// Takes what may be held by a hub that was killed a moment ago: a worker that it was about to start has
+/// its descriptors until its program is loaded.
+fn once_free<T, E>(
+    mut take: impl FnMut() -> Result<T, E>,
+    is_held: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let deadline = Instant::now() + KILLED_HUB;
+    loop {
+        match take() {
+            Err(error) if is_held(&error) && Instant::now() < deadline => std::thread::sleep(LOOK),
+            taken => return taken,
+        }
+    }
 }
 
 /// What a hub which is no more left in this log folder: its workers, as far as they still run. What
@@ -129,7 +152,7 @@ fn lock(log_path: &Path) -> anyhow::Result<File> {
     let path = log_path.join("hub.lock");
     let file = telemetry::open_private(&path)
         .with_context(|| format!("`{}` cannot be written", path.display()))?;
-    file.try_lock().map_err(|_| {
+    once_free(|| file.try_lock(), |_| true).map_err(|_| {
         let log_path = log_path.display();
         anyhow::anyhow!(
             "another hub uses the log folder `{log_path}`\nhint: stop it, or set another `log_path`"
@@ -350,5 +373,33 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.hang_up.recv() => "SIGHUP",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_hub_still_holds_is_waited_for_and_what_another_holds_is_not_for_long() {
+        let mut tries = 0;
+        let taken = once_free(
+            || {
+                tries += 1;
+                if tries < 3 { Err("held") } else { Ok(tries) }
+            },
+            |_| true,
+        );
+        assert_eq!(taken, Ok(3));
+        assert_eq!(once_free(|| Err::<(), _>("held"), |_| true), Err("held"));
+        let mut asked = 0;
+        let refused = once_free(
+            || {
+                asked += 1;
+                Err::<(), _>("broken")
+            },
+            |error| *error == "held",
+        );
+        assert_eq!((refused, asked), (Err("broken"), 1));
     }
 }

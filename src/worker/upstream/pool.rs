@@ -68,7 +68,7 @@ pub(super) struct Connection {
 enum Driver {
     /// Whoever has the connection.
     Holder(Box<Wire>),
-    /// A task: see [`Connection::let_go_on`].
+    /// A task: see [`Pool::let_go_on`].
     Task { _abort: AbortOnDropHandle<()> },
     /// Nobody: the connection is at its end.
     Over,
