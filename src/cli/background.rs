@@ -89,7 +89,12 @@ impl Background {
     /// Waits until a hub answers. When the daemon dies because another one was faster, that one will do.
     pub(super) async fn ready(mut self, client: &Client) -> anyhow::Result<Ready> {
         let Err(failure) = self.answers(client).await? else {
-            return Ok(self.whose());
+            let whose = self.whose();
+            if matches!(whose, Ready::Another(_)) {
+                // It would wait for the port a little longer, and take it if the other one is stopped.
+                self.dismiss()?;
+            }
+            return Ok(whose);
         };
         if client.probe().await == Probe::Hub {
             return Ok(Ready::Another(self.keeper()));
@@ -113,6 +118,12 @@ impl Background {
                 )
             }
         }
+    }
+
+    /// Ends a daemon that has not got its port yet, which takes no time: it handles no signal so far.
+    fn dismiss(&mut self) -> std::io::Result<()> {
+        self.child.signal(Signal::SIGTERM as i32)?;
+        self.child.wait().map(drop)
     }
 
     /// Whose hub answers while the daemon lives: it may not have found out yet that another has the port.
