@@ -90,10 +90,15 @@ impl Place {
             }
         }
         match configured.probe().await {
-            Probe::Hub => Found::Hub(Hub {
-                client: configured,
-                runtime: None,
-            }),
+            Probe::Hub => {
+                // A hub that has just come up wrote its file after it was looked for, and before it answered.
+                let runtime = RuntimeFile::read(&self.log_path)
+                    .filter(|runtime| Client::new(&runtime.host, runtime.port) == configured);
+                Found::Hub(Hub {
+                    client: configured,
+                    runtime,
+                })
+            }
             Probe::Other(what) => Found::Other(what),
             Probe::Nothing => Found::Nothing,
         }
