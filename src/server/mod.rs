@@ -4,10 +4,12 @@
 //! The daemon runs it. What every answer has in common is added here and only here: `X-Request-ID`,
 //! `X-Process-Time`, CORS. Whether a request may come in at all is the [`Guard`]'s decision.
 
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -19,12 +21,12 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::gateway::Gateway;
+use crate::own_wakes::OwnWakes;
 use crate::telemetry::Troubles;
 
 mod front;
 mod guard;
 mod head_timer;
-mod own_wakes;
 
 use front::Front;
 pub use guard::Guard;
@@ -65,7 +67,7 @@ pub async fn serve(
             Ok((stream, client)) => {
                 troubles.note(TROUBLE, Ok::<_, io::Error>(()));
                 let connection = serve_connection(stream, client, front.clone(), shutdown.clone());
-                tracker.spawn(own_wakes::at_once(connection));
+                tracker.spawn(connection);
             }
             // The client gave up while it was queued: nothing is wrong here.
             Err(error) if is_about_the_client(&error) => {}
@@ -87,6 +89,15 @@ fn is_about_the_client(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
+}
+
+/// What happens to a connection.
+enum Event {
+    Ended(hyper::Result<()>),
+    /// A head has been waited for too long.
+    TooLate,
+    /// The hub is about to end.
+    Stopping,
 }
 
 /// One client's connection, to its end.
@@ -115,17 +126,39 @@ async fn serve_connection(
     let mut too_late = pin!(heads.expired(HEAD_TIMEOUT));
     let mut stopping = pin!(shutdown.cancelled());
     let mut is_stopping = false;
+    let (wakes, others) = (OwnWakes::default(), OwnWakes::default());
     let ended = loop {
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => break ended,
+        let event = poll_fn(|cx| {
+            let ended = wakes.poll(cx, |own| match own {
+                Some(cx) => connection.as_mut().poll(cx).map(Event::Ended),
+                None => Poll::Pending,
+            });
+            if ended.is_ready() {
+                return ended;
+            }
+            others.poll(cx, |own| {
+                let Some(cx) = own else {
+                    return Poll::Pending;
+                };
+                if too_late.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::TooLate);
+                }
+                if !is_stopping && stopping.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Stopping);
+                }
+                Poll::Pending
+            })
+        });
+        match event.await {
+            Event::Ended(ended) => break ended,
             // hyper sees it when it is polled.
-            () = too_late.as_mut() => too_late.set(heads.expired(HEAD_TIMEOUT)),
-            () = stopping.as_mut(), if !is_stopping => {
+            Event::TooLate => too_late.set(heads.expired(HEAD_TIMEOUT)),
+            Event::Stopping => {
                 is_stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
         }
+        wakes.note();
     };
     if let Err(error) = ended {
         // Mostly clients that have gone.

@@ -138,14 +138,16 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut frame = Pin::new(&mut self.incoming).poll_frame(cx);
-        if frame.is_pending()
-            && let Some(connection) = &mut self.connection
-        {
-            connection.drive(cx);
-            frame = Pin::new(&mut self.incoming).poll_frame(cx);
-        }
-        let frame = ready!(frame);
+        let Self {
+            incoming,
+            connection,
+            ..
+        } = &mut *self;
+        let mut next = |cx: &mut Context<'_>| Pin::new(&mut *incoming).poll_frame(cx);
+        let frame = ready!(match connection {
+            Some(connection) => connection.poll(cx, next),
+            None => next(cx),
+        });
         match &frame {
             Some(Err(_)) => self.connection = None,
             None => self.finish(),

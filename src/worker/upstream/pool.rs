@@ -22,6 +22,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::debug;
 
 use super::{RequestBody, UpstreamError};
+use crate::own_wakes::OwnWakes;
 
 /// Idle connections kept per worker. Workers answer few requests at once; more would only tie up
 /// file descriptors.
@@ -60,6 +61,8 @@ struct Idle {
 pub(super) struct Connection {
     sender: SendRequest<RequestBody>,
     driver: Driver,
+    /// Of the driver: what it wakes while somebody looks at what it moved is no news.
+    wakes: OwnWakes,
     idle_since: Instant,
 }
 
@@ -85,7 +88,7 @@ impl Pool {
                 return None;
             }
             // Only now it learns what has happened to it meanwhile, the end of the last answer included.
-            connection.drive(&mut Context::from_waker(Waker::noop()));
+            connection.drive();
             if connection.sender.is_ready() {
                 return Some(connection);
             }
@@ -134,6 +137,7 @@ impl Pool {
         Ok(Connection {
             sender,
             driver: Driver::Holder(Box::new(wire)),
+            wakes: OwnWakes::default(),
             idle_since: Instant::now(),
         })
     }
@@ -191,21 +195,49 @@ impl Connection {
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         let mut answer = pin!(self.sender.try_send_request(request));
-        let driver = &mut self.driver;
-        poll_fn(|cx| {
-            driver.drive(cx);
-            answer.as_mut().poll(cx)
-        })
-        .await
+        let (driver, wakes) = (&mut self.driver, &self.wakes);
+        poll_fn(|cx| driver.poll(wakes, cx, |cx| answer.as_mut().poll(cx))).await
+    }
+
+    /// Moves what can be moved now and polls `part`, which only the bytes of this connection can make
+    /// ready.
+    pub(super) fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        part: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        self.driver.poll(&self.wakes, cx, part)
     }
 
     /// Moves what can be moved now.
-    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
-        self.driver.drive(cx);
+    fn drive(&mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let _ = self.poll(&mut cx, |_| Poll::<()>::Pending);
     }
 }
 
 impl Driver {
+    fn poll<T>(
+        &mut self,
+        wakes: &OwnWakes,
+        cx: &mut Context<'_>,
+        mut part: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        if !matches!(self, Self::Holder(_)) {
+            return part(cx);
+        }
+        wakes.poll(cx, |own| {
+            // Looked at after each move: nobody else need wake it.
+            let mut look = Context::from_waker(Waker::noop());
+            let polled = part(&mut look);
+            match own {
+                Some(cx) if polled.is_pending() => self.drive(cx),
+                _ => return polled,
+            }
+            part(&mut look)
+        })
+    }
+
     fn drive(&mut self, cx: &mut Context<'_>) {
         if let Self::Holder(wire) = self
             && let Poll::Ready(ended) = Pin::new(&mut **wire).poll(cx)
