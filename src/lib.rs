@@ -20,16 +20,16 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `api_error`, `config`, `memory`, `own_wakes`, `runtime_file`, `telemetry` | nothing of ours; anyone may use the last |
+//! | `api_error`, `config`, `decimal`, `memory`, `own_wakes`, `runtime_file`, `telemetry` | nothing of ours; anyone may use the last |
 //! | `status` | `config`, `memory` |
 //! | `worker` | `config`, `memory`, `own_wakes`, `runtime_file` |
 //! | `policy` | `api_error`, `config`, `memory`, `status` |
 //! | `lifecycle` | `worker`, `policy`, `status`, `memory`, `config`, `api_error`, `runtime_file` |
-//! | `gateway` | `policy`, `lifecycle`, `worker` (its upstream), `status`, `config`, `api_error` |
+//! | `gateway` | `policy`, `lifecycle`, `worker` (its upstream), `status`, `config`, `api_error`, `decimal` |
 //! | `simulation` | `policy`, `lifecycle` (its machine), `gateway` (its texts), `status`, `memory`, `config`, `api_error` |
 //! | `control` | `dashboard`, `server` (its guard), `lifecycle` (its handle), `status`, `config`, `api_error` |
 //! | `dashboard` | `status` |
-//! | `server` | `gateway`, `own_wakes`, `api_error` |
+//! | `server` | `gateway`, `own_wakes`, `decimal`, `api_error` |
 //! | `cli` | `status`, `config`, `runtime_file`, `telemetry`, `policy` (for `check`), `worker` (its command and dialect), `simulation`, `daemon` (for `serve` and `demo`), `stub` |
 //! | `daemon` | everything |
 //! | `stub` | nothing of ours: it stands in for another program |
@@ -40,6 +40,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod dashboard;
+mod decimal;
 pub mod gateway;
 pub mod lifecycle;
 pub mod memory;

@@ -5,7 +5,6 @@
 //! the model and to the policies that observe `request.finished`. A request whose client has left, at
 //! whatever point, is one of status 499.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tracing::debug;
 
 use super::made::Made;
 use super::usage::{Tail, Usage};
+use crate::decimal::{self, micros};
 use crate::lifecycle::Model;
 use crate::policy::{Event, EventName, FinishedRequest, Policies};
 
@@ -192,10 +192,12 @@ impl Account {
             ("worker", entries.worker),
         ] {
             if !took.is_zero() {
-                let comma = if text.is_empty() { "" } else { ", " };
-                let (ms, us) = (took.as_millis(), took.subsec_micros() % 1000);
-                // A string takes everything.
-                let _ = write!(text, "{comma}{name};dur={ms}.{us:03}");
+                if !text.is_empty() {
+                    text.push_str(", ");
+                }
+                text.push_str(name);
+                text.push_str(";dur=");
+                decimal::push(&mut text, micros(took), 3);
             }
         }
         if !text.is_empty()

@@ -10,7 +10,6 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version, request};
 use http_body::Body as _;
-use tokio::time::timeout;
 
 use super::account::Account;
 use super::body::Body;
@@ -63,15 +62,10 @@ pub(super) async fn forward(
     let Grant { lease, upstream } = grant;
     let Named { model, written } = named;
     account.sent();
-    let exchange = upstream.send(outgoing(parts, id, body));
-    let answer = if limits.first_byte.is_zero() {
-        exchange.await
-    } else {
-        timeout(limits.first_byte, exchange)
-            .await
-            .map_err(|_| openai::no_answer_in_time(&model.name, limits.first_byte))?
-    };
-    let answer = answer.map_err(|error| openai::no_answer(&model.name, &error, limits))?;
+    let exchange = upstream.send(outgoing(parts, id, body), limits.first_byte);
+    let answer = exchange
+        .await
+        .map_err(|error| openai::no_answer(&model.name, &error, limits))?;
     let (mut parts, body) = answer.into_parts();
     remove_hop_by_hop(&mut parts.headers);
     let events = is_event_stream(&parts.headers);

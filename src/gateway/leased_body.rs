@@ -16,11 +16,10 @@ use tracing::warn;
 
 use super::account::Account;
 use super::echo::Echo;
-use super::idle::Idle;
 use super::openai;
 use crate::api_error::ApiError;
 use crate::lifecycle::Lease;
-use crate::worker::upstream::{BoxError, ResponseBody};
+use crate::worker::upstream::{BoxError, Idle, ResponseBody};
 
 /// The body of an answer that a worker gives.
 #[derive(Debug)]

@@ -30,7 +30,6 @@ mod echo;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
-mod idle;
 mod intake;
 mod leased_body;
 mod made;
@@ -114,7 +113,8 @@ impl Addressed {
         let (body, limits) = (intake.take_body(), intake.limits());
         if let Some(tunnels) = &self.tunnels {
             let request = forward::outgoing(self.parts, self.id, body);
-            return upgrade::forward(grant, &model.name, request, limits, account, tunnels).await;
+            let forwarded = upgrade::forward(grant, &model.name, request, limits, account, tunnels);
+            return Box::pin(forwarded).await;
         }
         let written = match self.place {
             Place::Path => String::new(),
@@ -164,7 +164,7 @@ impl Gateway {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                intake.discard().await;
+                Box::pin(intake.discard()).await;
                 let mut answer = openai::error(&error);
                 account.write_timing(answer.headers_mut());
                 answer
@@ -191,9 +191,6 @@ impl Gateway {
         if parts.uri.path() == "/v1/responses" {
             account.makes_response(&self.made);
         }
-        if let Some(model) = self.lifecycle.find(&written) {
-            account.goes_to(&model);
-        }
         let view = RequestView {
             parts,
             id,
@@ -214,7 +211,7 @@ impl Gateway {
         let mut fields = None;
         if let Some(route) = admitted.route {
             if !route.set.is_empty() || !route.unset.is_empty() {
-                fields = Some(rewrite::edit(&intake.collect().await?, &route)?);
+                fields = Some(rewrite::edit(&Box::pin(intake.collect()).await?, &route)?);
             }
             forward::add_headers(&mut parts.headers, route.headers);
         }
@@ -242,7 +239,8 @@ impl Gateway {
             request,
             notice: self.lifecycle.config().loading_notice,
         };
-        waiting.answer(intake, account).await
+        // Off the hot path, and large: in a box it does not make every request's future so.
+        Box::pin(waiting.answer(intake, account)).await
     }
 
     /// The model that a path names, or that made what it names; `None` where body or query do.
@@ -278,18 +276,24 @@ impl Gateway {
             (view, step) = admission::ask(&self.lifecycle, &self.policies, view, &mut place);
             thinking += began.elapsed();
             account.was_asked_about(thinking, parked);
+            if let Ok(Admission::Go(admitted)) = step {
+                return Ok((view, admitted));
+            }
+            // It may get no further.
+            if let Some(model) = self.lifecycle.find(&view.model) {
+                account.goes_to(&model);
+            }
             match step? {
-                Admission::Go(admitted) => return Ok((view, admitted)),
-                Admission::Wait => {}
+                Admission::Go(_) | Admission::Wait => {}
                 Admission::NeedBody => {
-                    view.body = Some(intake.collect().await?);
+                    view.body = Some(Box::pin(intake.collect()).await?);
                     if let Some(place) = &mut place {
                         place.step_back();
                     }
                 }
             }
             let Some(place) = &mut place else { continue };
-            let called = intake.while_waiting(place.called()).await;
+            let called = Box::pin(intake.while_waiting(place.called())).await;
             parked = place.waited();
             account.was_asked_about(thinking, parked);
             called?;

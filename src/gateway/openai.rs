@@ -177,6 +177,7 @@ pub(super) fn no_answer(model: &str, error: &UpstreamError, limits: Limits) -> A
     match error {
         UpstreamError::TooLarge => too_large(limits.body),
         UpstreamError::Upload(cause) => body_broke_off(cause),
+        UpstreamError::Silent { .. } => no_answer_in_time(model, limits.first_byte),
         _ => {
             warn!(hub_model = %model, %error, "worker gave no answer");
             worker_failed(model, "before it answered")

@@ -241,6 +241,10 @@ pub(super) fn closing_quote(chunk: &[u8], mut at: usize, escaped: &mut bool) -> 
 
 /// The text of a JSON string written as `raw` between its quotes.
 pub(super) fn unquote(raw: &[u8]) -> Option<String> {
+    let is_plain = |byte: &u8| *byte >= b' ' && *byte != b'\\';
+    if raw.iter().all(is_plain) {
+        return String::from_utf8(raw.to_vec()).ok();
+    }
     let mut quoted = Vec::with_capacity(raw.len() + 2);
     quoted.push(b'"');
     quoted.extend_from_slice(raw);
@@ -250,4 +254,21 @@ pub(super) fn unquote(raw: &[u8]) -> Option<String> {
 
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::unquote;
+
+    proptest! {
+        #[test]
+        fn a_string_is_read_as_a_parser_does(raw in "[ -~é\\\\\\x00-\\x1f]{0,12}") {
+            // Between quotes there is none that is not escaped.
+            prop_assume!(!raw.contains('"'));
+            let parsed = serde_json::from_str::<String>(&format!("\"{raw}\"")).ok();
+            prop_assert_eq!(unquote(raw.as_bytes()), parsed);
+        }
+    }
 }

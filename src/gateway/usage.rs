@@ -4,7 +4,9 @@
 //! the counts are looked for once, when the answer is over. The account of the request calls it; it
 //! knows nothing of HTTP.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::FinderRev;
 use serde::Deserialize;
 
 /// Counts stand in the last event of a stream and close to the end of a plain answer; `[DONE]` and
@@ -16,6 +18,11 @@ const SLACK: usize = 1024;
 
 /// So many `"usage"` are looked at from the end on, before the search is given up.
 const LOOKS: usize = 8;
+
+/// In the text of an answer the quotes are escaped: this is a key.
+const KEY: &[u8] = b"\"usage\"";
+
+static KEY_FROM_THE_END: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(KEY));
 
 /// Token counts, as far as the worker gave them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,11 +45,10 @@ struct Written {
 impl Usage {
     /// The last counts in a piece of JSON or of an event stream that may begin anywhere.
     pub(super) fn last_in(text: &[u8]) -> Self {
-        // In the text of an answer the quotes are escaped: this is a key.
-        let places = memmem::rfind_iter(text, b"\"usage\"");
+        let places = KEY_FROM_THE_END.rfind_iter(text);
         let mut found = places
             .take(LOOKS)
-            .filter_map(|at| read(&text[at + b"\"usage\"".len()..]));
+            .filter_map(|at| read(&text[at + KEY.len()..]));
         found.next().unwrap_or_default()
     }
 }

@@ -15,6 +15,7 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::guard::{Guard, allow_origin, preflight};
+use crate::decimal::{self, micros};
 use crate::gateway::{Body, Gateway};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -79,7 +80,8 @@ impl Front {
         }
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
-        let seconds = format!("{}.{:06}", took.as_secs(), took.subsec_micros());
+        let mut seconds = String::with_capacity(16);
+        decimal::push(&mut seconds, micros(took), 6);
         if let Ok(time) = HeaderValue::from_maybe_shared(Bytes::from(seconds)) {
             headers.insert(PROCESS_TIME, time);
         }

@@ -7,6 +7,7 @@
 
 use std::error::Error as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -14,6 +15,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 mod body;
+mod idle;
 mod pool;
 #[cfg(test)]
 pub(crate) mod scripted;
@@ -22,6 +24,7 @@ mod tests;
 mod tunnel;
 
 pub use body::{BoxError, RequestBody, ResponseBody};
+pub use idle::Idle;
 use pool::Pool;
 pub use tunnel::Switch;
 
@@ -67,6 +70,12 @@ pub enum UpstreamError {
         /// What hyper said.
         source: hyper::Error,
     },
+    /// The head of an answer did not come in time.
+    #[error("no answer from {authority} in time")]
+    Silent {
+        /// The worker's address.
+        authority: Arc<str>,
+    },
     /// The request's own body failed while it was being sent.
     #[error("the request body broke off: {0}")]
     Upload(hyper::Error),
@@ -99,8 +108,8 @@ impl Upstream {
         }
     }
 
-    /// Sends `request` (its URI in origin form) and returns at the head of the answer; `Host` is set
-    /// here. The connection goes back to the pool at the end of the response body. Dropping this
+    /// Sends `request` (its URI in origin form) and returns at the head of the answer, for which it waits
+    /// `patience`, or up to a quarter longer; zero is for ever. `Host` is set here. The connection goes back to the pool at the end of the response body. Dropping this
     /// future, or the response before its end, closes the connection, so that the worker notices.
     ///
     /// # Errors
@@ -110,6 +119,7 @@ impl Upstream {
     pub async fn send(
         &self,
         mut request: Request<RequestBody>,
+        patience: Duration,
     ) -> Result<Response<ResponseBody>, UpstreamError> {
         request.headers_mut().insert(HOST, self.host.clone());
         let upload = request.body().upload();
@@ -117,10 +127,14 @@ impl Upstream {
         loop {
             let (mut connection, reused) = match idle.take() {
                 Some(connection) => (connection, true),
-                None => (self.pool.connect(&self.authority).await?, false),
+                None => (Box::pin(self.pool.connect(&self.authority)).await?, false),
             };
-            match connection.try_send(request).await {
-                Ok(response) => {
+            match connection.try_send(request, patience).await {
+                None => {
+                    let authority = Arc::clone(&self.authority);
+                    return Err(UpstreamError::Silent { authority });
+                }
+                Some(Ok(response)) => {
                     if !upload.is_over() {
                         self.pool.let_go_on(&mut connection);
                     }
@@ -129,7 +143,7 @@ impl Upstream {
                         response.map(|incoming| ResponseBody::new(incoming, connection, pool))
                     );
                 }
-                Err(mut failure) => match failure.take_message() {
+                Some(Err(mut failure)) => match failure.take_message() {
                     Some(unsent) if reused => request = unsent,
                     _ => return Err(self.explain(failure.into_error())),
                 },
@@ -144,7 +158,7 @@ impl Upstream {
     pub async fn get(&self, path: &str) -> Result<(StatusCode, Bytes), UpstreamError> {
         let mut request = Request::new(RequestBody::empty());
         *request.uri_mut() = path.parse::<Uri>()?;
-        let (parts, body) = self.send(request).await?.into_parts();
+        let (parts, body) = self.send(request, Duration::ZERO).await?.into_parts();
         let body = Limited::new(body, GET_LIMIT)
             .collect()
             .await

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::debug;
 
-use super::{RequestBody, UpstreamError};
+use super::{Idle, RequestBody, UpstreamError};
 use crate::own_wakes::OwnWakes;
 
 /// Idle connections kept per worker. Workers answer few requests at once; more would only tie up
@@ -42,14 +42,14 @@ type Wire = http1::Connection<TokioIo<TcpStream>, RequestBody>;
 /// The idle connections of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    idle: Mutex<Idle>,
+    idle: Mutex<Resting>,
     /// The task that closes what has been idle for too long, and connections that have to go on while
     /// nobody waits for them.
     tasks: TaskTracker,
 }
 
 #[derive(Debug, Default)]
-struct Idle {
+struct Resting {
     /// In the order in which they became idle.
     connections: Vec<Connection>,
     /// Whether there is a task that closes them in time.
@@ -63,6 +63,8 @@ pub(super) struct Connection {
     driver: Driver,
     /// Of the driver: what it wakes while somebody looks at what it moved is no news.
     wakes: OwnWakes,
+    /// The watch over an answer that is waited for.
+    idle: Idle,
     idle_since: Instant,
 }
 
@@ -138,6 +140,7 @@ impl Pool {
             sender,
             driver: Driver::Holder(Box::new(wire)),
             wakes: OwnWakes::default(),
+            idle: Idle::default(),
             idle_since: Instant::now(),
         })
     }
@@ -189,14 +192,30 @@ fn note_end(ended: hyper::Result<()>) {
 }
 
 impl Connection {
-    /// Sends a request; a failure gives it back when nothing of it was sent.
+    /// Sends a request; a failure gives it back when nothing of it was sent. `None` when there is no answer
+    /// within `patience`.
     pub(super) async fn try_send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
-        let mut answer = pin!(self.sender.try_send_request(request));
-        let (driver, wakes) = (&mut self.driver, &self.wakes);
-        poll_fn(|cx| driver.poll(wakes, cx, |cx| answer.as_mut().poll(cx))).await
+        patience: Duration,
+    ) -> Option<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
+        let Self {
+            sender,
+            driver,
+            wakes,
+            idle,
+            ..
+        } = self;
+        idle.begin(patience);
+        let mut answer = pin!(sender.try_send_request(request));
+        poll_fn(|cx| {
+            let polled = driver.poll(wakes, cx, |cx| answer.as_mut().poll(cx));
+            if polled.is_pending() {
+                return idle.poll(cx).map(|()| None);
+            }
+            polled.map(Some)
+        })
+        .await
     }
 
     /// Moves what can be moved now and polls `part`, which only the bytes of this connection can make

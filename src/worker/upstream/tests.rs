@@ -41,7 +41,7 @@ async fn a_connection_is_used_again_after_every_kind_of_complete_response() {
             upstream.get("/").await.unwrap();
         }
         // Never polled: a body of no length is at its end from the start.
-        drop(upstream.send(request()).await.unwrap());
+        drop(upstream.send(request(), Duration::ZERO).await.unwrap());
         upstream.get("/").await.unwrap();
     };
     join!(requests, async {
@@ -65,7 +65,7 @@ async fn a_body_of_known_length_that_was_read_but_not_polled_to_its_end_frees_th
     let worker = Scripted::start().await;
     let upstream = worker.upstream(Accepts::Any);
     let requests = async {
-        let mut response = upstream.send(request()).await.unwrap();
+        let mut response = upstream.send(request(), Duration::ZERO).await.unwrap();
         let frame = response.body_mut().frame().await.unwrap().unwrap();
         assert_eq!(frame.into_data().unwrap(), "ok");
         drop(response);
@@ -84,7 +84,7 @@ async fn a_body_of_known_length_that_was_read_but_not_polled_to_its_end_frees_th
 async fn dropping_a_response_early_closes_the_connection_of_a_silent_worker() {
     let worker = Scripted::start().await;
     let upstream = worker.upstream(Accepts::Any);
-    let (response, mut wire) = join!(upstream.send(request()), async {
+    let (response, mut wire) = join!(upstream.send(request(), Duration::ZERO), async {
         let mut wire = worker.accept().await;
         wire.read_to("\r\n\r\n").await;
         wire.write("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok")
@@ -100,7 +100,7 @@ async fn dropping_the_future_closes_the_connection() {
     let worker = Scripted::start().await;
     let upstream = worker.upstream(Accepts::Any);
     let mut wire = tokio::select! {
-        _ = upstream.send(request()) => unreachable!("nobody answers"),
+        _ = upstream.send(request(), Duration::ZERO) => unreachable!("nobody answers"),
         wire = async {
             let mut wire = worker.accept().await;
             wire.read_to("\r\n\r\n").await;

@@ -13,9 +13,9 @@ use tokio::time::{Instant, Sleep, sleep};
 const LOOKS: u32 = 4;
 
 /// The watch over one answer.
-#[derive(Debug)]
-pub(super) struct Idle {
-    /// Zero for no limit.
+#[derive(Debug, Default)]
+pub struct Idle {
+    /// Zero for none.
     limit: Duration,
     /// Only an answer that has to be waited for has one.
     timer: Option<Pin<Box<Sleep>>>,
@@ -23,21 +23,29 @@ pub(super) struct Idle {
 }
 
 impl Idle {
-    pub(super) fn new(limit: Duration) -> Self {
+    /// A watch with that limit; zero for none.
+    pub fn new(limit: Duration) -> Self {
         Self {
             limit,
-            timer: None,
-            silent_looks: 0,
+            ..Self::default()
         }
     }
 
+    /// Begins to watch over another answer; the timer may be in the middle of a quarter.
+    pub(super) fn begin(&mut self, limit: Duration) {
+        if limit != self.limit {
+            *self = Self::new(limit);
+        }
+        self.moved();
+    }
+
     /// A part has come.
-    pub(super) fn moved(&mut self) {
+    pub fn moved(&mut self) {
         self.silent_looks = 0;
     }
 
     /// Ready once nothing has come for too long; otherwise the task is woken to look again.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.limit.is_zero() {
             return Poll::Pending;
         }
