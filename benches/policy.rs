@@ -57,6 +57,11 @@ impl World for Hub {
         self.models.get(name_or_path).cloned()
     }
 
+    fn facts(&self, name_or_path: &str) -> Option<Arc<ModelFacts>> {
+        let model = self.models.get(name_or_path)?;
+        Some(Arc::clone(&model.facts))
+    }
+
     fn model_names(&self) -> Vec<String> {
         self.models.keys().cloned().collect()
     }

@@ -315,6 +315,11 @@ impl World for Registry {
         })
     }
 
+    fn facts(&self, name_or_path: &str) -> Option<Arc<ModelFacts>> {
+        let table = self.table.load();
+        Some(table.find(name_or_path)?.facts.load_full())
+    }
+
     fn model_names(&self) -> Vec<String> {
         self.table
             .load()

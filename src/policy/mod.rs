@@ -50,6 +50,7 @@ mod sandbox;
 mod set;
 mod stage;
 mod state;
+mod texts;
 mod unstarted;
 mod verdicts;
 mod views;
@@ -79,6 +80,10 @@ pub(crate) use wording::did_you_mean;
 pub trait World: Send + Sync {
     /// A model by name, or else the first by `model_path`, as requests find them.
     fn model(&self, name_or_path: &str) -> Option<ModelView>;
+    /// The same, with no more than was published of it: what most policies look at, at every request.
+    fn facts(&self, name_or_path: &str) -> Option<Arc<ModelFacts>> {
+        self.model(name_or_path).map(|model| model.facts)
+    }
     /// Names of all models in hub.yaml's order.
     fn model_names(&self) -> Vec<String>;
     /// A group with its members and those that hold memory.
@@ -114,6 +119,21 @@ pub struct ModelView {
     pub peak_bytes: Option<u64>,
     /// Its `policy:` mapping.
     pub settings: Arc<Settings>,
+}
+
+impl ModelView {
+    /// One with which nothing goes on.
+    pub(crate) fn at_rest(facts: Arc<ModelFacts>) -> Self {
+        Self {
+            facts,
+            activity: Activity::default(),
+            idle_seconds: 0.0,
+            loaded_seconds: None,
+            memory_bytes: None,
+            peak_bytes: None,
+            settings: Arc::default(),
+        }
+    }
 }
 
 /// One group as of now.
@@ -392,13 +412,8 @@ mod tests {
                 ..ModelFacts::default()
             };
             Some(ModelView {
-                facts: Arc::new(facts),
-                activity: Activity::default(),
                 idle_seconds: 3600.0,
-                loaded_seconds: None,
-                memory_bytes: None,
-                peak_bytes: None,
-                settings: Arc::default(),
+                ..ModelView::at_rest(Arc::new(facts))
             })
         }
 

@@ -10,9 +10,9 @@ use super::host::{Host, Policy};
 use super::set::Answer;
 use super::verdicts::{Made, Verdict};
 use super::views::exit::Ended;
+use super::views::handle::Handle;
 use super::views::load::Load;
-use super::views::model::Model;
-use super::views::request::Request;
+use super::views::model;
 use super::{Exit, PendingLoad, RequestView};
 
 /// One question, as its caller put it.
@@ -38,11 +38,14 @@ impl Asked<'_> {
     pub(super) fn open(&self, host: &Host) -> mlua::Result<mlua::Value> {
         let (lua, stage) = (&host.lua, &host.stage);
         match self {
-            Self::Request(_) => stage.enter("request").map(Request::create),
+            Self::Request(_) => {
+                let call = stage.enter("request")?;
+                Ok(Handle::of_request(call).value())
+            }
             Self::Load(model, load) => Load::create(lua, stage.open(), model, *load),
             Self::Idle(model) => {
                 stage.open();
-                Model::find(lua, stage, model)
+                model::find(stage, model)
             }
             Self::Exit(model, exit) => Ended::create(lua, stage.open(), model, *exit),
         }

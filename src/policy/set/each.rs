@@ -14,8 +14,8 @@ use super::super::event::Event;
 use super::super::failures::describe;
 use super::super::hook::Hook;
 use super::super::ruling::{Asked, Ruling};
+use super::super::views::handle::Handle;
 use super::super::views::json;
-use super::super::views::request::Request;
 use super::{Host, PolicySet, call, run_observer};
 
 /// What a recording kept of a body.
@@ -69,7 +69,7 @@ impl PolicySet {
     pub(in crate::policy) fn failures_about_request(&self, view: RequestView) -> Vec<String> {
         let host = self.host.lock();
         let call = host.stage.open_request(view);
-        let argument = Ok(Request::create(call));
+        let argument = Ok(Handle::of_request(call).value());
         let failures = self.each(&host, Hook::Request, &argument);
         host.stage.close_request();
         failures
@@ -105,7 +105,7 @@ impl PolicySet {
         let host = self.host.lock();
         let call = host.stage.open_request(view);
         let on_stage = body.map_or(Ok(()), |body| body.put_on_stage(&host));
-        let argument = on_stage.map(|()| Request::create(call));
+        let argument = on_stage.map(|()| Handle::of_request(call).value());
         let ruling = self.ask(&host, Hook::Request, argument);
         let view = host.stage.close_request();
         (

@@ -1,0 +1,214 @@
+//! What `req` and models are in Lua: a light userdata, which holds the number of a call and a place on
+//! the [`Stage`], where what they show stays.
+//!
+//! It takes no memory and is never collected; two views of one model are equal; and one that a policy
+//! kept has the number of a call that is over.
+
+use std::ptr;
+use std::sync::Arc;
+
+use mlua::{Function, LightUserData, Lua, MetaMethod, Table, Value};
+
+use super::super::failures::SANDBOX;
+use super::super::stage::{Model, Stage};
+use super::request::Request;
+use super::{Getter, Light as _, Text, View as _, all_names, assigned, unknown_field};
+
+/// Bits of a place. The rest is the number of the call, which 64 bits hold for longer than hubs run.
+const PLACE_BITS: u32 = 16;
+
+/// The numbers in a view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::policy) struct Handle {
+    call: u64,
+    /// 0 for the request, or one more than the place of a model.
+    place: usize,
+}
+
+impl Handle {
+    /// The request of that call.
+    pub(in crate::policy) fn of_request(call: u64) -> Self {
+        Self { call, place: 0 }
+    }
+
+    /// The model at that place in that call.
+    ///
+    /// # Errors
+    /// When there are more than a call may look at.
+    pub(in crate::policy) fn of_model(call: u64, place: usize) -> mlua::Result<Self> {
+        let place = place + 1;
+        if place >> PLACE_BITS != 0 {
+            let text = "a hook looked at more models than it may";
+            return Err(mlua::Error::runtime(text));
+        }
+        Ok(Self { call, place })
+    }
+
+    /// As Lua holds it.
+    pub(in crate::policy) fn value(self) -> Value {
+        let address = (self.call as usize) << PLACE_BITS | self.place;
+        Value::LightUserData(LightUserData(ptr::without_provenance_mut(address)))
+    }
+
+    fn of(userdata: LightUserData) -> Self {
+        let address = userdata.0.addr();
+        Self {
+            call: (address >> PLACE_BITS) as u64,
+            place: address & ((1 << PLACE_BITS) - 1),
+        }
+    }
+
+    /// The place of the model, unless it is the request.
+    fn model(self) -> Option<usize> {
+        self.place.checked_sub(1)
+    }
+
+    /// What error messages call it.
+    fn name(self) -> &'static str {
+        match self.model() {
+            None => Request::NAME,
+            Some(_) => Model::NAME,
+        }
+    }
+
+    fn unknown(self, key: &Value) -> mlua::Error {
+        match self.model() {
+            None => unknown_field(Request::NAME, key, all_names::<Request>()),
+            Some(_) => unknown_field(Model::NAME, key, all_names::<Model>()),
+        }
+    }
+}
+
+/// One field of both kinds: a name may stand for something in each.
+#[derive(Clone, Copy)]
+struct Field<R, M> {
+    name: &'static str,
+    of_request: Option<R>,
+    of_model: Option<M>,
+}
+
+/// The fields that are in one of the lists, or in both.
+fn fields<R: Copy, M: Copy>(
+    of_request: &'static [(&'static str, R)],
+    of_model: &'static [(&'static str, M)],
+) -> impl Iterator<Item = Field<R, M>> {
+    let names = of_request.iter().map(|(name, _)| *name);
+    let more = of_model.iter().map(|(name, _)| *name);
+    let more = more.filter(|name| of_request.iter().all(|(known, _)| known != name));
+    names.chain(more).map(|name| Field {
+        name,
+        of_request: find(of_request, name),
+        of_model: find(of_model, name),
+    })
+}
+
+fn find<T: Copy>(list: &[(&str, T)], name: &str) -> Option<T> {
+    let found = list.iter().find(|(known, _)| *known == name);
+    found.map(|(_, value)| *value)
+}
+
+/// Makes both kinds known to `lua`, where no other light userdata has fields. `known` has texts by their
+/// numbers.
+pub(super) fn register(lua: &Lua, stage: &Arc<Stage>, known: &Table) -> mlua::Result<()> {
+    let texts = lua.create_table()?;
+    for field in fields(Request::TEXTS, Model::TEXTS) {
+        texts.set(field.name, text(lua, stage, field)?)?;
+    }
+    let getters = lua.create_table()?;
+    for field in fields(Request::FIELDS, Model::FIELDS) {
+        getters.set(field.name, getter(lua, stage, field)?)?;
+    }
+    let unknown = lua.create_function(|_, (userdata, key): (LightUserData, Value)| {
+        Err::<Value, _>(Handle::of(userdata).unknown(&key))
+    })?;
+    let index = lua
+        .load(INDEX)
+        .set_name(format!("={SANDBOX}"))
+        .call::<Function>((texts, getters, known, unknown))?;
+    let refuse = lua.create_function(|_, (userdata, key, _): (LightUserData, Value, Value)| {
+        Err::<(), _>(assigned(Handle::of(userdata).name(), &key))
+    })?;
+    let shown = lua.create_function(|_, userdata: LightUserData| {
+        let handle = Handle::of(userdata);
+        Ok(format!("{}: {:#x}", handle.name(), userdata.0.addr()))
+    })?;
+    let metatable = lua.create_table()?;
+    metatable.set(MetaMethod::Index.name(), index)?;
+    metatable.set(MetaMethod::NewIndex.name(), refuse)?;
+    metatable.set(MetaMethod::ToString.name(), shown)?;
+    metatable.set(MetaMethod::Type.name(), "view")?;
+    metatable.set("__metatable", false)?;
+    lua.set_type_metatable::<LightUserData>(Some(metatable));
+    Ok(())
+}
+
+/// Finds the getter of a field, and the text of a number, which costs less in Lua than in Rust.
+const INDEX: &str = "local texts, getters, known, unknown = ...
+return function(self, key)
+  local get = texts[key]
+  if get then
+    local text = get(self)
+    return known[text] or text
+  end
+  get = getters[key]
+  if get then return get(self) end
+  return unknown(self, key)
+end";
+
+/// The function that reads a text: its number where Lua knows it.
+fn text(
+    lua: &Lua,
+    stage: &Arc<Stage>,
+    field: Field<Text<Request>, Text<Model>>,
+) -> mlua::Result<Function> {
+    let stage = Arc::clone(stage);
+    lua.create_function(move |lua, userdata: LightUserData| {
+        let handle = Handle::of(userdata);
+        stage.check(handle.name(), handle.call)?;
+        match (handle.model(), field.of_request, field.of_model) {
+            (None, Some(read), _) => stage.request_text(lua, read),
+            (Some(place), _, Some(read)) => stage.model_text(lua, place, read),
+            _ => Err(handle.unknown(&Value::String(lua.create_string(field.name)?))),
+        }
+    })
+}
+
+/// The function that reads anything else.
+fn getter(
+    lua: &Lua,
+    stage: &Arc<Stage>,
+    field: Field<Getter<Request>, Getter<Model>>,
+) -> mlua::Result<Function> {
+    let stage = Arc::clone(stage);
+    lua.create_function(move |lua, userdata: LightUserData| {
+        let handle = Handle::of(userdata);
+        stage.check(handle.name(), handle.call)?;
+        match (handle.model(), field.of_request, field.of_model) {
+            (None, Some(get), _) => get(lua, &stage, &Request { call: handle.call }),
+            (Some(place), _, Some(get)) => stage.model(place, |model| get(lua, &stage, model)),
+            _ => Err(handle.unknown(&Value::String(lua.create_string(field.name)?))),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_is_what_lua_gave_back_and_a_place_too_many_is_refused() {
+        let handles = [
+            Handle::of_request(1),
+            Handle::of_request(1 << 40),
+            Handle::of_model(7, 0).unwrap(),
+            Handle::of_model(7, (1 << PLACE_BITS) - 2).unwrap(),
+        ];
+        for handle in handles {
+            let Value::LightUserData(userdata) = handle.value() else {
+                panic!("{handle:?}");
+            };
+            assert_eq!(Handle::of(userdata), handle);
+        }
+        assert!(Handle::of_model(7, (1 << PLACE_BITS) - 1).is_err());
+    }
+}
