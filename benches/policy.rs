@@ -87,7 +87,7 @@ impl World for Hub {
     }
 }
 
-fn request() -> RequestView {
+fn request() -> Box<RequestView> {
     let (parts, ()) = http::Request::post("/v1/chat/completions")
         .header("content-type", "application/json")
         .header("content-length", "300")
@@ -95,14 +95,14 @@ fn request() -> RequestView {
         .body(())
         .expect("a request")
         .into_parts();
-    RequestView {
+    Box::new(RequestView {
         parts,
         id: http::HeaderValue::from_static("5f3c"),
         model: "model_2".to_owned(),
         client: ([127, 0, 0, 1], 50_000).into(),
         body: None,
         parked: Parked::default(),
-    }
+    })
 }
 
 /// Policies of these files, in a hub of so many models.

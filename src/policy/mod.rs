@@ -254,7 +254,7 @@ impl Policies {
 
     /// Asks `on_request`; gives the view back with the verdict. Waits for the Lua state, which other
     /// calls hold for microseconds, and at most for their time limit.
-    pub fn on_request(&self, view: RequestView) -> (RequestView, RequestVerdict) {
+    pub fn on_request(&self, view: Box<RequestView>) -> (Box<RequestView>, RequestVerdict) {
         self.on_request_then(view, |_, verdict| verdict)
     }
 
@@ -263,9 +263,9 @@ impl Policies {
     /// wait, and must not ask the policies.
     pub fn on_request_then<T>(
         &self,
-        view: RequestView,
+        view: Box<RequestView>,
         then: impl FnOnce(&RequestView, RequestVerdict) -> T,
-    ) -> (RequestView, T) {
+    ) -> (Box<RequestView>, T) {
         let then = |view: &RequestView, answer| then(view, request_verdict(answer));
         self.shared.set.load().on_request(view, then)
     }
@@ -451,16 +451,16 @@ mod tests {
         }
     }
 
-    fn request() -> RequestView {
+    fn request() -> Box<RequestView> {
         let (parts, ()) = http::Request::new(()).into_parts();
-        RequestView {
+        Box::new(RequestView {
             parts,
             id: http::HeaderValue::from_static("1"),
             model: "alpha".to_owned(),
             client: ([127, 0, 0, 1], 1).into(),
             body: None,
             parked: Parked::default(),
-        }
+        })
     }
 
     /// Whether a request, a load and the idle timer meet a rule.

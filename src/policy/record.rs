@@ -316,7 +316,7 @@ pub(super) fn said(
     Said {
         verdict: ruling.word(asked.hook()).to_owned(),
         fields,
-        place: ruling.place.clone().or_else(|| policy.map(str::to_owned)),
+        place: ruling.place.as_deref().or(policy).map(str::to_owned),
     }
 }
 

@@ -236,7 +236,7 @@ impl Replay {
 }
 
 /// The request as far as it is recorded.
-fn view(call: &Call, request: &line::Request) -> RequestView {
+fn view(call: &Call, request: &line::Request) -> Box<RequestView> {
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = Method::from_bytes(request.method.as_bytes()).unwrap_or(Method::POST);
     parts.uri = request.path.parse().unwrap_or_default();
@@ -250,7 +250,7 @@ fn view(call: &Call, request: &line::Request) -> RequestView {
         parts.headers.insert(http::header::CONTENT_LENGTH, length);
     }
     let client: IpAddr = request.client.parse().unwrap_or(IpAddr::from([0; 4]));
-    RequestView {
+    Box::new(RequestView {
         parts,
         id: HeaderValue::from_static("replayed"),
         model: call.model.clone(),
@@ -260,5 +260,5 @@ fn view(call: &Call, request: &line::Request) -> RequestView {
             waited_seconds: request.waited_seconds,
             ..Parked::default()
         },
-    }
+    })
 }

@@ -3,6 +3,8 @@
 //! `set` makes a [`Ruling`] at every call of a hook; the history and the recorder read it. A verdict is
 //! put into words and JSON here and nowhere else.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use super::hook::Hook;
@@ -67,9 +69,9 @@ pub(super) struct Ruling {
     /// Number of the policy that decided.
     pub(super) policy: Option<usize>,
     /// Where it made the verdict: `file:line`.
-    pub(super) place: Option<String>,
+    pub(super) place: Option<Arc<str>>,
     /// Why, in its words.
-    pub(super) reason: Option<String>,
+    pub(super) reason: Option<Arc<str>>,
     /// What the policies before it failed with: `file:line: what`.
     pub(super) failed: Vec<String>,
 }

@@ -157,9 +157,9 @@ impl PolicySet {
     /// gives the view back.
     pub(super) fn on_request<T>(
         &self,
-        view: RequestView,
+        view: Box<RequestView>,
         then: impl FnOnce(&RequestView, Answer) -> T,
-    ) -> (RequestView, T) {
+    ) -> (Box<RequestView>, T) {
         if !self.has(Hook::Request) {
             let ruling = Ruling::abstain();
             self.tell_witness(&Asked::Request(&view), &ruling);

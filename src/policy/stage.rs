@@ -75,7 +75,7 @@ impl Model {
 
 /// The request on stage, and what was made of it on demand.
 pub(super) struct Request {
-    pub(super) view: RequestView,
+    pub(super) view: Box<RequestView>,
     /// The parsed body: unread, or read and perhaps no JSON.
     pub(super) json: Option<Option<Json>>,
     /// The same as Lua sees it.
@@ -173,7 +173,7 @@ impl Stage {
     }
 
     /// A call about a request begins.
-    pub(super) fn open_request(&self, view: RequestView) -> u64 {
+    pub(super) fn open_request(&self, view: Box<RequestView>) -> u64 {
         self.scene.lock().request = Some(Request {
             view,
             json: None,
@@ -186,7 +186,7 @@ impl Stage {
     }
 
     /// The call is over; the request goes back. `None` only when none was on stage.
-    pub(super) fn close_request(&self) -> Option<RequestView> {
+    pub(super) fn close_request(&self) -> Option<Box<RequestView>> {
         self.current.store(NO_CALL, Ordering::Relaxed);
         let mut scene = self.scene.lock();
         scene.models.clear();

@@ -66,7 +66,7 @@ fn noticing(lua: &Lua, missed: Arc<AtomicBool>) -> mlua::Result<Table> {
 impl PolicySet {
     /// Asks every policy about a request, whose body has arrived; the failures, each one line that
     /// begins with `file:line:`.
-    pub(in crate::policy) fn failures_about_request(&self, view: RequestView) -> Vec<String> {
+    pub(in crate::policy) fn failures_about_request(&self, view: Box<RequestView>) -> Vec<String> {
         let host = self.host.lock();
         let call = host.stage.open_request(view);
         let argument = Ok(Handle::of_request(call).value());
@@ -99,9 +99,9 @@ impl PolicySet {
     /// Asks about a recorded request; without a `body` it is one that has not arrived.
     pub(in crate::policy) fn ruling_about_recorded(
         &self,
-        view: RequestView,
+        view: Box<RequestView>,
         body: Option<RecordedBody>,
-    ) -> (RequestView, Ruling) {
+    ) -> (Box<RequestView>, Ruling) {
         let host = self.host.lock();
         let call = host.stage.open_request(view);
         let on_stage = body.map_or(Ok(()), |body| body.put_on_stage(&host));
