@@ -80,8 +80,6 @@ pub(super) struct Request {
     pub(super) json: Option<Option<Json>>,
     /// The same as Lua sees it.
     pub(super) body: Option<Value>,
-    /// `req.headers`.
-    pub(super) headers: Option<Value>,
     /// `req.vars`.
     pub(super) vars: Option<mlua::Table>,
     /// Where they were counted before: in a recording, which has no text.
@@ -178,7 +176,6 @@ impl Stage {
             view,
             json: None,
             body: None,
-            headers: None,
             vars: None,
             prompt_chars: None,
         });
@@ -231,6 +228,16 @@ impl Stage {
             Some(model) => read(model),
             None => Err(mlua::Error::runtime("model is over")),
         }
+    }
+
+    /// The text of that number, if it still has one.
+    pub(super) fn text(&self, number: i64) -> Option<Arc<str>> {
+        self.scene.lock().texts.text(number).cloned()
+    }
+
+    /// Keeps a text that Lua is likely to come with again.
+    pub(super) fn keep(&self, lua: &Lua, text: &str) -> mlua::Result<()> {
+        self.scene.lock().texts.value(lua, text).map(drop)
     }
 
     /// The tables in which `lua` finds the texts below.

@@ -77,9 +77,9 @@ impl Texts {
     }
 
     /// The text of that number.
-    pub(super) fn text(&self, number: i64) -> Option<&str> {
+    pub(super) fn text(&self, number: i64) -> Option<&Arc<str>> {
         let index = usize::try_from(number).ok()?.checked_sub(1)?;
-        self.texts.get(index).map(|text| &**text)
+        self.texts.get(index)
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
             let name = format!("model_{number}");
             let value = texts.value(&lua, &name).unwrap();
             assert_eq!(seen(&tables, &value), name);
-            assert_eq!(texts.text(value.as_integer().unwrap()), Some(&*name));
+            assert_eq!(**texts.text(value.as_integer().unwrap()).unwrap(), *name);
             assert_eq!(tables.numbers.get::<Value>(name).unwrap(), value);
             assert!(texts.texts.len() <= MOST);
         }

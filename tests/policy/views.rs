@@ -237,3 +237,49 @@ fn a_model_that_goes_while_a_policy_looks_has_nothing_going_on() {
     let (_, verdict) = policies.on_request(request("alpha"));
     assert_eq!(rejected(&verdict).1, "alpha 0 nil");
 }
+
+#[test]
+fn a_header_may_be_called_like_a_field_and_is_asked_for_as_often_as_one_likes() {
+    let hub = Hub::with(
+        "return { on_request = function(req, hub)
+           local headers, read = req.headers, {}
+           for _ = 1, 2 do
+             for _, name in ipairs{ 'path', 'model', 'settings', 'X-Tier', 'x-none', 'alpha' } do
+               read[#read + 1] = tostring(headers[name])
+             end
+           end
+           for name, value in pairs(headers) do
+             assert(headers[name] == value)
+             read[#read + 1] = name
+           end
+           local _, told = pcall(function() return headers[1] end)
+           assert(told:find('request.headers has names, not `1`', 1, true), told)
+           _, told = pcall(function() headers.a = 1 end)
+           assert(told:find('request.headers is read-only: cannot set `a`', 1, true), told)
+           _, told = pcall(function() for _ in pairs(req) do end end)
+           assert(told:find('table expected, got request', 1, true), told)
+           assert(headers == req.headers and headers ~= req)
+           return hub.reject{ status = 400, message = table.concat(read, ' ') }
+         end }",
+    );
+    let policies = hub.load();
+    for _ in 0..2 {
+        let mut view = request("alpha");
+        for (name, value) in [("path", "p"), ("model", "m"), ("settings", "s")] {
+            let value = http::HeaderValue::from_static(value);
+            view.parts.headers.insert(name, value);
+        }
+        let (_, verdict) = policies.on_request(view);
+        let read = "p m s gold nil nil ".repeat(2);
+        let expected = format!("{read}content-type x-tier path model settings");
+        let (mut told, mut expected): (Vec<_>, Vec<_>) = (
+            rejected(&verdict).1.split(' ').collect(),
+            expected.split(' ').collect(),
+        );
+        // A table has no order of its own.
+        told[12..].sort_unstable();
+        expected[12..].sort_unstable();
+        assert_eq!(told, expected);
+        assert_eq!(policies.warnings(), [""; 0]);
+    }
+}

@@ -1,4 +1,4 @@
-//! What `req` and models are in Lua: a light userdata, which holds the number of a call and a place on
+//! What `req`, its headers and models are in Lua: a light userdata, which holds the number of a call and a place on
 //! the [`Stage`], where what they show stays.
 //!
 //! It takes no memory and is never collected; two views of one model are equal; and one that a policy
@@ -7,12 +7,13 @@
 use std::ptr;
 use std::sync::Arc;
 
-use mlua::{Function, LightUserData, Lua, MetaMethod, Table, Value};
+use mlua::{Function, LightUserData, Lua, LuaString, MetaMethod, Value};
 
 use super::super::failures::SANDBOX;
 use super::super::stage::{Model, Stage};
-use super::request::Request;
-use super::{Getter, Light as _, Text, View as _, all_names, assigned, unknown_field};
+use super::super::texts::Tables;
+use super::request::{self, Request};
+use super::{Getter, Light as _, Text, View as _, all_names, assigned, hub, quoted, unknown_field};
 
 /// Bits of a place. The rest is the number of the call, which 64 bits hold for longer than hubs run.
 const PLACE_BITS: u32 = 16;
@@ -21,22 +22,43 @@ const PLACE_BITS: u32 = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::policy) struct Handle {
     call: u64,
-    /// 0 for the request, or one more than the place of a model.
     place: usize,
 }
 
+/// What it stands for.
+#[derive(Clone, Copy)]
+enum Kind {
+    Request,
+    /// `req.headers`.
+    Headers,
+    /// The model at that place on stage.
+    Model(usize),
+}
+
 impl Handle {
+    /// The place of the request, that of its headers, and that of the first model.
+    const REQUEST: usize = 0;
+    const HEADERS: usize = 1;
+    const MODELS: usize = 2;
+
     /// The request of that call.
     pub(in crate::policy) fn of_request(call: u64) -> Self {
-        Self { call, place: 0 }
+        let place = Self::REQUEST;
+        Self { call, place }
     }
 
-    /// The model at that place in that call.
+    /// Its headers.
+    pub(super) fn of_headers(call: u64) -> Self {
+        let place = Self::HEADERS;
+        Self { call, place }
+    }
+
+    /// The model at that place on stage in that call.
     ///
     /// # Errors
     /// When there are more than a call may look at.
     pub(in crate::policy) fn of_model(call: u64, place: usize) -> mlua::Result<Self> {
-        let place = place + 1;
+        let place = Self::MODELS + place;
         if place >> PLACE_BITS != 0 {
             let text = "a hook looked at more models than it may";
             return Err(mlua::Error::runtime(text));
@@ -58,23 +80,40 @@ impl Handle {
         }
     }
 
-    /// The place of the model, unless it is the request.
-    fn model(self) -> Option<usize> {
-        self.place.checked_sub(1)
+    fn kind(self) -> Kind {
+        match self.place {
+            Self::REQUEST => Kind::Request,
+            Self::HEADERS => Kind::Headers,
+            place => Kind::Model(place - Self::MODELS),
+        }
     }
 
     /// What error messages call it.
     fn name(self) -> &'static str {
-        match self.model() {
-            None => Request::NAME,
-            Some(_) => Model::NAME,
+        match self.kind() {
+            Kind::Request => Request::NAME,
+            Kind::Headers => request::HEADERS,
+            Kind::Model(_) => Model::NAME,
         }
     }
 
+    /// The value of a key that is no field: a header, or nothing.
+    fn other(self, lua: &Lua, stage: &Stage, key: &str) -> mlua::Result<Value> {
+        if let Kind::Headers = self.kind() {
+            stage.check(request::HEADERS, self.call)?;
+            return request::header(lua, stage, key);
+        }
+        Err(self.unknown(&Value::String(lua.create_string(key)?)))
+    }
+
     fn unknown(self, key: &Value) -> mlua::Error {
-        match self.model() {
-            None => unknown_field(Request::NAME, key, all_names::<Request>()),
-            Some(_) => unknown_field(Model::NAME, key, all_names::<Model>()),
+        match self.kind() {
+            Kind::Request => unknown_field(Request::NAME, key, all_names::<Request>()),
+            Kind::Headers => {
+                let text = format!("{} has names, not {}", request::HEADERS, quoted(key));
+                mlua::Error::runtime(text)
+            }
+            Kind::Model(_) => unknown_field(Model::NAME, key, all_names::<Model>()),
         }
     }
 }
@@ -107,9 +146,8 @@ fn find<T: Copy>(list: &[(&str, T)], name: &str) -> Option<T> {
     found.map(|(_, value)| *value)
 }
 
-/// Makes both kinds known to `lua`, where no other light userdata has fields. `known` has texts by their
-/// numbers.
-pub(super) fn register(lua: &Lua, stage: &Arc<Stage>, known: &Table) -> mlua::Result<()> {
+/// Makes all kinds known to `lua`, where no other light userdata has fields.
+pub(super) fn register(lua: &Lua, stage: &Arc<Stage>, known: &Tables) -> mlua::Result<()> {
     let texts = lua.create_table()?;
     for field in fields(Request::TEXTS, Model::TEXTS) {
         texts.set(field.name, text(lua, stage, field)?)?;
@@ -118,13 +156,18 @@ pub(super) fn register(lua: &Lua, stage: &Arc<Stage>, known: &Table) -> mlua::Re
     for field in fields(Request::FIELDS, Model::FIELDS) {
         getters.set(field.name, getter(lua, stage, field)?)?;
     }
-    let unknown = lua.create_function(|_, (userdata, key): (LightUserData, Value)| {
-        Err::<Value, _>(Handle::of(userdata).unknown(&key))
-    })?;
+    let others = (by_number(lua, stage)?, by_key(lua, stage)?);
     let index = lua
         .load(INDEX)
         .set_name(format!("={SANDBOX}"))
-        .call::<Function>((texts, getters, known, unknown))?;
+        .call::<Function>((
+            texts,
+            getters,
+            &known.texts,
+            &known.numbers,
+            others.0,
+            others.1,
+        ))?;
     let refuse = lua.create_function(|_, (userdata, key, _): (LightUserData, Value, Value)| {
         Err::<(), _>(assigned(Handle::of(userdata).name(), &key))
     })?;
@@ -135,6 +178,7 @@ pub(super) fn register(lua: &Lua, stage: &Arc<Stage>, known: &Table) -> mlua::Re
     let metatable = lua.create_table()?;
     metatable.set(MetaMethod::Index.name(), index)?;
     metatable.set(MetaMethod::NewIndex.name(), refuse)?;
+    metatable.set(MetaMethod::Pairs.name(), pairs(lua, stage)?)?;
     metatable.set(MetaMethod::ToString.name(), shown)?;
     metatable.set(MetaMethod::Type.name(), "view")?;
     metatable.set("__metatable", false)?;
@@ -142,8 +186,9 @@ pub(super) fn register(lua: &Lua, stage: &Arc<Stage>, known: &Table) -> mlua::Re
     Ok(())
 }
 
-/// Finds the getter of a field, and the text of a number, which costs less in Lua than in Rust.
-const INDEX: &str = "local texts, getters, known, unknown = ...
+/// Finds the getter of a field, and the text of a number, which costs less in Lua than in Rust. A key
+/// that is no field may be the name of a header, which costs less to take by its number.
+const INDEX: &str = "local texts, getters, known, numbers, by_number, by_key = ...
 return function(self, key)
   local get = texts[key]
   if get then
@@ -152,7 +197,9 @@ return function(self, key)
   end
   get = getters[key]
   if get then return get(self) end
-  return unknown(self, key)
+  local number = numbers[key]
+  if number then return by_number(self, number) end
+  return by_key(self, key)
 end";
 
 /// The function that reads a text: its number where Lua knows it.
@@ -165,15 +212,15 @@ fn text(
     lua.create_function(move |lua, userdata: LightUserData| {
         let handle = Handle::of(userdata);
         stage.check(handle.name(), handle.call)?;
-        match (handle.model(), field.of_request, field.of_model) {
-            (None, Some(read), _) => stage.request_text(lua, read),
-            (Some(place), _, Some(read)) => stage.model_text(lua, place, read),
-            _ => Err(handle.unknown(&Value::String(lua.create_string(field.name)?))),
+        match (handle.kind(), field.of_request, field.of_model) {
+            (Kind::Request, Some(read), _) => stage.request_text(lua, read),
+            (Kind::Model(place), _, Some(read)) => stage.model_text(lua, place, read),
+            _ => handle.other(lua, &stage, field.name),
         }
     })
 }
 
-/// The function that reads anything else.
+/// The function that reads any other field.
 fn getter(
     lua: &Lua,
     stage: &Arc<Stage>,
@@ -183,11 +230,57 @@ fn getter(
     lua.create_function(move |lua, userdata: LightUserData| {
         let handle = Handle::of(userdata);
         stage.check(handle.name(), handle.call)?;
-        match (handle.model(), field.of_request, field.of_model) {
-            (None, Some(get), _) => get(lua, &stage, &Request { call: handle.call }),
-            (Some(place), _, Some(get)) => stage.model(place, |model| get(lua, &stage, model)),
-            _ => Err(handle.unknown(&Value::String(lua.create_string(field.name)?))),
+        match (handle.kind(), field.of_request, field.of_model) {
+            (Kind::Request, Some(get), _) => get(lua, &stage, &Request { call: handle.call }),
+            (Kind::Model(place), _, Some(get)) => {
+                stage.model(place, |model| get(lua, &stage, model))
+            }
+            _ => handle.other(lua, &stage, field.name),
         }
+    })
+}
+
+/// The function that reads what is no field and whose name has a number.
+fn by_number(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<Function> {
+    let stage = Arc::clone(stage);
+    lua.create_function(move |lua, (userdata, number): (LightUserData, i64)| {
+        let name = stage.text(number).unwrap_or_default();
+        Handle::of(userdata).other(lua, &stage, &name)
+    })
+}
+
+/// The function that reads what is no field; the name of a header has a number from then on.
+fn by_key(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<Function> {
+    let stage = Arc::clone(stage);
+    lua.create_function(move |lua, (userdata, key): (LightUserData, Value)| {
+        let handle = Handle::of(userdata);
+        let Kind::Headers = handle.kind() else {
+            return Err(handle.unknown(&key));
+        };
+        stage.check(request::HEADERS, handle.call)?;
+        match key.as_string().map(LuaString::to_str) {
+            Some(Ok(name)) => {
+                stage.keep(lua, &name)?;
+                request::header(lua, &stage, &name)
+            }
+            Some(Err(_)) => Ok(Value::Nil),
+            None => Err(handle.unknown(&key)),
+        }
+    })
+}
+
+/// The function that lists headers; the other kinds have fields and no list of them.
+fn pairs(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<Function> {
+    let stage = Arc::clone(stage);
+    lua.create_function(move |lua, userdata: LightUserData| {
+        let handle = Handle::of(userdata);
+        let Kind::Headers = handle.kind() else {
+            let name = handle.name();
+            let text = format!("bad argument #1 to 'for iterator' (table expected, got {name})");
+            return Err(mlua::Error::runtime(text));
+        };
+        stage.check(request::HEADERS, handle.call)?;
+        hub::iterate(lua, request::headers(lua, &stage)?)
     })
 }
 
@@ -200,8 +293,9 @@ mod tests {
         let handles = [
             Handle::of_request(1),
             Handle::of_request(1 << 40),
+            Handle::of_headers(7),
             Handle::of_model(7, 0).unwrap(),
-            Handle::of_model(7, (1 << PLACE_BITS) - 2).unwrap(),
+            Handle::of_model(7, (1 << PLACE_BITS) - 3).unwrap(),
         ];
         for handle in handles {
             let Value::LightUserData(userdata) = handle.value() else {
@@ -209,6 +303,6 @@ mod tests {
             };
             assert_eq!(Handle::of(userdata), handle);
         }
-        assert!(Handle::of_model(7, (1 << PLACE_BITS) - 1).is_err());
+        assert!(Handle::of_model(7, (1 << PLACE_BITS) - 2).is_err());
     }
 }

@@ -54,12 +54,11 @@ pub(super) type Text<V> = fn(&<V as Light>::Shown) -> Option<&str>;
 /// Makes all views known to `lua`.
 pub(super) fn register(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()> {
     let known = stage.install_texts(lua)?;
-    handle::register(lua, stage, &known.texts)?;
+    handle::register(lua, stage, &known)?;
     register_view::<group::Group>(lua, stage)?;
     register_view::<load::Load>(lua, stage)?;
     register_view::<exit::Ended>(lua, stage)?;
     register_view::<memory::Memory>(lua, stage)?;
-    request::register_headers(lua, stage)?;
     hub::register_lists(lua, stage, &known.numbers)
 }
 
@@ -145,11 +144,6 @@ fn quoted(key: &Value) -> String {
 
 fn string(lua: &Lua, text: impl AsRef<[u8]>) -> mlua::Result<Value> {
     unlimited(lua, || lua.create_string(text)).map(Value::String)
-}
-
-/// A view as Lua sees it.
-fn userdata<V: Send + Sync + 'static>(lua: &Lua, view: V) -> mlua::Result<Value> {
-    unlimited(lua, || lua.create_any_userdata(view)).map(Value::UserData)
 }
 
 fn integer(number: usize) -> Value {

@@ -4,24 +4,19 @@
 //! field that needs a body that has not arrived interrupts the call.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use http::{HeaderMap, header};
-use mlua::{IntoLua as _, Lua, MetaMethod, Table, UserDataMethods as _, Value};
+use mlua::{IntoLua as _, Lua, Table, Value};
 use serde_json::Value as Json;
 
 use super::super::RequestView;
 use super::super::stage::{self, Stage};
-use super::{Getter, Light, Text, View, integer, json, quoted, read_only, string, userdata};
+use super::handle::Handle;
+use super::{Getter, Light, Text, View, integer, json, string};
 
 /// The request of one call.
 pub(in crate::policy) struct Request {
     pub(super) call: u64,
-}
-
-/// `req.headers`.
-struct Headers {
-    call: u64,
 }
 
 impl View for Request {
@@ -40,13 +35,8 @@ impl View for Request {
         ("body", |lua, stage, _| {
             stage.request(|request| body(lua, request, stage))
         }),
-        ("headers", |lua, stage, this| {
-            stage.request(|request| {
-                if request.headers.is_none() {
-                    request.headers = Some(userdata(lua, Headers { call: this.call })?);
-                }
-                Ok(request.headers.clone().unwrap_or(Value::Nil))
-            })
+        ("headers", |_, _, this| {
+            Ok(Handle::of_headers(this.call).value())
         }),
         ("client", |lua, stage, _| {
             stage.request(|request| string(lua, request.view.client.ip().to_string()))
@@ -86,39 +76,26 @@ impl Light for Request {
     ];
 }
 
-/// Makes `req.headers` known to `lua`.
-pub(super) fn register_headers(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()> {
-    const NAME: &str = "request.headers";
-    lua.register_userdata_type::<Headers>(|registry| {
-        let indexed = Arc::clone(stage);
-        registry.add_meta_method(MetaMethod::Index, move |lua, this: &Headers, key: Value| {
-            indexed.check(NAME, this.call)?;
-            let Value::String(name) = &key else {
-                let message = format!("{NAME} has names, not {}", quoted(&key));
-                return Err(mlua::Error::runtime(message));
-            };
-            indexed.request(|request| {
-                let value = name
-                    .to_str()
-                    .ok()
-                    .and_then(|name| header_value(&request.view.parts.headers, &name));
-                value.map_or(Ok(Value::Nil), |value| string(lua, value))
-            })
+/// What error messages call `req.headers`.
+pub(super) const HEADERS: &str = "request.headers";
+
+/// A header of the request on stage, or nil.
+pub(super) fn header(lua: &Lua, stage: &Stage, name: &str) -> mlua::Result<Value> {
+    stage.request(|request| {
+        let value = header_value(&request.view.parts.headers, name);
+        value.map_or(Ok(Value::Nil), |value| string(lua, value))
+    })
+}
+
+/// All headers of the request on stage.
+pub(super) fn headers(lua: &Lua, stage: &Stage) -> mlua::Result<Table> {
+    stage.request(|request| {
+        let headers = &request.view.parts.headers;
+        let values = headers.keys().map(|name| {
+            let value = header_value(headers, name.as_str()).unwrap_or_default();
+            Ok((name.as_str(), lua.create_string(&value)?))
         });
-        let listed = Arc::clone(stage);
-        registry.add_meta_method(MetaMethod::Pairs, move |lua, this: &Headers, ()| {
-            listed.check(NAME, this.call)?;
-            let table = listed.request(|request| {
-                let headers = &request.view.parts.headers;
-                let values = headers.keys().map(|name| {
-                    let value = header_value(headers, name.as_str()).unwrap_or_default();
-                    Ok((name.as_str(), lua.create_string(&value)?))
-                });
-                lua.create_table_from(values.collect::<mlua::Result<Vec<_>>>()?)
-            })?;
-            super::hub::iterate(lua, table)
-        });
-        read_only(registry, NAME);
+        lua.create_table_from(values.collect::<mlua::Result<Vec<_>>>()?)
     })
 }
 
