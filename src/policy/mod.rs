@@ -301,16 +301,17 @@ impl Policies {
         }
     }
 
-    /// Whether a policy observes events of that name: with none, making one can be left out.
+    /// Whether a policy observes events of that name, or a recording those of every name: with none,
+    /// making one can be left out.
     pub fn observes(&self, name: EventName) -> bool {
-        self.shared.observed.contains(name)
+        self.shared.observed.contains(name) || self.shared.witness.recorder.is_on()
     }
 
     /// Tells the observers, in the order of the calls, on a thread of their own. Never waits: when
     /// they are too slow, the oldest events are dropped, and [`Policies::warnings`] says how many.
     pub fn observe(&self, event: Event) {
-        self.shared.witness.history.observe(&event);
-        if self.observes(event.name) {
+        self.shared.witness.hear(&event);
+        if self.shared.observed.contains(event.name) {
             self.shared.events.push(event, &self.shared);
         }
     }
