@@ -11,6 +11,8 @@
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -20,6 +22,7 @@ use mlx_openai_server_hub::lifecycle::{Learned, Lifecycle};
 use mlx_openai_server_hub::policy::{Event, Parked, RequestVerdict, RequestView};
 use mlx_openai_server_hub::status::{MemoryState, ModelFacts, ProcessState};
 use mlx_openai_server_hub::telemetry::Troubles;
+use tokio::time::Instant;
 
 /// A hub with these policies and so many models, each loaded for an hour.
 fn hub(files: &[(&str, &str)], models: usize) -> Lifecycle {
@@ -201,5 +204,44 @@ fn memory(_: &mut Criterion) {
     assert!(!grown, "{report}");
 }
 
-criterion_group!(benches, costs, no_lua, memory);
+/// Uses up its time, if a client says so.
+const BURNS: &str = "return { on_request = function(req)
+  while req.model == 'burn' do end
+end }";
+
+/// How long a request waits for its verdict while a policy uses up its 50 ms for one after the other.
+fn beside_a_burner(_: &mut Criterion) {
+    if std::env::args().any(|argument| argument == "--profile-time") {
+        return;
+    }
+    let is_test = std::env::args().any(|argument| argument == "--test");
+    let hub = hub(&[("a.lua", BURNS)], 3);
+    let is_over = AtomicBool::new(false);
+    let mut waits = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut view = request();
+            view.model = "burn".to_owned();
+            while !is_over.load(Ordering::Relaxed) {
+                view = hub.policies().on_request(view).0;
+            }
+        });
+        let waits = (0..if is_test { 2 } else { 100 }).map(|_| {
+            // As a client that sends one request after the other.
+            thread::sleep(Duration::from_millis(5));
+            let begun = Instant::now();
+            hub.policies().on_request(request());
+            begun.elapsed()
+        });
+        let waits: Vec<_> = waits.collect();
+        is_over.store(true, Ordering::Relaxed);
+        waits
+    });
+    waits.sort();
+    let (median, longest) = (waits[waits.len() / 2], waits[waits.len() - 1]);
+    let report =
+        format!("beside a policy that uses up its 50 ms: median {median:?}, longest {longest:?}\n");
+    std::io::Write::write_all(&mut std::io::stdout(), report.as_bytes()).expect("a place to write");
+}
+
+criterion_group!(benches, costs, no_lua, memory, beside_a_burner);
 criterion_main!(benches);
