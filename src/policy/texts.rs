@@ -13,7 +13,7 @@ use mlua::{Lua, Table, Value};
 use super::limits::unlimited;
 
 /// Texts that are kept; one more, and all are forgotten.
-const MOST: usize = 1024;
+const MOST: usize = 4096;
 
 /// Longer ones are made anew each time, in bytes.
 const LONGEST: usize = 64;

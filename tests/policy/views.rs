@@ -140,7 +140,7 @@ fn more_texts_than_are_kept_are_still_the_right_ones() {
          end }",
     );
     let policies = hub.load();
-    for number in 0..3000 {
+    for number in 0..10_000 {
         let (name, found) = match number % 3 {
             0 => ("alpha".to_owned(), "alpha"),
             _ => (format!("nobody_{number}"), "nil"),

@@ -5,13 +5,11 @@
 
 use std::sync::Arc;
 
-use mlua::{
-    Function, Lua, LuaString, MetaMethod, Table, UserDataFields as _, UserDataMethods as _, Value,
-    Variadic,
-};
+use mlua::{Function, Lua, LuaString, MetaMethod, Table, UserDataFields as _, Value, Variadic};
 
 use super::super::event::EventName;
 use super::super::failures::SANDBOX;
+use super::super::limits::unlimited;
 use super::super::options::options;
 use super::super::stage::Stage;
 use super::super::verdicts;
@@ -19,7 +17,7 @@ use super::super::wording::{did_you_mean, kind};
 use super::group::Group;
 use super::handle::Handle;
 use super::memory::Memory;
-use super::{log, model, read_only, settings, unknown_field};
+use super::{list, log, model, read_only, settings, unknown_field};
 
 /// `hub.models`.
 struct Models;
@@ -144,7 +142,13 @@ pub(super) fn guarded(
 pub(super) fn register_lists(lua: &Lua, stage: &Arc<Stage>, numbers: &Table) -> mlua::Result<()> {
     let models = List {
         name: "hub.models",
-        find: |_, stage, name| model::find(stage, name),
+        find: |lua, stage, name| {
+            let found = model::find(stage, name)?;
+            if !found.is_nil() {
+                stage.keep(lua, name)?;
+            }
+            Ok(found)
+        },
         names: |stage| stage.world.model_names(),
     };
     let by_number = Arc::clone(stage);
@@ -189,11 +193,23 @@ impl List {
         let stage = Arc::clone(stage);
         lua.create_function(move |lua, (_, key): (Value, Value)| {
             stage.enter(self.name)?;
-            match key.as_string().map(LuaString::to_str) {
-                Some(Ok(key)) => (self.find)(lua, &stage, &key),
-                _ => Ok(Value::Nil),
-            }
+            let Some(Ok(name)) = key.as_string().map(LuaString::to_str) else {
+                return Ok(Value::Nil);
+            };
+            (self.find)(lua, &stage, &name)
         })
+    }
+
+    /// The function that goes over all elements, in hub.yaml's order, which a table of views would lose.
+    fn pairs(self, lua: &Lua, stage: &Arc<Stage>, index: &Function) -> mlua::Result<Function> {
+        let stage = Arc::clone(stage);
+        let names = lua.create_function(move |lua, ()| {
+            stage.enter(self.name)?;
+            unlimited(lua, || list(lua, &(self.names)(&stage)))
+        })?;
+        lua.load(PAIRS)
+            .set_name(format!("={SANDBOX}"))
+            .call((names, index))
     }
 
     fn register<L: 'static>(
@@ -202,26 +218,25 @@ impl List {
         stage: &Arc<Stage>,
         index: Function,
     ) -> mlua::Result<()> {
+        let pairs = self.pairs(lua, stage, &index)?;
         lua.register_userdata_type::<L>(|registry| {
             registry.add_meta_field(MetaMethod::Index.name(), index);
-            let listed = Arc::clone(stage);
-            registry.add_meta_method(MetaMethod::Pairs, move |lua, _, ()| {
-                listed.enter(self.name)?;
-                // In hub.yaml's order, which a table of views would lose.
-                let mut names = (self.names)(&listed).into_iter();
-                let stage = Arc::clone(&listed);
-                lua.create_function_mut(move |lua, _: Variadic<Value>| {
-                    let Some(name) = names.next() else {
-                        return Ok((None, Value::Nil));
-                    };
-                    let view = (self.find)(lua, &stage, &name)?;
-                    Ok((Some(name), view))
-                })
-            });
+            registry.add_meta_field(MetaMethod::Pairs.name(), pairs);
             read_only(registry, self.name);
         })
     }
 }
+
+/// As `next` goes over a table.
+const PAIRS: &str = "local names, find = ...
+return function(self)
+  local names, number = names(), 0
+  return function()
+    number = number + 1
+    local name = names[number]
+    if name then return name, find(self, name) end
+  end
+end";
 
 /// What `__pairs` returns for a table.
 pub(super) fn iterate(lua: &Lua, table: Table) -> mlua::Result<(Value, Table)> {
