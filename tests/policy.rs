@@ -23,5 +23,7 @@ mod state;
 mod types;
 #[path = "policy/verdict_errors.rs"]
 mod verdict_errors;
+#[path = "policy/views.rs"]
+mod views;
 #[path = "policy/waits.rs"]
 mod waits;

@@ -17,7 +17,7 @@ use crate::policy::{Policies, RequestVerdict, RequestView, Route, Wait};
 pub(super) struct Admitted {
     /// The model it goes to.
     pub(super) model: Arc<Model>,
-    pub(super) route: Option<Route>,
+    pub(super) route: Option<Arc<Route>>,
     pub(super) entrance: Entrance,
 }
 
@@ -32,10 +32,6 @@ pub(super) enum Entrance {
 
 /// What is next for a request.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is returned and taken apart at once"
-)]
 pub(super) enum Step {
     Go(Admitted),
     /// A policy wants the body.
@@ -55,9 +51,9 @@ struct Target {
 pub(super) fn ask(
     lifecycle: &Lifecycle,
     policies: &Policies,
-    view: RequestView,
+    view: Box<RequestView>,
     place: &mut Option<Place>,
-) -> (RequestView, Result<Step, ApiError>) {
+) -> (Box<RequestView>, Result<Step, ApiError>) {
     let target = |name: &str| {
         let model = lifecycle.find(name)?;
         let seen = lifecycle.seen(&model);

@@ -88,10 +88,10 @@ pub(super) async fn forward(
 }
 
 /// Adds a policy's headers. Those that frame the message are the hub's own business.
-pub(super) fn add_headers(headers: &mut HeaderMap, added: Vec<(HeaderName, HeaderValue)>) {
+pub(super) fn add_headers(headers: &mut HeaderMap, added: &[(HeaderName, HeaderValue)]) {
     for (name, value) in added {
-        if ![CONTENT_LENGTH, TRANSFER_ENCODING, HOST].contains(&name) {
-            headers.insert(name, value);
+        if ![CONTENT_LENGTH, TRANSFER_ENCODING, HOST].contains(name) {
+            headers.insert(name, value.clone());
         }
     }
 }
@@ -172,8 +172,8 @@ mod tests {
     fn a_policy_cannot_change_the_framing() {
         let mut headers = HeaderMap::new();
         let one = HeaderValue::from_static("1");
-        let added = vec![(CONTENT_LENGTH, one.clone()), (EXPECT, one)];
-        add_headers(&mut headers, added);
+        let added = [(CONTENT_LENGTH, one.clone()), (EXPECT, one)];
+        add_headers(&mut headers, &added);
         assert_eq!(headers.len(), 1);
     }
 

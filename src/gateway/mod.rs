@@ -191,14 +191,14 @@ impl Gateway {
         if parts.uri.path() == "/v1/responses" {
             account.makes_response(&self.made);
         }
-        let view = RequestView {
+        let view = Box::new(RequestView {
             parts,
             id,
             model: written,
             client,
             body: intake.whole(),
             parked: policy::Parked::default(),
-        };
+        });
         let (view, admitted) = self.ask(view, intake, account).await?;
         account.goes_to(&admitted.model);
         let RequestView {
@@ -206,14 +206,14 @@ impl Gateway {
             id,
             model: written,
             ..
-        } = view;
+        } = *view;
 
         let mut fields = None;
         if let Some(route) = admitted.route {
             if !route.set.is_empty() || !route.unset.is_empty() {
                 fields = Some(rewrite::edit(&Box::pin(intake.collect()).await?, &route)?);
             }
-            forward::add_headers(&mut parts.headers, route.headers);
+            forward::add_headers(&mut parts.headers, &route.headers);
         }
 
         let tunnels = upgrade::is_wanted(&parts.headers).then(|| self.tunnels.clone());
@@ -264,10 +264,10 @@ impl Gateway {
     /// see it, and again when it is time for a request that was told to wait.
     async fn ask(
         &self,
-        mut view: RequestView,
+        mut view: Box<RequestView>,
         intake: &mut Intake,
         account: &mut Account,
-    ) -> Result<(RequestView, Admitted), ApiError> {
+    ) -> Result<(Box<RequestView>, Admitted), ApiError> {
         let (mut thinking, mut parked) = (Duration::ZERO, Duration::ZERO);
         let mut place: Option<Parked> = None;
         loop {

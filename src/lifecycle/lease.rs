@@ -118,12 +118,13 @@ impl Gate {
 
     /// Since it was last opened or a request last began or ended, whichever is later; zero while a
     /// request is inside.
-    pub(crate) fn idle(&self) -> Duration {
+    pub(crate) fn idle(&self, now: Instant) -> Duration {
         if self.active() > 0 {
             return Duration::ZERO;
         }
         let last_active = Duration::from_millis(self.last_active_ms.load(Ordering::Relaxed));
-        self.made.elapsed().saturating_sub(last_active)
+        now.saturating_duration_since(self.made)
+            .saturating_sub(last_active)
     }
 
     /// Completes when no lease is out. Only meaningful on a closed gate.
@@ -223,15 +224,19 @@ mod tests {
         let second = Duration::from_secs(1);
         tokio::time::advance(second).await;
         gate.open();
-        assert_eq!(gate.idle(), Duration::ZERO);
+        assert_eq!(gate.idle(Instant::now()), Duration::ZERO);
         tokio::time::advance(second).await;
-        assert_eq!(gate.idle(), second);
+        assert_eq!(gate.idle(Instant::now()), second);
         let lease = gate.try_enter().unwrap();
         tokio::time::advance(second).await;
-        assert_eq!(gate.idle(), Duration::ZERO, "a request is inside");
+        assert_eq!(
+            gate.idle(Instant::now()),
+            Duration::ZERO,
+            "a request is inside"
+        );
         drop(lease);
         tokio::time::advance(2 * second).await;
-        assert_eq!(gate.idle(), 2 * second);
+        assert_eq!(gate.idle(Instant::now()), 2 * second);
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test awaits its own task")]

@@ -80,20 +80,28 @@ impl Model {
 
     /// The counters of the moment.
     pub fn activity(&self) -> Activity {
+        self.activity_of(&self.facts.load())
+    }
+
+    fn activity_of(&self, facts: &ModelFacts) -> Activity {
         Activity {
             active_requests: self.gate.active(),
             waiting_requests: self.waiting.load(Ordering::SeqCst),
             parked_requests: self.gate.parking.len(),
             last_request_at: self.gate.last_used_at(),
             usage: self.usage.totals(),
-            memory_bytes: self.measured().map(|measured| measured.bytes),
+            memory_bytes: self.measured_of(facts).map(|measured| measured.bytes),
             peak_bytes: Some(self.peak_bytes.load(Ordering::Relaxed)).filter(|peak| *peak > 0),
         }
     }
 
     /// What the worker that is there now was found to hold.
     pub(super) fn measured(&self) -> Option<Measured> {
-        let pid = self.facts.load().pid?;
+        self.measured_of(&self.facts.load())
+    }
+
+    fn measured_of(&self, facts: &ModelFacts) -> Option<Measured> {
+        let pid = facts.pid?;
         let measured = self.measured.load();
         measured
             .as_deref()
@@ -110,10 +118,10 @@ impl Model {
     /// Seconds since the later of its load and the end of its last request; 0 with requests in
     /// flight, and before its first load. `loaded` says how long it has been in memory: its gate may
     /// not be open yet.
-    pub(super) fn idle_seconds(&self, loaded: Option<Duration>) -> f64 {
-        match self.facts.load().last_load_at {
+    fn idle_seconds(&self, facts: &ModelFacts, now: Instant, loaded: Option<Duration>) -> f64 {
+        match facts.last_load_at {
             Some(_) => {
-                let idle = self.gate.idle();
+                let idle = self.gate.idle(now);
                 loaded.map_or(idle, |loaded| idle.min(loaded)).as_secs_f64()
             }
             None => 0.0,
@@ -137,6 +145,8 @@ pub(super) struct Table {
     pub(super) models: Vec<Arc<Model>>,
     /// Models that this configuration no longer names and that may still be ending.
     leaving: Vec<Arc<Model>>,
+    /// The top-level `policy:` mapping.
+    settings: Arc<Settings>,
     by_key: HashMap<Box<str>, usize>,
 }
 
@@ -171,6 +181,7 @@ impl Table {
             }
         }
         Self {
+            settings: Arc::new(config.policy.clone()),
             config,
             models,
             leaving,
@@ -299,20 +310,26 @@ impl World for Registry {
         let table = self.table.load();
         let model = table.find(name_or_path)?;
         let facts = model.facts.load_full();
+        let now = Instant::now();
         let loaded = facts
             .loaded_since
             .filter(|_| facts.memory_state == MemoryState::Loaded)
-            .map(|since| self.begun.elapsed().saturating_sub(since));
-        let activity = model.activity();
+            .map(|since| (now - self.begun).saturating_sub(since));
+        let activity = model.activity_of(&facts);
         Some(ModelView {
-            facts,
             activity,
-            idle_seconds: model.idle_seconds(loaded),
+            idle_seconds: model.idle_seconds(&facts, now, loaded),
+            facts,
             loaded_seconds: loaded.map(|loaded| loaded.as_secs_f64()),
             memory_bytes: activity.memory_bytes,
             peak_bytes: activity.peak_bytes,
             settings: model.settings.load_full(),
         })
+    }
+
+    fn facts(&self, name_or_path: &str) -> Option<Arc<ModelFacts>> {
+        let table = self.table.load();
+        Some(table.find(name_or_path)?.facts.load_full())
     }
 
     fn model_names(&self) -> Vec<String> {
@@ -360,7 +377,7 @@ impl World for Registry {
     }
 
     fn settings(&self) -> Arc<Settings> {
-        Arc::new(self.table.load().config.policy.clone())
+        Arc::clone(&self.table.load().settings)
     }
 
     fn clock(&self) -> f64 {

@@ -214,7 +214,7 @@ fn events(model: &ModelConfig) -> impl Iterator<Item = Event> {
 }
 
 /// A request as clients send it to a model of that type.
-fn request(model: &ModelConfig) -> RequestView {
+fn request(model: &ModelConfig) -> Box<RequestView> {
     let name = &model.name;
     let (path, fields) = match model.model_type {
         ModelType::Lm | ModelType::Multimodal => (
@@ -240,14 +240,14 @@ fn request(model: &ModelConfig) -> RequestView {
     parts.headers.insert(header::CONTENT_TYPE, json);
     let length = HeaderValue::from(body.len());
     parts.headers.insert(header::CONTENT_LENGTH, length);
-    RequestView {
+    Box::new(RequestView {
         parts,
         id: HeaderValue::from_static("sample"),
         model: name.clone(),
         client: ([127, 0, 0, 1], 50_000).into(),
         body: Some(body),
         parked: Parked::default(),
-    }
+    })
 }
 
 /// The hub of a configuration before anything has been started, or with everything loaded and idle.

@@ -3,6 +3,8 @@
 //! [`Policies`](super::Policies) turns what Lua returned into these; the gateway and the machine act on
 //! them. Nothing here knows of Lua.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::Plain;
@@ -128,8 +130,8 @@ pub struct Parked {
 pub enum RequestVerdict {
     /// Go to the model the client named.
     Pass,
-    /// Go elsewhere, or changed.
-    Route(Route),
+    /// Go elsewhere, or changed. A policy may give the same one at every request.
+    Route(Arc<Route>),
     /// Answer with this.
     Reject(ApiError),
     /// Park it at the model the client named, and ask again.
@@ -139,7 +141,7 @@ pub enum RequestVerdict {
 }
 
 /// `hub.route{…}`.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Route {
     /// Name or path of the model to go to.
     pub model: Option<String>,

@@ -16,7 +16,7 @@ use super::host::Policy;
 use super::ruling::{Asked, Ruling};
 use super::set::Answer;
 use super::verdicts::Verdict;
-use super::{Details, Event, EventName, ModelEvent, RequestView, Route, World};
+use super::{Details, Event, EventName, ModelEvent, RequestView, World};
 use crate::status::{Decision, DecisionsReport, WantedDecisions};
 
 /// Decisions about models that are kept.
@@ -123,15 +123,6 @@ impl History {
         let Answer::Verdict(verdict) = &ruling.answer else {
             return false;
         };
-        let outcome = match verdict {
-            Verdict::Route(Route {
-                model: Some(model), ..
-            }) => match world.model(model) {
-                Some(model) => Some(model.facts),
-                None => return false,
-            },
-            _ => None,
-        };
         let mut rings = self.rings.lock();
         let Rings { requests, said, .. } = &mut *rings;
         let same_model = |other: &Decision| other.model.as_ref() == Some(&view.model);
@@ -144,20 +135,21 @@ impl History {
             .as_ref()
             .is_some_and(|said| said.verdict == *verdict && said.client == view.client.ip());
         let is_same = is_said
-            && before.place == ruling.place
-            && before.reason == ruling.reason
+            && before.place.as_deref() == ruling.place.as_deref()
+            && before.reason.as_deref() == ruling.reason.as_deref()
             && before.policy.as_ref() == policy
             && before.failed == ruling.failed
             && before.inputs.get("path").and_then(Value::as_str) == Some(view.parts.uri.path())
             && now - before.time < TOGETHER
-            && outcome.is_none_or(|facts| {
+            && target_of(verdict).is_none_or(|target| {
                 let outcome = before.outcome.as_deref().unwrap_or_default();
-                outcome.strip_prefix(SENT_TO) == Some(&facts.name)
+                let facts = world.facts(target);
+                facts.is_some_and(|facts| outcome.strip_prefix(SENT_TO) == Some(&facts.name))
             });
         if is_same {
             before.times += 1;
             before.last_time = now;
-            before.request = request_id(&Asked::Request(view));
+            put_id(before.request.get_or_insert_default(), view);
         }
         is_same
     }
@@ -394,7 +386,24 @@ fn is_repeated(before: &Decision, now: &Decision) -> bool {
 
 fn request_id(asked: &Asked<'_>) -> Option<String> {
     match asked {
-        Asked::Request(view) => Some(clipped(&String::from_utf8_lossy(view.id.as_bytes()))),
+        Asked::Request(view) => {
+            let mut id = String::new();
+            put_id(&mut id, view);
+            Some(id)
+        }
+        _ => None,
+    }
+}
+
+/// Puts the id of a request in the place of the one before, and takes no memory where that is as long.
+fn put_id(place: &mut String, view: &RequestView) {
+    clip(place, &String::from_utf8_lossy(view.id.as_bytes()));
+}
+
+/// The model that a verdict sends a request to, unless to the one it named.
+fn target_of(verdict: &Verdict) -> Option<&str> {
+    match verdict {
+        Verdict::Route(route) => route.model.as_deref(),
         _ => None,
     }
 }
@@ -407,11 +416,11 @@ fn outcome_at_once(hook: Hook, answer: &Answer, world: &dyn World) -> Option<Str
         }
         (Hook::Request, Answer::Denied(_)) => Some("refused with 500".to_owned()),
         (Hook::Load, Answer::Denied(_)) => Some("refused with 503".to_owned()),
-        (Hook::Request, Answer::Verdict(Verdict::Route(route))) => {
-            Some(match route.model.as_deref() {
+        (Hook::Request, Answer::Verdict(verdict @ Verdict::Route(_))) => {
+            Some(match target_of(verdict) {
                 None => "sent on, changed".to_owned(),
-                Some(model) => match world.model(model) {
-                    Some(model) => format!("{SENT_TO}{}", model.facts.name),
+                Some(model) => match world.facts(model) {
+                    Some(facts) => format!("{SENT_TO}{}", facts.name),
                     None => format!("refused with 500: there is no model `{}`", clipped(model)),
                 },
             })
@@ -476,9 +485,22 @@ fn inputs(asked: &Asked<'_>, world: &dyn World) -> Map<String, Value> {
 }
 
 fn clipped(text: &str) -> String {
-    match text.char_indices().nth(CLIP) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+    let mut kept = String::new();
+    clip(&mut kept, text);
+    kept
+}
+
+/// Puts as much of `text` as is kept in the place of what was there.
+fn clip(place: &mut String, text: &str) {
+    place.clear();
+    // Most are short, and need no counting of characters.
+    let end = match text.len() > CLIP {
+        true => text.char_indices().nth(CLIP).map(|(end, _)| end),
+        false => None,
+    };
+    place.push_str(&text[..end.unwrap_or(text.len())]);
+    if end.is_some() {
+        place.push('…');
     }
 }
 

@@ -29,7 +29,7 @@ const STEPS: usize = 8192;
 /// Stands in for a time that the clock cannot tell.
 const FOR_EVER: Duration = Duration::from_secs(1 << 32);
 
-/// Runs `make`, which makes one small value, without the memory limit. Under one mlua guards every
+/// Runs `make`, which makes a small value or a few, without the memory limit. Under one mlua guards every
 /// allocation by a protected call, which costs more than the value. It counts all the same: Lua's own
 /// next allocation fails if it was one too many.
 pub(super) fn unlimited<R>(lua: &Lua, make: impl FnOnce() -> mlua::Result<R>) -> mlua::Result<R> {

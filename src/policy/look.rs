@@ -10,8 +10,7 @@ use super::limits::Limits;
 use super::stage::Stage;
 use super::views::group::Group;
 use super::views::memory::Memory;
-use super::views::model::Model;
-use super::views::{View, read};
+use super::views::{View, model, read};
 
 /// Eyes on one world.
 pub(crate) struct Look {
@@ -31,7 +30,7 @@ impl Look {
     /// # Errors
     /// When models have no such field; the error names the nearest one.
     pub(crate) fn model(&self, lua: &Lua, name: &str, field: &Value) -> mlua::Result<Value> {
-        self.read(lua, Model::view(&self.stage, name)?, field)
+        model::read(lua, &self.stage, name, field)
     }
 
     /// The same of a group.

@@ -50,6 +50,7 @@ mod sandbox;
 mod set;
 mod stage;
 mod state;
+mod texts;
 mod unstarted;
 mod verdicts;
 mod views;
@@ -79,6 +80,10 @@ pub(crate) use wording::did_you_mean;
 pub trait World: Send + Sync {
     /// A model by name, or else the first by `model_path`, as requests find them.
     fn model(&self, name_or_path: &str) -> Option<ModelView>;
+    /// The same, with no more than was published of it: what most policies look at, at every request.
+    fn facts(&self, name_or_path: &str) -> Option<Arc<ModelFacts>> {
+        self.model(name_or_path).map(|model| model.facts)
+    }
     /// Names of all models in hub.yaml's order.
     fn model_names(&self) -> Vec<String>;
     /// A group with its members and those that hold memory.
@@ -114,6 +119,21 @@ pub struct ModelView {
     pub peak_bytes: Option<u64>,
     /// Its `policy:` mapping.
     pub settings: Arc<Settings>,
+}
+
+impl ModelView {
+    /// One with which nothing goes on.
+    pub(crate) fn at_rest(facts: Arc<ModelFacts>) -> Self {
+        Self {
+            facts,
+            activity: Activity::default(),
+            idle_seconds: 0.0,
+            loaded_seconds: None,
+            memory_bytes: None,
+            peak_bytes: None,
+            settings: Arc::default(),
+        }
+    }
 }
 
 /// One group as of now.
@@ -234,7 +254,7 @@ impl Policies {
 
     /// Asks `on_request`; gives the view back with the verdict. Waits for the Lua state, which other
     /// calls hold for microseconds, and at most for their time limit.
-    pub fn on_request(&self, view: RequestView) -> (RequestView, RequestVerdict) {
+    pub fn on_request(&self, view: Box<RequestView>) -> (Box<RequestView>, RequestVerdict) {
         self.on_request_then(view, |_, verdict| verdict)
     }
 
@@ -243,9 +263,9 @@ impl Policies {
     /// wait, and must not ask the policies.
     pub fn on_request_then<T>(
         &self,
-        view: RequestView,
+        view: Box<RequestView>,
         then: impl FnOnce(&RequestView, RequestVerdict) -> T,
-    ) -> (RequestView, T) {
+    ) -> (Box<RequestView>, T) {
         let then = |view: &RequestView, answer| then(view, request_verdict(answer));
         self.shared.set.load().on_request(view, then)
     }
@@ -281,16 +301,17 @@ impl Policies {
         }
     }
 
-    /// Whether a policy observes events of that name: with none, making one can be left out.
+    /// Whether a policy observes events of that name, or a recording those of every name: with none,
+    /// making one can be left out.
     pub fn observes(&self, name: EventName) -> bool {
-        self.shared.observed.contains(name)
+        self.shared.observed.contains(name) || self.shared.witness.recorder.is_on()
     }
 
     /// Tells the observers, in the order of the calls, on a thread of their own. Never waits: when
     /// they are too slow, the oldest events are dropped, and [`Policies::warnings`] says how many.
     pub fn observe(&self, event: Event) {
-        self.shared.witness.history.observe(&event);
-        if self.observes(event.name) {
+        self.shared.witness.hear(&event);
+        if self.shared.observed.contains(event.name) {
             self.shared.events.push(event, &self.shared);
         }
     }
@@ -392,13 +413,8 @@ mod tests {
                 ..ModelFacts::default()
             };
             Some(ModelView {
-                facts: Arc::new(facts),
-                activity: Activity::default(),
                 idle_seconds: 3600.0,
-                loaded_seconds: None,
-                memory_bytes: None,
-                peak_bytes: None,
-                settings: Arc::default(),
+                ..ModelView::at_rest(Arc::new(facts))
             })
         }
 
@@ -436,16 +452,16 @@ mod tests {
         }
     }
 
-    fn request() -> RequestView {
+    fn request() -> Box<RequestView> {
         let (parts, ()) = http::Request::new(()).into_parts();
-        RequestView {
+        Box::new(RequestView {
             parts,
             id: http::HeaderValue::from_static("1"),
             model: "alpha".to_owned(),
             client: ([127, 0, 0, 1], 1).into(),
             body: None,
             parked: Parked::default(),
-        }
+        })
     }
 
     /// Whether a request, a load and the idle timer meet a rule.

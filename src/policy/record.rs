@@ -1,12 +1,11 @@
-//! The recorder: writes every call of a hook to a file, for `policy replay`. It is off unless somebody
-//! asked for it.
+//! The recorder: writes every call of a hook and every event to a file, for `policy replay`. It is off
+//! unless somebody asked for it.
 //!
 //! The caller of a hook only copies what is at hand and puts it into a bounded queue; when that is full
 //! the call is left out and counted. A thread of its own makes the lines. It writes no text of a request:
-//! of a body only sizes, and its numbers and booleans; of the headers those of [`HEADERS`]. The file is
-//! its owner's alone, is never one that was there before, and does not grow over [`LIMIT`].
+//! of a body only sizes, and its numbers and booleans; of the headers a few. The file is its owner's
+//! alone, is never one that was there before, and does not grow over [`LIMIT`].
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -16,21 +15,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use bytes::Bytes;
-use http::HeaderValue;
 use parking_lot::Mutex;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::ruling::{Asked, Ruling};
 use super::set::Answer;
-use super::views::request::prompt_chars;
-use super::{Exit, ModelView, PendingLoad, World};
-use crate::memory::SystemMemory;
+use super::{Event, World};
 use crate::status::{RecordingReport, unix_now};
 
 pub(super) mod line;
+mod seen;
 
-use line::{Call, Line, Row, Said, millis};
+use line::{Line, Said, millis};
+use seen::{Before, Seen};
 
 /// The recording ends before its file is larger.
 const LIMIT: u64 = 64 << 20;
@@ -38,8 +35,6 @@ const LIMIT: u64 = 64 << 20;
 const QUEUE: usize = 1024;
 /// Bytes of bodies that may wait with them.
 const BODIES: usize = 64 << 20;
-/// Headers that are written down; any other may be a secret.
-const HEADERS: [&str; 3] = ["content-type", "user-agent", "content-length"];
 /// Longer texts that clients send are clipped, in characters.
 const CLIP: usize = 200;
 /// So many fields of a body are written down.
@@ -71,30 +66,6 @@ struct Progress {
     bodies: AtomicUsize,
     /// Why it ended by itself.
     error: Mutex<Option<String>>,
-}
-
-/// What the caller of a hook copies.
-#[derive(Debug)]
-struct Seen {
-    time: f64,
-    hook: &'static str,
-    model: String,
-    request: Option<SeenRequest>,
-    load: Option<PendingLoad>,
-    exit: Option<Exit>,
-    said: Said,
-    models: Vec<ModelView>,
-    memory: SystemMemory,
-}
-
-#[derive(Debug)]
-struct SeenRequest {
-    method: http::Method,
-    path: String,
-    client: String,
-    waited_seconds: f64,
-    headers: Vec<(&'static str, HeaderValue)>,
-    body: Option<Bytes>,
 }
 
 impl Recorder {
@@ -212,6 +183,16 @@ impl Recorder {
         if matches!(ruling.answer, Answer::NeedBody) {
             return;
         }
+        self.put(|room| Seen::call(asked, ruling, policy, world, room));
+    }
+
+    /// Something happened that observers may hear of. As above.
+    pub(super) fn hear(&self, event: &Event, world: &dyn World) {
+        self.put(|_| Seen::event(event, world));
+    }
+
+    /// Puts into the queue what `make` makes, which has so much room for a body.
+    fn put(&self, make: impl FnOnce(usize) -> Seen) {
         let writing = self.writing.lock();
         let Some((queue, progress)) = writing
             .as_ref()
@@ -219,7 +200,7 @@ impl Recorder {
         else {
             return;
         };
-        let seen = Seen::new(asked, ruling, policy, world, progress);
+        let seen = make(BODIES.saturating_sub(progress.bodies.load(Ordering::Relaxed)));
         let body = seen.body_len();
         progress.bodies.fetch_add(body, Ordering::Relaxed);
         match queue.try_send(seen) {
@@ -233,61 +214,6 @@ impl Recorder {
                 self.is_on.store(false, Ordering::Relaxed);
             }
         }
-    }
-}
-
-impl Seen {
-    fn new(
-        asked: &Asked<'_>,
-        ruling: &Ruling,
-        policy: Option<&str>,
-        world: &dyn World,
-        progress: &Progress,
-    ) -> Self {
-        let mut seen = Self {
-            time: world.clock(),
-            hook: asked.hook().name(),
-            model: clipped(asked.model()),
-            request: None,
-            load: None,
-            exit: None,
-            said: said(asked, ruling, policy, world),
-            models: world
-                .model_names()
-                .iter()
-                .filter_map(|name| world.model(name))
-                .collect(),
-            memory: world.memory(),
-        };
-        match asked {
-            Asked::Request(view) => {
-                let headers = HEADERS.iter().filter_map(|name| {
-                    let value = view.parts.headers.get(*name)?;
-                    Some((*name, value.clone()))
-                });
-                let room = BODIES.saturating_sub(progress.bodies.load(Ordering::Relaxed));
-                seen.request = Some(SeenRequest {
-                    method: view.parts.method.clone(),
-                    path: clipped(view.parts.uri.path()),
-                    client: view.client.ip().to_string(),
-                    waited_seconds: view.parked.waited_seconds,
-                    headers: headers.collect(),
-                    body: view.body.clone().filter(|body| body.len() <= room),
-                });
-            }
-            Asked::Load(_, load) => seen.load = Some(*load),
-            Asked::Exit(_, exit) => seen.exit = Some(*exit),
-            Asked::Idle(_) => {}
-        }
-        seen
-    }
-
-    fn body_len(&self) -> usize {
-        let body = self
-            .request
-            .as_ref()
-            .and_then(|request| request.body.as_ref());
-        body.map_or(0, Bytes::len)
     }
 }
 
@@ -316,7 +242,7 @@ pub(super) fn said(
     Said {
         verdict: ruling.word(asked.hook()).to_owned(),
         fields,
-        place: ruling.place.clone().or_else(|| policy.map(str::to_owned)),
+        place: ruling.place.as_deref().or(policy).map(str::to_owned),
     }
 }
 
@@ -347,10 +273,11 @@ impl Out {
             if self.progress.bytes.load(Ordering::Relaxed) >= LIMIT - LIMIT / 64 {
                 break Ok("limit");
             }
+            let calls = u64::from(next.is_call());
             if let Err(error) = self.write(&before.line(next)) {
                 break Err(error);
             }
-            self.progress.calls.fetch_add(1, Ordering::Relaxed);
+            self.progress.calls.fetch_add(calls, Ordering::Relaxed);
         };
         let ended = ended.and_then(|end| {
             let dropped = self.progress.dropped.load(Ordering::Relaxed);
@@ -375,100 +302,6 @@ impl Out {
         let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
         self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
-    }
-}
-
-/// The world as the lines so far say it.
-#[derive(Default)]
-struct Before {
-    models: BTreeMap<String, Row>,
-    memory: Option<SystemMemory>,
-}
-
-impl Before {
-    fn line(&mut self, seen: Seen) -> Line {
-        let mut models = BTreeMap::new();
-        for view in &seen.models {
-            let row = Row::of(view, seen.time);
-            let name = &view.facts.name;
-            if self
-                .models
-                .get(name)
-                .is_none_or(|before| !before.is_about(&row))
-            {
-                self.models.insert(name.clone(), row.clone());
-                models.insert(name.clone(), row);
-            }
-        }
-        let memory = Some(seen.memory)
-            .filter(|now| !self.memory.as_ref().is_some_and(|was| about(was, now)));
-        if let Some(memory) = &memory {
-            self.memory = Some(*memory);
-        }
-        Line::Call(Box::new(Call {
-            time: millis(seen.time),
-            hook: seen.hook.to_owned(),
-            model: seen.model,
-            request: seen.request.map(SeenRequest::line),
-            load: seen.load.map(|load| line::Load {
-                reason: load.reason.as_str().to_owned(),
-                waiting: load.waiting,
-                waited_seconds: millis(load.waited_seconds),
-            }),
-            exit: seen.exit,
-            said: seen.said,
-            models,
-            memory,
-        }))
-    }
-}
-
-/// Whether a policy could not mean the difference.
-fn about(was: &SystemMemory, now: &SystemMemory) -> bool {
-    let near = match (was.available, now.available) {
-        (Some(was), Some(now)) => was.abs_diff(now) <= was.max(now) / 64,
-        (was, now) => was == now,
-    };
-    near && was.total == now.total && was.pressure == now.pressure
-}
-
-impl SeenRequest {
-    fn line(self) -> line::Request {
-        let headers = self.headers.iter().map(|(name, value)| {
-            let value = String::from_utf8_lossy(value.as_bytes());
-            ((*name).to_owned(), clipped(&value))
-        });
-        line::Request {
-            method: clipped(self.method.as_str()),
-            path: self.path,
-            client: self.client,
-            waited_seconds: millis(self.waited_seconds),
-            headers: headers.collect(),
-            body: self.body.as_ref().map(body),
-        }
-    }
-}
-
-/// Sizes, numbers and booleans of a body.
-fn body(bytes: &Bytes) -> line::Body {
-    let json = serde_json::from_slice::<Value>(bytes).ok();
-    let object = json.as_ref().and_then(Value::as_object);
-    let scalars = object
-        .into_iter()
-        .flatten()
-        .filter(|(name, value)| is_name(name) && (value.is_number() || value.is_boolean()));
-    let fields: Map<String, Value> = scalars
-        .take(FIELDS)
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    line::Body {
-        size_bytes: bytes.len(),
-        prompt_chars: json
-            .as_ref()
-            .filter(|json| json.is_object())
-            .map_or(0, prompt_chars),
-        is_json: object.is_some(),
-        fields,
     }
 }
 

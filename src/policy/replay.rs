@@ -1,8 +1,8 @@
 //! Recorded calls of hooks put to the policies as they are now: what would they have said?
 //!
 //! `policy replay` calls it. Nothing is started and no hub is asked: the world is that of the recording,
-//! with its clock, over hub.yaml as it is now. Each call is decided from what was true then; a different
-//! verdict does not change what comes after it.
+//! with its clock, over hub.yaml as it is now. Each call is decided from what was true then, and from what
+//! observers learned of the events before it; a different verdict does not change what comes after it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,11 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::record::line::{self, Call, Line};
+use super::record::line::{self, Call, Heard, Line};
 use super::record::said;
 use super::ruling::{Asked, Ruling};
 use super::set::{Answer, PolicySet, RecordedBody};
-use super::{LoadReason, Parked, PendingLoad, RequestView, World, bundled};
+use super::{Details, LoadReason, Parked, PendingLoad, RequestView, World, bundled};
 use crate::config::Config;
 
 mod world;
@@ -28,6 +28,9 @@ use world::Recorded;
 
 /// Differences that are kept; more are only counted.
 const MOST: usize = 1000;
+
+/// The id of every request: those of the clients are not recorded.
+const REPLAYED: &str = "replayed";
 
 /// What came of a replay.
 #[derive(Debug, Default)]
@@ -77,6 +80,14 @@ impl Replayed {
     /// Whether every call would be decided as it was.
     pub fn is_same(&self) -> bool {
         self.hooks.values().all(|tally| tally.different == 0)
+    }
+
+    fn failed(&mut self, failures: Vec<String>) {
+        for failure in failures {
+            if !self.failures.contains(&failure) {
+                self.failures.push(failure);
+            }
+        }
     }
 
     fn add(&mut self, difference: Difference) {
@@ -136,6 +147,7 @@ pub fn replay(config: &Config, file: &Path) -> Result<Replayed, String> {
         let text = text.map_err(|error| format!("`{path}` cannot be read: {error}"))?;
         match serde_json::from_str(&text) {
             Ok(Line::Call(call)) => replay.call(*call),
+            Ok(Line::Event(heard)) => replay.event(*heard),
             Ok(Line::End { dropped, .. }) => replay.result.dropped += dropped,
             // A hub that was killed leaves half a line at the end.
             Err(_) if lines.peek().is_none() => {}
@@ -157,8 +169,23 @@ struct Replay {
 }
 
 impl Replay {
+    /// Tells the observers, as the hub did: what they learn, the hooks know.
+    fn event(&mut self, heard: Heard) {
+        let Heard {
+            mut event,
+            models,
+            memory,
+        } = heard;
+        self.world.advance(event.time, models, memory);
+        if let Details::Request(request) = &mut event.details {
+            request.id = REPLAYED.to_owned();
+        }
+        self.result.failed(self.set.failures_about_event(&event));
+    }
+
     fn call(&mut self, mut call: Call) {
-        self.world.advance(&mut call);
+        let models = std::mem::take(&mut call.models);
+        self.world.advance(call.time, models, call.memory);
         let tally = self.result.hooks.entry(call.hook.clone()).or_default();
         let is_about_a_model = call.request.is_none();
         if is_about_a_model && self.world.model(&call.model).is_none() {
@@ -172,11 +199,7 @@ impl Replay {
             self.result.unrecorded += 1;
             return;
         };
-        for failure in failed {
-            if !self.result.failures.contains(&failure) {
-                self.result.failures.push(failure);
-            }
-        }
+        self.result.failed(failed);
         self.result.unrecorded += u64::from(missed.load(Ordering::Relaxed));
         let is_same = now.verdict == call.said.verdict && now.fields == call.said.fields;
         let tally = self.result.hooks.entry(call.hook.clone()).or_default();
@@ -236,7 +259,7 @@ impl Replay {
 }
 
 /// The request as far as it is recorded.
-fn view(call: &Call, request: &line::Request) -> RequestView {
+fn view(call: &Call, request: &line::Request) -> Box<RequestView> {
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = Method::from_bytes(request.method.as_bytes()).unwrap_or(Method::POST);
     parts.uri = request.path.parse().unwrap_or_default();
@@ -250,9 +273,9 @@ fn view(call: &Call, request: &line::Request) -> RequestView {
         parts.headers.insert(http::header::CONTENT_LENGTH, length);
     }
     let client: IpAddr = request.client.parse().unwrap_or(IpAddr::from([0; 4]));
-    RequestView {
+    Box::new(RequestView {
         parts,
-        id: HeaderValue::from_static("replayed"),
+        id: HeaderValue::from_static(REPLAYED),
         model: call.model.clone(),
         client: (client, 0).into(),
         body: None,
@@ -260,5 +283,5 @@ fn view(call: &Call, request: &line::Request) -> RequestView {
             waited_seconds: request.waited_seconds,
             ..Parked::default()
         },
-    }
+    })
 }

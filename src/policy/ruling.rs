@@ -3,6 +3,8 @@
 //! `set` makes a [`Ruling`] at every call of a hook; the history and the recorder read it. A verdict is
 //! put into words and JSON here and nowhere else.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use super::hook::Hook;
@@ -10,9 +12,9 @@ use super::host::{Host, Policy};
 use super::set::Answer;
 use super::verdicts::{Made, Verdict};
 use super::views::exit::Ended;
+use super::views::handle::Handle;
 use super::views::load::Load;
-use super::views::model::Model;
-use super::views::request::Request;
+use super::views::model;
 use super::{Exit, PendingLoad, RequestView};
 
 /// One question, as its caller put it.
@@ -38,11 +40,14 @@ impl Asked<'_> {
     pub(super) fn open(&self, host: &Host) -> mlua::Result<mlua::Value> {
         let (lua, stage) = (&host.lua, &host.stage);
         match self {
-            Self::Request(_) => stage.enter("request").map(Request::create),
+            Self::Request(_) => {
+                let call = stage.enter("request")?;
+                Ok(Handle::of_request(call).value())
+            }
             Self::Load(model, load) => Load::create(lua, stage.open(), model, *load),
             Self::Idle(model) => {
                 stage.open();
-                Model::find(lua, stage, model)
+                model::find(stage, model)
             }
             Self::Exit(model, exit) => Ended::create(lua, stage.open(), model, *exit),
         }
@@ -64,9 +69,9 @@ pub(super) struct Ruling {
     /// Number of the policy that decided.
     pub(super) policy: Option<usize>,
     /// Where it made the verdict: `file:line`.
-    pub(super) place: Option<String>,
+    pub(super) place: Option<Arc<str>>,
     /// Why, in its words.
-    pub(super) reason: Option<String>,
+    pub(super) reason: Option<Arc<str>>,
     /// What the policies before it failed with: `file:line: what`.
     pub(super) failed: Vec<String>,
 }

@@ -16,8 +16,8 @@ use super::host::{Host, Policy};
 use super::limits::Interrupt;
 use super::ruling::{Asked, Ruling};
 use super::verdicts::{Made, Verdict};
+use super::views::handle::Handle;
 use super::views::json;
-use super::views::request::Request;
 use super::witness::Witness;
 use super::wording::{did_you_mean, kind};
 use super::{Event, EventName, RequestView, World};
@@ -157,9 +157,9 @@ impl PolicySet {
     /// gives the view back.
     pub(super) fn on_request<T>(
         &self,
-        view: RequestView,
+        view: Box<RequestView>,
         then: impl FnOnce(&RequestView, Answer) -> T,
-    ) -> (RequestView, T) {
+    ) -> (Box<RequestView>, T) {
         if !self.has(Hook::Request) {
             let ruling = Ruling::abstain();
             self.tell_witness(&Asked::Request(&view), &ruling);
@@ -168,7 +168,7 @@ impl PolicySet {
         }
         let host = self.host.lock();
         let call = host.stage.open_request(view);
-        let ruling = self.ask(&host, Hook::Request, Ok(Request::create(call)));
+        let ruling = self.ask(&host, Hook::Request, Ok(Handle::of_request(call).value()));
         let view = host
             .stage
             .close_request()
@@ -423,8 +423,8 @@ fn at(place: Option<&str>, error: mlua::Error) -> mlua::Error {
 /// The names of the models that `hub.evict` named by name or path.
 fn evictable(host: &Host, names: Vec<String>) -> mlua::Result<Vec<String>> {
     let world = &host.stage.world;
-    let known = |name: String| match world.model(&name) {
-        Some(model) => Ok(model.facts.name.clone()),
+    let known = |name: String| match world.facts(&name) {
+        Some(facts) => Ok(facts.name.clone()),
         None => Err(mlua::Error::runtime(format!(
             "hub.evict names `{name}`, which is no model{}",
             did_you_mean(&name, world.model_names().iter().map(String::as_str))

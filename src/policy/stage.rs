@@ -1,18 +1,23 @@
-//! What the views of the running call read from: the world, the request, and the number that tells
-//! a view of this call from one that a policy kept.
+//! What the views of the running call read from: the world, the request, the models that were looked
+//! at, and the number that tells a view of this call from one that a policy kept.
 //!
 //! Used only under the lock of the Lua state it belongs to; the atomics and the mutex are there
 //! because mlua's callbacks must be `Send`, and are never contended.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use mlua::{Lua, Value};
 use parking_lot::Mutex;
 use serde_json::Value as Json;
 
 use super::flood::Flood;
 use super::limits::Limits;
-use super::{EventName, Plain, RequestView, World};
+use super::texts::{Tables, Texts};
+use super::views::handle::Handle;
+use super::{EventName, ModelView, Plain, RequestView, World};
+use crate::status::ModelFacts;
 
 /// Bytes that `req.vars` of a request that waits may take.
 const MOST_VARS_BYTES: usize = 64 << 10;
@@ -27,7 +32,7 @@ pub(super) struct Stage {
     pub(super) flood: Flood,
     calls: AtomicU64,
     current: AtomicU64,
-    request: Mutex<Option<Request>>,
+    scene: Mutex<Scene>,
     /// What `hub.on` was given since a file began to load; `None` while none does.
     registered: Mutex<Option<Vec<Observer>>>,
 }
@@ -35,15 +40,46 @@ pub(super) struct Stage {
 /// An event, and the function of a policy that hears of it.
 pub(super) type Observer = (EventName, mlua::Function);
 
+/// What is on stage.
+#[derive(Default)]
+struct Scene {
+    request: Option<Request>,
+    /// Those looked at in this call, each once: their views are the places here.
+    models: Vec<Model>,
+    texts: Texts,
+}
+
+/// A model on stage, as of the moment a policy first looked for it.
+pub(super) struct Model {
+    pub(super) facts: Arc<ModelFacts>,
+    /// The rest, as of the moment a policy first asked for any of it.
+    now: OnceCell<ModelView>,
+}
+
+impl Model {
+    pub(super) fn new(facts: Arc<ModelFacts>) -> Self {
+        Self {
+            facts,
+            now: OnceCell::new(),
+        }
+    }
+
+    /// Its counters, clocks and settings. A model that is gone meanwhile has none.
+    pub(super) fn now(&self, world: &dyn World) -> &ModelView {
+        self.now.get_or_init(|| {
+            let view = world.model(&self.facts.name);
+            view.unwrap_or_else(|| ModelView::at_rest(Arc::clone(&self.facts)))
+        })
+    }
+}
+
 /// The request on stage, and what was made of it on demand.
 pub(super) struct Request {
-    pub(super) view: RequestView,
+    pub(super) view: Box<RequestView>,
     /// The parsed body: unread, or read and perhaps no JSON.
     pub(super) json: Option<Option<Json>>,
     /// The same as Lua sees it.
-    pub(super) body: Option<mlua::Value>,
-    /// `req.headers`.
-    pub(super) headers: Option<mlua::Value>,
+    pub(super) body: Option<Value>,
     /// `req.vars`.
     pub(super) vars: Option<mlua::Table>,
     /// Where they were counted before: in a recording, which has no text.
@@ -56,7 +92,7 @@ impl Request {
         let Some(vars) = &self.vars else {
             return Ok(());
         };
-        let kept = Plain::of(&mlua::Value::Table(vars.clone()), MOST_VARS_BYTES);
+        let kept = Plain::of(&Value::Table(vars.clone()), MOST_VARS_BYTES);
         self.view.parked.vars = Some(kept.map_err(|problem| {
             mlua::Error::runtime(format!(
                 "hub.wait: `req.vars` of a request that waits {problem}; it may hold booleans, \
@@ -76,7 +112,7 @@ impl Stage {
             flood: Flood::default(),
             calls: AtomicU64::new(NO_CALL),
             current: AtomicU64::new(NO_CALL),
-            request: Mutex::new(None),
+            scene: Mutex::default(),
             registered: Mutex::new(None),
         }
     }
@@ -100,7 +136,8 @@ impl Stage {
 
     /// A call begins; its views carry the number.
     pub(super) fn open(&self) -> u64 {
-        let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        let call = self.calls.load(Ordering::Relaxed) + 1;
+        self.calls.store(call, Ordering::Relaxed);
         self.current.store(call, Ordering::Relaxed);
         call
     }
@@ -108,6 +145,7 @@ impl Stage {
     /// The call is over, and so are its views.
     pub(super) fn close(&self) {
         self.current.store(NO_CALL, Ordering::Relaxed);
+        self.scene.lock().models.clear();
     }
 
     /// The number of the running call, if one is running.
@@ -133,12 +171,11 @@ impl Stage {
     }
 
     /// A call about a request begins.
-    pub(super) fn open_request(&self, view: RequestView) -> u64 {
-        *self.request.lock() = Some(Request {
+    pub(super) fn open_request(&self, view: Box<RequestView>) -> u64 {
+        self.scene.lock().request = Some(Request {
             view,
             json: None,
             body: None,
-            headers: None,
             vars: None,
             prompt_chars: None,
         });
@@ -146,9 +183,11 @@ impl Stage {
     }
 
     /// The call is over; the request goes back. `None` only when none was on stage.
-    pub(super) fn close_request(&self) -> Option<RequestView> {
-        self.close();
-        self.request.lock().take().map(|request| request.view)
+    pub(super) fn close_request(&self) -> Option<Box<RequestView>> {
+        self.current.store(NO_CALL, Ordering::Relaxed);
+        let mut scene = self.scene.lock();
+        scene.models.clear();
+        scene.request.take().map(|request| request.view)
     }
 
     /// Reads the request on stage.
@@ -156,9 +195,102 @@ impl Stage {
         &self,
         read: impl FnOnce(&mut Request) -> mlua::Result<R>,
     ) -> mlua::Result<R> {
-        match &mut *self.request.lock() {
+        match &mut self.scene.lock().request {
             Some(request) => read(request),
             None => Err(mlua::Error::runtime("request is over")),
         }
     }
+
+    /// The model of that name or path, which is on stage from now on.
+    pub(super) fn find(&self, name_or_path: &str) -> mlua::Result<Option<Handle>> {
+        let call = self.enter("model")?;
+        let models = &mut self.scene.lock().models;
+        find(models, &*self.world, call, name_or_path)
+    }
+
+    /// The same of the text of that number.
+    pub(super) fn find_known(&self, number: i64) -> mlua::Result<Option<Handle>> {
+        let call = self.enter("model")?;
+        let Scene { models, texts, .. } = &mut *self.scene.lock();
+        match texts.text(number) {
+            Some(text) => find(models, &*self.world, call, text),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads a model on stage.
+    pub(super) fn model<R>(
+        &self,
+        place: usize,
+        read: impl FnOnce(&Model) -> mlua::Result<R>,
+    ) -> mlua::Result<R> {
+        match self.scene.lock().models.get(place) {
+            Some(model) => read(model),
+            None => Err(mlua::Error::runtime("model is over")),
+        }
+    }
+
+    /// The text of that number, if it still has one.
+    pub(super) fn text(&self, number: i64) -> Option<Arc<str>> {
+        self.scene.lock().texts.text(number).cloned()
+    }
+
+    /// Keeps a text that Lua is likely to come with again.
+    pub(super) fn keep(&self, lua: &Lua, text: &str) -> mlua::Result<()> {
+        self.scene.lock().texts.value(lua, text).map(drop)
+    }
+
+    /// The tables in which `lua` finds the texts below.
+    pub(super) fn install_texts(&self, lua: &Lua) -> mlua::Result<Tables> {
+        self.scene.lock().texts.install(lua)
+    }
+
+    /// A text of the request on stage, as [`Texts::value`] gives it.
+    pub(super) fn request_text(
+        &self,
+        lua: &Lua,
+        read: fn(&RequestView) -> Option<&str>,
+    ) -> mlua::Result<Value> {
+        let Scene { request, texts, .. } = &mut *self.scene.lock();
+        match request {
+            Some(request) => given(lua, texts, read(&request.view)),
+            None => Err(mlua::Error::runtime("request is over")),
+        }
+    }
+
+    /// The same of a model.
+    pub(super) fn model_text(
+        &self,
+        lua: &Lua,
+        place: usize,
+        read: fn(&ModelFacts) -> Option<&str>,
+    ) -> mlua::Result<Value> {
+        let Scene { models, texts, .. } = &mut *self.scene.lock();
+        match models.get(place) {
+            Some(model) => given(lua, texts, read(&model.facts)),
+            None => Err(mlua::Error::runtime("model is over")),
+        }
+    }
+}
+
+/// The model of that name or path among those on stage.
+fn find(
+    models: &mut Vec<Model>,
+    world: &dyn World,
+    call: u64,
+    name_or_path: &str,
+) -> mlua::Result<Option<Handle>> {
+    let Some(facts) = world.facts(name_or_path) else {
+        return Ok(None);
+    };
+    let is_it = |model: &Model| Arc::ptr_eq(&model.facts, &facts) || model.facts.name == facts.name;
+    let place = models.iter().position(is_it).unwrap_or_else(|| {
+        models.push(Model::new(facts));
+        models.len() - 1
+    });
+    Handle::of_model(call, place).map(Some)
+}
+
+fn given(lua: &Lua, texts: &mut Texts, text: Option<&str>) -> mlua::Result<Value> {
+    text.map_or(Ok(Value::Nil), |text| texts.value(lua, text))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{GroupView, ModelView, World};
 use crate::config::{Config, ModelConfig, Settings};
 use crate::memory::SystemMemory;
-use crate::status::{Activity, GroupFacts, ModelFacts, unix_now};
+use crate::status::{GroupFacts, ModelFacts, unix_now};
 
 /// The world of a configuration alone.
 #[derive(Debug)]
@@ -32,14 +32,10 @@ impl World for Unstarted {
             .config
             .model(name_or_path)
             .or_else(|| self.by_path(name_or_path))?;
+        let facts = ModelFacts::configured(model, &self.config.log_path);
         Some(ModelView {
-            facts: Arc::new(ModelFacts::configured(model, &self.config.log_path)),
-            activity: Activity::default(),
-            idle_seconds: 0.0,
-            loaded_seconds: None,
-            memory_bytes: None,
-            peak_bytes: None,
             settings: Arc::new(model.policy.clone()),
+            ..ModelView::at_rest(Arc::new(facts))
         })
     }
 

@@ -3,6 +3,8 @@
 //! A verdict is a userdata of one type, so that a hook cannot return something that only looks like
 //! one. Every field is checked where it is written: a typo is an error at that line.
 
+use std::sync::Arc;
+
 use http::{HeaderName, HeaderValue};
 use mlua::{FromLua, Lua, LuaSerdeExt as _, MultiValue, Table, Value};
 
@@ -16,7 +18,7 @@ use crate::config::Settings;
 /// What a hook decided.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Verdict {
-    Route(Route),
+    Route(Arc<Route>),
     Reject(ApiError),
     Allow,
     Evict(Vec<String>),
@@ -28,14 +30,14 @@ pub(super) enum Verdict {
     Leave,
 }
 
-/// A verdict as Lua holds it.
+/// A verdict as Lua holds it. Cheap to clone: a policy may return the same one at every request.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Made {
     pub(super) verdict: Verdict,
     /// The line of the policy that made it: `file:line`.
-    pub(super) place: Option<String>,
+    pub(super) place: Option<Arc<str>>,
     /// Why, in the policy's words.
-    pub(super) reason: Option<String>,
+    pub(super) reason: Option<Arc<str>>,
 }
 
 impl Verdict {
@@ -118,8 +120,8 @@ pub(super) fn add_constructors(lua: &Lua, hub: &Table) -> mlua::Result<()> {
             let reason = reason(name, &arguments)?;
             lua.create_any_userdata(Made {
                 verdict: construct(lua, arguments)?,
-                place: running_line(lua),
-                reason,
+                place: running_line(lua).map(Arc::from),
+                reason: reason.map(Arc::from),
             })
         })?;
         hub.set(*name, function)?;
@@ -148,14 +150,14 @@ fn route(lua: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
         // A table has no order of its own.
         headers.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
     }
-    Ok(Verdict::Route(Route {
+    Ok(Verdict::Route(Arc::new(Route {
         model: fields.get("model", "the name of a model")?,
         set,
         unset: fields
             .get("unset", "a list of body fields")?
             .unwrap_or_default(),
         headers,
-    }))
+    })))
 }
 
 fn header(fields: &Fields<'_>, name: &str, value: &str) -> mlua::Result<(HeaderName, HeaderValue)> {

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use super::World;
 use super::history::History;
 use super::host::Policy;
 use super::record::Recorder;
 use super::ruling::{Asked, Ruling};
+use super::{Event, World};
 
 /// The two of them, and the world that the call was about.
 pub(super) struct Witness {
@@ -24,6 +24,14 @@ impl Witness {
             world,
             history: History::default(),
             recorder: Recorder::default(),
+        }
+    }
+
+    /// Something happened that observers may hear of.
+    pub(super) fn hear(&self, event: &Event) {
+        self.history.observe(event);
+        if self.recorder.is_on() {
+            self.recorder.hear(event, &*self.world);
         }
     }
 

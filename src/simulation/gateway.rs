@@ -47,7 +47,7 @@ impl Simulation {
             );
         };
         if let Some(route) = route {
-            self.change(number, route);
+            self.change(number, &route);
         }
         self.acquire(number, model.facts.name.clone());
         // The next in the queue is asked about now that this one is counted elsewhere.
@@ -55,7 +55,7 @@ impl Simulation {
     }
 
     /// The request as policies see it.
-    fn view(&self, number: Number) -> Option<RequestView> {
+    fn view(&self, number: Number) -> Option<Box<RequestView>> {
         let request = self.asked[number].request.as_ref()?;
         let mut built = http::Request::builder()
             .method(request.method.clone())
@@ -66,7 +66,7 @@ impl Simulation {
         }
         let (parts, ()) = built.body(()).ok()?.into_parts();
         let body = serde_json::Value::Object(request.body.clone()).to_string();
-        Some(RequestView {
+        Some(Box::new(RequestView {
             parts,
             id: HeaderValue::try_from(id(number)).ok()?,
             model: request.model.clone(),
@@ -76,13 +76,13 @@ impl Simulation {
                 waited_seconds: self.parked_for(number).as_secs_f64(),
                 vars: self.asked[number].vars.clone(),
             },
-        })
+        }))
     }
 
     /// The body and the headers that the worker gets.
-    fn change(&mut self, number: Number, route: Route) {
+    fn change(&mut self, number: Number, route: &Route) {
         let asked = &mut self.asked[number];
-        crate::gateway::change(&mut asked.body, &route);
+        crate::gateway::change(&mut asked.body, route);
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let added = route.headers.iter();
         asked.added = added

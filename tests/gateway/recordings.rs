@@ -79,6 +79,7 @@ fn no_text_of_a_request_is_written_down_whatever_policies_do_with_it() {
             ("authorization", MARKER),
             ("x-other", MARKER),
             ("cookie", MARKER),
+            ("x-request-id", "id-7f3a"),
         ];
         let path = format!("{CHAT}?key={}", MARKER.replace(' ', "+"));
         let reply = hub
@@ -90,6 +91,10 @@ fn no_text_of_a_request_is_written_down_whatever_policies_do_with_it() {
         recording(&hub)["calls"]
             .as_u64()
             .is_some_and(|calls| calls >= 5)
+    });
+    wait_until("an event to be written", SOON, || {
+        let text = std::fs::read_to_string(&file).unwrap();
+        text.contains("request.finished")
     });
     let output = hub.run(&["policy", "record", "off"]);
     assert!(stdout(&output).starts_with("[ok] Recorded "), "{output:?}");
@@ -123,6 +128,44 @@ fn no_text_of_a_request_is_written_down_whatever_policies_do_with_it() {
     assert_eq!(said("broken")["verdict"], "pass");
     assert_eq!(lines[0]["recording"], 1);
     assert_eq!(lines.last().unwrap()["end"], "off");
+}
+
+#[test]
+fn observers_hear_in_a_replay_what_happened_and_decide_from_it() {
+    let hub = Hub::start_with(&models(), &[]);
+    let file = record(&hub, "calls.jsonl");
+    for finished in 1..=3 {
+        assert_eq!(hub.http.chat("alpha", "hello").status, 200);
+        wait_until("the end of a request to be written", SOON, || {
+            let text = std::fs::read_to_string(&file).unwrap();
+            text.matches("\"request.finished\"").count() == finished
+        });
+    }
+    assert!(hub.run(&["policy", "record", "off"]).status.success());
+
+    // Nobody observed anything when that was recorded.
+    let learns = r#"
+hub.on("model.loaded", function(event, hub) hub.state.loaded = event.model end)
+hub.on("request.finished", function(event, hub)
+  assert(event.id == "replayed" and event.status == 200)
+  assert(hub.models.alpha.memory_state == "loaded")
+  hub.state.finished = (hub.state.finished or 0) + 1
+end)
+return { on_request = function(req, hub)
+  if hub.state.loaded == "alpha" and hub.state.finished == 2 then
+    return hub.route{ model = "beta" }
+  end
+end }
+"#;
+    std::fs::write(hub.folder().join("learns.lua"), learns).unwrap();
+    let output = hub.run(&["policy", "replay", file.to_str().unwrap()]);
+    let text = stdout(&output);
+    assert!(
+        text.contains("on_request: 3 calls, 1 would differ\n"),
+        "{text}"
+    );
+    assert!(text.contains("route to beta (learns.lua:10)"), "{text}");
+    assert!(!text.contains("[warn]"), "{text}");
 }
 
 #[test]

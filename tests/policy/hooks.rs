@@ -138,7 +138,7 @@ fn a_route_says_where_to_go_and_what_to_change() {
     };
     assert_eq!(route.model.as_deref(), Some("beta"));
     let set = json!({"temperature": 0.5, "stop": ["a", "b"], "deep": {"on": true}});
-    assert_eq!(serde_json::Value::Object(route.set), set);
+    assert_eq!(serde_json::Value::Object(route.set.clone()), set);
     assert_eq!(route.unset, ["seed"]);
     assert_eq!(route.headers.len(), 1);
     assert_eq!(route.headers[0].0, "x-why");

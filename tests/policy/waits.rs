@@ -5,7 +5,10 @@ use mlx_openai_server_hub::policy::{Policies, RequestVerdict, RequestView, Wait}
 use crate::world::{Hub, rejected, request};
 
 /// Asks about a request as the gateway does: again with what the asking before left.
-fn ask_again(policies: &Policies, mut view: RequestView) -> (RequestView, RequestVerdict) {
+fn ask_again(
+    policies: &Policies,
+    mut view: Box<RequestView>,
+) -> (Box<RequestView>, RequestVerdict) {
     view.parked.waited_seconds += 1.5;
     policies.on_request(view)
 }

@@ -190,7 +190,7 @@ impl Hub {
 }
 
 /// A chat request with its whole body.
-pub(crate) fn request(model: &str) -> RequestView {
+pub(crate) fn request(model: &str) -> Box<RequestView> {
     let body = serde_json::json!({
         "model": model,
         "stream": true,
@@ -202,14 +202,14 @@ pub(crate) fn request(model: &str) -> RequestView {
         .body(())
         .unwrap()
         .into_parts();
-    RequestView {
+    Box::new(RequestView {
         parts,
         id: HeaderValue::from_static("req-1"),
         model: model.to_owned(),
         client: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000),
         body: Some(body.to_string().into()),
         parked: Parked::default(),
-    }
+    })
 }
 
 /// The message of a rejection.

@@ -1,12 +1,12 @@
 //! The lines of a recording, which README describes: what a policy could see at one call of a hook, and
-//! what was decided. Texts of a request are not in them.
+//! what was decided; and what observers could hear of. Texts of a request are not in them.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::super::{Exit, ModelView};
+use super::super::{Event, Exit, ModelView};
 use crate::memory::SystemMemory;
 use crate::status::{MemoryState, ProcessState};
 
@@ -29,8 +29,22 @@ pub(in crate::policy) enum Line {
         time: f64,
         dropped: u64,
     },
+    /// Something that observers hear of.
+    Event(Box<Heard>),
     /// Any other.
     Call(Box<Call>),
+}
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(in crate::policy) struct Heard {
+    pub(in crate::policy) event: Event,
+    /// As in a call.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(in crate::policy) models: BTreeMap<String, Row>,
+    /// As in a call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::policy) memory: Option<SystemMemory>,
 }
 
 /// One call of a hook.

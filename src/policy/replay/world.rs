@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::super::record::line::{Call, Row};
+use super::super::record::line::Row;
 use super::super::{GroupView, ModelView, Unstarted, World};
 use crate::config::{Config, Settings};
 use crate::memory::SystemMemory;
 
-/// The moment of one call after the other.
+/// The moment of one line after the other.
 pub(super) struct Recorded {
     hub: Unstarted,
     now: Mutex<Now>,
@@ -31,12 +31,17 @@ impl Recorded {
         }
     }
 
-    /// Goes on to the moment of that call.
-    pub(super) fn advance(&self, call: &mut Call) {
+    /// Goes on to that moment, at which these models and the memory are not as they were.
+    pub(super) fn advance(
+        &self,
+        time: f64,
+        mut models: BTreeMap<String, Row>,
+        memory: Option<SystemMemory>,
+    ) {
         let mut now = self.now.lock();
-        now.time = call.time;
-        now.rows.append(&mut call.models);
-        if let Some(memory) = call.memory {
+        now.time = time;
+        now.rows.append(&mut models);
+        if let Some(memory) = memory {
             now.memory = memory;
         }
     }

@@ -14,8 +14,8 @@ use super::super::event::Event;
 use super::super::failures::describe;
 use super::super::hook::Hook;
 use super::super::ruling::{Asked, Ruling};
+use super::super::views::handle::Handle;
 use super::super::views::json;
-use super::super::views::request::Request;
 use super::{Host, PolicySet, call, run_observer};
 
 /// What a recording kept of a body.
@@ -66,10 +66,10 @@ fn noticing(lua: &Lua, missed: Arc<AtomicBool>) -> mlua::Result<Table> {
 impl PolicySet {
     /// Asks every policy about a request, whose body has arrived; the failures, each one line that
     /// begins with `file:line:`.
-    pub(in crate::policy) fn failures_about_request(&self, view: RequestView) -> Vec<String> {
+    pub(in crate::policy) fn failures_about_request(&self, view: Box<RequestView>) -> Vec<String> {
         let host = self.host.lock();
         let call = host.stage.open_request(view);
-        let argument = Ok(Request::create(call));
+        let argument = Ok(Handle::of_request(call).value());
         let failures = self.each(&host, Hook::Request, &argument);
         host.stage.close_request();
         failures
@@ -99,13 +99,13 @@ impl PolicySet {
     /// Asks about a recorded request; without a `body` it is one that has not arrived.
     pub(in crate::policy) fn ruling_about_recorded(
         &self,
-        view: RequestView,
+        view: Box<RequestView>,
         body: Option<RecordedBody>,
-    ) -> (RequestView, Ruling) {
+    ) -> (Box<RequestView>, Ruling) {
         let host = self.host.lock();
         let call = host.stage.open_request(view);
         let on_stage = body.map_or(Ok(()), |body| body.put_on_stage(&host));
-        let argument = on_stage.map(|()| Request::create(call));
+        let argument = on_stage.map(|()| Handle::of_request(call).value());
         let ruling = self.ask(&host, Hook::Request, argument);
         let view = host.stage.close_request();
         (

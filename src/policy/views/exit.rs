@@ -3,8 +3,7 @@
 use mlua::{Lua, Value};
 
 use super::super::Exit;
-use super::model::Model;
-use super::{Getter, View, integer};
+use super::{Full, Getter, View, integer, model};
 
 /// The userdata.
 pub(in crate::policy) struct Ended {
@@ -33,9 +32,7 @@ impl Ended {
 impl View for Ended {
     const NAME: &'static str = "exit";
     const FIELDS: &'static [(&'static str, Getter<Self>)] = &[
-        ("model", |lua, stage, this| {
-            Model::find(lua, stage, &this.model)
-        }),
+        ("model", |_, stage, this| model::find(stage, &this.model)),
         ("exit_code", |_, _, this| {
             Ok(this
                 .exit
@@ -50,7 +47,9 @@ impl View for Ended {
         }),
         ("crashes", |_, _, this| Ok(integer(this.exit.crashes))),
     ];
+}
 
+impl Full for Ended {
     fn call(&self) -> u64 {
         self.call
     }

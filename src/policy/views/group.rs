@@ -4,7 +4,7 @@ use mlua::{Lua, Value};
 
 use super::super::GroupView;
 use super::super::stage::Stage;
-use super::{Getter, View, list, string, whole};
+use super::{Full, Getter, View, list, string, whole};
 
 /// The userdata.
 pub(in crate::policy) struct Group {
@@ -51,7 +51,9 @@ impl View for Group {
         ("loaded", |lua, _, this| list(lua, &this.view.loaded)),
         ("free", |_, _, this| Ok(this.free())),
     ];
+}
 
+impl Full for Group {
     fn call(&self) -> u64 {
         self.call
     }

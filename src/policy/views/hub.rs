@@ -5,17 +5,19 @@
 
 use std::sync::Arc;
 
-use mlua::{Lua, MetaMethod, Table, UserDataMethods as _, Value, Variadic};
+use mlua::{Function, Lua, LuaString, MetaMethod, Table, UserDataFields as _, Value, Variadic};
 
 use super::super::event::EventName;
+use super::super::failures::SANDBOX;
+use super::super::limits::unlimited;
 use super::super::options::options;
 use super::super::stage::Stage;
 use super::super::verdicts;
 use super::super::wording::{did_you_mean, kind};
 use super::group::Group;
+use super::handle::Handle;
 use super::memory::Memory;
-use super::model::Model;
-use super::{log, read_only, settings, unknown_field};
+use super::{list, log, model, read_only, settings, unknown_field};
 
 /// `hub.models`.
 struct Models;
@@ -136,52 +138,105 @@ pub(super) fn guarded(
     Ok(metatable)
 }
 
-/// Makes `hub.models` and `hub.groups` known to `lua`.
-pub(super) fn register_lists(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()> {
-    register_list::<Models>(lua, stage, "hub.models", Model::find, |stage| {
-        stage.world.model_names()
+/// Makes `hub.models` and `hub.groups` known to `lua`, which has the numbers of known texts in a table.
+pub(super) fn register_lists(lua: &Lua, stage: &Arc<Stage>, numbers: &Table) -> mlua::Result<()> {
+    let models = List {
+        name: "hub.models",
+        find: |lua, stage, name| {
+            let found = model::find(stage, name)?;
+            if !found.is_nil() {
+                stage.keep(lua, name)?;
+            }
+            Ok(found)
+        },
+        names: |stage| stage.world.model_names(),
+    };
+    let by_number = Arc::clone(stage);
+    let by_number = lua.create_function(move |_, number: i64| {
+        by_number.enter(models.name)?;
+        let found = by_number.find_known(number)?;
+        Ok(found.map_or(Value::Nil, Handle::value))
     })?;
-    register_list::<Groups>(lua, stage, "hub.groups", Group::find, |stage| {
-        stage.world.group_names()
-    })
+    let index = lua
+        .load(INDEX_MODELS)
+        .set_name(format!("={SANDBOX}"))
+        .call::<Function>((numbers, by_number, models.index(lua, stage)?))?;
+    models.register::<Models>(lua, stage, index)?;
+
+    let groups = List {
+        name: "hub.groups",
+        find: Group::find,
+        names: |stage| stage.world.group_names(),
+    };
+    groups.register::<Groups>(lua, stage, groups.index(lua, stage)?)
 }
 
-fn register_list<L: 'static>(
-    lua: &Lua,
-    stage: &Arc<Stage>,
+/// Most keys are texts that Lua knows, and a number costs Rust less to take than a text.
+const INDEX_MODELS: &str = "local numbers, by_number, by_key = ...
+return function(_, key)
+  local number = numbers[key]
+  if number then return by_number(number) end
+  return by_key(_, key)
+end";
+
+/// `hub.models` or `hub.groups`.
+#[derive(Clone, Copy)]
+struct List {
     name: &'static str,
     find: fn(&Lua, &Stage, &str) -> mlua::Result<Value>,
     names: fn(&Stage) -> Vec<String>,
-) -> mlua::Result<()> {
-    lua.register_userdata_type::<L>(|registry| {
-        let indexed = Arc::clone(stage);
-        registry.add_meta_method(MetaMethod::Index, move |lua, _, key: Value| {
-            indexed.enter(name)?;
-            match key {
-                Value::String(key) => match key.to_str() {
-                    Ok(key) => find(lua, &indexed, &key),
-                    Err(_) => Ok(Value::Nil),
-                },
-                _ => Ok(Value::Nil),
-            }
-        });
-        let listed = Arc::clone(stage);
-        registry.add_meta_method(MetaMethod::Pairs, move |lua, _, ()| {
-            listed.enter(name)?;
-            // In hub.yaml's order, which a table of views would lose.
-            let mut names = names(&listed).into_iter();
-            let stage = Arc::clone(&listed);
-            lua.create_function_mut(move |lua, _: Variadic<Value>| {
-                let Some(name) = names.next() else {
-                    return Ok((None, Value::Nil));
-                };
-                let view = find(lua, &stage, &name)?;
-                Ok((Some(name), view))
-            })
-        });
-        read_only(registry, name);
-    })
 }
+
+impl List {
+    /// The function that finds an element by its name.
+    fn index(self, lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<Function> {
+        let stage = Arc::clone(stage);
+        lua.create_function(move |lua, (_, key): (Value, Value)| {
+            stage.enter(self.name)?;
+            let Some(Ok(name)) = key.as_string().map(LuaString::to_str) else {
+                return Ok(Value::Nil);
+            };
+            (self.find)(lua, &stage, &name)
+        })
+    }
+
+    /// The function that goes over all elements, in hub.yaml's order, which a table of views would lose.
+    fn pairs(self, lua: &Lua, stage: &Arc<Stage>, index: &Function) -> mlua::Result<Function> {
+        let stage = Arc::clone(stage);
+        let names = lua.create_function(move |lua, ()| {
+            stage.enter(self.name)?;
+            unlimited(lua, || list(lua, &(self.names)(&stage)))
+        })?;
+        lua.load(PAIRS)
+            .set_name(format!("={SANDBOX}"))
+            .call((names, index))
+    }
+
+    fn register<L: 'static>(
+        self,
+        lua: &Lua,
+        stage: &Arc<Stage>,
+        index: Function,
+    ) -> mlua::Result<()> {
+        let pairs = self.pairs(lua, stage, &index)?;
+        lua.register_userdata_type::<L>(|registry| {
+            registry.add_meta_field(MetaMethod::Index.name(), index);
+            registry.add_meta_field(MetaMethod::Pairs.name(), pairs);
+            read_only(registry, self.name);
+        })
+    }
+}
+
+/// As `next` goes over a table.
+const PAIRS: &str = "local names, find = ...
+return function(self)
+  local names, number = names(), 0
+  return function()
+    number = number + 1
+    local name = names[number]
+    if name then return name, find(self, name) end
+  end
+end";
 
 /// What `__pairs` returns for a table.
 pub(super) fn iterate(lua: &Lua, table: Table) -> mlua::Result<(Value, Table)> {

@@ -4,8 +4,7 @@ use mlua::{Lua, Value};
 
 use super::super::PendingLoad;
 use super::group::Group;
-use super::model::Model;
-use super::{Getter, View, integer, string};
+use super::{Full, Getter, View, integer, model, string};
 
 /// The userdata.
 pub(in crate::policy) struct Load {
@@ -34,9 +33,7 @@ impl Load {
 impl View for Load {
     const NAME: &'static str = "load";
     const FIELDS: &'static [(&'static str, Getter<Self>)] = &[
-        ("model", |lua, stage, this| {
-            Model::find(lua, stage, &this.model)
-        }),
+        ("model", |_, stage, this| model::find(stage, &this.model)),
         ("reason", |lua, _, this| {
             string(lua, this.pending.reason.as_str())
         }),
@@ -45,17 +42,16 @@ impl View for Load {
             Ok(Value::Number(this.pending.waited_seconds))
         }),
         ("group", |lua, stage, this| {
-            let model = stage.world.model(&this.model);
-            match model
-                .as_ref()
-                .and_then(|model| model.facts.group.as_deref())
-            {
+            let facts = stage.world.facts(&this.model);
+            match facts.as_ref().and_then(|facts| facts.group.as_deref()) {
                 Some(group) => Group::find(lua, stage, group),
                 None => Ok(Value::Nil),
             }
         }),
     ];
+}
 
+impl Full for Load {
     fn call(&self) -> u64 {
         self.call
     }

@@ -3,7 +3,7 @@
 use mlua::{Lua, Value};
 
 use super::super::stage::Stage;
-use super::{Getter, View, bytes, string};
+use super::{Full, Getter, View, bytes, string};
 use crate::memory::SystemMemory;
 
 /// The userdata.
@@ -38,7 +38,9 @@ impl View for Memory {
             string(lua, this.system.pressure.as_str())
         }),
     ];
+}
 
+impl Full for Memory {
     fn call(&self) -> u64 {
         self.call
     }

@@ -1,19 +1,21 @@
 //! What hooks see: read-only userdata whose fields are read on demand.
 //!
 //! Each view is a small value with the number of its call; the [`Stage`] refuses it once the call is
-//! over. The list of fields of a view is the one place that names them: the bindings, the nearest
-//! name in an error and the test of the editor types all read it.
+//! over. `req` and models, which every request reads, are a [`handle`] and nothing else. The lists of
+//! fields of a view are the one place that names them: the bindings, the nearest name in an error and
+//! the test of the editor types all read them.
 
 use std::sync::Arc;
 
 use mlua::{Lua, LuaSerdeExt as _, MetaMethod, UserDataFields as _, UserDataMethods as _, Value};
 
 use super::limits::unlimited;
-use super::stage::Stage;
+use super::stage::{Model, Stage};
 use super::wording::did_you_mean;
 
 pub(super) mod exit;
 pub(super) mod group;
+pub(super) mod handle;
 pub(super) mod hub;
 pub(super) mod load;
 pub(super) mod log;
@@ -25,28 +27,42 @@ pub(super) mod request;
 pub(super) type Getter<V> = fn(&Lua, &Stage, &V) -> mlua::Result<Value>;
 
 /// A view with named fields.
-pub(super) trait View: Send + Sync + Sized + 'static {
+pub(super) trait View: Sized + 'static {
     /// What error messages call it.
     const NAME: &'static str;
     /// Its fields.
     const FIELDS: &'static [(&'static str, Getter<Self>)];
+}
+
+/// A view that is a userdata with a value of its own.
+pub(super) trait Full: View + Send + Sync {
     /// The call it was made for.
     fn call(&self) -> u64;
 }
 
+/// A view that is a [`handle`].
+pub(super) trait Light: View {
+    /// What its texts are part of.
+    type Shown;
+    /// Its fields that are texts and do not change in a call.
+    const TEXTS: &'static [(&'static str, Text<Self>)];
+}
+
+/// Reads one text, or none for nil.
+pub(super) type Text<V> = fn(&<V as Light>::Shown) -> Option<&str>;
+
 /// Makes all views known to `lua`.
 pub(super) fn register(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()> {
-    request::register(lua, stage)?;
-    register_view::<model::Model>(lua, stage)?;
+    let known = stage.install_texts(lua)?;
+    handle::register(lua, stage, &known)?;
     register_view::<group::Group>(lua, stage)?;
     register_view::<load::Load>(lua, stage)?;
     register_view::<exit::Ended>(lua, stage)?;
     register_view::<memory::Memory>(lua, stage)?;
-    request::register_headers(lua, stage)?;
-    hub::register_lists(lua, stage)
+    hub::register_lists(lua, stage, &known.numbers)
 }
 
-fn register_view<V: View>(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()> {
+fn register_view<V: Full>(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()> {
     lua.register_userdata_type::<V>(|registry| {
         for (name, getter) in V::FIELDS {
             let stage = Arc::clone(stage);
@@ -94,6 +110,11 @@ fn assigned(view: &str, key: &Value) -> mlua::Error {
     mlua::Error::runtime(format!("{view} is read-only: cannot set {key}"))
 }
 
+/// The names of texts and other fields.
+fn all_names<V: Light>() -> impl Iterator<Item = &'static str> {
+    names(V::TEXTS).chain(names(V::FIELDS))
+}
+
 fn names<T>(fields: &'static [(&'static str, T)]) -> impl Iterator<Item = &'static str> {
     fields.iter().map(|(name, _)| *name)
 }
@@ -123,15 +144,6 @@ fn quoted(key: &Value) -> String {
 
 fn string(lua: &Lua, text: impl AsRef<[u8]>) -> mlua::Result<Value> {
     unlimited(lua, || lua.create_string(text)).map(Value::String)
-}
-
-/// A view as Lua sees it.
-fn userdata<V: Send + Sync + 'static>(lua: &Lua, view: V) -> mlua::Result<Value> {
-    unlimited(lua, || lua.create_any_userdata(view)).map(Value::UserData)
-}
-
-fn optional_string(lua: &Lua, text: Option<&str>) -> mlua::Result<Value> {
-    text.map_or(Ok(Value::Nil), |text| string(lua, text))
 }
 
 fn integer(number: usize) -> Value {
@@ -181,8 +193,11 @@ pub(super) fn names_by_view() -> Vec<(&'static str, Vec<&'static str>)> {
         (class, names(V::FIELDS).collect())
     }
     vec![
-        of::<request::Request>(),
-        of::<model::Model>(),
+        (
+            request::Request::NAME,
+            all_names::<request::Request>().collect(),
+        ),
+        (Model::NAME, all_names::<Model>().collect()),
         of::<group::Group>(),
         of::<load::Load>(),
         of::<exit::Ended>(),

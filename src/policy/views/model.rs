@@ -1,91 +1,93 @@
-//! `model`: one model as of the moment the view was made.
+//! `model`: one model as of the moment a policy first looked for it in this call.
+//!
+//! The model itself stays on the [`Stage`]; what Lua holds is a [`Handle`](super::handle::Handle).
 
 use mlua::{Lua, Value};
 
-use super::super::ModelView;
-use super::super::stage::Stage;
+use super::super::stage::{Model, Stage};
 use super::{
-    Getter, View, bytes, integer, optional_string, seconds, settings, string, userdata, whole,
+    Getter, Light, Text, View, all_names, bytes, integer, seconds, settings, string, unknown_field,
+    whole,
 };
+use crate::status::ModelFacts;
 
-/// The userdata.
-pub(in crate::policy) struct Model {
-    call: u64,
-    view: ModelView,
+/// The view of the model of that name or path for the running call, or nil.
+pub(in crate::policy) fn find(stage: &Stage, name_or_path: &str) -> mlua::Result<Value> {
+    let found = stage.find(name_or_path)?;
+    Ok(found.map_or(Value::Nil, |handle| handle.value()))
 }
 
-impl Model {
-    /// The model of that name or path for the running call, or nil.
-    pub(in crate::policy) fn find(lua: &Lua, stage: &Stage, name: &str) -> mlua::Result<Value> {
-        match Self::view(stage, name)? {
-            Some(view) => userdata(lua, view),
-            None => Ok(Value::Nil),
-        }
+/// A field of the model of that name or path as it is now, or nil without such a model.
+pub(in crate::policy) fn read(
+    lua: &Lua,
+    stage: &Stage,
+    name_or_path: &str,
+    field: &Value,
+) -> mlua::Result<Value> {
+    let Some(facts) = stage.world.facts(name_or_path) else {
+        return Ok(Value::Nil);
+    };
+    let name = field.as_string().map(|name| name.to_string_lossy());
+    let is_it = |known: &str| name.as_deref() == Some(known);
+    if let Some((_, text)) = Model::TEXTS.iter().find(|(known, _)| is_it(known)) {
+        return text(&facts).map_or(Ok(Value::Nil), |text| string(lua, text));
     }
-
-    pub(in crate::policy) fn view(stage: &Stage, name: &str) -> mlua::Result<Option<Self>> {
-        let call = stage.enter("model")?;
-        let found = stage.world.model(name);
-        Ok(found.map(|view| Self { call, view }))
+    match Model::FIELDS.iter().find(|(known, _)| is_it(known)) {
+        Some((_, get)) => get(lua, stage, &Model::new(facts)),
+        None => Err(unknown_field(Model::NAME, field, all_names::<Model>())),
     }
 }
 
 impl View for Model {
     const NAME: &'static str = "model";
     const FIELDS: &'static [(&'static str, Getter<Self>)] = &[
-        ("name", |lua, _, this| string(lua, &this.view.facts.name)),
-        ("path", |lua, _, this| {
-            string(lua, &this.view.facts.model_path)
+        ("active", |_, stage, this| {
+            Ok(integer(this.now(&*stage.world).activity.active_requests))
         }),
-        ("type", |lua, _, this| {
-            string(lua, this.view.facts.model_type)
+        ("waiting", |_, stage, this| {
+            Ok(integer(this.now(&*stage.world).activity.waiting_requests))
         }),
-        ("group", |lua, _, this| {
-            optional_string(lua, this.view.facts.group.as_deref())
+        ("parked", |_, stage, this| {
+            Ok(integer(this.now(&*stage.world).activity.parked_requests))
         }),
-        ("process_state", |lua, _, this| {
-            string(lua, this.view.facts.process_state.as_str())
+        ("idle_seconds", |_, stage, this| {
+            Ok(Value::Number(this.now(&*stage.world).idle_seconds))
         }),
-        ("memory_state", |lua, _, this| {
-            string(lua, this.view.facts.memory_state.as_str())
-        }),
-        ("active", |_, _, this| {
-            Ok(integer(this.view.activity.active_requests))
-        }),
-        ("waiting", |_, _, this| {
-            Ok(integer(this.view.activity.waiting_requests))
-        }),
-        ("parked", |_, _, this| {
-            Ok(integer(this.view.activity.parked_requests))
-        }),
-        ("idle_seconds", |_, _, this| {
-            Ok(Value::Number(this.view.idle_seconds))
-        }),
-        ("loaded_seconds", |_, _, this| {
-            Ok(seconds(this.view.loaded_seconds))
+        ("loaded_seconds", |_, stage, this| {
+            Ok(seconds(this.now(&*stage.world).loaded_seconds))
         }),
         ("load_seconds", |_, _, this| {
-            Ok(seconds(this.view.facts.load_seconds))
+            Ok(seconds(this.facts.load_seconds))
         }),
-        ("memory_bytes", |_, _, this| {
-            Ok(bytes(this.view.memory_bytes))
+        ("memory_bytes", |_, stage, this| {
+            Ok(bytes(this.now(&*stage.world).memory_bytes))
         }),
-        ("peak_bytes", |_, _, this| Ok(bytes(this.view.peak_bytes))),
+        ("peak_bytes", |_, stage, this| {
+            Ok(bytes(this.now(&*stage.world).peak_bytes))
+        }),
         ("default", |_, _, this| {
-            Ok(Value::Boolean(this.view.facts.default))
+            Ok(Value::Boolean(this.facts.default))
         }),
         ("jit_enabled", |_, _, this| {
-            Ok(Value::Boolean(this.view.facts.jit_enabled))
+            Ok(Value::Boolean(this.facts.jit_enabled))
         }),
         ("auto_unload_minutes", |_, _, this| {
-            Ok(whole(this.view.facts.auto_unload_minutes))
+            Ok(whole(this.facts.auto_unload_minutes))
         }),
-        ("settings", |lua, _, this| {
-            settings(lua, &this.view.settings)
+        ("settings", |lua, stage, this| {
+            settings(lua, &this.now(&*stage.world).settings)
         }),
     ];
+}
 
-    fn call(&self) -> u64 {
-        self.call
-    }
+impl Light for Model {
+    type Shown = ModelFacts;
+    const TEXTS: &'static [(&'static str, Text<Self>)] = &[
+        ("name", |facts| Some(&facts.name)),
+        ("path", |facts| Some(&facts.model_path)),
+        ("type", |facts| Some(facts.model_type)),
+        ("group", |facts| facts.group.as_deref()),
+        ("process_state", |facts| Some(facts.process_state.as_str())),
+        ("memory_state", |facts| Some(facts.memory_state.as_str())),
+    ];
 }

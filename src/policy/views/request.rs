@@ -1,49 +1,22 @@
 //! `req`: one request to `/v1`, and its `headers`.
 //!
-//! The request itself stays on the [`Stage`]; `req` is only the number of its call, as a light userdata:
-//! it takes no memory, and one that a policy kept has a number that is over. A field that needs a body
-//! that has not arrived interrupts the call.
+//! The request itself stays on the [`Stage`]; what Lua holds is a [`Handle`](super::handle::Handle). A
+//! field that needs a body that has not arrived interrupts the call.
 
 use std::borrow::Cow;
-use std::ptr;
-use std::sync::Arc;
 
 use http::{HeaderMap, header};
-use mlua::{
-    Function, IntoLua as _, LightUserData, Lua, MetaMethod, Table, UserDataMethods as _, Value,
-};
+use mlua::{IntoLua as _, Lua, Table, Value};
 use serde_json::Value as Json;
 
 use super::super::RequestView;
 use super::super::stage::{self, Stage};
-use super::{
-    Getter, View, assigned, integer, json, names, quoted, read_only, string, unknown_field,
-    userdata,
-};
-use crate::policy::failures::SANDBOX;
+use super::handle::Handle;
+use super::{Getter, Light, Text, View, integer, json, string};
 
-/// The number in a `req`.
+/// The request of one call.
 pub(in crate::policy) struct Request {
-    call: u64,
-}
-
-/// `req.headers`.
-struct Headers {
-    call: u64,
-}
-
-impl Request {
-    /// The view for call number `call`.
-    pub(in crate::policy) fn create(call: u64) -> Value {
-        // Where pointers are shorter, numbers come again after four billion calls.
-        Value::LightUserData(LightUserData(ptr::without_provenance_mut(call as usize)))
-    }
-
-    fn of(userdata: LightUserData) -> Self {
-        Self {
-            call: userdata.0.addr() as u64,
-        }
-    }
+    pub(super) call: u64,
 }
 
 impl View for Request {
@@ -51,15 +24,6 @@ impl View for Request {
     const FIELDS: &'static [(&'static str, Getter<Self>)] = &[
         ("id", |lua, stage, _| {
             stage.request(|request| string(lua, request.view.id.as_bytes()))
-        }),
-        ("method", |lua, stage, _| {
-            stage.request(|request| string(lua, request.view.parts.method.as_str()))
-        }),
-        ("path", |lua, stage, _| {
-            stage.request(|request| string(lua, request.view.parts.uri.path()))
-        }),
-        ("model", |lua, stage, _| {
-            stage.request(|request| string(lua, &request.view.model))
         }),
         ("stream", |_, stage, _| {
             let stream = |body: &Json| body.get("stream").and_then(Json::as_bool);
@@ -71,13 +35,8 @@ impl View for Request {
         ("body", |lua, stage, _| {
             stage.request(|request| body(lua, request, stage))
         }),
-        ("headers", |lua, stage, this| {
-            stage.request(|request| {
-                if request.headers.is_none() {
-                    request.headers = Some(userdata(lua, Headers { call: this.call })?);
-                }
-                Ok(request.headers.clone().unwrap_or(Value::Nil))
-            })
+        ("headers", |_, _, this| {
+            Ok(Handle::of_headers(this.call).value())
         }),
         ("client", |lua, stage, _| {
             stage.request(|request| string(lua, request.view.client.ip().to_string()))
@@ -106,84 +65,37 @@ impl View for Request {
             stage.request(|request| Ok(Value::Number(request.view.parked.waited_seconds)))
         }),
     ];
-
-    fn call(&self) -> u64 {
-        self.call
-    }
 }
 
-/// Makes `req` known to `lua`, where no other light userdata has fields.
-pub(super) fn register(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()> {
-    let getters = lua.create_table()?;
-    for (name, getter) in Request::FIELDS {
-        let stage = Arc::clone(stage);
-        let get = lua.create_function(move |lua, userdata: LightUserData| {
-            let request = Request::of(userdata);
-            stage.check(Request::NAME, request.call)?;
-            getter(lua, &stage, &request)
-        })?;
-        getters.set(*name, get)?;
-    }
-    let unknown = lua.create_function(|_, key: Value| -> mlua::Result<()> {
-        Err(unknown_field(Request::NAME, &key, names(Request::FIELDS)))
-    })?;
-    let index = lua
-        .load(INDEX)
-        .set_name(format!("={SANDBOX}"))
-        .call::<Function>((getters, unknown))?;
-    let refuse = lua.create_function(|_, (_, key): (Value, Value)| -> mlua::Result<()> {
-        Err(assigned(Request::NAME, &key))
-    })?;
-    let metatable = lua.create_table()?;
-    metatable.set(MetaMethod::Index.name(), index)?;
-    metatable.set(MetaMethod::NewIndex.name(), refuse)?;
-    metatable.set(MetaMethod::Type.name(), Request::NAME)?;
-    metatable.set("__metatable", false)?;
-    lua.set_type_metatable::<LightUserData>(Some(metatable));
-    Ok(())
+impl Light for Request {
+    type Shown = RequestView;
+    const TEXTS: &'static [(&'static str, Text<Self>)] = &[
+        ("method", |view| Some(view.parts.method.as_str())),
+        ("path", |view| Some(view.parts.uri.path())),
+        ("model", |view| Some(&view.model)),
+    ];
 }
 
-/// Finds the getter of a field, which costs less in Lua than in Rust.
-const INDEX: &str = "local getters, unknown = ...
-return function(self, key)
-  local get = getters[key]
-  if get then return get(self) end
-  return unknown(key)
-end";
+/// What error messages call `req.headers`.
+pub(super) const HEADERS: &str = "request.headers";
 
-/// Makes `req.headers` known to `lua`.
-pub(super) fn register_headers(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()> {
-    const NAME: &str = "request.headers";
-    lua.register_userdata_type::<Headers>(|registry| {
-        let indexed = Arc::clone(stage);
-        registry.add_meta_method(MetaMethod::Index, move |lua, this: &Headers, key: Value| {
-            indexed.check(NAME, this.call)?;
-            let Value::String(name) = &key else {
-                let message = format!("{NAME} has names, not {}", quoted(&key));
-                return Err(mlua::Error::runtime(message));
-            };
-            indexed.request(|request| {
-                let value = name
-                    .to_str()
-                    .ok()
-                    .and_then(|name| header_value(&request.view.parts.headers, &name));
-                value.map_or(Ok(Value::Nil), |value| string(lua, value))
-            })
+/// A header of the request on stage, or nil.
+pub(super) fn header(lua: &Lua, stage: &Stage, name: &str) -> mlua::Result<Value> {
+    stage.request(|request| {
+        let value = header_value(&request.view.parts.headers, name);
+        value.map_or(Ok(Value::Nil), |value| string(lua, value))
+    })
+}
+
+/// All headers of the request on stage.
+pub(super) fn headers(lua: &Lua, stage: &Stage) -> mlua::Result<Table> {
+    stage.request(|request| {
+        let headers = &request.view.parts.headers;
+        let values = headers.keys().map(|name| {
+            let value = header_value(headers, name.as_str()).unwrap_or_default();
+            Ok((name.as_str(), lua.create_string(&value)?))
         });
-        let listed = Arc::clone(stage);
-        registry.add_meta_method(MetaMethod::Pairs, move |lua, this: &Headers, ()| {
-            listed.check(NAME, this.call)?;
-            let table = listed.request(|request| {
-                let headers = &request.view.parts.headers;
-                let values = headers.keys().map(|name| {
-                    let value = header_value(headers, name.as_str()).unwrap_or_default();
-                    Ok((name.as_str(), lua.create_string(&value)?))
-                });
-                lua.create_table_from(values.collect::<mlua::Result<Vec<_>>>()?)
-            })?;
-            super::hub::iterate(lua, table)
-        });
-        read_only(registry, NAME);
+        lua.create_table_from(values.collect::<mlua::Result<Vec<_>>>()?)
     })
 }
 
