@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::guard::{Guard, allow_origin, preflight};
+use crate::api_error::ApiError;
 use crate::gateway::{Body, Gateway};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -77,12 +79,16 @@ impl Front {
             let seconds = took.as_secs_f64();
             debug!(id, %method, path, status, seconds, "request");
         }
-        let headers = response.headers_mut();
-        headers.insert(REQUEST_ID, id);
-        let seconds = format!("{}.{:06}", took.as_secs(), took.subsec_micros());
-        if let Ok(time) = HeaderValue::from_maybe_shared(Bytes::from(seconds)) {
-            headers.insert(PROCESS_TIME, time);
-        }
+        sign(response.headers_mut(), id, took);
+        response
+    }
+
+    /// The answer to what cannot be read as a request.
+    pub(super) fn unasked(error: &ApiError) -> Response<String> {
+        let mut response = error.to_response();
+        let id = request_id(&HeaderMap::new());
+        debug!(id = id.to_str().unwrap_or_default(), status = error.status, %error, "no request");
+        sign(response.headers_mut(), id, Duration::ZERO);
         response
     }
 
@@ -101,6 +107,15 @@ impl Front {
         request.extensions_mut().insert(ConnectInfo(client));
         let Ok(response) = self.hub.clone().oneshot(request).await;
         response.map(Either::Right)
+    }
+}
+
+/// Adds what every answer has.
+fn sign(headers: &mut HeaderMap, id: HeaderValue, took: Duration) {
+    headers.insert(REQUEST_ID, id);
+    let seconds = format!("{}.{:06}", took.as_secs(), took.subsec_micros());
+    if let Ok(time) = HeaderValue::from_maybe_shared(Bytes::from(seconds)) {
+        headers.insert(PROCESS_TIME, time);
     }
 }
 

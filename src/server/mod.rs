@@ -25,10 +25,13 @@ mod front;
 mod guard;
 mod head_timer;
 mod own_wakes;
+mod socket;
+mod unreadable;
 
 use front::Front;
 pub use guard::Guard;
 use head_timer::HeadTimer;
+use socket::Socket;
 
 /// hyper's read buffer grows up to this. A head is refused with 431 when it has filled the buffer and
 /// is not complete, so at twice this at the latest.
@@ -101,34 +104,47 @@ async fn serve_connection(
         debug!(%client, %error, "cannot set TCP_NODELAY");
     }
     let heads = HeadTimer::default();
-    let service = service_fn(move |request| {
-        let front = Arc::clone(&front);
-        async move { Ok::<_, std::convert::Infallible>(front.answer(request, client).await) }
-    });
-    let connection = http1::Builder::new()
-        .max_buf_size(BUFFER)
-        .timer(heads.clone())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = pin!(connection);
-    let mut too_late = pin!(heads.expired(HEAD_TIMEOUT));
-    let mut stopping = pin!(shutdown.cancelled());
-    let mut is_stopping = false;
-    let ended = loop {
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => break ended,
-            // hyper sees it when it is polled.
-            () = too_late.as_mut() => too_late.set(heads.expired(HEAD_TIMEOUT)),
-            () = stopping.as_mut(), if !is_stopping => {
-                is_stopping = true;
-                connection.as_mut().graceful_shutdown();
+    let (socket, mut leftover) = Socket::new(stream, heads.clone());
+    let ended = {
+        let service = service_fn(move |request| {
+            let front = Arc::clone(&front);
+            async move { Ok::<_, std::convert::Infallible>(front.answer(request, client).await) }
+        });
+        let connection = http1::Builder::new()
+            .max_buf_size(BUFFER)
+            .timer(heads.clone())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(socket), service)
+            .with_upgrades();
+        let mut connection = pin!(connection);
+        let mut too_late = pin!(heads.expired(HEAD_TIMEOUT));
+        let mut stopping = pin!(shutdown.cancelled());
+        let mut is_stopping = false;
+        loop {
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => break ended,
+                // hyper sees it when it is polled.
+                () = too_late.as_mut() => too_late.set(heads.expired(HEAD_TIMEOUT)),
+                () = stopping.as_mut(), if !is_stopping => {
+                    is_stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
             }
         }
     };
-    if let Err(error) = ended {
-        // Mostly clients that have gone.
-        debug!(%client, %error, "connection ended early");
+    let Err(error) = ended else { return };
+    // Mostly clients that have gone.
+    debug!(%client, %error, "connection ended early");
+    if let Ok(left) = leftover.try_recv()
+        && let Some(reason) = unreadable::reason(&error, &left)
+    {
+        let response = Front::unasked(&reason);
+        let answer = Box::pin(unreadable::answer(left.stream, response, client));
+        tokio::select! {
+            biased;
+            () = answer => {}
+            () = shutdown.cancelled() => {}
+        }
     }
 }
