@@ -1,6 +1,9 @@
 //! Clients that leave: what they held is freed, what others wait for goes on.
 
-use serde_json::json;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::support::http::chat;
 use crate::support::{Hub, SOON, wait_until};
@@ -8,6 +11,82 @@ use crate::{
     CHAT, DIALECTS, ENDLESS, active, alpha, alpha_in, ask_and_wait, begin_stream, wait_for_active,
     wait_for_event,
 };
+
+/// A client that has left is missed within this time, wherever its request is.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// How many requests the worker is at: it counts one until its connection closes.
+fn in_worker(hub: &Hub) -> Value {
+    let stats = hub.http.get("/v1/queue/stats?model=alpha").json();
+    stats["queue_stats"]["active_requests"].clone()
+}
+
+/// That what a client held is free [`AT_ONCE`] after it has left. The machine may do much else, so
+/// what counts is the median of five.
+#[track_caller]
+fn assert_missed_at_once<C>(what: &str, mut come: impl FnMut() -> C, is_free: impl Fn() -> bool) {
+    let mut times = [(); 5].map(|()| {
+        let client = come();
+        assert!(!is_free(), "{what}: nothing is held");
+        let left = Instant::now();
+        drop(client);
+        wait_until(what, SOON, &is_free);
+        left.elapsed()
+    });
+    times.sort();
+    assert!(times[2] < AT_ONCE, "{what}: {times:?}");
+}
+
+#[test]
+fn a_client_that_waits_for_a_load_is_missed_at_once() {
+    let hub = Hub::start(&alpha(&["--load-seconds", "600"]));
+    let waiting = || hub.model("alpha")["waiting_requests"].as_u64().unwrap();
+    let come = || {
+        let client = ask_and_wait(&hub, &chat("alpha", "hello", false));
+        wait_until("it to wait", SOON, || waiting() == 1);
+        client
+    };
+    assert_missed_at_once("its place", come, || waiting() == 0);
+}
+
+#[test]
+fn a_client_that_a_policy_has_parked_is_missed_at_once() {
+    let policy = "return { on_request = function() return hub.wait{ seconds = 600 } end }";
+    let hub = Hub::start_with(&alpha(&[]), &[("wait.lua", policy)]);
+    let parked = || hub.model("alpha")["parked_requests"].as_u64().unwrap();
+    let come = || {
+        let client = ask_and_wait(&hub, &chat("alpha", "hello", false));
+        wait_until("it to be parked", SOON, || parked() == 1);
+        client
+    };
+    assert_missed_at_once("its place", come, || parked() == 0);
+}
+
+#[test]
+fn a_client_of_a_plain_answer_is_missed_at_once_by_hub_and_worker() {
+    let hub = Hub::start(&alpha(&["--first-token-seconds", "600"]));
+    let come = || {
+        let client = ask_and_wait(&hub, &chat("alpha", "hello", false));
+        wait_until("it to arrive", SOON, || in_worker(&hub) == json!(1));
+        client
+    };
+    assert_missed_at_once("lease and connection", come, || {
+        active(&hub, "alpha") == 0 && in_worker(&hub) == json!(0)
+    });
+}
+
+#[test]
+fn a_client_of_a_stream_is_missed_at_once_by_hub_and_worker() {
+    // While it comes, and while nothing of it comes.
+    for pause in ["10", "600000"] {
+        let hub = Hub::start(&alpha(&["--tokens", "100000", "--token-ms", pause]));
+        assert_missed_at_once(
+            "lease and connection",
+            || begin_stream(&hub),
+            || active(&hub, "alpha") == 0 && in_worker(&hub) == json!(0),
+        );
+    }
+}
 
 #[test]
 fn a_client_that_leaves_while_a_model_loads_undoes_nothing() {
@@ -50,15 +129,10 @@ fn a_client_that_leaves_before_its_plain_answer_frees_lease_and_worker() {
             !hub.record.requests(CHAT).is_empty()
         });
         assert_eq!(active(&hub, "alpha"), 1);
-        // The worker counts a request until its connection closes.
-        let in_worker = || {
-            let stats = hub.http.get("/v1/queue/stats?model=alpha").json();
-            stats["queue_stats"]["active_requests"].clone()
-        };
-        assert_eq!(in_worker(), json!(1));
+        assert_eq!(in_worker(&hub), json!(1));
         drop(client);
         wait_for_active(&hub, "alpha", 0);
-        wait_until("the worker to notice", SOON, || in_worker() == json!(0));
+        wait_until("the worker to notice", SOON, || in_worker(&hub) == json!(0));
         assert_eq!(hub.act("alpha", "stop").status, 200);
     }
 }
