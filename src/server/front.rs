@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::guard::{Guard, allow_origin, preflight};
 use crate::api_error::ApiError;
-use crate::gateway::{Body, Gateway};
+use crate::gateway::{Body, Gateway, HeldUp};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
@@ -49,6 +49,7 @@ impl Front {
         &self,
         request: Request<Incoming>,
         client: SocketAddr,
+        held_up: HeldUp,
     ) -> Response<AnyBody> {
         let started = Instant::now();
         let id = request_id(request.headers());
@@ -63,7 +64,10 @@ impl Front {
                 let answered = origin.as_ref().and_then(|_| preflight(&parts));
                 let mut response = match answered {
                     Some(response) => response.map(Either::Left),
-                    None => self.dispatch(parts, body, client, id.clone()).await,
+                    None => {
+                        self.dispatch(parts, body, client, held_up, id.clone())
+                            .await
+                    }
                 };
                 if let Some(origin) = origin {
                     allow_origin(response.headers_mut(), origin);
@@ -97,11 +101,12 @@ impl Front {
         parts: Parts,
         body: Incoming,
         client: SocketAddr,
+        held_up: HeldUp,
         id: HeaderValue,
     ) -> Response<AnyBody> {
         let mut request = Request::from_parts(parts, body);
         if is_gateways(request.uri().path()) {
-            let response = self.gateway.handle(request, client, id).await;
+            let response = self.gateway.handle(request, client, held_up, id).await;
             return response.map(Either::Left);
         }
         request.extensions_mut().insert(ConnectInfo(client));

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, HeldUp};
 use crate::telemetry::Troubles;
 
 mod front;
@@ -104,11 +104,15 @@ async fn serve_connection(
         debug!(%client, %error, "cannot set TCP_NODELAY");
     }
     let heads = HeadTimer::default();
-    let (socket, mut leftover) = Socket::new(stream, heads.clone());
+    let held_up = HeldUp::default();
+    let (socket, mut leftover) = Socket::new(stream, heads.clone(), held_up.clone());
     let ended = {
         let service = service_fn(move |request| {
-            let front = Arc::clone(&front);
-            async move { Ok::<_, std::convert::Infallible>(front.answer(request, client).await) }
+            let (front, held_up) = (Arc::clone(&front), held_up.clone());
+            async move {
+                let answer = front.answer(request, client, held_up).await;
+                Ok::<_, std::convert::Infallible>(answer)
+            }
         });
         let connection = http1::Builder::new()
             .max_buf_size(BUFFER)

@@ -1,4 +1,5 @@
-//! A client's socket as hyper sees it, which keeps hyper's own refusals to itself.
+//! A client's socket as hyper sees it, which keeps hyper's own refusals to itself, and misses a client
+//! that has left where hyper does not read.
 //!
 //! hyper answers a head that it cannot read by itself, without a body, and closes. [`Socket`] swallows
 //! that answer, and its [`Leftover`] lets the server give a better one when hyper has done with the
@@ -6,15 +7,16 @@
 //! and after all earlier answers are out, can be nothing else.
 
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use http::StatusCode;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::head_timer::HeadTimer;
+use crate::gateway::HeldUp;
 
 /// A client's socket in hyper's hands.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub(super) struct Socket {
     /// Taken when it is dropped.
     stream: Option<TcpStream>,
     heads: HeadTimer,
+    held_up: HeldUp,
     /// The first byte that the client sent.
     first_byte: Option<u8>,
     /// Whether hyper has nothing left to write: it flushes only then.
@@ -44,13 +47,18 @@ pub(super) struct Leftover {
 }
 
 impl Socket {
-    /// `heads` is the timer of the same connection. The receiver gets what is left when hyper drops
+    /// `heads` is the timer of the same connection, `held_up` its request's. The receiver gets what is left when hyper drops
     /// the socket.
-    pub(super) fn new(stream: TcpStream, heads: HeadTimer) -> (Self, oneshot::Receiver<Leftover>) {
+    pub(super) fn new(
+        stream: TcpStream,
+        heads: HeadTimer,
+        held_up: HeldUp,
+    ) -> (Self, oneshot::Receiver<Leftover>) {
         let (heir, leftover) = oneshot::channel();
         let socket = Self {
             stream: Some(stream),
             heads,
+            held_up,
             first_byte: None,
             is_flushed: true,
             refused: None,
@@ -61,6 +69,12 @@ impl Socket {
 
     fn stream(&mut self) -> Pin<&mut TcpStream> {
         Pin::new(self.stream.as_mut().expect("only a drop takes it"))
+    }
+
+    /// Whether the client has ended its side, also behind bytes that nobody has read.
+    fn has_been_left(&mut self, cx: &mut Context<'_>) -> bool {
+        let ready = pin!(self.stream().get_mut().ready(Interest::READABLE)).poll(cx);
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// Whether hyper writes an answer of its own, which begins with `bytes`.
@@ -128,6 +142,10 @@ impl AsyncWrite for Socket {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.is_flushed = true;
+        // hyper flushes whenever it is polled.
+        if self.held_up.is_set() && self.has_been_left(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         self.stream().poll_flush(cx)
     }
 

@@ -1,5 +1,7 @@
 //! Clients that leave: what they held is freed, what others wait for goes on.
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -88,6 +90,51 @@ fn a_client_of_a_stream_is_missed_at_once_by_hub_and_worker() {
     }
 }
 
+/// A chat whose body is larger than what the hub reads ahead, and of which some is never sent. With
+/// `expect` the client is told to go on, and leaves that unread.
+fn begin_large_upload(hub: &Hub, expect: &str, sent: usize) -> TcpStream {
+    let mut client = TcpStream::connect(("127.0.0.1", hub.http.port)).unwrap();
+    let length = sent + 1_000_000;
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: h\r\n{expect}content-length: {length}\r\n\r\n{{\"model\":\"alpha\",\"x\":\""
+    );
+    client.write_all(head.as_bytes()).unwrap();
+    client
+}
+
+#[test]
+fn a_client_is_missed_at_once_though_more_has_come_of_its_body_than_is_read() {
+    let hub = Hub::start(&alpha(&["--load-seconds", "600"]));
+    let waiting = || hub.model("alpha")["waiting_requests"].as_u64().unwrap();
+    // All that is sent fits between client and hub, and the client's FIN behind it; or it does not,
+    // and there is an RST, since the client has left something unread.
+    let expect = "expect: 100-continue\r\n";
+    for (expect, sent) in [("", (4 << 20) + (300 << 10)), (expect, 64 << 20)] {
+        let come = || {
+            let mut client = begin_large_upload(&hub, expect, sent);
+            wait_until("it to wait", SOON, || waiting() == 1);
+            client.set_nonblocking(true).unwrap();
+            send_until_held_up(&mut client, sent);
+            client
+        };
+        assert_missed_at_once("its place", come, || waiting() == 0);
+    }
+}
+
+/// Sends so much, or less when the hub takes no more.
+fn send_until_held_up(client: &mut TcpStream, length: usize) {
+    let text = vec![b'x'; length];
+    let mut sent = 0;
+    let mut last = Instant::now();
+    wait_until("the hub to read no more", SOON, || {
+        while let Ok(more @ 1..) = client.write(&text[sent..]) {
+            sent += more;
+            last = Instant::now();
+        }
+        sent == length || last.elapsed() > AT_ONCE
+    });
+}
+
 #[test]
 fn a_client_that_leaves_while_a_model_loads_undoes_nothing() {
     for dialect in DIALECTS {
@@ -155,11 +202,11 @@ fn a_client_that_leaves_a_stream_frees_lease_and_worker() {
 fn a_client_that_leaves_its_upload_frees_lease_and_worker() {
     let hub = Hub::start(&alpha(&[]));
     assert_eq!(hub.http.chat("alpha", "hello").status, 200);
-    let mut client = std::net::TcpStream::connect(("127.0.0.1", hub.http.port)).unwrap();
+    let mut client = TcpStream::connect(("127.0.0.1", hub.http.port)).unwrap();
     let request = format!(
         "POST {CHAT} HTTP/1.1\r\nhost: h\r\ncontent-length: 1000000\r\n\r\n{{\"model\":\"alpha\",\"messages\":[\""
     );
-    std::io::Write::write_all(&mut client, request.as_bytes()).unwrap();
+    client.write_all(request.as_bytes()).unwrap();
     wait_for_active(&hub, "alpha", 1);
     drop(client);
     wait_for_event(&hub, "upload_aborted", 1);
