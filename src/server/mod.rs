@@ -14,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -31,7 +32,7 @@ mod unreadable;
 use front::Front;
 pub use guard::Guard;
 use head_timer::HeadTimer;
-use socket::Socket;
+use socket::{Leftover, Socket};
 
 /// hyper's read buffer grows up to this. A head is refused with 431 when it has filled the buffer and
 /// is not complete, so at twice this at the latest.
@@ -39,6 +40,10 @@ const BUFFER: usize = 64 * 1024;
 
 /// A connection on which no complete head arrives for so long is closed, an idle one too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long a client may go on sending, and take to read the last answer, when the hub has ended its
+/// side.
+const LINGER: Duration = Duration::from_secs(10);
 
 /// How long to leave the system alone when it has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -137,18 +142,28 @@ async fn serve_connection(
             }
         }
     };
-    let Err(error) = ended else { return };
-    // Mostly clients that have gone.
-    debug!(%client, %error, "connection ended early");
-    if let Ok(left) = leftover.try_recv()
-        && let Some(reason) = unreadable::reason(&error, &left)
-    {
-        let response = Front::unasked(&reason);
-        let answer = Box::pin(unreadable::answer(left.stream, response, client));
-        tokio::select! {
-            biased;
-            () = answer => {}
-            () = shutdown.cancelled() => {}
+    // A socket that has become a tunnel is still in use.
+    let Ok(left) = leftover.try_recv() else {
+        return;
+    };
+    tokio::select! {
+        biased;
+        _ = timeout(LINGER, part(left, ended, client)) => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+/// The last of a connection that `ended` like this.
+async fn part(mut left: Leftover, ended: hyper::Result<()>, client: SocketAddr) {
+    if let Err(error) = ended {
+        // Mostly clients that have gone.
+        debug!(%client, %error, "connection ended early");
+        if let Some(reason) = unreadable::reason(&error, &left) {
+            let answer = unreadable::to_bytes(&Front::unasked(&reason));
+            if let Err(error) = left.end_with(answer.as_bytes()).await {
+                debug!(%client, %error, "client left before it was told why");
+            }
         }
     }
+    left.linger().await;
 }

@@ -11,7 +11,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use http::StatusCode;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, Interest, ReadBuf, copy, sink};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
@@ -31,19 +31,43 @@ pub(super) struct Socket {
     is_flushed: bool,
     /// The status of hyper's own answer, which was not sent.
     refused: Option<StatusCode>,
+    /// Whether hyper has ended the hub's side.
+    is_shut: bool,
+    /// Whether the client has ended its side.
+    has_ended: bool,
     heir: Option<oneshot::Sender<Leftover>>,
 }
 
 /// What is left of a connection that hyper has done with.
 #[derive(Debug)]
 pub(super) struct Leftover {
-    pub(super) stream: TcpStream,
+    stream: TcpStream,
     /// The first byte that the client ever sent.
     pub(super) first_byte: Option<u8>,
     /// Whether everything that was to be written has been; else nothing may follow it.
     pub(super) is_flushed: bool,
     /// The status of the refusal that the client did not get.
     pub(super) refused: Option<StatusCode>,
+    /// Whether the hub has ended its side, and the client has not.
+    is_half_closed: bool,
+}
+
+impl Leftover {
+    /// Sends the last answer and ends the hub's side.
+    pub(super) async fn end_with(&mut self, answer: &[u8]) -> io::Result<()> {
+        self.stream.write_all(answer).await?;
+        self.is_half_closed = true;
+        self.stream.shutdown().await
+    }
+
+    /// Reads what a client still sends, until it ends its side too. Closed under it, the connection
+    /// would take along the answer that it has not read yet.
+    pub(super) async fn linger(mut self) {
+        if self.is_half_closed {
+            // Whether it ends well makes no difference any more.
+            let _ = copy(&mut self.stream, &mut sink()).await;
+        }
+    }
 }
 
 impl Socket {
@@ -62,6 +86,8 @@ impl Socket {
             first_byte: None,
             is_flushed: true,
             refused: None,
+            is_shut: false,
+            has_ended: false,
             heir: Some(heir),
         };
         (socket, leftover)
@@ -107,6 +133,8 @@ impl AsyncRead for Socket {
         if self.first_byte.is_none() {
             self.first_byte = buffer.filled().first().copied();
         }
+        let is_end = matches!(polled, Poll::Ready(Ok(()))) && buffer.filled().is_empty();
+        self.has_ended |= is_end;
         polled
     }
 }
@@ -153,6 +181,7 @@ impl AsyncWrite for Socket {
         if self.refused.is_some() {
             return Poll::Ready(Ok(()));
         }
+        self.is_shut = true;
         self.stream().poll_shutdown(cx)
     }
 }
@@ -166,6 +195,7 @@ impl Drop for Socket {
                 first_byte: self.first_byte,
                 is_flushed: self.is_flushed,
                 refused: self.refused,
+                is_half_closed: self.is_shut && !self.has_ended,
             });
         }
     }

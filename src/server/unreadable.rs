@@ -2,23 +2,13 @@
 //! asked about, so the server gives it itself, in the form of all errors, and closes the connection.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
-use std::time::Duration;
 
 use http::{Response, StatusCode};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
-use tokio::io::{AsyncWriteExt as _, copy, sink};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tracing::debug;
 
 use super::socket::Leftover;
 use crate::api_error::ApiError;
-
-/// How long a client may take to read the answer and go. Were the connection closed while it still
-/// sends, it would lose the answer.
-const LINGER: Duration = Duration::from_secs(10);
 
 /// What a TLS connection begins with: a record of a handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -84,20 +74,8 @@ fn explain(cause: &str) -> &'static str {
     )
 }
 
-/// Gives the answer and waits, not for ever, until the client has gone.
-pub(super) async fn answer(mut stream: TcpStream, response: Response<String>, client: SocketAddr) {
-    let lingered = timeout(LINGER, async {
-        stream.write_all(to_bytes(&response).as_bytes()).await?;
-        stream.shutdown().await?;
-        copy(&mut stream, &mut sink()).await
-    });
-    if let Ok(Err(error)) = lingered.await {
-        debug!(%client, %error, "client left before it was told why");
-    }
-}
-
 /// The answer as it goes over the wire.
-fn to_bytes(response: &Response<String>) -> String {
+pub(super) fn to_bytes(response: &Response<String>) -> String {
     let (status, body) = (response.status(), response.body());
     let mut text = format!("HTTP/1.1 {status}\r\n");
     for (name, value) in response.headers() {
