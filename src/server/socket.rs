@@ -9,14 +9,20 @@
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, Interest, ReadBuf, copy, sink};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep};
 
 use super::head_timer::HeadTimer;
 use crate::gateway::HeldUp;
+
+/// A client that has ended its side looks like one that has gone. If it has not, it gets what is ready
+/// after so long: the hub's own answers, and not those of models.
+const PATIENCE: Duration = Duration::from_millis(25);
 
 /// A client's socket in hyper's hands.
 #[derive(Debug)]
@@ -35,6 +41,8 @@ pub(super) struct Socket {
     is_shut: bool,
     /// Whether the client has ended its side.
     has_ended: bool,
+    /// Runs from then on.
+    patience: Option<Pin<Box<Sleep>>>,
     heir: Option<oneshot::Sender<Leftover>>,
 }
 
@@ -88,6 +96,7 @@ impl Socket {
             refused: None,
             is_shut: false,
             has_ended: false,
+            patience: None,
             heir: Some(heir),
         };
         (socket, leftover)
@@ -95,6 +104,18 @@ impl Socket {
 
     fn stream(&mut self) -> Pin<&mut TcpStream> {
         Pin::new(self.stream.as_mut().expect("only a drop takes it"))
+    }
+
+    /// Tells hyper of the client's end, which makes it drop the request that it is at: not before
+    /// [`PATIENCE`] is over.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.heads.is_waited_for() {
+            return Poll::Ready(Ok(()));
+        }
+        let patience = self
+            .patience
+            .get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
+        patience.as_mut().poll(cx).map(Ok)
     }
 
     /// Whether the client has ended its side, also behind bytes that nobody has read.
@@ -133,8 +154,13 @@ impl AsyncRead for Socket {
         if self.first_byte.is_none() {
             self.first_byte = buffer.filled().first().copied();
         }
-        let is_end = matches!(polled, Poll::Ready(Ok(()))) && buffer.filled().is_empty();
-        self.has_ended |= is_end;
+        let is_end = matches!(polled, Poll::Ready(Ok(())))
+            && buffer.filled().is_empty()
+            && buffer.remaining() > 0;
+        if is_end {
+            self.has_ended = true;
+            return self.poll_end(cx);
+        }
         polled
     }
 }

@@ -1,9 +1,10 @@
 //! Clients that leave: what they held is freed, what others wait for goes on.
 
-use std::io::Write as _;
-use std::net::TcpStream;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -133,6 +134,50 @@ fn send_until_held_up(client: &mut TcpStream, length: usize) {
         }
         sent == length || last.elapsed() > AT_ONCE
     });
+}
+
+const HEALTH: &str = "GET /health HTTP/1.1\r\nhost: h\r\n\r\n";
+
+/// What comes back when the client has ended its side before the hub sees the request.
+fn half_closed(hub: &Hub, request: &str) -> String {
+    let mut client = TcpStream::connect(("127.0.0.1", hub.http.port)).unwrap();
+    client.set_read_timeout(Some(SOON)).unwrap();
+    // The hub waits for the connection's next request then, and sees it together with the end.
+    client.write_all(HEALTH.as_bytes()).unwrap();
+    let mut first = vec![0; 1000];
+    while !first.contains(&b'}') {
+        let read = client.read(&mut first).unwrap();
+        assert!(read > 0);
+    }
+    hub.signal(Signal::SIGSTOP);
+    client.write_all(request.as_bytes()).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    hub.signal(Signal::SIGCONT);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_client_that_ends_its_side_gets_what_the_hub_itself_answers() {
+    let hub = Hub::start(&alpha(&[]));
+    let unknown = r#"{"model":"nosuch"}"#;
+    let unknown = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n{unknown}",
+        unknown.len()
+    );
+    for (request, status) in [
+        (HEALTH, 200),
+        ("GET /v1/models HTTP/1.1\r\nhost: h\r\n\r\n", 200),
+        (&unknown, 404),
+    ] {
+        // The machine may be too busy for some.
+        let answers = [(); 9].map(|()| half_closed(&hub, &request.repeat(2)));
+        let status = format!("HTTP/1.1 {status} ");
+        let both = |answer: &&String| answer.matches(&status).count() == 2;
+        let whole = answers.iter().filter(both).count();
+        assert!(whole > 4, "{request}: {whole} of {answers:?}");
+    }
 }
 
 #[test]
