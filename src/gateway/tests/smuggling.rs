@@ -166,6 +166,40 @@ async fn nothing_is_read_after_a_request_with_both_length_and_encoding() {
 }
 
 #[tokio::test]
+async fn trailers_end_with_their_request_and_frame_nothing() {
+    for trailer in [
+        "x-last: 1",
+        "content-length: 99",
+        "transfer-encoding: chunked",
+    ] {
+        let worker = Scripted::start().await;
+        let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
+        let mut client = hub.connect().await;
+        client
+            .write(&format!(
+                "POST /v1/x HTTP/1.1\r\nhost: hub\r\ntrailer: x-last\r\n\
+                 transfer-encoding: chunked\r\n\r\n11\r\n{ALPHA}\r\n0\r\n{trailer}\r\n\r\n{HIDDEN}"
+            ))
+            .await;
+        let mut wire = worker.accept().await;
+        let first = wire.read_to("0\r\n\r\n").await;
+        assert!(!first.contains("x-last"), "{first}");
+        assert!(!first.contains("99"), "{first}");
+        wire.write(OK).await;
+        client.read_to("ok").await;
+        let second = wire.read_to("\r\n\r\n").await;
+        assert!(
+            second.starts_with("POST /v1/hidden "),
+            "{trailer}: {second}"
+        );
+        wire.read_to(ALPHA).await;
+        wire.write(OK).await;
+        client.read_to("ok").await;
+        hub.all_is_free().await;
+    }
+}
+
+#[tokio::test]
 async fn what_a_client_of_http_1_0_sends_and_gets_ends_where_it_says() {
     let worker = Scripted::start().await;
     let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
