@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use serde::de::IgnoredAny;
 
 use super::budget::{Budget, Reservation};
+use super::held_up::HeldUp;
 use super::openai;
 use super::scan::{Scanner, Step};
 use super::stream_flag::asks_for_stream;
@@ -30,6 +31,9 @@ const DISCARD_TIME: Duration = Duration::from_secs(10);
 /// How much is read while a request waits for its model; see [`Intake::while_waiting`].
 const READ_AHEAD: usize = 4 * 1024 * 1024;
 
+/// How often to look for the client then.
+const GLANCE: Duration = Duration::from_millis(25);
+
 /// A request's body.
 #[derive(Debug)]
 pub(super) struct Intake {
@@ -42,15 +46,18 @@ pub(super) struct Intake {
     limits: Limits,
     /// What all requests may hold, and this one's part of it.
     held_of_all: Reservation,
+    held_up: HeldUp,
 }
 
 impl Intake {
-    /// The body that comes with `headers`; nothing of it is read yet. What is read counts in `budget`.
+    /// The body that comes with `headers`; nothing of it is read yet. What is read counts in `budget`,
+    /// and what is not makes `held_up` known to the connection.
     pub(super) fn new(
         headers: &HeaderMap,
         body: Incoming,
         limits: Limits,
         budget: &Budget,
+        held_up: HeldUp,
     ) -> Self {
         Self {
             chunks: VecDeque::new(),
@@ -59,6 +66,7 @@ impl Intake {
             asks_first: headers.contains_key(EXPECT),
             limits,
             held_of_all: budget.reservation(limits.held),
+            held_up,
         }
     }
 
@@ -134,11 +142,14 @@ impl Intake {
             asks_first: std::mem::take(&mut self.asks_first),
             limits: self.limits,
             held_of_all: std::mem::take(&mut self.held_of_all),
+            held_up: self.held_up.clone(),
         }
     }
 
     /// Runs `wait` and reads on meanwhile: hyper notices that a client has hung up only when it is
-    /// not kept from reading by a body that nobody takes.
+    /// not kept from reading by a body that nobody takes. What is too much to read ahead is held up:
+    /// then the socket sees the end of what the client sends, if it has come, behind all that is unread.
+    /// It has not while the client itself still holds some of it; no socket tells of that.
     pub(super) async fn while_waiting<T>(
         &mut self,
         wait: impl Future<Output = Result<T, ApiError>>,
@@ -151,7 +162,18 @@ impl Intake {
                 more = self.more() => { more?; }
             }
         }
-        wait.await
+        if self.rest.is_none() {
+            return wait.await;
+        }
+        let _hold = self.held_up.hold();
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut wait => return done,
+                // The socket looks whenever its connection is polled.
+                () = tokio::time::sleep(GLANCE) => {}
+            }
+        }
     }
 
     /// Puts `text` in the place of `range`, which lies in what has been read.
@@ -261,6 +283,7 @@ impl Intake {
             asks_first: false,
             limits: Limits::default(),
             held_of_all: Budget::default().reservation(usize::MAX),
+            held_up: HeldUp::default(),
         }
     }
 }

@@ -30,6 +30,7 @@ mod echo;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod held_up;
 mod intake;
 mod leased_body;
 mod made;
@@ -54,6 +55,7 @@ use admission::{Admitted, Entrance, Step as Admission};
 pub use body::Body;
 use budget::Budget;
 use forward::Named;
+pub use held_up::HeldUp;
 use intake::Intake;
 pub use leased_body::LeasedBody;
 use made::Made;
@@ -137,17 +139,20 @@ impl Gateway {
         }
     }
 
-    /// The answer to one request under `/v1`; `id` is its `X-Request-ID`. Dropping the future or the
-    /// answer frees all that the request held.
+    /// The answer to one request under `/v1`; `id` is its `X-Request-ID`, `held_up` tells its
+    /// connection when its body is not read. Dropping the future or the answer frees all that the
+    /// request held.
     pub async fn handle(
         &self,
         request: Request<Incoming>,
         client: SocketAddr,
+        held_up: HeldUp,
         id: HeaderValue,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let mut account = Account::open(&parts, id.clone(), client, self.policies.clone());
-        let mut intake = Intake::new(&parts.headers, body, self.lifecycle.limits(), &self.budget);
+        let limits = self.lifecycle.limits();
+        let mut intake = Intake::new(&parts.headers, body, limits, &self.budget, held_up);
         let answer = match Target::of(&parts.method, parts.uri.path()) {
             Target::Models => Ok(openai::json(&models::list(&self.lifecycle))),
             Target::Model(id) => models::one(&self.lifecycle, id).map(|model| openai::json(&model)),

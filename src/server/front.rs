@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
@@ -15,8 +16,9 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::guard::{Guard, allow_origin, preflight};
+use crate::api_error::ApiError;
 use crate::decimal::{self, micros};
-use crate::gateway::{Body, Gateway};
+use crate::gateway::{Body, Gateway, HeldUp};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
@@ -48,6 +50,7 @@ impl Front {
         &self,
         request: Request<Incoming>,
         client: SocketAddr,
+        held_up: HeldUp,
     ) -> Response<AnyBody> {
         let started = Instant::now();
         let id = request_id(request.headers());
@@ -62,7 +65,10 @@ impl Front {
                 let answered = origin.as_ref().and_then(|_| preflight(&parts));
                 let mut response = match answered {
                     Some(response) => response.map(Either::Left),
-                    None => self.dispatch(parts, body, client, id.clone()).await,
+                    None => {
+                        self.dispatch(parts, body, client, held_up, id.clone())
+                            .await
+                    }
                 };
                 if let Some(origin) = origin {
                     allow_origin(response.headers_mut(), origin);
@@ -78,13 +84,16 @@ impl Front {
             let seconds = took.as_secs_f64();
             debug!(id, %method, path, status, seconds, "request");
         }
-        let headers = response.headers_mut();
-        headers.insert(REQUEST_ID, id);
-        let mut seconds = String::with_capacity(16);
-        decimal::push(&mut seconds, micros(took), 6);
-        if let Ok(time) = HeaderValue::from_maybe_shared(Bytes::from(seconds)) {
-            headers.insert(PROCESS_TIME, time);
-        }
+        sign(response.headers_mut(), id, took);
+        response
+    }
+
+    /// The answer to what cannot be read as a request.
+    pub(super) fn unasked(error: &ApiError) -> Response<String> {
+        let mut response = error.to_response();
+        let id = request_id(&HeaderMap::new());
+        debug!(id = id.to_str().unwrap_or_default(), status = error.status, %error, "no request");
+        sign(response.headers_mut(), id, Duration::ZERO);
         response
     }
 
@@ -93,16 +102,27 @@ impl Front {
         parts: Parts,
         body: Incoming,
         client: SocketAddr,
+        held_up: HeldUp,
         id: HeaderValue,
     ) -> Response<AnyBody> {
         let mut request = Request::from_parts(parts, body);
         if is_gateways(request.uri().path()) {
-            let response = self.gateway.handle(request, client, id).await;
+            let response = self.gateway.handle(request, client, held_up, id).await;
             return response.map(Either::Left);
         }
         request.extensions_mut().insert(ConnectInfo(client));
         let Ok(response) = self.hub.clone().oneshot(request).await;
         response.map(Either::Right)
+    }
+}
+
+/// Adds what every answer has.
+fn sign(headers: &mut HeaderMap, id: HeaderValue, took: Duration) {
+    headers.insert(REQUEST_ID, id);
+    let mut seconds = String::with_capacity(16);
+    decimal::push(&mut seconds, micros(took), 6);
+    if let Ok(time) = HeaderValue::from_maybe_shared(Bytes::from(seconds)) {
+        headers.insert(PROCESS_TIME, time);
     }
 }
 

@@ -33,6 +33,11 @@ impl HeadTimer {
         }
     }
 
+    /// Whether hyper waits for a head, or has just failed at one.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.deadline().is_some()
+    }
+
     fn deadline(&self) -> Option<Instant> {
         *self.0.lock()
     }

@@ -16,21 +16,25 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, HeldUp};
 use crate::own_wakes::OwnWakes;
 use crate::telemetry::Troubles;
 
 mod front;
 mod guard;
 mod head_timer;
+mod socket;
+mod unreadable;
 
 use front::Front;
 pub use guard::Guard;
 use head_timer::HeadTimer;
+use socket::{Leftover, Socket};
 
 /// hyper's read buffer grows up to this. A head is refused with 431 when it has filled the buffer and
 /// is not complete, so at twice this at the latest.
@@ -38,6 +42,10 @@ const BUFFER: usize = 64 * 1024;
 
 /// A connection on which no complete head arrives for so long is closed, an idle one too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long a client may go on sending, and take to read the last answer, when the hub has ended its
+/// side.
+const LINGER: Duration = Duration::from_secs(10);
 
 /// How long to leave the system alone when it has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -112,56 +120,83 @@ async fn serve_connection(
         debug!(%client, %error, "cannot set TCP_NODELAY");
     }
     let heads = HeadTimer::default();
-    let service = service_fn(move |request| {
-        let front = Arc::clone(&front);
-        async move { Ok::<_, std::convert::Infallible>(front.answer(request, client).await) }
-    });
-    let connection = http1::Builder::new()
-        .max_buf_size(BUFFER)
-        .timer(heads.clone())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = pin!(connection);
-    let mut too_late = pin!(heads.expired(HEAD_TIMEOUT));
-    let mut stopping = pin!(shutdown.cancelled());
-    let mut is_stopping = false;
-    let (wakes, others) = (OwnWakes::default(), OwnWakes::default());
-    let ended = loop {
-        let event = poll_fn(|cx| {
-            let ended = wakes.poll(cx, |own| match own {
-                Some(cx) => connection.as_mut().poll(cx).map(Event::Ended),
-                None => Poll::Pending,
-            });
-            if ended.is_ready() {
-                return ended;
+    let held_up = HeldUp::default();
+    let (socket, mut leftover) = Socket::new(stream, heads.clone(), held_up.clone());
+    let ended = {
+        let service = service_fn(move |request| {
+            let (front, held_up) = (Arc::clone(&front), held_up.clone());
+            async move {
+                let answer = front.answer(request, client, held_up).await;
+                Ok::<_, std::convert::Infallible>(answer)
             }
-            others.poll(cx, |own| {
-                let Some(cx) = own else {
-                    return Poll::Pending;
-                };
-                if too_late.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Event::TooLate);
-                }
-                if !is_stopping && stopping.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Event::Stopping);
-                }
-                Poll::Pending
-            })
         });
-        match event.await {
-            Event::Ended(ended) => break ended,
-            // hyper sees it when it is polled.
-            Event::TooLate => too_late.set(heads.expired(HEAD_TIMEOUT)),
-            Event::Stopping => {
-                is_stopping = true;
-                connection.as_mut().graceful_shutdown();
+        let connection = http1::Builder::new()
+            .max_buf_size(BUFFER)
+            .timer(heads.clone())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(socket), service)
+            .with_upgrades();
+        let mut connection = pin!(connection);
+        let mut too_late = pin!(heads.expired(HEAD_TIMEOUT));
+        let mut stopping = pin!(shutdown.cancelled());
+        let mut is_stopping = false;
+        let (wakes, others) = (OwnWakes::default(), OwnWakes::default());
+        loop {
+            let event = poll_fn(|cx| {
+                let ended = wakes.poll(cx, |own| match own {
+                    Some(cx) => connection.as_mut().poll(cx).map(Event::Ended),
+                    None => Poll::Pending,
+                });
+                if ended.is_ready() {
+                    return ended;
+                }
+                others.poll(cx, |own| {
+                    let Some(cx) = own else {
+                        return Poll::Pending;
+                    };
+                    if too_late.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Event::TooLate);
+                    }
+                    if !is_stopping && stopping.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Event::Stopping);
+                    }
+                    Poll::Pending
+                })
+            });
+            match event.await {
+                Event::Ended(ended) => break ended,
+                // hyper sees it when it is polled.
+                Event::TooLate => too_late.set(heads.expired(HEAD_TIMEOUT)),
+                Event::Stopping => {
+                    is_stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
             }
+            wakes.note();
         }
-        wakes.note();
     };
+    // A socket that has become a tunnel is still in use.
+    let Ok(left) = leftover.try_recv() else {
+        return;
+    };
+    tokio::select! {
+        biased;
+        _ = timeout(LINGER, part(left, ended, client)) => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+/// The last of a connection that `ended` like this.
+async fn part(mut left: Leftover, ended: hyper::Result<()>, client: SocketAddr) {
     if let Err(error) = ended {
         // Mostly clients that have gone.
         debug!(%client, %error, "connection ended early");
+        if let Some(reason) = unreadable::reason(&error, &left) {
+            let answer = unreadable::to_bytes(&Front::unasked(&reason));
+            if let Err(error) = left.end_with(answer.as_bytes()).await {
+                debug!(%client, %error, "client left before it was told why");
+            }
+        }
     }
+    left.linger().await;
 }

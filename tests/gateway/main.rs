@@ -29,6 +29,7 @@ mod shutdown;
 mod slow_policies;
 #[path = "../support/mod.rs"]
 mod support;
+mod unreadable;
 mod watch;
 
 use std::io::Write as _;

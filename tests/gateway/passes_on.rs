@@ -55,6 +55,17 @@ fn json_arrives_byte_for_byte_but_for_a_name_the_worker_would_refuse() {
 }
 
 #[test]
+fn a_body_that_is_held_up_while_its_model_loads_arrives_whole() {
+    let hub = Hub::start(&alpha(&["--load-seconds", "0.5"]));
+    let text = "x".repeat(12 << 20);
+    let body = format!(r#"{{"model":"alpha","messages":[{{"role":"user","content":"{text}"}}]}}"#);
+    let answer = post(&hub, CHAT, "application/json", body.as_bytes());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_arrived(&hub, CHAT, body.as_bytes());
+    assert_eq!(hub.record.events("load").len(), 1);
+}
+
+#[test]
 fn five_megabytes_with_the_model_last_arrive_whole() {
     let hub = Hub::start(&alpha(&[]));
     let image = "iVBOR\\/w0KG".repeat(500_000);

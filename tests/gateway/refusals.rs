@@ -175,6 +175,29 @@ fn a_wrong_method_is_a_405_with_the_right_ones() {
     }
 }
 
+/// A client that sends its whole body before it reads would hear nothing of it.
+#[test]
+fn an_answer_that_needs_no_body_comes_though_a_large_one_is_sent() {
+    let hub = Hub::start(&alpha(&[]));
+    let body = vec![b'x'; 16 << 20];
+    let evil = [("origin", "http://evil.example")];
+    for (method, path, headers, status) in [
+        ("POST", "/chat/completions", &[][..], 404),
+        ("POST", "/hub/reload", &evil, 403),
+        ("GET", CHAT, &[], 405),
+        ("GET", "/v1/models", &[], 200),
+    ] {
+        let reply = hub.http.send(method, path, headers, &body);
+        let answer = reply.and_then(Reply::whole);
+        let status_of = answer.map(|answer| answer.status);
+        assert_eq!(
+            status_of.map_err(|error| error.to_string()),
+            Ok(status),
+            "{method} {path}"
+        );
+    }
+}
+
 #[test]
 fn heads_over_the_limit_and_nonsense_are_refused_and_hurt_nobody_else() {
     let hub = Hub::start(&alpha(&ENDLESS));

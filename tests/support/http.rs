@@ -138,7 +138,8 @@ fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
 }
 
 impl Reply {
-    fn read(mut connection: BufReader<TcpStream>) -> std::io::Result<Self> {
+    /// The next answer of a connection, once its head is there.
+    pub fn read(mut connection: BufReader<TcpStream>) -> std::io::Result<Self> {
         let mut line = String::new();
         connection.read_line(&mut line)?;
         let status = line

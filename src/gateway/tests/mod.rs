@@ -46,7 +46,8 @@ impl Hub {
                 let lease = gate.try_enter().expect("the gate is open");
                 let grant = Grant { lease, upstream };
                 let (parts, body) = request.into_parts();
-                let mut intake = Intake::new(&parts.headers, body, limits, &budget);
+                let held_up = HeldUp::default();
+                let mut intake = Intake::new(&parts.headers, body, limits, &budget, held_up);
                 match through(parts, &mut intake, grant).await {
                     Ok(answer) => answer,
                     Err(error) => {

@@ -143,6 +143,115 @@ async fn pipelined_requests_are_answered_one_after_the_other() {
     hub.all_is_free().await;
 }
 
+/// Whoever reads the length would find a request of his own behind it.
+#[tokio::test]
+async fn nothing_is_read_after_a_request_with_both_length_and_encoding() {
+    let worker = Scripted::start().await;
+    let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
+    let mut client = hub.connect().await;
+    client
+        .write(&format!(
+            "POST /v1/x HTTP/1.1\r\nhost: hub\r\ncontent-length: 5\r\n\
+             transfer-encoding: chunked\r\n\r\n11\r\n{ALPHA}\r\n0\r\n\r\n{HIDDEN}"
+        ))
+        .await;
+    let mut wire = worker.accept().await;
+    wire.read_to("0\r\n\r\n").await;
+    wire.write(OK).await;
+    let answer = client.read_to_close().await;
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    assert!(!worker.has_been_called().await);
+    drop(hub);
+    assert_eq!(wire.read_to_close().await, "");
+}
+
+#[tokio::test]
+async fn trailers_end_with_their_request_and_frame_nothing() {
+    for trailer in [
+        "x-last: 1",
+        "content-length: 99",
+        "transfer-encoding: chunked",
+    ] {
+        let worker = Scripted::start().await;
+        let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
+        let mut client = hub.connect().await;
+        client
+            .write(&format!(
+                "POST /v1/x HTTP/1.1\r\nhost: hub\r\ntrailer: x-last\r\n\
+                 transfer-encoding: chunked\r\n\r\n11\r\n{ALPHA}\r\n0\r\n{trailer}\r\n\r\n{HIDDEN}"
+            ))
+            .await;
+        let mut wire = worker.accept().await;
+        let first = wire.read_to("0\r\n\r\n").await;
+        assert!(!first.contains("x-last"), "{first}");
+        assert!(!first.contains("99"), "{first}");
+        wire.write(OK).await;
+        client.read_to("ok").await;
+        let second = wire.read_to("\r\n\r\n").await;
+        assert!(
+            second.starts_with("POST /v1/hidden "),
+            "{trailer}: {second}"
+        );
+        wire.read_to(ALPHA).await;
+        wire.write(OK).await;
+        client.read_to("ok").await;
+        hub.all_is_free().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_of_http_1_0_sends_and_gets_ends_where_it_says() {
+    let worker = Scripted::start().await;
+    let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
+    let mut client = hub.connect().await;
+    let request = post(ALPHA)
+        .replace("HTTP/1.1", "HTTP/1.0")
+        .replace("host: hub", "connection: keep-alive");
+    client.write(&request.repeat(2)).await;
+    let mut wire = worker.accept().await;
+    for answer in [OK, EVENTS] {
+        let head = wire.read_to("\r\n\r\n").await;
+        assert!(head.contains(" HTTP/1.1\r\n"), "{head}");
+        assert!(!head.contains("keep-alive"), "{head}");
+        wire.read_to(ALPHA).await;
+        wire.write(answer).await;
+    }
+    wire.write("3\r\none\r\n0\r\n\r\n").await;
+    client.read_to("ok").await;
+    // It knows no chunks: the end of the connection is that of the stream.
+    let rest = client.read_to_close().await;
+    assert!(rest.starts_with("HTTP/1.0 200 "), "{rest}");
+    assert!(!rest.contains("transfer-encoding"), "{rest}");
+    assert!(rest.ends_with("\r\n\r\none"), "{rest}");
+    hub.all_is_free().await;
+}
+
+#[tokio::test]
+async fn an_answer_to_head_has_no_body_whatever_its_length_says() {
+    let worker = Scripted::start().await;
+    let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
+    let mut client = hub.connect().await;
+    client
+        .write(&format!(
+            "HEAD /v1/x?model=alpha HTTP/1.1\r\nhost: hub\r\n\r\n{}",
+            post(ALPHA)
+        ))
+        .await;
+    let mut wire = worker.accept().await;
+    let head = wire.read_to("\r\n\r\n").await;
+    assert!(head.starts_with("HEAD /v1/x?model=alpha "), "{head}");
+    wire.write("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n")
+        .await;
+    let head = client.read_to("\r\n\r\n").await;
+    assert!(head.contains("content-length: 99"), "{head}");
+    // On the same connection to the worker: that one is at its end, too.
+    wire.read_to(ALPHA).await;
+    wire.write(OK).await;
+    let next = client.read_to("ok").await;
+    assert!(next.starts_with("HTTP/1.1 200 "), "{next}");
+    hub.all_is_free().await;
+}
+
 #[tokio::test]
 async fn a_head_that_is_too_large_is_a_431() {
     let worker = Scripted::start().await;

@@ -51,7 +51,9 @@ impl RequestBody {
         let Some(rest) = &mut self.rest else {
             return Poll::Ready(None);
         };
-        let frame = ready!(Pin::new(&mut *rest).poll_frame(cx));
+        // Trailers are dropped, since no worker reads them. They are the end.
+        let frame = ready!(Pin::new(&mut *rest).poll_frame(cx))
+            .filter(|frame| !matches!(frame, Ok(frame) if frame.is_trailers()));
         if frame.is_none() || rest.is_end_stream() {
             self.rest = None;
             if let Some(uploaded) = &self.uploaded {
