@@ -226,3 +226,44 @@ impl Drop for Socket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper::rt::Timer as _;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const REFUSAL: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n";
+
+    #[tokio::test]
+    async fn only_what_is_written_for_a_head_with_nothing_before_it_left_is_swallowed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, server) = tokio::join!(client, listener.accept());
+        let heads = HeadTimer::default();
+        let (mut socket, leftover) =
+            Socket::new(server.unwrap().0, heads.clone(), HeldUp::default());
+
+        // An answer, of which the last comes when hyper waits for the next head already.
+        socket.write_all(b"answer ").await.unwrap();
+        let _wait = heads.sleep(Duration::from_secs(75));
+        socket.write_all(b"its end ").await.unwrap();
+        socket.write_all(REFUSAL).await.unwrap();
+        socket.flush().await.unwrap();
+        // Now there is nothing else that this could be.
+        socket.write_all(REFUSAL).await.unwrap();
+        socket.shutdown().await.unwrap();
+        drop(socket);
+
+        let mut left = leftover.await.unwrap();
+        let too_large = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        assert_eq!(left.refused, Some(too_large));
+        left.end_with(b"the last").await.unwrap();
+        drop(left);
+        let mut read = Vec::new();
+        client.unwrap().read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, [b"answer its end ", REFUSAL, b"the last"].concat());
+    }
+}
