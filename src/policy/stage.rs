@@ -283,12 +283,19 @@ fn find(
     let Some(facts) = world.facts(name_or_path) else {
         return Ok(None);
     };
-    let is_it = |model: &Model| Arc::ptr_eq(&model.facts, &facts) || model.facts.name == facts.name;
+    let is_it = |model: &Model| {
+        Arc::ptr_eq(&model.facts, &facts) || is_same_name(&model.facts.name, &facts.name)
+    };
     let place = models.iter().position(is_it).unwrap_or_else(|| {
         models.push(Model::new(facts));
         models.len() - 1
     });
     Handle::of_model(call, place).map(Some)
+}
+
+/// Compares from the end, where the names of many models differ.
+fn is_same_name(one: &str, other: &str) -> bool {
+    one.len() == other.len() && one.bytes().rev().eq(other.bytes().rev())
 }
 
 fn given(lua: &Lua, texts: &mut Texts, text: Option<&str>) -> mlua::Result<Value> {

@@ -336,3 +336,19 @@ async fn the_bundled_memory_fit_waits_for_what_is_on_its_way_back() {
     );
     assert_eq!(machine.scene.lifecycle.policies().warnings(), [""; 0]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_policies_see_at_first_and_what_they_see_in_all_is_one_model() {
+    let machine = Machine::new();
+    machine.load("alpha").await;
+    let registry = &machine.scene.lifecycle.registry;
+    let view = machine.view("alpha");
+    assert!(view.loaded_seconds.is_some_and(|loaded| loaded > 0.0));
+    assert_eq!(Some(view.idle_seconds), view.loaded_seconds);
+    assert_eq!(view.memory_bytes, Some(30 * GIBIBYTE));
+    for name in ["alpha", &view.facts.model_path] {
+        let facts = registry.facts(name).unwrap();
+        assert!(Arc::ptr_eq(&facts, &view.facts), "{name}");
+    }
+    assert!(registry.facts("nobody").is_none());
+}
