@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, request, response};
 use tokio::time::Instant;
 use tracing::debug;
@@ -38,7 +37,8 @@ struct Entries {
     id: HeaderValue,
     client: SocketAddr,
     method: Method,
-    path: Option<PathAndQuery>,
+    /// A copy: a part of the head would keep all of the buffer it came in.
+    path: Box<str>,
     model: Option<Arc<Model>>,
     /// Where the id of what it makes is remembered, until the answer begins.
     made: Option<Made>,
@@ -75,7 +75,7 @@ impl Account {
             id,
             client,
             method: parts.method.clone(),
-            path: parts.uri.path_and_query().cloned(),
+            path: parts.uri.path().into(),
             model: None,
             made: None,
             began: Instant::now(),
@@ -241,7 +241,7 @@ impl Entries {
             id: self.id.to_str().unwrap_or_default().to_owned(),
             model: model.name.to_string(),
             client: self.client.ip().to_string(),
-            path: self.path.as_ref().map_or("", PathAndQuery::path).to_owned(),
+            path: self.path.to_string(),
             stream: self.events,
             status: Some(status),
             seconds: ended.duration_since(self.began).as_secs_f64(),
@@ -279,7 +279,7 @@ impl Drop for Entries {
         debug!(
             id = self.id.to_str().unwrap_or_default(),
             method = %self.method,
-            path = self.path.as_ref().map(PathAndQuery::path),
+            path = &*self.path,
             hub_model = self.model.as_ref().map(|model| &*model.name),
             status,
             seconds = ended.duration_since(self.began).as_secs_f64(),

@@ -13,15 +13,11 @@ use crate::worker::upstream::BoxError;
 
 /// The hub's own answer, or a worker's as it streams.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most answers are a worker's; a box would cost each of them an allocation"
-)]
 pub enum Body {
     /// Written by the hub.
     Full(Full<Bytes>),
     /// A worker's.
-    Leased(LeasedBody),
+    Leased(Box<LeasedBody>),
     /// A stream that begins before its worker can answer.
     Patient(Box<PatientBody>),
 }

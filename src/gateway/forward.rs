@@ -84,7 +84,7 @@ pub(super) async fn forward(
         echo,
         account.take(),
     );
-    Ok(Response::from_parts(parts, Body::Leased(body)))
+    Ok(Response::from_parts(parts, Body::Leased(Box::new(body))))
 }
 
 /// Adds a policy's headers. Those that frame the message are the hub's own business.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Request, Response, request};
+use http::{HeaderValue, Response, request};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
@@ -144,12 +144,12 @@ impl Gateway {
     /// request held.
     pub async fn handle(
         &self,
-        request: Request<Incoming>,
+        parts: request::Parts,
+        body: Incoming,
         client: SocketAddr,
         held_up: HeldUp,
         id: HeaderValue,
     ) -> Response<Body> {
-        let (parts, body) = request.into_parts();
         let mut account = Account::open(&parts, id.clone(), client, self.policies.clone());
         let limits = self.lifecycle.limits();
         let mut intake = Intake::new(&parts.headers, body, limits, &self.budget, held_up);

@@ -65,10 +65,13 @@ impl Front {
                 let answered = origin.as_ref().and_then(|_| preflight(&parts));
                 let mut response = match answered {
                     Some(response) => response.map(Either::Left),
-                    None => {
-                        self.dispatch(parts, body, client, held_up, id.clone())
-                            .await
+                    None if is_gateways(parts.uri.path()) => {
+                        let id = id.clone();
+                        let answer = self.gateway.handle(parts, body, client, held_up, id);
+                        answer.await.map(Either::Left)
                     }
+                    // Off the hot path, and large.
+                    None => Box::pin(self.ask_hub(parts, body, client)).await,
                 };
                 if let Some(origin) = origin {
                     allow_origin(response.headers_mut(), origin);
@@ -97,19 +100,9 @@ impl Front {
         response
     }
 
-    async fn dispatch(
-        &self,
-        parts: Parts,
-        body: Incoming,
-        client: SocketAddr,
-        held_up: HeldUp,
-        id: HeaderValue,
-    ) -> Response<AnyBody> {
+    /// The answer of the control API or the dashboard.
+    async fn ask_hub(&self, parts: Parts, body: Incoming, client: SocketAddr) -> Response<AnyBody> {
         let mut request = Request::from_parts(parts, body);
-        if is_gateways(request.uri().path()) {
-            let response = self.gateway.handle(request, client, held_up, id).await;
-            return response.map(Either::Left);
-        }
         request.extensions_mut().insert(ConnectInfo(client));
         let Ok(response) = self.hub.clone().oneshot(request).await;
         response.map(Either::Right)
@@ -140,7 +133,10 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
     if let Some(id) = headers.get(REQUEST_ID).filter(fit) {
-        return id.clone();
+        // Not a part of the head: what keeps an id would keep all of the buffer it came in.
+        if let Ok(id) = HeaderValue::from_bytes(id.as_bytes()) {
+            return id;
+        }
     }
     let mut text = Uuid::encode_buffer();
     // Ids need not be secret: the system's random numbers cost a call into the kernel each.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use http::Request;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
