@@ -45,6 +45,8 @@ const LOOK: Duration = Duration::from_millis(10);
 const UNWRITTEN: &str = "`hub_runtime.json` cannot be written: a hub that is killed now would lose sight of its workers";
 /// The hub forwards bytes: more threads than this only cost memory.
 const MAX_THREADS: usize = 4;
+/// For all but connections.
+const OTHER_THREADS: usize = 2;
 
 /// Runs the hub of that hub.yaml until a signal or `POST /hub/shutdown` ends it. In the
 /// `foreground` its log goes to stderr too.
@@ -67,11 +69,13 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     let threads = std::thread::available_parallelism()
         .map_or(1, usize::from)
         .min(MAX_THREADS);
+    let connections = server::Threads::start(threads)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
+        .worker_threads(threads.min(OTHER_THREADS))
         .enable_all()
         .build()?;
-    runtime.block_on(serve(config, ports, listener, found, troubles))
+    let spread = connections.spread();
+    runtime.block_on(serve(config, ports, listener, found, troubles, spread))
 }
 
 /// A stream takes two descriptors, and macOS gives a shell 256 to begin with.
@@ -188,6 +192,7 @@ async fn serve(
     listener: StdListener,
     found: RuntimeModels,
     troubles: Troubles,
+    spread: server::Spread,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let mut signals = Signals::new()?;
@@ -228,7 +233,7 @@ async fn serve(
     lifecycle.start_defaults().await;
     let _watch = lifecycle.watch_policies();
 
-    let connections = TaskTracker::new();
+    let connections = spread.connections().clone();
     let stop_serving = CancellationToken::new();
     let serving = tracker.spawn(server::serve(
         listener,
@@ -237,7 +242,7 @@ async fn serve(
         Arc::new(control::Guard::new(lifecycle.clone())),
         troubles,
         stop_serving.clone(),
-        connections.clone(),
+        spread,
     ));
     tracing::info!(pid = std::process::id(), address, "the hub is up");
 

@@ -18,7 +18,6 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::gateway::{Gateway, HeldUp};
@@ -29,12 +28,14 @@ mod front;
 mod guard;
 mod head_timer;
 mod socket;
+mod threads;
 mod unreadable;
 
 use front::Front;
 pub use guard::Guard;
 use head_timer::HeadTimer;
 use socket::{Leftover, Socket};
+pub use threads::{Spread, Threads};
 
 /// hyper's read buffer grows up to this. A head is refused with 431 when it has filled the buffer and
 /// is not complete, so at twice this at the latest.
@@ -54,8 +55,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const TROUBLE: &str = "no more connections can be accepted";
 
 /// Serves `listener` until `shutdown`: then it accepts no more, tells the connections to end after
-/// the answer they are at, and returns. They run in `tracker`; waiting for them, and how long, is the
-/// caller's business.
+/// the answer they are at, and returns. They run on the threads of `spread`; waiting for them, and how
+/// long, is the caller's business.
 pub async fn serve(
     listener: TcpListener,
     gateway: Gateway,
@@ -63,7 +64,7 @@ pub async fn serve(
     guard: Arc<dyn Guard>,
     troubles: Troubles,
     shutdown: CancellationToken,
-    tracker: TaskTracker,
+    spread: Spread,
 ) {
     let front = Arc::new(Front::new(gateway, hub, guard));
     loop {
@@ -74,8 +75,16 @@ pub async fn serve(
         match accepted {
             Ok((stream, client)) => {
                 troubles.note(TROUBLE, Ok::<_, io::Error>(()));
-                let connection = serve_connection(stream, client, front.clone(), shutdown.clone());
-                tracker.spawn(connection);
+                let (front, shutdown) = (front.clone(), shutdown.clone());
+                // A socket belongs to the runtime that it is used on.
+                let stream = stream.into_std();
+                let connection = async move {
+                    match stream.and_then(TcpStream::from_std) {
+                        Ok(stream) => serve_connection(stream, client, front, shutdown).await,
+                        Err(error) => warn!(%client, %error, "a connection was lost"),
+                    }
+                };
+                spread.spawn(connection);
             }
             // The client gave up while it was queued: nothing is wrong here.
             Err(error) if is_about_the_client(&error) => {}

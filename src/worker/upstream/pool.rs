@@ -17,6 +17,7 @@ use hyper::client::conn::http1::{self, Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
+use tokio::runtime::{self, Handle};
 use tokio::time::Instant;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::debug;
@@ -24,7 +25,7 @@ use tracing::debug;
 use super::{Idle, RequestBody, UpstreamError};
 use crate::own_wakes::OwnWakes;
 
-/// Idle connections kept per worker. Workers answer few requests at once; more would only tie up
+/// Idle connections kept per worker and thread. Workers answer few requests at once; more would only tie up
 /// file descriptors.
 const MAX_IDLE: usize = 64;
 
@@ -50,15 +51,37 @@ pub(super) struct Pool {
 
 #[derive(Debug, Default)]
 struct Resting {
-    /// In the order in which they became idle.
-    connections: Vec<Connection>,
+    lanes: Vec<Lane>,
     /// Whether there is a task that closes them in time.
     is_watched: bool,
+}
+
+/// The connections of one runtime: a socket is used where it was opened.
+#[derive(Debug)]
+struct Lane {
+    home: runtime::Id,
+    /// In the order in which they became idle.
+    connections: Vec<Connection>,
+}
+
+impl Resting {
+    fn lane(&mut self, home: runtime::Id) -> &mut Vec<Connection> {
+        let found = self.lanes.iter().position(|lane| lane.home == home);
+        let index = found.unwrap_or_else(|| {
+            self.lanes.push(Lane {
+                home,
+                connections: Vec::new(),
+            });
+            self.lanes.len() - 1
+        });
+        &mut self.lanes[index].connections
+    }
 }
 
 /// One connection. Dropping it closes the socket at once, whatever is in flight on it.
 #[derive(Debug)]
 pub(super) struct Connection {
+    home: runtime::Id,
     sender: SendRequest<RequestBody>,
     driver: Driver,
     /// Of the driver: what it wakes while somebody looks at what it moved is no news.
@@ -82,20 +105,25 @@ enum Driver {
 impl Pool {
     /// The connection that became idle last and can take a request now.
     pub(super) fn take(&self) -> Option<Connection> {
-        let mut idle = self.idle.lock();
-        while let Some(mut connection) = idle.connections.pop() {
-            if connection.idle_since.elapsed() >= MAX_IDLE_TIME {
-                // So has been every one before it.
-                idle.connections.clear();
-                return None;
-            }
+        let home = Handle::current().id();
+        loop {
+            let mut connection = {
+                let mut idle = self.idle.lock();
+                let lane = idle.lane(home);
+                let last = lane.pop()?;
+                if last.idle_since.elapsed() >= MAX_IDLE_TIME {
+                    // So has been every one before it.
+                    lane.clear();
+                    return None;
+                }
+                last
+            };
             // Only now it learns what has happened to it meanwhile, the end of the last answer included.
             connection.drive();
             if connection.sender.is_ready() {
                 return Some(connection);
             }
         }
-        None
     }
 
     /// Takes a connection back after a complete exchange. One that a worker answered on before it had
@@ -106,8 +134,9 @@ impl Pool {
         }
         connection.idle_since = Instant::now();
         let mut idle = self.idle.lock();
-        if idle.connections.len() < MAX_IDLE {
-            idle.connections.push(connection);
+        let lane = idle.lane(connection.home);
+        if lane.len() < MAX_IDLE {
+            lane.push(connection);
         }
         if !idle.is_watched {
             idle.is_watched = true;
@@ -137,6 +166,7 @@ impl Pool {
                 source,
             })?;
         Ok(Connection {
+            home: Handle::current().id(),
             sender,
             driver: Driver::Holder(Box::new(wire)),
             wakes: OwnWakes::default(),
@@ -162,12 +192,18 @@ impl Pool {
     /// Closes what has been idle for too long; says when to look again, unless nothing is idle.
     fn close_expired(&self) -> Option<Instant> {
         let mut idle = self.idle.lock();
-        let expired = idle
-            .connections
-            .partition_point(|connection| connection.idle_since.elapsed() >= MAX_IDLE_TIME);
-        idle.connections.drain(..expired);
-        let next = idle.connections.first();
-        let next = next.map(|connection| connection.idle_since + MAX_IDLE_TIME);
+        for Lane { connections, .. } in &mut idle.lanes {
+            let expired = connections
+                .partition_point(|connection| connection.idle_since.elapsed() >= MAX_IDLE_TIME);
+            connections.drain(..expired);
+        }
+        let first = idle
+            .lanes
+            .iter()
+            .filter_map(|lane| lane.connections.first());
+        let next = first
+            .map(|connection| connection.idle_since + MAX_IDLE_TIME)
+            .min();
         idle.is_watched = next.is_some();
         next
     }
