@@ -5,12 +5,12 @@
 //! names. Where the worker says what the client said, the search ends with the first find, and every
 //! chunk passes untouched. The leased body calls it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::response;
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use super::account::is_json;
 use super::peek::{closing_quote, unquote};
@@ -18,6 +18,8 @@ use crate::lifecycle::Model;
 use crate::worker::upstream::{Accepts, Upstream};
 
 const KEY: &[u8] = b"\"model\"";
+
+static FIND_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(KEY));
 
 /// A `"model"` whose value is longer than this is let through as it is.
 const LONGEST_FIELD: usize = 1024;
@@ -98,7 +100,7 @@ impl Echo {
         };
         let (mut copied, mut at) = (0, 0);
         while !self.is_over
-            && let Some(found) = memmem::find(&chunk[at..], KEY)
+            && let Some(found) = FIND_KEY.find(&chunk[at..])
         {
             let found = at + found;
             at = found + KEY.len();

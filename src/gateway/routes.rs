@@ -61,10 +61,8 @@ impl<'a> Target<'a> {
             } else {
                 return Self::Unknown;
             };
-        if allowed
-            .split(", ")
-            .any(|allowed| allowed == method.as_str())
-        {
+        let method = method.as_str();
+        if allowed == method || allowed.split(", ").any(|allowed| allowed == method) {
             target
         } else {
             Self::NotAllowed(allowed)

@@ -5,7 +5,7 @@
 
 use std::future::Future as _;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
@@ -19,6 +19,8 @@ pub struct Idle {
     limit: Duration,
     /// Only an answer that has to be waited for has one.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Whom the timer wakes, as long as it runs.
+    waker: Option<Waker>,
     silent_looks: u32,
 }
 
@@ -51,6 +53,10 @@ impl Idle {
         }
         let pause = self.limit / LOOKS;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(pause)));
+        let wakes = |waker: &Waker| waker.will_wake(cx.waker());
+        if self.waker.as_ref().is_some_and(wakes) && !timer.is_elapsed() {
+            return Poll::Pending;
+        }
         while timer.as_mut().poll(cx).is_ready() {
             self.silent_looks += 1;
             if self.silent_looks > LOOKS {
@@ -58,6 +64,7 @@ impl Idle {
             }
             timer.as_mut().reset(Instant::now() + pause);
         }
+        self.waker = Some(cx.waker().clone());
         Poll::Pending
     }
 }
