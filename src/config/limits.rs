@@ -13,9 +13,10 @@ pub struct Limits {
     pub body: usize,
     /// So many bytes of all bodies may be held while it is not known where they go; then 503.
     pub held: usize,
-    /// From the end of a request until the head of its worker's answer; zero for ever.
+    /// From sending a request until the head of its worker's answer, and up to a quarter longer; zero for
+    /// ever.
     pub first_byte: Duration,
-    /// Between two parts of an answer; zero for ever.
+    /// Between two parts of an answer, and up to a quarter longer; zero for ever.
     pub idle_stream: Duration,
 }
 

@@ -1,6 +1,6 @@
 //! `req`: one request to `/v1`, and its `headers`.
 //!
-//! The request itself stays on the [`Stage`]; what Lua holds is a [`Handle`](super::handle::Handle). A
+//! The request itself stays on the [`Stage`]; what Lua holds is a [`Handle`]. A
 //! field that needs a body that has not arrived interrupts the call.
 
 use std::borrow::Cow;
