@@ -1,6 +1,6 @@
 //! What one request comes to: where it went, how it ended, what it cost and how long each part took.
 //!
-//! [`Gateway::handle`](super::Gateway::handle) opens an account per request; it travels to the end of
+//! [`Gateway::take_in`](super::Gateway::take_in) opens an account per request; it travels to the end of
 //! the answer with the body. Dropped, whoever drops it, it is told once: to the log, to the totals of
 //! the model and to the policies that observe `request.finished`. A request whose client has left, at
 //! whatever point, is one of status 499.

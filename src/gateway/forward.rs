@@ -19,6 +19,7 @@ use super::openai;
 use crate::api_error::ApiError;
 use crate::config::Limits;
 use crate::lifecycle::{Grant, Model};
+use crate::policy::RequestView;
 use crate::worker::upstream::RequestBody;
 
 /// The header that names a request in the logs of client, hub and worker.
@@ -53,8 +54,7 @@ pub(super) struct Named<'a> {
 pub(super) async fn forward(
     grant: Grant,
     named: Named<'_>,
-    parts: request::Parts,
-    id: HeaderValue,
+    view: Box<RequestView>,
     body: RequestBody,
     limits: Limits,
     account: &mut Account,
@@ -62,7 +62,7 @@ pub(super) async fn forward(
     let Grant { lease, upstream } = grant;
     let Named { model, written } = named;
     account.sent();
-    let exchange = upstream.send(outgoing(parts, id, body), limits.first_byte);
+    let exchange = upstream.send(outgoing(view.parts, view.id, body), limits.first_byte);
     let answer = exchange
         .await
         .map_err(|error| openai::no_answer(&model.name, &error, limits))?;

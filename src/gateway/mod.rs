@@ -1,6 +1,6 @@
 //! Everything under `/v1`: peek → `on_request` → acquire → forward.
 //!
-//! The server hands each request to [`Gateway::handle`]. It finds the model that the request names
+//! The server hands each request to [`Gateway::take_in`]. [`Gateway::answer`] finds the model that the request names
 //! while the body arrives, asks the policies, takes a lease (which may load the model) and passes
 //! request and answer through as they come. It never decides whether a model may be used or loaded,
 //! and knows nothing of processes.
@@ -77,12 +77,18 @@ pub struct Gateway {
     tunnels: TaskTracker,
 }
 
+/// A request that has arrived. Nothing of its body has been read.
+#[derive(Debug)]
+pub struct Arrived {
+    view: Box<RequestView>,
+    intake: Intake,
+    account: Account,
+}
+
 /// A request that knows where it goes.
 struct Addressed {
-    parts: request::Parts,
-    id: HeaderValue,
-    /// The model as the client wrote it, and where.
-    written: String,
+    view: Box<RequestView>,
+    /// Where the client wrote the model.
     place: Place,
     /// The body's fields, if a policy changed any.
     fields: Option<Map<String, Value>>,
@@ -105,25 +111,25 @@ impl Addressed {
             if let Accepts::Only(name) = accepts {
                 fields.insert("model".to_owned(), Value::from(&**name));
             }
-            rewrite::replace(&mut self.parts, intake, fields);
-        } else if let Some(name) = rewrite::replacement(accepts, &self.written) {
-            rewrite::rename(&mut self.parts, intake, &self.place, name);
+            rewrite::replace(&mut self.view.parts, intake, fields);
+        } else if let Some(name) = rewrite::replacement(accepts, &self.view.model) {
+            rewrite::rename(&mut self.view.parts, intake, &self.place, name);
         }
         if matches!(self.place, Place::Path) {
-            rewrite::to_own_route(&mut self.parts);
+            rewrite::to_own_route(&mut self.view.parts);
         }
         let (body, limits) = (intake.take_body(), intake.limits());
         if let Some(tunnels) = &self.tunnels {
-            let request = forward::outgoing(self.parts, self.id, body);
+            let request = forward::outgoing(self.view.parts, self.view.id, body);
             let forwarded = upgrade::forward(grant, &model.name, request, limits, account, tunnels);
             return Box::pin(forwarded).await;
         }
         let written = match self.place {
             Place::Path => String::new(),
-            Place::Body(_) | Place::Query => self.written,
+            Place::Body(_) | Place::Query => std::mem::take(&mut self.view.model),
         };
         let named = Named { model, written };
-        forward::forward(grant, named, self.parts, self.id, body, limits, account).await
+        forward::forward(grant, named, self.view, body, limits, account).await
     }
 }
 
@@ -139,20 +145,39 @@ impl Gateway {
         }
     }
 
-    /// The answer to one request under `/v1`; `id` is its `X-Request-ID`, `held_up` tells its
-    /// connection when its body is not read. Dropping the future or the answer frees all that the
-    /// request held.
-    pub async fn handle(
+    /// Takes in a request under `/v1`; `id` is its `X-Request-ID`, `held_up` tells its connection when
+    /// its body is not read.
+    pub fn take_in(
         &self,
         parts: request::Parts,
         body: Incoming,
         client: SocketAddr,
         held_up: HeldUp,
         id: HeaderValue,
-    ) -> Response<Body> {
-        let mut account = Account::open(&parts, id.clone(), client, self.policies.clone());
+    ) -> Box<Arrived> {
         let limits = self.lifecycle.limits();
-        let mut intake = Intake::new(&parts.headers, body, limits, &self.budget, held_up);
+        Box::new(Arrived {
+            account: Account::open(&parts, id.clone(), client, self.policies.clone()),
+            intake: Intake::new(&parts.headers, body, limits, &self.budget, held_up),
+            view: Box::new(RequestView {
+                parts,
+                id,
+                model: String::new(),
+                client,
+                body: None,
+                parked: policy::Parked::default(),
+            }),
+        })
+    }
+
+    /// The answer to a request. Dropping the future or the answer frees all that the request held.
+    pub async fn answer(&self, arrived: Box<Arrived>) -> Response<Body> {
+        let Arrived {
+            view,
+            mut intake,
+            mut account,
+        } = *arrived;
+        let parts = &view.parts;
         let answer = match Target::of(&parts.method, parts.uri.path()) {
             Target::Models => Ok(openai::json(&models::list(&self.lifecycle))),
             Target::Model(id) => models::one(&self.lifecycle, id).map(|model| openai::json(&model)),
@@ -162,8 +187,7 @@ impl Gateway {
                 allowed,
             )),
             Target::Worker | Target::Unknown | Target::Made(_) | Target::Upstream(_) => {
-                self.proxy(parts, &mut intake, client, id, &mut account)
-                    .await
+                self.proxy(view, &mut intake, &mut account).await
             }
         };
         let answer = match answer {
@@ -183,52 +207,36 @@ impl Gateway {
     /// A worker's answer.
     async fn proxy(
         &self,
-        parts: request::Parts,
+        mut view: Box<RequestView>,
         intake: &mut Intake,
-        client: SocketAddr,
-        id: HeaderValue,
         account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
-        let (written, place) = match self.model_of_path(&parts)? {
+        let place;
+        (view.model, place) = match self.model_of_path(&view.parts)? {
             Some(named) => named,
-            None => named_model(&parts, intake).await?,
+            None => named_model(&view.parts, intake).await?,
         };
-        if parts.uri.path() == "/v1/responses" {
+        if view.parts.uri.path() == "/v1/responses" {
             account.makes_response(&self.made);
         }
-        let view = Box::new(RequestView {
-            parts,
-            id,
-            model: written,
-            client,
-            body: intake.whole(),
-            parked: policy::Parked::default(),
-        });
-        let (view, admitted) = self.ask(view, intake, account).await?;
+        view.body = intake.whole();
+        let (mut view, admitted) = self.ask(view, intake, account).await?;
         account.goes_to(&admitted.model);
-        let RequestView {
-            mut parts,
-            id,
-            model: written,
-            ..
-        } = *view;
 
         let mut fields = None;
         if let Some(route) = admitted.route {
             if !route.set.is_empty() || !route.unset.is_empty() {
                 fields = Some(rewrite::edit(&Box::pin(intake.collect()).await?, &route)?);
             }
-            forward::add_headers(&mut parts.headers, &route.headers);
+            forward::add_headers(&mut view.parts.headers, &route.headers);
         }
 
-        let tunnels = upgrade::is_wanted(&parts.headers).then(|| self.tunnels.clone());
+        let tunnels = upgrade::is_wanted(&view.parts.headers).then(|| self.tunnels.clone());
         let request = Addressed {
-            tunnels,
-            parts,
-            id,
-            written,
+            view,
             place,
             fields,
+            tunnels,
         };
         let arrival = match admitted.entrance {
             Entrance::Open(grant) => {

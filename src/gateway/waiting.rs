@@ -55,7 +55,7 @@ impl Waiting {
             model: Arc::clone(&self.model),
             began: Instant::now(),
         };
-        let headers = &self.request.parts.headers;
+        let headers = &self.request.view.parts.headers;
         let preferred = preferred_wait(headers);
         let accepts_events = accepts_events(headers);
         let silence = match preferred {

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::guard::{Guard, allow_origin, preflight};
 use crate::api_error::ApiError;
 use crate::decimal::{self, micros};
-use crate::gateway::{Body, Gateway, HeldUp};
+use crate::gateway::{Arrived, Body, Gateway, HeldUp};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
@@ -28,6 +28,14 @@ const LONGEST_ID: usize = 128;
 
 /// The gateway's answers without a box around each piece of a stream, or the router's.
 type AnyBody = Either<Body, axum::body::Body>;
+
+/// Where a request goes.
+enum Way {
+    /// Nowhere: this is the answer.
+    Answered(Response<Body>),
+    Gateway(Box<Arrived>),
+    Hub(Box<Request<Incoming>>),
+}
 
 /// What all connections share.
 pub(super) struct Front {
@@ -45,50 +53,67 @@ impl Front {
         }
     }
 
-    /// The answer to one request.
-    pub(super) async fn answer(
-        &self,
+    /// The answer to one request. Not an `async fn`: that would keep the request in its future twice.
+    pub(super) fn answer(
+        self: Arc<Self>,
         request: Request<Incoming>,
         client: SocketAddr,
         held_up: HeldUp,
-    ) -> Response<AnyBody> {
+    ) -> impl Future<Output = Response<AnyBody>> {
         let started = Instant::now();
-        let id = request_id(request.headers());
         let (parts, body) = request.into_parts();
+        let id = request_id(&parts.headers);
         // The gateway tells of its requests itself, when their answers have ended.
         let line = (!is_gateways(parts.uri.path()) && tracing::enabled!(tracing::Level::DEBUG))
-            .then(|| (parts.method.clone(), parts.uri.path().to_owned()));
-
-        let mut response = match self.guard.check(&parts) {
-            Err(error) => error.to_response().map(Body::full).map(Either::Left),
-            Ok(origin) => {
-                let answered = origin.as_ref().and_then(|_| preflight(&parts));
-                let mut response = match answered {
-                    Some(response) => response.map(Either::Left),
-                    None if is_gateways(parts.uri.path()) => {
-                        let id = id.clone();
-                        let answer = self.gateway.handle(parts, body, client, held_up, id);
-                        answer.await.map(Either::Left)
-                    }
-                    // Off the hot path, and large.
-                    None => Box::pin(self.ask_hub(parts, body, client)).await,
-                };
-                if let Some(origin) = origin {
-                    allow_origin(response.headers_mut(), origin);
-                }
-                response
+            .then(|| Box::new((parts.method.clone(), parts.uri.path().to_owned())));
+        let (way, origin) = self.way(parts, body, client, held_up, &id);
+        async move {
+            let mut response = match way {
+                Way::Answered(response) => response.map(Either::Left),
+                Way::Gateway(arrived) => self.gateway.answer(arrived).await.map(Either::Left),
+                // Off the hot path, and large.
+                Way::Hub(request) => Box::pin(self.ask_hub(*request)).await,
+            };
+            if let Some(origin) = origin {
+                allow_origin(response.headers_mut(), origin);
             }
-        };
-
-        let took = started.elapsed();
-        if let Some((method, path)) = line {
-            let status = response.status().as_u16();
-            let id = id.to_str().unwrap_or_default();
-            let seconds = took.as_secs_f64();
-            debug!(id, %method, path, status, seconds, "request");
+            let took = started.elapsed();
+            if let Some(line) = line {
+                let (method, path) = *line;
+                let status = response.status().as_u16();
+                let id = id.to_str().unwrap_or_default();
+                let seconds = took.as_secs_f64();
+                debug!(id, %method, path, status, seconds, "request");
+            }
+            sign(response.headers_mut(), id, took);
+            response
         }
-        sign(response.headers_mut(), id, took);
-        response
+    }
+
+    /// Where a request goes, and the origin of the page it comes from, if it comes from one.
+    fn way(
+        &self,
+        parts: Parts,
+        body: Incoming,
+        client: SocketAddr,
+        held_up: HeldUp,
+        id: &HeaderValue,
+    ) -> (Way, Option<HeaderValue>) {
+        let origin = match self.guard.check(&parts) {
+            Ok(origin) => origin,
+            Err(error) => return (Way::Answered(error.to_response().map(Body::full)), None),
+        };
+        let way = if let Some(response) = origin.as_ref().and_then(|_| preflight(&parts)) {
+            Way::Answered(response)
+        } else if is_gateways(parts.uri.path()) {
+            let id = id.clone();
+            Way::Gateway(self.gateway.take_in(parts, body, client, held_up, id))
+        } else {
+            let mut request = Box::new(Request::from_parts(parts, body));
+            request.extensions_mut().insert(ConnectInfo(client));
+            Way::Hub(request)
+        };
+        (way, origin)
     }
 
     /// The answer to what cannot be read as a request.
@@ -101,9 +126,7 @@ impl Front {
     }
 
     /// The answer of the control API or the dashboard.
-    async fn ask_hub(&self, parts: Parts, body: Incoming, client: SocketAddr) -> Response<AnyBody> {
-        let mut request = Request::from_parts(parts, body);
-        request.extensions_mut().insert(ConnectInfo(client));
+    async fn ask_hub(&self, request: Request<Incoming>) -> Response<AnyBody> {
         let Ok(response) = self.hub.clone().oneshot(request).await;
         response.map(Either::Right)
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -133,11 +134,8 @@ async fn serve_connection(
     let (socket, mut leftover) = Socket::new(stream, heads.clone(), held_up.clone());
     let ended = {
         let service = service_fn(move |request| {
-            let (front, held_up) = (Arc::clone(&front), held_up.clone());
-            async move {
-                let answer = front.answer(request, client, held_up).await;
-                Ok::<_, std::convert::Infallible>(answer)
-            }
+            let answer = Arc::clone(&front).answer(request, client, held_up.clone());
+            answer.map(Ok::<_, std::convert::Infallible>)
         });
         let connection = http1::Builder::new()
             .max_buf_size(BUFFER)

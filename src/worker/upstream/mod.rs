@@ -6,6 +6,8 @@
 //! leases or policies.
 
 use std::error::Error as _;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,44 +111,52 @@ impl Upstream {
     }
 
     /// Sends `request` (its URI in origin form) and returns at the head of the answer, for which it waits
-    /// `patience`, or up to a quarter longer; zero is for ever. `Host` is set here. The connection goes back to the pool at the end of the response body. Dropping this
-    /// future, or the response before its end, closes the connection, so that the worker notices.
+    /// `patience`, or up to a quarter longer; zero is for ever. `Host` is set here. The connection goes
+    /// back to the pool at the end of the response body. Dropping this future, or the response before its
+    /// end, closes the connection, so that the worker notices. Not an `async fn`: that would keep the
+    /// request in its future twice.
     ///
     /// # Errors
     /// When the worker cannot be reached or does not answer, and when the request's body fails. A
     /// kept-alive connection that the worker had closed meanwhile is replaced by a new one without an
     /// error, as long as nothing of the request was sent on it.
-    pub async fn send(
+    pub fn send(
         &self,
         mut request: Request<RequestBody>,
         patience: Duration,
-    ) -> Result<Response<ResponseBody>, UpstreamError> {
+    ) -> impl Future<Output = Result<Response<ResponseBody>, UpstreamError>> {
         request.headers_mut().insert(HOST, self.host.clone());
-        let upload = request.body().upload();
-        let mut idle = self.pool.take();
-        loop {
-            let (mut connection, reused) = match idle.take() {
-                Some(connection) => (connection, true),
-                None => (Box::pin(self.pool.connect(&self.authority)).await?, false),
-            };
-            match connection.try_send(request, patience).await {
-                None => {
-                    let authority = Arc::clone(&self.authority);
-                    return Err(UpstreamError::Silent { authority });
-                }
-                Some(Ok(response)) => {
-                    if !upload.is_over() {
-                        self.pool.let_go_on(&mut connection);
+        async move {
+            let upload = request.body().upload();
+            let mut idle = self.pool.take();
+            loop {
+                let (mut connection, reused) = match idle.take() {
+                    Some(connection) => (connection, true),
+                    None => (Box::pin(self.pool.connect(&self.authority)).await?, false),
+                };
+                let answered = {
+                    let mut answer = pin!(connection.try_send(request, patience));
+                    poll_fn(|cx| connection.poll_answer(cx, answer.as_mut())).await
+                };
+                match answered {
+                    None => {
+                        let authority = Arc::clone(&self.authority);
+                        return Err(UpstreamError::Silent { authority });
                     }
-                    let pool = Arc::clone(&self.pool);
-                    return Ok(
-                        response.map(|incoming| ResponseBody::new(incoming, connection, pool))
-                    );
+                    Some(Ok(response)) => {
+                        if !upload.is_over() {
+                            self.pool.let_go_on(&mut connection);
+                        }
+                        let pool = Arc::clone(&self.pool);
+                        return Ok(
+                            response.map(|incoming| ResponseBody::new(incoming, connection, pool))
+                        );
+                    }
+                    Some(Err(mut failure)) => match failure.take_message() {
+                        Some(unsent) if reused => request = unsent,
+                        _ => return Err(self.explain(failure.into_error())),
+                    },
                 }
-                Some(Err(mut failure)) => match failure.take_message() {
-                    Some(unsent) if reused => request = unsent,
-                    _ => return Err(self.explain(failure.into_error())),
-                },
             }
         }
     }

@@ -4,8 +4,8 @@
 //! A connection has no task of its own: whoever waits for its answer moves its bytes meanwhile, so that
 //! a request, its answer and the client's connection are one task and nothing has to be woken.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -228,30 +228,29 @@ fn note_end(ended: hyper::Result<()>) {
 }
 
 impl Connection {
-    /// Sends a request; a failure gives it back when nothing of it was sent. `None` when there is no answer
-    /// within `patience`.
-    pub(super) async fn try_send(
+    /// Begins to send a request; [`Connection::poll_answer`] goes on with it. A failure gives it back when
+    /// nothing of it was sent.
+    pub(super) fn try_send(
         &mut self,
         request: Request<RequestBody>,
         patience: Duration,
-    ) -> Option<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
-        let Self {
-            sender,
-            driver,
-            wakes,
-            idle,
-            ..
-        } = self;
-        idle.begin(patience);
-        let mut answer = pin!(sender.try_send_request(request));
-        poll_fn(|cx| {
-            let polled = driver.poll(wakes, cx, |cx| answer.as_mut().poll(cx));
-            if polled.is_pending() {
-                return idle.poll(cx).map(|()| None);
-            }
-            polled.map(Some)
-        })
-        .await
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<>
+    {
+        self.idle.begin(patience);
+        self.sender.try_send_request(request)
+    }
+
+    /// Moves what can be moved now. `None` when there is no answer within the patience.
+    pub(super) fn poll_answer<A: Future>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut answer: Pin<&mut A>,
+    ) -> Poll<Option<A::Output>> {
+        let polled = self.poll(cx, |cx| answer.as_mut().poll(cx));
+        if polled.is_pending() {
+            return self.idle.poll(cx).map(|()| None);
+        }
+        polled.map(Some)
     }
 
     /// Moves what can be moved now and polls `part`, which only the bytes of this connection can make
