@@ -19,7 +19,7 @@ use super::echo::Echo;
 use super::openai;
 use crate::api_error::ApiError;
 use crate::lifecycle::Lease;
-use crate::worker::upstream::{BoxError, Idle, ResponseBody};
+use crate::worker::upstream::{BoxError, Fault, Idle, ResponseBody};
 
 /// The body of an answer that a worker gives.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ impl LeasedBody {
     }
 
     /// The worker has failed.
-    fn break_off(&mut self, error: hyper::Error) -> Result<Frame<Bytes>, BoxError> {
+    fn break_off(&mut self, error: Fault) -> Result<Frame<Bytes>, BoxError> {
         warn!(hub_model = %self.model, %error, "worker failed in the middle of an answer");
         self.fail(error.into(), &openai::answer_broke_off(&self.model))
     }

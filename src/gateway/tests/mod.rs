@@ -90,10 +90,16 @@ async fn through(
 ) -> Result<Response<Body>, ApiError> {
     let (written, place) = named_model(&parts, intake).await?;
     let tunnels = upgrade::is_wanted(&parts.headers).then(TaskTracker::new);
-    let request = Addressed {
+    let view = RequestView {
         parts,
         id: HeaderValue::from_static("r1"),
-        written,
+        model: written,
+        client: SocketAddr::from(([127, 0, 0, 1], 1)),
+        body: None,
+        parked: policy::Parked::default(),
+    };
+    let request = Addressed {
+        view: Box::new(view),
         place,
         fields: None,
         tunnels,

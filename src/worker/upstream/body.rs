@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -11,7 +10,10 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Limited;
 use hyper::body::Incoming;
 
-use super::pool::{Connection, Pool};
+use super::connection::Connection;
+use super::fault::Fault;
+use super::framing::Remaining;
+use super::pool::Pool;
 
 /// Any error, as `http-body`'s combinators have it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -22,8 +24,6 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub struct RequestBody {
     chunks: VecDeque<Bytes>,
     rest: Option<Limited<Incoming>>,
-    /// Set once all of a body that was still arriving has been handed on.
-    uploaded: Option<Arc<AtomicBool>>,
 }
 
 impl RequestBody {
@@ -35,16 +35,12 @@ impl RequestBody {
     /// `chunks`, then `rest`.
     pub fn new(chunks: VecDeque<Bytes>, rest: Option<Limited<Incoming>>) -> Self {
         let rest = rest.filter(|rest| !rest.is_end_stream());
-        Self {
-            uploaded: rest.is_some().then(Arc::default),
-            chunks,
-            rest,
-        }
+        Self { chunks, rest }
     }
 
-    /// How far the body's way to the worker has come, also once hyper has the body.
-    pub(super) fn upload(&self) -> Upload {
-        Upload(self.uploaded.clone())
+    /// The chunks that have been read already.
+    pub(super) fn take_chunks(&mut self) -> VecDeque<Bytes> {
+        std::mem::take(&mut self.chunks)
     }
 
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -56,9 +52,6 @@ impl RequestBody {
             .filter(|frame| !matches!(frame, Ok(frame) if frame.is_trailers()));
         if frame.is_none() || rest.is_end_stream() {
             self.rest = None;
-            if let Some(uploaded) = &self.uploaded {
-                uploaded.store(true, Ordering::Release);
-            }
         }
         Poll::Ready(frame)
     }
@@ -94,31 +87,26 @@ impl Body for RequestBody {
     }
 }
 
-/// How far a request's body has come; `None` when all of it was there from the start.
-pub(super) struct Upload(Option<Arc<AtomicBool>>);
-
-impl Upload {
-    /// Whether all of it has been handed on.
-    pub(super) fn is_over(&self) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|uploaded| uploaded.load(Ordering::Acquire))
-    }
-}
-
 /// A response's body. It owns its connection: at its end the connection goes back to the pool, and
 /// dropped before, it is closed.
 #[derive(Debug)]
 pub struct ResponseBody {
-    incoming: Incoming,
+    remaining: Remaining,
+    keeps_alive: bool,
     connection: Option<Connection>,
     pool: Arc<Pool>,
 }
 
 impl ResponseBody {
-    pub(super) fn new(incoming: Incoming, connection: Connection, pool: Arc<Pool>) -> Self {
+    pub(super) fn new(
+        remaining: Remaining,
+        keeps_alive: bool,
+        connection: Connection,
+        pool: Arc<Pool>,
+    ) -> Self {
         Self {
-            incoming,
+            remaining,
+            keeps_alive,
             connection: Some(connection),
             pool,
         }
@@ -126,52 +114,64 @@ impl ResponseBody {
 
     /// The response is complete.
     fn finish(&mut self) {
-        if let Some(connection) = self.connection.take() {
+        if let Some(connection) = self.connection.take()
+            && self.keeps_alive
+        {
             self.pool.put(connection);
+        }
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+        let Some(connection) = &mut self.connection else {
+            return Poll::Ready(None);
+        };
+        loop {
+            if let Some(data) = self.remaining.take(connection.unread()).transpose() {
+                return Poll::Ready(Some(data));
+            }
+            if self.remaining.is_over() {
+                return Poll::Ready(None);
+            }
+            if ready!(connection.poll_fill(cx))? == 0 {
+                return Poll::Ready(self.remaining.close().err().map(Err));
+            }
         }
     }
 }
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Fault;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self {
-            incoming,
-            connection,
-            ..
-        } = &mut *self;
-        let mut next = |cx: &mut Context<'_>| Pin::new(&mut *incoming).poll_frame(cx);
-        let frame = ready!(match connection {
-            Some(connection) => connection.poll(cx, next),
-            None => next(cx),
-        });
-        match &frame {
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let data = ready!(self.poll_data(cx));
+        match &data {
             Some(Err(_)) => self.connection = None,
             None => self.finish(),
-            Some(Ok(_)) if self.incoming.is_end_stream() => self.finish(),
+            Some(Ok(_)) if self.remaining.is_over() => self.finish(),
             Some(Ok(_)) => {}
         }
-        Poll::Ready(frame)
+        Poll::Ready(data.map(|data| data.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.remaining.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.remaining
+            .length()
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         // A body of known length is not polled beyond its last byte, and an empty one never.
-        if self.incoming.is_end_stream() {
+        if self.remaining.is_over() {
             self.finish();
         }
     }

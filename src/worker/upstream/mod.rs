@@ -5,29 +5,35 @@
 //! to one launch of a worker: its connections end with it. It knows nothing of models' states,
 //! leases or policies.
 
-use std::error::Error as _;
 use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 mod body;
+mod connection;
+mod fault;
+mod framing;
+mod head;
 mod idle;
 mod pool;
 #[cfg(test)]
 pub(crate) mod scripted;
+mod sending;
 #[cfg(test)]
 mod tests;
 mod tunnel;
 
 pub use body::{BoxError, RequestBody, ResponseBody};
+use connection::Failure;
+pub use fault::Fault;
+use head::Head;
 pub use idle::Idle;
 use pool::Pool;
+use sending::Sending;
 pub use tunnel::Switch;
 
 /// More than this in answer to [`Upstream::get`] is an error: health answers are small.
@@ -69,8 +75,8 @@ pub enum UpstreamError {
     Exchange {
         /// The worker's address.
         authority: Arc<str>,
-        /// What hyper said.
-        source: hyper::Error,
+        /// What is wrong.
+        source: BoxError,
     },
     /// The head of an answer did not come in time.
     #[error("no answer from {authority} in time")]
@@ -80,7 +86,7 @@ pub enum UpstreamError {
     },
     /// The request's own body failed while it was being sent.
     #[error("the request body broke off: {0}")]
-    Upload(hyper::Error),
+    Upload(BoxError),
     /// The request's body turned out longer than its limit.
     #[error("the request body is too large")]
     TooLarge,
@@ -122,41 +128,34 @@ impl Upstream {
     /// error, as long as nothing of the request was sent on it.
     pub fn send(
         &self,
-        mut request: Request<RequestBody>,
+        request: Request<RequestBody>,
         patience: Duration,
     ) -> impl Future<Output = Result<Response<ResponseBody>, UpstreamError>> {
-        request.headers_mut().insert(HOST, self.host.clone());
+        let mut sending = Sending::new(request, &self.host);
         async move {
-            let upload = request.body().upload();
             let mut idle = self.pool.take();
             loop {
                 let (mut connection, reused) = match idle.take() {
                     Some(connection) => (connection, true),
                     None => (Box::pin(self.pool.connect(&self.authority)).await?, false),
                 };
-                let answered = {
-                    let mut answer = pin!(connection.try_send(request, patience));
-                    poll_fn(|cx| connection.poll_answer(cx, answer.as_mut())).await
+                connection.begin(patience);
+                let head = match poll_fn(|cx| connection.poll_answer(cx, &mut sending)).await {
+                    Ok(head) => head,
+                    Err(Failure::Fault(_)) if reused && !sending.has_begun() => continue,
+                    Err(failure) => return Err(self.explain(failure)),
                 };
-                match answered {
-                    None => {
-                        let authority = Arc::clone(&self.authority);
-                        return Err(UpstreamError::Silent { authority });
-                    }
-                    Some(Ok(response)) => {
-                        if !upload.is_over() {
-                            self.pool.let_go_on(&mut connection);
-                        }
-                        let pool = Arc::clone(&self.pool);
-                        return Ok(
-                            response.map(|incoming| ResponseBody::new(incoming, connection, pool))
-                        );
-                    }
-                    Some(Err(mut failure)) => match failure.take_message() {
-                        Some(unsent) if reused => request = unsent,
-                        _ => return Err(self.explain(failure.into_error())),
-                    },
+                if !sending.is_over() {
+                    self.pool.let_go_on(&mut connection, sending);
                 }
+                let Head {
+                    parts,
+                    remaining,
+                    keeps_alive,
+                } = head;
+                let pool = Arc::clone(&self.pool);
+                let body = ResponseBody::new(remaining, keeps_alive, connection, pool);
+                return Ok(Response::from_parts(parts, body));
             }
         }
     }
@@ -176,20 +175,16 @@ impl Upstream {
         Ok((parts.status, body.to_bytes()))
     }
 
-    /// Tells a failure of the request's own body from one of the worker.
-    fn explain(&self, error: hyper::Error) -> UpstreamError {
-        if !error.is_user() {
-            return UpstreamError::Exchange {
-                authority: Arc::clone(&self.authority),
-                source: error,
-            };
+    fn explain(&self, failure: Failure) -> UpstreamError {
+        let authority = Arc::clone(&self.authority);
+        match failure {
+            Failure::Silent => UpstreamError::Silent { authority },
+            Failure::Fault(fault) => UpstreamError::Exchange {
+                authority,
+                source: fault.into(),
+            },
+            Failure::Body(error) if error.is::<LengthLimitError>() => UpstreamError::TooLarge,
+            Failure::Body(error) => UpstreamError::Upload(error),
         }
-        if error
-            .source()
-            .is_some_and(<dyn std::error::Error>::is::<LengthLimitError>)
-        {
-            return UpstreamError::TooLarge;
-        }
-        UpstreamError::Upload(error)
     }
 }

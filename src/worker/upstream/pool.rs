@@ -1,29 +1,18 @@
 //! Kept-alive connections to one worker: a last-in-first-out list, so that under light load few stay
 //! warm and the others run out.
-//!
-//! A connection has no task of its own: whoever waits for its answer moves its bytes meanwhile, so that
-//! a request, its answer and the client's connection are one task and nothing has to be woken.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{self, Builder, SendRequest};
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::runtime::{self, Handle};
 use tokio::time::Instant;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use tracing::debug;
+use tokio_util::task::TaskTracker;
 
-use super::{Idle, RequestBody, UpstreamError};
-use crate::own_wakes::OwnWakes;
+use super::UpstreamError;
+use super::connection::Connection;
+use super::sending::Sending;
 
 /// Idle connections kept per worker and thread. Workers answer few requests at once; more would only tie up
 /// file descriptors.
@@ -32,13 +21,6 @@ const MAX_IDLE: usize = 64;
 /// uvicorn closes a connection that was idle for 5 s. Staying below that keeps requests off
 /// connections that are about to be closed under them.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(4);
-
-/// hyper's read buffer grows up to this. Below 64 KiB it would refuse larger message heads; above,
-/// every upload and download in flight holds more memory without being faster.
-const BUFFER: usize = 64 * 1024;
-
-/// What moves the bytes of a connection while it is polled.
-type Wire = http1::Connection<TokioIo<TcpStream>, RequestBody>;
 
 /// The idle connections of one worker.
 #[derive(Debug, Default)]
@@ -78,30 +60,6 @@ impl Resting {
     }
 }
 
-/// One connection. Dropping it closes the socket at once, whatever is in flight on it.
-#[derive(Debug)]
-pub(super) struct Connection {
-    home: runtime::Id,
-    sender: SendRequest<RequestBody>,
-    driver: Driver,
-    /// Of the driver: what it wakes while somebody looks at what it moved is no news.
-    wakes: OwnWakes,
-    /// The watch over an answer that is waited for.
-    idle: Idle,
-    idle_since: Instant,
-}
-
-/// Who moves a connection's bytes.
-#[derive(Debug)]
-enum Driver {
-    /// Whoever has the connection.
-    Holder(Box<Wire>),
-    /// A task: see [`Pool::let_go_on`].
-    Task { _abort: AbortOnDropHandle<()> },
-    /// Nobody: the connection is at its end.
-    Over,
-}
-
 impl Pool {
     /// The connection that became idle last and can take a request now.
     pub(super) fn take(&self) -> Option<Connection> {
@@ -118,21 +76,19 @@ impl Pool {
                 }
                 last
             };
-            // Only now it learns what has happened to it meanwhile, the end of the last answer included.
-            connection.drive();
-            if connection.sender.is_ready() {
+            if connection.is_fresh() {
                 return Some(connection);
             }
         }
     }
 
-    /// Takes a connection back after a complete exchange. One that a worker answered on before it had
-    /// read the whole request is still tied to that; it is dropped, and so is the rest of the upload.
+    /// Takes a connection back after a complete exchange. One that takes no further request is dropped,
+    /// and so is the rest of an upload on it.
     pub(super) fn put(self: &Arc<Self>, mut connection: Connection) {
-        if !matches!(connection.driver, Driver::Holder(_)) {
+        if !connection.is_whole() {
             return;
         }
-        connection.idle_since = Instant::now();
+        connection.rest();
         let mut idle = self.idle.lock();
         let lane = idle.lane(connection.home);
         if lane.len() < MAX_IDLE {
@@ -157,36 +113,12 @@ impl Pool {
                 authority: Arc::clone(authority),
                 source,
             })?;
-        let (sender, wire) = Builder::new()
-            .max_buf_size(BUFFER)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|source| UpstreamError::Exchange {
-                authority: Arc::clone(authority),
-                source,
-            })?;
-        Ok(Connection {
-            home: Handle::current().id(),
-            sender,
-            driver: Driver::Holder(Box::new(wire)),
-            wakes: OwnWakes::default(),
-            idle: Idle::default(),
-            idle_since: Instant::now(),
-        })
+        Ok(Connection::new(stream))
     }
 
-    /// Lets an upload go on that the worker answered before its end, also while the client does not read
-    /// the answer. The connection takes no further request.
-    pub(super) fn let_go_on(&self, connection: &mut Connection) {
-        connection.driver = match std::mem::replace(&mut connection.driver, Driver::Over) {
-            Driver::Holder(wire) => {
-                let task = self.tasks.spawn(async move { note_end(wire.await) });
-                Driver::Task {
-                    _abort: AbortOnDropHandle::new(task),
-                }
-            }
-            other => other,
-        };
+    /// Lets an upload go on that the worker answered before its end.
+    pub(super) fn let_go_on(&self, connection: &mut Connection, sending: Sending) {
+        connection.send_on(sending, &self.tasks);
     }
 
     /// Closes what has been idle for too long; says when to look again, unless nothing is idle.
@@ -218,86 +150,5 @@ async fn close_in_time(pool: Weak<Pool>) {
             return;
         };
         next = then;
-    }
-}
-
-fn note_end(ended: hyper::Result<()>) {
-    if let Err(error) = ended {
-        debug!(%error, "connection to worker ended");
-    }
-}
-
-impl Connection {
-    /// Begins to send a request; [`Connection::poll_answer`] goes on with it. A failure gives it back when
-    /// nothing of it was sent.
-    pub(super) fn try_send(
-        &mut self,
-        request: Request<RequestBody>,
-        patience: Duration,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<>
-    {
-        self.idle.begin(patience);
-        self.sender.try_send_request(request)
-    }
-
-    /// Moves what can be moved now. `None` when there is no answer within the patience.
-    pub(super) fn poll_answer<A: Future>(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut answer: Pin<&mut A>,
-    ) -> Poll<Option<A::Output>> {
-        let polled = self.poll(cx, |cx| answer.as_mut().poll(cx));
-        if polled.is_pending() {
-            return self.idle.poll(cx).map(|()| None);
-        }
-        polled.map(Some)
-    }
-
-    /// Moves what can be moved now and polls `part`, which only the bytes of this connection can make
-    /// ready.
-    pub(super) fn poll<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        part: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        self.driver.poll(&self.wakes, cx, part)
-    }
-
-    /// Moves what can be moved now.
-    fn drive(&mut self) {
-        let mut cx = Context::from_waker(Waker::noop());
-        let _ = self.poll(&mut cx, |_| Poll::<()>::Pending);
-    }
-}
-
-impl Driver {
-    fn poll<T>(
-        &mut self,
-        wakes: &OwnWakes,
-        cx: &mut Context<'_>,
-        mut part: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        if !matches!(self, Self::Holder(_)) {
-            return part(cx);
-        }
-        wakes.poll(cx, |own| {
-            // Looked at after each move: nobody else need wake it.
-            let mut look = Context::from_waker(Waker::noop());
-            let polled = part(&mut look);
-            match own {
-                Some(cx) if polled.is_pending() => self.drive(cx),
-                _ => return polled,
-            }
-            part(&mut look)
-        })
-    }
-
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Self::Holder(wire) = self
-            && let Poll::Ready(ended) = Pin::new(&mut **wire).poll(cx)
-        {
-            note_end(ended);
-            *self = Self::Over;
-        }
     }
 }

@@ -75,7 +75,7 @@ impl Upstream {
     fn broken(&self, source: hyper::Error) -> UpstreamError {
         UpstreamError::Exchange {
             authority: self.authority.clone(),
-            source,
+            source: source.into(),
         }
     }
 }

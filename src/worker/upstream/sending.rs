@@ -1,0 +1,196 @@
+//! A request on its way to a worker: its head, then its body as it arrives. No body is copied.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use http::{HeaderMap, HeaderValue, Method, Request};
+use http_body::Body as _;
+use tokio::io::AsyncWrite;
+
+use super::head::{self, Framing};
+use super::{BoxError, RequestBody};
+
+/// So many pieces are handed to the system at once.
+const MOST_PIECES: usize = 16;
+
+/// No more than this is taken from the client before it is written.
+const MOST_BYTES: usize = 64 * 1024;
+
+const END_OF_CHUNK: Bytes = Bytes::from_static(b"\r\n");
+const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
+
+/// A request that is being sent.
+#[derive(Debug)]
+pub(super) struct Sending {
+    /// To be written next.
+    out: VecDeque<Bytes>,
+    body: RequestBody,
+    framing: Framing,
+    state: State,
+    has_begun: bool,
+    pub(super) for_head: bool,
+    /// The memory of the request's headers, for those of the answer.
+    pub(super) headers: HeaderMap,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    /// There is more of the body to come.
+    Reading,
+    /// All that is left is in `out`.
+    Ending,
+    /// Nothing more is written: it is over, or the worker does not take it.
+    Over,
+}
+
+/// Why a request cannot be sent further.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    /// Its body failed.
+    Body(BoxError),
+    /// The connection broke.
+    Connection(io::Error),
+}
+
+impl Sending {
+    /// Of `request` to `host`. Nothing is sent yet.
+    pub(super) fn new(request: Request<RequestBody>, host: &HeaderValue) -> Self {
+        let (parts, mut body) = request.into_parts();
+        let (head, framing) = head::encode(&parts, host, body.size_hint().exact());
+        // What has arrived already follows the head as it is, unless it becomes chunks.
+        let mut out = match framing {
+            Framing::Length(_) => body.take_chunks(),
+            Framing::Chunked => VecDeque::with_capacity(4),
+        };
+        let here = out.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
+        out.push_front(head);
+        let framing = match framing {
+            Framing::Length(length) => Framing::Length(length.saturating_sub(here)),
+            Framing::Chunked => Framing::Chunked,
+        };
+        Self {
+            out,
+            state: State::Reading,
+            body,
+            framing,
+            has_begun: false,
+            for_head: parts.method == Method::HEAD,
+            headers: parts.headers,
+        }
+    }
+
+    /// Whether any of it may have reached the worker.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// Whether nothing more is written.
+    pub(super) fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+
+    /// Sends no more.
+    pub(super) fn stop(&mut self) {
+        self.state = State::Over;
+        self.out.clear();
+    }
+
+    /// Writes what can be written now. Ready when that was all.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<Result<(), Stopped>> {
+        loop {
+            let read = self.poll_read(cx);
+            if let Poll::Ready(Err(error)) = read {
+                return Poll::Ready(Err(Stopped::Body(error)));
+            }
+            if self.out.is_empty() {
+                ready!(read).map_err(Stopped::Body)?;
+                self.state = State::Over;
+                return Poll::Ready(Ok(()));
+            }
+            let mut pieces = [IoSlice::new(&[]); MOST_PIECES];
+            let count = self.out.len().min(MOST_PIECES);
+            for (piece, bytes) in pieces.iter_mut().zip(&self.out) {
+                *piece = IoSlice::new(bytes);
+            }
+            let stream = Pin::new(&mut *stream);
+            let written = ready!(stream.poll_write_vectored(cx, &pieces[..count]));
+            match written.map_err(Stopped::Connection)? {
+                0 => return Poll::Ready(Err(Stopped::Connection(io::ErrorKind::WriteZero.into()))),
+                written => self.written(written),
+            }
+        }
+    }
+
+    /// Takes more of the body, until enough waits to be written. Ready when the body is over.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        let mut waiting = self.out.iter().map(Bytes::len).sum::<usize>();
+        while self.state == State::Reading && waiting < MOST_BYTES {
+            if self.body.is_end_stream() {
+                self.end()?;
+                break;
+            }
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(frame) => {
+                    // There are no trailers among them.
+                    let data = frame?.into_data().unwrap_or_default();
+                    waiting += data.len();
+                    self.push(data)?;
+                }
+                None => self.end()?,
+            }
+        }
+        if self.state == State::Reading {
+            Poll::Pending
+        } else {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn push(&mut self, data: Bytes) -> Result<(), BoxError> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        match &mut self.framing {
+            Framing::Length(left) => {
+                *left = left
+                    .checked_sub(data.len() as u64)
+                    .ok_or("it is longer than its Content-Length")?;
+                self.out.push_back(data);
+            }
+            Framing::Chunked => {
+                let size = format!("{:x}\r\n", data.len());
+                self.out.extend([size.into(), data, END_OF_CHUNK]);
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), BoxError> {
+        match self.framing {
+            Framing::Length(0) => {}
+            Framing::Length(_) => return Err("it is shorter than its Content-Length".into()),
+            Framing::Chunked => self.out.push_back(LAST_CHUNK),
+        }
+        self.state = State::Ending;
+        Ok(())
+    }
+
+    fn written(&mut self, mut count: usize) {
+        self.has_begun = true;
+        while let Some(first) = self.out.front_mut() {
+            if count < first.len() {
+                first.advance(count);
+                return;
+            }
+            count -= first.len();
+            self.out.pop_front();
+        }
+    }
+}
