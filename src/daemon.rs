@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -99,26 +98,32 @@ fn bind(config: &mut Config) -> anyhow::Result<StdListener> {
         || StdListener::bind((host, port)),
         |error| error.kind() == ErrorKind::AddrInUse,
     );
-    let listener = bound.map_err(|error| {
-        let (why, hint) = match error.kind() {
-            ErrorKind::AddrInUse => (
-                "another program listens there".to_owned(),
-                "stop it, or set another `port` in hub.yaml",
-            ),
-            ErrorKind::AddrNotAvailable => (
-                "this machine has no such address".to_owned(),
-                "set `host` in hub.yaml to one that it has, or to 127.0.0.1",
-            ),
-            _ => (
-                error.to_string(),
-                "set another `host` or `port` in hub.yaml",
-            ),
-        };
-        anyhow::anyhow!("the hub cannot listen on {host} port {port}: {why}\nhint: {hint}")
-    })?;
+    let listener = bound.map_err(|error| cannot_listen(host, port, &error))?;
     listener.set_nonblocking(true)?;
     config.port = listener.local_addr()?.port();
     Ok(listener)
+}
+
+fn cannot_listen(host: &str, port: u16, error: &std::io::Error) -> anyhow::Error {
+    let (why, hint) = match error.kind() {
+        ErrorKind::AddrInUse => (
+            "another program listens there".to_owned(),
+            "stop it, or set another `port` in hub.yaml",
+        ),
+        ErrorKind::AddrNotAvailable => (
+            "this machine has no such address".to_owned(),
+            "set `host` in hub.yaml to one that it has, or to 127.0.0.1",
+        ),
+        ErrorKind::PermissionDenied => (
+            "this user may not".to_owned(),
+            "set a `port` of 1024 or more in hub.yaml",
+        ),
+        _ => (
+            error.to_string(),
+            "set another `host` or `port` in hub.yaml",
+        ),
+    };
+    anyhow::anyhow!("the hub cannot listen on {host} port {port}: {why}\nhint: {hint}")
 }
 
 /// Takes what may be held by a hub that was killed a moment ago: a worker that it was about to start has
@@ -154,8 +159,7 @@ fn earlier_models(log_path: &Path) -> RuntimeModels {
 /// The system gives the lock back when the process ends, however it does.
 fn lock(log_path: &Path) -> anyhow::Result<File> {
     let path = log_path.join("hub.lock");
-    let file = telemetry::open_private(&path)
-        .with_context(|| format!("`{}` cannot be written", path.display()))?;
+    let file = telemetry::open_private(&path).map_err(|error| cannot_write(&path, &error))?;
     once_free(|| file.try_lock(), |_| true).map_err(|_| {
         let log_path = log_path.display();
         anyhow::anyhow!(
@@ -163,6 +167,12 @@ fn lock(log_path: &Path) -> anyhow::Result<File> {
         )
     })?;
     Ok(file)
+}
+
+/// What is kept in the log folder beside the logs.
+fn cannot_write(path: &Path, error: &std::io::Error) -> anyhow::Error {
+    let path = path.display();
+    anyhow::anyhow!("`{path}` cannot be written: {error}\nhint: set another `log_path` in hub.yaml")
 }
 
 /// Where the ports of all models are kept from one hub to the next.
@@ -216,7 +226,7 @@ async fn serve(
     let (models_up, models_changed) = watch::channel(found);
     runtime_file
         .write(&log_path)
-        .context("hub_runtime.json cannot be written")?;
+        .map_err(|error| cannot_write(&RuntimeFile::path(&log_path), &error))?;
     let keeper = tracker.spawn(keep_runtime_file(
         runtime_file,
         log_path.clone(),
@@ -406,5 +416,26 @@ mod tests {
             |error| *error == "held",
         );
         assert_eq!((refused, asked), (Err("broken"), 1));
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_had_is_told_with_a_way_out() {
+        let told = [
+            ErrorKind::AddrInUse,
+            ErrorKind::AddrNotAvailable,
+            ErrorKind::PermissionDenied,
+            ErrorKind::Other,
+        ]
+        .map(|kind| cannot_listen("nosuch.local", 80, &kind.into()).to_string());
+        insta::assert_snapshot!(told.join("\n"), @"
+        the hub cannot listen on nosuch.local port 80: another program listens there
+        hint: stop it, or set another `port` in hub.yaml
+        the hub cannot listen on nosuch.local port 80: this machine has no such address
+        hint: set `host` in hub.yaml to one that it has, or to 127.0.0.1
+        the hub cannot listen on nosuch.local port 80: this user may not
+        hint: set a `port` of 1024 or more in hub.yaml
+        the hub cannot listen on nosuch.local port 80: other error
+        hint: set another `host` or `port` in hub.yaml
+        ");
     }
 }

@@ -162,11 +162,18 @@ pub fn open_private(path: &Path) -> io::Result<File> {
 pub fn replace_private(path: &Path, content: &impl Serialize) -> io::Result<()> {
     // A named temporary file has mode 0600 and replaces the old one atomically.
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| without_name(&error))?;
     serde_json::to_writer(&mut file, content)?;
     file.flush()?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// The error without the name of the temporary file: it is another at every try, and nobody's.
+fn without_name(error: &io::Error) -> io::Error {
+    let text = error.to_string();
+    let why = text.split(" at path ").next().unwrap_or_default();
+    io::Error::new(error.kind(), why)
 }
 
 /// The hub's own lines from `level` on; libraries speak only when something is wrong.

@@ -134,6 +134,9 @@ fn the_demo_shows_the_main_job_and_leaves_nothing() {
     processes::send(demo.process.id(), Signal::SIGINT);
     let ended = wait_for("the demo to end", SOON, || demo.process.try_wait().unwrap());
     assert!(ended.success(), "{ended}");
+    let output = demo.output();
+    let last = "[ok] The demo is over: every simulated model has ended, its folder is gone.";
+    assert_eq!(output.lines().last(), Some(last));
     for group in groups {
         assert_eq!(processes::members(group), Vec::<u32>::new());
     }
@@ -143,6 +146,26 @@ fn the_demo_shows_the_main_job_and_leaves_nothing() {
     );
     let home = std::fs::read_dir(demo.home.path()).unwrap().count();
     assert_eq!(home, 2, "nothing but `output` and `tmp` in the home");
+}
+
+#[test]
+fn a_demo_without_a_temporary_folder_says_so() {
+    let home = TempDir::new().unwrap();
+    let output = Command::new(BINARY)
+        .arg("demo")
+        .env("HOME", home.path())
+        .env("TMPDIR", "/nosuch")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    let told = String::from_utf8(output.stderr).unwrap();
+    insta::with_settings!({ filters => [("demo-\\w+", "demo-NAME")] }, {
+        insta::assert_snapshot!(told, @r#"
+        Error: the demo needs a temporary folder: No such file or directory (os error 2) at path "/nosuch/mlx-openai-server-hub-demo-NAME"
+        hint: set `TMPDIR` to one that can be written
+        "#);
+    });
 }
 
 #[test]

@@ -15,6 +15,8 @@ mod create_hub;
 mod hooks;
 #[path = "policy/observers.rs"]
 mod observers;
+#[path = "policy/outcomes.rs"]
+mod outcomes;
 #[path = "policy/sandbox.rs"]
 mod sandbox;
 #[path = "policy/state.rs"]

@@ -7,10 +7,9 @@
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use nix::sys::signal::Signal;
 use process_wrap::std::{ChildWrapper, CommandWrap, ProcessSession};
 use tokio::time::{Instant, sleep};
@@ -46,9 +45,27 @@ pub(super) enum Ready {
     Another(Option<u32>),
 }
 
-/// Why it does not answer.
+/// Why there is no daemon.
+#[derive(Debug, thiserror::Error)]
 enum Failure {
-    Died(std::process::ExitStatus),
+    #[error(
+        "`{}` cannot be written: {cause}\nhint: set another `log_path` in hub.yaml",
+        .path.display()
+    )]
+    Log {
+        path: PathBuf,
+        cause: std::io::Error,
+    },
+    #[error("cannot find the hub's own program: {0}")]
+    Program(std::io::Error),
+    #[error("cannot start the hub manager process: {0}")]
+    Spawn(std::io::Error),
+    #[error("the hub manager ended at its start ({0})")]
+    Died(ExitStatus),
+    #[error(
+        "the hub manager did not answer within {} seconds and was told to stop",
+        START_LIMIT.as_secs()
+    )]
     Silent,
 }
 
@@ -59,10 +76,11 @@ impl Background {
         telemetry::create_log_folder(&log_path)?;
         // No model's log can have this name: the names of models have no dots.
         let log_file = log_path.join("app.stderr.log");
-        let (log, log_start) = open_log(&log_file)
-            .with_context(|| format!("cannot write `{}`", log_file.display()))?;
-
-        let program = std::env::current_exe().context("cannot find the hub's own program")?;
+        let (log, log_start) = open_log(&log_file).map_err(|cause| Failure::Log {
+            path: log_file.clone(),
+            cause,
+        })?;
+        let program = std::env::current_exe().map_err(Failure::Program)?;
         let mut command = Command::new(program);
         command
             .arg("--config")
@@ -76,7 +94,7 @@ impl Background {
         let child = CommandWrap::from(command)
             .wrap(ProcessSession)
             .spawn()
-            .context("cannot start the hub manager process")?;
+            .map_err(Failure::Spawn)?;
         Ok(Self {
             child,
             log,
@@ -103,21 +121,11 @@ impl Background {
         let stderr_log = self.log_file.display();
         let app_log = telemetry::app_log(&self.log_path);
         let app_log = app_log.display();
-        match failure {
-            Failure::Died(status) => {
-                anyhow::bail!(
-                    "the hub manager ended at its start ({status}){said}\nits logs: {stderr_log}, {app_log}"
-                )
-            }
-            Failure::Silent => {
-                // It would come up behind the user's back, or stand in the way of the next try.
-                let _ = self.child.signal(Signal::SIGTERM as i32);
-                anyhow::bail!(
-                    "the hub manager did not answer within {} seconds and was told to stop{said}\nits logs: {stderr_log}, {app_log}",
-                    START_LIMIT.as_secs()
-                )
-            }
+        if matches!(failure, Failure::Silent) {
+            // It would come up behind the user's back, or stand in the way of the next try.
+            let _ = self.child.signal(Signal::SIGTERM as i32);
         }
+        anyhow::bail!("{failure}{said}\nits logs: {stderr_log}, {app_log}")
     }
 
     /// Ends a daemon that has not got its port yet, which takes no time: it handles no signal so far.
@@ -183,4 +191,36 @@ fn open_log(path: &Path) -> std::io::Result<(File, u64)> {
     }
     let start = log.metadata()?.len();
     Ok((log, start))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_why_there_is_no_daemon_is_told() {
+        let cause = || std::io::Error::other("no more processes");
+        let path = "logs/app.stderr.log".into();
+        let told = [
+            Failure::Log {
+                path,
+                cause: cause(),
+            },
+            Failure::Program(cause()),
+            Failure::Spawn(cause()),
+            Failure::Died(ExitStatus::from_raw(1 << 8)),
+            Failure::Silent,
+        ]
+        .map(|failure| failure.to_string());
+        insta::assert_snapshot!(told.join("\n"), @"
+        `logs/app.stderr.log` cannot be written: no more processes
+        hint: set another `log_path` in hub.yaml
+        cannot find the hub's own program: no more processes
+        cannot start the hub manager process: no more processes
+        the hub manager ended at its start (exit status: 1)
+        the hub manager did not answer within 20 seconds and was told to stop
+        ");
+    }
 }

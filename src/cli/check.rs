@@ -49,10 +49,7 @@ impl Check {
         for problem in &broken {
             out.err(problem);
         }
-        match policies.names().join(", ") {
-            names if names.is_empty() => out.info("policies: none"),
-            names => out.ok(format_args!("policies: {names}")),
-        }
+        out.ok(format_args!("policies: {}", policies.names().join(", ")));
         for warning in &warnings {
             out.warn(warning);
         }

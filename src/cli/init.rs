@@ -47,15 +47,14 @@ fn write_new(path: &Path) -> anyhow::Result<()> {
             .with_context(|| format!("cannot create the folder `{}`", folder.display()))?;
     }
     let shown = path.display();
-    match OpenOptions::new().write(true).create_new(true).open(path) {
-        Ok(mut file) => file
-            .write_all(STARTER.as_bytes())
-            .with_context(|| format!("cannot write `{shown}`")),
+    let new = OpenOptions::new().write(true).create_new(true).open(path);
+    let written = new.and_then(|mut file| file.write_all(STARTER.as_bytes()));
+    match written {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => anyhow::bail!(
             "`{shown}` is there already and stays as it is\n\
              hint: move it away, or write another with `--config PATH`"
         ),
-        Err(error) => Err(error).with_context(|| format!("cannot write `{shown}`")),
+        written => written.with_context(|| format!("cannot write `{shown}`")),
     }
 }
 

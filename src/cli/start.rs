@@ -9,8 +9,10 @@ use super::progress;
 use super::render::{Out, dashboard_url};
 use super::table::print_models;
 use crate::config::Config;
+use crate::runtime_file::{RuntimeFile, RuntimeModels};
 use crate::status::{ModelStatus, ProcessState, Status, is_all_addresses};
-use crate::worker;
+use crate::worker::command;
+use crate::worker::identity::Identity;
 
 /// Start the hub in the background
 ///
@@ -39,7 +41,7 @@ impl Start {
             Found::Hub(hub) => {
                 out.info(already_running(hub.runtime.as_ref().map(|hub| hub.pid)));
                 let status = hub.client.status().await?;
-                self.report(config, &status, false, out);
+                self.report(config, &status, None, out);
             }
             Found::Other(what) => anyhow::bail!(
                 "port {} on {} is in use by another program ({what})\n\
@@ -49,17 +51,18 @@ impl Start {
                 config.path.display()
             ),
             Found::Nothing => {
+                let left = Left::find(config);
                 let status = start(config, &place, out).await?;
-                self.report(config, &status, true, out);
+                self.report(config, &status, Some(&left), out);
             }
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    /// What both a new and an old hub are described with.
-    fn report(&self, config: &Config, status: &Status, is_new: bool, out: &mut Out) {
+    /// What both a new and an old hub are described with; a new one comes with what it found.
+    fn report(&self, config: &Config, status: &Status, left: Option<&Left>, out: &mut Out) {
         for model in status.models.iter().filter(|model| model.metadata.default) {
-            print_default_model(model, is_new, out);
+            print_default_model(model, left, out);
         }
         for warning in &status.warnings {
             out.warn(warning);
@@ -88,7 +91,7 @@ fn already_running(pid: Option<u32>) -> String {
 }
 
 async fn start(config: &Config, place: &Place, out: &mut Out) -> anyhow::Result<Status> {
-    worker::command::check(&config.models)?;
+    command::check(&config.models)?;
     out.line("Starting hub manager...");
     let background = Background::spawn(config)?;
     let client = Client::new(&place.host, place.port);
@@ -103,7 +106,32 @@ async fn start(config: &Config, place: &Place, out: &mut Out) -> anyhow::Result<
     Ok(client.status().await?)
 }
 
-fn print_default_model(model: &ModelStatus, is_new: bool, out: &mut Out) {
+/// The models that an earlier hub left started, for a new one to take over.
+struct Left(RuntimeModels);
+
+impl Left {
+    fn find(config: &Config) -> Self {
+        let earlier = RuntimeFile::read(&config.log_path);
+        let mut models = earlier.map(|file| file.models).unwrap_or_default();
+        models
+            .workers
+            .retain(|worker| Identity::from(worker).is_running());
+        Self(models)
+    }
+
+    /// Whether it is what it was. Of a worker that is not known yet nothing else is to be expected.
+    fn has(&self, model: &ModelStatus) -> bool {
+        let facts = &model.metadata;
+        let is_same = |pid: u32| facts.pid.is_none_or(|now| now == pid);
+        let mut workers = self.0.workers.iter();
+        facts.process_state == ProcessState::Running
+            && (self.0.standby.contains(&model.id)
+                || workers.any(|worker| worker.model == model.id && is_same(worker.pid)))
+    }
+}
+
+/// `left` is for a hub that was started now.
+fn print_default_model(model: &ModelStatus, left: Option<&Left>, out: &mut Out) {
     let name = &model.id;
     let facts = &model.metadata;
     match (facts.process_state, &facts.memory_last_error) {
@@ -112,8 +140,11 @@ fn print_default_model(model: &ModelStatus, is_new: bool, out: &mut Out) {
         (ProcessState::Failed | ProcessState::Inactive | ProcessState::Stopped, Some(reason)) => {
             out.err(format_args!("{name}: start failed: {reason}"));
         }
-        _ if is_new => out.ok(format_args!("{name}: start requested")),
-        // `stopped` too: somebody may have stopped it on purpose, which is no failure.
-        (state, _) => out.ok(format_args!("{name}: {}", state.as_str())),
+        (state, _) => match left {
+            Some(left) if left.has(model) => out.ok(format_args!("{name}: already running")),
+            Some(_) => out.ok(format_args!("{name}: start requested")),
+            // `stopped` too: somebody may have stopped it on purpose, which is no failure.
+            None => out.ok(format_args!("{name}: {}", state.as_str())),
+        },
     }
 }

@@ -14,10 +14,7 @@ use crate::dashboard;
 
 pub(super) async fn page<H: Hub>(State(hub): State<H>) -> Result<Response, ApiError> {
     check_enabled(&hub)?;
-    let html = dashboard::page(&hub.status()).map_err(|error| {
-        let message = format!("The status page cannot be rendered: {error:#}");
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message)
-    })?;
+    let html = dashboard::page(&hub.status()).map_err(|error| not_rendered(&error))?;
     let headers = [
         (CACHE_CONTROL, "no-store"),
         (CONTENT_SECURITY_POLICY, dashboard::CONTENT_SECURITY_POLICY),
@@ -46,6 +43,17 @@ pub(super) async fn asset<H: Hub>(
     Ok((headers, asset.text).into_response())
 }
 
+/// A fault of the template.
+fn not_rendered(error: &minijinja::Error) -> ApiError {
+    ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        format!(
+            "The status page cannot be rendered: {error}. This is a fault of the hub; \
+             `mlx-openai-server-hub status` shows the same."
+        ),
+    )
+}
+
 fn check_enabled(hub: &impl Hub) -> Result<(), ApiError> {
     if hub.page_enabled() {
         return Ok(());
@@ -54,4 +62,17 @@ fn check_enabled(hub: &impl Hub) -> Result<(), ApiError> {
         StatusCode::NOT_FOUND,
         "The status page is disabled; `enable_status_page: true` in hub.yaml enables it",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_cannot_be_rendered_says_why() {
+        let error = minijinja::Environment::new()
+            .render_str("{{ 1 / 0 }}", ())
+            .unwrap_err();
+        insta::assert_snapshot!(not_rendered(&error), @"The status page cannot be rendered: invalid operation: unable to calculate 1 / 0 (in <string>:1). This is a fault of the hub; `mlx-openai-server-hub status` shows the same.");
+    }
 }

@@ -286,11 +286,36 @@ async fn a_recording_goes_to_the_file_that_the_body_names_or_to_the_logs() {
     assert_eq!(answer.calls, [r#"record Some("/tmp/a.jsonl")"#]);
     let answer = ask_of(hub(), "POST", path, "").await;
     assert_eq!(answer.calls, ["record None"]);
-    for body in ["no json", r#"{"fiel":"/tmp/a.jsonl"}"#] {
-        let answer = ask_of(hub(), "POST", path, body).await;
-        assert_eq!(answer.error().0, 400, "{body}");
-        assert!(answer.calls.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_not_understood_does_nothing_and_is_told() {
+    let recording = "/hub/policies/recording/start";
+    let mut told = Vec::new();
+    for (method, path, body) in [
+        ("POST", recording, "no json"),
+        ("POST", recording, r#"{"fiel":"/tmp/a.jsonl"}"#),
+        ("GET", "/hub/policies/decisions?limit=few", ""),
+        ("POST", "/hub/reload?start=perhaps", ""),
+        ("POST", "/hub/shutdown?keep_models=perhaps", ""),
+    ] {
+        let answer = ask_of(TableHub::default(), method, path, body).await;
+        assert!(answer.calls.is_empty(), "{path}");
+        let (status, message) = answer.error();
+        told.push(format!("{method} {path} {body}\n{status} {message}"));
     }
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    POST /hub/policies/recording/start no json
+    400 The body must be empty or `{"file": PATH}`: expected ident at line 1 column 2
+    POST /hub/policies/recording/start {"fiel":"/tmp/a.jsonl"}
+    400 The body must be empty or `{"file": PATH}`: unknown field `fiel`, expected `file` at line 1 column 7
+    GET /hub/policies/decisions?limit=few 
+    400 Failed to deserialize query string: limit: invalid digit found in string
+    POST /hub/reload?start=perhaps 
+    400 Failed to deserialize query string: start: provided string was not `true` or `false`
+    POST /hub/shutdown?keep_models=perhaps 
+    400 Failed to deserialize query string: keep_models: provided string was not `true` or `false`
+    "#);
 }
 
 #[tokio::test]

@@ -120,6 +120,14 @@ pub(super) fn body_broke_off(cause: &dyn Display) -> ApiError {
     malformed("it broke off, or is not framed as its head says")
 }
 
+/// The request wants a WebSocket on a connection that hyper does not let go.
+pub(super) fn no_websocket() -> ApiError {
+    ApiError::new(
+        StatusCode::BAD_REQUEST,
+        "A WebSocket needs a request of HTTP/1.1, and this is one of HTTP/1.0.",
+    )
+}
+
 /// The body is over the limit.
 pub(super) fn too_large(limit: usize) -> ApiError {
     ApiError::new(

@@ -53,9 +53,7 @@ pub(super) async fn forward(
     tunnels: &TaskTracker,
 ) -> Result<Response<Body>, ApiError> {
     let Some(client) = request.extensions_mut().remove::<OnUpgrade>() else {
-        return Err(openai::malformed(
-            "its connection cannot become a WebSocket",
-        ));
+        return Err(openai::no_websocket());
     };
     let headers = request.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));

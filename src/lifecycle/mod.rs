@@ -242,7 +242,7 @@ impl Lifecycle {
     pub async fn acquire(&self, arrival: Arrival) -> Result<Grant, ApiError> {
         match self.mailbox.ask(Command::Acquire(arrival)).await? {
             Reply::Granted(grant) => Ok(grant),
-            Reply::Verb(_) | Reply::Reloaded(_) => Err(wrong_reply()),
+            Reply::Verb(_) | Reply::Reloaded(_) => Err(refusals::wrong_reply()),
         }
     }
 
@@ -282,7 +282,7 @@ impl Lifecycle {
     async fn verb(&self, command: Command) -> Result<Outcome, ApiError> {
         match self.mailbox.ask(command).await? {
             Reply::Verb(outcome) => Ok(outcome),
-            Reply::Granted(_) | Reply::Reloaded(_) => Err(wrong_reply()),
+            Reply::Granted(_) | Reply::Reloaded(_) => Err(refusals::wrong_reply()),
         }
     }
 
@@ -300,12 +300,7 @@ impl Lifecycle {
             Ok(Err(error)) => {
                 return Err(ApiError::new(StatusCode::BAD_REQUEST, error.to_string()));
             }
-            Err(_) => {
-                return Err(ApiError::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "Reading hub.yaml failed. The log of the hub says why.",
-                ));
-            }
+            Err(_) => return Err(refusals::reading_failed()),
         };
         if start {
             command::check(&config.models)
@@ -320,7 +315,7 @@ impl Lifecycle {
             .await?
         {
             Reply::Reloaded(report) => Ok(report),
-            Reply::Granted(_) | Reply::Verb(_) => Err(wrong_reply()),
+            Reply::Granted(_) | Reply::Verb(_) => Err(refusals::wrong_reply()),
         }
     }
 
@@ -398,11 +393,4 @@ impl Lifecycle {
         // An error means that the supervisor has ended: nothing will start.
         let _ = begun.await;
     }
-}
-
-fn wrong_reply() -> ApiError {
-    ApiError::new(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "The lifecycle gave the answer to another question. This is a fault of the hub.",
-    )
 }

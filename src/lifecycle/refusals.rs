@@ -1,6 +1,7 @@
-//! What requests are told when a queue is too long, or their wait in it.
+//! What those are told who cannot have what they asked for.
 //!
-//! For those parked before a model and for those whose load the policy puts off.
+//! The queues are those of requests parked before a model and of those whose load the policy puts off.
+//! What a model's state forbids is in [`ApiError`]: policies say it in the same words.
 
 use std::time::Duration;
 
@@ -39,8 +40,60 @@ pub(crate) fn queue_timed_out(
     )
 }
 
+/// The request was let go, and the model was unloaded before it had its lease.
+pub(super) fn left_memory(model: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("Model `{model}` has just left memory. Try again."),
+    )
+}
+
+/// The task that reads hub.yaml has panicked.
+pub(super) fn reading_failed() -> ApiError {
+    ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "Reading hub.yaml failed. The log of the hub says why.",
+    )
+}
+
+/// The supervisor answered another question than was asked.
+pub(super) fn wrong_reply() -> ApiError {
+    ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "The lifecycle gave the answer to another question. This is a fault of the hub.",
+    )
+}
+
 fn busy(message: String, after: Duration) -> ApiError {
     let seconds = after.as_secs_f64().ceil() as u64;
     let (low, high) = RETRY_AFTER.into_inner();
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).with_retry_after(seconds.clamp(low, high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_says_what_to_do() {
+        let limits = QueueLimits {
+            size: 100,
+            timeout: Duration::from_secs(300),
+        };
+        let texts = [
+            queue_full("alpha", limits, Duration::from_millis(6500)),
+            queue_timed_out("alpha", limits, None),
+            left_memory("alpha"),
+            reading_failed(),
+            wrong_reply(),
+        ]
+        .map(|error| format!("{} {:?} {error}", error.status, error.retry_after));
+        insta::assert_snapshot!(texts.join("\n"), @"
+        429 Some(7) The queue of model `alpha` is full: its `queue_size` is 100. Try again later.
+        429 Some(60) Model `alpha` could not be had within its `queue_timeout`, 300 s. Try again later.
+        503 None Model `alpha` has just left memory. Try again.
+        500 None Reading hub.yaml failed. The log of the hub says why.
+        500 None The lifecycle gave the answer to another question. This is a fault of the hub.
+        ");
+    }
 }

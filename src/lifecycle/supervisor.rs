@@ -18,10 +18,11 @@ use super::launches::Launches;
 use super::machine::{Answer, Decide, Effect, Event, Launch, Machine, Now, Spec, Waiter};
 use super::messages::{Answering, Command, Message, Messages, Reply, Waiting};
 use super::publish::{publish, publish_memory};
+use super::refusals::{left_memory, wrong_reply};
 use super::registry::{Model, Registry, Table};
 use super::reload::{changed_launches, keep_fixed};
 use super::sampler::Sampler;
-use super::{Grant, Lifecycle, Mailbox};
+use super::{Arrival, Grant, Lifecycle, Mailbox};
 use crate::api_error::ApiError;
 use crate::config::Config;
 use crate::memory::Probe;
@@ -157,8 +158,7 @@ impl Decide for Deciding {
             IdleVerdict::Keep(seconds) => IdleVerdict::Keep(seconds),
             // A request that came meanwhile wins.
             _ if !model.gate.close_if_idle() => {
-                self.policies
-                    .note_kept(&model.name, "a request came meanwhile");
+                self.policies.note_overtaken(&model.name);
                 IdleVerdict::Keep(0.0)
             }
             verdict => verdict,
@@ -476,17 +476,15 @@ impl Supervisor {
         let Some((reply, arrival)) = self.waiting.remove(waiter) else {
             return;
         };
-        let result = match answer {
-            Answer::Granted => match arrival.as_ref().and_then(|it| Grant::of(&it.model)) {
-                Some(grant) => Ok(Reply::Granted(grant)),
-                None => Err(ApiError::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "The model has just left memory. Try again.",
-                )),
-            },
-            Answer::Verb(outcome) => Ok(Reply::Verb(outcome)),
-            Answer::Reloaded(report) => Ok(Reply::Reloaded(report)),
-            Answer::Refused(error) => Err(error),
+        let result = match (answer, &arrival) {
+            (Answer::Granted, Some(Arrival { model, .. })) => Grant::of(model)
+                .map(Reply::Granted)
+                .ok_or_else(|| left_memory(&model.name)),
+            // Nobody else asks for a grant.
+            (Answer::Granted, None) => Err(wrong_reply()),
+            (Answer::Verb(outcome), _) => Ok(Reply::Verb(outcome)),
+            (Answer::Reloaded(report), _) => Ok(Reply::Reloaded(report)),
+            (Answer::Refused(error), _) => Err(error),
         };
         // It has its lease and waits no more, before anybody is told.
         drop(arrival);

@@ -201,5 +201,6 @@ mod tests {
             failures.succeeded(Hook::Request);
         }
         assert!(failures.is_off());
+        insta::assert_snapshot!(failures.warning("a.lua").unwrap(), @"Policy `a.lua` is switched off until it is reloaded, after 10 failures in a row. The last: a.lua:2: no");
     }
 }

@@ -190,14 +190,14 @@ impl History {
         }
     }
 
-    /// The verdict about `model` that is still open was not carried out.
-    pub(super) fn dropped(&self, hook: Hook, model: &str, why: &str) {
+    /// The verdict of `on_idle` about `model` that is still open was not carried out.
+    pub(super) fn overtaken(&self, model: &str) {
         let mut rings = self.rings.lock();
         let open = rings.open(model, |decision| {
-            decision.hook.as_deref() == Some(hook.name())
+            decision.hook.as_deref() == Some(Hook::Idle.name())
         });
         if let Some(decision) = open {
-            decision.outcome = Some(format!("not done: {why}"));
+            decision.outcome = Some("not done: a request came meanwhile".to_owned());
         }
     }
 

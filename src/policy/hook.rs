@@ -61,7 +61,8 @@ impl Hook {
             Self::Load => "nil, hub.allow(), hub.evict{…}, hub.wait{…} or hub.reject{…}",
             Self::Idle => "nil, hub.unload(), hub.stop() or hub.keep{…}",
             Self::Exit => "nil, hub.restart{…} or hub.leave()",
-            Self::Observer => "what it likes",
+            // Nobody looks at what it returns.
+            Self::Observer => "nil",
         }
     }
 }

@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use super::Policies;
-use super::hook::Hook;
 use crate::status::{DecisionsReport, PoliciesReport, RecordingReport, WantedDecisions};
 
 impl Policies {
@@ -20,9 +19,9 @@ impl Policies {
         self.shared.witness.history.ended(number, outcome);
     }
 
-    /// Takes down that the last verdict of `on_idle` about `model` was not carried out.
-    pub fn note_kept(&self, model: &str, why: &str) {
-        self.shared.witness.history.dropped(Hook::Idle, model, why);
+    /// Takes down that the last verdict of `on_idle` about `model` was not carried out: a request came.
+    pub fn note_overtaken(&self, model: &str) {
+        self.shared.witness.history.overtaken(model);
     }
 
     /// Writes every call of a hook to that new file from now on, without texts of requests; see README.

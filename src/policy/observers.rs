@@ -166,8 +166,7 @@ mod tests {
         for time in 0..MOST_WAITING + 3 {
             queue.push(event(time as f64), &slow);
         }
-        let warning = queue.warning().unwrap();
-        assert!(warning.contains(": 3 events were dropped"), "{warning}");
+        insta::assert_snapshot!(queue.warning().unwrap(), @"The observers of the policies are too slow: 3 events were dropped before they saw them. At most 1024 wait.");
         for time in 3..MOST_WAITING + 3 {
             go_on.send(()).unwrap();
             assert_eq!(sees.recv().unwrap(), time as f64);

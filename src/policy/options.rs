@@ -27,7 +27,11 @@ pub(super) fn options(
     };
     let settings = match &settings {
         Value::Table(settings) => settings.raw_get::<Value>(&name)?,
-        _ => return Err(mlua::Error::runtime("hub.options: settings are a table")),
+        _ => {
+            return Err(mlua::Error::runtime(
+                "hub.options: the third argument is a table of settings, like model.settings",
+            ));
+        }
     };
     read(lua, &name.to_string_lossy(), &defaults, &settings)
 }
@@ -95,6 +99,7 @@ fn wrong(place: &str, expected: &str, value: &Value) -> mlua::Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::failures::describe;
     use super::*;
 
     fn read_yaml(defaults: &str, settings: &str) -> Result<String, String> {
@@ -165,5 +170,26 @@ mod tests {
             let error = read_yaml(defaults, settings).unwrap_err();
             assert!(error.contains(message), "{error}");
         }
+    }
+
+    #[test]
+    fn what_it_is_not_called_with_is_told() {
+        let lua = Lua::new();
+        lua.globals()
+            .set(
+                "options",
+                lua.create_function(|lua, arguments| options(lua, arguments, || Ok(Value::Nil)))
+                    .unwrap(),
+            )
+            .unwrap();
+        let told = ["options()", "options('a', 1)", "options('a', {}, 1)"].map(|call| {
+            let error = lua.load(call).exec().unwrap_err();
+            format!("{call}: {}", describe(&error, ""))
+        });
+        insta::assert_snapshot!(told.join("\n"), @"
+        options(): hub.options: takes the name of the settings and a table of defaults
+        options('a', 1): hub.options: takes the name of the settings and a table of defaults
+        options('a', {}, 1): hub.options: the third argument is a table of settings, like model.settings
+        ");
     }
 }

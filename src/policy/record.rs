@@ -124,7 +124,7 @@ impl Recorder {
         let thread = thread::Builder::new()
             .name("recorder".to_owned())
             .spawn(move || out.run(&seen))
-            .map_err(|error| format!("no thread for the recorder: {error}"))?;
+            .map_err(told)?;
         *writing = Some(Writing {
             queue: Some(queue),
             thread: Some(thread),
@@ -314,4 +314,38 @@ fn is_name(text: impl AsRef<str>) -> bool {
 
 fn clipped(text: &str) -> String {
     text.chars().take(CLIP).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Unstarted;
+    use super::*;
+
+    /// Why a recording says that it has ended, after a call that came when `bytes` were written.
+    fn ended(file: File, bytes: u64) -> String {
+        let config = crate::config::from_yaml("models: [{name: a, model_path: org/a}]");
+        let out = Out {
+            file: BufWriter::new(file),
+            progress: Arc::default(),
+        };
+        let progress = Arc::clone(&out.progress);
+        progress.bytes.store(bytes, Ordering::Relaxed);
+        let (queue, seen) = sync_channel(1);
+        let event = Event::config_reloaded();
+        queue
+            .send(Seen::event(&event, &Unstarted::new(config)))
+            .unwrap();
+        drop(queue);
+        out.run(&seen);
+        progress.error.lock().clone().unwrap()
+    }
+
+    #[test]
+    fn a_recording_that_ends_by_itself_says_why() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let full = ended(file.reopen().unwrap(), LIMIT);
+        insta::assert_snapshot!(full, @"the file has reached 64 MiB");
+        let read_only = File::open(file.path()).unwrap();
+        insta::assert_snapshot!(ended(read_only, 0), @"it cannot be written: Bad file descriptor (os error 9)");
+    }
 }

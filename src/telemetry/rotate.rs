@@ -229,6 +229,20 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_cannot_be_written_is_a_warning_until_one_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.log");
+        let troubles = Troubles::default();
+        let mut log = RotatingFile::with_limits(&path, LIMITS, troubles.clone()).unwrap();
+        log.file = File::open(&path).unwrap();
+        log.write_all(b"lost\n").unwrap_err();
+        insta::assert_snapshot!(troubles.warnings().join("\n"), @"the hub's own log `app.log` cannot be written and loses lines: Bad file descriptor (os error 9)");
+        log.file = open_private(&path).unwrap();
+        log.write_all(b"kept\n").unwrap();
+        assert_eq!(troubles.warnings(), [""; 0]);
+    }
+
+    #[test]
     fn a_restart_goes_on_with_the_same_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("app.log");

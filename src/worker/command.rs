@@ -40,6 +40,16 @@ pub enum CommandError {
     },
 }
 
+/// Why a program that [`find`] has found does not run.
+pub(super) fn not_run(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            "its interpreter is missing; install the program anew".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
 /// A model whose worker cannot be started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("model `{model}`: {error}")]

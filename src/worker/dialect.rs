@@ -157,8 +157,8 @@ async fn ask(
     args: &[String],
     env: &BTreeMap<String, String>,
 ) -> Result<Arc<Dialect>, String> {
-    let mut command = Command::new(path);
-    command
+    let mut asking = Command::new(path);
+    asking
         .args(args)
         .args(["launch", "--help"])
         // Wide, so that no option's name is broken over two lines.
@@ -167,9 +167,12 @@ async fn ask(
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let shown = path.display();
-    let output = match tokio::time::timeout(HELP_TIMEOUT, command.output()).await {
+    let output = match tokio::time::timeout(HELP_TIMEOUT, asking.output()).await {
         Ok(Ok(output)) => output,
-        Ok(Err(error)) => return Err(format!("`{shown} launch --help` could not be run: {error}")),
+        Ok(Err(error)) => {
+            let why = command::not_run(&error);
+            return Err(format!("`{shown} launch --help` could not be run: {why}"));
+        }
         Err(_) => {
             let limit = HELP_TIMEOUT.as_secs();
             return Err(format!(
@@ -300,5 +303,34 @@ mod tests {
         write("no worker at all, and longer than before");
         let error = dialects.of_model(&model).await.unwrap_err();
         assert!(error.contains("is it mlx-openai-server?"), "{error}");
+    }
+
+    /// What is said of a program of that text.
+    async fn told(script: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("worker");
+        std::fs::write(&program, script).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, mode).unwrap();
+        let error = ask(&program, &[], &BTreeMap::new()).await.unwrap_err();
+        error.replace(&folder.path().display().to_string(), "FOLDER")
+    }
+
+    #[tokio::test]
+    async fn a_program_that_does_not_tell_its_options_is_told_with_the_cause() {
+        let mut told_of = vec![
+            told("#!/nosuch/python\n").await,
+            told("#!/bin/sh\necho broken >&2\nexit 3\n").await,
+            told("#!/bin/sh\necho '--all'\n").await,
+        ];
+        // From here on the clock runs to its next timer.
+        tokio::time::pause();
+        told_of.push(told("#!/bin/sh\nexec sleep 600\n").await);
+        insta::assert_snapshot!(told_of.join("\n"), @"
+        `FOLDER/worker launch --help` could not be run: its interpreter is missing; install the program anew
+        `FOLDER/worker launch --help` failed (exit status: 3): broken
+        `FOLDER/worker`: its `launch --help` lists no `--model-path` and `--port`: is it mlx-openai-server?
+        `FOLDER/worker launch --help` gave no answer within 60 s
+        ");
     }
 }

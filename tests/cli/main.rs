@@ -11,5 +11,6 @@ mod help;
 mod messages;
 mod policy;
 mod prepare;
+mod progress;
 mod with_hub;
 mod without_hub;

@@ -13,18 +13,18 @@ use crate::fake_hub::{FakeHub, model, status};
 use crate::home::Home;
 
 /// Commands, and what they said.
-struct Book<'a> {
+pub(crate) struct Book<'a> {
     home: &'a Home,
-    text: String,
+    pub(crate) text: String,
 }
 
 impl<'a> Book<'a> {
-    fn of(home: &'a Home) -> Self {
+    pub(crate) fn of(home: &'a Home) -> Self {
         let text = String::new();
         Self { home, text }
     }
 
-    fn run(&mut self, case: &str, arguments: &[&str]) {
+    pub(crate) fn run(&mut self, case: &str, arguments: &[&str]) {
         let output = self.home.command(arguments).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let code = output.status.code().unwrap();
@@ -34,7 +34,7 @@ impl<'a> Book<'a> {
 }
 
 /// More filters; to be kept while snapshots are compared.
-fn also(filters: &[(&str, &str)]) -> impl Drop + use<> {
+pub(crate) fn also(filters: &[(&str, &str)]) -> impl Drop + use<> {
     let mut settings = insta::Settings::clone_current();
     for (regex, replacement) in filters {
         settings.add_filter(regex, *replacement);
@@ -44,8 +44,15 @@ fn also(filters: &[(&str, &str)]) -> impl Drop + use<> {
 
 /// A worker program that only has a help.
 fn install_worker(home: &Home) {
+    install_worker_that(home, "");
+}
+
+/// The same, which first runs a line of a shell.
+pub(crate) fn install_worker_that(home: &Home, first: &str) {
     let program = home.bin().join("mlx-openai-server");
-    fs::write(&program, "#!/bin/sh\necho '--model-path --port'\n").unwrap();
+    let path = "PATH=/usr/bin:/bin";
+    let help = "echo '--model-path --port'";
+    fs::write(&program, format!("#!/bin/sh\n{path}\n{first}\n{help}\n")).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
@@ -85,6 +92,20 @@ fn a_daemon_that_cannot_start_says_what_is_in_its_way() {
     book.run("a log folder that another hub uses", &["serve"]);
     drop(lock);
 
+    for file in ["app.stderr.log", "app.log", "hub.lock", "hub_runtime.json"] {
+        let path = home.logs().join(file);
+        // All but the first are made by the daemon.
+        let _ = fs::remove_file(&path);
+        fs::create_dir(&path).unwrap();
+        let verb = if file == "app.stderr.log" {
+            "start"
+        } else {
+            "serve"
+        };
+        book.run(&format!("a folder in the place of {file}"), &[verb]);
+        fs::remove_dir(&path).unwrap();
+    }
+
     home.write_config(&format!(
         "host: 127.0.0.1\nport: {}\nmodels: [{{name: a, model_path: org/a, port: {taken}}}]\n",
         free.port()
@@ -94,6 +115,7 @@ fn a_daemon_that_cannot_start_says_what_is_in_its_way() {
     let _filters = home.filters(taken);
     let _more = also(&[
         (&free.port().to_string(), "PORT"),
+        (r"\.tmp\w+", "TEMPORARY"),
         (r"\d{4}-\d\d-\d\dT\S+", "TIME"),
     ]);
     insta::assert_snapshot!(book.text);
@@ -111,6 +133,8 @@ fn init_and_check_say_what_is_in_their_way() {
         "init",
     ];
     book.run("a folder below a file", &below);
+    let long = format!("{}.yaml", "long".repeat(64));
+    book.run("a name that is too long", &["--config", &long, "init"]);
     book.run(
         "no such folder",
         &["--config", "/dev/null/hub.yaml", "check"],
@@ -119,6 +143,7 @@ fn init_and_check_say_what_is_in_their_way() {
     book.run("no name", &["load-model"]);
     book.run("no such command", &["lod"]);
     let _filters = home.filters(0);
+    let _more = also(&[("(long){64}", "LONG"), (r" \(os error (36|63)\)", "")]);
     insta::assert_snapshot!(book.text);
 }
 

@@ -7,6 +7,7 @@ use insta_cmd::assert_cmd_snapshot;
 use serde_json::{Value, json};
 
 use crate::home::Home;
+use crate::messages::{Book, also};
 use crate::with_hub::hub;
 
 /// A port that nobody listens on.
@@ -191,8 +192,147 @@ fn test_runs_the_named_files_alone() {
 #[test]
 fn test_without_a_test_says_so() {
     let home = Home::empty();
-    let output = home.command(["policy", "test"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("no *_test.lua in"), "{text}");
+    let _filters = home.filters(0);
+    assert_cmd_snapshot!(home.command(["policy", "test"]));
+}
+
+#[test]
+fn list_of_a_hub_without_policies_says_what_that_means() {
+    let (hub, home) = hub(|_| {
+        Some((
+            200,
+            json!({"memory_bytes": 0, "warnings": [], "policies": []}),
+        ))
+    });
+    let _filters = home.filters(hub.port());
+    assert_cmd_snapshot!(home.command(["policy", "list"]));
+}
+
+/// 12:30 of a day long ago, in UTC.
+const LONG_AGO: f64 = 1_764_073_800.0;
+
+#[test]
+fn explain_says_when_there_is_nothing_to_tell() {
+    let nothing = |since: Value| json!({"decisions": [], "since": since});
+    let unload = json!({
+        "number": 1, "time": LONG_AGO, "last_time": LONG_AGO, "times": 1, "hook": null, "model": "a",
+        "request": null, "policy": null, "place": null, "verdict": "unload", "fields": {},
+        "reason": null, "inputs": {}, "abstained": [], "failed": [], "by": "command",
+        "outcome": "unloaded",
+    });
+    let (hub, home) = hub(move |request| {
+        Some((
+            200,
+            match request {
+                // The last before that.
+                request if request.contains("model=a") && request.contains("limit=1") => {
+                    json!({"decisions": [unload], "since": LONG_AGO})
+                }
+                request if request.contains("limit=1") => nothing(json!(LONG_AGO)),
+                _ => nothing(Value::Null),
+            },
+        ))
+    });
+    let mut book = Book::of(&home);
+    book.run("no decision", &["policy", "explain"]);
+    book.run("none about that model", &["policy", "explain", "a"]);
+    book.run("none at that time", &["policy", "explain", "--at", "12:30"]);
+    book.run(
+        "but one before",
+        &["policy", "explain", "a", "--at", "12:30"],
+    );
+    book.run("no such model", &["policy", "explain", "zebra"]);
+    let _filters = home.filters(hub.port());
+    let _more = also(&[(r"around (\S+ )?12:30:00", "around TIME")]);
+    insta::assert_snapshot!(book.text);
+}
+
+#[test]
+fn record_says_where_how_much_and_what_went_wrong() {
+    let report = |recording: bool, calls: u64, dropped: u64, error: Value| {
+        let since = LONG_AGO;
+        let file = "/logs/calls.jsonl";
+        json!({"recording": recording, "file": file, "since": since, "calls": calls, "bytes": 2000,
+               "limit_bytes": 67_108_864, "dropped": dropped, "error": error})
+    };
+    let (hub, home) = hub(move |request| {
+        Some((
+            200,
+            match request {
+                "POST /hub/policies/recording/stop" => {
+                    report(false, 1, 3, json!("it cannot be written: disk full"))
+                }
+                _ => report(true, 12, 0, Value::Null),
+            },
+        ))
+    });
+    let mut book = Book::of(&home);
+    book.run("a new file", &["policy", "record", "on", "calls.jsonl"]);
+    book.run("it goes on", &["policy", "record", "status"]);
+    book.run("it ended", &["policy", "record", "off"]);
+    let _filters = home.filters(hub.port());
+    insta::assert_snapshot!(book.text);
+}
+
+/// A recording of one call of `on_load` about `model`, and of a request whose body is not there.
+fn recording(model: &str, version: u32) -> String {
+    let load = json!({
+        "time": LONG_AGO, "hook": "on_load", "model": model,
+        "load": {"reason": "manual", "waiting": 0, "waited_seconds": 0.0},
+        "said": {"verdict": "allow", "place": "old.lua:1"},
+    });
+    let request = json!({
+        "time": LONG_AGO, "hook": "on_request", "model": "a", "said": {"verdict": "pass"},
+        "request": {"method": "POST", "path": "/v1/chat/completions", "client": "127.0.0.1",
+                    "waited_seconds": 0.0, "headers": {}},
+    });
+    let head = json!({"recording": version, "program": "0.1.0", "time": LONG_AGO});
+    let end = json!({"end": "off", "time": LONG_AGO, "dropped": 3});
+    [head, load, request, end]
+        .map(|line| format!("{line}\n"))
+        .concat()
+}
+
+#[test]
+fn replay_says_what_differs_what_is_missing_and_what_is_no_recording() {
+    let port = free_port();
+    let home = Home::with_port(port);
+    write_policy(
+        &home,
+        "nosy.lua",
+        "return {\n  on_request = function(req) return req.body.user and nil end,\n  \
+         on_load = function(load, hub) return hub.wait{ seconds = 5 } end,\n}\n",
+    );
+    let write = |name: &str, text: &[u8]| std::fs::write(home.path().join(name), text).unwrap();
+    write("calls.jsonl", recording("a", 1).as_bytes());
+    write("others.jsonl", recording("gone", 1).as_bytes());
+    write("newer.jsonl", recording("a", 9).as_bytes());
+    write("no.jsonl", b"{}\n");
+    write(
+        "broken.jsonl",
+        recording("a", 1).replacen("on_load", "\"", 1).as_bytes(),
+    );
+    write(
+        "binary.jsonl",
+        &[recording("a", 1).as_bytes(), b"\xff\n{}\n"].concat(),
+    );
+    let mut book = Book::of(&home);
+    for (case, file) in [
+        ("another verdict", "calls.jsonl"),
+        ("a model that is gone", "others.jsonl"),
+        ("a newer version", "newer.jsonl"),
+        ("no recording", "no.jsonl"),
+        ("a broken line", "broken.jsonl"),
+        ("a line that is no text", "binary.jsonl"),
+        ("no file", "nosuch.jsonl"),
+    ] {
+        book.run(case, &["policy", "replay", file]);
+    }
+    write_policy(&home, "nosy.lua", "return 1");
+    book.run(
+        "a policy that does not load",
+        &["policy", "replay", "calls.jsonl"],
+    );
+    let _filters = home.filters(port);
+    insta::assert_snapshot!(book.text);
 }

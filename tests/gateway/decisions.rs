@@ -144,11 +144,17 @@ fn a_reload_says_why_it_stopped_a_model() {
     assert_eq!(hub.http.chat("alpha", "hello").status, 200);
     hub.configure(&models().replace("org/alpha", "org/other"));
     assert!(hub.run(&["reload"]).status.success());
-    wait_for_line(
-        &hub,
-        "alpha",
-        &["reload of hub.yaml, restart: its launch settings changed"],
+    let line = wait_for_line(&hub, "alpha", &["reload of hub.yaml, restart"]);
+    assert!(
+        line.ends_with(": reload of hub.yaml, restart: its launch settings changed"),
+        "{line}"
     );
+    let both = models();
+    let (alone, _) = both.split_once("- {name: beta").unwrap();
+    hub.configure(alone);
+    assert!(hub.run(&["reload"]).status.success());
+    let of_beta = decisions(&hub, "model=beta");
+    insta::assert_json_snapshot!(of_beta.last().unwrap()["reason"], @r#""hub.yaml no longer names it""#);
 }
 
 #[test]

@@ -42,6 +42,10 @@ const REQUESTS: &[(&str, Request)] = &[
         ("GET", "/v1/models/nosuch", &[], ""),
     ),
     (
+        "a response that nobody made",
+        ("GET", "/v1/responses/resp_1", &[], ""),
+    ),
+    (
         "a model that is not started",
         ("POST", CHAT, &[], r#"{"model":"idle"}"#),
     ),

@@ -151,7 +151,7 @@ fn who_prefers_a_short_wait_gets_a_503_and_a_time_to_come_back() {
                 503,
                 "service_unavailable",
                 "model_loading",
-                &["alpha"],
+                &["The model is not ready yet (loading alpha "],
             );
             assert_eq!(answer.header("retry-after"), Some("10"));
         }
@@ -173,6 +173,10 @@ fn who_prefers_a_short_wait_gets_a_503_and_a_time_to_come_back() {
         .unwrap();
     let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!(seconds >= 1, "{seconds}");
+    let message = answer.json()["error"]["message"].clone();
+    insta::with_settings!({ filters => [(r"\d+s", "TIME")] }, {
+        insta::assert_snapshot!(message, @r#""The model is not ready yet (loading alpha TIME of about TIME). Ask again later, or prefer a longer wait.""#);
+    });
 }
 
 #[test]

@@ -231,7 +231,7 @@ fn a_replay_shows_what_changed_policies_would_decide_otherwise() {
         "{text}"
     );
     assert!(
-        text.contains("[warn] 3 times a policy read something of a request that is not recorded"),
+        text.contains("[warn] 3 calls read something of a request that is not recorded"),
         "{text}"
     );
 
@@ -261,21 +261,15 @@ fn a_recording_is_off_until_it_is_asked_for_and_takes_no_file_that_is_there() {
         );
     }
     let config = std::fs::read(hub.config()).unwrap();
-    for (file, words) in [
-        (
-            hub.config(),
-            "must be an absolute path that ends in `.jsonl`",
-        ),
-        (
-            hub.folder().join("no/such/folder.jsonl"),
-            "cannot be written",
-        ),
-    ] {
-        let output = run(&["on", file.to_str().unwrap()]);
+    let mut told = String::new();
+    let mut refused = |arguments: &[&str]| {
+        let output = run(arguments);
         assert_eq!(output.status.code(), Some(1));
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert!(stderr.contains(words), "{stderr}");
-    }
+        told += &String::from_utf8(output.stderr).unwrap();
+    };
+    refused(&["on", hub.config().to_str().unwrap()]);
+    let nowhere = hub.folder().join("no/such/folder.jsonl");
+    refused(&["on", nowhere.to_str().unwrap()]);
     assert_eq!(std::fs::read(hub.config()).unwrap(), config);
 
     // Without a file it is among the logs.
@@ -287,13 +281,16 @@ fn a_recording_is_off_until_it_is_asked_for_and_takes_no_file_that_is_there() {
         stdout(&run(&["status"]))
             .starts_with(&format!("[info] Recording to {} since ", file.display()))
     );
-    let again = run(&["on"]);
-    assert_eq!(again.status.code(), Some(1));
-    let stderr = String::from_utf8(again.stderr).unwrap();
-    assert!(stderr.contains("are being recorded in"), "{stderr}");
+    refused(&["on"]);
     assert!(run(&["off"]).status.success());
-    let again = run(&["on", file.to_str().unwrap()]);
-    let stderr = String::from_utf8(again.stderr).unwrap();
-    assert!(stderr.contains("is there already"), "{stderr}");
+    refused(&["on", file.to_str().unwrap()]);
     assert_eq!(lines(&file).last().unwrap()["end"], "off");
+    let told = told.replace(&file.display().to_string(), "FILE");
+    let told = told.replace(&hub.folder().display().to_string(), "HOME");
+    insta::assert_snapshot!(told, @"
+    Error: `HOME/hub.yaml` must be an absolute path that ends in `.jsonl`
+    Error: `HOME/no/such/folder.jsonl` cannot be written: No such file or directory (os error 2)
+    Error: calls are being recorded in `FILE` already
+    Error: `FILE` is there already
+    ");
 }

@@ -33,6 +33,11 @@ const WRONG: &[(&str, &str)] = &[
         "on_request",
         "hub.route{ model = 'alpha', headers = { a = '\\n' } }",
     ),
+    ("on_request", "hub.route{ model = 'alpha', headers = 'x' }"),
+    (
+        "on_request",
+        "hub.route{ model = 'alpha', headers = { a = {} } }",
+    ),
     ("on_request", "hub.reject('no')"),
     ("on_request", "hub.reject{ message = 'no' }"),
     ("on_request", "hub.reject{ status = 429 }"),

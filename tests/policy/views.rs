@@ -60,6 +60,12 @@ fn a_name_that_both_kinds_have_is_that_of_the_view_and_any_other_is_an_error() {
             "model has no field `nmae`, did you mean `name`?",
         ),
         ("hub.models.alpha[1]", "model has no field `1`"),
+        ("req[req]", "request has no field of type userdata"),
+        ("req[{}]", "request has no field of type table"),
+        (
+            "pairs(req)",
+            "bad argument #1 to 'for iterator' (table expected, got request)",
+        ),
     ] {
         let body = format!("return select(2, pcall(function() return {read} end))");
         let told = told(&body);

@@ -88,6 +88,7 @@ fn a_log_folder_that_goes_while_the_hub_runs_is_a_warning_until_it_is_back() {
     assert!(says, "{}", answer.text());
     assert_eq!(hub.act("alpha", "unload").status, 200);
     wait_for_warning(&hub, RUNTIME);
+    insta::assert_snapshot!(warnings(&hub), @r#"["`hub_runtime.json` cannot be written: a hub that is killed now would lose sight of its workers: Not a directory (os error 20)"]"#);
     std::fs::remove_file(&logs).unwrap();
     std::fs::rename(&away, &logs).unwrap();
     wait_until("the warning to go", SOON, || {

@@ -56,6 +56,10 @@ fn a_restart_takes_up_a_new_log_level_and_a_changed_model() {
         let entries = [
             ("alpha", keys.as_str()),
             ("beta", "default: true, log_level: INFO"),
+            (
+                "standby",
+                "default: true, jit_enabled: true, log_level: INFO",
+            ),
         ];
         format!("log_level: {level}\n{}\n{}", worker(&[]), models(&entries))
     };
@@ -64,8 +68,22 @@ fn a_restart_takes_up_a_new_log_level_and_a_changed_model() {
         hub.wait_for_state(model, "running", "loaded");
     }
     let (changed, same) = (pid(&hub, "alpha"), pid(&hub, "beta"));
+    hub.wait_for_state("standby", "running", "unloaded");
     hub.configure(&yaml("DEBUG", 2048));
-    assert_eq!(hub.restart().status.code(), Some(0));
+    let restarted = hub.restart();
+    assert_eq!(restarted.status.code(), Some(0));
+    let said = String::from_utf8(restarted.stdout).unwrap();
+    let (lines, _) = said.split_once("Status page").unwrap();
+    let lines = lines.replace(&hub.pid().to_string(), "PID");
+    insta::assert_snapshot!(lines, @"
+    [ok] Hub manager restart requested; its models stay
+    Starting hub manager...
+    Hub manager process started (PID: PID)
+    Hub manager is now running.
+    [ok] alpha: start requested
+    [ok] beta: already running
+    [ok] standby: already running
+    ");
     hub.wait_for_state("alpha", "running", "loaded");
     assert_ne!(pid(&hub, "alpha"), changed);
     assert_eq!(pid(&hub, "beta"), same);

@@ -155,6 +155,9 @@ fn a_load_that_ends_in_silence_names_the_stranger_on_its_port() {
     let started = start_beside_a_stranger(&hub, |_| {});
     assert_eq!(started.status, 503, "{}", started.text());
     let port = &hub.model("alpha")["port"];
-    let why = format!("another program answers on its port {port}");
+    let why = format!(
+        "Model `alpha` failed to load: no sign of life for 2 s (`load_timeout`); another program \
+         answers on its port {port}; its log ends:"
+    );
     assert!(started.text().contains(&why), "{}", started.text());
 }

@@ -1,6 +1,7 @@
 //! One streamed chat completion, as any client of the OpenAI API asks for it.
 
 use std::net::Ipv4Addr;
+use std::pin::pin;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -36,13 +37,13 @@ impl Chat {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::from(body.to_string()))?;
         let (mut sender, mut connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let mut answer = pin!(sender.send_request(request));
         let response = tokio::select! {
-            response = sender.send_request(request) => response?,
-            ended = &mut connection => {
-                ended?;
-                bail!("the hub closed the connection");
-            }
+            response = &mut answer => response,
+            // It may have ended with the answer.
+            _ = &mut connection => answer.await,
         };
+        let response = response.context("the hub gave no answer")?;
         let status = response.status();
         let mut chat = Self {
             body: response.into_body(),
@@ -99,5 +100,47 @@ impl Chat {
             self.received.extend_from_slice(data);
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Why there is no whole chat with a hub that answers so.
+    async fn failure(answer: &str) -> String {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let chat = async {
+            let mut chat = Chat::ask(port, "parrot", "hello").await?;
+            while chat.next().await?.is_some() {}
+            anyhow::Ok(())
+        };
+        let hub = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        };
+        let (told, ()) = tokio::join!(chat, hub);
+        format!("{:#}", told.unwrap_err())
+    }
+
+    #[tokio::test]
+    async fn a_chat_that_fails_says_why() {
+        let told = [
+            failure("").await,
+            failure("no HTTP\r\n\r\n").await,
+            failure("HTTP/1.1 429 Too Many Requests\r\ncontent-length: 4\r\n\r\nfull").await,
+            failure("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nhalf").await,
+        ];
+        insta::assert_snapshot!(told.join("\n"), @"
+        the hub gave no answer: connection closed before message completed
+        the hub gave no answer: invalid HTTP version parsed
+        429 Too Many Requests: full
+        the stream was cut short: error reading a body from connection: end of file before message length reached
+        ");
     }
 }

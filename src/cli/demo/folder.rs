@@ -3,7 +3,6 @@
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use tempfile::TempDir;
 
 use crate::stub;
@@ -36,9 +35,9 @@ impl Folder {
         let folder = tempfile::Builder::new()
             .prefix("mlx-openai-server-hub-demo-")
             .tempdir()
-            .context("the demo needs a temporary folder")?;
-        let program = std::env::current_exe().context("the demo cannot find its own program")?;
-        let port = free_port().context("the demo needs a free port")?;
+            .map_err(FolderError::Temporary)?;
+        let program = std::env::current_exe().map_err(FolderError::Program)?;
+        let port = free_port().map_err(FolderError::Port)?;
         let this = Self { folder, port };
         std::fs::write(this.config(), hub_yaml(port, &program))?;
         std::fs::write(this.path().join(POLICY_NAME), POLICY)?;
@@ -61,12 +60,33 @@ impl Folder {
     }
 
     /// Removes it, and says so when it cannot.
-    pub(super) fn remove(self) -> anyhow::Result<()> {
+    pub(super) fn remove(self) -> Result<(), FolderError> {
         let path = self.path().to_owned();
         self.folder
             .close()
-            .with_context(|| format!("{} could not be removed", path.display()))
+            .map_err(|cause| FolderError::Left { path, cause })
     }
+}
+
+/// Why there is no folder, or still one.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FolderError {
+    #[error(
+        "the demo needs a temporary folder: {0}\nhint: set `TMPDIR` to one that can be written"
+    )]
+    Temporary(std::io::Error),
+    #[error("the demo cannot find its own program: {0}")]
+    Program(std::io::Error),
+    #[error("the demo needs a free port: {0}")]
+    Port(std::io::Error),
+    #[error(
+        "the folder of the demo `{}` could not be removed: {cause}\nhint: remove it yourself",
+        .path.display()
+    )]
+    Left {
+        path: PathBuf,
+        cause: std::io::Error,
+    },
 }
 
 fn hub_yaml(port: u16, program: &Path) -> String {
@@ -118,6 +138,30 @@ mod tests {
                 .log_path
                 .starts_with(folder.path().canonicalize().unwrap())
         );
+    }
+
+    #[test]
+    fn every_reason_why_there_is_no_demo_is_told() {
+        let cause = || std::io::Error::other("no more of it");
+        let path = "demo".into();
+        let told = [
+            FolderError::Temporary(cause()),
+            FolderError::Program(cause()),
+            FolderError::Port(cause()),
+            FolderError::Left {
+                path,
+                cause: cause(),
+            },
+        ]
+        .map(|error| error.to_string());
+        insta::assert_snapshot!(told.join("\n"), @"
+        the demo needs a temporary folder: no more of it
+        hint: set `TMPDIR` to one that can be written
+        the demo cannot find its own program: no more of it
+        the demo needs a free port: no more of it
+        the folder of the demo `demo` could not be removed: no more of it
+        hint: remove it yourself
+        ");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use jiff::civil::Time;
 use jiff::{ToSpan as _, Zoned};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -125,11 +124,7 @@ fn since(report: &DecisionsReport, now: &Zoned) -> String {
 
 /// That time of day, today or, if it is still to come, yesterday; Unix seconds.
 fn latest(at: Time, now: &Zoned) -> anyhow::Result<f64> {
-    let today = now
-        .with()
-        .time(at)
-        .build()
-        .context("there is no such time today")?;
+    let today = now.with().time(at).build()?;
     let latest = match today > *now {
         true => today.checked_sub(1.day())?,
         false => today,

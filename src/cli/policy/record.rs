@@ -87,12 +87,9 @@ fn name(report: &RecordingReport) -> String {
 }
 
 fn sizes(report: &RecordingReport) -> String {
-    let calls = match report.calls {
-        1 => "1 call".to_owned(),
-        calls => format!("{calls} calls"),
-    };
     format!(
-        "{calls}, {} of {} KiB",
+        "{}, {} of {} KiB",
+        words::calls(report.calls),
         report.bytes.div_ceil(1024),
         report.limit_bytes / 1024
     )
@@ -101,8 +98,8 @@ fn sizes(report: &RecordingReport) -> String {
 fn problems(out: &mut Out, report: &RecordingReport) {
     if report.dropped > 0 {
         out.warn(format_args!(
-            "{} calls were left out: the disk was too slow",
-            report.dropped
+            "{} left out: the disk was too slow",
+            words::calls(report.dropped)
         ));
     }
     if let Some(error) = &report.error {

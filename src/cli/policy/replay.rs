@@ -68,10 +68,7 @@ fn print(out: &mut Out, replayed: &Replayed) -> ExitCode {
         out.err(failure);
     }
     for (hook, tally) in &replayed.hooks {
-        let calls = match tally.calls {
-            1 => "1 call".to_owned(),
-            calls => format!("{calls} calls"),
-        };
+        let calls = words::calls(tally.calls);
         let skipped = match tally.skipped {
             0 => String::new(),
             skipped => format!(", {skipped} not compared"),
@@ -82,15 +79,15 @@ fn print(out: &mut Out, replayed: &Replayed) -> ExitCode {
         ));
     }
     if replayed.unrecorded > 0 {
-        let calls = replayed.unrecorded;
         out.warn(format_args!(
-            "{calls} times a policy read something of a request that is not recorded, as its text: it saw nil"
+            "{} read something of a request that is not recorded, as its text: nil was seen, or the call not compared",
+            words::calls(replayed.unrecorded)
         ));
     }
     if replayed.dropped > 0 {
         out.warn(format_args!(
-            "{} calls are missing: the recorder left them out",
-            replayed.dropped
+            "{} missing: the recorder left them out",
+            words::calls(replayed.dropped)
         ));
     }
     match replayed.is_same() {

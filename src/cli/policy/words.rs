@@ -208,6 +208,14 @@ fn inputs(decision: &Decision) -> Vec<String> {
     }
 }
 
+/// So many calls of hooks.
+pub(super) fn calls(count: u64) -> String {
+    match count {
+        1 => "1 call".to_owned(),
+        count => format!("{count} calls"),
+    }
+}
+
 /// Seconds as people say them.
 fn span(seconds: f64) -> String {
     if seconds < 10.0 && seconds.fract() != 0.0 {
@@ -296,8 +304,17 @@ mod tests {
             json!({"by": "reload", "verdict": "restart", "reason": "its launch settings changed",
                    "outcome": "stopped"}),
             json!({"by": "shutdown", "verdict": "shutdown", "model": null}),
+            json!({"by": "hub", "outcome": "unloaded"}),
+            json!({"hook": "on_load", "policy": "swap.lua", "place": "swap.lua:9", "verdict": "evict",
+                   "fields": {"evict": ["alpha"]}, "inputs": {"reason": "manual", "group": "g"}}),
+            json!({"hook": "on_exit", "policy": create_hub, "verdict": "leave",
+                   "inputs": {"exit_code": null, "was_ready": true, "uptime_seconds": 5.0}}),
         ];
-        let text: Vec<_> = texts.into_iter().map(told).collect();
+        let open = [
+            "allow", "wait", "unload", "restart", "start", "stop", "load", "route",
+        ]
+        .map(|verdict| json!({"by": "command", "verdict": verdict}));
+        let text: Vec<_> = texts.into_iter().chain(open).map(told).collect();
         insta::assert_snapshot!(text.join("\n"));
     }
 

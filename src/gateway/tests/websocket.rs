@@ -103,3 +103,17 @@ async fn another_protocol_is_not_offered_to_the_worker() {
     wire.write(OK).await;
     client.read_to("\r\n\r\nok").await;
 }
+
+#[tokio::test]
+async fn a_connection_of_http_1_0_cannot_become_one() {
+    let worker = Scripted::start().await;
+    let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
+    let mut client = hub.connect().await;
+    client
+        .write(&HANDSHAKE.replace("HTTP/1.1", "HTTP/1.0"))
+        .await;
+    let answer = client.read_to("}}").await;
+    let (head, error) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(" 400 "), "{head}");
+    insta::assert_snapshot!(error, @r#"{"error":{"message":"A WebSocket needs a request of HTTP/1.1, and this is one of HTTP/1.0.","type":"invalid_request_error","param":null,"code":"400"}}"#);
+}

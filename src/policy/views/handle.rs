@@ -60,7 +60,8 @@ impl Handle {
     pub(in crate::policy) fn of_model(call: u64, place: usize) -> mlua::Result<Self> {
         let place = Self::MODELS + place;
         if place >> PLACE_BITS != 0 {
-            let text = "a hook looked at more models than it may";
+            let most = (1 << PLACE_BITS) - Self::MODELS;
+            let text = format!("a hook may look at {most} models, and looked at more");
             return Err(mlua::Error::runtime(text));
         }
         Ok(Self { call, place })
@@ -303,6 +304,7 @@ mod tests {
             };
             assert_eq!(Handle::of(userdata), handle);
         }
-        assert!(Handle::of_model(7, (1 << PLACE_BITS) - 2).is_err());
+        let refused = Handle::of_model(7, (1 << PLACE_BITS) - 2).unwrap_err();
+        insta::assert_snapshot!(refused, @"runtime error: a hook may look at 65534 models, and looked at more");
     }
 }

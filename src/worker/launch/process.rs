@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
@@ -17,6 +18,7 @@ use crate::worker::group::{self, Group};
 use crate::worker::identity::start_time;
 use crate::worker::leader::Leader;
 use crate::worker::output::Log;
+use crate::worker::upstream::UpstreamError;
 use crate::worker::{command, leftovers, life, stall};
 
 /// How often a starting worker is asked: the delay with which readiness is noticed.
@@ -27,6 +29,7 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 const RECYCLE: Duration = Duration::from_secs(2);
 /// How long a worker that broke its connection may take to be gone.
 const BREAKING: Duration = Duration::from_secs(1);
+const WHILE_IT_LOADED: &str = " while it loaded";
 
 /// What came first while something was awaited.
 enum Step<T> {
@@ -72,9 +75,14 @@ impl Process {
             .stderr(errors)
             .process_group(0)
             .spawn()
-            .map_err(|error| format!("`{}` could not be started: {error}", program.display()))?;
-        let pid = child.id().ok_or("the process ended at once")?;
-        let group = Group::led_by(pid).ok_or("the process has no id")?;
+            .map_err(|error| {
+                let why = command::not_run(&error);
+                format!("`{}` could not be started: {why}", program.display())
+            })?;
+        let pid = child
+            .id()
+            .expect("a child that nobody has waited for has an id");
+        let group = Group::led_by(pid).expect("a child leads the group it was put into");
         tracing::debug!(hub_model = %model.name, pid, port = order.port, command = ?line.argv, "worker spawned");
         let identity = Identity {
             pid,
@@ -175,25 +183,21 @@ impl Process {
     ) -> Option<End> {
         let upstream = Arc::clone(&self.spawned.upstream);
         // The one route that loads a worker of the JIT dialect without a chat.
-        let refusal = match self.step(upstream.get("/v1/queue/stats"), launch).await {
-            Step::Done(Ok((StatusCode::OK, _))) => {
-                launch.report(Report::Loaded);
-                return None;
-            }
-            Step::Done(Ok((status, body))) => {
-                let answer = String::from_utf8_lossy(&body).trim().to_owned();
-                format!("the worker answered {status}: {answer}")
-            }
-            Step::Done(Err(error)) => {
-                // The connection broke: most likely the process is about to be gone.
-                if let Ok(exit_code) = timeout(BREAKING, self.leader.ended()).await {
-                    return Some(self.died(exit_code, " while it loaded").await);
-                }
-                format!("the worker gave no answer: {error}")
-            }
+        let answer = match self.step(upstream.get("/v1/queue/stats"), launch).await {
+            Step::Done(answer) => answer,
+            Step::Exited(exit_code) => return Some(self.died(exit_code, WHILE_IT_LOADED).await),
             other => return Some(self.broken_off(other, launch).await),
         };
-        launch.report(Report::LoadRefused(self.with_log(refusal)));
+        if answer.is_err()
+            // The connection broke: most likely the process is about to be gone.
+            && let Ok(exit_code) = timeout(BREAKING, self.leader.ended()).await
+        {
+            return Some(self.died(exit_code, WHILE_IT_LOADED).await);
+        }
+        launch.report(match refusal(answer) {
+            None => Report::Loaded,
+            Some(refusal) => Report::LoadRefused(self.with_log(refusal)),
+        });
         None
     }
 
@@ -265,14 +269,9 @@ impl Process {
     /// The leader has ended unasked: what is left of its group goes with it.
     async fn died(&mut self, exit_code: Option<i32>, when: &str) -> End {
         group::kill(&mut self.leader, self.group).await;
-        let how = match exit_code {
-            Some(code) if code < 0 => format!("the worker was ended by signal {}{when}", -code),
-            Some(code) => format!("the worker exited with code {code}{when}"),
-            None => format!("the worker ended{when}"),
-        };
         End::Gone {
             exit_code,
-            reason: self.with_log(how),
+            reason: self.with_log(how_it_ended(exit_code, when)),
             early: false,
         }
     }
@@ -284,6 +283,27 @@ impl Process {
         } else {
             format!("{reason}; its log ends:\n{}", lines.join("\n"))
         }
+    }
+}
+
+/// Why a worker that was asked to load has not, unless it has.
+fn refusal(answer: Result<(StatusCode, Bytes), UpstreamError>) -> Option<String> {
+    match answer {
+        Ok((StatusCode::OK, _)) => None,
+        Ok((status, body)) => {
+            let body = String::from_utf8_lossy(&body);
+            Some(format!("the worker answered {status}: {}", body.trim()))
+        }
+        Err(error) => Some(format!("the worker gave no answer: {error}")),
+    }
+}
+
+/// How a worker ended that nobody had asked to; nobody knows with what code an adopted one did.
+fn how_it_ended(exit_code: Option<i32>, when: &str) -> String {
+    match exit_code {
+        Some(code) if code < 0 => format!("the worker was ended by signal {}{when}", -code),
+        Some(code) => format!("the worker exited with code {code}{when}"),
+        None => format!("the worker ended{when}"),
     }
 }
 
@@ -369,5 +389,27 @@ mod tests {
         }
         assert!(is_ours(&json!({"status": "ok"}), &command));
         assert!(!is_ours(&json!("ok"), &command));
+    }
+
+    #[test]
+    fn how_a_worker_ended_and_why_it_has_not_loaded_is_told() {
+        let silent = UpstreamError::Silent {
+            authority: "127.0.0.1:47850".into(),
+        };
+        let busy = (StatusCode::INTERNAL_SERVER_ERROR, Bytes::from("no\n"));
+        let told = [
+            how_it_ended(Some(-9), ""),
+            how_it_ended(Some(3), WHILE_IT_LOADED),
+            how_it_ended(None, WHILE_IT_LOADED),
+            refusal(Ok(busy)).unwrap(),
+            refusal(Err(silent)).unwrap(),
+        ];
+        insta::assert_snapshot!(told.join("\n"), @"
+        the worker was ended by signal 9
+        the worker exited with code 3 while it loaded
+        the worker ended while it loaded
+        the worker answered 500 Internal Server Error: no
+        the worker gave no answer: no answer from 127.0.0.1:47850 in time
+        ");
     }
 }

@@ -166,3 +166,46 @@ fn ipv6_is_written_in_brackets() {
     let upstream = Upstream::new("::1", 8000, Accepts::Any);
     assert_eq!(&*upstream.authority, "[::1]:8000");
 }
+
+#[tokio::test]
+async fn every_failure_is_told_with_the_address_and_the_cause() {
+    let mut told = Vec::new();
+    let worker = Scripted::start().await;
+    let upstream = worker.upstream(Accepts::Any);
+    let long = "x".repeat(GET_LIMIT + 1);
+    for answer in [
+        "",
+        "no HTTP\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf",
+        &format!("HTTP/1.1 200 OK\r\n\r\n{long}"),
+    ] {
+        let (got, ()) = join!(upstream.get("/health"), async {
+            let mut wire = worker.accept().await;
+            wire.read_to("\r\n\r\n").await;
+            wire.write_what_goes(answer).await;
+        });
+        told.push(got.unwrap_err());
+    }
+    let (sent, _wire) = join!(
+        upstream.send(request(), Duration::from_millis(50)),
+        worker.accept()
+    );
+    told.push(sent.map(drop).unwrap_err());
+    told.push(upstream.get("no path").await.unwrap_err());
+    drop(worker);
+    told.push(upstream.get("/health").await.unwrap_err());
+    told.push(UpstreamError::TooLarge);
+    let told: Vec<_> = told.iter().map(ToString::to_string).collect();
+    insta::with_settings!({ filters => [(r":\d+", ":PORT"), (r" \(os error \d+\)", "")] }, {
+        insta::assert_snapshot!(told.join("\n"), @"
+        no answer from 127.0.0.1:PORT: connection closed before message completed
+        no answer from 127.0.0.1:PORT: invalid HTTP version parsed
+        the answer broke off: error reading a body from connection
+        the answer broke off: length limit exceeded
+        no answer from 127.0.0.1:PORT in time
+        not a path: invalid uri character
+        cannot connect to 127.0.0.1:PORT: Connection refused
+        the request body is too large
+        ");
+    });
+}

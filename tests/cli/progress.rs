@@ -1,0 +1,95 @@
+//! What a command that waits says on a terminal: for what, and for how long.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::fake_hub::FakeHub;
+use crate::home::Home;
+use crate::messages::install_worker_that;
+use crate::with_hub::done;
+
+/// Longer than a terminal shows nothing.
+const LONG: Duration = Duration::from_millis(800);
+
+/// What the moving line said, each thing once.
+fn waited_for(home: &Home, arguments: &[&str]) -> String {
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let mut child = home
+        .command(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::from(terminal.slave))
+        .spawn()
+        .unwrap();
+    let (mut screen, mut shown) = (File::from(terminal.master), Vec::new());
+    // Linux ends it with an error once the last writer has gone.
+    let _ = screen.read_to_end(&mut shown);
+    child.wait().unwrap();
+    let shown = String::from_utf8(shown).unwrap();
+    let mut lines: Vec<_> = shown
+        .split("\r\x1b[K")
+        .filter_map(|line| line.strip_prefix(['|', '/', '-', '\\']))
+        .filter_map(|line| Some(line.trim().rsplit_once(" (")?.0))
+        .collect();
+    lines.dedup();
+    format!("{}: {}\n", arguments.join(" "), lines.join(", "))
+}
+
+#[test]
+fn every_wait_says_what_it_waits_for() {
+    let mut daemon = Command::new("sleep").arg("600").spawn().unwrap();
+    let its_pid = Pid::from_raw(daemon.id().try_into().unwrap());
+    let hub = FakeHub::start(move |request| {
+        std::thread::sleep(LONG);
+        Some(match request {
+            "POST /hub/shutdown" => {
+                std::thread::spawn(move || {
+                    std::thread::sleep(LONG);
+                    kill(its_pid, Signal::SIGKILL)
+                });
+                done("stop", "", "")
+            }
+            "POST /hub/reload" | "POST /hub/reload?start=false" => {
+                (200, json!({"started": [], "stopped": [], "unchanged": []}))
+            }
+            _ => done("", "a", "Model 'a' done"),
+        })
+    });
+    let home = Home::with_port(hub.port());
+    let mut told = String::new();
+    for arguments in [
+        &["reload"][..],
+        &["start-model", "a"],
+        &["stop-model", "a"],
+        &["load-model", "a"],
+        &["unload-model", "a"],
+    ] {
+        told += &waited_for(&home, arguments);
+    }
+    hub.write_runtime_file(&home.logs(), daemon.id(), &[]);
+    told += &waited_for(&home, &["stop"]);
+    daemon.wait().unwrap();
+    drop(hub);
+
+    install_worker_that(&home, "sleep 0.8");
+    told += &waited_for(&home, &["check"]);
+    // A daemon waits for it, as one that was killed may hold it for a moment.
+    let lock = File::create(home.logs().join("hub.lock")).unwrap();
+    lock.try_lock().unwrap();
+    told += &waited_for(&home, &["start"]);
+    insta::assert_snapshot!(told, @"
+    reload: reloading
+    start-model a: reloading, a: starting
+    stop-model a: reloading, a: stopping
+    load-model a: a: loading
+    unload-model a: a: unloading
+    stop: reloading, waiting for requests in flight and for workers
+    check: asking the worker program
+    start: waiting for the hub manager
+    ");
+}
