@@ -17,6 +17,8 @@ mod body;
 mod connection;
 mod fault;
 mod framing;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod head;
 mod idle;
 mod pool;

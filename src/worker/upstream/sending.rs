@@ -17,7 +17,7 @@ use super::{BoxError, RequestBody};
 const MOST_PIECES: usize = 16;
 
 /// No more than this is taken from the client before it is written.
-const MOST_BYTES: usize = 64 * 1024;
+const MOST_BYTES: usize = 256 * 1024;
 
 const END_OF_CHUNK: Bytes = Bytes::from_static(b"\r\n");
 const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
@@ -27,6 +27,8 @@ const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
 pub(super) struct Sending {
     /// To be written next.
     out: VecDeque<Bytes>,
+    /// Length of `out`.
+    waiting: usize,
     body: RequestBody,
     framing: Framing,
     state: State,
@@ -65,14 +67,16 @@ impl Sending {
             Framing::Length(_) => body.take_chunks(),
             Framing::Chunked => VecDeque::with_capacity(4),
         };
-        let here = out.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
-        out.push_front(head);
+        let here = out.iter().map(Bytes::len).sum::<usize>();
         let framing = match framing {
-            Framing::Length(length) => Framing::Length(length.saturating_sub(here)),
+            Framing::Length(length) => Framing::Length(length.saturating_sub(here as u64)),
             Framing::Chunked => Framing::Chunked,
         };
+        let waiting = head.len() + here;
+        out.push_front(head);
         Self {
             out,
+            waiting,
             state: State::Reading,
             body,
             framing,
@@ -96,6 +100,7 @@ impl Sending {
     pub(super) fn stop(&mut self) {
         self.state = State::Over;
         self.out.clear();
+        self.waiting = 0;
     }
 
     /// Writes what can be written now. Ready when that was all.
@@ -105,9 +110,15 @@ impl Sending {
         stream: &mut (impl AsyncWrite + Unpin),
     ) -> Poll<Result<(), Stopped>> {
         loop {
+            let waited = self.waiting;
             let read = self.poll_read(cx);
             if let Poll::Ready(Err(error)) = read {
                 return Poll::Ready(Err(Stopped::Body(error)));
+            }
+            if read.is_pending() && self.waiting > waited && self.waiting < MOST_BYTES {
+                // More has often arrived by now. Each write wakes the worker, and few are much cheaper.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             if self.out.is_empty() {
                 ready!(read).map_err(Stopped::Body)?;
@@ -130,8 +141,7 @@ impl Sending {
 
     /// Takes more of the body, until enough waits to be written. Ready when the body is over.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        let mut waiting = self.out.iter().map(Bytes::len).sum::<usize>();
-        while self.state == State::Reading && waiting < MOST_BYTES {
+        while self.state == State::Reading && self.waiting < MOST_BYTES {
             if self.body.is_end_stream() {
                 self.end()?;
                 break;
@@ -139,9 +149,7 @@ impl Sending {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(frame) => {
                     // There are no trailers among them.
-                    let data = frame?.into_data().unwrap_or_default();
-                    waiting += data.len();
-                    self.push(data)?;
+                    self.push(frame?.into_data().unwrap_or_default())?;
                 }
                 None => self.end()?,
             }
@@ -162,21 +170,27 @@ impl Sending {
                 *left = left
                     .checked_sub(data.len() as u64)
                     .ok_or("it is longer than its Content-Length")?;
-                self.out.push_back(data);
+                self.queue(data);
             }
             Framing::Chunked => {
-                let size = format!("{:x}\r\n", data.len());
-                self.out.extend([size.into(), data, END_OF_CHUNK]);
+                self.queue(format!("{:x}\r\n", data.len()).into());
+                self.queue(data);
+                self.queue(END_OF_CHUNK);
             }
         }
         Ok(())
+    }
+
+    fn queue(&mut self, bytes: Bytes) {
+        self.waiting += bytes.len();
+        self.out.push_back(bytes);
     }
 
     fn end(&mut self) -> Result<(), BoxError> {
         match self.framing {
             Framing::Length(0) => {}
             Framing::Length(_) => return Err("it is shorter than its Content-Length".into()),
-            Framing::Chunked => self.out.push_back(LAST_CHUNK),
+            Framing::Chunked => self.queue(LAST_CHUNK),
         }
         self.state = State::Ending;
         Ok(())
@@ -184,6 +198,7 @@ impl Sending {
 
     fn written(&mut self, mut count: usize) {
         self.has_begun = true;
+        self.waiting -= count;
         while let Some(first) = self.out.front_mut() {
             if count < first.len() {
                 first.advance(count);
@@ -192,5 +207,76 @@ impl Sending {
             count -= first.len();
             self.out.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    fn sending(headers: &[(&str, &'static str)], chunks: &[&'static str]) -> Sending {
+        let mut request = Request::post("/v1/x");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let chunks = chunks.iter().map(|&chunk| Bytes::from(chunk)).collect();
+        let request = request.body(RequestBody::new(chunks, None)).unwrap();
+        Sending::new(request, &HeaderValue::from_static("worker:1"))
+    }
+
+    /// Takes a few bytes at a time.
+    #[derive(Default)]
+    struct Narrow(Vec<u8>);
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let count = bytes.len().min(3);
+            self.0.extend_from_slice(&bytes[..count]);
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn all_of_a_request_is_written_in_order_however_little_is_taken_at_once() {
+        let mut sending = sending(&[("x-a", "1")], &["{\"model\":", "\"alpha\"}"]);
+        let mut worker = Narrow::default();
+        assert!(!sending.has_begun());
+        poll_fn(|cx| sending.poll(cx, &mut worker)).await.unwrap();
+        assert!(sending.has_begun() && sending.is_over());
+        let text = String::from_utf8(worker.0).unwrap();
+        insta::assert_snapshot!(text.replace('\r', ""), @r#"
+        POST /v1/x HTTP/1.1
+        host: worker:1
+        x-a: 1
+        content-length: 17
+
+        {"model":"alpha"}
+        "#);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_shorter_than_announced_is_no_request() {
+        let mut sending = sending(&[("content-length", "5")], &["ok"]);
+        let mut worker = Narrow::default();
+        let stopped = poll_fn(|cx| sending.poll(cx, &mut worker)).await;
+        let Err(Stopped::Body(error)) = stopped else {
+            panic!("{stopped:?}");
+        };
+        assert_eq!(error.to_string(), "it is shorter than its Content-Length");
+        assert!(!sending.has_begun());
     }
 }

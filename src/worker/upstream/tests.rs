@@ -178,6 +178,10 @@ async fn every_failure_is_told_with_the_address_and_the_cause() {
         "no HTTP\r\n\r\n",
         "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf",
         &format!("HTTP/1.1 200 OK\r\n\r\n{long}"),
+        &format!("HTTP/1.1 200 OK\r\nx: {long}"),
+        "HTTP/1.1 200 OK\r\ncontent-length: two\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nok\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\n\r\n",
     ] {
         let (got, ()) = join!(upstream.get("/health"), async {
             let mut wire = worker.accept().await;
@@ -198,10 +202,14 @@ async fn every_failure_is_told_with_the_address_and_the_cause() {
     let told: Vec<_> = told.iter().map(ToString::to_string).collect();
     insta::with_settings!({ filters => [(r":\d+", ":PORT"), (r" \(os error \d+\)", "")] }, {
         insta::assert_snapshot!(told.join("\n"), @"
-        no answer from 127.0.0.1:PORT: connection closed before message completed
-        no answer from 127.0.0.1:PORT: invalid HTTP version parsed
-        the answer broke off: error reading a body from connection
+        no answer from 127.0.0.1:PORT: the connection was closed before the answer was complete
+        no answer from 127.0.0.1:PORT: this is no HTTP/1.1: invalid HTTP version
+        the answer broke off: the connection was closed before the answer was complete
         the answer broke off: length limit exceeded
+        no answer from 127.0.0.1:PORT: the head of the answer is longer than 64 KiB
+        no answer from 127.0.0.1:PORT: the answer's Content-Length is not one number
+        the answer broke off: a chunk of the answer is not framed as one
+        no answer from 127.0.0.1:PORT: the worker switched to another protocol
         no answer from 127.0.0.1:PORT in time
         not a path: invalid uri character
         cannot connect to 127.0.0.1:PORT: Connection refused
