@@ -96,8 +96,8 @@ impl Connection {
     /// Gives back memory that only a large answer needed.
     pub(super) fn rest(&mut self) {
         self.idle_since = Instant::now();
-        self.read_size = LEAST_READ;
-        if self.unread.capacity() > LEAST_READ {
+        if self.read_size > LEAST_READ {
+            self.read_size = LEAST_READ;
             self.unread = BytesMut::new();
         }
     }
@@ -206,13 +206,12 @@ fn fill(
     read_size: &mut usize,
     cx: &mut Context<'_>,
 ) -> Poll<std::io::Result<usize>> {
-    let room = unread.capacity() - unread.len();
-    if room < *read_size / 4 {
+    if unread.capacity() - unread.len() < *read_size / 4 {
         unread.reserve(*read_size);
     }
-    let room = unread.capacity() - unread.len();
     let count = ready!(poll_read_buf(Pin::new(stream), cx, unread))?;
-    if count == room {
+    // There may be much more.
+    if count >= *read_size {
         *read_size = (*read_size * 4).min(MOST_READ);
     }
     Poll::Ready(Ok(count))
