@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 
 /// So often in a row at most; other tasks want their turn.
 const TURNS: usize = 8;
@@ -24,16 +24,22 @@ const WOKEN: u8 = 2;
 pub(crate) struct OwnWakes {
     own: Arc<Own>,
     waker: Waker,
+    /// The task that is woken for the part. It hardly ever changes.
+    task: Option<Waker>,
 }
 
 impl Default for OwnWakes {
     fn default() -> Self {
         let own = Arc::new(Own {
             state: AtomicU8::new(WOKEN),
-            task: AtomicWaker::new(),
+            task: Mutex::new(None),
         });
         let waker = Waker::from(Arc::clone(&own));
-        Self { own, waker }
+        Self {
+            own,
+            waker,
+            task: None,
+        }
     }
 }
 
@@ -43,12 +49,19 @@ impl OwnWakes {
     /// and when the turn before was the last of a call that ended with `Poll::Ready`. What wakes the part
     /// between two calls wakes the task.
     pub(crate) fn poll<T>(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         mut turn: impl FnMut(Option<&mut Context<'_>>) -> Poll<T>,
     ) -> Poll<T> {
+        if !self
+            .task
+            .as_ref()
+            .is_some_and(|task| task.will_wake(cx.waker()))
+        {
+            self.task = Some(cx.waker().clone());
+            *self.own.task.lock() = self.task.clone();
+        }
         let state = &self.own.state;
-        self.own.task.register(cx.waker());
         let mut own = Context::from_waker(&self.waker);
         for _ in 0..TURNS {
             let is_woken = state.swap(POLLED, Ordering::AcqRel) & WOKEN != 0;
@@ -67,6 +80,11 @@ impl OwnWakes {
         Poll::Pending
     }
 
+    /// Whether the part is to be polled.
+    pub(crate) fn is_woken(&self) -> bool {
+        self.own.state.load(Ordering::Acquire) & WOKEN != 0
+    }
+
     /// Lets the next call poll the part, for a reason it does not know of.
     pub(crate) fn note(&self) {
         self.own.state.fetch_or(WOKEN, Ordering::AcqRel);
@@ -76,7 +94,7 @@ impl OwnWakes {
 #[derive(Debug)]
 struct Own {
     state: AtomicU8,
-    task: AtomicWaker,
+    task: Mutex<Option<Waker>>,
 }
 
 impl Wake for Own {
@@ -87,7 +105,10 @@ impl Wake for Own {
     fn wake_by_ref(self: &Arc<Self>) {
         let before = self.state.fetch_or(WOKEN, Ordering::AcqRel);
         if before & POLLED == 0 {
-            self.task.wake();
+            let task = self.task.lock();
+            if let Some(task) = &*task {
+                task.wake_by_ref();
+            }
         }
     }
 }
@@ -123,7 +144,7 @@ mod tests {
     #[test]
     fn a_part_that_wakes_itself_goes_on_without_the_runtime() {
         let (runtime, waker) = runtime();
-        let wakes = OwnWakes::default();
+        let mut wakes = OwnWakes::default();
         let mut polls = 0;
         let polled = wakes.poll(&mut Context::from_waker(&waker), |own| {
             polls += 1;
@@ -141,7 +162,7 @@ mod tests {
     #[test]
     fn one_that_never_stops_lets_others_have_their_turn() {
         let (runtime, waker) = runtime();
-        let wakes = OwnWakes::default();
+        let mut wakes = OwnWakes::default();
         let polled = wakes.poll(&mut Context::from_waker(&waker), |own| {
             own.unwrap().waker().wake_by_ref();
             Poll::<()>::Pending
@@ -153,9 +174,9 @@ mod tests {
     #[test]
     fn a_part_is_polled_when_it_was_woken_and_not_when_another_was() {
         let (runtime, waker) = runtime();
-        let wakes = OwnWakes::default();
+        let mut wakes = OwnWakes::default();
         let mut kept = None;
-        let mut is_polled = |ends: bool| {
+        let mut is_polled = |wakes: &mut OwnWakes, ends: bool| {
             let mut is_polled = false;
             let _ = wakes.poll(&mut Context::from_waker(&waker), |own| {
                 if let Some(own) = own {
@@ -166,24 +187,24 @@ mod tests {
             });
             (is_polled, kept.clone().unwrap())
         };
-        assert!(is_polled(false).0, "at first");
-        let (again, own) = is_polled(false);
+        assert!(is_polled(&mut wakes, false).0, "at first");
+        let (again, own) = is_polled(&mut wakes, false);
         assert!(!again);
         own.wake_by_ref();
         assert_eq!(runtime.wakes(), 1);
-        assert!(is_polled(true).0);
+        assert!(is_polled(&mut wakes, true).0);
         // What ended, or what it gave, makes room for more.
-        assert!(is_polled(false).0);
-        assert!(!is_polled(false).0);
+        assert!(is_polled(&mut wakes, false).0);
+        assert!(!is_polled(&mut wakes, false).0);
         wakes.note();
-        assert!(is_polled(false).0);
+        assert!(is_polled(&mut wakes, false).0);
         assert_eq!(runtime.wakes(), 1);
     }
 
     #[test]
     fn a_wake_after_a_part_was_ready_reaches_the_runtime() {
         let (runtime, waker) = runtime();
-        let wakes = OwnWakes::default();
+        let mut wakes = OwnWakes::default();
         let mut kept = None;
         let polled = wakes.poll(&mut Context::from_waker(&waker), |own| {
             let own = own.unwrap().waker();

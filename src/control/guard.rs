@@ -36,6 +36,10 @@ impl crate::server::Guard for Guard {
     /// Under `/hub` and `/upstream`: 421 for a `Host` the hub does not answer to, 403 for a change of state from
     /// another origin.
     fn check(&self, parts: &Parts) -> Result<Option<HeaderValue>, ApiError> {
+        // Most requests are those of clients to `/v1`, which tell of no page.
+        if !is_control(parts) && !parts.headers.contains_key(ORIGIN) {
+            return Ok(None);
+        }
         let config = self.lifecycle.config();
         let rules = Rules {
             allowed_origins: &config.allowed_origins,
@@ -44,6 +48,13 @@ impl crate::server::Guard for Guard {
         };
         rules.check(parts)
     }
+}
+
+/// What a worker has besides OpenAI's API is as much the owner's business as the hub itself.
+fn is_control(parts: &Parts) -> bool {
+    ["/hub", "/upstream"]
+        .iter()
+        .any(|root| is_under(parts.uri.path(), root))
 }
 
 /// The rules themselves.
@@ -56,10 +67,7 @@ struct Rules<'a> {
 
 impl Rules<'_> {
     fn check(self, parts: &Parts) -> Result<Option<HeaderValue>, ApiError> {
-        // What a worker has besides OpenAI's API is as much the owner's business as the hub itself.
-        let is_control = ["/hub", "/upstream"]
-            .iter()
-            .any(|root| is_under(parts.uri.path(), root));
+        let is_control = is_control(parts);
         if is_control {
             self.check_host(reached_at(parts).as_ref(), parts)?;
         }

@@ -15,11 +15,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, request, response};
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::Gateway;
 use super::made::Made;
 use super::usage::{Tail, Usage};
 use crate::decimal::{self, micros};
 use crate::lifecycle::Model;
-use crate::policy::{Event, EventName, FinishedRequest, Policies};
+use crate::policy::{Event, EventName, FinishedRequest};
 
 /// What proxies log for a client that has gone before its answer was complete.
 const CLIENT_LEFT: u16 = 499;
@@ -33,7 +34,7 @@ pub(super) struct Account(Option<Box<Entries>>);
 
 #[derive(Debug)]
 struct Entries {
-    policies: Policies,
+    gateway: Arc<Gateway>,
     id: HeaderValue,
     client: SocketAddr,
     method: Method,
@@ -68,10 +69,10 @@ impl Account {
         parts: &request::Parts,
         id: HeaderValue,
         client: SocketAddr,
-        policies: Policies,
+        gateway: Arc<Gateway>,
     ) -> Self {
         Self(Some(Box::new(Entries {
-            policies,
+            gateway,
             id,
             client,
             method: parts.method.clone(),
@@ -237,20 +238,22 @@ impl Entries {
             return;
         };
         let waited = self.wait + self.load;
-        self.policies.observe(Event::of_request(FinishedRequest {
-            id: self.id.to_str().unwrap_or_default().to_owned(),
-            model: model.name.to_string(),
-            client: self.client.ip().to_string(),
-            path: self.path.to_string(),
-            stream: self.events,
-            status: Some(status),
-            seconds: ended.duration_since(self.began).as_secs_f64(),
-            wait_seconds: (!waited.is_zero()).then_some(waited.as_secs_f64()),
-            first_token_seconds,
-            prompt_tokens: self.usage.prompt,
-            completion_tokens: self.usage.completion,
-            tokens_per_second,
-        }));
+        self.gateway
+            .policies
+            .observe(Event::of_request(FinishedRequest {
+                id: self.id.to_str().unwrap_or_default().to_owned(),
+                model: model.name.to_string(),
+                client: self.client.ip().to_string(),
+                path: self.path.to_string(),
+                stream: self.events,
+                status: Some(status),
+                seconds: ended.duration_since(self.began).as_secs_f64(),
+                wait_seconds: (!waited.is_zero()).then_some(waited.as_secs_f64()),
+                first_token_seconds,
+                prompt_tokens: self.usage.prompt,
+                completion_tokens: self.usage.completion,
+                tokens_per_second,
+            }));
     }
 }
 
@@ -291,7 +294,7 @@ impl Drop for Entries {
             tokens_per_second,
             "request"
         );
-        if self.policies.observes(EventName::RequestFinished) {
+        if self.gateway.policies.observes(EventName::RequestFinished) {
             self.tell_observers(status, ended, first_token, tokens_per_second);
         }
     }

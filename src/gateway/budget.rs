@@ -2,7 +2,8 @@
 //! their models load.
 //!
 //! One big body is the client's business; many at once would take the memory that models need. The
-//! intake reserves what it reads; what it hands on, or drops, is free again.
+//! intake reserves what it reads; what it hands on, or drops, is free again. Small bodies are not
+//! counted: all threads would have to agree on a number for each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,10 +12,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Budget(Arc<AtomicUsize>);
 
+/// So much of each request is not counted, in bytes. A connection takes more memory.
+const FREE: usize = 16 * 1024;
+
 /// One request's part of them; dropped, it is given back.
 #[derive(Debug, Default)]
 pub(super) struct Reservation {
     budget: Budget,
+    /// Held, and not counted yet.
+    free: usize,
+    /// Counted.
     bytes: usize,
     limit: usize,
 }
@@ -24,6 +31,7 @@ impl Budget {
     pub(super) fn reservation(&self, limit: usize) -> Reservation {
         Reservation {
             budget: self.clone(),
+            free: 0,
             bytes: 0,
             limit,
         }
@@ -33,6 +41,11 @@ impl Budget {
 impl Reservation {
     /// Whether there is room for so many more.
     pub(super) fn grow(&mut self, bytes: usize) -> bool {
+        if self.bytes == 0 && self.free + bytes <= FREE {
+            self.free += bytes;
+            return true;
+        }
+        let bytes = bytes + std::mem::take(&mut self.free);
         let before = self.budget.0.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) > self.limit {
             self.budget.0.fetch_sub(bytes, Ordering::Relaxed);
@@ -44,6 +57,7 @@ impl Reservation {
 
     /// Gives all of it back.
     pub(super) fn release(&mut self) {
+        self.free = 0;
         if self.bytes > 0 {
             self.budget.0.fetch_sub(self.bytes, Ordering::Relaxed);
             self.bytes = 0;
@@ -64,14 +78,29 @@ mod tests {
     #[test]
     fn what_one_holds_another_cannot_until_it_is_given_back() {
         let budget = Budget::default();
-        let (mut one, mut two) = (budget.reservation(10), budget.reservation(10));
-        assert!(one.grow(6));
-        assert!(!two.grow(5));
-        assert!(two.grow(4));
+        const KIB: usize = 1024;
+        let limit = 100 * KIB;
+        let (mut one, mut two) = (budget.reservation(limit), budget.reservation(limit));
+        assert!(one.grow(60 * KIB));
+        assert!(!two.grow(50 * KIB));
+        assert!(two.grow(40 * KIB));
         assert!(!one.grow(1));
         drop(two);
-        assert!(one.grow(4));
+        assert!(one.grow(40 * KIB));
         one.release();
-        assert!(budget.reservation(10).grow(10));
+        assert!(budget.reservation(limit).grow(limit));
+    }
+
+    #[test]
+    fn a_small_body_counts_from_where_it_is_not_small_any_more() {
+        let budget = Budget::default();
+        let mut growing = budget.reservation(FREE);
+        assert!(growing.grow(FREE));
+        assert!(!growing.grow(1));
+        let mut other = budget.reservation(2 * FREE);
+        assert!(other.grow(FREE) && other.grow(1));
+        assert_eq!(budget.0.load(Ordering::Relaxed), FREE + 1);
+        drop(other);
+        assert_eq!(budget.0.load(Ordering::Relaxed), 0);
     }
 }

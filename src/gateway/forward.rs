@@ -8,7 +8,7 @@ use http::header::{
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version};
 use http_body::Body as _;
 
 use super::account::Account;
@@ -62,7 +62,7 @@ pub(super) async fn forward(
     let Grant { lease, upstream } = grant;
     let Named { model, written } = named;
     account.sent();
-    let exchange = upstream.send(outgoing(view.parts, view.id, body), limits.first_byte);
+    let exchange = upstream.send(outgoing(*view, body), limits.first_byte);
     let answer = exchange
         .await
         .map_err(|error| openai::no_answer(&model.name, &error, limits))?;
@@ -97,11 +97,8 @@ pub(super) fn add_headers(headers: &mut HeaderMap, added: &[(HeaderName, HeaderV
 }
 
 /// The request as the worker is to get it.
-pub(super) fn outgoing(
-    mut parts: request::Parts,
-    id: HeaderValue,
-    body: RequestBody,
-) -> Request<RequestBody> {
+pub(super) fn outgoing(view: RequestView, body: RequestBody) -> Request<RequestBody> {
+    let RequestView { mut parts, id, .. } = view;
     // A client may write the whole URL, or speak HTTP/1.0; to the worker it is a plain request.
     if parts.uri.authority().is_some() {
         let path = parts.uri.into_parts().path_and_query;
@@ -184,8 +181,9 @@ mod tests {
             .header(EXPECT, "100-continue")
             .body(())
             .unwrap();
-        let id = HeaderValue::from_static("r1");
-        let request = outgoing(request.into_parts().0, id, RequestBody::empty());
+        let (id, client) = (HeaderValue::from_static("r1"), ([127, 0, 0, 1], 1).into());
+        let view = RequestView::of_head(request.into_parts().0, id, client);
+        let request = outgoing(view, RequestBody::empty());
         assert_eq!(request.uri(), "/v1/x?y=1");
         assert_eq!(request.version(), Version::HTTP_11);
         assert_eq!(request.headers().len(), 1);

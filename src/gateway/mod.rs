@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api_error::ApiError;
 use crate::lifecycle::{Grant, Lifecycle, Model, Place as Parked};
-use crate::policy::{self, Policies, RequestView};
+use crate::policy::{Policies, RequestView};
 use crate::worker::upstream::Accepts;
 
 mod account;
@@ -120,7 +120,7 @@ impl Addressed {
         }
         let (body, limits) = (intake.take_body(), intake.limits());
         if let Some(tunnels) = &self.tunnels {
-            let request = forward::outgoing(self.view.parts, self.view.id, body);
+            let request = forward::outgoing(*self.view, body);
             let forwarded = upgrade::forward(grant, &model.name, request, limits, account, tunnels);
             return Box::pin(forwarded).await;
         }
@@ -148,7 +148,7 @@ impl Gateway {
     /// Takes in a request under `/v1`; `id` is its `X-Request-ID`, `held_up` tells its connection when
     /// its body is not read.
     pub fn take_in(
-        &self,
+        self: &Arc<Self>,
         parts: request::Parts,
         body: Incoming,
         client: SocketAddr,
@@ -157,16 +157,9 @@ impl Gateway {
     ) -> Box<Arrived> {
         let limits = self.lifecycle.limits();
         Box::new(Arrived {
-            account: Account::open(&parts, id.clone(), client, self.policies.clone()),
+            account: Account::open(&parts, id.clone(), client, Arc::clone(self)),
             intake: Intake::new(&parts.headers, body, limits, &self.budget, held_up),
-            view: Box::new(RequestView {
-                parts,
-                id,
-                model: String::new(),
-                client,
-                body: None,
-                parked: policy::Parked::default(),
-            }),
+            view: Box::new(RequestView::of_head(parts, id, client)),
         })
     }
 

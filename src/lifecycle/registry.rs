@@ -147,7 +147,7 @@ pub(super) struct Table {
     leaving: Vec<Arc<Model>>,
     /// The top-level `policy:` mapping.
     settings: Arc<Settings>,
-    by_key: HashMap<Box<str>, usize>,
+    by_key: foldhash::HashMap<Box<str>, usize>,
 }
 
 impl Table {
@@ -170,7 +170,7 @@ impl Table {
             .filter(|model| config.model(&model.name).is_none())
             .cloned()
             .collect();
-        let mut by_key = HashMap::new();
+        let mut by_key = foldhash::HashMap::default();
         for (i, model) in config.models.iter().enumerate() {
             by_key.insert(model.name.as_str().into(), i);
         }

@@ -116,6 +116,24 @@ pub struct RequestView {
     pub parked: Parked,
 }
 
+impl RequestView {
+    /// A request of which nothing but the head is known.
+    pub(crate) fn of_head(
+        parts: http::request::Parts,
+        id: http::HeaderValue,
+        client: std::net::SocketAddr,
+    ) -> Self {
+        Self {
+            parts,
+            id,
+            model: String::new(),
+            client,
+            body: None,
+            parked: Parked::default(),
+        }
+    }
+}
+
 /// What a request that a policy told to wait brings along when it is asked about again.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Parked {

@@ -5,9 +5,9 @@
 //! the text in a table; the other way round a key that is known comes as its number. Clients name what
 //! they like, so there are only so many, and none is long.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use mlua::{Lua, Table, Value};
 
 use super::limits::unlimited;

@@ -37,9 +37,9 @@ enum Way {
     Hub(Box<Request<Incoming>>),
 }
 
-/// What all connections share.
+/// What the requests of a connection share.
 pub(super) struct Front {
-    gateway: Gateway,
+    gateway: Arc<Gateway>,
     hub: axum::Router,
     guard: Arc<dyn Guard>,
 }
@@ -47,10 +47,21 @@ pub(super) struct Front {
 impl Front {
     pub(super) fn new(gateway: Gateway, hub: axum::Router, guard: Arc<dyn Guard>) -> Self {
         Self {
-            gateway,
+            gateway: Arc::new(gateway),
             hub,
             guard,
         }
+    }
+
+    /// The same for a connection of its own: its requests count their references to it where no other
+    /// thread does.
+    pub(super) fn of_connection(&self) -> Arc<Self> {
+        let gateway = Gateway::clone(&self.gateway);
+        Arc::new(Self::new(
+            gateway,
+            self.hub.clone(),
+            Arc::clone(&self.guard),
+        ))
     }
 
     /// The answer to one request. Not an `async fn`: that would keep the request in its future twice.

@@ -7,16 +7,37 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant as StdInstant};
 
 use hyper::rt::{Sleep, Timer};
-use parking_lot::Mutex;
 use tokio::time::Instant;
+
+use crate::decimal::micros;
 
 /// What hyper gets as its timer; a connection has one of its own, since it waits for one head at a time.
 #[derive(Debug, Clone, Default)]
-pub(super) struct HeadTimer(Arc<Mutex<Option<Instant>>>);
+pub(super) struct HeadTimer(Arc<Deadline>);
+
+/// Until when a head is waited for. Read and written by one task, so that no order has to be kept.
+#[derive(Debug)]
+struct Deadline {
+    made: Instant,
+    /// Microseconds since then; [`NONE`] while none is waited for.
+    micros: AtomicU64,
+}
+
+const NONE: u64 = u64::MAX;
+
+impl Default for Deadline {
+    fn default() -> Self {
+        Self {
+            made: Instant::now(),
+            micros: AtomicU64::new(NONE),
+        }
+    }
+}
 
 impl HeadTimer {
     /// Completes when a head has been waited for too long; hyper must be polled then. Looks when it is
@@ -39,7 +60,13 @@ impl HeadTimer {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        *self.0.lock()
+        let micros = self.0.micros.load(Ordering::Relaxed);
+        (micros != NONE).then(|| self.0.made + Duration::from_micros(micros))
+    }
+
+    fn wait_until(&self, deadline: Instant) {
+        let micros = micros(deadline - self.0.made);
+        self.0.micros.store(micros, Ordering::Relaxed);
     }
 
     fn is_over(&self) -> bool {
@@ -54,12 +81,12 @@ impl Timer for HeadTimer {
     }
 
     fn sleep_until(&self, deadline: StdInstant) -> Pin<Box<dyn Sleep>> {
-        *self.0.lock() = Some(deadline.into());
+        self.wait_until(deadline.into());
         Box::pin(Wait(self.clone()))
     }
 
     fn reset(&self, _: &mut Pin<Box<dyn Sleep>>, deadline: StdInstant) {
-        *self.0.lock() = Some(deadline.into());
+        self.wait_until(deadline.into());
     }
 
     fn now(&self) -> StdInstant {
@@ -87,7 +114,7 @@ impl Sleep for Wait {}
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        *self.0.0.lock() = None;
+        self.0.0.micros.store(NONE, Ordering::Relaxed);
     }
 }
 

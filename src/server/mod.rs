@@ -67,7 +67,7 @@ pub async fn serve(
     shutdown: CancellationToken,
     spread: Spread,
 ) {
-    let front = Arc::new(Front::new(gateway, hub, guard));
+    let front = Front::new(gateway, hub, guard);
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -76,7 +76,7 @@ pub async fn serve(
         match accepted {
             Ok((stream, client)) => {
                 troubles.note(TROUBLE, Ok::<_, io::Error>(()));
-                let (front, shutdown) = (front.clone(), shutdown.clone());
+                let (front, shutdown) = (front.of_connection(), shutdown.clone());
                 // A socket belongs to the runtime that it is used on.
                 let stream = stream.into_std();
                 let connection = async move {
@@ -147,7 +147,7 @@ async fn serve_connection(
         let mut too_late = pin!(heads.expired(HEAD_TIMEOUT));
         let mut stopping = pin!(shutdown.cancelled());
         let mut is_stopping = false;
-        let (wakes, others) = (OwnWakes::default(), OwnWakes::default());
+        let (mut wakes, mut others) = (OwnWakes::default(), OwnWakes::default());
         loop {
             let event = poll_fn(|cx| {
                 let ended = wakes.poll(cx, |own| match own {
@@ -156,6 +156,9 @@ async fn serve_connection(
                 });
                 if ended.is_ready() {
                     return ended;
+                }
+                if !others.is_woken() {
+                    return Poll::Pending;
                 }
                 others.poll(cx, |own| {
                     let Some(cx) = own else {

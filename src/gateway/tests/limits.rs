@@ -55,7 +55,8 @@ async fn every_limit_has_its_text() {
     })
     .await;
     let mut client = hub.connect().await;
-    client.write(&post("{\"messages\": [1, 2, 3]")).await;
+    let long = format!("{{\"messages\": \"{}\"", "x".repeat(20_000));
+    client.write(&post(&long)).await;
     texts += &format!("more than may be held\n{}\n\n", refusal(&mut client).await);
 
     let (worker, hub) = limited(Limits {

@@ -90,14 +90,12 @@ async fn through(
 ) -> Result<Response<Body>, ApiError> {
     let (written, place) = named_model(&parts, intake).await?;
     let tunnels = upgrade::is_wanted(&parts.headers).then(TaskTracker::new);
-    let view = RequestView {
-        parts,
-        id: HeaderValue::from_static("r1"),
-        model: written,
-        client: SocketAddr::from(([127, 0, 0, 1], 1)),
-        body: None,
-        parked: policy::Parked::default(),
-    };
+    let (id, client) = (
+        HeaderValue::from_static("r1"),
+        SocketAddr::from(([127, 0, 0, 1], 1)),
+    );
+    let mut view = RequestView::of_head(parts, id, client);
+    view.model = written;
     let request = Addressed {
         view: Box::new(view),
         place,

@@ -6,8 +6,9 @@
 //! than taken from hyper's client, whose tasks' ends talk through channels: those cost a small request
 //! a fifth of its way, and an open stream 20 KiB. Only the hub's own workers are spoken to.
 
+use std::io::ErrorKind;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -82,9 +83,12 @@ impl Connection {
     }
 
     /// Whether it can take a request: the worker has neither closed it nor said anything unasked.
-    pub(super) fn is_fresh(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        self.unread.is_empty() && self.poll_fill(&mut cx).is_pending()
+    pub(super) fn is_fresh(&self) -> bool {
+        let Stream::Whole(stream) = &self.stream else {
+            return false;
+        };
+        let read = stream.try_read(&mut [0]);
+        self.unread.is_empty() && read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
     /// Whether it can take another request after a complete exchange. One that the worker answered on

@@ -1,6 +1,7 @@
 //! Kept-alive connections to one worker: a last-in-first-out list, so that under light load few stay
 //! warm and the others run out.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -22,14 +23,23 @@ const MAX_IDLE: usize = 64;
 /// connections that are about to be closed under them.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(4);
 
+/// Threads beyond that share.
+const SHELVES: usize = 8;
+
 /// The idle connections of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    idle: Mutex<Resting>,
+    shelves: [Shelf; SHELVES],
     /// The task that closes what has been idle for too long, and connections that have to go on while
     /// nobody waits for them.
     tasks: TaskTracker,
 }
+
+/// Those that a thread has put there. It hardly ever meets another one, and its data lie on no cache line
+/// of another's.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shelf(Mutex<Resting>);
 
 #[derive(Debug, Default)]
 struct Resting {
@@ -65,8 +75,8 @@ impl Pool {
     pub(super) fn take(&self) -> Option<Connection> {
         let home = Handle::current().id();
         loop {
-            let mut connection = {
-                let mut idle = self.idle.lock();
+            let connection = {
+                let mut idle = self.shelf().lock();
                 let lane = idle.lane(home);
                 let last = lane.pop()?;
                 if last.idle_since.elapsed() >= MAX_IDLE_TIME {
@@ -89,15 +99,22 @@ impl Pool {
             return;
         }
         connection.rest();
-        let mut idle = self.idle.lock();
+        let shelf = thread_number() % SHELVES;
+        let mut idle = self.shelves[shelf].0.lock();
         let lane = idle.lane(connection.home);
         if lane.len() < MAX_IDLE {
             lane.push(connection);
         }
         if !idle.is_watched {
             idle.is_watched = true;
-            self.tasks.spawn(close_in_time(Arc::downgrade(self)));
+            let task = close_in_time(Arc::downgrade(self), shelf);
+            self.tasks.spawn(task);
         }
+    }
+
+    /// That of this thread.
+    fn shelf(&self) -> &Mutex<Resting> {
+        &self.shelves[thread_number() % SHELVES].0
     }
 
     /// A new connection.
@@ -121,9 +138,9 @@ impl Pool {
         connection.send_on(sending, &self.tasks);
     }
 
-    /// Closes what has been idle for too long; says when to look again, unless nothing is idle.
-    fn close_expired(&self) -> Option<Instant> {
-        let mut idle = self.idle.lock();
+    /// Closes what has been idle on a shelf for too long; says when to look again, unless nothing is idle.
+    fn close_expired(&self, shelf: usize) -> Option<Instant> {
+        let mut idle = self.shelves[shelf].0.lock();
         for Lane { connections, .. } in &mut idle.lanes {
             let expired = connections
                 .partition_point(|connection| connection.idle_since.elapsed() >= MAX_IDLE_TIME);
@@ -141,12 +158,21 @@ impl Pool {
     }
 }
 
-/// Closes the connections of a pool when they have been idle for too long, until none is left.
-async fn close_in_time(pool: Weak<Pool>) {
+/// A number of its own for each thread.
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    NUMBER.with(|number| *number)
+}
+
+/// Closes the connections on a shelf when they have been idle for too long, until none is left.
+async fn close_in_time(pool: Weak<Pool>, shelf: usize) {
     let mut next = Instant::now() + MAX_IDLE_TIME;
     loop {
         tokio::time::sleep_until(next).await;
-        let Some(then) = pool.upgrade().and_then(|pool| pool.close_expired()) else {
+        let Some(then) = pool.upgrade().and_then(|pool| pool.close_expired(shelf)) else {
             return;
         };
         next = then;

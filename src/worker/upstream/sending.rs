@@ -60,7 +60,7 @@ pub(super) enum Stopped {
 impl Sending {
     /// Of `request` to `host`. Nothing is sent yet.
     pub(super) fn new(request: Request<RequestBody>, host: &HeaderValue) -> Self {
-        let (parts, mut body) = request.into_parts();
+        let (mut parts, mut body) = request.into_parts();
         let (head, framing) = head::encode(&parts, host, body.size_hint().exact());
         // What has arrived already follows the head as it is, unless it becomes chunks.
         let mut out = match framing {
@@ -73,6 +73,8 @@ impl Sending {
             Framing::Chunked => Framing::Chunked,
         };
         let waiting = head.len() + here;
+        // What they were a part of can be used for the next request.
+        parts.headers.clear();
         out.push_front(head);
         Self {
             out,
