@@ -28,7 +28,6 @@ const LONGEST_FIELD: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Echo {
     written: String,
-    model: Arc<Model>,
     upstream: Arc<Upstream>,
     events: bool,
     /// The length has been announced and must stay.
@@ -55,8 +54,7 @@ impl Echo {
     /// length off the head when it is sure to change.
     pub(super) fn new(
         written: String,
-        model: &Arc<Model>,
-        upstream: &Arc<Upstream>,
+        upstream: Arc<Upstream>,
         head: &mut response::Parts,
         events: bool,
     ) -> Option<Self> {
@@ -73,8 +71,7 @@ impl Echo {
         Some(Self {
             is_fixed: head.headers.contains_key(CONTENT_LENGTH),
             written,
-            model: Arc::clone(model),
-            upstream: Arc::clone(upstream),
+            upstream,
             events,
             is_over: false,
             held: Bytes::new(),
@@ -87,8 +84,8 @@ impl Echo {
         !self.is_fixed
     }
 
-    /// What the client gets of the worker's next chunk. `is_last`: nothing follows.
-    pub(super) fn feed(&mut self, chunk: Bytes, is_last: bool) -> Bytes {
+    /// What the client gets of the next chunk from the worker of `model`. `is_last`: nothing follows.
+    pub(super) fn feed(&mut self, model: &Model, chunk: Bytes, is_last: bool) -> Bytes {
         if self.is_over && self.held.is_empty() {
             return chunk;
         }
@@ -109,7 +106,9 @@ impl Echo {
                     at = range.end;
                     if name == self.written {
                         self.is_over = true;
-                    } else if self.is_the_workers(&name) && self.write(&chunk, copied, &range) {
+                    } else if self.is_the_workers(model, &name)
+                        && self.write(&chunk, copied, &range)
+                    {
                         copied = range.end;
                         // Every event has one, another answer only this.
                         self.is_over = !self.events;
@@ -136,12 +135,12 @@ impl Echo {
         Some(std::mem::take(&mut self.held)).filter(|rest| !rest.is_empty())
     }
 
-    fn is_the_workers(&self, name: &str) -> bool {
+    fn is_the_workers(&self, model: &Model, name: &str) -> bool {
         let served = match &self.upstream.accepts {
             Accepts::Only(served) => **served == *name,
             Accepts::Any => false,
         };
-        served || *name == *self.model.name || name == self.model.facts.load().model_path
+        served || *name == *model.name || name == model.facts.load().model_path
     }
 
     /// Writes the client's name in the place of `range`, and what has not been copied before it; says
@@ -228,25 +227,23 @@ mod tests {
             head.headers.insert(CONTENT_LENGTH, length.into());
         }
         let upstream = Upstream::new("127.0.0.1", 1, Accepts::Only(served.into()));
-        let model = Arc::new(Model::new("alpha"));
+        Echo::new(written.to_owned(), Arc::new(upstream), &mut head, events)
+    }
+
+    fn model() -> Model {
+        let model = Model::new("alpha");
         let facts = crate::status::ModelFacts {
             model_path: "org/alpha".to_owned(),
             ..Default::default()
         };
         model.facts.store(Arc::new(facts));
-        Echo::new(
-            written.to_owned(),
-            &model,
-            &Arc::new(upstream),
-            &mut head,
-            events,
-        )
+        model
     }
 
     fn through(mut echo: Echo, chunks: &[&[u8]]) -> String {
-        let mut out = Vec::new();
+        let (model, mut out) = (model(), Vec::new());
         for chunk in chunks {
-            out.extend_from_slice(&echo.feed(Bytes::copy_from_slice(chunk), false));
+            out.extend_from_slice(&echo.feed(&model, Bytes::copy_from_slice(chunk), false));
         }
         out.extend(echo.rest().unwrap_or_default());
         String::from_utf8(out).unwrap()
@@ -293,10 +290,11 @@ mod tests {
     fn an_answer_that_says_what_the_client_said_passes_untouched_from_then_on() {
         let mut echo = echo("alpha", "alpha", true, None).unwrap();
         let chunk = Bytes::from_static(EVENTS.as_bytes());
-        assert_eq!(echo.feed(chunk.clone(), false).as_ptr(), chunk.as_ptr());
+        let passed = echo.feed(&model(), chunk.clone(), false);
+        assert_eq!(passed.as_ptr(), chunk.as_ptr());
         assert!(echo.is_over);
         let late = Bytes::from_static(b"\"mod");
-        assert_eq!(echo.feed(late.clone(), false), late);
+        assert_eq!(echo.feed(&model(), late.clone(), false), late);
     }
 
     proptest! {

@@ -39,8 +39,8 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// Whose worker answers, and what the client called it; empty when the client did not.
-pub(super) struct Named<'a> {
-    pub(super) model: &'a Arc<Model>,
+pub(super) struct Named {
+    pub(super) model: Arc<Model>,
     pub(super) written: String,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Named<'a> {
 /// fails.
 pub(super) async fn forward(
     grant: Grant,
-    named: Named<'_>,
+    named: Named,
     view: Box<RequestView>,
     body: RequestBody,
     limits: Limits,
@@ -73,12 +73,12 @@ pub(super) async fn forward(
     let echo = if body.is_end_stream() {
         None
     } else {
-        Echo::new(written, model, &upstream, &mut parts, events).map(Box::new)
+        Echo::new(written, upstream, &mut parts, events).map(Box::new)
     };
     let body = LeasedBody::new(
         body,
         lease,
-        Arc::clone(&model.name),
+        model,
         events,
         limits.idle_stream,
         echo,

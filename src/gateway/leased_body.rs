@@ -18,7 +18,7 @@ use super::account::Account;
 use super::echo::Echo;
 use super::openai;
 use crate::api_error::ApiError;
-use crate::lifecycle::Lease;
+use crate::lifecycle::{Lease, Model};
 use crate::worker::upstream::{BoxError, Fault, Idle, ResponseBody};
 
 /// The body of an answer that a worker gives.
@@ -26,7 +26,7 @@ use crate::worker::upstream::{BoxError, Fault, Idle, ResponseBody};
 pub struct LeasedBody {
     /// `None` once the worker's part is over.
     live: Option<Live>,
-    model: Arc<str>,
+    model: Arc<Model>,
     events: bool,
     broken: Option<Broken>,
 }
@@ -57,7 +57,7 @@ impl LeasedBody {
     pub(super) fn new(
         body: ResponseBody,
         lease: Lease,
-        model: Arc<str>,
+        model: Arc<Model>,
         events: bool,
         idle_limit: Duration,
         echo: Option<Box<Echo>>,
@@ -110,14 +110,14 @@ impl LeasedBody {
 
     /// The worker has failed.
     fn break_off(&mut self, error: Fault) -> Result<Frame<Bytes>, BoxError> {
-        warn!(hub_model = %self.model, %error, "worker failed in the middle of an answer");
-        self.fail(error.into(), &openai::answer_broke_off(&self.model))
+        warn!(hub_model = %self.model.name, %error, "worker failed in the middle of an answer");
+        self.fail(error.into(), &openai::answer_broke_off(&self.model.name))
     }
 
     /// The worker has been silent for too long.
     fn give_up(&mut self) -> Result<Frame<Bytes>, BoxError> {
-        let reason = openai::answer_paused(&self.model);
-        warn!(hub_model = %self.model, "an answer paused for too long; it is cut");
+        let reason = openai::answer_paused(&self.model.name);
+        warn!(hub_model = %self.model.name, "an answer paused for too long; it is cut");
         self.fail(reason.clone().into(), &reason)
     }
 }
@@ -133,7 +133,8 @@ impl Body for LeasedBody {
         if let Some(broken) = self.broken.take() {
             return self.poll_broken(broken, cx);
         }
-        let Some(live) = &mut self.live else {
+        let Self { live, model, .. } = &mut *self;
+        let Some(live) = live else {
             return Poll::Ready(None);
         };
         let Poll::Ready(frame) = Pin::new(&mut live.body).poll_frame(cx) else {
@@ -153,7 +154,9 @@ impl Body for LeasedBody {
         }
         let has_ended = frame.is_none() || is_last;
         let frame = match (frame, &mut live.echo) {
-            (Some(frame), Some(echo)) => Some(frame.map_data(|data| echo.feed(data, is_last))),
+            (Some(frame), Some(echo)) => {
+                Some(frame.map_data(|data| echo.feed(model, data, is_last)))
+            }
             (None, Some(echo)) => echo.rest().map(Frame::data),
             (frame, None) => frame,
         };

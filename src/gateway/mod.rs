@@ -101,7 +101,7 @@ impl Addressed {
     async fn forward(
         mut self,
         grant: Grant,
-        model: &Arc<Model>,
+        model: Arc<Model>,
         intake: &mut Intake,
         account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
@@ -233,7 +233,7 @@ impl Gateway {
         };
         let arrival = match admitted.entrance {
             Entrance::Open(grant) => {
-                let model = &admitted.model;
+                let model = admitted.model;
                 return request.forward(grant, model, intake, account).await;
             }
             Entrance::Closed(arrival) => arrival,

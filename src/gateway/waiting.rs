@@ -70,7 +70,7 @@ impl Waiting {
         match waited {
             Ok(grant) => {
                 self.request
-                    .forward(grant?, &self.model, intake, account)
+                    .forward(grant?, self.model, intake, account)
                     .await
             }
             Err(_) if preferred.is_some() => Err(progress.still_loading()),
@@ -81,7 +81,7 @@ impl Waiting {
                 let grant = intake.while_waiting(&mut self.grant).await;
                 account.waited_for_load(progress.began.elapsed());
                 self.request
-                    .forward(grant?, &self.model, intake, account)
+                    .forward(grant?, self.model, intake, account)
                     .await
             }
         }
@@ -110,7 +110,7 @@ impl Waiting {
             let answer = match grant {
                 Ok(grant) => {
                     request
-                        .forward(grant, &model, &mut intake, &mut account)
+                        .forward(grant, model, &mut intake, &mut account)
                         .await
                 }
                 Err(error) => Err(error),

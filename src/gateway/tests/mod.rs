@@ -104,7 +104,7 @@ async fn through(
     };
     let mut account = Account::default();
     request
-        .forward(grant, &Arc::new(Model::new("alpha")), intake, &mut account)
+        .forward(grant, Arc::new(Model::new("alpha")), intake, &mut account)
         .await
 }
 
