@@ -147,6 +147,7 @@ impl Upstream {
                     Err(Failure::Fault(_)) if reused && !sending.has_begun() => continue,
                     Err(failure) => return Err(self.explain(failure)),
                 };
+                let is_complete = sending.is_complete();
                 if !sending.is_over() {
                     self.pool.let_go_on(&mut connection, sending);
                 }
@@ -156,7 +157,8 @@ impl Upstream {
                     keeps_alive,
                 } = head;
                 let pool = Arc::clone(&self.pool);
-                let body = ResponseBody::new(remaining, keeps_alive, connection, pool);
+                let body =
+                    ResponseBody::new(remaining, keeps_alive && is_complete, connection, pool);
                 return Ok(Response::from_parts(parts, body));
             }
         }

@@ -44,8 +44,10 @@ enum State {
     Reading,
     /// All that is left is in `out`.
     Ending,
-    /// Nothing more is written: it is over, or the worker does not take it.
+    /// All of it is written.
     Over,
+    /// The worker does not take the rest.
+    Stopped,
 }
 
 /// Why a request cannot be sent further.
@@ -95,12 +97,17 @@ impl Sending {
 
     /// Whether nothing more is written.
     pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Over | State::Stopped)
+    }
+
+    /// Whether the worker has been sent all of it.
+    pub(super) fn is_complete(&self) -> bool {
         self.state == State::Over
     }
 
     /// Sends no more.
     pub(super) fn stop(&mut self) {
-        self.state = State::Over;
+        self.state = State::Stopped;
         self.out.clear();
         self.waiting = 0;
     }

@@ -199,6 +199,7 @@ async fn every_failure_is_told_with_the_address_and_the_cause() {
     drop(worker);
     told.push(upstream.get("/health").await.unwrap_err());
     told.push(UpstreamError::TooLarge);
+    told.push(UpstreamError::Upload("it is too short".into()));
     let told: Vec<_> = told.iter().map(ToString::to_string).collect();
     insta::with_settings!({ filters => [(r":\d+", ":PORT"), (r" \(os error \d+\)", "")] }, {
         insta::assert_snapshot!(told.join("\n"), @"
@@ -214,6 +215,7 @@ async fn every_failure_is_told_with_the_address_and_the_cause() {
         not a path: invalid uri character
         cannot connect to 127.0.0.1:PORT: Connection refused
         the request body is too large
+        the request body broke off: it is too short
         ");
     });
 }
