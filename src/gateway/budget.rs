@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Budget(Arc<AtomicUsize>);
 
-/// So much of each request is not counted, in bytes. A connection takes more memory.
+/// Bodies up to this are not counted, in bytes. A connection takes more memory.
 const FREE: usize = 16 * 1024;
 
 /// One request's part of them; dropped, it is given back.

@@ -117,6 +117,13 @@ mod tests {
         (child, identity)
     }
 
+    fn eventually(is_so: impl Fn() -> bool) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        while !is_so() {
+            assert!(tokio::time::Instant::now() < deadline, "not in time");
+        }
+    }
+
     #[test]
     fn a_process_is_known_by_its_start_or_by_its_command() {
         let (mut child, identity) = sleeper();
@@ -125,7 +132,8 @@ mod tests {
             start_time: 17,
             ..identity.clone()
         };
-        assert!(clock_was_set.is_running());
+        // The system shows a command line a moment after the process.
+        eventually(|| clock_was_set.is_running());
         let stranger = Identity {
             start_time: 17,
             command: vec!["sleep".into(), "61".into()],
@@ -134,10 +142,7 @@ mod tests {
         assert!(!stranger.is_running());
         child.kill().unwrap();
         // Not reaped yet: a zombie.
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-        while identity.is_running() {
-            assert!(tokio::time::Instant::now() < deadline, "still running");
-        }
+        eventually(|| !identity.is_running());
         child.wait().unwrap();
         assert!(!identity.is_running());
     }
