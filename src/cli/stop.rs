@@ -65,7 +65,7 @@ impl Stop {
 /// # Errors
 /// When the daemon has gone without its workers, or another answers in its place.
 pub(super) async fn gone(hub: &Hub, mut pids: Vec<Pid>) -> anyhow::Result<()> {
-    let mut system = System::new().context("cannot look at processes")?;
+    let mut system = System::new().map_err(|error| unseen(&error))?;
     let daemon = hub.runtime.as_ref().map(|hub| Pid::from_u32(hub.pid));
     let mut alone_since = None;
     loop {
@@ -82,6 +82,13 @@ pub(super) async fn gone(hub: &Hub, mut pids: Vec<Pid>) -> anyhow::Result<()> {
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+fn unseen(error: &dyn std::fmt::Display) -> anyhow::Error {
+    anyhow::anyhow!(
+        "the hub was told to stop, but its end cannot be waited for: no processes are shown here ({error})\n\
+         hint: ask `status` whether it has stopped"
+    )
 }
 
 /// Nobody ends a worker whose hub was killed, and a hub may be kept up by launchd or systemd.
@@ -125,6 +132,14 @@ fn is_alive(system: &mut System, pid: Pid) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_no_processes_are_shown_that_is_told() {
+        insta::assert_snapshot!(unseen(&"unsupported"), @"
+        the hub was told to stop, but its end cannot be waited for: no processes are shown here (unsupported)
+        hint: ask `status` whether it has stopped
+        ");
+    }
 
     #[test]
     fn a_process_that_was_not_reaped_counts_as_gone() {

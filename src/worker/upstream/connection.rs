@@ -8,13 +8,14 @@
 
 use std::io::ErrorKind;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncRead;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::runtime::{self, Handle};
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
@@ -24,7 +25,7 @@ use tracing::debug;
 use super::fault::Fault;
 use super::head::{self, Head};
 use super::sending::{Sending, Stopped};
-use super::{BoxError, Idle};
+use super::{BoxError, Idle, UpstreamError};
 
 /// So much is read at once at first: small answers and the events of streams are smaller.
 const LEAST_READ: usize = 4 * 1024;
@@ -70,16 +71,30 @@ pub(super) enum Failure {
     Fault(Fault),
 }
 
+/// A socket that is connected to a worker.
+pub(super) async fn connect(authority: &Arc<str>) -> Result<TcpStream, UpstreamError> {
+    let connected = TcpStream::connect(&**authority).await;
+    connected
+        // Without it a token waits for the acknowledgement of the one before.
+        .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+        .map_err(|source| UpstreamError::Connect {
+            authority: Arc::clone(authority),
+            source,
+        })
+}
+
 impl Connection {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self {
+    /// A new one.
+    pub(super) async fn open(authority: &Arc<str>) -> Result<Self, UpstreamError> {
+        let stream = connect(authority).await?;
+        Ok(Self {
             home: Handle::current().id(),
             idle_since: Instant::now(),
             stream: Stream::Whole(stream),
             unread: BytesMut::new(),
             read_size: LEAST_READ,
             idle: Idle::default(),
-        }
+        })
     }
 
     /// Whether it can take a request: the worker has neither closed it nor said anything unasked.
@@ -181,7 +196,9 @@ impl Connection {
                 debug!(?error, "a worker does not get the rest of a request");
                 return;
             }
-            keep_open(writes);
+            // The worker would take the end of what it reads for the end of the connection, and its
+            // answer is not over.
+            writes.forget();
         });
         self.stream = Stream::Shared {
             reads,
@@ -219,9 +236,4 @@ fn fill(
         *read_size = (*read_size * 4).min(MOST_READ);
     }
     Poll::Ready(Ok(count))
-}
-
-/// A worker takes the end of what it reads for the end of the connection, and its answer is not over.
-fn keep_open(writes: OwnedWriteHalf) {
-    writes.forget();
 }

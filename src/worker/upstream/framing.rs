@@ -193,6 +193,7 @@ mod tests {
             "12345678901234567\r\n",
             "1 2\r\nx\r\n",
             "2\r\nokk\r\n",
+            "2\r\nokno3\r\nabc\r\n0\r\n\r\n",
             &format!("1;{long}"),
             &format!("0\r\n{long}"),
         ] {

@@ -30,7 +30,7 @@ mod tests;
 mod tunnel;
 
 pub use body::{BoxError, RequestBody, ResponseBody};
-use connection::Failure;
+use connection::{Connection, Failure};
 pub use fault::Fault;
 use head::Head;
 pub use idle::Idle;
@@ -139,7 +139,7 @@ impl Upstream {
             loop {
                 let (mut connection, reused) = match idle.take() {
                     Some(connection) => (connection, true),
-                    None => (Box::pin(self.pool.connect(&self.authority)).await?, false),
+                    None => (Box::pin(Connection::open(&self.authority)).await?, false),
                 };
                 connection.begin(patience);
                 let head = match poll_fn(|cx| connection.poll_answer(cx, &mut sending)).await {

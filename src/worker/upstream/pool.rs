@@ -6,12 +6,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::runtime::{self, Handle};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::UpstreamError;
 use super::connection::Connection;
 use super::sending::Sending;
 
@@ -76,7 +74,7 @@ impl Pool {
         let home = Handle::current().id();
         loop {
             let connection = {
-                let mut idle = self.shelf().lock();
+                let mut idle = self.shelves[shelf_number()].0.lock();
                 let lane = idle.lane(home);
                 let last = lane.pop()?;
                 if last.idle_since.elapsed() >= MAX_IDLE_TIME {
@@ -99,7 +97,7 @@ impl Pool {
             return;
         }
         connection.rest();
-        let shelf = thread_number() % SHELVES;
+        let shelf = shelf_number();
         let mut idle = self.shelves[shelf].0.lock();
         let lane = idle.lane(connection.home);
         if lane.len() < MAX_IDLE {
@@ -110,27 +108,6 @@ impl Pool {
             let task = close_in_time(Arc::downgrade(self), shelf);
             self.tasks.spawn(task);
         }
-    }
-
-    /// That of this thread.
-    fn shelf(&self) -> &Mutex<Resting> {
-        &self.shelves[thread_number() % SHELVES].0
-    }
-
-    /// A new connection.
-    pub(super) async fn connect(&self, authority: &Arc<str>) -> Result<Connection, UpstreamError> {
-        let stream = TcpStream::connect(&**authority)
-            .await
-            .and_then(|stream| {
-                // Without it a token waits for the acknowledgement of the one before.
-                stream.set_nodelay(true)?;
-                Ok(stream)
-            })
-            .map_err(|source| UpstreamError::Connect {
-                authority: Arc::clone(authority),
-                source,
-            })?;
-        Ok(Connection::new(stream))
     }
 
     /// Lets an upload go on that the worker answered before its end.
@@ -158,11 +135,11 @@ impl Pool {
     }
 }
 
-/// A number of its own for each thread.
-fn thread_number() -> usize {
+/// The shelf of this thread.
+fn shelf_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
-        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHELVES;
     }
     NUMBER.with(|number| *number)
 }

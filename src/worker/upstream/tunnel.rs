@@ -8,8 +8,8 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::client::conn::http1::Builder;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
+use super::connection::connect;
 use super::{RequestBody, Upstream, UpstreamError};
 
 /// Of an answer that refuses, so much is passed on.
@@ -32,13 +32,7 @@ impl Upstream {
     /// When the worker cannot be reached or does not answer.
     pub async fn switch(&self, mut request: Request<RequestBody>) -> Result<Switch, UpstreamError> {
         request.headers_mut().insert(HOST, self.host.clone());
-        let connecting = TcpStream::connect(&*self.authority).await;
-        let stream = connecting
-            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-            .map_err(|source| UpstreamError::Connect {
-                authority: self.authority.clone(),
-                source,
-            })?;
+        let stream = connect(&self.authority).await?;
         let (mut sender, connection) = Builder::new()
             .handshake(TokioIo::new(stream))
             .await
