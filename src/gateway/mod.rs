@@ -1,9 +1,9 @@
 //! Everything under `/v1`: peek → `on_request` → acquire → forward.
 //!
-//! The server hands each request to [`Gateway::take_in`]. [`Gateway::answer`] finds the model that the request names
-//! while the body arrives, asks the policies, takes a lease (which may load the model) and passes
-//! request and answer through as they come. It never decides whether a model may be used or loaded,
-//! and knows nothing of processes.
+//! The server hands each request to [`Gateway::take_in`]. [`Gateway::answer`] finds the model that it
+//! names while the body arrives, asks the policies, takes a lease (which may load the model) and passes
+//! request and answer through as they come. It never decides whether a model may be used or loaded, and
+//! knows nothing of processes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
