@@ -28,6 +28,7 @@ use crate::telemetry::Troubles;
 mod front;
 mod guard;
 mod head_timer;
+mod receive_buffer;
 mod socket;
 mod threads;
 mod unreadable;
@@ -67,6 +68,9 @@ pub async fn serve(
     shutdown: CancellationToken,
     spread: Spread,
 ) {
+    if let Err(error) = receive_buffer::widen(&listener) {
+        debug!(%error, "receive buffers stay as they are");
+    }
     let front = Front::new(gateway, hub, guard);
     loop {
         let accepted = tokio::select! {
