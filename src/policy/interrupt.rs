@@ -40,6 +40,12 @@ pub(super) fn install(lua: &Lua, limits: &Arc<Limits>, every: c_int) -> mlua::Re
     }
 }
 
+/// Looks no more.
+pub(super) fn remove(lua: &Lua) -> mlua::Result<()> {
+    // SAFETY: this touches no value of the state.
+    unsafe { lua.exec_raw::<()>((), |state| ffi::lua_sethook(state, None, 0, 0)) }
+}
+
 /// Raises an error when the time is up.
 unsafe extern "C-unwind" fn look(state: *mut ffi::lua_State, _: *mut ffi::lua_Debug) {
     // SAFETY: Lua calls this with a valid state and room for 20 values (`LUA_MINSTACK`); the address is

@@ -400,8 +400,9 @@ fn denial(status: StatusCode, policy: &str) -> ApiError {
 mod tests {
     use super::*;
 
-    /// A full group, and `alpha` in it: idle for long, and not started.
-    struct OverTheCap;
+    /// A full group, and `alpha` in it: idle for long, and not started. Its clock takes so long to read.
+    #[derive(Default)]
+    struct OverTheCap(std::time::Duration);
 
     impl World for OverTheCap {
         fn model(&self, _: &str) -> Option<ModelView> {
@@ -448,6 +449,7 @@ mod tests {
         }
 
         fn clock(&self) -> f64 {
+            std::thread::sleep(self.0);
             0.0
         }
     }
@@ -467,7 +469,13 @@ mod tests {
     /// Whether a request, a load and the idle timer meet a rule.
     fn decides(scripts: &[Script]) -> [bool; 3] {
         let folder = tempfile::tempdir().unwrap();
-        let policies = Policies::load_with(scripts, folder.path(), None, &[], Arc::new(OverTheCap));
+        let policies = Policies::load_with(
+            scripts,
+            folder.path(),
+            None,
+            &[],
+            Arc::new(OverTheCap::default()),
+        );
         let (_, request) = policies.on_request(request());
         let pending = PendingLoad {
             reason: LoadReason::Request,
@@ -487,5 +495,27 @@ mod tests {
     fn without_the_bundled_default_nothing_is_capped_unloaded_or_refused() {
         assert_eq!(decides(&[]), [false; 3]);
         assert_eq!(decides(bundled::SCRIPTS), [true; 3]);
+    }
+
+    #[test]
+    fn time_is_limited_where_there_is_a_file_of_the_users() {
+        let slow = "return { on_request = function(_, hub)
+          for _ = 1, 1000 do end
+          hub.clock()
+          for _ = 1, 1000 do end
+        end }";
+        let folder = tempfile::tempdir().unwrap();
+        for (file, failures) in [(false, [0, 0]), (true, [1, 1])] {
+            if file {
+                std::fs::write(folder.path().join("mine.lua"), slow).unwrap();
+            }
+            let world = OverTheCap(hook::Hook::Request.allowed() * 2);
+            let scripts = [(bundled::DEFAULT, slow)];
+            let policies = Policies::load_with(&scripts, folder.path(), None, &[], Arc::new(world));
+            let (_, _) = policies.on_request(request());
+            let facts = policies.shared.set.load().facts();
+            let failed: Vec<_> = facts.iter().map(|policy| policy.failures).collect();
+            assert_eq!(failed, failures[..1 + usize::from(file)]);
+        }
     }
 }

@@ -82,6 +82,7 @@ impl PolicySet {
             (format!("{}{name}.lua", bundled::FOLDER), source)
         }));
 
+        let only_ours = files.len() == chosen.len();
         let mut policies = Vec::new();
         for (name, source) in files {
             let loaded = source
@@ -94,6 +95,9 @@ impl PolicySet {
                     broken.push(problem);
                 }
             }
+        }
+        if only_ours {
+            host.trust();
         }
         Self {
             host: Mutex::new(host),
