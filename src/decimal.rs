@@ -1,15 +1,32 @@
-//! Decimal numbers in headers, which every answer has: `core::fmt` would cost as much as the rest of them.
+//! Headers with decimal numbers in them, which every answer has: `core::fmt` would cost as much as the rest
+//! of them.
 
+use std::io::{self, Cursor, Write};
 use std::time::Duration;
+
+use http::HeaderValue;
+
+/// Longer values are none.
+const LONGEST: usize = 160;
 
 /// A duration in whole microseconds.
 pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// A header's value of what `write` writes, [`LONGEST`] bytes at most; put together without an allocation.
+pub(crate) fn header_value(
+    write: impl FnOnce(&mut Cursor<[u8; LONGEST]>) -> io::Result<()>,
+) -> Option<HeaderValue> {
+    let mut text = Cursor::new([0; LONGEST]);
+    write(&mut text).ok()?;
+    let length = usize::try_from(text.position()).ok()?;
+    HeaderValue::from_bytes(&text.get_ref()[..length]).ok()
+}
+
 /// Appends `number / 10^places` with all its decimal places, of which there is at least one: 1234 with 3
 /// is `1.234`.
-pub(crate) fn push(text: &mut String, mut number: u64, places: usize) {
+pub(crate) fn write(text: &mut impl Write, mut number: u64, places: usize) -> io::Result<()> {
     // Enough for every u64, a point and a zero before it.
     let mut digits = [b'0'; 24];
     let mut at = digits.len();
@@ -23,7 +40,7 @@ pub(crate) fn push(text: &mut String, mut number: u64, places: usize) {
             number /= 10;
         }
     }
-    text.push_str(str::from_utf8(&digits[at..]).unwrap_or_default());
+    text.write_all(&digits[at..])
 }
 
 #[cfg(test)]
@@ -41,9 +58,17 @@ mod tests {
             (u64::MAX, 1, "1844674407370955161.5"),
             (u64::MAX, 20, "0.18446744073709551615"),
         ] {
-            let mut text = String::from("=");
-            push(&mut text, number, places);
-            assert_eq!(text[1..], *expected);
+            let mut text = b"=".to_vec();
+            write(&mut text, number, places).unwrap();
+            assert_eq!(text[1..], *expected.as_bytes());
         }
+    }
+
+    #[test]
+    fn a_value_that_is_too_long_is_none() {
+        let of_length = |length| header_value(|text| text.write_all(&vec![b'a'; length]));
+        assert_eq!(of_length(LONGEST).unwrap().len(), LONGEST);
+        assert_eq!(of_length(LONGEST + 1), None);
+        assert_eq!(header_value(|text| text.write_all(b"\n")), None);
     }
 }

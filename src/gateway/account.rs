@@ -5,6 +5,7 @@
 //! the model and to the policies that observe `request.finished`. A request whose client has left, at
 //! whatever point, is one of status 499.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,12 +65,13 @@ struct Entries {
 }
 
 impl Account {
-    /// Of a request that has just arrived.
+    /// Of a request that arrived at `began`.
     pub(super) fn open(
         parts: &request::Parts,
         id: HeaderValue,
         client: SocketAddr,
         gateway: Arc<Gateway>,
+        began: Instant,
     ) -> Self {
         Self(Some(Box::new(Entries {
             gateway,
@@ -79,7 +81,7 @@ impl Account {
             path: parts.uri.path().into(),
             model: None,
             made: None,
-            began: Instant::now(),
+            began,
             policy: Duration::ZERO,
             wait: Duration::ZERO,
             load: Duration::ZERO,
@@ -149,11 +151,11 @@ impl Account {
     /// A part of the worker's answer passes; the last one if `is_last`.
     pub(super) fn passes(&mut self, data: &Bytes, is_last: bool) {
         self.enter(|entries| {
-            if entries.first_data.is_none() {
+            if entries.events && entries.first_data.is_none() {
                 entries.first_data = Some(Instant::now());
-                if let (Some(made), Some(model)) = (entries.made.take(), &entries.model) {
-                    made.note(data, &model.name);
-                }
+            }
+            if let (Some(made), Some(model)) = (entries.made.take(), &entries.model) {
+                made.note(data, &model.name);
             }
             if !entries.is_metered {
                 return;
@@ -185,26 +187,24 @@ impl Account {
         let Some(entries) = &self.0 else {
             return;
         };
-        let mut text = String::with_capacity(64);
-        for (name, took) in [
-            ("policy", entries.policy),
-            ("wait", entries.wait),
-            ("load", entries.load),
-            ("worker", entries.worker),
-        ] {
-            if !took.is_zero() {
-                if !text.is_empty() {
-                    text.push_str(", ");
+        let parts = [
+            (&b"policy;dur="[..], entries.policy),
+            (b"wait;dur=", entries.wait),
+            (b"load;dur=", entries.load),
+            (b"worker;dur=", entries.worker),
+        ];
+        let value = decimal::header_value(|text| {
+            for (name, took) in parts.iter().filter(|(_, took)| !took.is_zero()) {
+                if text.position() > 0 {
+                    text.write_all(b", ")?;
                 }
-                text.push_str(name);
-                text.push_str(";dur=");
-                decimal::push(&mut text, micros(took), 3);
+                text.write_all(name)?;
+                decimal::write(text, micros(*took), 3)?;
             }
-        }
-        if !text.is_empty()
-            && let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(text))
-        {
-            // A worker may have written one too.
+            Ok(())
+        });
+        // A worker may have written one too.
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
             headers.append(SERVER_TIMING, value);
         }
     }
@@ -277,7 +277,6 @@ impl Drop for Entries {
         }
         let first_token = self
             .first_data
-            .filter(|_| self.events)
             .map(|first| first.duration_since(self.began).as_secs_f64());
         debug!(
             id = self.id.to_str().unwrap_or_default(),

@@ -145,8 +145,8 @@ impl Gateway {
         }
     }
 
-    /// Takes in a request under `/v1`; `id` is its `X-Request-ID`, `held_up` tells its connection when
-    /// its body is not read.
+    /// Takes in a request under `/v1` that arrived at `began`; `id` is its `X-Request-ID`, `held_up` tells
+    /// its connection when its body is not read.
     pub fn take_in(
         self: &Arc<Self>,
         parts: request::Parts,
@@ -154,10 +154,11 @@ impl Gateway {
         client: SocketAddr,
         held_up: HeldUp,
         id: HeaderValue,
+        began: Instant,
     ) -> Box<Arrived> {
         let limits = self.lifecycle.limits();
         Box::new(Arrived {
-            account: Account::open(&parts, id.clone(), client, Arc::clone(self)),
+            account: Account::open(&parts, id.clone(), client, Arc::clone(self), began),
             intake: Intake::new(&parts.headers, body, limits, &self.budget, held_up),
             view: Box::new(RequestView::of_head(parts, id, client)),
         })

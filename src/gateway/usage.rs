@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use memchr::memmem::FinderRev;
+use memchr::memmem::Finder;
 use serde::Deserialize;
 
 /// Counts stand in the last event of a stream and close to the end of a plain answer; `[DONE]` and
@@ -22,7 +22,8 @@ const LOOKS: usize = 8;
 /// In the text of an answer the quotes are escaped: this is a key.
 const KEY: &[u8] = b"\"usage\"";
 
-static KEY_FROM_THE_END: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(KEY));
+/// Forwards: from the end on it would go byte by byte.
+static FIND_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(KEY));
 
 /// Token counts, as far as the worker gave them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,11 +46,15 @@ struct Written {
 impl Usage {
     /// The last counts in a piece of JSON or of an event stream that may begin anywhere.
     pub(super) fn last_in(text: &[u8]) -> Self {
-        let places = KEY_FROM_THE_END.rfind_iter(text);
-        let mut found = places
-            .take(LOOKS)
-            .filter_map(|at| read(&text[at + KEY.len()..]));
-        found.next().unwrap_or_default()
+        let (mut last, mut count) = ([0; LOOKS], 0);
+        for at in FIND_KEY.find_iter(text) {
+            last[count % LOOKS] = at;
+            count += 1;
+        }
+        let mut places = (count.saturating_sub(LOOKS)..count).rev();
+        places
+            .find_map(|place| read(&text[last[place % LOOKS] + KEY.len()..]))
+            .unwrap_or_default()
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Gate {
     /// Idleness is told from here on by a clock that nobody sets: a step of the other one must
     /// neither unload a model at once nor keep one for ever.
     made: Instant,
-    /// Milliseconds from `made` until it was last opened or used.
+    /// Milliseconds from `made` until it was last opened or left.
     last_active_ms: AtomicU64,
     /// Counts leases taken, given back, and parts of answers that arrived.
     signs: AtomicU64,
@@ -67,7 +67,7 @@ impl Gate {
                 (word & OPEN != 0).then_some(word + 1)
             })
             .ok()?;
-        self.touch();
+        self.be_used();
         Some(Lease {
             gate: Arc::clone(self),
         })
@@ -116,7 +116,7 @@ impl Gate {
         }
     }
 
-    /// Since it was last opened or a request last began or ended, whichever is later; zero while a
+    /// Since it was last opened or a request last ended, whichever is later; zero while a
     /// request is inside.
     pub(crate) fn idle(&self, now: Instant) -> Duration {
         if self.active() > 0 {
@@ -139,13 +139,12 @@ impl Gate {
         }
     }
 
-    fn touch(&self) {
+    fn be_used(&self) {
         self.signs.fetch_add(1, Ordering::Relaxed);
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_millis() as u64);
         self.last_used_ms.store(now, Ordering::Relaxed);
-        self.be_active();
     }
 
     fn be_active(&self) {
@@ -171,7 +170,8 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.gate.touch();
+        self.gate.be_used();
+        self.gate.be_active();
         // One out less and one back more, in one step. Whoever parks looks at this word after it has
         // said that it listens, so that one of the two sees the other.
         let before = self.gate.word.fetch_add(ONE_BACK - 1, Ordering::SeqCst);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
-use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::Either;
@@ -77,7 +76,7 @@ impl Front {
         // The gateway tells of its requests itself, when their answers have ended.
         let line = (!is_gateways(parts.uri.path()) && tracing::enabled!(tracing::Level::DEBUG))
             .then(|| Box::new((parts.method.clone(), parts.uri.path().to_owned())));
-        let (way, origin) = self.way(parts, body, client, held_up, &id);
+        let (way, origin) = self.way(parts, body, client, held_up, &id, started);
         async move {
             let mut response = match way {
                 Way::Answered(response) => response.map(Either::Left),
@@ -109,6 +108,7 @@ impl Front {
         client: SocketAddr,
         held_up: HeldUp,
         id: &HeaderValue,
+        started: Instant,
     ) -> (Way, Option<HeaderValue>) {
         let origin = match self.guard.check(&parts) {
             Ok(origin) => origin,
@@ -118,7 +118,10 @@ impl Front {
             Way::Answered(response)
         } else if is_gateways(parts.uri.path()) {
             let id = id.clone();
-            Way::Gateway(self.gateway.take_in(parts, body, client, held_up, id))
+            let arrived = self
+                .gateway
+                .take_in(parts, body, client, held_up, id, started);
+            Way::Gateway(arrived)
         } else {
             let mut request = Box::new(Request::from_parts(parts, body));
             request.extensions_mut().insert(ConnectInfo(client));
@@ -146,9 +149,8 @@ impl Front {
 /// Adds what every answer has.
 fn sign(headers: &mut HeaderMap, id: HeaderValue, took: Duration) {
     headers.insert(REQUEST_ID, id);
-    let mut seconds = String::with_capacity(16);
-    decimal::push(&mut seconds, micros(took), 6);
-    if let Ok(time) = HeaderValue::from_maybe_shared(Bytes::from(seconds)) {
+    let time = decimal::header_value(|text| decimal::write(text, micros(took), 6));
+    if let Some(time) = time {
         headers.insert(PROCESS_TIME, time);
     }
 }

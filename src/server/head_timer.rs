@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant as StdInstant};
 
@@ -26,6 +26,8 @@ struct Deadline {
     made: Instant,
     /// Microseconds since then; [`NONE`] while none is waited for.
     micros: AtomicU64,
+    /// Whether that has been noticed to be over.
+    is_over: AtomicBool,
 }
 
 const NONE: u64 = u64::MAX;
@@ -35,6 +37,7 @@ impl Default for Deadline {
         Self {
             made: Instant::now(),
             micros: AtomicU64::new(NONE),
+            is_over: AtomicBool::new(false),
         }
     }
 }
@@ -48,7 +51,9 @@ impl HeadTimer {
             let next = self.deadline().filter(|deadline| *deadline > now);
             // What begins to wait from now on does so for as long at least.
             tokio::time::sleep_until(next.unwrap_or(now + limit)).await;
-            if self.is_over() {
+            let deadline = self.deadline();
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                self.0.is_over.store(true, Ordering::Relaxed);
                 return;
             }
         }
@@ -67,11 +72,6 @@ impl HeadTimer {
     fn wait_until(&self, deadline: Instant) {
         let micros = micros(deadline - self.0.made);
         self.0.micros.store(micros, Ordering::Relaxed);
-    }
-
-    fn is_over(&self) -> bool {
-        self.deadline()
-            .is_some_and(|deadline| deadline <= Instant::now())
     }
 }
 
@@ -102,10 +102,9 @@ impl Future for Wait {
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
         // Whoever awaits `expired` wakes the task of this one.
-        if self.0.is_over() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
+        match self.0.0.is_over.load(Ordering::Relaxed) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
         }
     }
 }

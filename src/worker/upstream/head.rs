@@ -87,29 +87,30 @@ pub(super) fn take(
     for_head: bool,
     headers: &mut HeaderMap,
 ) -> Result<Option<Head>, Fault> {
-    let (status, version) = loop {
+    let read = loop {
         let Some(length) = length(unread)? else {
             return Ok(None);
         };
         headers.clear();
-        let (status, version) = parse(&unread.split_to(length).freeze(), headers)?;
-        if status == StatusCode::SWITCHING_PROTOCOLS {
+        let read = parse(&unread.split_to(length).freeze(), headers)?;
+        if read.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Fault::Switched);
         }
-        if !status.is_informational() {
-            break (status, version);
+        if !read.status.is_informational() {
+            break read;
         }
     };
+    let status = read.status;
     let has_body =
         !for_head && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED;
     let remaining = if has_body {
-        remaining(headers)?
+        remaining(headers, read.has_coding)?
     } else {
         Remaining::Length(0)
     };
-    let keeps_alive = version == Version::HTTP_11
-        && remaining != Remaining::UntilClose
-        && !lists(headers, &CONNECTION, "close");
+    let closes = read.has_connection && lists(headers, &CONNECTION, "close");
+    let keeps_alive =
+        read.version == Version::HTTP_11 && remaining != Remaining::UntilClose && !closes;
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = status;
     parts.headers = std::mem::take(headers);
@@ -138,8 +139,18 @@ fn length(unread: &[u8]) -> Result<Option<usize>, Fault> {
     Ok(end)
 }
 
+/// What [`parse`] reads beside the headers, and which of them there are that most answers lack.
+struct Read {
+    status: StatusCode,
+    version: Version,
+    /// `Transfer-Encoding`.
+    has_coding: bool,
+    /// `Connection`.
+    has_connection: bool,
+}
+
 /// Reads a head that is there to its end; its values stay parts of it.
-fn parse(head: &Bytes, headers: &mut HeaderMap) -> Result<(StatusCode, Version), Fault> {
+fn parse(head: &Bytes, headers: &mut HeaderMap) -> Result<Read, Fault> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_HEADERS];
     let mut answer = httparse::Response::new(&mut []);
     let parsed = ParserConfig::default().parse_response_with_uninit_headers(
@@ -150,26 +161,32 @@ fn parse(head: &Bytes, headers: &mut HeaderMap) -> Result<(StatusCode, Version),
     if parsed.is_partial() {
         return Err(httparse::Error::NewLine.into());
     }
+    let (mut has_coding, mut has_connection) = (false, false);
     for field in &*answer.headers {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value));
-        headers.append(
-            name.map_err(|_| httparse::Error::HeaderName)?,
-            value.map_err(|_| httparse::Error::HeaderValue)?,
-        );
+        let name = HeaderName::from_bytes(field.name.as_bytes())
+            .map_err(|_| httparse::Error::HeaderName)?;
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
+            .map_err(|_| httparse::Error::HeaderValue)?;
+        has_coding |= name == TRANSFER_ENCODING;
+        has_connection |= name == CONNECTION;
+        headers.append(name, value);
     }
     let status = answer.code.and_then(|code| StatusCode::from_u16(code).ok());
-    let version = match answer.version {
-        Some(1) => Version::HTTP_11,
-        _ => Version::HTTP_10,
-    };
-    Ok((status.ok_or(httparse::Error::Status)?, version))
+    Ok(Read {
+        status: status.ok_or(httparse::Error::Status)?,
+        version: match answer.version {
+            Some(1) => Version::HTTP_11,
+            _ => Version::HTTP_10,
+        },
+        has_coding,
+        has_connection,
+    })
 }
 
 /// How the body that follows such headers ends (RFC 9112, section 6.3). Of lengths that are not to be
 /// believed none is left for the client.
-fn remaining(headers: &mut HeaderMap) -> Result<Remaining, Fault> {
-    if let Some(codings) = headers.get_all(TRANSFER_ENCODING).iter().next_back() {
+fn remaining(headers: &mut HeaderMap, has_coding: bool) -> Result<Remaining, Fault> {
+    if has_coding && let Some(codings) = headers.get_all(TRANSFER_ENCODING).iter().next_back() {
         let last = codings.as_bytes().rsplit(|byte| *byte == b',').next();
         let is_chunked =
             last.is_some_and(|last| last.trim_ascii().eq_ignore_ascii_case(b"chunked"));
