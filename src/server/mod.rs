@@ -85,7 +85,11 @@ pub async fn serve(
                 let stream = stream.into_std();
                 let connection = async move {
                     match stream.and_then(TcpStream::from_std) {
-                        Ok(stream) => serve_connection(stream, client, front, shutdown).await,
+                        // In memory of the thread that it runs on, and not of the one that accepts it:
+                        // what is given back there is used again there.
+                        Ok(stream) => {
+                            Box::pin(serve_connection(stream, client, front, shutdown)).await;
+                        }
                         Err(error) => warn!(%client, %error, "a connection was lost"),
                     }
                 };
