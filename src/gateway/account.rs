@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, request, response};
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::Gateway;
+use super::forward::Kind;
 use super::made::Made;
 use super::usage::{Tail, Usage};
 use crate::decimal::{self, micros};
@@ -131,14 +131,13 @@ impl Account {
         self.enter(|entries| entries.sent = Some(Instant::now()));
     }
 
-    /// The worker has answered with this head; `events`: with an event stream. Adds `Server-Timing`.
-    pub(super) fn answered(&mut self, head: &mut response::Parts, events: bool) {
+    /// The worker has answered with this head, and a body of that kind. Adds `Server-Timing`.
+    pub(super) fn answered(&mut self, head: &mut response::Parts, kind: Kind) {
         self.enter(|entries| {
             entries.status = Some(head.status.as_u16());
             entries.worker = entries.sent.map_or(Duration::ZERO, |sent| sent.elapsed());
-            entries.events = events;
-            entries.is_metered =
-                !head.headers.contains_key(CONTENT_ENCODING) && (events || is_json(&head.headers));
+            entries.events = kind.events;
+            entries.is_metered = kind.is_legible;
         });
         self.write_timing(&mut head.headers);
     }
@@ -297,11 +296,4 @@ impl Drop for Entries {
             self.tell_observers(status, ended, first_token, tokens_per_second);
         }
     }
-}
-
-/// Whether a body is JSON.
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"))
 }

@@ -5,14 +5,15 @@
 //! names. Where the worker says what the client said, the search ends with the first find, and every
 //! chunk passes untouched. The leased body calls it.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::header::CONTENT_LENGTH;
 use http::response;
 use memchr::memmem::Finder;
 
-use super::account::is_json;
+use super::forward::Kind;
 use super::peek::{closing_quote, unquote};
 use crate::lifecycle::Model;
 use crate::worker::upstream::{Accepts, Upstream};
@@ -40,9 +41,9 @@ pub(super) struct Echo {
 }
 
 /// What stands at a place where `"model"` was found.
-enum Field {
+enum Field<'a> {
     /// A value, by its range with the quotes, and its text.
-    Value(std::ops::Range<usize>, String),
+    Value(std::ops::Range<usize>, Cow<'a, str>),
     /// Another thing than a name.
     Other,
     /// More has to come before it can be told.
@@ -56,12 +57,9 @@ impl Echo {
         written: String,
         upstream: Arc<Upstream>,
         head: &mut response::Parts,
-        events: bool,
+        kind: Kind,
     ) -> Option<Self> {
-        let is_searched = head.status.is_success()
-            && (events || is_json(&head.headers))
-            && !head.headers.contains_key(CONTENT_ENCODING);
-        if !is_searched || written.is_empty() {
+        if !head.status.is_success() || !kind.is_legible || written.is_empty() {
             return None;
         }
         let differs = matches!(&upstream.accepts, Accepts::Only(name) if **name != *written);
@@ -72,7 +70,7 @@ impl Echo {
             is_fixed: head.headers.contains_key(CONTENT_LENGTH),
             written,
             upstream,
-            events,
+            events: kind.events,
             is_over: false,
             held: Bytes::new(),
             scratch: BytesMut::new(),
@@ -174,7 +172,7 @@ impl Echo {
 }
 
 /// What follows the key that ends at `at`.
-fn field(chunk: &[u8], at: usize) -> Field {
+fn field(chunk: &[u8], at: usize) -> Field<'_> {
     let spaces = |at: usize| {
         let is_space = |byte: &&u8| byte.is_ascii_whitespace();
         at + chunk[at..].iter().take_while(is_space).count()
@@ -211,7 +209,7 @@ fn begun_key(text: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderValue, Response, header::CONTENT_TYPE};
+    use http::Response;
     use proptest::prelude::*;
     use proptest::sample::Index;
 
@@ -221,13 +219,15 @@ mod tests {
     /// The search through an answer of the worker that calls itself `served`, and the answer's head.
     fn echo(written: &str, served: &str, events: bool, length: Option<usize>) -> Option<Echo> {
         let mut head = Response::new(()).into_parts().0;
-        let json = HeaderValue::from_static("application/json");
-        head.headers.insert(CONTENT_TYPE, json);
         if let Some(length) = length {
             head.headers.insert(CONTENT_LENGTH, length.into());
         }
         let upstream = Upstream::new("127.0.0.1", 1, Accepts::Only(served.into()));
-        Echo::new(written.to_owned(), Arc::new(upstream), &mut head, events)
+        let kind = Kind {
+            events,
+            is_legible: true,
+        };
+        Echo::new(written.to_owned(), Arc::new(upstream), &mut head, kind)
     }
 
     fn model() -> Model {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, PROXY_AUTHENTICATE,
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
@@ -68,18 +68,18 @@ pub(super) async fn forward(
         .map_err(|error| openai::no_answer(&model.name, &error, limits))?;
     let (mut parts, body) = answer.into_parts();
     remove_hop_by_hop(&mut parts.headers);
-    let events = is_event_stream(&parts.headers);
-    account.answered(&mut parts, events);
+    let kind = Kind::of(&parts.headers);
+    account.answered(&mut parts, kind);
     let echo = if body.is_end_stream() {
         None
     } else {
-        Echo::new(written, upstream, &mut parts, events).map(Box::new)
+        Echo::new(written, upstream, &mut parts, kind).map(Box::new)
     };
     let body = LeasedBody::new(
         body,
         lease,
         model,
-        events,
+        kind.events,
         limits.idle_stream,
         echo,
         account.take(),
@@ -132,11 +132,27 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a body is an event stream.
-pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+/// What the body of an answer is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Kind {
+    /// An event stream.
+    pub(super) events: bool,
+    /// JSON, or events of it, and not compressed: its model and its usage can be read as it passes.
+    pub(super) is_legible: bool,
+}
+
+impl Kind {
+    /// That of the body which comes with `headers`.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let is = |begin: &[u8]| kind.is_some_and(|kind| kind.starts_with(begin));
+        let events = is(b"text/event-stream");
+        Self {
+            events,
+            is_legible: (events || is(b"application/json"))
+                && !headers.contains_key(CONTENT_ENCODING),
+        }
+    }
 }
 
 #[cfg(test)]

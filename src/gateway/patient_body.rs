@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::body::Body;
-use super::forward::is_event_stream;
+use super::forward::Kind;
 use super::waiting::Progress;
 use crate::api_error::ApiError;
 use crate::worker::upstream::BoxError;
@@ -79,7 +79,7 @@ impl State {
             Ok(answer) => {
                 let (head, body) = answer.into_parts();
                 let body = Box::new(body);
-                if head.status.is_success() && is_event_stream(&head.headers) {
+                if head.status.is_success() && Kind::of(&head.headers).events {
                     return Self::Passing(body);
                 }
                 Self::Gathering(Gathered {

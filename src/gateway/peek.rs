@@ -5,6 +5,8 @@
 //! over strings with `memchr`, and stops at the value. It does not validate what it steps over: the
 //! worker does. Of two `model` keys the first counts.
 
+use std::borrow::Cow;
+
 use memchr::memchr2;
 
 use super::scan::{Found, Step};
@@ -167,7 +169,7 @@ impl Peek {
             self.state = State::InModel { escaped };
             return Ok(chunk.len());
         };
-        let value = unquote(&self.raw).ok_or(Step::Malformed)?;
+        let value = unquote(&self.raw).ok_or(Step::Malformed)?.into_owned();
         let range = self.value_start..self.before + quote + 1;
         Err(Step::Found(Found { value, range }))
     }
@@ -240,16 +242,16 @@ pub(super) fn closing_quote(chunk: &[u8], mut at: usize, escaped: &mut bool) -> 
 }
 
 /// The text of a JSON string written as `raw` between its quotes.
-pub(super) fn unquote(raw: &[u8]) -> Option<String> {
+pub(super) fn unquote(raw: &[u8]) -> Option<Cow<'_, str>> {
     let is_plain = |byte: &u8| *byte >= b' ' && *byte != b'\\';
     if raw.iter().all(is_plain) {
-        return String::from_utf8(raw.to_vec()).ok();
+        return str::from_utf8(raw).ok().map(Cow::Borrowed);
     }
     let mut quoted = Vec::with_capacity(raw.len() + 2);
     quoted.push(b'"');
     quoted.extend_from_slice(raw);
     quoted.push(b'"');
-    serde_json::from_slice(&quoted).ok()
+    serde_json::from_slice(&quoted).ok().map(Cow::Owned)
 }
 
 fn is_space(byte: u8) -> bool {
@@ -260,7 +262,7 @@ fn is_space(byte: u8) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::unquote;
+    use super::{Cow, unquote};
 
     proptest! {
         #[test]
@@ -268,7 +270,7 @@ mod tests {
             // Between quotes there is none that is not escaped.
             prop_assume!(!raw.contains('"'));
             let parsed = serde_json::from_str::<String>(&format!("\"{raw}\"")).ok();
-            prop_assert_eq!(unquote(raw.as_bytes()), parsed);
+            prop_assert_eq!(unquote(raw.as_bytes()).map(Cow::into_owned), parsed);
         }
     }
 }

@@ -17,6 +17,7 @@ use tracing::debug;
 
 use super::account::Account;
 use super::body::Body;
+use super::forward::Kind;
 use super::openai;
 use crate::api_error::ApiError;
 use crate::config::Limits;
@@ -75,14 +76,14 @@ pub(super) async fn forward(
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
                 head.status = StatusCode::BAD_GATEWAY;
             }
-            account.answered(&mut head, false);
+            account.answered(&mut head, Kind::default());
             account.completed();
             drop(account.take());
             Ok(Response::from_parts(head, Body::full(body)))
         }
         Switch::Agreed(answer, worker) => {
             let (mut head, ()) = answer.into_parts();
-            account.answered(&mut head, false);
+            account.answered(&mut head, Kind::default());
             tunnels.spawn(carry(client, worker, lease, account.take()));
             Ok(Response::from_parts(head, Body::full("")))
         }
