@@ -155,22 +155,22 @@ impl Gateway {
         held_up: HeldUp,
         id: HeaderValue,
         began: Instant,
-    ) -> Box<Arrived> {
+    ) -> Arrived {
         let limits = self.lifecycle.limits();
-        Box::new(Arrived {
+        Arrived {
             account: Account::open(&parts, id.clone(), client, Arc::clone(self), began),
             intake: Intake::new(&parts.headers, body, limits, &self.budget, held_up),
             view: Box::new(RequestView::of_head(parts, id, client)),
-        })
+        }
     }
 
     /// The answer to a request. Dropping the future or the answer frees all that the request held.
-    pub async fn answer(&self, arrived: Box<Arrived>) -> Response<Body> {
+    pub async fn answer(&self, arrived: Arrived) -> Response<Body> {
         let Arrived {
             view,
             mut intake,
             mut account,
-        } = *arrived;
+        } = arrived;
         let parts = &view.parts;
         let answer = match Target::of(&parts.method, parts.uri.path()) {
             Target::Models => Ok(openai::json(&models::list(&self.lifecycle))),

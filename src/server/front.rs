@@ -32,7 +32,7 @@ type AnyBody = Either<Body, axum::body::Body>;
 enum Way {
     /// Nowhere: this is the answer.
     Answered(Response<Body>),
-    Gateway(Box<Arrived>),
+    Gateway(Arrived),
     Hub(Box<Request<Incoming>>),
 }
 
