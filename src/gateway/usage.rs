@@ -147,6 +147,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_last_counts_are_taken_if_not_too_much_follows_them() {
+        let written = r#""usage":{"prompt_tokens":3,"completion_tokens":5}"#;
+        let later = written.replace('3', "4");
+        for others in 0..LOOKS {
+            let text = format!("{written}{later}{}", r#""usage":null"#.repeat(others));
+            assert_eq!(Usage::last_in(text.as_bytes()), counts(4, 5), "{others}");
+        }
+        let text = format!("{written}{}", r#""usage":null"#.repeat(LOOKS));
+        assert_eq!(Usage::last_in(text.as_bytes()), Usage::default());
+    }
+
     proptest! {
         #[test]
         fn counts_at_the_end_are_found_however_the_answer_is_cut(
