@@ -72,6 +72,8 @@ impl HeadTimer {
     fn wait_until(&self, deadline: Instant) {
         let micros = micros(deadline - self.0.made);
         self.0.micros.store(micros, Ordering::Relaxed);
+        // The wait before may have been over just when its head came.
+        self.0.is_over.store(false, Ordering::Relaxed);
     }
 }
 
@@ -119,6 +121,8 @@ impl Drop for Wait {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(75);
@@ -141,5 +145,19 @@ mod tests {
         last.await;
         assert_eq!(last_began - began, Duration::from_secs(230));
         assert_eq!(last_began.elapsed(), LIMIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_came_at_the_last_moment_takes_no_time_from_the_next() {
+        let timer = HeadTimer::default();
+        let wait = timer.sleep(LIMIT);
+        timer.expired(LIMIT).await;
+        drop(wait);
+        let began = Instant::now();
+        let mut next = timer.sleep(LIMIT);
+        assert!((&mut next).now_or_never().is_none());
+        timer.expired(LIMIT).await;
+        next.await;
+        assert_eq!(began.elapsed(), LIMIT);
     }
 }
