@@ -15,7 +15,6 @@ use super::bundled;
 use super::counts::Counts;
 use super::failures::{Failures, at_place, describe};
 use super::hook::Hook;
-use super::interrupt;
 use super::sandbox::{self, Sandbox};
 use super::stage::{Observer, Stage};
 use super::state::State;
@@ -119,10 +118,9 @@ impl Host {
         })
     }
 
-    /// Lets what has been loaded take its time from now on: the bundled policies end by themselves, and
-    /// Lua needs a quarter of a short call to count its instructions.
+    /// Lets what has been loaded take its time from now on.
     pub(super) fn trust(&self) {
-        if let Err(error) = interrupt::remove(&self.lua) {
+        if let Err(error) = self.stage.limits.lift(&self.lua) {
             tracing::debug!("the policies stay limited: {error}");
         }
     }

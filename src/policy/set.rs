@@ -96,6 +96,7 @@ impl PolicySet {
                 }
             }
         }
+        // Those end by themselves.
         if only_ours {
             host.trust();
         }
