@@ -182,6 +182,29 @@ mod tests {
     }
 
     #[test]
+    fn only_json_and_its_events_are_legible_and_not_when_compressed() {
+        for (kind, encoding, events, is_legible) in [
+            ("application/json; charset=utf-8", None, false, true),
+            ("text/event-stream", None, true, true),
+            ("audio/wav", None, false, false),
+            ("application/json", Some("gzip"), false, false),
+            ("text/event-stream", Some("br"), true, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            if let Some(encoding) = encoding {
+                headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+            }
+            let found = Kind::of(&headers);
+            assert_eq!(
+                (found.events, found.is_legible),
+                (events, is_legible),
+                "{kind}"
+            );
+        }
+    }
+
+    #[test]
     fn a_policy_cannot_change_the_framing() {
         let mut headers = HeaderMap::new();
         let one = HeaderValue::from_static("1");
