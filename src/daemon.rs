@@ -4,7 +4,6 @@
 //! about models.
 
 use std::fs::File;
-use std::io::ErrorKind;
 use std::net::TcpListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +28,8 @@ use crate::telemetry::Troubles;
 use crate::worker::identity::Identity;
 use crate::worker::{command, leftovers};
 use crate::{server, telemetry};
+
+mod listen;
 
 /// How long open connections may take to end once every model has.
 const CONNECTIONS_END: Duration = Duration::from_secs(3);
@@ -57,7 +58,7 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     let mut config = Config::load(config_path)?;
     command::check(&config.models)?;
     telemetry::create_log_folder(&config.log_path)?;
-    let listener = bind(&mut config)?;
+    let listeners = listen::on_all_addresses(&mut config)?;
     let _lock = lock(&config.log_path)?;
     let troubles = Troubles::default();
     let level = config.log_level.as_str();
@@ -74,7 +75,7 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let spread = connections.spread();
-    runtime.block_on(serve(config, ports, listener, found, troubles, spread))
+    runtime.block_on(serve(config, ports, listeners, found, troubles, spread))
 }
 
 /// A stream takes two descriptors, and macOS gives a shell 256 to begin with.
@@ -89,41 +90,6 @@ fn raise_descriptor_limit() {
     {
         tracing::warn!(soft, wanted, %error, "the limit of open files stays as it is");
     }
-}
-
-/// Takes the hub's port. Port 0 becomes the one the system chose.
-fn bind(config: &mut Config) -> anyhow::Result<StdListener> {
-    let (host, port) = (config.host.as_str(), config.port);
-    let bound = once_free(
-        || StdListener::bind((host, port)),
-        |error| error.kind() == ErrorKind::AddrInUse,
-    );
-    let listener = bound.map_err(|error| cannot_listen(host, port, &error))?;
-    listener.set_nonblocking(true)?;
-    config.port = listener.local_addr()?.port();
-    Ok(listener)
-}
-
-fn cannot_listen(host: &str, port: u16, error: &std::io::Error) -> anyhow::Error {
-    let (why, hint) = match error.kind() {
-        ErrorKind::AddrInUse => (
-            "another program listens there".to_owned(),
-            "stop it, or set another `port` in hub.yaml",
-        ),
-        ErrorKind::AddrNotAvailable => (
-            "this machine has no such address".to_owned(),
-            "set `host` in hub.yaml to one that it has, or to 127.0.0.1",
-        ),
-        ErrorKind::PermissionDenied => (
-            "this user may not".to_owned(),
-            "set a `port` of 1024 or more in hub.yaml",
-        ),
-        _ => (
-            error.to_string(),
-            "set another `host` or `port` in hub.yaml",
-        ),
-    };
-    anyhow::anyhow!("the hub cannot listen on {host} port {port}: {why}\nhint: {hint}")
 }
 
 /// Takes what may be held by a hub that was killed a moment ago: a worker that it was about to start has
@@ -199,12 +165,13 @@ fn assign_ports(config: &Config, found: &RuntimeModels) -> anyhow::Result<PortBo
 async fn serve(
     config: Config,
     ports: PortBook,
-    listener: StdListener,
+    listeners: Vec<StdListener>,
     found: RuntimeModels,
     troubles: Troubles,
     spread: server::Spread,
 ) -> anyhow::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
+    let listeners = listeners.into_iter().map(TcpListener::from_std);
+    let listeners = listeners.collect::<std::io::Result<Vec<_>>>()?;
     let mut signals = Signals::new()?;
     let log_path = config.log_path.clone();
     let drain_timeout = config.drain_timeout;
@@ -246,7 +213,7 @@ async fn serve(
     let connections = spread.connections().clone();
     let stop_serving = CancellationToken::new();
     let serving = tracker.spawn(server::serve(
-        listener,
+        listeners,
         Gateway::new(lifecycle.clone(), lifecycle.policies().clone()),
         control::router(lifecycle.clone()),
         Arc::new(control::Guard::new(lifecycle.clone())),
@@ -416,26 +383,5 @@ mod tests {
             |error| *error == "held",
         );
         assert_eq!((refused, asked), (Err("broken"), 1));
-    }
-
-    #[test]
-    fn an_address_that_cannot_be_had_is_told_with_a_way_out() {
-        let told = [
-            ErrorKind::AddrInUse,
-            ErrorKind::AddrNotAvailable,
-            ErrorKind::PermissionDenied,
-            ErrorKind::Other,
-        ]
-        .map(|kind| cannot_listen("nosuch.local", 80, &kind.into()).to_string());
-        insta::assert_snapshot!(told.join("\n"), @"
-        the hub cannot listen on nosuch.local port 80: another program listens there
-        hint: stop it, or set another `port` in hub.yaml
-        the hub cannot listen on nosuch.local port 80: this machine has no such address
-        hint: set `host` in hub.yaml to one that it has, or to 127.0.0.1
-        the hub cannot listen on nosuch.local port 80: this user may not
-        hint: set a `port` of 1024 or more in hub.yaml
-        the hub cannot listen on nosuch.local port 80: other error
-        hint: set another `host` or `port` in hub.yaml
-        ");
     }
 }

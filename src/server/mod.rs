@@ -13,6 +13,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use futures_util::future::join_all;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -56,11 +57,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a connection that cannot be accepted is a sign of.
 const TROUBLE: &str = "no more connections can be accepted";
 
-/// Serves `listener` until `shutdown`: then it accepts no more, tells the connections to end after
+/// Serves `listeners` until `shutdown`: then it accepts no more, tells the connections to end after
 /// the answer they are at, and returns. They run on the threads of `spread`; waiting for them, and how
 /// long, is the caller's business.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     gateway: Gateway,
     hub: axum::Router,
     guard: Arc<dyn Guard>,
@@ -68,10 +69,24 @@ pub async fn serve(
     shutdown: CancellationToken,
     spread: Spread,
 ) {
-    if let Err(error) = receive_buffer::widen(&listener) {
+    let front = Front::new(gateway, hub, guard);
+    let accepting = listeners
+        .iter()
+        .map(|listener| accept(listener, &front, &troubles, &shutdown, &spread));
+    join_all(accepting).await;
+}
+
+/// Serves one of the listeners.
+async fn accept(
+    listener: &TcpListener,
+    front: &Front,
+    troubles: &Troubles,
+    shutdown: &CancellationToken,
+    spread: &Spread,
+) {
+    if let Err(error) = receive_buffer::widen(listener) {
         debug!(%error, "receive buffers stay as they are");
     }
-    let front = Front::new(gateway, hub, guard);
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return,

@@ -1,7 +1,8 @@
 //! Section 2: what a key of hub.yaml does, once the hub runs. What a file may hold is tested in
 //! tests/config.rs.
 
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
 
 use serde_json::{Value, json};
 
@@ -125,6 +126,24 @@ fn a_worker_gets_the_options_that_are_set_and_that_it_has() {
         "{}",
         home.warnings()
     );
+}
+
+#[test]
+fn a_hub_on_a_name_answers_at_every_address_of_it() {
+    let home = Home::with("models: [{name: alpha, model_path: org/alpha}]\n");
+    let text = std::fs::read_to_string(home.config()).unwrap();
+    home.write(&text.replace("host: 127.0.0.1", "host: localhost"));
+    home.start();
+    let addresses = ("localhost", home.port).to_socket_addrs().unwrap();
+    // Where IPv6 is switched off nobody can listen at `::1`.
+    for address in addresses.filter(|address| TcpListener::bind((address.ip(), 0)).is_ok()) {
+        let mut connection = TcpStream::connect(address).unwrap();
+        let request = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        connection.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("controller"), "{address}: {answer}");
+    }
 }
 
 #[test]
