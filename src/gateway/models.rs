@@ -1,5 +1,5 @@
-//! `GET /v1/models` and `GET /v1/models/{id}`: the started models in OpenAI's form. Looking loads
-//! nothing.
+//! `GET /v1/models` and `GET /v1/models/{id}`: the models that take requests, started or starting, in
+//! OpenAI's form. Looking loads nothing.
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::api_error::ApiError;
 use crate::lifecycle::{Lifecycle, Model};
 use crate::status::{MemoryState, ModelFacts, ProcessState};
 
-/// The list of started models.
+/// The list of models that take requests.
 pub(super) fn list(lifecycle: &Lifecycle) -> Value {
     let created = lifecycle.config().modified_at;
     let data: Vec<Value> = lifecycle
@@ -20,7 +20,7 @@ pub(super) fn list(lifecycle: &Lifecycle) -> Value {
     json!({"object": "list", "data": data})
 }
 
-/// One started model, by the name or path at the end of the request's path.
+/// One of them, by the name or path at the end of the request's path.
 ///
 /// # Errors
 /// 404 when there is none.
@@ -32,10 +32,14 @@ pub(super) fn one(lifecycle: &Lifecycle, id: &str) -> Result<Value, ApiError> {
         .ok_or_else(|| openai::unknown_model(&id))
 }
 
-/// `None` when the model is not started.
+/// `None` when the model takes no requests.
 fn entry_of(model: &Model, created: u64) -> Option<Value> {
     let facts = model.facts.load();
-    (facts.process_state == ProcessState::Running).then(|| {
+    let takes_requests = matches!(
+        facts.process_state,
+        ProcessState::Starting | ProcessState::Running
+    );
+    takes_requests.then(|| {
         entry(
             &facts,
             model.gate.active(),
@@ -46,6 +50,12 @@ fn entry_of(model: &Model, created: u64) -> Option<Value> {
 }
 
 fn entry(facts: &ModelFacts, active: usize, last_request: Option<f64>, created: u64) -> Value {
+    let status = match facts.memory_state {
+        MemoryState::Loaded => "loaded",
+        MemoryState::Loading => "loading",
+        _ if facts.process_state == ProcessState::Starting => "loading",
+        MemoryState::Unloaded | MemoryState::Unloading | MemoryState::Failed => "unloaded",
+    };
     let loaded = facts.memory_state == MemoryState::Loaded;
     json!({
         "id": facts.name,
@@ -55,7 +65,7 @@ fn entry(facts: &ModelFacts, active: usize, last_request: Option<f64>, created: 
         "metadata": {
             "model_type": facts.model_type,
             "context_length": facts.context_length,
-            "status": if loaded { "loaded" } else { "unloaded" },
+            "status": status,
             "vram_loaded": loaded,
             "vram_last_load_ts": seconds(facts.last_load_at),
             "vram_last_unload_ts": seconds(facts.last_unload_at),
@@ -103,5 +113,30 @@ mod tests {
         assert_eq!(failed["created"], 7);
         assert_eq!(failed["metadata"]["status"], "unloaded");
         assert_eq!(failed["metadata"]["vram_load_error"], "no memory");
+    }
+
+    #[test]
+    fn a_model_that_starts_is_shown_as_loading() {
+        use {MemoryState as Memory, ProcessState as Process};
+        for (process_state, memory_state, status) in [
+            (Process::Starting, Memory::Loading, "loading"),
+            // A JIT model whose worker comes up, and one that waits for memory.
+            (Process::Starting, Memory::Unloaded, "loading"),
+            (Process::Running, Memory::Loading, "loading"),
+            (Process::Running, Memory::Unloading, "unloaded"),
+            (Process::Running, Memory::Unloaded, "unloaded"),
+        ] {
+            let facts = ModelFacts {
+                process_state,
+                memory_state,
+                ..ModelFacts::default()
+            };
+            let shown = entry(&facts, 0, None, 7);
+            assert_eq!(
+                shown["metadata"]["status"], status,
+                "{process_state:?} {memory_state:?}"
+            );
+            assert_eq!(shown["metadata"]["vram_loaded"], false);
+        }
     }
 }

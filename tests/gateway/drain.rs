@@ -163,21 +163,33 @@ fn a_worker_frozen_by_a_signal_is_ended_all_the_same() {
 }
 
 #[test]
-fn a_reload_that_restarts_a_model_waits_for_its_stream() {
-    let hub = Hub::start(&(SOON_CUT.to_owned() + &alpha(&SHORT)));
+fn a_reload_that_restarts_a_model_waits_for_its_stream_and_new_requests_for_the_new_worker() {
+    for dialect in DIALECTS {
+        restart_under_a_stream(dialect);
+    }
+}
+
+fn restart_under_a_stream(dialect: &str) {
+    let models = alpha_in(dialect, &SHORT);
+    let hub = Hub::start(&(SOON_CUT.to_owned() + &models));
     let events = begin_stream(&hub);
-    let changed = alpha(&SHORT).replace("default: true", "default: true, queue_size: 7");
+    let changed = models.replace("default: true", "default: true, queue_size: 7");
     hub.configure(&(SOON_CUT.to_owned() + &changed));
     std::thread::scope(|scope| {
         let reload = scope.spawn(|| hub.http.post("/hub/reload", &serde_json::json!({})).json());
+        hub.wait_for_state("alpha", "running", "unloading");
+        let other = scope.spawn(|| hub.http.chat("alpha", "hello"));
+        let listed = hub.http.get("/v1/models").json();
+        assert_eq!(listed["data"][0]["id"], "alpha", "{listed}");
         assert_eq!(events.last().unwrap().unwrap(), "[DONE]");
         let report = reload.join().unwrap();
         assert_eq!(report["stopped"], serde_json::json!(["alpha"]), "{report}");
         assert_eq!(report["started"], serde_json::json!(["alpha"]), "{report}");
+        let other = other.join().unwrap();
+        assert_eq!(other.status, 200, "{dialect}: {}", other.text());
     });
-    assert_eq!(hub.http.chat("alpha", "hello").status, 200);
     wait_for_event(&hub, "start", 2);
     let args = hub.record.events("start")[1]["args"].to_string();
     assert!(args.contains("--queue-size"), "{args}");
-    assert_eq!(hub.record.requests(CHAT).len(), 2);
+    assert_eq!(hub.record.requests(CHAT).len(), 2, "{dialect}");
 }

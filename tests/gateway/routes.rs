@@ -62,6 +62,24 @@ fn the_list_has_the_started_models_under_their_names() {
 }
 
 #[test]
+fn a_model_that_starts_takes_requests_and_is_in_the_list() {
+    for dialect in DIALECTS {
+        let knobs = ["--dialect", dialect, "--load-seconds", "600"];
+        let hub = Hub::start(&format!(
+            "worker_command: {}\nmodels:\n- {{name: alpha, model_path: org/alpha, default: true}}\n",
+            stub(&knobs)
+        ));
+        hub.wait_for_state("alpha", "starting", "loading");
+        let list = hub.http.get("/v1/models").json();
+        assert_eq!(list["data"][0]["id"], "alpha", "{dialect}: {list}");
+        let metadata = &list["data"][0]["metadata"];
+        assert_eq!(metadata["status"], "loading", "{dialect}");
+        assert_eq!(metadata["vram_loaded"], false);
+        assert_eq!(hub.http.get("/v1/models/alpha").json()["id"], "alpha");
+    }
+}
+
+#[test]
 fn one_model_is_found_by_name_and_path_if_it_is_started() {
     let hub = three();
     let one = |id: &str| hub.http.get(&format!("/v1/models/{id}"));

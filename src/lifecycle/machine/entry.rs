@@ -48,7 +48,9 @@ pub(crate) enum Ended {
 pub(crate) enum Next {
     /// Stay started, without memory.
     Unload,
-    /// Be stopped; somebody may want it started again then.
+    /// Be started again, as it is now in hub.yaml.
+    Restart,
+    /// Be stopped.
     Stop,
 }
 
@@ -69,16 +71,29 @@ impl Phase {
         }
     }
 
+    /// What comes when its process, which is on its way out, has ended.
+    pub(super) fn next(&self) -> Option<Next> {
+        match self {
+            Self::Draining(next) | Self::Ending { next, .. } => Some(*next),
+            _ => None,
+        }
+    }
+
     /// Whether it is on its way to a stop.
     pub(super) fn is_stopping(&self) -> bool {
-        matches!(
-            self,
-            Self::Draining(Next::Stop)
-                | Self::Ending {
-                    next: Next::Stop,
-                    ..
-                }
-        )
+        self.next() == Some(Next::Stop)
+    }
+
+    /// Whether it is on its way to a stop and the start that follows. It takes requests: they wait.
+    pub(super) fn is_restarting(&self) -> bool {
+        self.next() == Some(Next::Restart)
+    }
+
+    /// Changes what comes when its process, which is on its way out, has ended.
+    pub(super) fn turn_to(&mut self, other: Next) {
+        if let Self::Draining(next) | Self::Ending { next, .. } = self {
+            *next = other;
+        }
     }
 }
 
@@ -125,8 +140,6 @@ pub(crate) struct Entry {
     pub(super) asked_at: Duration,
     /// Unload it once those who wait for the load have had their lease.
     pub(super) unload_when_loaded: bool,
-    /// Somebody asked for a start while it was stopping.
-    pub(super) start_again: bool,
     /// What it was before the start that is under way.
     pub(super) before_start: Ended,
     /// `on_idle` need not be asked before.
@@ -161,7 +174,6 @@ impl Entry {
             stop: Vec::new(),
             asked_at: Duration::ZERO,
             unload_when_loaded: false,
-            start_again: false,
             before_start: Ended::Never,
             keep_until: Duration::ZERO,
             load_began: None,
@@ -266,7 +278,10 @@ impl Entry {
         }
         let was_down = !matches!(was_process, ProcessState::Starting | ProcessState::Running);
         match process {
-            ProcessState::Starting | ProcessState::Running if was_down => {
+            // One that was running until now is restarted.
+            ProcessState::Starting | ProcessState::Running
+                if was_down || was_process == ProcessState::Running =>
+            {
                 self.times.started = Some(now.unix);
                 self.times.stopped = None;
                 self.exit_code = None;

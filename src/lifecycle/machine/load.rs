@@ -269,7 +269,8 @@ impl Machine {
                     self.answer_all(unloaded, &Answer::Verb(Outcome::Done));
                 }
             }
-            Next::Stop => self.be_stopped(i, now, decide),
+            Next::Restart => self.restart(i, now, decide),
+            Next::Stop => self.be_down(i),
         }
     }
 

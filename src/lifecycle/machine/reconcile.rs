@@ -25,7 +25,7 @@ impl Machine {
     ) {
         let mut report = ReloadReport::default();
         self.remove_missing(&models, &mut report);
-        let mut starts = Vec::new();
+        let (mut starts, mut restarts) = (Vec::new(), Vec::new());
         for spec in &models {
             let name = spec.name.clone();
             match self
@@ -62,24 +62,34 @@ impl Machine {
                         report.unchanged.push(name);
                         continue;
                     }
-                    self.begin_stop(i);
                     report.stopped.push(name.clone());
                     if start {
-                        starts.push(name);
+                        restarts.push(name);
+                    } else {
+                        self.begin_stop(i);
                     }
                 }
             }
         }
         self.sort_as(&models);
-        for name in starts {
-            if let Some(i) = self.index(&name) {
+        // What is to leave memory is on its way before anybody asks for room.
+        for name in &restarts {
+            if let Some(i) = self.index(name) {
+                self.begin_restart(i, now, decide);
+            }
+        }
+        for name in &starts {
+            if let Some(i) = self.index(name) {
                 match self.entries[i].phase {
                     Phase::Down(_) => self.begin_start(i, now, decide),
-                    _ => self.entries[i].start_again = true,
+                    _ => self.begin_restart(i, now, decide),
                 }
             }
-            report.started.push(name);
         }
+        let names = models.iter().map(|spec| spec.name.clone());
+        report.started = names
+            .filter(|name| starts.contains(name) || restarts.contains(name))
+            .collect();
         self.reloads.push(Reload { waiter, report });
     }
 
@@ -117,7 +127,7 @@ impl Machine {
         let stopping: HashSet<String> = self
             .entries
             .iter()
-            .filter(|entry| entry.phase.is_stopping())
+            .filter(|entry| entry.phase.is_stopping() || entry.phase.is_restarting())
             .map(|entry| entry.spec.name.clone())
             .collect();
         let (waiting, done): (Vec<_>, Vec<_>) = std::mem::take(&mut self.reloads)

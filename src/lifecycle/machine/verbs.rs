@@ -26,7 +26,7 @@ impl Machine {
         if self.shutting_down {
             return self.answer(waiter, Answer::Refused(ApiError::shutting_down()));
         }
-        if entry.phase.is_stopping() && !entry.start_again || entry.stops != seen {
+        if entry.phase.is_stopping() || entry.stops != seen {
             let error = ApiError::being_stopped(model);
             return self.answer(waiter, Answer::Refused(error));
         }
@@ -46,7 +46,7 @@ impl Machine {
         if self.shutting_down {
             return self.answer(waiter, Answer::Refused(ApiError::shutting_down()));
         }
-        if entry.phase.is_stopping() && !entry.start_again {
+        if entry.phase.is_stopping() {
             return self.answer(waiter, Answer::Refused(ApiError::being_stopped(model)));
         }
         if matches!(entry.phase, Phase::Down(Ended::Never | Ended::Asked)) {
@@ -78,8 +78,8 @@ impl Machine {
             return self.answer(waiter, Answer::Refused(ApiError::shutting_down()));
         }
         let entry = &mut self.entries[i];
-        if entry.phase.is_stopping() {
-            entry.start_again = true;
+        if entry.phase.is_stopping() || entry.phase.is_restarting() {
+            entry.phase.turn_to(Next::Restart);
             entry.start.push(waiter);
         } else if matches!(entry.phase, Phase::Down(_)) {
             entry.start.push(waiter);
@@ -131,7 +131,6 @@ impl Machine {
         if let Phase::Down(ended) = entry.phase {
             entry.before_start = ended;
         }
-        entry.start_again = false;
         entry.retry_at = None;
         if entry.spec.jit {
             self.launch(i, Goal::Standby);
@@ -160,7 +159,6 @@ impl Machine {
     pub(super) fn begin_stop(&mut self, i: usize) {
         let entry = &mut self.entries[i];
         entry.stops += 1;
-        entry.start_again = false;
         entry.unload_when_loaded = false;
         let error = ApiError::being_stopped(&entry.spec.name);
         let refused = waiters_for_running(entry);
@@ -168,13 +166,7 @@ impl Machine {
         let held = entry.memory_state().holds_memory();
         match entry.phase {
             Phase::Loaded => self.begin_drain(i, Next::Stop),
-            Phase::Draining(_) => entry.phase = Phase::Draining(Next::Stop),
-            Phase::Ending { held, .. } => {
-                entry.phase = Phase::Ending {
-                    next: Next::Stop,
-                    held,
-                }
-            }
+            Phase::Draining(_) | Phase::Ending { .. } => entry.phase.turn_to(Next::Stop),
             _ if entry.phase.has_launch() => self.begin_end(i, Next::Stop, held),
             _ => self.be_down(i),
         }
@@ -182,7 +174,28 @@ impl Machine {
         self.answer_all(unloaded, &Answer::Verb(Outcome::Done));
     }
 
-    fn be_down(&mut self, i: usize) {
+    /// Towards another process of the same model. Whoever waits for it goes on waiting.
+    pub(super) fn begin_restart(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
+        let entry = &mut self.entries[i];
+        entry.unload_when_loaded = false;
+        let held = entry.memory_state().holds_memory();
+        match entry.phase {
+            Phase::Loaded => self.begin_drain(i, Next::Restart),
+            Phase::Draining(_) | Phase::Ending { .. } => entry.phase.turn_to(Next::Restart),
+            _ if entry.phase.has_launch() => self.begin_end(i, Next::Restart, held),
+            _ => self.restart(i, now, decide),
+        }
+    }
+
+    /// Nothing of the old process is left.
+    pub(super) fn restart(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
+        self.be_down(i);
+        let unloaded = std::mem::take(&mut self.entries[i].unload);
+        self.answer_all(unloaded, &Answer::Verb(Outcome::Done));
+        self.begin_start(i, now, decide);
+    }
+
+    pub(super) fn be_down(&mut self, i: usize) {
         let entry = &mut self.entries[i];
         entry.phase = Phase::Down(Ended::Asked);
         entry.up = false;
@@ -192,14 +205,6 @@ impl Machine {
         entry.exit_code = None;
         let waiters = std::mem::take(&mut entry.stop);
         self.answer_all(waiters, &Answer::Verb(Outcome::Done));
-    }
-
-    /// Its process has ended as asked; somebody may already have asked for the next start.
-    pub(super) fn be_stopped(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
-        self.be_down(i);
-        if self.entries[i].start_again && !self.shutting_down {
-            self.begin_start(i, now, decide);
-        }
     }
 
     /// `unload`.
