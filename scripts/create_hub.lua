@@ -41,10 +41,9 @@ return {
     local state = model and model.process_state
     local stopped, stopping = state == "inactive" or state == "stopped", state == "stopping"
     if stopped or stopping then
-      local message = ("Model `NAME` is STATE. Start it with `mlx-openai-server-hub start-model NAME` "
+      local text = ("Model `NAME` is STATE. Start it with `mlx-openai-server-hub start-model NAME` "
         .. "or POST /hub/models/NAME/start."):gsub("STATE", stopped and "not started" or "being stopped")
-      message = message:gsub("NAME", model.name)
-      return hub.reject({ status = stopped and 400 or 503, param = "model", message = message })
+      return hub.reject({ status = stopped and 400 or 503, param = "model", message = text:gsub("NAME", model.name) })
     end
   end,
 
@@ -57,9 +56,10 @@ return {
     if #due >= needed then
       return hub.evict({ table.unpack(due, 1, needed) })
     end
-    local message = "Group `%s` may hold %d loaded model(s), and is full: %s. Unload one first."
-    message = message:format(group.name, group.max_loaded, table.concat(group.loaded, ", "))
-    return hub.reject({ status = 429, message = message })
+    local message = "Group `%s` holds at most %s and already has `%s`. Unload %s first, or use the policy `lru_swap`."
+    local most = group.max_loaded == 1 and "1 loaded model" or group.max_loaded .. " loaded models"
+    local held, one = table.concat(group.loaded, "`, `"), #group.loaded == 1 and "it" or "one"
+    return hub.reject({ status = 429, code = "group_full", message = message:format(group.name, most, held, one) })
   end,
 
   on_idle = function(model, hub)

@@ -62,7 +62,8 @@ return {
       return nil
     elseif needed > most and hub.memory.pressure ~= "critical" then
       local message = ("Model `%s` needs %.1f GB, and no more than %.1f GB can be made free.")
-      return hub.reject({ status = 429, message = message:format(load.model.name, needed / GB, most / GB) })
+        :format(load.model.name, needed / GB, most / GB)
+      return hub.reject({ status = 429, code = "group_full", message = message })
     end
     local members = group and math.max(1 - group.free, 0) or 0 -- that have to go
     for _, model in ipairs(idle) do

@@ -30,7 +30,8 @@ return {
         return nil
       end
     end
-    local message = "Group `%s` is full of pinned models: %s. Unload one first."
-    return hub.reject({ status = 429, message = message:format(group.name, table.concat(group.loaded, ", ")) })
+    local message = ("Group `%s` is full of pinned models: `%s`. Unload one first.")
+      :format(group.name, table.concat(group.loaded, "`, `"))
+    return hub.reject({ status = 429, code = "group_full", message = message })
   end,
 }

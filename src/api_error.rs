@@ -5,8 +5,17 @@
 //! API are all values of [`ApiError`]; the two HTTP surfaces turn it into a response.
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
+
+/// The code of a 429 that time alone does not heal: somebody has to make room first.
+pub const GROUP_FULL: &str = "group_full";
+
+/// What the clients of OpenAI and of Anthropic read to tell whether to send a request again.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// When to come back after a 429 that does not say so itself, in seconds.
+const SOON: u64 = 5;
 
 /// An error as a client sees it: an HTTP status and the four fields of OpenAI's error object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -103,14 +112,20 @@ impl ApiError {
         }})
     }
 
-    /// The whole answer: status, JSON body and, where there is one, `Retry-After`.
+    /// The whole answer: status, JSON body and whether and when to ask again, where there is a word
+    /// about that. Every 429 has one, as clients send it again by themselves, and in silence.
     pub fn to_response(&self) -> Response<String> {
         let mut response = Response::new(self.to_json().to_string());
         *response.status_mut() = self.status_code();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let is_429 = self.status == StatusCode::TOO_MANY_REQUESTS;
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        } else if is_429 && self.code == GROUP_FULL {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        } else if is_429 {
+            headers.insert(RETRY_AFTER, HeaderValue::from(SOON));
         }
         response
     }
@@ -163,6 +178,27 @@ mod tests {
         let error = ApiError::new(StatusCode::BAD_REQUEST, "no");
         assert_eq!(error.to_json()["error"]["code"], "400");
         assert_eq!(error.to_json()["error"]["param"], Value::Null);
+    }
+
+    #[test]
+    fn every_429_says_whether_and_when_to_ask_again() {
+        let refused = |code: &str, retry_after| {
+            let mut error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "no").with_code(code);
+            error.retry_after = retry_after;
+            let headers = error.to_response().into_parts().0.headers;
+            [RETRY_AFTER, SHOULD_RETRY].map(|name| {
+                let value = headers.get(name)?;
+                value.to_str().ok().map(str::to_owned)
+            })
+        };
+        let told = |value: &str| Some(value.to_owned());
+        assert_eq!(refused("group_full", None), [None, told("false")]);
+        // A policy knows when there will be room.
+        assert_eq!(refused("group_full", Some(60)), [told("60"), None]);
+        assert_eq!(refused("429", Some(7)), [told("7"), None]);
+        assert_eq!(refused("429", None), [told("5"), None]);
+        let other = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "no").to_response();
+        assert!(!other.headers().contains_key(RETRY_AFTER));
     }
 
     #[test]

@@ -38,7 +38,10 @@ test.case("a full group refuses", function()
   hub:settle()
   local refused = hub:request("b")
   test.equal(refused.status, 429)
-  test.matches(refused.message, "`g`.*full: a")
+  test.equal(refused.code, "group_full")
+  local message = "Group `g` holds at most 1 loaded model and already has `a`. "
+    .. "Unload it first, or use the policy `lru_swap`."
+  test.equal(refused.message, message)
 end)
 
 test.case("a load waits for a member that is leaving memory, a second one finds the group full", function()

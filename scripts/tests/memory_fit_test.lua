@@ -111,6 +111,7 @@ test.each(rows, function(row)
   local request = hub:request("a")
   hub:settle()
   test.equal(request.status, row.status)
+  test.equal(request.code, row.status and "group_full")
   test.equal(request.state, row.state or "rejected")
 end)
 

@@ -29,7 +29,8 @@ test.case("a load that only pinned models stand in the way of is refused", funct
   hub:advance("1h")
   local refused = hub:request("b")
   test.equal(refused.status, 429)
-  test.matches(refused.message, "full of pinned models: a")
+  test.equal(refused.code, "group_full")
+  test.matches(refused.message, "full of pinned models: `a`")
 end)
 
 test.case("unload still does what it says", function()

@@ -149,9 +149,9 @@
 ---@field status integer # 400 to 599
 ---@field message string
 ---@field type? string # by default OpenAI's for the status
----@field code? string|integer # by default the status
+---@field code? string|integer # by default the status; "group_full" tells clients of a 429 not to ask again
 ---@field param? string # the request field at fault
----@field retry_after? number # seconds, for the Retry-After header
+---@field retry_after? number # seconds, for the Retry-After header; of a 429 5 by default
 ---@field reason? string # why, for `policy explain`
 
 ---@class (exact) hub.WaitFields

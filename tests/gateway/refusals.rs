@@ -113,8 +113,10 @@ fn a_full_group_is_a_429_with_the_group_its_cap_and_who_holds_it() {
     ));
     assert_eq!(hub.http.chat("alpha", "hello").status, 200);
     for answer in [hub.http.chat("beta", "hello"), hub.act("beta", "load")] {
-        let words = ["`small`", "1 loaded", "alpha"];
-        assert_error(&answer, 429, "rate_limit_error", "429", &words);
+        let words = ["Group `small` holds at most 1 loaded model and already has `alpha`."];
+        assert_error(&answer, 429, "rate_limit_error", "group_full", &words);
+        assert_eq!(answer.header("x-should-retry"), Some("false"));
+        assert_eq!(answer.header("retry-after"), None);
     }
     assert_eq!(hub.act("alpha", "unload").status, 200);
     assert_eq!(hub.http.chat("beta", "hello").status, 200);

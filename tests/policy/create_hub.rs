@@ -172,7 +172,11 @@ fn a_load_fits_the_cap_or_evicts_who_is_due_or_is_refused() {
             (Allow, LoadVerdict::Allow) => {}
             (Evict(names), LoadVerdict::Evict(evicted)) => assert_eq!(evicted, names, "{row}"),
             (Full, LoadVerdict::Reject(error)) => {
-                assert_eq!((error.status, error.code.as_str()), (429, "429"), "{row}");
+                assert_eq!(
+                    (error.status, error.code.as_str()),
+                    (429, "group_full"),
+                    "{row}"
+                );
             }
             (_, verdict) => panic!("{row}: {verdict:?}"),
         }
