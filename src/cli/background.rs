@@ -74,7 +74,7 @@ impl Background {
     pub(super) fn spawn(config: &Config) -> anyhow::Result<Self> {
         let log_path = config.log_path.clone();
         telemetry::create_log_folder(&log_path)?;
-        // No model's log can have this name: the names of models have no dots.
+        // No model's log has this name: none begins with `app.`.
         let log_file = log_path.join("app.stderr.log");
         let (log, log_start) = open_log(&log_file).map_err(|cause| Failure::Log {
             path: log_file.clone(),

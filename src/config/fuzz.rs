@@ -23,8 +23,9 @@ fn is_valid(config: &Config) {
     assert!(config.model_starting_port >= 1024);
     for (i, model) in config.models.iter().enumerate() {
         let name = &model.name;
-        let of_slug = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let of_slug = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         assert!(!name.is_empty() && name.chars().all(of_slug), "{name:?}");
+        assert!(!name.starts_with('.') && !name.contains(".."), "{name:?}");
         assert!(
             config.models[..i]
                 .iter()

@@ -317,10 +317,12 @@ impl ModelConfig {
             return log_path.join(format!(".{}.private.log", self.name));
         }
         self.log_file.clone().unwrap_or_else(|| {
-            // `app.log` is the hub's own, also on a file system that ignores case.
-            let shared = self.name.eq_ignore_ascii_case("app");
-            let suffix = if shared { "model.log" } else { "log" };
-            log_path.join(format!("{}.{suffix}", self.name))
+            // The hub's own logs begin with `app.`, in any case where the file system ignores it. No
+            // name begins with an underscore.
+            let first = self.name.split('.').next().unwrap_or_default();
+            let is_the_hubs = first.eq_ignore_ascii_case("app");
+            let mark = if is_the_hubs { "_" } else { "" };
+            log_path.join(format!("{mark}{}.log", self.name))
         })
     }
 
@@ -412,4 +414,26 @@ pub(crate) fn from_yaml(text: &str) -> Config {
     let path = folder.path().join("hub.yaml");
     std::fs::write(&path, text).unwrap();
     Config::load(&path).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_models_log_is_none_of_the_hubs_own_files() {
+        let names = [
+            ("app", "_app.log"),
+            ("App", "_App.log"),
+            ("app.stderr", "_app.stderr.log"),
+            ("app.log.1", "_app.log.1.log"),
+            ("apple", "apple.log"),
+            ("ports.json", "ports.json.log"),
+        ];
+        for (name, log) in names {
+            let config = from_yaml(&format!("models: [{{name: {name}, model_path: x}}]"));
+            let file = config.models[0].log_file(Path::new("/logs"));
+            assert_eq!(file, Path::new("/logs").join(log));
+        }
+    }
 }

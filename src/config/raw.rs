@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use super::Settings;
 use super::problem::{Findings, Place, did_you_mean};
 use super::scalar::{as_bool, as_int, as_json, as_number};
-use super::yaml::{Map, Node};
+use super::yaml::{Map, Node, Typed};
 
 /// One mapping of hub.yaml, and whose it is.
 pub(super) struct Table<'a, 'f> {
@@ -128,7 +128,7 @@ impl<'a, 'f> Table<'a, 'f> {
     pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
         let node = self.node(key)?;
         let value = match node {
-            Node::Bool(value) => Some(*value),
+            Node::Typed(Typed::Bool(value), _) => Some(*value),
             Node::Text(text) => as_bool(text),
             _ => None,
         };

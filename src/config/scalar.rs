@@ -4,7 +4,7 @@
 //! PyYAML read them so and then Create-hub converted what was still a string.
 
 use super::Settings;
-use super::yaml::{Map, Node};
+use super::yaml::{Map, Node, Typed};
 
 /// YAML 1.1's booleans, and the lone letters that its specification lists.
 pub(super) fn as_bool(text: &str) -> Option<bool> {
@@ -18,8 +18,8 @@ pub(super) fn as_bool(text: &str) -> Option<bool> {
 /// An integer, also quoted, with underscores or as a float without a fraction.
 pub(super) fn as_int(node: &Node) -> Option<i128> {
     match node {
-        Node::Int(value) => Some(*value),
-        Node::Float(value) if value.fract() == 0.0 => Some(*value as i128),
+        Node::Typed(Typed::Int(value), _) => Some(*value),
+        Node::Typed(Typed::Float(value), _) if value.fract() == 0.0 => Some(*value as i128),
         Node::Text(text) => {
             let text = text.trim().replace('_', "");
             let (negative, digits) = match text.strip_prefix('-') {
@@ -44,8 +44,8 @@ pub(super) fn as_int(node: &Node) -> Option<i128> {
 /// A finite number as text.
 pub(super) fn as_number(node: &Node) -> Option<String> {
     match node {
-        Node::Int(value) => Some(value.to_string()),
-        Node::Float(value) => value.is_finite().then(|| value.to_string()),
+        Node::Typed(Typed::Int(value), _) => Some(value.to_string()),
+        Node::Typed(Typed::Float(value), _) => value.is_finite().then(|| value.to_string()),
         Node::Text(text) => {
             let text = text.trim();
             text.parse::<f64>()
@@ -68,13 +68,13 @@ pub(super) fn as_json(map: &Map) -> Settings {
 fn node_as_json(node: &Node) -> serde_json::Value {
     match node {
         Node::Null => serde_json::Value::Null,
-        Node::Bool(value) => (*value).into(),
-        Node::Int(value) => match (i64::try_from(*value), u64::try_from(*value)) {
+        Node::Typed(Typed::Bool(value), _) => (*value).into(),
+        Node::Typed(Typed::Int(value), _) => match (i64::try_from(*value), u64::try_from(*value)) {
             (Ok(value), _) => value.into(),
             (_, Ok(value)) => value.into(),
             _ => (*value as f64).into(),
         },
-        Node::Float(value) => (*value).into(),
+        Node::Typed(Typed::Float(value), _) => (*value).into(),
         Node::Text(text) => text.clone().into(),
         Node::List(items) => items.iter().map(node_as_json).collect(),
         Node::Map(map) => as_json(map).into(),
@@ -89,6 +89,18 @@ mod tests {
         Node::Text(text.to_owned())
     }
 
+    fn float(value: f64) -> Node {
+        Node::Typed(Typed::Float(value), value.to_string())
+    }
+
+    fn int(value: i128) -> Node {
+        Node::Typed(Typed::Int(value), value.to_string())
+    }
+
+    fn yes() -> Node {
+        Node::Typed(Typed::Bool(true), "yes".to_owned())
+    }
+
     #[test]
     fn integers_are_read_as_pyyaml_and_int_did() {
         for (written, value) in [
@@ -100,16 +112,16 @@ mod tests {
         ] {
             assert_eq!(as_int(&text(written)), Some(value), "{written}");
         }
-        assert_eq!(as_int(&Node::Float(60.0)), Some(60));
+        assert_eq!(as_int(&float(60.0)), Some(60));
         for wrong in ["", "-", "+-5", "1.5", "8000x", "0x", "0xé", "é", "_"] {
             assert_eq!(as_int(&text(wrong)), None, "{wrong}");
         }
         for wrong in [
-            Node::Bool(true),
+            yes(),
             Node::Null,
-            Node::Float(1.5),
-            Node::Float(f64::NAN),
-            Node::Float(f64::INFINITY),
+            float(1.5),
+            float(f64::NAN),
+            float(f64::INFINITY),
         ] {
             assert_eq!(as_int(&wrong), None, "{wrong:?}");
         }
@@ -129,20 +141,15 @@ mod tests {
     #[test]
     fn numbers_are_finite() {
         assert_eq!(as_number(&text(" 0.70 ")).as_deref(), Some("0.70"));
-        assert_eq!(as_number(&Node::Int(-1)).as_deref(), Some("-1"));
-        for wrong in [
-            text("inf"),
-            text("nan"),
-            Node::Float(f64::NAN),
-            Node::Bool(true),
-        ] {
+        assert_eq!(as_number(&int(-1)).as_deref(), Some("-1"));
+        for wrong in [text("inf"), text("nan"), float(f64::NAN), yes()] {
             assert_eq!(as_number(&wrong), None, "{wrong:?}");
         }
     }
 
     #[test]
     fn settings_keep_the_largest_integers() {
-        let entries = [("big".to_owned(), Node::Int(u64::MAX.into()))].into();
+        let entries = [("big".to_owned(), int(u64::MAX.into()))].into();
         let settings = as_json(&Map {
             entries,
             repeated: Vec::new(),

@@ -21,7 +21,7 @@ pub(super) fn checked(table: &mut Table<'_, '_>, key: &str, written: &str) -> Op
         return Some(slug.to_owned());
     }
     let message = format!(
-        "`{key}` must be alphanumeric with optional hyphen/underscore separators, not `{}`",
+        "`{key}` must be letters and digits with single hyphens, underscores or dots between them, not `{}`",
         slug.escape_debug()
     );
     let hint = proposal(slug).map(|proposal| format!("`{proposal}` would do"));
@@ -29,19 +29,24 @@ pub(super) fn checked(table: &mut Table<'_, '_>, key: &str, written: &str) -> Op
     None
 }
 
-/// `[A-Za-z0-9]+([-_][A-Za-z0-9]+)*`
+/// `[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*`
 fn is_slug(text: &str) -> bool {
-    text.split(['-', '_'])
+    text.split(['-', '_', '.'])
         .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
-/// The same words with hyphens between them.
+/// The same words with hyphens between them, or dots where those stood.
 fn proposal(text: &str) -> Option<String> {
-    let words: Vec<_> = text
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .collect();
-    (!words.is_empty()).then(|| words.join("-"))
+    let words = |separator: fn(char) -> bool| {
+        let words = text.split(separator).filter(|word| !word.is_empty());
+        words.collect::<Vec<_>>().join("-")
+    };
+    [
+        words(|c| !c.is_ascii_alphanumeric() && c != '.'),
+        words(|c| !c.is_ascii_alphanumeric()),
+    ]
+    .into_iter()
+    .find(|proposal| is_slug(proposal))
 }
 
 /// Refuses a name that is the same as that of an earlier entry of `kind` ("model" or "group") once both
@@ -91,11 +96,11 @@ mod tests {
 
     #[test]
     fn slugs_are_words_with_single_separators() {
-        for good in ["a", "Ab-1_c", "12", "qwen3_4b"] {
+        for good in ["a", "Ab-1_c", "12", "qwen3_4b", "gpt-4.1", "3.10"] {
             assert!(is_slug(good), "{good}");
         }
         for bad in [
-            "", "-a", "a-", "a--b", "a_-b", "a.b", "a b", "é", "a/b", "../a",
+            "", "-a", "a-", "a--b", "a_-b", ".a", "a.", "a..b", "a.-b", "a b", "é", "a/b", "../a",
         ] {
             assert!(!is_slug(bad), "{bad}");
         }
@@ -104,6 +109,11 @@ mod tests {
     #[test]
     fn a_proposal_is_a_slug() {
         assert_eq!(proposal("bad name!").as_deref(), Some("bad-name"));
+        assert_eq!(
+            proposal("org/qwen3.5 4b").as_deref(),
+            Some("org-qwen3.5-4b")
+        );
+        assert_eq!(proposal("../a").as_deref(), Some("a"));
         assert_eq!(proposal("!!"), None);
     }
 }

@@ -4,14 +4,18 @@
 //! merge keys (`<<`), repeated keys, and the limits that keep a hostile file from taking the machine's
 //! time or memory. It knows no key and no type; [`super::raw`] reads those out of the tree.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use indexmap::IndexMap;
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error as _, MapAccess, SeqAccess,
-    Visitor,
+    Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor,
 };
+
+mod types;
+
+pub(super) use types::Typed;
+use types::Types;
 
 /// What a tree may take once its aliases are expanded, in bytes; a hub.yaml of a thousand models
 /// stays far below it.
@@ -27,9 +31,8 @@ const MAX_OPEN_BRACKETS: usize = 1000;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Node {
     Null,
-    Bool(bool),
-    Int(i128),
-    Float(f64),
+    /// A boolean or number, and how it is written.
+    Typed(Typed, String),
     Text(String),
     List(Vec<Node>),
     Map(Map),
@@ -60,25 +63,28 @@ pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
             hint: None,
         });
     }
-    let budget = Budget(Cell::new(BUDGET));
+    let budget = Budget::whole();
     let mut documents = serde_yaml::Deserializer::from_str(text);
     let Some(first) = documents.next() else {
         return Ok(Node::Map(Map::default()));
     };
-    let node = NodeSeed(&budget)
-        .deserialize(first)
-        .map_err(|error| in_words(&error, text))?;
+    let types = Types::of(first, &budget).map_err(|error| in_words(&error, text))?;
     if let Some(second) = documents.next() {
         // What follows may also be no YAML at all, which is the better message.
-        NodeSeed(&budget)
-            .deserialize(second)
-            .map_err(|error| in_words(&error, text))?;
+        Types::of(second, &budget).map_err(|error| in_words(&error, text))?;
         return Err(SyntaxError {
             message: "expected a single document, but `---` starts another one".to_owned(),
             offset: second_document(text),
             hint: None,
         });
     }
+    let seed = NodeSeed {
+        budget: &Budget::whole(),
+        types: &RefCell::new(types.into_iter()),
+    };
+    let node = seed
+        .deserialize(serde_yaml::Deserializer::from_str(text))
+        .map_err(|error| in_words(&error, text))?;
     Ok(match node {
         Node::Null => Node::Map(Map::default()),
         node => node,
@@ -177,6 +183,10 @@ fn second_document(text: &str) -> Option<usize> {
 struct Budget(Cell<usize>);
 
 impl Budget {
+    fn whole() -> Self {
+        Self(Cell::new(BUDGET))
+    }
+
     fn spend<E: serde::de::Error>(&self, text: usize) -> Result<(), E> {
         let Some(left) = self.0.get().checked_sub(NODE_COST + text) else {
             return Err(E::custom(TOO_MUCH));
@@ -186,15 +196,25 @@ impl Budget {
     }
 }
 
+/// The second reading.
 #[derive(Clone, Copy)]
-struct NodeSeed<'b>(&'b Budget);
+struct NodeSeed<'b> {
+    budget: &'b Budget,
+    /// What the first one found, from the next node on.
+    types: &'b RefCell<<Types as IntoIterator>::IntoIter>,
+}
 
 impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
     type Value = Node;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
-        self.0.spend(0)?;
-        deserializer.deserialize_any(self)
+        self.budget.spend(0)?;
+        let Some(typed) = self.types.borrow_mut().next().flatten() else {
+            return deserializer.deserialize_any(self);
+        };
+        let written = String::deserialize(deserializer)?;
+        self.budget.spend(written.len())?;
+        Ok(Node::Typed(typed, written))
     }
 }
 
@@ -214,32 +234,8 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
         Ok(Node::Null)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
-        Ok(Node::Int(value.into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
-        Ok(Node::Int(value.into()))
-    }
-
-    fn visit_i128<E>(self, value: i128) -> Result<Node, E> {
-        Ok(Node::Int(value))
-    }
-
-    fn visit_u128<E>(self, value: u128) -> Result<Node, E> {
-        Ok(Node::Int(i128::try_from(value).unwrap_or(i128::MAX)))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        Ok(Node::Float(value))
-    }
-
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Node, E> {
-        self.0.spend(value.len())?;
+        self.budget.spend(value.len())?;
         Ok(Node::Text(value.to_owned()))
     }
 
@@ -272,13 +268,6 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
         }
         Ok(Node::Map(map))
     }
-
-    fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<Node, A::Error> {
-        let (tag, _) = access.variant_seed(Tag)?;
-        Err(A::Error::custom(format_args!(
-            "the tag `!{tag}` has no meaning in hub.yaml"
-        )))
-    }
 }
 
 /// The mappings behind `<<`, the strongest first.
@@ -296,25 +285,12 @@ fn merge_sources(value: Node) -> Result<Vec<Map>, &'static str> {
         .collect()
 }
 
-struct Tag;
-
-impl<'de> DeserializeSeed<'de> for Tag {
-    type Value = String;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
-        String::deserialize(deserializer)
-    }
-}
-
 impl Node {
-    /// The text of a scalar; `None` for lists and mappings.
+    /// The text of a scalar, as it is written; `None` for lists and mappings.
     pub(super) fn scalar(&self) -> Option<String> {
         match self {
             Self::Null => Some("null".to_owned()),
-            Self::Bool(value) => Some(value.to_string()),
-            Self::Int(value) => Some(value.to_string()),
-            Self::Float(value) => Some(value.to_string()),
-            Self::Text(text) => Some(text.clone()),
+            Self::Typed(_, text) | Self::Text(text) => Some(text.clone()),
             Self::List(_) | Self::Map(_) => None,
         }
     }

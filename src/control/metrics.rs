@@ -115,7 +115,7 @@ fn render(status: &Status) -> String {
         header(&mut text, &format!("model_{name}"), kind, help);
         for ModelStatus { id, metadata, .. } in &status.models {
             if let Some(value) = value(metadata) {
-                // A model's name is letters, digits, hyphens and underscores.
+                // A model's name is letters, digits, hyphens, underscores and dots.
                 let _ = writeln!(text, "mlx_hub_model_{name}{{model=\"{id}\"}} {value}");
             }
         }

@@ -129,6 +129,27 @@ fn a_worker_gets_the_options_that_are_set_and_that_it_has() {
 }
 
 #[test]
+fn a_name_with_dots_works_wherever_a_name_does_and_is_no_file_of_the_hubs() {
+    let home = Home::started("models:\n- {name: app.3.10, model_path: org/it, default: true}\n");
+    home.wait_for_state("app.3.10", "running", "loaded");
+    let body = json!({"model": "app.3.10", "messages": [{"role": "user", "content": "hi"}]});
+    let answer = home.http.post("/v1/chat/completions", &body).json();
+    assert_eq!(answer["model"], "app.3.10");
+    let health = home.http.get("/upstream/app.3.10/health");
+    assert_eq!(health.status, 200, "{}", health.text());
+    home.run(&["unload-model", "app.3.10"])
+        .assert_ok()
+        .assert_line("[ok] app.3.10: unloaded");
+    let log = home.logs().join("_app.3.10.log");
+    assert_eq!(
+        home.model("app.3.10")["log_path"],
+        log.display().to_string()
+    );
+    assert!(log.exists());
+    assert!(home.app_log().contains("the hub is up"));
+}
+
+#[test]
 fn a_hub_on_a_name_answers_at_every_address_of_it() {
     let home = Home::with("models: [{name: alpha, model_path: org/alpha}]\n");
     let text = std::fs::read_to_string(home.config()).unwrap();
