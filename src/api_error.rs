@@ -4,6 +4,8 @@
 //! Lua verdicts (`hub.reject`), refusals of the lifecycle and errors of the gateway and the control
 //! API are all values of [`ApiError`]; the two HTTP surfaces turn it into a response.
 
+use std::borrow::Cow;
+
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
@@ -46,14 +48,6 @@ impl ApiError {
             param: None,
             retry_after: None,
         }
-    }
-
-    /// 404: hub.yaml has no model of that name; `hint` says where the names are.
-    pub fn unknown_model(model: &str, hint: &str) -> Self {
-        let message = format!("The model `{model}` does not exist in this hub. {hint}");
-        Self::new(StatusCode::NOT_FOUND, message)
-            .with_code("model_not_found")
-            .with_param("model")
     }
 
     /// 400: the model must be started first. `create_hub.lua` says it in the same words.
@@ -137,6 +131,35 @@ fn start_it(model: &str) -> String {
     )
 }
 
+/// A text that a client wrote, as an error may repeat it: no longer than can be read, and without what
+/// a terminal would obey.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    /// In characters.
+    const LONGEST: usize = 200;
+    let is_plain = |char: char| !char.is_control() && !is_invisible(char);
+    let end = text.char_indices().nth(LONGEST).map(|(at, _)| at);
+    if end.is_none() && text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::new();
+    for char in text[..end.unwrap_or(text.len())].chars() {
+        if is_plain(char) {
+            shown.push(char);
+        } else {
+            shown.extend(char.escape_default());
+        }
+    }
+    if end.is_some() {
+        shown.push('…');
+    }
+    Cow::Owned(shown)
+}
+
+/// Whether it turns the direction of a line, or ends it, and is not seen itself.
+fn is_invisible(char: char) -> bool {
+    matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
 /// OpenAI's error type for a status.
 pub fn kind_of(status: u16) -> &'static str {
     match status {
@@ -169,6 +192,19 @@ mod tests {
         ] {
             assert_eq!(kind_of(status), kind, "{status}");
         }
+    }
+
+    #[test]
+    fn what_a_client_wrote_is_repeated_as_text_and_in_part() {
+        for (text, as_shown) in [
+            ("org/Qwen3-30B `é` 模型", "org/Qwen3-30B `é` 模型"),
+            ("a\x1b[31m\r\nb", "a\\u{1b}[31m\\r\\nb"),
+            ("a\u{202e}b\u{9b}", "a\\u{202e}b\\u{9b}"),
+        ] {
+            assert_eq!(shown(text), as_shown);
+        }
+        assert_eq!(shown(&"é".repeat(200)), "é".repeat(200));
+        assert_eq!(shown(&"é".repeat(201)), format!("{}…", "é".repeat(200)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
-use crate::api_error::ApiError;
+use crate::api_error::{ApiError, shown};
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
@@ -14,13 +14,21 @@ impl IntoResponse for ApiError {
 }
 
 pub(super) async fn no_such_route(method: Method, uri: Uri) -> ApiError {
-    let message = format!("There is no {method} {}", uri.path());
+    let message = format!(
+        "There is no {} {}",
+        shown(method.as_str()),
+        shown(uri.path())
+    );
     ApiError::new(StatusCode::NOT_FOUND, message)
 }
 
 /// axum adds the `Allow` header.
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
-    let message = format!("{} does not answer {method}", uri.path());
+    let message = format!(
+        "{} does not answer {}",
+        shown(uri.path()),
+        shown(method.as_str())
+    );
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
 }
 

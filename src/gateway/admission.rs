@@ -70,7 +70,8 @@ pub(super) fn ask(
                 return Ok(Step::NeedBody);
             }
             RequestVerdict::Wait(wait) => {
-                let named = named.ok_or_else(|| openai::unknown_model(&view.model))?;
+                let named =
+                    named.ok_or_else(|| openai::unknown_model(&view.model, &lifecycle.config()))?;
                 return park(lifecycle, &named, view, &wait, place);
             }
             // A policy that has the body and still asks for it abstains.
@@ -83,7 +84,7 @@ pub(super) fn ask(
                 target(elsewhere).ok_or_else(|| openai::routed_to_unknown(elsewhere))?
             }
             // Only now: a policy may know where to send a name that the hub does not know.
-            None => named.ok_or_else(|| openai::unknown_model(&view.model))?,
+            None => named.ok_or_else(|| openai::unknown_model(&view.model, &lifecycle.config()))?,
         };
         let entrance = match lifecycle.try_acquire(&to.model) {
             Some(grant) => Entrance::Open(grant),

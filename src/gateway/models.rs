@@ -26,10 +26,11 @@ pub(super) fn list(lifecycle: &Lifecycle) -> Value {
 /// 404 when there is none.
 pub(super) fn one(lifecycle: &Lifecycle, id: &str) -> Result<Value, ApiError> {
     let id = percent_decode_str(id).decode_utf8_lossy();
-    lifecycle
+    let config = lifecycle.config();
+    let model = lifecycle
         .find(&id)
-        .and_then(|model| entry_of(&model, lifecycle.config().modified_at))
-        .ok_or_else(|| openai::unknown_model(&id))
+        .ok_or_else(|| openai::unknown_model(&id, &config))?;
+    entry_of(&model, config.modified_at).ok_or_else(|| openai::not_listed(&model.name))
 }
 
 /// `None` when the model takes no requests.

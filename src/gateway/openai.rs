@@ -11,8 +11,9 @@ use serde_json::Value;
 use tracing::{debug, warn};
 
 use super::body::Body;
-use crate::api_error::ApiError;
-use crate::config::Limits;
+use crate::api_error::{ApiError, shown};
+use crate::config::{Config, Limits};
+use crate::lifecycle::unknown::{self, Known};
 use crate::worker::upstream::UpstreamError;
 
 /// The answer to a request that failed in the hub.
@@ -41,7 +42,11 @@ pub(super) fn allowed_methods(
     } else {
         error(&ApiError::new(
             StatusCode::METHOD_NOT_ALLOWED,
-            format!("{method} is not allowed on {path}; use {allowed}"),
+            format!(
+                "{} is not allowed on {}; use {allowed}",
+                shown(method.as_str()),
+                shown(path)
+            ),
         ))
     };
     response
@@ -60,9 +65,22 @@ pub(super) fn model_required() -> ApiError {
     .with_param("model")
 }
 
-/// No model has that name or path.
-pub(crate) fn unknown_model(model: &str) -> ApiError {
-    ApiError::unknown_model(model, "Call /v1/models to list available names.")
+/// No model of this configuration has that name or path.
+pub(crate) fn unknown_model(written: &str, config: &Config) -> ApiError {
+    let known = config.models.iter().map(|model| Known {
+        name: &model.name,
+        path: &model.model_path,
+    });
+    let known: Vec<_> = known.collect();
+    unknown::unknown_model(written, &known, "Call /v1/models to list available names.")
+}
+
+/// A model that exists is not in the list of those that take requests.
+pub(super) fn not_listed(model: &str) -> ApiError {
+    ApiError {
+        status: StatusCode::NOT_FOUND.as_u16(),
+        ..ApiError::not_started(model).with_code("model_not_found")
+    }
 }
 
 /// A policy named a model that does not exist.
@@ -90,8 +108,9 @@ pub(super) fn unknown_response(id: &str) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
         format!(
-            "The response `{id}` was not made through this hub since its start, or was forgotten. Name \
-             its model in the query (`?model=`) to ask it."
+            "The response `{}` was not made through this hub since its start, or was forgotten. Name \
+             its model in the query (`?model=`) to ask it.",
+            shown(id)
         ),
     )
 }
@@ -101,7 +120,9 @@ pub(super) fn unknown_route(method: &Method, path: &str) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
         format!(
-            "{method} {path} is not a route of this hub. Routes that only a worker knows need a 'model'."
+            "{} {} is not a route of this hub. Routes that only a worker knows need a 'model'.",
+            shown(method.as_str()),
+            shown(path)
         ),
     )
 }

@@ -38,6 +38,7 @@ mod registry;
 mod reload;
 mod sampler;
 mod supervisor;
+pub(crate) mod unknown;
 mod usage;
 
 pub use arrival::Arrival;

@@ -42,7 +42,7 @@ impl Simulation {
                 number,
                 match elsewhere {
                     Some(model) => routed_to_unknown(&model),
-                    None => unknown_model(&written),
+                    None => unknown_model(&written, &self.world().config),
                 },
             );
         };

@@ -40,7 +40,8 @@ impl Simulation {
             return self.look_at(number, ask_at - now);
         }
         let Some(model) = self.world().model(written) else {
-            return self.conclude(number, State::Rejected(unknown_model(written)));
+            let error = unknown_model(written, &self.world().config);
+            return self.conclude(number, State::Rejected(error));
         };
         let model = model.facts.name.clone();
         let limits = self.limits(&model);

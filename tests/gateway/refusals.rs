@@ -46,11 +46,28 @@ fn a_request_must_name_a_model() {
 #[test]
 fn a_model_that_is_none_is_a_404_and_its_case_counts() {
     let hub = Hub::start(&alpha(&[]));
-    for model in ["nosuch", "Alpha", "org/Alpha", "alpha ", "../alpha"] {
+    for (model, hint) in [
+        ("nosuch", ""),
+        ("Alpha", "Did you mean `alpha`?"),
+        ("org/Alpha", "Did you mean `alpha`?"),
+        ("alpha ", "Did you mean `alpha`?"),
+        ("../alpha", "Did you mean `alpha`?"),
+        ("alpha:latest", "Did you mean `alpha`?"),
+        ("openai/alpha", "Did you mean `alpha`?"),
+    ] {
         let answer = hub.http.chat(model, "hello");
-        assert_error(&answer, 404, BAD, "model_not_found", &[model, "/v1/models"]);
+        let words = [model, "which has `alpha`", hint, "/v1/models"];
+        assert_error(&answer, 404, BAD, "model_not_found", &words);
         assert_eq!(answer.json()["error"]["param"], "model");
     }
+    let answer = hub.http.chat(&"x".repeat(3 << 20), "hello");
+    assert_error(
+        &answer,
+        404,
+        BAD,
+        "model_not_found",
+        &["xxx…` does not exist"],
+    );
     let answer = hub.http.get("/v1/queue/stats?model=nosuch");
     assert_error(&answer, 404, BAD, "model_not_found", &["nosuch"]);
     let answer = hub.http.get("/v1/nosuch");

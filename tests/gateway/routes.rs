@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Hub, stub};
 use crate::{
-    CHAT, DIALECTS, ENDLESS, active, alpha, alpha_in, begin_stream, wait_for_active, wait_for_event,
+    CHAT, DIALECTS, ENDLESS, active, alpha, alpha_in, assert_error, begin_stream, wait_for_active,
+    wait_for_event,
 };
 
 /// Started and loaded, started and unloaded, not started.
@@ -86,8 +87,18 @@ fn one_model_is_found_by_name_and_path_if_it_is_started() {
     assert_eq!(one("alpha").json()["id"], "alpha");
     assert_eq!(one("org/alpha").json()["id"], "alpha");
     assert_eq!(one("org%2Falpha").json()["id"], "alpha");
-    for id in ["gamma", "nosuch"] {
-        assert_eq!(one(id).json()["error"]["code"], "model_not_found", "{id}");
+    for (id, text) in [
+        ("gamma", "`gamma` is not started"),
+        ("nosuch", "does not exist"),
+    ] {
+        let answer = one(id);
+        assert_error(
+            &answer,
+            404,
+            "invalid_request_error",
+            "model_not_found",
+            &[text],
+        );
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::unknown::{Known, unknown_model};
 use super::load::waiters_for_running;
 use super::{
     Answer, ApiError, Asking, Decide, Ended, Goal, Machine, Next, Now, Outcome, Phase, Waiter,
@@ -267,8 +268,13 @@ impl Machine {
     fn known(&mut self, model: &str, waiter: Waiter) -> Option<usize> {
         let found = self.index(model);
         if found.is_none() {
-            let hint = "`mlx-openai-server-hub status` and GET /hub/status list its models.";
-            let error = ApiError::unknown_model(model, hint);
+            let names = self.entries().map(|entry| Known {
+                name: &entry.spec.name,
+                path: "",
+            });
+            let names: Vec<_> = names.collect();
+            let hint = "`mlx-openai-server-hub status` lists them.";
+            let error = unknown_model(model, &names, hint);
             self.answer(waiter, Answer::Refused(error));
         }
         found
