@@ -41,6 +41,7 @@ impl Check {
         let world = Arc::new(Unstarted::new(config.clone()));
         let policies = Policies::load(config.folder(), &config.policies, world);
         let mut warnings = config.warnings.clone();
+        warnings.extend(config.missing_paths());
         let asking = plans(config, &mut warnings);
         let plans = progress::show("asking the worker program", asking).await?;
 

@@ -55,7 +55,7 @@ fn inactive(config: &Config) -> Status {
         host: config.host.clone(),
         port: config.port,
         config_modified_at: config.modified_at,
-        warnings: config.warnings.clone(),
+        warnings: [&config.warnings[..], &config.missing_paths()].concat(),
         groups: config.groups.iter().map(GroupFacts::from).collect(),
         ..HubFacts::default()
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::problem::{Findings, Place};
 use super::raw::Table;
 use super::yaml::{Map, Node};
-use super::{Config, LogLevel, group, limits, locate, model};
+use super::{Config, LogLevel, group, host, limits, locate, model};
 
 /// The bind address of a hub whose file names none.
 pub(crate) const DEFAULT_HOST: &str = "0.0.0.0";
@@ -87,12 +87,12 @@ fn model_entries<'a>(table: &mut Table<'a, '_>) -> &'a [Node] {
 /// The keys that are neither models nor groups, and the worker command models inherit.
 fn read_keys(table: &mut Table<'_, '_>, path: &Path) -> (Config, Vec<String>) {
     let folder = path.parent().unwrap_or(Path::new("/"));
-    let host = table.text("host");
+    let host = host::read(table);
     let seconds = |seconds: u32| Duration::from_secs(seconds.into());
     let config = Config {
         path: path.to_owned(),
         modified_at: 0,
-        host: host.map_or_else(|| DEFAULT_HOST.to_owned(), |host| host.trim().to_owned()),
+        host: host.unwrap_or_else(|| DEFAULT_HOST.to_owned()),
         port: table.int("port", 1..=u16::MAX).unwrap_or(DEFAULT_PORT),
         model_starting_port: table
             .int("model_starting_port", 1024..=u16::MAX)

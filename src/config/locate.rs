@@ -1,7 +1,7 @@
 //! Where things lie: the base folder, hub.yaml itself, and paths written in hub.yaml.
 //!
 //! The command line asks [`locate`] which hub.yaml is meant; the readers ask the rest. Nothing here
-//! reads a file; only [`if_exists`] looks at the disk.
+//! reads a file; only [`path_or_id`] looks at the disk.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -48,10 +48,11 @@ pub(crate) fn beside(written: &str, folder: &Path) -> PathBuf {
     absolute(&folder.join(expand_home(Path::new(written.trim()))))
 }
 
-/// [`beside`] when something lies there, else the text as written: it names a repository then.
-pub(super) fn if_exists(written: &str, folder: &Path) -> String {
+/// [`beside`] for what can only be a path or lies there, else the text as written: it names a repository
+/// then.
+pub(super) fn path_or_id(written: &str, folder: &Path) -> String {
     let path = beside(written, folder);
-    if path.exists() {
+    if written.trim_start().starts_with(['~', '/', '.']) || path.exists() {
         path.display().to_string()
     } else {
         written.to_owned()
@@ -65,8 +66,11 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
 
 /// `~` and `~/…`; another user's home (`~name`) is not looked up.
 fn expand_home(path: &Path) -> PathBuf {
-    path.strip_prefix("~")
-        .map_or_else(|_| path.to_owned(), |rest| home().join(rest))
+    match path.strip_prefix("~") {
+        Ok(rest) if rest.as_os_str().is_empty() => home(),
+        Ok(rest) => home().join(rest),
+        Err(_) => path.to_owned(),
+    }
 }
 
 /// The user's home folder; `/` for a daemon that has none.
@@ -106,6 +110,22 @@ mod tests {
         assert_eq!(beside("logs", folder), Path::new("/etc/hub/logs"));
         assert_eq!(beside("/var/log", folder), Path::new("/var/log"));
         assert_eq!(beside("~/logs", folder), home().join("logs"));
-        assert_eq!(if_exists("org/no-such-model", folder), "org/no-such-model");
+    }
+
+    #[test]
+    fn what_begins_like_a_path_is_one_whether_it_is_there_or_not() {
+        let folder = Path::new("/etc/hub");
+        let home = home();
+        for (written, path) in [
+            ("org/no-such-model", "org/no-such-model".to_owned()),
+            ("no-such-model", "no-such-model".to_owned()),
+            ("/no/such", "/no/such".to_owned()),
+            ("./no/such", "/etc/hub/no/such".to_owned()),
+            (".no/such", "/etc/hub/.no/such".to_owned()),
+            ("~/no/such", home.join("no/such").display().to_string()),
+            ("~", home.display().to_string()),
+        ] {
+            assert_eq!(path_or_id(written, folder), path);
+        }
     }
 }

@@ -17,9 +17,11 @@ mod diagnose;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod group;
+mod host;
 mod hub;
 mod limits;
 mod locate;
+mod missing;
 mod model;
 mod options;
 pub mod ports;
@@ -103,7 +105,7 @@ pub struct ModelConfig {
     pub name: String,
     /// As written in hub.yaml: requests may use it in place of the name.
     pub model_path: String,
-    /// What the worker is given: absolute when the path exists, else `model_path` (a repository id).
+    /// What the worker is given: an absolute path, else `model_path` as written (a repository id).
     pub resolved_path: String,
     /// What kind of model it is.
     pub model_type: ModelType,

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::problem::{Findings, Place};
 use super::raw::Table;
 use super::yaml::{Map, Node};
-use super::{LogLevel, ModelConfig, ModelType, locate, options, slug};
+use super::{LogLevel, ModelConfig, ModelType, host, locate, options, slug};
 
 /// What [`ModelConfig::context_length`] reports when the worker's default applies.
 const CONTEXT_LENGTH: u32 = 32_768;
@@ -69,7 +69,7 @@ fn read_keys(
         .required("model_path", subject)
         .map(|path| path.trim().to_owned())
         .unwrap_or_default();
-    let resolved_path = locate::if_exists(&model_path, folder);
+    let resolved_path = locate::path_or_id(&model_path, folder);
     let model_type = table
         .word("model_type", &ModelType::ALL, ModelType::as_str)
         .unwrap_or_default();
@@ -77,7 +77,7 @@ fn read_keys(
     let group = table
         .text("group")
         .and_then(|group| slug::checked(table, "group", &group));
-    let host = table.text("host");
+    let host = host::read(table);
     let port = table.int("port", 1024..=u16::MAX);
     let options = options::read(table, model_type, folder);
     let context_length = options
@@ -94,7 +94,7 @@ fn read_keys(
         model_type,
         default,
         group,
-        host: host.map_or_else(|| "127.0.0.1".to_owned(), |host| host.trim().to_owned()),
+        host: host.unwrap_or_else(|| "127.0.0.1".to_owned()),
         port,
         context_length: context_length.unwrap_or(CONTEXT_LENGTH),
         jit_enabled,

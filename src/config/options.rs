@@ -24,7 +24,7 @@ enum Kind {
     Text,
     /// A file or folder.
     Path,
-    /// A file or folder if it exists, else a repository id.
+    /// A file or folder, or a repository id.
     PathOrId,
 }
 
@@ -112,7 +112,7 @@ fn option(
         Kind::Path => locate::beside(&table.text(key)?, folder)
             .display()
             .to_string(),
-        Kind::PathOrId => locate::if_exists(&table.text(key)?, folder),
+        Kind::PathOrId => locate::path_or_id(&table.text(key)?, folder),
     };
     Some(with_value(key, value))
 }
@@ -155,7 +155,7 @@ fn lora_paths(table: &mut Table<'_, '_>, folder: &Path) -> Option<LaunchOption> 
     let (_, paths) = comma_list(table, "lora_paths", "lora_paths_str")?;
     let paths: Vec<_> = paths
         .iter()
-        .map(|path| locate::if_exists(path, folder))
+        .map(|path| locate::path_or_id(path, folder))
         .collect();
     Some(with_value("lora_paths", paths.join(",")))
 }

@@ -225,6 +225,8 @@ pub(super) struct Registry {
     pub(super) worker_warnings: Mutex<HashMap<String, Vec<String>>>,
     /// Warnings about what a reload could not change.
     pub(super) reload_warnings: Mutex<Vec<String>>,
+    /// What hub.yaml names and was not there at the last look.
+    missing_paths: Mutex<Vec<String>>,
     /// From here on the machine counts time.
     pub(super) begun: Instant,
     on_disk: OnDisk,
@@ -249,8 +251,10 @@ impl Registry {
             table: ArcSwap::from_pointee(Table::after(None, config)),
             worker_warnings: Mutex::default(),
             reload_warnings: Mutex::default(),
+            missing_paths: Mutex::default(),
         };
         registry.relearn();
+        registry.look_for_paths();
         registry
     }
 
@@ -262,6 +266,13 @@ impl Registry {
         for model in &table.models {
             model.learn(&learned);
         }
+    }
+
+    /// Whether the files of the models are there. A disk that does not answer holds up the caller.
+    pub(super) fn look_for_paths(&self) {
+        let config = Arc::clone(&self.table.load().config);
+        let missing = config.missing_paths();
+        *self.missing_paths.lock() = missing;
     }
 
     /// Whether memory may be on the move: a model on its way, or a load that waits for its turn.
@@ -276,6 +287,7 @@ impl Registry {
     pub(super) fn status(&self, policy_warnings: Vec<String>) -> Status {
         let table = self.table.load();
         let mut warnings = table.config.warnings.clone();
+        warnings.extend(self.missing_paths.lock().iter().cloned());
         let invalid = self.on_disk.error(&table.config);
         warnings.extend(invalid.iter().cloned());
         warnings.extend(self.troubles.warnings());

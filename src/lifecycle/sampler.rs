@@ -100,6 +100,7 @@ impl Sampler {
             if let Some(news) = news {
                 news.write();
             }
+            registry.look_for_paths();
             system
         });
         self.tell(measured.await.unwrap_or_default());

@@ -517,6 +517,7 @@ impl Supervisor {
             .policies
             .reload(config.folder(), &config.policies);
         registry.relearn();
+        registry.look_for_paths();
         self.ask_parked_again();
         tracing::info!(
             models = models.len(),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::Home;
 use crate::home::JIT;
-use crate::support::processes;
+use crate::support::{SOON, processes, wait_until};
 
 /// Whether `flag` is followed by `value`.
 fn has(arguments: &[String], flag: &str, value: &str) -> bool {
@@ -147,6 +147,30 @@ fn a_name_with_dots_works_wherever_a_name_does_and_is_no_file_of_the_hubs() {
     );
     assert!(log.exists());
     assert!(home.app_log().contains("the hub is up"));
+}
+
+#[test]
+fn a_folder_that_comes_later_is_a_path_from_the_beginning() {
+    let home =
+        Home::started("models:\n- {name: alpha, model_path: ~/late/alpha, jit_enabled: true}\n");
+    let folder = home.path().join("late/alpha");
+    let warning = format!(
+        "model `alpha`: `model_path` is `{}`, and nothing is there",
+        folder.display()
+    );
+    for command in ["check", "status"] {
+        let said = home.run(&[command]);
+        said.assert_ok().assert_line(&format!("[warn] {warning}"));
+    }
+    std::fs::create_dir_all(&folder).unwrap();
+    wait_until("the folder to be seen", SOON, || {
+        !home.warnings().contains(&warning)
+    });
+    home.run(&["start-model", "alpha"]).assert_ok();
+    home.run(&["load-model", "alpha"]).assert_ok();
+    let arguments = home.worker_arguments("alpha");
+    let path = folder.display().to_string();
+    assert!(has(&arguments, "--model-path", &path), "{arguments:?}");
 }
 
 #[test]
