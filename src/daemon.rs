@@ -17,16 +17,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
 use crate::config::ports::PortBook;
+use crate::config::{self, Config};
 use crate::control;
 use crate::gateway::Gateway;
 use crate::lifecycle::{Learned, Lifecycle, Models, Processes};
 use crate::memory::ThisMachine;
-use crate::runtime_file::{RuntimeFile, RuntimeModels};
+use crate::runtime_file::{RuntimeFile, RuntimeModels, Trail, try_lock};
 use crate::telemetry::Troubles;
-use crate::worker::identity::Identity;
-use crate::worker::{command, leftovers};
+use crate::worker::command;
+use crate::worker::earlier::Earlier;
 use crate::{server, telemetry};
 
 mod listen;
@@ -63,8 +63,8 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     let troubles = Troubles::default();
     let level = config.log_level.as_str();
     let _logging = telemetry::init(&config.log_path, level, foreground, troubles.clone())?;
-    let found = earlier_models(&config.log_path);
-    let ports = assign_ports(&config, &found)?;
+    let found = earlier(&config)?;
+    let ports = assign_ports(&config, found.models())?;
     raise_descriptor_limit();
     let threads = std::thread::available_parallelism()
         .map_or(1, usize::from)
@@ -107,38 +107,55 @@ fn once_free<T, E>(
     }
 }
 
-/// What a hub which is no more left in this log folder: its workers, as far as they still run. What
-/// else there is of its processes is ended.
-fn earlier_models(log_path: &Path) -> RuntimeModels {
-    let mut models = RuntimeFile::read(log_path)
-        .map(|earlier| earlier.models)
-        .unwrap_or_default();
-    models
-        .workers
-        .retain(|worker| Identity::from(worker).is_running());
-    let pids: Vec<u32> = models.workers.iter().map(|worker| worker.pid).collect();
-    leftovers::end(log_path, &pids);
-    models
+/// What hubs of this hub.yaml which are no more left: their workers, as far as they still run. What else
+/// there is of their processes is ended.
+fn earlier(config: &Config) -> anyhow::Result<Earlier> {
+    let earlier = Earlier::find(&config.path, &config.log_path);
+    if let Some(log_path) = earlier.lives_in() {
+        anyhow::bail!(
+            "the hub of {} runs already, with the log folder `{}`\n\
+             hint: `restart` replaces it",
+            config.path.display(),
+            log_path.display()
+        );
+    }
+    earlier.end_strays();
+    Ok(earlier)
 }
 
-/// Keeps the log folder to one hub at a time: two would take each other's workers for left behind.
-/// The system gives the lock back when the process ends, however it does.
+/// Keeps the log folder to one hub at a time.
 fn lock(log_path: &Path) -> anyhow::Result<File> {
-    let path = log_path.join("hub.lock");
-    let file = telemetry::open_private(&path).map_err(|error| cannot_write(&path, &error))?;
-    once_free(|| file.try_lock(), |_| true).map_err(|_| {
-        let log_path = log_path.display();
-        anyhow::anyhow!(
-            "another hub uses the log folder `{log_path}`\nhint: stop it, or set another `log_path`"
-        )
-    })?;
-    Ok(file)
+    let taken = once_free(
+        || match try_lock(log_path) {
+            Ok(Some(lock)) => Ok(lock),
+            Ok(None) => Err(None),
+            Err(failed) => Err(Some(failed)),
+        },
+        Option::is_none,
+    );
+    taken.map_err(|failed| match failed {
+        Some((path, error)) => cannot_write(&path, &error),
+        None => anyhow::anyhow!(
+            "another hub uses the log folder `{}`\nhint: stop it, or set another `log_path`",
+            log_path.display()
+        ),
+    })
 }
 
 /// What is kept in the log folder beside the logs.
 fn cannot_write(path: &Path, error: &std::io::Error) -> anyhow::Error {
     let path = path.display();
     anyhow::anyhow!("`{path}` cannot be written: {error}\nhint: set another `log_path` in hub.yaml")
+}
+
+/// Where hub.yaml's folder cannot be written, hub.yaml itself says where the log folder is.
+fn leave_trail(config_path: &Path, log_path: &Path) {
+    let trail = Trail {
+        log_path: log_path.to_owned(),
+    };
+    if let Err(error) = trail.write(config_path) {
+        tracing::debug!(%error, "nothing beside hub.yaml says where the log folder is");
+    }
 }
 
 /// Where the ports of all models are kept from one hub to the next.
@@ -166,20 +183,22 @@ async fn serve(
     config: Config,
     ports: PortBook,
     listeners: Vec<StdListener>,
-    found: RuntimeModels,
+    earlier: Earlier,
     troubles: Troubles,
     spread: server::Spread,
 ) -> anyhow::Result<()> {
     let listeners = listeners.into_iter().map(TcpListener::from_std);
     let listeners = listeners.collect::<std::io::Result<Vec<_>>>()?;
     let mut signals = Signals::new()?;
-    let log_path = config.log_path.clone();
+    let (config_path, log_path) = (config.path.clone(), config.log_path.clone());
+    let found = earlier.models().clone();
     let drain_timeout = config.drain_timeout;
     let address = format!("{}:{}", config.host, config.port);
     let runtime_file = RuntimeFile {
         pid: std::process::id(),
         host: config.host.clone(),
         port: config.port,
+        config_path: Some(config::canonical(&config_path).display().to_string()),
         // Six digits and an offset: what every parser of ISO 8601 reads.
         started_at: jiff::Timestamp::now()
             .strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00")
@@ -194,6 +213,9 @@ async fn serve(
     runtime_file
         .write(&log_path)
         .map_err(|error| cannot_write(&RuntimeFile::path(&log_path), &error))?;
+    // What it took over stands in its own file from now on.
+    earlier.forget_others();
+    leave_trail(&config_path, &log_path);
     let keeper = tracker.spawn(keep_runtime_file(
         runtime_file,
         log_path.clone(),
@@ -255,7 +277,9 @@ async fn serve(
     lifecycle.remember_ports(&ports_file(&log_path));
     lifecycle.remember_learned();
     if models == Models::Stop {
+        earlier.end_all();
         RuntimeFile::remove(&log_path);
+        Trail::remove(&config_path);
     }
     tracing::info!("the hub has stopped");
     Ok(())

@@ -20,11 +20,12 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `api_error`, `config`, `decimal`, `memory`, `own_wakes`, `runtime_file`, `telemetry` | nothing of ours; anyone may use the last |
+//! | `api_error`, `config`, `decimal`, `files`, `memory`, `own_wakes`, `telemetry` | nothing of ours; anyone may use the last |
+//! | `runtime_file` | `files` |
 //! | `status` | `config`, `memory` |
 //! | `worker` | `config`, `memory`, `own_wakes`, `runtime_file` |
 //! | `policy` | `api_error`, `config`, `memory`, `status` |
-//! | `lifecycle` | `worker`, `policy`, `status`, `memory`, `config`, `api_error`, `runtime_file` |
+//! | `lifecycle` | `worker`, `policy`, `status`, `memory`, `config`, `api_error`, `files`, `runtime_file` |
 //! | `gateway` | `policy`, `lifecycle`, `worker` (its upstream), `status`, `config`, `api_error`, `decimal` |
 //! | `simulation` | `policy`, `lifecycle` (its machine), `gateway` (its texts), `status`, `memory`, `config`, `api_error` |
 //! | `control` | `dashboard`, `server` (its guard), `lifecycle` (its handle), `status`, `config`, `api_error` |
@@ -41,6 +42,7 @@ pub mod control;
 pub mod daemon;
 pub mod dashboard;
 mod decimal;
+mod files;
 pub mod gateway;
 pub mod lifecycle;
 pub mod memory;

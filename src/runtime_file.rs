@@ -1,12 +1,21 @@
 //! `<log_path>/hub_runtime.json`: how commands find the daemon, and a new daemon the workers of an
 //! old one. The daemon writes it at start and at every change of a worker and removes it at a clean
 //! stop; the command line reads it before it looks at hub.yaml.
+//!
+//! Also here: who may use the folder ([`lock`]), and the way to it from hub.yaml when `log_path` is edited
+//! ([`Trail`]).
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::telemetry;
+use crate::{files, telemetry};
+
+mod lock;
+mod trail;
+
+pub use lock::{is_locked, try_lock};
+pub use trail::Trail;
 
 /// What stands in the file. Unknown keys are ignored, so that older hubs can read newer files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +28,9 @@ pub struct RuntimeFile {
     pub port: u16,
     /// ISO 8601, UTC.
     pub started_at: String,
+    /// Its hub.yaml; none in the file of an older hub.
+    #[serde(default)]
+    pub config_path: Option<String>,
     /// What a hub that comes after a crash takes over.
     #[serde(flatten)]
     pub models: RuntimeModels,
@@ -48,12 +60,16 @@ pub struct RuntimeWorker {
     pub port: u16,
     /// The whole command line it was started with.
     pub command: Vec<String>,
+    /// The launch that its processes are marked with; empty for that of an older hub.
+    pub launch: String,
     /// The settings of hub.yaml it was started with.
     pub settings: serde_json::Value,
     /// Whether it can stay up without the weights.
     pub resident: bool,
     /// The one `model` value it answers to; none when it ignores it.
     pub answers_to: Option<String>,
+    /// Its log file, which stays when `log_path` changes; none in the file of an older hub.
+    pub log_file: Option<PathBuf>,
     /// Where its output begins in its log file, bytes: what stands before is of earlier launches.
     pub log_begin: u64,
     /// Whether its weights were in memory, or on their way.
@@ -68,7 +84,7 @@ impl RuntimeFile {
 
     /// Reads it; `None` when there is none or it is not one of ours.
     pub fn read(log_path: &Path) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(Self::path(log_path)).ok()?).ok()
+        serde_json::from_slice(&files::read(&Self::path(log_path)).ok()?).ok()
     }
 
     /// Replaces the file in one step; readable by its owner only.
@@ -97,6 +113,7 @@ mod tests {
             host: "127.0.0.1".to_owned(),
             port: 8000,
             started_at: "2026-11-22T00:16:37Z".to_owned(),
+            config_path: Some("/home/me/hub.yaml".to_owned()),
             models: RuntimeModels {
                 workers: vec![RuntimeWorker {
                     model: "qwen".to_owned(),

@@ -25,6 +25,9 @@ pub use policies::{Origin, PoliciesReport, PolicyFacts};
 pub use recording::RecordingReport;
 pub use usage::UsageTotals;
 
+/// How the warning begins that hub.yaml says something else than what is in force.
+pub const EDITED: &str = "hub.yaml has changed since ";
+
 /// The clock of all times here: Unix seconds.
 pub fn unix_now() -> f64 {
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
@@ -208,6 +211,14 @@ pub struct HubFacts {
     pub host: String,
     /// The hub's port.
     pub port: u16,
+    /// Its process id; none for a hub that does not run.
+    pub pid: Option<u32>,
+    /// hub.yaml.
+    pub config_path: String,
+    /// The log folder in use.
+    pub log_path: String,
+    /// Whether `GET /hub` serves the dashboard.
+    pub enable_status_page: bool,
     /// Modification time of hub.yaml, Unix seconds: `created` of every model.
     pub config_modified_at: u64,
     /// Whether hub.yaml as it lies on disk is not valid, or not readable.
@@ -231,6 +242,18 @@ pub struct Status {
     pub host: String,
     /// The hub's port.
     pub port: u16,
+    /// The hub's process id; null for a hub that does not run.
+    #[serde(default)]
+    pub pid: Option<u32>,
+    /// Its hub.yaml; older hubs do not tell.
+    #[serde(default)]
+    pub config_path: Option<String>,
+    /// The log folder in use; older hubs do not tell.
+    #[serde(default)]
+    pub log_path: Option<String>,
+    /// Whether `GET /hub` serves the dashboard; older hubs do not tell.
+    #[serde(default)]
+    pub enable_status_page: Option<bool>,
     /// Totals.
     pub counts: Counts,
     /// Everything a user should know about, one sentence each.
@@ -389,6 +412,10 @@ impl Status {
             timestamp: now,
             host: hub.host.clone(),
             port: hub.port,
+            pid: hub.pid,
+            config_path: Some(hub.config_path.clone()),
+            log_path: Some(hub.log_path.clone()),
+            enable_status_page: Some(hub.enable_status_page),
             counts,
             warnings: hub.warnings.clone(),
             controller_available: true,

@@ -13,6 +13,8 @@ use super::{Config, LogLevel, group, host, limits, locate, model};
 pub(crate) const DEFAULT_HOST: &str = "0.0.0.0";
 /// The port of a hub whose file names none.
 pub(crate) const DEFAULT_PORT: u16 = 8000;
+/// The `stop_timeout` of a file that names none.
+pub(crate) const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Reads the whole tree. The result is a valid configuration only if `findings` has no problems.
 pub(super) fn read(root: &Node, path: &Path, modified_at: u64, findings: &mut Findings) -> Config {
@@ -110,7 +112,9 @@ fn read_keys(table: &mut Table<'_, '_>, path: &Path) -> (Config, Vec<String>) {
         groups: Vec::new(),
         load_timeout: seconds(table.int("load_timeout", 1..=u32::MAX).unwrap_or(180)),
         drain_timeout: seconds(table.int("drain_timeout", 0..=u32::MAX).unwrap_or(60)),
-        stop_timeout: seconds(table.int("stop_timeout", 0..=u32::MAX).unwrap_or(15)),
+        stop_timeout: table
+            .int("stop_timeout", 0..=u32::MAX)
+            .map_or(DEFAULT_STOP_TIMEOUT, seconds),
         stall_timeout: seconds(table.int("stall_timeout", 0..=u32::MAX).unwrap_or(300)),
         loading_notice: seconds(table.int("loading_notice", 0..=u32::MAX).unwrap_or(5)),
         limits: limits::read(table),

@@ -1,9 +1,10 @@
 //! Where things lie: the base folder, hub.yaml itself, and paths written in hub.yaml.
 //!
-//! The command line asks [`locate`] which hub.yaml is meant; the readers ask the rest. Nothing here
-//! reads a file; only [`path_or_id`] looks at the disk.
+//! The command line asks [`locate`] which hub.yaml is meant; the readers ask the rest. Also here: whether
+//! two spellings name one place. Nothing here reads a file.
 
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Names another hub.yaml; `--config` wins over it.
@@ -62,6 +63,34 @@ pub(super) fn path_or_id(written: &str, folder: &Path) -> String {
 /// `path` from the working directory; without one (it was deleted) as it is.
 pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// The one spelling of a path that all others come to: links are followed as far as there is something.
+pub fn canonical(path: &Path) -> PathBuf {
+    let path = absolute(path);
+    if let Ok(canonical) = path.canonicalize() {
+        return canonical;
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(folder), Some(name)) => canonical(folder).join(name),
+        _ => path,
+    }
+}
+
+/// Whether two paths are one, however they are written: by links, or in another case where the file system
+/// does not tell it apart. A second hard link is another file.
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    let (one, other) = (canonical(one), canonical(other));
+    let in_another_case = || {
+        let as_lower = |path: &Path| path.to_string_lossy().to_lowercase();
+        as_lower(&one) == as_lower(&other) && node(&one).is_some() && node(&one) == node(&other)
+    };
+    one == other || in_another_case()
+}
+
+fn node(path: &Path) -> Option<(u64, u64)> {
+    let metadata = path.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// `~` and `~/…`; another user's home (`~name`) is not looked up.
@@ -127,5 +156,25 @@ mod tests {
         ] {
             assert_eq!(path_or_id(written, folder), path);
         }
+    }
+
+    #[test]
+    fn one_place_is_known_by_every_spelling_and_a_copy_is_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at("home")).unwrap();
+        std::fs::write(at("home/hub.yaml"), "").unwrap();
+        std::os::unix::fs::symlink(at("home"), at("link")).unwrap();
+        assert!(is_same(&at("home/hub.yaml"), &at("link/hub.yaml")));
+        assert!(is_same(
+            &at("home/hub.yaml"),
+            &at("link/../home/./hub.yaml")
+        ));
+        assert!(is_same(&at("home/gone/logs"), &at("link/gone/logs")));
+        std::fs::hard_link(at("home/hub.yaml"), at("home/copy.yaml")).unwrap();
+        assert!(!is_same(&at("home/hub.yaml"), &at("home/copy.yaml")));
+        // Where the file system ignores case.
+        let ignored = at("home/HUB.yaml").exists();
+        assert_eq!(is_same(&at("home/hub.yaml"), &at("home/HUB.yaml")), ignored);
     }
 }

@@ -31,10 +31,12 @@ mod scalar;
 mod slug;
 mod yaml;
 
-pub(crate) use hub::{DEFAULT_HOST, DEFAULT_PORT};
+pub(crate) use hub::{DEFAULT_HOST, DEFAULT_PORT, DEFAULT_STOP_TIMEOUT};
 pub use limits::Limits;
 pub(crate) use locate::beside;
-pub use locate::{CONFIG_VARIABLE, base_folder, default_log_path, default_path, locate};
+pub use locate::{
+    CONFIG_VARIABLE, base_folder, canonical, default_log_path, default_path, is_same, locate,
+};
 pub(crate) use problem::nearest;
 
 /// hub.yaml is written by hand; what is larger is not one.

@@ -18,6 +18,7 @@ use crate::status::ModelFacts;
 use crate::worker::dialect::Dialects;
 use crate::worker::identity::Identity;
 use crate::worker::launch::{Found, Instruction, Order, Spawned};
+use crate::worker::mark::Owner;
 use crate::worker::upstream::{Accepts, Upstream};
 
 pub(super) struct Launches {
@@ -193,9 +194,11 @@ impl Launched {
             start_time: spawned.identity.start_time,
             port: spawned.port,
             command: spawned.identity.command.clone(),
+            launch: spawned.identity.launch.clone(),
             settings: self.settings.clone(),
             resident: spawned.resident,
             answers_to,
+            log_file: spawned.log_file.clone(),
             log_begin: spawned.log_begin,
             loaded: facts(&self.model).is_some_and(|facts| facts.memory_state.holds_memory()),
         })
@@ -207,15 +210,19 @@ fn found(worker: RuntimeWorker, model: &ModelConfig, settings: &serde_json::Valu
         .answers_to
         .as_deref()
         .map_or(Accepts::Any, |name| Accepts::Only(name.into()));
+    let spawned = Spawned::new(
+        Identity::from(&worker),
+        &model.host,
+        worker.port,
+        worker.resident,
+        accepts,
+        worker.log_begin,
+    );
     Found {
-        spawned: Spawned::new(
-            Identity::from(&worker),
-            &model.host,
-            worker.port,
-            worker.resident,
-            accepts,
-            worker.log_begin,
-        ),
+        spawned: Spawned {
+            log_file: worker.log_file,
+            ..spawned
+        },
         keep: worker.settings == *settings,
     }
 }
@@ -240,7 +247,7 @@ fn order(
         load: goal == Goal::Loaded,
         port: port.unwrap_or(config.model_starting_port),
         next_port: Box::new(move || ports.ports.lock().next(&owner).ok()),
-        log_path: config.log_path.clone(),
+        owner: Owner::new(&config.path, &config.log_path),
         log_file: model.log_file(&config.log_path),
         work_folder: config.log_path.join("workers").join(&model.name),
         load_timeout: config.load_timeout,

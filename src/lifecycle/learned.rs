@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ModelConfig;
-use crate::telemetry;
+use crate::{files, telemetry};
 
 /// What is known of all models.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ impl Learned {
     /// on. A file that cannot be read is as good as none; the log says so.
     pub fn recall(log_path: &Path) -> Self {
         let path = log_path.join("learned.json");
-        let models = match std::fs::read(&path) {
+        let models = match files::read(&path) {
             Ok(text) => serde_json::from_slice(&text).map_err(io::Error::from),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
             Err(error) => Err(error),

@@ -23,7 +23,6 @@ use crate::worker::command;
 use crate::worker::upstream::Upstream;
 
 mod arrival;
-mod degraded;
 pub(crate) mod fair;
 mod launcher;
 mod launches;
@@ -31,6 +30,7 @@ mod learned;
 mod lease;
 pub(crate) mod machine;
 mod messages;
+mod on_disk;
 mod parking;
 mod publish;
 pub(crate) mod refusals;

@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::degraded::OnDisk;
 use super::learned::Learned;
 use super::lease::Gate;
+use super::on_disk::OnDisk;
 use super::usage::Usage;
 use crate::config::ports::PortBook;
 use crate::config::{Config, Settings};
@@ -229,7 +229,7 @@ pub(super) struct Registry {
     missing_paths: Mutex<Vec<String>>,
     /// From here on the machine counts time.
     pub(super) begun: Instant,
-    on_disk: OnDisk,
+    pub(super) on_disk: OnDisk,
     troubles: Troubles,
 }
 
@@ -290,6 +290,8 @@ impl Registry {
         warnings.extend(self.missing_paths.lock().iter().cloned());
         let invalid = self.on_disk.error(&table.config);
         warnings.extend(invalid.iter().cloned());
+        let told = !self.reload_warnings.lock().is_empty();
+        warnings.extend(self.on_disk.edits(&table.config, told));
         warnings.extend(self.troubles.warnings());
         warnings.extend(self.reload_warnings.lock().iter().cloned());
         let worker_warnings = self.worker_warnings.lock();
@@ -302,6 +304,10 @@ impl Registry {
         let hub = HubFacts {
             host: table.config.host.clone(),
             port: table.config.port,
+            pid: Some(std::process::id()),
+            config_path: table.config.path.display().to_string(),
+            log_path: table.config.log_path.display().to_string(),
+            enable_status_page: table.config.enable_status_page,
             config_modified_at: table.config.modified_at,
             degraded: invalid.is_some(),
             warnings,

@@ -511,6 +511,7 @@ impl Supervisor {
         let models = specs(&config);
         let table = Arc::new(Table::after(Some(&old), Arc::new(config)));
         registry.table.store(Arc::clone(&table));
+        registry.on_disk.note_read();
         // A file reads its settings while it loads: they have to be the new ones.
         let config = &table.config;
         self.world

@@ -52,7 +52,7 @@ impl Launcher for Stage {
         let (ram, tracker) = (self.ram.clone(), self.tracker.clone());
         let broken = self.broken.lock().contains(&name);
         self.tracker.spawn(async move {
-            let identity = Identity { pid, start_time: 1, command: vec![] };
+            let identity = Identity { pid, start_time: 1, command: vec![], launch: String::new() };
             let spawned = Spawned::new(identity, "127.0.0.1", order.port, false, Accepts::Any, 0);
             report(Report::Spawned(spawned));
             tokio::select! {

@@ -9,10 +9,11 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
+use sysinfo::ProcessRefreshKind;
 use tokio::time::{Instant, sleep};
 
 use super::leader::Leader;
+use super::{leftovers, processes};
 use crate::memory;
 
 /// How often an ending group is looked at.
@@ -41,10 +42,13 @@ impl Group {
     }
 
     /// Whether no process of the group runs any more. Zombies that somebody else must reap count as
-    /// gone.
+    /// gone; a group that is there and shows no process does not.
     pub fn is_gone(self) -> bool {
         match killpg(self.0, None) {
-            Ok(()) => self.members().iter().all(|member| member.is_zombie),
+            Ok(()) => {
+                let members = self.members();
+                !members.is_empty() && members.iter().all(|member| member.is_zombie)
+            }
             // macOS answers EPERM for a group of zombies; a living one of ours would not.
             Err(_) => true,
         }
@@ -66,24 +70,21 @@ impl Group {
     }
 
     fn members(self) -> Vec<Member> {
-        let Ok(mut system) = System::new() else {
-            return Vec::new();
-        };
         let pids: Vec<_> = memory::members(self.0)
             .into_iter()
-            .map(|pid| sysinfo::Pid::from_u32(pid.as_raw().unsigned_abs()))
+            .map(|pid| pid.as_raw().unsigned_abs())
             .collect();
-        let kind = ProcessRefreshKind::nothing().with_cpu().without_tasks();
-        system.refresh_processes_specifics(ProcessesToUpdate::Some(&pids), true, kind);
+        let kind = ProcessRefreshKind::nothing().with_cpu();
+        let Some(system) = processes::of(&pids, kind) else {
+            return Vec::new();
+        };
         system
             .processes()
             .values()
+            .filter(|process| pids.contains(&process.pid().as_u32()))
             .map(|process| Member {
                 pid: process.pid(),
-                is_zombie: matches!(
-                    process.status(),
-                    ProcessStatus::Zombie | ProcessStatus::Dead
-                ),
+                is_zombie: !processes::is_alive(process),
                 cpu_time: Duration::from_millis(process.accumulated_cpu_time()),
             })
             .collect()
@@ -111,23 +112,28 @@ impl CpuTimes {
     }
 }
 
-/// Ends a worker and its whole group: SIGTERM, SIGINT at half of `limit`, SIGKILL at its end. Reaps
-/// the leader at once (its children leave only then) and returns when the group is gone.
-pub(super) async fn end(leader: &mut Leader, group: Group, limit: Duration) {
+/// Ends a worker, its whole group and what has left it: SIGTERM, SIGINT at half of `limit`, SIGKILL at its
+/// end. Reaps the leader at once (its children leave only then) and returns when all is gone.
+pub(super) async fn end(leader: &mut Leader, group: Group, launch: &str, limit: Duration) {
     let begun = Instant::now();
     group.signal(Signal::SIGTERM);
-    if gone_by(leader, group, begun + limit / 2).await {
-        return;
+    let is_gone = gone_by(leader, group, begun + limit / 2).await || {
+        group.signal(Signal::SIGINT);
+        gone_by(leader, group, begun + limit).await
+    };
+    if !is_gone {
+        kill_group(leader, group).await;
     }
-    group.signal(Signal::SIGINT);
-    if gone_by(leader, group, begun + limit).await {
-        return;
-    }
-    kill(leader, group).await;
+    leftovers::end_of_launch(launch, limit.saturating_sub(begun.elapsed())).await;
 }
 
-/// SIGKILL to the whole group; returns when it is gone.
-pub(super) async fn kill(leader: &mut Leader, group: Group) {
+/// SIGKILL to the whole group and to what has left it; returns when it is gone.
+pub(super) async fn kill(leader: &mut Leader, group: Group, launch: &str) {
+    kill_group(leader, group).await;
+    leftovers::end_of_launch(launch, Duration::ZERO).await;
+}
+
+async fn kill_group(leader: &mut Leader, group: Group) {
     group.signal(Signal::SIGKILL);
     if !gone_by(leader, group, Instant::now() + KILLED).await {
         tracing::error!(group = %group.0, "processes of a worker do not end, not even by SIGKILL");

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use nix::unistd::{Pid, getpgid};
-use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
+use sysinfo::{ProcessRefreshKind, UpdateKind};
 use tokio::time::sleep;
 
+use super::processes;
 use crate::runtime_file::RuntimeWorker;
 
 /// Start times are told in seconds, and by a clock that may be set a little meanwhile.
@@ -22,6 +23,8 @@ pub struct Identity {
     pub start_time: u64,
     /// The command line it was started with.
     pub command: Vec<String>,
+    /// The launch that its processes are marked with; empty for those of an older hub.
+    pub launch: String,
 }
 
 impl From<&RuntimeWorker> for Identity {
@@ -30,39 +33,52 @@ impl From<&RuntimeWorker> for Identity {
             pid: worker.pid,
             start_time: worker.start_time,
             command: worker.command.clone(),
+            launch: worker.launch.clone(),
         }
     }
 }
 
+/// What speaks for a process being the one that was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Proofs {
+    start_time: bool,
+    command: bool,
+}
+
 impl Identity {
     /// Whether this very process runs now. It is told by its start time, or by its command line when
-    /// the clock has been set since; a zombie does not run.
+    /// the clock has been set since; a zombie does not run. One that cannot be seen is believed to.
     pub fn is_running(&self) -> bool {
+        self.look(|proofs| proofs.start_time || proofs.command)
+    }
+
+    /// The same where nothing else speaks for it: both must be as they were.
+    pub(super) fn is_surely_running(&self) -> bool {
+        self.look(|proofs| proofs.start_time && proofs.command)
+    }
+
+    fn look(&self, is_proved: impl FnOnce(Proofs) -> bool) -> bool {
         let Ok(id) = i32::try_from(self.pid) else {
             return false;
         };
         if getpgid(Some(Pid::from_raw(id))) != Ok(Pid::from_raw(id)) {
             return false;
         }
-        let Ok(mut system) = System::new() else {
-            return false;
+        let kind = ProcessRefreshKind::nothing().with_cmd(UpdateKind::Always);
+        let Some(system) = processes::of(&[self.pid], kind) else {
+            return is_proved(Proofs {
+                start_time: true,
+                command: false,
+            });
         };
-        let pid = sysinfo::Pid::from_u32(self.pid);
-        let kind = ProcessRefreshKind::nothing()
-            .with_cmd(UpdateKind::Always)
-            .without_tasks();
-        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, kind);
-        let Some(process) = system.process(pid) else {
-            return false;
-        };
-        if matches!(
-            process.status(),
-            ProcessStatus::Zombie | ProcessStatus::Dead
-        ) {
-            return false;
-        }
-        process.start_time().abs_diff(self.start_time) <= START_TIME_SLACK
-            || self.is_command(process.cmd())
+        let process = system.process(sysinfo::Pid::from_u32(self.pid));
+        process.is_some_and(|process| {
+            processes::is_alive(process)
+                && is_proved(Proofs {
+                    start_time: process.start_time().abs_diff(self.start_time) <= START_TIME_SLACK,
+                    command: self.is_command(process.cmd()),
+                })
+        })
     }
 
     /// A script's interpreter comes before the program: only the arguments are compared.
@@ -87,11 +103,9 @@ impl Identity {
 
 /// When a process began, Unix seconds; `None` when there is none of that id.
 pub(super) fn start_time(pid: u32) -> Option<u64> {
-    let pid = sysinfo::Pid::from_u32(pid);
-    let mut system = System::new().ok()?;
-    let kind = ProcessRefreshKind::nothing().without_tasks();
-    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, kind);
-    system.process(pid).map(sysinfo::Process::start_time)
+    let system = processes::of(&[pid], ProcessRefreshKind::nothing())?;
+    let process = system.process(sysinfo::Pid::from_u32(pid));
+    process.map(sysinfo::Process::start_time)
 }
 
 #[cfg(test)]
@@ -113,6 +127,7 @@ mod tests {
             pid: child.id(),
             start_time,
             command,
+            launch: String::new(),
         };
         (child, identity)
     }
@@ -140,6 +155,8 @@ mod tests {
             ..identity.clone()
         };
         assert!(!stranger.is_running());
+        assert!(identity.is_surely_running());
+        assert!(!clock_was_set.is_surely_running());
         child.kill().unwrap();
         // Not reaped yet: a zombie.
         eventually(|| !identity.is_running());
@@ -155,6 +172,7 @@ mod tests {
             pid: child.id(),
             start_time: start_time(child.id()).unwrap(),
             command,
+            launch: String::new(),
         };
         assert!(!identity.is_running());
         child.kill().unwrap();

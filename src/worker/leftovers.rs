@@ -1,79 +1,273 @@
-//! Processes that an earlier hub left and nobody can adopt: workers that it started just before it
-//! was killed, and children of workers that have died since.
+//! Processes of workers that nobody looks after: what a killed hub left, and what has left the group of
+//! a worker that has ended.
 //!
-//! The daemon ends them before it starts anything: they hold memory and ports. They are known by a
-//! mark in their environment that only this hub's workers and their descendants have, so that a
-//! stranger is never taken for one.
+//! They hold memory and ports. They are known by the mark in their environment ([`super::mark`]), so that
+//! a stranger is never taken for one; a process without a readable environment is known by its group, if
+//! another of the group has the mark.
 
-use std::path::Path;
+use std::collections::HashSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, getpgid};
-use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
-use tokio::time::Instant;
+use nix::unistd::{Pid, getpgid, getpgrp};
+use sysinfo::{ProcessRefreshKind, UpdateKind};
+use tokio::time::{Instant, sleep};
 
-/// In the environment of every worker: the folder of the logs, which one hub at a time has.
-pub(super) const MARK: &str = "MLX_HUB_WORKER_OF";
+use super::identity::Identity;
+use super::mark::{Mark, Owner};
+use super::processes;
+use crate::runtime_file::RuntimeWorker;
 
 const LOOK: Duration = Duration::from_millis(5);
 /// How long killed processes may take to go.
 const KILLED: Duration = Duration::from_secs(10);
 
-/// Ends all that is left of earlier hubs on this log folder, but for the groups that `adoptable`
-/// processes lead; returns when it is gone.
-pub fn end(log_path: &Path, adoptable: &[u32]) {
+/// The processes of this machine that workers may be, at one moment.
+#[derive(Debug)]
+pub(super) struct Survey(Vec<Seen>);
+
+#[derive(Debug)]
+struct Seen {
+    pid: Pid,
+    group: Pid,
+    start_time: u64,
+    environment: Environment,
+}
+
+#[derive(Debug)]
+enum Environment {
+    Marked(Mark),
+    Unmarked,
+    /// There is always something in an environment: the system does not show it.
+    Hidden,
+}
+
+/// A process of a worker that nobody looks after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// Its process id.
+    pub pid: u32,
+    /// The model it was launched for, if it can be told.
+    pub model: Option<String>,
+}
+
+impl Survey {
+    /// Of now. Takes milliseconds.
+    pub(super) fn take() -> Self {
+        let kind = ProcessRefreshKind::nothing().with_environ(UpdateKind::Always);
+        let Some(system) = processes::all(kind) else {
+            return Self(Vec::new());
+        };
+        let alive = system.processes().values();
+        let alive = alive.filter(|process| processes::is_alive(process));
+        let seen = alive.filter_map(|process| {
+            let pid = Pid::from_raw(i32::try_from(process.pid().as_u32()).ok()?);
+            let environment = process.environ();
+            let is_shown = || {
+                environment
+                    .iter()
+                    .any(|word| word.to_string_lossy().contains('='))
+            };
+            Some(Seen {
+                pid,
+                group: getpgid(Some(pid)).ok()?,
+                start_time: process.start_time(),
+                environment: match Mark::of(environment) {
+                    Some(mark) => Environment::Marked(mark),
+                    None if is_shown() => Environment::Unmarked,
+                    None => Environment::Hidden,
+                },
+            })
+        });
+        Self(seen.collect())
+    }
+
+    /// Whether what a runtime file calls a worker of `owner` is one and runs.
+    pub(super) fn has(&self, worker: &RuntimeWorker, owner: &Owner) -> bool {
+        let identity = Identity::from(worker);
+        let Some(leader) = self.0.iter().find(|seen| is_pid(seen.pid, worker.pid)) else {
+            return false;
+        };
+        let group = self.0.iter().filter(|seen| seen.group == leader.pid);
+        let is_marked = |seen: &Seen| seen.mark().is_some_and(|mark| owner.owns(mark));
+        match leader.environment {
+            Environment::Marked(_) => is_marked(leader) && identity.is_running(),
+            Environment::Unmarked => false,
+            Environment::Hidden => {
+                identity.is_surely_running()
+                    || (group.into_iter().any(is_marked) && identity.is_running())
+            }
+        }
+    }
+
+    /// The log folders of the hubs that launched `owner`'s workers.
+    pub(super) fn log_paths(&self, owner: &Owner) -> Vec<PathBuf> {
+        let marks = self.0.iter().filter_map(Seen::mark);
+        let mut paths: Vec<_> = marks
+            .filter(|mark| owner.owns(mark))
+            .map(|mark| mark.log_path.clone())
+            .collect();
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+
+    /// What belongs to `owner`, but for the groups that `adopted` processes lead.
+    pub(super) fn left(&self, owner: &Owner, adopted: &[u32]) -> Vec<Leftover> {
+        self.marked(|mark| owner.owns(mark))
+            .filter(|seen| !adopted.iter().any(|leader| is_pid(seen.group, *leader)))
+            .map(|seen| Leftover {
+                pid: seen.pid.as_raw().unsigned_abs(),
+                model: self.model_of(seen).map(str::to_owned),
+            })
+            .collect()
+    }
+
+    /// The model of a process, which another of its group may tell.
+    fn model_of<'s>(&'s self, seen: &'s Seen) -> Option<&'s str> {
+        let group = self.0.iter().filter(|other| other.group == seen.group);
+        let mut marks = std::iter::once(seen).chain(group).filter_map(Seen::mark);
+        marks.find_map(Mark::model)
+    }
+
+    /// The processes with such a mark, and those of their groups whose environment is not shown. Never
+    /// this process and its own group.
+    fn marked(&self, is_meant: impl Fn(&Mark) -> bool) -> impl Iterator<Item = &Seen> {
+        let is_own = |seen: &&Seen| seen.pid == Pid::this() || seen.group == getpgrp();
+        let is_meant = move |seen: &Seen| seen.mark().is_some_and(&is_meant);
+        let groups: HashSet<Pid> = self
+            .0
+            .iter()
+            .filter(|seen| is_meant(seen))
+            .map(|seen| seen.group)
+            .collect();
+        self.0
+            .iter()
+            .filter(move |seen| !is_own(seen))
+            .filter(move |seen| match seen.environment {
+                Environment::Marked(_) => is_meant(seen),
+                Environment::Unmarked => false,
+                Environment::Hidden => groups.contains(&seen.group),
+            })
+    }
+}
+
+impl Seen {
+    fn mark(&self) -> Option<&Mark> {
+        match &self.environment {
+            Environment::Marked(mark) => Some(mark),
+            Environment::Unmarked | Environment::Hidden => None,
+        }
+    }
+
+    /// Whether it has not ended since.
+    fn is_alive(&self) -> bool {
+        let pid = self.pid.as_raw().unsigned_abs();
+        let system = processes::of(&[pid], ProcessRefreshKind::nothing());
+        let Some(system) = system else {
+            return true;
+        };
+        let process = system.process(sysinfo::Pid::from_u32(pid));
+        process.is_some_and(|process| {
+            processes::is_alive(process) && process.start_time() == self.start_time
+        })
+    }
+}
+
+fn is_pid(pid: Pid, number: u32) -> bool {
+    u32::try_from(pid.as_raw()) == Ok(number)
+}
+
+/// Ends all that is left of `owner`'s workers, but for the groups that `adopted` processes lead; returns
+/// when it is gone.
+pub(super) fn end(owner: &Owner, adopted: &[u32]) {
     let deadline = Instant::now() + KILLED;
     let mut told = false;
     loop {
-        let left = find(log_path, adoptable);
+        let left = Survey::take().left(owner, adopted);
         if left.is_empty() {
             return;
         }
+        let pids: Vec<u32> = left.iter().map(|left| left.pid).collect();
         if !std::mem::replace(&mut told, true) {
-            tracing::warn!(processes = ?left, "ending what an earlier hub's workers left");
+            tracing::warn!(processes = ?pids, "ending what an earlier hub's workers left");
         }
         if Instant::now() >= deadline {
-            tracing::error!(processes = ?left, "processes of an earlier hub do not end");
+            tracing::error!(processes = ?pids, "processes of an earlier hub do not end");
             return;
         }
-        for pid in left {
-            // One that has gone meanwhile is fine.
-            let _ = kill(pid, Signal::SIGKILL);
+        for pid in pids {
+            signal(pid, Signal::SIGKILL);
         }
         std::thread::sleep(LOOK);
     }
 }
 
-fn find(log_path: &Path, adoptable: &[u32]) -> Vec<Pid> {
-    let Ok(mut system) = System::new() else {
-        return Vec::new();
-    };
-    let kind = ProcessRefreshKind::nothing()
-        .with_environ(UpdateKind::Always)
-        .without_tasks();
-    system.refresh_processes_specifics(ProcessesToUpdate::All, true, kind);
-    let mark = format!("{MARK}={}", log_path.display());
-    system
-        .processes()
-        .values()
-        .filter(|process| process.environ().iter().any(|word| *word == *mark))
-        .filter(|process| {
-            !matches!(
-                process.status(),
-                ProcessStatus::Zombie | ProcessStatus::Dead
-            )
-        })
-        .filter_map(|process| i32::try_from(process.pid().as_u32()).ok())
-        .map(Pid::from_raw)
-        .filter(|pid| !is_of(*pid, adoptable))
-        .collect()
+/// Ends what has left the group of a worker of that launch, which has ended: SIGTERM, and SIGKILL after
+/// `limit`. Returns when it is gone. When nothing is left it costs one look at all processes.
+pub(super) async fn end_of_launch(launch: &str, limit: Duration) {
+    if launch.is_empty() {
+        // An older hub did not mark its launches.
+        return;
+    }
+    let begun = Instant::now();
+    let mut told = false;
+    loop {
+        let name = launch.to_owned();
+        let left = tokio::task::spawn_blocking(move || {
+            let is_meant = |mark: &Mark| mark.launch.as_deref() == Some(&name);
+            let mut survey = Survey::take();
+            let left: HashSet<Pid> = survey.marked(is_meant).map(|seen| seen.pid).collect();
+            survey.0.retain(|seen| left.contains(&seen.pid));
+            survey.0
+        });
+        let left = left.await.unwrap_or_default();
+        if left.is_empty() {
+            return;
+        }
+        let pids: Vec<i32> = left.iter().map(|seen| seen.pid.as_raw()).collect();
+        if begun.elapsed() >= limit + KILLED {
+            tracing::error!(launch, processes = ?pids, "processes of a worker do not end, not even by SIGKILL");
+            return;
+        }
+        let is_late = begun.elapsed() >= limit;
+        let (what, deadline) = match is_late {
+            true => (Signal::SIGKILL, begun + limit + KILLED),
+            false => (Signal::SIGTERM, begun + limit),
+        };
+        if !std::mem::replace(&mut told, true) {
+            tracing::info!(launch, processes = ?pids, "ending what has left the group of a worker");
+        }
+        for seen in &left {
+            // One that has gone meanwhile is fine.
+            let _ = kill(seen.pid, what);
+        }
+        gone_by(left, deadline).await;
+    }
 }
 
-/// Whether the process belongs to the group that one of `leaders` leads.
-fn is_of(pid: Pid, leaders: &[u32]) -> bool {
-    getpgid(Some(pid)).is_ok_and(|group| {
-        let group = u32::try_from(group.as_raw());
-        group.is_ok_and(|group| leaders.contains(&group))
-    })
+async fn gone_by(mut left: Vec<Seen>, deadline: Instant) {
+    while !left.is_empty() && Instant::now() < deadline {
+        sleep(LOOK).await;
+        left.retain(Seen::is_alive);
+    }
+}
+
+fn signal(pid: u32, what: Signal) {
+    if let Ok(pid) = i32::try_from(pid) {
+        let _ = kill(Pid::from_raw(pid), what);
+    }
+}
+
+/// Ends the workers that a killed hub of `owner` left and their leftovers; nobody else may adopt them
+/// meanwhile. SIGTERM first, SIGKILL after `limit`.
+pub(super) async fn end_all(owner: &Owner, workers: &[RuntimeWorker], limit: Duration) {
+    let ends = workers.iter().map(|worker| {
+        let identity = Identity::from(worker);
+        super::launch::end_found(identity, limit)
+    });
+    futures_util::future::join_all(ends).await;
+    let owner = owner.clone();
+    let _ = tokio::task::spawn_blocking(move || end(&owner, &[])).await;
 }

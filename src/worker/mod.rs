@@ -6,12 +6,15 @@
 
 pub mod command;
 pub mod dialect;
+pub mod earlier;
 pub mod group;
 pub mod identity;
 pub mod launch;
 mod leader;
-pub mod leftovers;
+mod leftovers;
 mod life;
+pub mod mark;
 mod output;
+mod processes;
 mod stall;
 pub mod upstream;

@@ -14,6 +14,7 @@ use super::dialect::{Dialect, Dialects};
 use super::group::{self, Group};
 use super::identity::Identity;
 use super::leader::Leader;
+use super::mark::Owner;
 use super::upstream::{Accepts, Upstream};
 use crate::config::ModelConfig;
 use crate::config::ports::is_free;
@@ -35,8 +36,8 @@ pub struct Order {
     pub port: u16,
     /// The next port to try; `None` when hub.yaml sets the port.
     pub next_port: Box<dyn Fn() -> Option<u16> + Send + Sync>,
-    /// The hub's log folder: a worker carries it in its environment, so that a later hub knows it.
-    pub log_path: PathBuf,
+    /// The hub: a worker carries its mark in its environment, so that a later hub knows it.
+    pub owner: Owner,
     /// The worker's log file.
     pub log_file: PathBuf,
     /// The worker's own folder: working directory and `TMPDIR`. Removed when it has ended.
@@ -111,6 +112,8 @@ pub struct Spawned {
     pub resident: bool,
     /// Where it serves.
     pub upstream: Arc<Upstream>,
+    /// Its log file; none for that of an older hub, which is where it would be now.
+    pub log_file: Option<PathBuf>,
     /// Where its output begins in its log file, bytes.
     pub log_begin: u64,
 }
@@ -131,6 +134,7 @@ impl Spawned {
             port,
             resident,
             upstream,
+            log_file: None,
             log_begin,
         }
     }
@@ -276,6 +280,7 @@ impl<R: Fn(Report) + Send + Sync> Launch<'_, R> {
 /// Ends a worker that an earlier hub left and that no model needs any more.
 pub async fn end_found(identity: Identity, stop_timeout: Duration) {
     if let Some(group) = Group::led_by(identity.pid) {
-        group::end(&mut Leader::Adopted(identity), group, stop_timeout).await;
+        let launch = identity.launch.clone();
+        group::end(&mut Leader::Adopted(identity), group, &launch, stop_timeout).await;
     }
 }

@@ -17,9 +17,10 @@ use crate::telemetry;
 use crate::worker::group::{self, Group};
 use crate::worker::identity::start_time;
 use crate::worker::leader::Leader;
+use crate::worker::mark::launch_id;
 use crate::worker::output::Log;
 use crate::worker::upstream::UpstreamError;
-use crate::worker::{command, leftovers, life, stall};
+use crate::worker::{command, life, stall};
 
 /// How often a starting worker is asked: the delay with which readiness is noticed.
 const POLL: Duration = Duration::from_millis(10);
@@ -66,9 +67,10 @@ impl Process {
             .map_err(|error| file_error(&order.work_folder, error))?;
         let program =
             command::find(&model.worker_command, &model.env).map_err(|error| error.to_string())?;
+        let launched = launch_id(&model.name);
         let child = Command::new(&program)
             .args(&line.argv[1..])
-            .envs(environment(order))
+            .envs(environment(order, &launched))
             .current_dir(&order.work_folder)
             .stdin(Stdio::null())
             .stdout(output)
@@ -88,6 +90,7 @@ impl Process {
             pid,
             start_time: start_time(pid).unwrap_or_default(),
             command: line.argv,
+            launch: launched,
         };
         let resident = dialect.is_resident(model);
         let spawned = Spawned::new(
@@ -98,6 +101,10 @@ impl Process {
             dialect.accepts(model),
             log.begin(),
         );
+        let spawned = Spawned {
+            log_file: Some(order.log_file.clone()),
+            ..spawned
+        };
         launch.report(Report::Spawned(spawned.clone()));
         Ok(Self {
             leader: Leader::Child(child),
@@ -111,7 +118,8 @@ impl Process {
     pub(super) fn adopt(spawned: Spawned, order: &Order) -> Option<Self> {
         let group = Group::led_by(spawned.identity.pid)?;
         let leader = Leader::Adopted(spawned.identity.clone());
-        let log = Log::of_earlier(&order.log_file, spawned.log_begin);
+        let log_file = spawned.log_file.as_ref().unwrap_or(&order.log_file);
+        let log = Log::of_earlier(log_file, spawned.log_begin);
         Some(Self {
             leader,
             group,
@@ -254,6 +262,7 @@ impl Process {
         group::end(
             &mut self.leader,
             self.group,
+            &self.spawned.identity.launch,
             order.stop_timeout.min(RECYCLE),
         )
         .await;
@@ -262,13 +271,15 @@ impl Process {
 
     /// Ends the process and its group.
     pub(super) async fn end(&mut self, order: &Order) -> End {
-        group::end(&mut self.leader, self.group, order.stop_timeout).await;
+        let launch = &self.spawned.identity.launch;
+        group::end(&mut self.leader, self.group, launch, order.stop_timeout).await;
         End::without_process("it was stopped")
     }
 
     /// The leader has ended unasked: what is left of its group goes with it.
     async fn died(&mut self, exit_code: Option<i32>, when: &str) -> End {
-        group::kill(&mut self.leader, self.group).await;
+        let launch = &self.spawned.identity.launch;
+        group::kill(&mut self.leader, self.group, launch).await;
         End::Gone {
             exit_code,
             reason: self.with_log(how_it_ended(exit_code, when)),
@@ -359,7 +370,7 @@ fn is_ours(health: &serde_json::Value, command: &[String]) -> bool {
 }
 
 /// What the worker finds in its environment besides the hub's own.
-fn environment(order: &Order) -> BTreeMap<String, String> {
+fn environment(order: &Order, launch: &str) -> BTreeMap<String, String> {
     let mut env = BTreeMap::from([
         // Without it the last lines of a dying worker's log are lost.
         ("PYTHONUNBUFFERED".to_owned(), "1".to_owned()),
@@ -367,8 +378,7 @@ fn environment(order: &Order) -> BTreeMap<String, String> {
     ]);
     env.extend(order.model.env.clone());
     // Whatever hub.yaml says: a later hub knows them by it.
-    let log_path = order.log_path.display().to_string();
-    env.insert(leftovers::MARK.to_owned(), log_path);
+    env.extend(order.owner.marks(launch));
     env
 }
 

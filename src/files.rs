@@ -1,0 +1,77 @@
+//! Small files of the hub's own, read so that nothing which lies in their place can do harm.
+//!
+//! Whoever may write into a folder can put a pipe there, which is never opened to its end, or a device,
+//! which never ends. It knows nothing of what is in the files.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+
+/// The most that a file of the hub's own may hold: thousands of models fit.
+const MOST_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Opens a regular file to read. It never waits for anybody.
+///
+/// # Errors
+/// When it cannot be opened, or is no regular file.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no regular file")),
+    }
+}
+
+/// All of a regular file that is not absurdly large.
+///
+/// # Errors
+/// As [`open`]; when it cannot be read or is larger than 16 MiB.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // One byte more, so that a longer file is noticed.
+    open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(io::Error::other("it is larger than 16 MiB"));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_small_file_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("file"), "text").unwrap();
+        assert_eq!(read(&at("file")).unwrap(), b"text");
+        assert_eq!(
+            read(&at("none")).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+        mkfifo(&at("pipe"), Mode::S_IRWXU).unwrap();
+        File::create(at("large"))
+            .and_then(|file| file.set_len(MOST_BYTES + 1))
+            .unwrap();
+        let told = [at("pipe"), "/dev/zero".into(), at("large")]
+            .map(|path| read(&path).unwrap_err().to_string());
+        assert_eq!(
+            told,
+            [
+                "it is no regular file",
+                "it is no regular file",
+                "it is larger than 16 MiB"
+            ]
+        );
+    }
+}

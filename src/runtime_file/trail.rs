@@ -1,0 +1,66 @@
+//! `.hub.yaml.running` beside hub.yaml: which log folder its hub uses, or used when it was killed.
+//!
+//! `log_path` and `port` can be edited at any time. Without this a command, and the next hub, would look
+//! for the hub and its workers where the new text says. Where the folder of hub.yaml cannot be written
+//! there is none, and all goes by hub.yaml and by the marks of the workers.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{files, telemetry};
+
+/// What stands in the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trail {
+    /// Its log folder.
+    pub log_path: PathBuf,
+}
+
+impl Trail {
+    fn path(config_path: &Path) -> PathBuf {
+        let mut name = OsString::from(".");
+        name.push(config_path.file_name().unwrap_or_default());
+        name.push(".running");
+        config_path.with_file_name(name)
+    }
+
+    /// Reads that of a hub.yaml; `None` when there is none.
+    pub fn read(config_path: &Path) -> Option<Self> {
+        serde_json::from_slice(&files::read(&Self::path(config_path)).ok()?).ok()
+    }
+
+    /// Writes it, readable by its owner only.
+    ///
+    /// # Errors
+    /// When the folder of hub.yaml cannot be written.
+    pub fn write(&self, config_path: &Path) -> std::io::Result<()> {
+        telemetry::replace_private(&Self::path(config_path), self)
+    }
+
+    /// Removes it; a missing one is fine.
+    pub fn remove(config_path: &Path) {
+        let _ = std::fs::remove_file(Self::path(config_path));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_hub_yaml_of_a_folder_has_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (folder.path().join("a.yaml"), folder.path().join("b.yaml"));
+        let trail = Trail {
+            log_path: "/var/log/hub".into(),
+        };
+        trail.write(&one).unwrap();
+        assert_eq!(Trail::read(&one), Some(trail));
+        assert_eq!(Trail::read(&other), None);
+        Trail::remove(&one);
+        Trail::remove(&one);
+        assert_eq!(Trail::read(&one), None);
+    }
+}

@@ -1,0 +1,135 @@
+//! What the hubs of one hub.yaml that are no more left: for the next hub to take over, and for `stop` to
+//! end. It is found whatever was edited since: by the runtime file of the log folder, by that of the
+//! folder to which the trail beside hub.yaml leads, and by the marks of the workers themselves.
+//!
+//! A copied folder brings a copy of these files; they name the hub.yaml that they are of.
+
+use std::path::{Path, PathBuf};
+
+use super::leftovers::{self, Leftover, Survey};
+use super::mark::Owner;
+use crate::config::is_same;
+use crate::runtime_file::{RuntimeFile, RuntimeModels, RuntimeWorker, Trail, is_locked};
+
+/// What was found.
+#[derive(Debug)]
+pub struct Earlier {
+    owner: Owner,
+    survey: Survey,
+    models: RuntimeModels,
+    log_path: PathBuf,
+    /// Log folders besides the one of now.
+    others: Vec<PathBuf>,
+}
+
+impl Earlier {
+    /// Looks for it; `log_path` is the folder that hub.yaml names now.
+    pub fn find(config_path: &Path, log_path: &Path) -> Self {
+        let mut owner = Owner::new(config_path, log_path);
+        let mut files: Vec<(PathBuf, RuntimeFile)> = Vec::new();
+        let read = |folder: &Path, owner: &mut Owner| {
+            let file = RuntimeFile::read(folder)?;
+            match &file.config_path {
+                Some(of) if is_same(Path::new(of), config_path) => {}
+                // It was moved here, with all that lies beside it.
+                Some(of) if !Path::new(of).exists() => owner.set_former(Path::new(of)),
+                Some(_) => return None,
+                None if is_same(folder, log_path) => {}
+                None => return None,
+            }
+            owner.add_log_path(folder);
+            Some((folder.to_owned(), file))
+        };
+        files.extend(read(log_path, &mut owner));
+        if let Some(trail) = Trail::read(config_path)
+            && !is_same(&trail.log_path, log_path)
+        {
+            files.extend(read(&trail.log_path, &mut owner));
+        }
+        let survey = Survey::take();
+        for folder in survey.log_paths(&owner) {
+            let is_known = files.iter().any(|(known, _)| is_same(known, &folder));
+            if !is_known && !is_same(&folder, log_path) {
+                files.extend(read(&folder, &mut owner));
+            }
+        }
+        let mut models = RuntimeModels::default();
+        for (_, file) in &files {
+            for worker in &file.models.workers {
+                let is_new = models
+                    .workers
+                    .iter()
+                    .all(|known| known.model != worker.model);
+                if is_new && survey.has(worker, &owner) {
+                    models.workers.push(worker.clone());
+                }
+            }
+            for model in &file.models.standby {
+                if !models.standby.contains(model) {
+                    models.standby.push(model.clone());
+                }
+            }
+        }
+        let others = files.into_iter().map(|(folder, _)| folder);
+        Self {
+            owner,
+            survey,
+            models,
+            log_path: log_path.to_owned(),
+            others: others.filter(|folder| !is_same(folder, log_path)).collect(),
+        }
+    }
+
+    /// Its models: the workers that still run, and the names of those without one.
+    pub fn models(&self) -> &RuntimeModels {
+        &self.models
+    }
+
+    /// Another log folder in which a hub of this hub.yaml lives.
+    pub fn lives_in(&self) -> Option<&Path> {
+        let mut others = self.others.iter();
+        others
+            .find(|folder| is_locked(folder))
+            .map(PathBuf::as_path)
+    }
+
+    /// The processes that belong to no worker of [`Earlier::models`].
+    pub fn strays(&self) -> Vec<Leftover> {
+        self.survey.left(&self.owner, &self.pids())
+    }
+
+    /// Ends all but the workers of [`Earlier::models`]; returns when it is gone.
+    pub fn end_strays(&self) {
+        leftovers::end(&self.owner, &self.pids());
+    }
+
+    /// Ends all processes of this hub.yaml's workers, when there should be none any more; returns when they
+    /// are gone.
+    pub fn end_all(&self) {
+        leftovers::end(&self.owner, &[]);
+    }
+
+    /// Ends all that is left: SIGTERM, and SIGKILL after so long.
+    pub async fn end(&self, limit: std::time::Duration) {
+        leftovers::end_all(&self.owner, &self.models.workers, limit).await;
+    }
+
+    /// Removes the runtime files of other log folders, when what they name stands in that of now.
+    pub fn forget_others(&self) {
+        for folder in &self.others {
+            RuntimeFile::remove(folder);
+        }
+    }
+
+    /// The same for that of now too, when nothing is left.
+    pub fn forget(&self, config_path: &Path) {
+        self.forget_others();
+        RuntimeFile::remove(&self.log_path);
+        Trail::remove(config_path);
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        let workers: &[RuntimeWorker] = &self.models.workers;
+        workers.iter().map(|worker| worker.pid).collect()
+    }
+}
