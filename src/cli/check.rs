@@ -55,8 +55,8 @@ impl Check {
             out.warn(warning);
         }
         out.line(format_args!("Hub: {} port {}", config.host, config.port));
-        out.status_page(config);
-        out.log_path(config);
+        out.status_page(config.enable_status_page);
+        out.log_path(&config.log_path);
         out.line("Models:");
         for plan in &plans {
             plan.print(out);

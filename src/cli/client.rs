@@ -4,7 +4,7 @@
 //! since they answer at the final state and a load may take minutes; a daemon that dies meanwhile
 //! closes the connection, which ends the wait.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -117,6 +117,15 @@ impl Action {
     }
 }
 
+/// Whose hub it is, of `GET /hub/status`. Older ones tell nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct Told {
+    pub(super) pid: Option<u32>,
+    pub(super) config_path: Option<PathBuf>,
+    pub(super) log_path: Option<PathBuf>,
+}
+
 #[derive(Deserialize)]
 struct Health {
     model_status: String,
@@ -186,6 +195,11 @@ impl Client {
             Ok(health) if health.model_status == "controller" => Probe::Hub,
             _ => Probe::Other(format!("it answers GET /health with {}", answer.status)),
         })
+    }
+
+    /// Whose hub it is.
+    pub(super) async fn told(&self) -> Result<Told, ClientError> {
+        self.read("/hub/status").await
     }
 
     /// The hub's snapshot.

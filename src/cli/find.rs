@@ -1,21 +1,26 @@
-//! Finds the daemon: by its runtime file first, then at the address hub.yaml gives.
+//! Finds the daemon of a hub.yaml: by the runtime files it may have left first, then at the address that
+//! hub.yaml gives.
 //!
 //! A runtime file alone proves nothing, since a daemon that was killed leaves it behind: a hub is there
-//! when `/health` says so. The address of hub.yaml catches a daemon whose logs were deleted or whose
+//! when `/health` says so, and it is the one that is looked for when it says that its hub.yaml is this one.
+//! The address of hub.yaml catches a daemon whose logs were deleted; the trail beside hub.yaml one whose
 //! `log_path` was edited while it runs.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde_yaml::Value;
 
-use super::NOT_RUNNING;
-use super::client::{Client, Probe};
-use crate::config::{self, Config};
-use crate::runtime_file::RuntimeFile;
+use super::client::{Client, ClientError, Probe, Told};
+use crate::config::{self, Config, is_same};
+use crate::runtime_file::{RuntimeFile, Trail, is_locked};
+use crate::status::Status;
 
 /// Where to look for a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
+    /// Whose daemon.
+    pub(super) config_path: PathBuf,
     pub(super) log_path: PathBuf,
     pub(super) host: String,
     pub(super) port: u16,
@@ -27,22 +32,64 @@ pub(super) struct Hub {
     pub(super) client: Client,
     /// What the daemon wrote about itself, unless that is lost.
     pub(super) runtime: Option<RuntimeFile>,
+    /// Its process id, unless that is lost and it is too old to tell.
+    pub(super) pid: Option<u32>,
+}
+
+/// The daemon of another hub.yaml.
+#[derive(Debug)]
+pub(super) struct Stranger {
+    address: String,
+    told: Told,
+    wanted: PathBuf,
 }
 
 /// What is at a [`Place`].
 #[derive(Debug)]
 pub(super) enum Found {
-    /// A daemon.
+    /// Its daemon.
     Hub(Hub),
+    /// That of another hub.yaml, on the port of this one.
+    Stranger(Stranger),
     /// Another program on the port of hub.yaml; the text says what it answered.
     Other(String),
     /// Nobody.
     Nothing,
 }
 
+impl fmt::Display for Stranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (address, wanted) = (&self.address, self.wanted.display());
+        match &self.told.config_path {
+            Some(its) => write!(
+                f,
+                "the hub at {address} is that of another hub.yaml, `{}`, not of `{wanted}`; nothing was changed",
+                its.display()
+            )?,
+            None => write!(
+                f,
+                "the hub at {address} is an older one, and not that of `{wanted}`; nothing was changed",
+            )?,
+        }
+        if let Some(log_path) = &self.told.log_path {
+            write!(f, "\nits logs are in `{}`", log_path.display())?;
+        }
+        let its = self.told.config_path.as_ref();
+        let its = its.map_or_else(
+            || "ITS_HUB_YAML".to_owned(),
+            |its| its.display().to_string(),
+        );
+        write!(
+            f,
+            "\nhint: add `--config {its}` to speak to that one, or set another `port` in {wanted}"
+        )
+    }
+}
+
 impl Place {
     pub(super) fn of(config: &Config) -> Self {
         Self {
+            config_path: config.path.clone(),
             log_path: config.log_path.clone(),
             host: config.host.clone(),
             port: config.port,
@@ -65,6 +112,7 @@ impl Place {
         });
         let folder = config_path.parent().unwrap_or(Path::new("/"));
         Self {
+            config_path: config_path.to_owned(),
             log_path: string("log_path").map_or_else(config::default_log_path, |written| {
                 config::beside(written, folder)
             }),
@@ -76,46 +124,110 @@ impl Place {
     /// Looks who is there.
     pub(super) async fn look(&self) -> Found {
         let configured = Client::new(&self.host, self.port);
-        let runtime = RuntimeFile::read(&self.log_path);
-        if let Some(runtime) = runtime {
+        for (folder, runtime) in self.runtime_files() {
             let client = Client::new(&runtime.host, runtime.port);
+            let is_configured = client == configured;
             match client.probe().await {
-                Probe::Hub => {
-                    let runtime = Some(runtime);
-                    return Found::Hub(Hub { client, runtime });
-                }
+                Probe::Hub => match self.meet(client, Some((&folder, runtime))).await {
+                    // Whoever is not looked for counts where this hub.yaml wants to be.
+                    Found::Stranger(_) if !is_configured => {}
+                    found => return found,
+                },
                 // A holder that keeps silent is not waited for twice.
-                Probe::Other(what) if client == configured => return Found::Other(what),
+                Probe::Other(what) if is_configured => return Found::Other(what),
                 Probe::Other(_) | Probe::Nothing => {}
             }
         }
         match configured.probe().await {
+            // A hub that has just come up wrote its file after it was looked for, and before it answered.
             Probe::Hub => {
-                // A hub that has just come up wrote its file after it was looked for, and before it answered.
-                let runtime = RuntimeFile::read(&self.log_path)
-                    .filter(|runtime| Client::new(&runtime.host, runtime.port) == configured);
-                Found::Hub(Hub {
-                    client: configured,
-                    runtime,
-                })
+                let is_its = |file: &RuntimeFile| Client::new(&file.host, file.port) == configured;
+                let files = self.runtime_files();
+                let file = files.iter().find(|(_, file)| is_its(file));
+                let file = file.map(|(folder, file)| (folder.as_path(), file.clone()));
+                self.meet(configured, file).await
             }
             Probe::Other(what) => Found::Other(what),
             Probe::Nothing => Found::Nothing,
         }
     }
 
-    /// The daemon, if one answers.
-    pub(super) async fn hub(&self) -> Option<Hub> {
-        match self.look().await {
-            Found::Hub(hub) => Some(hub),
-            Found::Other(_) | Found::Nothing => None,
-        }
+    /// Where the logs of that hub are; an older one, which does not tell, has them where hub.yaml says.
+    pub(super) fn logs_of<'a>(&'a self, status: &'a Status) -> &'a Path {
+        status.log_path.as_deref().map_or(&self.log_path, Path::new)
     }
 
-    /// The daemon, or an error that says how to start one.
-    pub(super) async fn running_hub(&self) -> anyhow::Result<Hub> {
-        self.hub().await.ok_or_else(|| anyhow::anyhow!(NOT_RUNNING))
+    /// What daemons of this hub.yaml may have written, with the folders in which it lies.
+    fn runtime_files(&self) -> Vec<(PathBuf, RuntimeFile)> {
+        let trail = Trail::read(&self.config_path).map(|trail| trail.log_path);
+        let trail = trail.filter(|folder| !is_same(folder, &self.log_path));
+        let folders = [Some(self.log_path.clone()), trail].into_iter().flatten();
+        folders
+            .filter_map(|folder| RuntimeFile::read(&folder).map(|file| (folder, file)))
+            .collect()
     }
+
+    /// Asks a hub whose it is.
+    async fn meet(&self, client: Client, runtime: Option<(&Path, RuntimeFile)>) -> Found {
+        let told = match client.told().await {
+            Ok(told) => told,
+            // It went while it was looked at.
+            Err(ClientError::Connect { .. } | ClientError::Lost { .. }) => return Found::Nothing,
+            Err(ClientError::Silent { .. }) => {
+                return Found::Other("it does not answer GET /hub/status".to_owned());
+            }
+            Err(_) => Told::default(),
+        };
+        let its = told.config_path.as_deref();
+        let is_named = its.is_some_and(|its| is_same(its, &self.config_path));
+        let is_proved = || {
+            runtime
+                .as_ref()
+                .is_some_and(|(folder, file)| proves(folder, file, its))
+        };
+        if !is_named && !is_proved() {
+            return Found::Stranger(Stranger {
+                address: client.address(),
+                told,
+                wanted: self.config_path.clone(),
+            });
+        }
+        let elsewhere = || RuntimeFile::read(told.log_path.as_deref()?);
+        let runtime = runtime.map(|(_, file)| file);
+        let runtime = runtime
+            .filter(|file| told.pid.is_none_or(|pid| pid == file.pid))
+            .or_else(elsewhere);
+        let pid = told.pid.or_else(|| runtime.as_ref().map(|file| file.pid));
+        Found::Hub(Hub {
+            client,
+            runtime,
+            pid,
+        })
+    }
+
+    /// The daemon, if one answers.
+    ///
+    /// # Errors
+    /// When that of another hub.yaml does.
+    pub(super) async fn hub(&self) -> anyhow::Result<Option<Hub>> {
+        match self.look().await {
+            Found::Hub(hub) => Ok(Some(hub)),
+            Found::Stranger(stranger) => Err(anyhow::anyhow!(stranger.to_string())),
+            Found::Other(_) | Found::Nothing => Ok(None),
+        }
+    }
+}
+
+/// Whether the runtime file in a folder is that of the hub which says that its hub.yaml is `its`, although
+/// that is not the one that is looked for: an older hub does not say, and that of one whose folder was moved
+/// says where it was. A hub keeps its folder locked; a copy of the folder is not.
+fn proves(folder: &Path, file: &RuntimeFile, its: Option<&Path>) -> bool {
+    let is_its = match (&file.config_path, its) {
+        (None, None) => true,
+        (Some(written), Some(its)) => !its.exists() && is_same(Path::new(written), its),
+        _ => false,
+    };
+    is_its && is_locked(folder)
 }
 
 /// The lines of a text that is no YAML which still say where the daemon is.
@@ -146,6 +258,7 @@ mod tests {
         assert_eq!(
             place,
             Place {
+                config_path: place.config_path.clone(),
                 log_path: "/var/log/hub".into(),
                 host: "127.0.0.1".to_owned(),
                 port: 8124
@@ -165,5 +278,27 @@ mod tests {
         let place = Place::guess(Path::new("/nowhere/hub.yaml"));
         assert!(place.log_path.ends_with("mlx-openai-server-hub/logs"));
         assert_eq!((place.host.as_str(), place.port), ("0.0.0.0", 8000));
+    }
+
+    #[test]
+    fn whose_hub_it_is_and_what_to_do_is_told() {
+        let stranger = |told| Stranger {
+            address: "127.0.0.1:8000".to_owned(),
+            told,
+            wanted: "/home/b/hub.yaml".into(),
+        };
+        let new = Told {
+            pid: Some(7),
+            config_path: Some("/home/a/hub.yaml".into()),
+            log_path: Some("/home/a/logs".into()),
+        };
+        let told = [stranger(new), stranger(Told::default())].map(|stranger| stranger.to_string());
+        insta::assert_snapshot!(told.join("\n"), @"
+        the hub at 127.0.0.1:8000 is that of another hub.yaml, `/home/a/hub.yaml`, not of `/home/b/hub.yaml`; nothing was changed
+        its logs are in `/home/a/logs`
+        hint: add `--config /home/a/hub.yaml` to speak to that one, or set another `port` in /home/b/hub.yaml
+        the hub at 127.0.0.1:8000 is an older one, and not that of `/home/b/hub.yaml`; nothing was changed
+        hint: add `--config ITS_HUB_YAML` to speak to that one, or set another `port` in /home/b/hub.yaml
+        ");
     }
 }

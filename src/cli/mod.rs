@@ -16,6 +16,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config};
 use crate::stub;
+use hub_yaml::HubYaml;
 use render::Out;
 
 mod background;
@@ -23,6 +24,7 @@ mod check;
 mod client;
 mod demo;
 mod find;
+mod hub_yaml;
 mod init;
 mod model_verbs;
 mod policy;
@@ -35,6 +37,7 @@ mod start;
 mod status;
 mod stop;
 mod table;
+mod unknown;
 mod watch;
 
 /// What to tell a user whose command needs a daemon.
@@ -122,6 +125,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let path = config::locate(cli.config.as_deref());
     let out = &mut Out::stdout();
     let load = || Config::load(&path);
+    let hub_yaml = || HubYaml::read(&path);
     match cli
         .command
         .unwrap_or(Command::Start(start::Start::default()))
@@ -130,16 +134,15 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(verb) => wait_for(verb.run(&load()?, out)),
         Command::Start(verb) => wait_for(verb.run(&load()?, out)),
         Command::Serve(verb) => verb.run(&path),
-        Command::Status(verb) => wait_for(verb.run(&load()?, out)),
-        Command::Reload(verb) => wait_for(verb.run(&load()?, out)),
+        Command::Status(verb) => wait_for(verb.run(&hub_yaml(), out)),
+        Command::Reload(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Restart(verb) => wait_for(verb.run(&load()?, out)),
-        // A broken hub.yaml must not keep a hub running.
-        Command::Stop(verb) => wait_for(verb.run(&path, out)),
-        Command::StartModel(verb) => wait_for(verb.run(&load()?, out)),
-        Command::StopModel(verb) => wait_for(verb.run(&load()?, out)),
-        Command::LoadModel(verb) => wait_for(verb.run(&load()?, out)),
-        Command::UnloadModel(verb) => wait_for(verb.run(&load()?, out)),
-        Command::Watch(verb) => wait_for(verb.run(&load()?, out)),
+        Command::Stop(verb) => wait_for(verb.run(&hub_yaml(), out)),
+        Command::StartModel(verb) => wait_for(verb.run(&hub_yaml(), out)),
+        Command::StopModel(verb) => wait_for(verb.run(&hub_yaml(), out)),
+        Command::LoadModel(verb) => wait_for(verb.run(&hub_yaml(), out)),
+        Command::UnloadModel(verb) => wait_for(verb.run(&hub_yaml(), out)),
+        Command::Watch(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Policy(verb) => verb.run(&path, out),
         Command::Demo(verb) => verb.run(out),
         Command::StubWorker { args } => Ok(stub::main(args.into_iter())),

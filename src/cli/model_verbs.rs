@@ -11,10 +11,9 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 
 use super::client::{Action, Client};
-use super::find::Place;
+use super::hub_yaml::HubYaml;
 use super::progress;
 use super::render::Out;
-use crate::config::Config;
 
 /// Start models
 ///
@@ -81,31 +80,35 @@ struct Names {
 }
 
 impl StartModel {
-    pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
-        let hub = Place::of(config).running_hub().await?;
+    pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let hub = hub_yaml.running_hub().await?;
+        hub_yaml.config()?;
         reload(&hub.client).await?;
         Ok(self.names.each(&hub.client, Action::Start, out).await)
     }
 }
 
 impl StopModel {
-    pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
-        let hub = Place::of(config).running_hub().await?;
-        reload(&hub.client).await?;
+    pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let hub = hub_yaml.running_hub().await?;
+        // A broken hub.yaml must not keep a model running.
+        if let Err(error) = reload(&hub.client).await {
+            out.warn(format_args!("{error:#}"));
+        }
         Ok(self.names.each(&hub.client, Action::Stop, out).await)
     }
 }
 
 impl LoadModel {
-    pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
-        let hub = Place::of(config).running_hub().await?;
+    pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let hub = hub_yaml.running_hub().await?;
         Ok(self.names.each(&hub.client, Action::Load, out).await)
     }
 }
 
 impl UnloadModel {
-    pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
-        let hub = Place::of(config).running_hub().await?;
+    pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let hub = hub_yaml.running_hub().await?;
         Ok(self.names.each(&hub.client, Action::Unload, out).await)
     }
 }

@@ -5,10 +5,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::client::Reloaded;
-use super::find::Place;
+use super::hub_yaml::HubYaml;
 use super::progress;
 use super::render::Out;
-use crate::config::Config;
 
 /// Re-read hub.yaml and bring the running models in line with it
 ///
@@ -21,8 +20,10 @@ use crate::config::Config;
 pub(super) struct Reload {}
 
 impl Reload {
-    pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
-        let hub = Place::of(config).running_hub().await?;
+    pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let hub = hub_yaml.running_hub().await?;
+        // The hub refuses it too, in the same words.
+        hub_yaml.config()?;
         let reloaded = progress::show("reloading", hub.client.reload(true))
             .await
             .context("hub reload failed")?;

@@ -5,12 +5,12 @@
 
 use std::fmt::Display;
 use std::io::{Stdout, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
 use anstream::AutoStream;
 use clap::builder::styling::{AnsiColor, Style};
 
-use crate::config::Config;
 use crate::status::local_authority;
 
 /// stdout, the place for a command's answer.
@@ -61,14 +61,13 @@ impl Out {
     }
 
     /// Where the logs are.
-    pub(super) fn log_path(&mut self, config: &Config) {
-        self.line(format_args!("Hub log path: {}", config.log_path.display()));
+    pub(super) fn log_path(&mut self, log_path: &Path) {
+        self.line(format_args!("Hub log path: {}", log_path.display()));
     }
 
     /// Whether there is a page to look at.
-    pub(super) fn status_page(&mut self, config: &Config) {
-        let enabled = yes_no(config.enable_status_page);
-        self.line(format_args!("Status page enabled: {enabled}"));
+    pub(super) fn status_page(&mut self, is_enabled: bool) {
+        self.line(format_args!("Status page enabled: {}", yes_no(is_enabled)));
     }
 }
 

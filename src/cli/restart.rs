@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use sysinfo::Pid;
 
-use super::find::{Found, Place};
+use super::find::Place;
 use super::progress;
 use super::render::Out;
 use super::start::Start;
@@ -24,13 +24,10 @@ pub(super) struct Restart {}
 impl Restart {
     pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
         let place = Place::of(config);
-        if let Found::Hub(hub) = place.look().await {
+        if let Some(hub) = place.hub().await? {
             hub.client.shutdown_keeping_models().await?;
             out.ok("Hub manager restart requested; its models stay");
-            let daemon = hub
-                .runtime
-                .as_ref()
-                .map(|runtime| Pid::from_u32(runtime.pid));
+            let daemon = hub.pid.map(Pid::from_u32);
             let waiting = gone(&hub, daemon.into_iter().collect());
             progress::show("waiting for requests in flight", waiting).await?;
         }

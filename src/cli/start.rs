@@ -9,10 +9,10 @@ use super::progress;
 use super::render::{Out, dashboard_url};
 use super::table::print_models;
 use crate::config::Config;
-use crate::runtime_file::{RuntimeFile, RuntimeModels};
+use crate::runtime_file::RuntimeModels;
 use crate::status::{ModelStatus, ProcessState, Status, is_all_addresses};
 use crate::worker::command;
-use crate::worker::identity::Identity;
+use crate::worker::earlier::Earlier;
 
 /// Start the hub in the background
 ///
@@ -39,10 +39,11 @@ impl Start {
         let place = Place::of(config);
         match place.look().await {
             Found::Hub(hub) => {
-                out.info(already_running(hub.runtime.as_ref().map(|hub| hub.pid)));
+                out.info(already_running(hub.pid));
                 let status = hub.client.status().await?;
                 self.report(config, &status, None, out);
             }
+            Found::Stranger(stranger) => anyhow::bail!("{stranger}"),
             Found::Other(what) => anyhow::bail!(
                 "port {} on {} is in use by another program ({what})\n\
                  hint: stop it, or set `port` in {}",
@@ -67,8 +68,10 @@ impl Start {
         for warning in &status.warnings {
             out.warn(warning);
         }
-        out.status_page(config);
-        if config.enable_status_page {
+        let in_hub_yaml = config.enable_status_page;
+        let has_page = status.enable_status_page.unwrap_or(in_hub_yaml);
+        out.status_page(has_page);
+        if has_page {
             let url = dashboard_url(&status.host, status.port);
             out.line(format_args!("Browse to {url} for the status dashboard"));
         }
@@ -78,7 +81,7 @@ impl Start {
                  stop models. To close it, set `host: 127.0.0.1` in hub.yaml.",
             );
         }
-        out.log_path(config);
+        out.log_path(Place::of(config).logs_of(status));
         print_models(out, &status.models, &self.models);
     }
 }
@@ -111,12 +114,11 @@ struct Left(RuntimeModels);
 
 impl Left {
     fn find(config: &Config) -> Self {
-        let earlier = RuntimeFile::read(&config.log_path);
-        let mut models = earlier.map(|file| file.models).unwrap_or_default();
-        models
-            .workers
-            .retain(|worker| Identity::from(worker).is_running());
-        Self(models)
+        Self(
+            Earlier::find(&config.path, &config.log_path)
+                .models()
+                .clone(),
+        )
     }
 
     /// Whether it is what it was. Of a worker that is not known yet nothing else is to be expected.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::find::Place;
+use super::hub_yaml::HubYaml;
 use super::render::Out;
 use super::table::print_models;
 use crate::config::Config;
@@ -14,7 +14,7 @@ use crate::status::{Activity, GroupFacts, HubFacts, ModelFacts, Status, unix_now
 /// One row per model of hub.yaml, or per MODEL: the state of its process with pid and port, whether it is
 /// in memory, and its settings. It works without a running hub too, and never loads a model.
 ///
-/// Exit status: 0, whether or not the hub runs; 1 when hub.yaml is not valid.
+/// Exit status: 0, whether or not the hub runs; 1 when it does not and hub.yaml is not valid.
 #[derive(Debug, clap::Args)]
 pub(super) struct ShowStatus {
     /// Show these models only
@@ -26,24 +26,32 @@ pub(super) struct ShowStatus {
 }
 
 impl ShowStatus {
-    pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
-        let hub = Place::of(config).hub().await;
+    pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let hub = hub_yaml.hub().await?;
         let status = match &hub {
-            Some(hub) => hub.client.status().await?,
-            None => inactive(config),
+            Ok(hub) => hub.client.status().await?,
+            Err(config) => inactive(config),
         };
         if self.json {
             out.line(serde_json::to_string_pretty(&status)?);
             return Ok(ExitCode::SUCCESS);
         }
-        if hub.is_none() {
+        if hub.is_err() {
             out.warn("Hub daemon is not running");
+        }
+        if status.status != "ok" {
+            out.warn(format_args!("Hub status: {}", status.status));
         }
         for warning in &status.warnings {
             out.warn(warning);
         }
-        out.log_path(config);
-        out.status_page(config);
+        out.log_path(hub_yaml.place().logs_of(&status));
+        let in_hub_yaml = || {
+            hub_yaml
+                .config()
+                .map_or(true, |config| config.enable_status_page)
+        };
+        out.status_page(status.enable_status_page.unwrap_or_else(in_hub_yaml));
         print_models(out, &status.models, &self.models);
         Ok(ExitCode::SUCCESS)
     }
@@ -54,6 +62,9 @@ fn inactive(config: &Config) -> Status {
     let hub = HubFacts {
         host: config.host.clone(),
         port: config.port,
+        config_path: config.path.display().to_string(),
+        log_path: config.log_path.display().to_string(),
+        enable_status_page: config.enable_status_page,
         config_modified_at: config.modified_at,
         warnings: [&config.warnings[..], &config.missing_paths()].concat(),
         groups: config.groups.iter().map(GroupFacts::from).collect(),

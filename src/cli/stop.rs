@@ -1,5 +1,6 @@
 //! `stop`: ends the daemon and every worker, and returns when they are gone.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,19 +11,24 @@ use tokio::time::Instant;
 
 use super::client::{ClientError, Probe};
 use super::find::{Hub, Place};
+use super::hub_yaml::HubYaml;
 use super::progress;
 use super::render::Out;
-use crate::config::Config;
+use crate::config::DEFAULT_STOP_TIMEOUT;
+use crate::runtime_file::{RuntimeFile, try_lock};
+use crate::worker::earlier::Earlier;
 
 const POLL: Duration = Duration::from_millis(20);
 /// How long what outlived its daemon may take to go.
 const ALONE: Duration = Duration::from_secs(5);
+/// How long a hub that was killed may still have its log folder.
+const KILLED_HUB: Duration = Duration::from_millis(500);
 
 /// Stop every model and the hub
 ///
 /// Applies what hub.yaml takes away, lets requests in flight end (drain_timeout at most), ends every
 /// worker and the hub, and returns when all their processes are gone. It works with a broken hub.yaml
-/// too.
+/// too. Without a hub it ends the workers that one which was killed has left.
 ///
 /// Exit status: 0, also when the hub does not run; 1 when it does not take the request.
 #[derive(Debug, clap::Args)]
@@ -30,15 +36,11 @@ const ALONE: Duration = Duration::from_secs(5);
 pub(super) struct Stop {}
 
 impl Stop {
-    pub(super) async fn run(self, config_path: &Path, out: &mut Out) -> anyhow::Result<ExitCode> {
-        let place = match Config::load(config_path) {
-            Ok(config) => Place::of(&config),
-            // The reload below says what is wrong with it, if there is a hub to stop at all.
-            Err(_) => Place::guess(config_path),
-        };
-        let Some(hub) = place.hub().await else {
-            out.info("Hub manager is not running; nothing to stop");
-            return Ok(ExitCode::SUCCESS);
+    pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
+        // The reload below says what is wrong with a broken hub.yaml, if there is a hub to stop at all.
+        let place = hub_yaml.place();
+        let Some(hub) = place.hub().await? else {
+            return end_what_is_left(hub_yaml, &place, out).await;
         };
         if let Err(error) = progress::show("reloading", hub.client.reload(false)).await {
             out.warn(format_args!("Reload before the stop failed: {error}"));
@@ -59,6 +61,82 @@ impl Stop {
     }
 }
 
+/// Ends the workers of a hub that was killed, so that `stop` leaves nothing behind whatever happened before.
+async fn end_what_is_left(
+    hub_yaml: &HubYaml,
+    place: &Place,
+    out: &mut Out,
+) -> anyhow::Result<ExitCode> {
+    let _lock = alone_with(place).await?;
+    let earlier = Earlier::find(&place.config_path, &place.log_path);
+    if let Some(log_path) = earlier.lives_in() {
+        return Err(silent(place, log_path));
+    }
+    let mut names: Vec<String> = earlier
+        .models()
+        .workers
+        .iter()
+        .map(|worker| worker.model.clone())
+        .collect();
+    for stray in earlier.strays() {
+        let name = stray
+            .model
+            .unwrap_or_else(|| format!("process {}", stray.pid));
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    out.info("Hub manager is not running; nothing to stop");
+    let limit = hub_yaml
+        .config()
+        .map_or(DEFAULT_STOP_TIMEOUT, |config| config.stop_timeout);
+    progress::show("waiting for the workers of a hub that was killed", async {
+        earlier.end(limit).await;
+    })
+    .await;
+    earlier.forget(&place.config_path);
+    for name in names {
+        out.ok(format_args!(
+            "{name}: stopped; a hub that was killed had left it"
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Keeps hubs away from the log folder, if there is one.
+async fn alone_with(place: &Place) -> anyhow::Result<Option<File>> {
+    let begun = Instant::now();
+    loop {
+        if !place.log_path.is_dir() {
+            return Ok(None);
+        }
+        // One that cannot be written is in the way of no hub.
+        let Ok(lock) = try_lock(&place.log_path) else {
+            return Ok(None);
+        };
+        if lock.is_some() {
+            return Ok(lock);
+        }
+        // A hub that was killed a moment ago may still have it.
+        if begun.elapsed() >= KILLED_HUB {
+            return Err(silent(place, &place.log_path));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// A hub has the log folder and nobody answers.
+fn silent(place: &Place, log_path: &Path) -> anyhow::Error {
+    let file = RuntimeFile::read(log_path);
+    let whose = file.map_or_else(String::new, |file| format!(" (process {})", file.pid));
+    anyhow::anyhow!(
+        "a hub{whose} uses the log folder `{}` and does not answer; nothing was changed\n\
+         hint: if it has just been started, try again; if it hangs, end it and `stop` again, for {}",
+        log_path.display(),
+        place.config_path.display()
+    )
+}
+
 /// Waits until none of `pids` is left and the hub answers no more, however long that takes while the
 /// daemon is there: it has its own limits.
 ///
@@ -66,7 +144,7 @@ impl Stop {
 /// When the daemon has gone without its workers, or another answers in its place.
 pub(super) async fn gone(hub: &Hub, mut pids: Vec<Pid>) -> anyhow::Result<()> {
     let mut system = System::new().map_err(|error| unseen(&error))?;
-    let daemon = hub.runtime.as_ref().map(|hub| Pid::from_u32(hub.pid));
+    let daemon = hub.pid.map(Pid::from_u32);
     let mut alone_since = None;
     loop {
         pids.retain(|&pid| is_alive(&mut system, pid));
@@ -109,11 +187,10 @@ fn left_alone(pids: &[Pid], answers: bool) -> anyhow::Error {
 
 /// The daemon and its workers, as far as they are known.
 fn processes(hub: &Hub) -> Vec<Pid> {
-    let Some(runtime) = &hub.runtime else {
-        return Vec::new();
-    };
-    let workers = runtime.models.workers.iter().map(|worker| worker.pid);
-    workers.chain([runtime.pid]).map(Pid::from_u32).collect()
+    let runtime = hub.runtime.iter();
+    let workers =
+        runtime.flat_map(|runtime| runtime.models.workers.iter().map(|worker| worker.pid));
+    workers.chain(hub.pid).map(Pid::from_u32).collect()
 }
 
 /// A process that has ended but was not reaped counts as gone: the daemon's parent has exited, and in a

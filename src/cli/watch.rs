@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::NOT_RUNNING;
 use super::find::Place;
+use super::hub_yaml::HubYaml;
 use super::render::Out;
 use super::table::print_processes;
-use crate::config::Config;
 use crate::status::{ProcessState, Status, unix_now};
 
 /// Nothing is gained by asking more often.
@@ -17,7 +17,7 @@ const SHORTEST_INTERVAL: f64 = 0.5;
 ///
 /// Goes on until Ctrl+C, also while the hub is not running: it shows up when it comes back.
 ///
-/// Exit status: 0 after Ctrl+C; 1 when hub.yaml is not valid.
+/// Exit status: 0 after Ctrl+C; 1 when no hub runs and hub.yaml is not valid.
 #[derive(Debug, clap::Args)]
 pub(super) struct Watch {
     /// Seconds between two looks, 0.5 at least
@@ -36,10 +36,12 @@ fn interval(text: &str) -> Result<Duration, String> {
 }
 
 impl Watch {
-    pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
         let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+        let place = hub_yaml.place();
+        // Whose hub it is, and whether there is a hub.yaml to come up with, is asked once.
+        let _ = hub_yaml.hub().await?;
         out.line("Watching hub manager (press Ctrl+C to stop)...");
-        let place = Place::of(config);
         while !out.is_closed() {
             let pause = async {
                 look(&place, out).await;
@@ -58,9 +60,10 @@ impl Watch {
 }
 
 async fn look(place: &Place, out: &mut Out) {
-    let Some(hub) = place.hub().await else {
-        out.line(NOT_RUNNING);
-        return;
+    let hub = match place.hub().await {
+        Ok(Some(hub)) => hub,
+        Ok(None) => return out.line(NOT_RUNNING),
+        Err(error) => return out.err(error),
     };
     match hub.client.status().await {
         Ok(status) => print(&status, out),

@@ -78,6 +78,7 @@ fn reload_is_coloured() {
 fn stop_is_coloured() {
     let hub = stoppable_hub((400, error(400, "hub.yaml:4:1: `models` is missing")));
     let home = Home::with_port(hub.port());
+    hub.is_of(&home);
     assert_snapshot!(shown(on_a_terminal(&home, &["stop"])), @"
     ␛[33m[warn]␛[0m Reload before the stop failed: hub.yaml:4:1: `models` is missing
     ␛[32m[ok]␛[0m Hub manager shutdown requested
@@ -91,6 +92,7 @@ fn stop_is_coloured() {
 fn watch_is_coloured_where_it_fails() {
     let hub = FakeHub::start(|_| Some((500, error(500, "the disk is gone"))));
     let home = Home::with_port(hub.port());
+    hub.is_of(&home);
     assert_snapshot!(first_look(&home, 2), @"
     Watching hub manager (press Ctrl+C to stop)...
     ␛[31m[err]␛[0m the disk is gone

@@ -4,7 +4,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -12,12 +12,16 @@ use std::thread::JoinHandle;
 use mlx_openai_server_hub::runtime_file::{RuntimeFile, RuntimeModels, RuntimeWorker};
 use serde_json::{Value, json};
 
+use crate::home::Home;
+
 /// Answers a `METHOD /path` with a status and a body; `None` is 404.
 pub(crate) type Answers = dyn Fn(&str) -> Option<(u16, Value)> + Send + Sync;
 
 /// A server on a free port of 127.0.0.1 that ends when it is dropped.
 pub(crate) struct FakeHub {
     address: SocketAddr,
+    /// The hub.yaml it says it is of.
+    config: Arc<Mutex<Option<PathBuf>>>,
     requests: Arc<Mutex<Vec<String>>>,
     done: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -48,19 +52,22 @@ impl FakeHub {
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let done = Arc::new(AtomicBool::new(false));
+        let config = Arc::new(Mutex::new(None));
         let thread = {
             let (requests, done) = (Arc::clone(&requests), Arc::clone(&done));
+            let config = Arc::clone(&config);
             std::thread::spawn(move || {
                 for stream in listener.incoming() {
                     if done.load(Ordering::SeqCst) {
                         return;
                     }
-                    answer(stream.unwrap(), &answers, &requests);
+                    answer(stream.unwrap(), &answers, &requests, &config);
                 }
             })
         };
         Self {
             address,
+            config,
             requests,
             done,
             thread: Some(thread),
@@ -71,11 +78,19 @@ impl FakeHub {
         self.address.port()
     }
 
-    /// What was asked so far, health checks left out.
+    /// It says that it is the hub of that home's hub.yaml.
+    pub(crate) fn is_of(&self, home: &Home) {
+        *self.config.lock().unwrap() = Some(home.config());
+    }
+
+    /// What was asked so far, but for who is there.
     pub(crate) fn requests(&self) -> Vec<String> {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = requests.iter().filter(|request| *request != "GET /health");
-        asked.cloned().collect()
+        let asked = requests.iter().enumerate().filter(|(at, request)| {
+            let before = at.checked_sub(1).map(|at| requests[at].as_str());
+            *request != "GET /health" && !is_whose(before, request)
+        });
+        asked.map(|(_, request)| request.clone()).collect()
     }
 
     /// Writes what a daemon writes about itself.
@@ -111,6 +126,7 @@ pub(crate) fn write_runtime_file(log_path: &Path, port: u16, pid: u32, workers: 
         host: "127.0.0.1".to_owned(),
         port,
         started_at: "2026-11-22T00:16:37Z".to_owned(),
+        config_path: None,
         models: RuntimeModels {
             workers: workers.iter().map(worker).collect(),
             standby: Vec::new(),
@@ -119,7 +135,17 @@ pub(crate) fn write_runtime_file(log_path: &Path, port: u16, pid: u32, workers: 
     file.write(log_path).unwrap();
 }
 
-fn answer(mut stream: TcpStream, answers: &Answers, requests: &Mutex<Vec<String>>) {
+/// A command asks whose hub it is right after it has found one.
+fn is_whose(before: Option<&str>, request: &str) -> bool {
+    before == Some("GET /health") && request == "GET /hub/status"
+}
+
+fn answer(
+    mut stream: TcpStream,
+    answers: &Answers,
+    requests: &Mutex<Vec<String>>,
+    config: &Mutex<Option<PathBuf>>,
+) {
     let mut line = String::new();
     let mut reader = BufReader::new(&stream);
     reader.read_line(&mut line).unwrap_or_default();
@@ -130,11 +156,20 @@ fn answer(mut stream: TcpStream, answers: &Answers, requests: &Mutex<Vec<String>
     while reader.read_line(&mut header).is_ok_and(|read| read > 2) {
         header.clear();
     }
-    requests
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(request.to_owned());
-    let (status, body) = answers(request).unwrap_or((404, error(404, "not found")));
+    let before = {
+        let mut requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = requests.last().cloned();
+        requests.push(request.to_owned());
+        before
+    };
+    let whose = config.lock().unwrap_or_else(PoisonError::into_inner);
+    let answer = match whose.as_deref() {
+        Some(config) if is_whose(before.as_deref(), request) => {
+            Some((200, json!({"config_path": config})))
+        }
+        _ => answers(request),
+    };
+    let (status, body) = answer.unwrap_or((404, error(404, "not found")));
     let body = body.to_string();
     let _ = write!(
         stream,

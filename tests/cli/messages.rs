@@ -170,6 +170,7 @@ fn troubled(port: u16) -> Value {
 fn start_tells_what_is_wrong_with_each_default_model_and_who_can_reach_the_hub() {
     let hub = FakeHub::start(|_| Some((200, troubled(8124))));
     let home = &Home::with_port(hub.port());
+    hub.is_of(home);
     let mut book = Book::of(home);
     book.run("a hub in trouble", &["start"]);
     let _filters = home.filters(hub.port());
@@ -184,6 +185,7 @@ fn a_hub_that_misbehaves_is_told_with_its_address() {
         _ => Some((502, json!({"detail": "a proxy says no"}))),
     });
     let home = &Home::with_port(hub.port());
+    hub.is_of(home);
     let mut book = Book::of(home);
     book.run("a status that is none", &["status"]);
     book.run("no envelope", &["load-model", "a"]);
@@ -213,6 +215,7 @@ fn stop_says_when_another_hub_answers_or_workers_are_left() {
         home.write_config(&format!(
             "host: 127.0.0.1\nport: {port}\nmodels: [{{name: a, model_path: org/a}}]\n"
         ));
+        hub.is_of(home);
         // The daemon has ended; a worker (this test, which does not end) may be left.
         let mut daemon = std::process::Command::new("true").spawn().unwrap();
         daemon.wait().unwrap();

@@ -61,6 +61,7 @@ fn every_wait_says_what_it_waits_for() {
         })
     });
     let home = Home::with_port(hub.port());
+    hub.is_of(&home);
     let mut told = String::new();
     for arguments in [
         &["reload"][..],

@@ -18,6 +18,7 @@ pub(crate) fn hub(
         _ => answers(request),
     });
     let home = Home::with_port(hub.port());
+    hub.is_of(&home);
     hub.write_runtime_file(&home.logs(), std::process::id(), &[]);
     (hub, home)
 }
@@ -112,6 +113,7 @@ fn start_says_so_when_the_control_api_is_open_to_the_network() {
         Some((200, status))
     });
     let home = Home::with_port(hub.port());
+    hub.is_of(&home);
     let output = home.command(["start"]).output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(
@@ -223,17 +225,19 @@ fn a_daemon_that_dies_during_a_load_fails_the_load() {
     // It closes the connection after the request.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let thread = std::thread::spawn(move || {
-        let (stream, _) = listener.accept().unwrap();
-        let mut line = String::new();
-        BufReader::new(&stream).read_line(&mut line).unwrap();
-        let body = r#"{"status":"ok","model_id":null,"model_status":"controller"}"#;
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-        std::io::Write::write_all(&mut &stream, (head + body).as_bytes()).unwrap();
-        let (stream, _) = listener.accept().unwrap();
-        BufReader::new(&stream).read_line(&mut line).unwrap();
-    });
     let home = Home::with_port(port);
+    let whose = json!({"config_path": home.config()}).to_string();
+    let thread = std::thread::spawn(move || {
+        let health = r#"{"status":"ok","model_id":null,"model_status":"controller"}"#;
+        for body in [Some(health), Some(&whose), None] {
+            let (stream, _) = listener.accept().unwrap();
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line).unwrap();
+            let Some(body) = body else { return };
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            std::io::Write::write_all(&mut &stream, (head + body).as_bytes()).unwrap();
+        }
+    });
     write_runtime_file(&home.logs(), port, std::process::id(), &[]);
     let output = home.command(["load-model", "a"]).output().unwrap();
     thread.join().unwrap();
@@ -292,6 +296,7 @@ pub(crate) fn stoppable_hub(reload: (u16, Value)) -> FakeHub {
 fn stop_starts_nothing_and_returns_when_all_processes_are_gone() {
     let hub = stoppable_hub(reloaded());
     let home = Home::with_port(hub.port());
+    hub.is_of(&home);
     let (daemon, worker) = (bystander(), bystander());
     hub.write_runtime_file(&home.logs(), daemon.id(), &[worker.id()]);
 
@@ -324,6 +329,7 @@ fn stop_works_with_a_broken_configuration() {
         let hub = stoppable_hub((400, error(400, "hub.yaml:4:1: `models` is missing")));
         let home = Home::empty();
         home.write_config(text);
+        hub.is_of(&home);
         let daemon = bystander();
         let logs = home.config().with_file_name("elsewhere");
         hub.write_runtime_file(&logs, daemon.id(), &[]);
@@ -349,6 +355,7 @@ fn stop_works_with_a_broken_configuration() {
 fn stop_works_without_a_configuration() {
     let hub = stoppable_hub(reloaded());
     let home = Home::empty();
+    hub.is_of(&home);
     let daemon = bystander();
     hub.write_runtime_file(&home.logs(), daemon.id(), &[]);
     let stop = home
@@ -389,6 +396,7 @@ fn watch_says_when_there_is_nothing_to_watch() {
         Some((200, status))
     });
     let home = Home::with_port(hub.port());
+    hub.is_of(&home);
     let look = first_look(&home, 3);
     assert!(
         look.contains(" models=0 running=0 stopped=0 failed=0\n"),

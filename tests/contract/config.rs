@@ -465,7 +465,7 @@ fn a_typo_is_an_error_in_a_model_and_a_warning_elsewhere() {
     home.start();
     assert!(home.warnings().contains("`models`"), "{}", home.warnings());
     home.configure("models: [{name: a, modle_path: org/a}]\n");
-    let failed = home.run(&["status"]);
+    let failed = home.run(&["reload"]);
     let error = &failed.assert_failed().err;
     let begin = format!("Error: {}:4:", home.config().display());
     assert!(error.starts_with(&begin), "{error}");

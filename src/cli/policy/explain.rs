@@ -7,9 +7,10 @@ use jiff::{ToSpan as _, Zoned};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::words;
-use crate::cli::find::{Hub, Place};
+use crate::cli::find::Hub;
+use crate::cli::hub_yaml::HubYaml;
 use crate::cli::render::Out;
-use crate::config::{Config, nearest};
+use crate::cli::unknown::unknown;
 use crate::status::DecisionsReport;
 
 /// How far from the time that was asked for a decision may be: nobody looks at the clock that well.
@@ -21,7 +22,7 @@ const AROUND: f64 = 60.0;
 /// what it was decided from. Loads, unloads and exits that no policy decided are there too, with who wanted
 /// them. The running hub remembers the last 1,000 decisions about models and 250 about requests.
 ///
-/// Exit status: 0; 1 when the hub does not run, or hub.yaml has no such model.
+/// Exit status: 0; 1 when the hub does not run or has no such model.
 #[derive(Debug, clap::Args)]
 pub(super) struct Explain {
     /// Decisions about this model, or that unloaded it for another
@@ -38,10 +39,10 @@ pub(super) struct Explain {
 }
 
 impl Explain {
-    pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
-        let hub = Place::of(config).running_hub().await?;
+    pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let hub = hub_yaml.running_hub().await?;
         if let Some(model) = &self.model {
-            must_be_known(config, model)?;
+            must_be_known(&hub, model).await?;
         }
         let now = Zoned::now();
         let at = self.at.map(|at| latest(at, &now)).transpose()?;
@@ -132,20 +133,12 @@ fn latest(at: Time, now: &Zoned) -> anyhow::Result<f64> {
     Ok(latest.timestamp().as_second() as f64)
 }
 
-fn must_be_known(config: &Config, model: &str) -> anyhow::Result<()> {
-    if config.model(model).is_some() {
-        return Ok(());
+async fn must_be_known(hub: &Hub, model: &str) -> anyhow::Result<()> {
+    let status = hub.client.status().await?;
+    match unknown(&status, model) {
+        None => Ok(()),
+        Some(hint) => anyhow::bail!("the hub has no model called `{model}`\nhint: {hint}"),
     }
-    let names: Vec<_> = config
-        .models
-        .iter()
-        .map(|model| model.name.as_str())
-        .collect();
-    let hint = match nearest(model, names.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("there are: {}", names.join(", ")),
-    };
-    anyhow::bail!("no model of hub.yaml is called `{model}`\nhint: {hint}")
 }
 
 #[cfg(test)]

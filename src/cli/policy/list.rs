@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::cli::find::Place;
+use crate::cli::hub_yaml::HubYaml;
 use crate::cli::render::Out;
 use crate::cli::table::print_policies;
 use crate::config::Config;
@@ -15,7 +15,8 @@ use crate::policy::{Policies, Unstarted};
 /// asked, how often it decided and failed, and its last error. Without one it shows what the folder of
 /// hub.yaml has.
 ///
-/// Exit status: 0, whether or not the hub runs; 1 when hub.yaml is not valid.
+/// Exit status: 0, whether or not the hub runs; 1 when it does not and hub.yaml is not
+/// valid.
 #[derive(Debug, clap::Args)]
 pub(super) struct List {
     /// Print it as GET /hub/policies answers it
@@ -24,11 +25,10 @@ pub(super) struct List {
 }
 
 impl List {
-    pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
-        let hub = Place::of(config).hub().await;
-        let (report, is_live) = match &hub {
-            Some(hub) => (hub.client.policies().await?, true),
-            None => (on_disk(config).report(), false),
+    pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let (report, is_live) = match hub_yaml.hub().await? {
+            Ok(hub) => (hub.client.policies().await?, true),
+            Err(config) => (on_disk(config).report(), false),
         };
         if self.json {
             out.line(serde_json::to_string_pretty(&report)?);

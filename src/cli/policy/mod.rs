@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::hub_yaml::HubYaml;
 use super::render::Out;
 use super::wait_for;
 use crate::config::Config;
@@ -46,11 +47,12 @@ enum Verb {
 impl Policy {
     pub(super) fn run(self, config: &Path, out: &mut Out) -> anyhow::Result<ExitCode> {
         let load = || Config::load(config);
+        let hub_yaml = || HubYaml::read(config);
         match self.verb {
-            Verb::List(verb) => wait_for(verb.run(&load()?, out)),
-            Verb::Record(verb) => wait_for(verb.run(&load()?, out)),
+            Verb::List(verb) => wait_for(verb.run(&hub_yaml(), out)),
+            Verb::Record(verb) => wait_for(verb.run(&hub_yaml(), out)),
             Verb::Replay(verb) => Ok(verb.run(config, out)),
-            Verb::Explain(verb) => wait_for(verb.run(&load()?, out)),
+            Verb::Explain(verb) => wait_for(verb.run(&hub_yaml(), out)),
             Verb::Check(verb) => Ok(verb.run(&load()?, out)),
             // What is bundled can be read without a hub.yaml, or with a broken one.
             Verb::Show(verb) => verb.run(out),

@@ -6,9 +6,8 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::words;
-use crate::cli::find::Place;
+use crate::cli::hub_yaml::HubYaml;
 use crate::cli::render::Out;
-use crate::config::Config;
 use crate::status::RecordingReport;
 
 /// Record every call of a hook, for `policy replay`
@@ -39,8 +38,8 @@ enum Switch {
 }
 
 impl Record {
-    pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
-        let hub = Place::of(config).running_hub().await?;
+    pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
+        let hub = hub_yaml.running_hub().await?;
         match self.switch {
             Switch::On { file } => {
                 let file = file.as_deref().map(std::path::absolute).transpose()?;

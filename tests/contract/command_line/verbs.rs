@@ -168,19 +168,41 @@ fn stop_reloads_first_and_starts_nothing() {
 }
 
 #[test]
-fn stop_works_with_a_broken_or_missing_hub_yaml_and_warns() {
+fn with_a_hub_a_broken_or_missing_hub_yaml_hinders_only_what_would_start_something_from_it() {
     for broken in [Some("models: [\n"), Some("models: []\n"), None] {
         let home = Home::started(&four());
         match broken {
             Some(text) => home.write(text),
             None => std::fs::remove_file(home.config()).unwrap(),
         }
-        for verb in [&["status"][..], &["reload"], &["start"], &["load", "b"]] {
+        let starting = [
+            &["reload"][..],
+            &["start"],
+            &["restart"],
+            &["start-model", "b"],
+        ];
+        for verb in starting {
             let refused = home.run(verb);
             assert!(
                 refused.assert_failed().err.starts_with("Error: "),
-                "{refused:?}"
+                "{verb:?}: {refused:?}"
             );
+        }
+        let status = home.run(&["status"]);
+        status
+            .assert_ok()
+            .assert_line("[warn] Hub status: degraded");
+        assert!(status.out.contains("hub.yaml on disk is not valid"));
+        for verb in [
+            &["status", "--json"][..],
+            &["load", "b"],
+            &["unload", "b"],
+            &["policy", "list"],
+            &["policy", "explain", "b"],
+            &["policy", "record", "status"],
+            &["stop-model", "b"],
+        ] {
+            home.run(verb).assert_ok();
         }
         let stopped = home.run(&["stop"]);
         let lines = stopped.assert_ok().lines();

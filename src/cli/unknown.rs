@@ -1,0 +1,33 @@
+//! What to say of a model's name that the hub does not know.
+
+use crate::config::nearest;
+use crate::status::{EDITED, Status};
+
+/// As many names as a hint may hold.
+const MOST_NAMES: usize = 10;
+
+/// A hint for a name that is not among the hub's: the nearest one or all, and whether hub.yaml has been
+/// edited since. `None` for a name that it knows.
+pub(super) fn unknown(status: &Status, name: &str) -> Option<String> {
+    let names: Vec<&str> = status
+        .models
+        .iter()
+        .map(|model| model.id.as_str())
+        .collect();
+    if names.contains(&name) {
+        return None;
+    }
+    let edited = status.warnings.iter().find(|text| text.starts_with(EDITED));
+    let hint = match nearest(name, names.iter().copied()) {
+        _ if edited.is_some_and(|edited| edited.contains(name)) => String::new(),
+        Some(near) => format!("did you mean `{near}`?"),
+        None if names.len() > MOST_NAMES => format!(
+            "there are: {} and {} more",
+            names[..MOST_NAMES].join(", "),
+            names.len() - MOST_NAMES
+        ),
+        None => format!("there are: {}", names.join(", ")),
+    };
+    let parts = [Some(hint).filter(|hint| !hint.is_empty()), edited.cloned()];
+    Some(parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
+}
