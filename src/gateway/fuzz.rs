@@ -7,6 +7,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
+use super::peek::MARK;
 use super::scan::{Found, Scanner, Step, is_form};
 
 #[cfg(test)]
@@ -16,18 +17,20 @@ use crate::config::fuzz::corpus;
 /// model than a JSON parser.
 pub fn json_body(bytes: &[u8]) {
     let step = scan_cut_anyhow(Some("application/json"), bytes);
-    if let Step::Found(Found { value, range }) = &step {
+    if let Step::Found(Found { value, range, .. }) = &step {
         let written: String = serde_json::from_slice(&bytes[range.clone()]).expect("a string");
         assert_eq!(*value, written);
     }
-    let Ok(Parsed(model)) = serde_json::from_slice(bytes) else {
+    let bytes = bytes.strip_prefix(MARK).unwrap_or(bytes);
+    let Ok(Parsed(models)) = serde_json::from_slice(bytes) else {
         return;
     };
-    match (&step, model) {
-        (Step::Found(found), Some(Value::String(model))) => assert_eq!(found.value, model),
-        (Step::Absent, None) => {}
-        (Step::NotAString, Some(model)) => assert!(!model.is_string()),
-        (step, model) => panic!("{step:?} where a parser finds {model:?}"),
+    match (&step, &models[..]) {
+        (Step::Found(found), [Value::String(model)]) => assert_eq!(found.value, *model),
+        (Step::Absent, []) => {}
+        (Step::NotAString, [model, ..]) => assert!(!model.is_string()),
+        (Step::Twice, [Value::String(_), _, ..]) => {}
+        (step, models) => panic!("{step:?} where a parser finds {models:?}"),
     }
 }
 
@@ -43,7 +46,7 @@ pub fn form_body(bytes: &[u8]) {
     if !is_form(content_type) {
         return;
     }
-    if let Step::Found(Found { value, range }) = scan_cut_anyhow(Some(content_type), body) {
+    if let Step::Found(Found { value, range, .. }) = scan_cut_anyhow(Some(content_type), body) {
         assert_eq!(value.as_bytes(), &body[range]);
     }
 }
@@ -65,43 +68,50 @@ fn scan(content_type: Option<&str>, chunks: &[&[u8]]) -> Step {
         Ok(scanner) => scanner,
         Err(end) => return end,
     };
+    scan_chunks(chunks, |chunk| scanner.feed(chunk))
+}
+
+/// What a scan says of a body that comes in these chunks.
+pub(super) fn scan_chunks(chunks: &[&[u8]], mut feed: impl FnMut(&[u8]) -> Step) -> Step {
+    let mut found = Step::More;
     for chunk in chunks {
-        match scanner.feed(chunk) {
+        match feed(chunk) {
             Step::More => {}
+            Step::Found(model) => found = Step::Found(model),
             end => return end,
         }
     }
-    Step::More
+    found
 }
 
-/// The first `model` of a JSON object, as a parser reads it.
-struct Parsed(Option<Value>);
+/// Every `model` of a JSON object, as a parser reads it.
+struct Parsed(Vec<Value>);
 
 impl<'de> Deserialize<'de> for Parsed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(FirstModel).map(Self)
+        deserializer.deserialize_map(Models).map(Self)
     }
 }
 
-struct FirstModel;
+struct Models;
 
-impl<'de> Visitor<'de> for FirstModel {
-    type Value = Option<Value>;
+impl<'de> Visitor<'de> for Models {
+    type Value = Vec<Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<Value>, A::Error> {
-        let mut model = None;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<Value>, A::Error> {
+        let mut models = Vec::new();
         while let Some(key) = map.next_key::<String>()? {
-            if key == "model" && model.is_none() {
-                model = Some(map.next_value()?);
+            if key == "model" {
+                models.push(map.next_value()?);
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        Ok(model)
+        Ok(models)
     }
 }
 

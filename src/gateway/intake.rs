@@ -1,7 +1,8 @@
 //! A request's body on its way in: the chunks read so far and the rest that is still to come.
 //!
 //! It reads no more than it must: up to the value of `model`, to the end only when somebody has to
-//! see or change the whole body. What has been read is kept as the chunks it came in.
+//! see or change the whole body. What has been read is kept as the chunks it came in, small ones joined.
+//! All of it, and what passes later, is looked through for a second `model`.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -10,20 +11,23 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::EXPECT;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
 use http_body::{Body as _, Frame};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use serde::de::IgnoredAny;
 
 use super::budget::{Budget, Reservation};
+use super::coding::Decoder;
 use super::held_up::HeldUp;
 use super::openai;
+use super::peek::MARK;
+use super::rest::{Rest, Watched};
 use super::scan::{Scanner, Step};
 use super::stream_flag::asks_for_stream;
 use crate::api_error::ApiError;
 use crate::config::Limits;
-use crate::worker::upstream::{BoxError, RequestBody};
+use crate::worker::upstream::{self as worker, BoxError, RequestBody};
 
 /// How long a client may go on sending a body that nobody wants; see [`Intake::discard`].
 const DISCARD_TIME: Duration = Duration::from_secs(10);
@@ -34,13 +38,22 @@ const READ_AHEAD: usize = 4 * 1024 * 1024;
 /// How often to look for the client then.
 const GLANCE: Duration = Duration::from_millis(25);
 
+/// A chunk that is smaller is joined to the one before it: kept by itself it would take many times its
+/// size.
+const SMALL: usize = 4 * 1024;
+
+/// So large a chunk becomes.
+const JOINED: usize = 16 * 1024;
+
 /// A request's body.
 #[derive(Debug)]
 pub(super) struct Intake {
     chunks: VecDeque<Bytes>,
     /// Length of `chunks`.
     held: usize,
-    rest: Option<Limited<Incoming>>,
+    rest: Option<Rest>,
+    /// What has read all that is held, as long as what follows matters.
+    scanner: Option<Scanner>,
     /// Whether the client waits for a word before it sends the body; hyper gives it at the first read.
     asks_first: bool,
     limits: Limits,
@@ -62,12 +75,30 @@ impl Intake {
         Self {
             chunks: VecDeque::new(),
             held: 0,
-            rest: (!body.is_end_stream()).then(|| Limited::new(body, limits.body)),
+            rest: (!body.is_end_stream()).then(|| Rest::Plain(Limited::new(body, limits.body))),
+            scanner: None,
             asks_first: headers.contains_key(EXPECT),
             limits,
             held_of_all: budget.reservation(limits.held),
             held_up,
         }
+    }
+
+    /// Reads the body as what it is without the content codings that `headers` name. They are named no
+    /// more then, and its length neither.
+    ///
+    /// # Errors
+    /// 415 for a coding that is not known.
+    pub(super) fn decode(&mut self, headers: &mut HeaderMap) -> Result<(), ApiError> {
+        if self.rest.is_some() {
+            let Some(decoder) = Decoder::of(headers, self.limits.body)? else {
+                return Ok(());
+            };
+            self.rest = self.rest.take().map(|rest| rest.decoded(decoder));
+            headers.remove(CONTENT_LENGTH);
+        }
+        headers.remove(CONTENT_ENCODING);
+        Ok(())
     }
 
     /// The limits that hold for this request.
@@ -83,20 +114,24 @@ impl Intake {
         &mut self,
         content_type: Option<&str>,
     ) -> Result<Step, ApiError> {
-        let mut scanner = match Scanner::for_content_type(content_type) {
-            Ok(scanner) => scanner,
+        self.scanner = match Scanner::for_content_type(content_type) {
+            Ok(scanner) => Some(scanner),
             Err(malformed) => return Ok(malformed),
         };
-        while let Some(chunk) = self.more().await? {
-            match scanner.feed(chunk) {
+        while let Some(step) = self.more().await? {
+            match step {
                 Step::More => {}
-                end => return Ok(end),
+                Step::Found(found) => return Ok(Step::Found(found)),
+                end => {
+                    self.scanner = None;
+                    return Ok(end);
+                }
             }
         }
-        Ok(if self.held == 0 {
-            Step::Absent
-        } else {
-            Step::Malformed
+        let scanner = self.scanner.take();
+        Ok(match scanner {
+            Some(mut scanner) if self.held > 0 => scanner.end(),
+            _ => Step::Absent,
         })
     }
 
@@ -107,7 +142,8 @@ impl Intake {
 
     /// Where the JSON that has been read goes wrong.
     pub(super) fn explain(&mut self) -> String {
-        match serde_json::from_slice::<IgnoredAny>(&self.joined()) {
+        let body = self.joined();
+        match serde_json::from_slice::<IgnoredAny>(body.strip_prefix(MARK).unwrap_or(&body)) {
             Err(error) => format!("it is not valid JSON: {error}"),
             Ok(_) => "it is not a JSON object".to_owned(),
         }
@@ -139,6 +175,7 @@ impl Intake {
             chunks: std::mem::take(&mut self.chunks),
             held: std::mem::take(&mut self.held),
             rest: self.rest.take(),
+            scanner: self.scanner.take(),
             asks_first: std::mem::take(&mut self.asks_first),
             limits: self.limits,
             held_of_all: std::mem::take(&mut self.held_of_all),
@@ -205,13 +242,18 @@ impl Intake {
         self.held = body.len();
         self.chunks = VecDeque::from([body]);
         self.rest = None;
+        self.scanner = None;
     }
 
     /// Hands over the body, from its start to what is still to come; nothing is left.
     pub(super) fn take_body(&mut self) -> RequestBody {
         self.held = 0;
         self.held_of_all.release();
-        RequestBody::new(std::mem::take(&mut self.chunks), self.rest.take())
+        let rest = self.rest.take().map(|rest| match self.scanner.take() {
+            Some(scanner) => Box::pin(Watched { rest, scanner }) as worker::Rest,
+            None => Box::pin(rest) as worker::Rest,
+        });
+        RequestBody::new(std::mem::take(&mut self.chunks), rest)
     }
 
     /// Reads what is left and throws it away, for a while. A client that is still sending would
@@ -227,27 +269,44 @@ impl Intake {
         let _ = tokio::time::timeout(DISCARD_TIME, rest).await;
     }
 
-    /// The next chunk, which is kept; `None` at the end.
-    async fn more(&mut self) -> Result<Option<&Bytes>, ApiError> {
+    /// Keeps the next chunk, and says what that brought; `None` at the end.
+    async fn more(&mut self) -> Result<Option<Step>, ApiError> {
         while let Some(frame) = self.next_frame().await {
-            let frame = frame.map_err(|error| {
-                if error.is::<LengthLimitError>() {
-                    openai::too_large(self.limits.body)
-                } else {
-                    openai::body_broke_off(&error)
-                }
-            })?;
+            let frame = frame.map_err(|error| openai::body_failed(&error, self.limits))?;
             // Trailers are dropped: no worker reads them.
             if let Ok(chunk) = frame.into_data() {
                 if !self.held_of_all.grow(chunk.len()) {
                     return Err(openai::too_much_held());
                 }
-                self.held += chunk.len();
-                self.chunks.push_back(chunk);
-                return Ok(self.chunks.back());
+                let step = match &mut self.scanner {
+                    Some(scanner) => scanner.feed(&chunk),
+                    None => Step::More,
+                };
+                if step == Step::Twice {
+                    return Err(openai::model_twice());
+                }
+                self.keep(chunk);
+                return Ok(Some(step));
             }
         }
         Ok(None)
+    }
+
+    fn keep(&mut self, chunk: Bytes) {
+        self.held += chunk.len();
+        if chunk.len() < SMALL
+            && let Some(last) = self.chunks.pop_back_if(|last| last.len() < JOINED)
+        {
+            let mut joined = last.try_into_mut().unwrap_or_else(|last| {
+                let mut joined = BytesMut::with_capacity(JOINED + SMALL);
+                joined.extend_from_slice(&last);
+                joined
+            });
+            joined.extend_from_slice(&chunk);
+            self.chunks.push_back(joined.freeze());
+        } else {
+            self.chunks.push_back(chunk);
+        }
     }
 
     async fn next_frame(&mut self) -> Option<Result<Frame<Bytes>, BoxError>> {
@@ -280,6 +339,7 @@ impl Intake {
             chunks: chunks.iter().copied().map(Bytes::from_static).collect(),
             held: chunks.concat().len(),
             rest: None,
+            scanner: None,
             asks_first: false,
             limits: Limits::default(),
             held_of_all: Budget::default().reservation(usize::MAX),
@@ -291,6 +351,29 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_chunks_are_joined_and_large_ones_kept_as_they_are() {
+        let mut intake = Intake::of_chunks(&[]);
+        let wire = Bytes::from(vec![b'x'; 100_000]);
+        for at in 0..wire.len() {
+            intake.keep(wire.slice(at..=at));
+        }
+        assert_eq!(intake.held, wire.len());
+        let most = wire.len() / JOINED + 1;
+        assert!(intake.chunks.len() <= most, "{}", intake.chunks.len());
+        // None of them is a part of what came over the wire.
+        let large = wire.slice(..SMALL);
+        assert!(
+            intake
+                .chunks
+                .iter()
+                .all(|chunk| !wire.as_ptr_range().contains(&chunk.as_ptr()))
+        );
+        intake.keep(large.clone());
+        assert_eq!(intake.chunks.back().unwrap().as_ptr(), large.as_ptr());
+        assert_eq!(intake.joined().len(), wire.len() + SMALL);
+    }
 
     #[test]
     fn splice_replaces_a_range_wherever_chunks_end() {

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, request};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
@@ -26,6 +26,7 @@ mod account;
 mod admission;
 mod body;
 mod budget;
+mod coding;
 mod echo;
 mod forward;
 #[cfg(any(test, fuzzing))]
@@ -40,6 +41,7 @@ mod openai;
 mod patient_body;
 mod peek;
 mod query;
+mod rest;
 mod rewrite;
 mod routes;
 mod scan;
@@ -47,6 +49,7 @@ mod stream_flag;
 #[cfg(test)]
 mod tests;
 mod upgrade;
+mod urlencoded;
 mod usage;
 mod waiting;
 
@@ -126,7 +129,7 @@ impl Addressed {
         }
         let written = match self.place {
             Place::Path => String::new(),
-            Place::Body(_) | Place::Query => std::mem::take(&mut self.view.model),
+            Place::Body(..) | Place::Query => std::mem::take(&mut self.view.model),
         };
         let named = Named { model, written };
         forward::forward(grant, named, self.view, body, limits, account).await
@@ -208,7 +211,7 @@ impl Gateway {
         let place;
         (view.model, place) = match self.model_of_path(&view.parts)? {
             Some(named) => named,
-            None => named_model(&view.parts, intake).await?,
+            None => named_model(&mut view.parts, intake).await?,
         };
         if view.parts.uri.path() == "/v1/responses" {
             account.makes_response(&self.made);
@@ -312,20 +315,24 @@ impl Gateway {
     }
 }
 
-/// The model that a request names, in its body or else in its query.
+/// The model that a request names, in its body or else in its query. The body is what it is without its
+/// content codings from here on.
 async fn named_model(
-    parts: &request::Parts,
+    parts: &mut request::Parts,
     intake: &mut Intake,
 ) -> Result<(String, Place), ApiError> {
     let limit = intake.limits().body;
     if content_length(parts).is_some_and(|length| length > limit as u64) {
         return Err(openai::too_large(limit));
     }
+    if parts.headers.contains_key(CONTENT_ENCODING) {
+        intake.decode(&mut parts.headers)?;
+    }
     let kind = content_type(parts);
     let step = intake.read_to_model(kind).await?;
     let step = match step {
         Step::Found(found) if !found.value.trim().is_empty() => {
-            return Ok((found.value, Place::Body(found.range)));
+            return Ok((found.value, Place::Body(found.range, found.syntax)));
         }
         other => other,
     };
@@ -339,6 +346,7 @@ async fn named_model(
             openai::malformed("it is not a complete multipart form")
         }
         Step::Malformed => openai::malformed(&intake.explain()),
+        Step::Twice => openai::model_twice(),
         Step::Absent if intake.is_empty() && is_unknown(parts) => {
             openai::unknown_route(&parts.method, parts.uri.path())
         }

@@ -6,7 +6,7 @@
 
 use memchr::memmem::{self, Finder};
 
-use super::scan::{Found, Step};
+use super::scan::{Found, Step, Syntax};
 
 /// A part's head longer than this is malformed.
 const LONGEST_HEAD: usize = 16 * 1024;
@@ -21,6 +21,8 @@ enum State {
     Head,
     /// In the content of `model`.
     Value,
+    /// Behind all that matters.
+    Over,
 }
 
 /// The scan of one body.
@@ -36,6 +38,9 @@ pub(super) struct Multipart {
     held: Vec<u8>,
     /// Where the value begins.
     value_start: usize,
+    /// The model, until the end of the chunk that it was found in.
+    found: Option<Found>,
+    has_found: bool,
 }
 
 impl Multipart {
@@ -50,26 +55,35 @@ impl Multipart {
             // The first delimiter stands at the very start, without its line break.
             held: b"\r\n".to_vec(),
             value_start: 0,
+            found: None,
+            has_found: false,
         })
     }
 
-    /// Reads the next chunk. After any answer but [`Step::More`] the scan is over.
+    /// Reads the next chunk. After [`Step::Found`] it may be given the chunks that follow, to tell
+    /// whether there is another; after any other answer but [`Step::More`] the scan is over.
     pub(super) fn feed(&mut self, mut chunk: &[u8]) -> Step {
         while !chunk.is_empty() {
             let step = match self.state {
                 State::Content => Ok(self.content(chunk)),
                 State::Head => self.head(chunk),
                 State::Value => self.value(chunk),
+                State::Over => break,
             };
             match step {
                 Ok(used) => {
                     self.read += used;
                     chunk = &chunk[used..];
                 }
-                Err(end) => return end,
+                Err(end) => {
+                    self.state = State::Over;
+                    if end == Step::Twice || !self.has_found {
+                        return end;
+                    }
+                }
             }
         }
-        Step::More
+        self.found.take().map_or(Step::More, Step::Found)
     }
 
     /// Steps to behind the next delimiter; how much of the chunk was used.
@@ -110,7 +124,11 @@ impl Multipart {
         let Some(end) = find_from(&memmem::Finder::new(b"\r\n\r\n"), &self.held, before) else {
             return self.all_held(before, LONGEST_HEAD);
         };
-        self.state = if is_model(&self.held[..end]) {
+        let is_model = is_model(&self.held[..end]);
+        if is_model && self.has_found {
+            return Err(Step::Twice);
+        }
+        self.state = if is_model {
             self.value_start = self.read + end + 4 - before;
             State::Value
         } else {
@@ -129,7 +147,14 @@ impl Multipart {
         let value =
             String::from_utf8(std::mem::take(&mut self.held)).map_err(|_| Step::Malformed)?;
         let range = self.value_start..self.value_start + end;
-        Err(Step::Found(Found { value, range }))
+        self.found = Some(Found {
+            value,
+            range,
+            syntax: Syntax::Multipart,
+        });
+        self.has_found = true;
+        self.state = State::Head;
+        Ok(end + self.delimiter.needle().len() - before)
     }
 
     /// Copies as much of the chunk as the limit lets; the length held before.
@@ -206,19 +231,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::gateway::fuzz::scan_chunks;
     use crate::gateway::scan::chunks_at;
 
     const TYPE: &str = "multipart/form-data; boundary=XyZ";
 
     fn scan(chunks: &[&[u8]]) -> Step {
         let mut scan = Multipart::new(TYPE).unwrap();
-        for chunk in chunks {
-            match scan.feed(chunk) {
-                Step::More => {}
-                end => return end,
-            }
-        }
-        Step::More
+        scan_chunks(chunks, |chunk| scan.feed(chunk))
     }
 
     fn part(head: &str, content: &[u8]) -> Vec<u8> {
@@ -265,6 +285,19 @@ mod tests {
             }
             let bytes: Vec<&[u8]> = body.chunks(1).collect();
             assert!(matches!(scan(&bytes), Step::Found(_)));
+        }
+    }
+
+    #[test]
+    fn a_second_model_is_noticed_however_it_is_cut() {
+        for body in [
+            form(&[model("alpha"), file(b"RIFF"), model("beta")]),
+            form(&[model(""), model("alpha")]),
+        ] {
+            for cut in 0..=body.len() {
+                let (one, two) = body.split_at(cut);
+                assert_eq!(scan(&[one, two]), Step::Twice, "cut at {cut}");
+            }
         }
     }
 

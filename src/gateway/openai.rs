@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, StatusCode};
+use http_body_util::LengthLimitError;
 use serde_json::Value;
 use tracing::{debug, warn};
 
@@ -14,7 +15,7 @@ use super::body::Body;
 use crate::api_error::{ApiError, shown};
 use crate::config::{Config, Limits};
 use crate::lifecycle::unknown::{self, Known};
-use crate::worker::upstream::UpstreamError;
+use crate::worker::upstream::{BoxError, UpstreamError};
 
 /// The answer to a request that failed in the hub.
 pub(super) fn error(error: &ApiError) -> Response<Body> {
@@ -135,10 +136,46 @@ pub(super) fn malformed(what: &str) -> ApiError {
     )
 }
 
+/// A request names its model more than once.
+pub(super) fn model_twice() -> ApiError {
+    malformed(
+        "it has more than one `model`. Which of them counts depends on who reads it; write one",
+    )
+    .with_param("model")
+}
+
+/// The body is in a content coding that the hub does not read.
+pub(super) fn unknown_coding(coding: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        format!(
+            "The request body has the content coding `{}`, which the hub does not read. Send it as it is, or \
+             in gzip, deflate or zstd.",
+            shown(coding)
+        ),
+    )
+}
+
+/// The body is not in the content coding that its head names.
+pub(super) fn not_decoded(coding: &str, cause: &dyn Display) -> ApiError {
+    malformed(&format!("it is not in {coding}, as its head says: {cause}"))
+}
+
 /// The body did not come whole. Why the connection says so is for the log.
-pub(super) fn body_broke_off(cause: &dyn Display) -> ApiError {
+fn body_broke_off(cause: &dyn Display) -> ApiError {
     debug!(%cause, "request body broke off");
     malformed("it broke off, or is not framed as its head says")
+}
+
+/// The body could not be read further.
+pub(super) fn body_failed(cause: &BoxError, limits: Limits) -> ApiError {
+    if let Some(error) = cause.downcast_ref::<ApiError>() {
+        return error.clone();
+    }
+    if cause.is::<LengthLimitError>() {
+        return too_large(limits.body);
+    }
+    body_broke_off(cause)
 }
 
 /// The request wants a WebSocket on a connection that hyper does not let go.
@@ -204,8 +241,7 @@ pub(super) fn still_loading(progress: &str) -> ApiError {
 /// The worker gave no answer.
 pub(super) fn no_answer(model: &str, error: &UpstreamError, limits: Limits) -> ApiError {
     match error {
-        UpstreamError::TooLarge => too_large(limits.body),
-        UpstreamError::Upload(cause) => body_broke_off(cause),
+        UpstreamError::Upload(cause) => body_failed(cause, limits),
         UpstreamError::Silent { .. } => no_answer_in_time(model, limits.first_byte),
         _ => {
             warn!(hub_model = %model, %error, "worker gave no answer");

@@ -1,15 +1,15 @@
 //! Finds the value of the top-level `model` key of a JSON object while its chunks arrive.
 //!
 //! A chat request can hold megabytes of images, and its target must be known before the first byte
-//! can go on. So this reads each byte once, keeps nothing but the key and the value at hand, steps
-//! over strings with `memchr`, and stops at the value. It does not validate what it steps over: the
-//! worker does. Of two `model` keys the first counts.
+//! can go on. So this reads each byte once, keeps nothing but the key and the value at hand, and steps
+//! over strings with `memchr`. Behind the value it goes on, for a second `model`: which of two counts
+//! depends on who reads. It does not validate what it steps over: the worker does.
 
 use std::borrow::Cow;
 
 use memchr::memchr2;
 
-use super::scan::{Found, Step};
+use super::scan::{Found, Step, Syntax};
 
 /// `"model"` with every character written as `\uXXXX`: no longer key can mean it.
 const LONGEST_KEY: usize = 30;
@@ -48,7 +48,14 @@ enum State {
     InScalar,
     /// After a value.
     Comma,
+    /// In the mark that some editors put at the beginning of UTF-8, after so many bytes of it.
+    Mark(usize),
+    /// Nothing that follows matters.
+    Over,
 }
+
+/// U+FEFF at the beginning of a text. JSON parsers that are given bytes skip it.
+pub(super) const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The scan of one body.
 #[derive(Debug)]
@@ -62,30 +69,46 @@ pub(super) struct Peek {
     is_model: bool,
     /// Where the value begins, at its quote.
     value_start: usize,
+    /// The model, until the end of the chunk that it was found in.
+    found: Option<Found>,
+    has_found: bool,
 }
 
 impl Peek {
     pub(super) fn new() -> Self {
+        Self::after(0)
+    }
+
+    /// The scan of what follows so many bytes.
+    pub(super) fn after(before: usize) -> Self {
         Self {
             state: State::Start,
-            before: 0,
+            before,
             raw: Vec::new(),
             is_model: false,
             value_start: 0,
+            found: None,
+            has_found: false,
         }
     }
 
-    /// Reads the next chunk. After any answer but [`Step::More`] the scan is over.
+    /// Reads the next chunk. After [`Step::Found`] it may be given the chunks that follow, to tell
+    /// whether there is another; after any other answer but [`Step::More`] the scan is over.
     pub(super) fn feed(&mut self, chunk: &[u8]) -> Step {
         let mut at = 0;
         while at < chunk.len() {
             match self.step(chunk, at) {
                 Ok(next) => at = next,
-                Err(end) => return end,
+                Err(end) => {
+                    self.state = State::Over;
+                    if end == Step::Twice || !self.has_found {
+                        return end;
+                    }
+                }
             }
         }
         self.before += chunk.len();
-        Step::More
+        self.found.take().map_or(Step::More, Step::Found)
     }
 
     /// Goes on from `at`; the position after what was read, or the end of the scan.
@@ -108,11 +131,17 @@ impl Peek {
             }
             State::InNested { depth } => return Ok(self.in_nested(chunk, at, depth)),
             State::InScalar => return self.in_scalar(chunk, at),
+            State::Over => return Ok(chunk.len()),
             _ if is_space(chunk[at]) => return Ok(at + 1),
             _ => {}
         }
         self.state = match (self.state, chunk[at]) {
             (State::Start, b'{') => State::FirstKey,
+            (State::Start, first) if first == MARK[0] && self.before + at == 0 => State::Mark(1),
+            (State::Mark(length), next) if next == MARK[length] => match length + 1 {
+                length if length < MARK.len() => State::Mark(length),
+                _ => State::Start,
+            },
             (State::FirstKey | State::Comma, b'}') => return Err(Step::Absent),
             (State::FirstKey | State::Key, b'"') => {
                 self.raw.clear();
@@ -157,6 +186,9 @@ impl Peek {
         self.is_model = self.raw.len() <= LONGEST_KEY
             && (self.raw == b"model"
                 || (self.raw.contains(&b'\\') && unquote(&self.raw).as_deref() == Some("model")));
+        if self.is_model && self.has_found {
+            return Err(Step::Twice);
+        }
         self.state = State::Colon;
         Ok(quote + 1)
     }
@@ -171,7 +203,14 @@ impl Peek {
         };
         let value = unquote(&self.raw).ok_or(Step::Malformed)?.into_owned();
         let range = self.value_start..self.before + quote + 1;
-        Err(Step::Found(Found { value, range }))
+        self.found = Some(Found {
+            value,
+            range,
+            syntax: Syntax::Json,
+        });
+        self.has_found = true;
+        self.state = State::Comma;
+        Ok(quote + 1)
     }
 
     fn skip_string(
@@ -190,21 +229,27 @@ impl Peek {
         chunk.len()
     }
 
-    fn in_nested(&mut self, chunk: &[u8], at: usize, mut depth: usize) -> usize {
-        for (offset, byte) in chunk[at..].iter().enumerate() {
+    fn in_nested(&mut self, chunk: &[u8], mut at: usize, mut depth: usize) -> usize {
+        while let Some(byte) = chunk.get(at) {
+            at += 1;
             match byte {
                 b'"' => {
-                    let escaped = false;
-                    self.state = State::InNestedString { depth, escaped };
-                    return at + offset + 1;
+                    let mut escaped = false;
+                    let Some(quote) = closing_quote(chunk, at, &mut escaped) else {
+                        self.state = State::InNestedString { depth, escaped };
+                        return chunk.len();
+                    };
+                    at = quote + 1;
                 }
                 b'{' | b'[' => depth += 1,
-                b'}' | b']' => depth -= 1,
+                b'}' | b']' => {
+                    depth -= 1;
+                    if depth == 0 {
+                        self.state = State::Comma;
+                        return at;
+                    }
+                }
                 _ => {}
-            }
-            if depth == 0 {
-                self.state = State::Comma;
-                return at + offset + 1;
             }
         }
         self.state = State::InNested { depth };

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode};
 
 /// The first `model` in a query string; `None` also when it is not text.
 pub(super) fn model(query: &str) -> Option<String> {
@@ -12,11 +12,16 @@ pub(super) fn model(query: &str) -> Option<String> {
 
 /// The query with its first `model` set to `name`.
 pub(super) fn with_model(query: &str, name: &str) -> String {
-    let name = utf8_percent_encode(name, NON_ALPHANUMERIC);
+    let name = encode(name);
     match place(query) {
         Some(value) => format!("{}{name}{}", &query[..value.start], &query[value.end..]),
         None => query.to_owned(),
     }
+}
+
+/// `name` as the value of a field.
+pub(super) fn encode(name: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(name, NON_ALPHANUMERIC)
 }
 
 /// Where the value of the first `model` stands.
@@ -34,7 +39,7 @@ fn place(query: &str) -> Option<Range<usize>> {
     None
 }
 
-fn decode(text: &str) -> Option<Cow<'_, str>> {
+pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
     if text.contains('+') {
         let spaced = text.replace('+', " ");
         let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;

@@ -11,9 +11,10 @@ use http::uri::PathAndQuery;
 use serde_json::{Map, Value};
 
 use super::intake::Intake;
+use super::peek::MARK;
 use super::routes::own_route;
-use super::scan::is_form;
-use super::{content_length, content_type, openai, query};
+use super::scan::Syntax;
+use super::{content_length, openai, query};
 use crate::api_error::ApiError;
 use crate::policy::Route;
 use crate::worker::upstream::Accepts;
@@ -22,7 +23,7 @@ use crate::worker::upstream::Accepts;
 #[derive(Debug)]
 pub(super) enum Place {
     Query,
-    Body(Range<usize>),
+    Body(Range<usize>, Syntax),
     /// Nowhere that the worker sees: before its own route, or in an earlier answer.
     Path,
 }
@@ -40,6 +41,7 @@ pub(super) fn replacement<'a>(accepts: &'a Accepts, written: &str) -> Option<&'a
 /// # Errors
 /// 500 when the body is not a JSON object: the policy asked for the impossible.
 pub(super) fn edit(body: &[u8], route: &Route) -> Result<Map<String, Value>, ApiError> {
+    let body = body.strip_prefix(MARK).unwrap_or(body);
     let mut fields: Map<String, Value> =
         serde_json::from_slice(body).map_err(|_| openai::fields_without_json())?;
     change(&mut fields, route);
@@ -61,11 +63,11 @@ pub(super) fn rename(parts: &mut request::Parts, intake: &mut Intake, place: &Pl
     match place {
         Place::Query => rename_in_query(parts, name),
         Place::Path => {}
-        Place::Body(range) => {
-            let text = if content_type(parts).is_some_and(is_form) {
-                name.to_owned()
-            } else {
-                Value::from(name).to_string()
+        Place::Body(range, syntax) => {
+            let text = match syntax {
+                Syntax::Json => Value::from(name).to_string(),
+                Syntax::Multipart => name.to_owned(),
+                Syntax::Urlencoded => query::encode(name).to_string(),
             };
             let grown = |length: u64| length + text.len() as u64 - range.len() as u64;
             if let Some(length) = content_length(parts) {

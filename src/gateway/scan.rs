@@ -1,9 +1,19 @@
-//! What the two scanners of request bodies, [`Peek`] for JSON and [`Multipart`], have in common.
+//! What the scanners of request bodies, [`Peek`] for JSON, [`Multipart`] and [`Urlencoded`], have in
+//! common.
 
 use std::ops::Range;
 
 use super::multipart::Multipart;
-use super::peek::Peek;
+use super::peek::{MARK, Peek};
+use super::urlencoded::Urlencoded;
+
+/// How a body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Syntax {
+    Json,
+    Multipart,
+    Urlencoded,
+}
 
 /// The model that a body names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +22,7 @@ pub(super) struct Found {
     pub(super) value: String,
     /// Where it is written, counted from the start of the body; in JSON with its quotes.
     pub(super) range: Range<usize>,
+    pub(super) syntax: Syntax,
 }
 
 /// What a chunk brought.
@@ -25,6 +36,8 @@ pub(super) enum Step {
     Absent,
     /// There is a `model` that is not a string.
     NotAString,
+    /// There is more than one.
+    Twice,
     /// The body is not what its content type says.
     Malformed,
 }
@@ -34,35 +47,72 @@ pub(super) enum Step {
 pub(super) enum Scanner {
     Json(Peek),
     Form(Box<Multipart>),
+    Urlencoded(Urlencoded),
+    /// A form if its content type is right: curl says so of everything that it is given with `-d`. After
+    /// so many blanks.
+    Undecided(usize),
 }
 
 impl Scanner {
-    /// Multipart forms by their content type; everything else is taken for JSON, as clients often
-    /// forget to say so.
+    /// Forms by their content type; everything else is taken for JSON, as clients often forget to say
+    /// so.
     pub(super) fn for_content_type(content_type: Option<&str>) -> Result<Self, Step> {
-        let Some(content_type) = content_type.filter(|value| is_form(value)) else {
+        // Most requests are of this one.
+        let Some(content_type) = content_type.filter(|kind| *kind != "application/json") else {
             return Ok(Self::Json(Peek::new()));
         };
+        if is(content_type, "application/x-www-form-urlencoded") {
+            return Ok(Self::Undecided(0));
+        }
+        if !is_form(content_type) {
+            return Ok(Self::Json(Peek::new()));
+        }
         Multipart::new(content_type)
             .map(|form| Self::Form(Box::new(form)))
             .ok_or(Step::Malformed)
     }
 
-    /// Reads the next chunk. After any answer but [`Step::More`] the scan is over.
-    pub(super) fn feed(&mut self, chunk: &[u8]) -> Step {
+    /// Reads the next chunk. After [`Step::Found`] it may be given the chunks that follow, to tell
+    /// whether there is another; after any other answer but [`Step::More`] the scan is over.
+    pub(super) fn feed(&mut self, mut chunk: &[u8]) -> Step {
+        if let Self::Undecided(blanks) = self {
+            let first = chunk.iter().position(|byte| !byte.is_ascii_whitespace());
+            let first = first.unwrap_or(chunk.len());
+            *blanks += first;
+            chunk = &chunk[first..];
+            match chunk.first() {
+                None => return Step::More,
+                Some(b'{' | b'[' | b'"') => *self = Self::Json(Peek::after(*blanks)),
+                Some(first) if *first == MARK[0] => *self = Self::Json(Peek::after(*blanks)),
+                Some(_) => *self = Self::Urlencoded(Urlencoded::after(*blanks)),
+            }
+        }
         match self {
             Self::Json(peek) => peek.feed(chunk),
             Self::Form(form) => form.feed(chunk),
+            Self::Urlencoded(form) => form.feed(chunk),
+            Self::Undecided(_) => Step::More,
+        }
+    }
+
+    /// The body is over, and no model has been found.
+    pub(super) fn end(&mut self) -> Step {
+        match self {
+            Self::Urlencoded(form) => form.end(),
+            Self::Undecided(_) => Step::Absent,
+            Self::Json(_) | Self::Form(_) => Step::Malformed,
         }
     }
 }
 
 /// Whether a content type is `multipart/form-data`.
 pub(super) fn is_form(content_type: &str) -> bool {
-    content_type
-        .split(';')
-        .next()
-        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("multipart/form-data"))
+    is(content_type, "multipart/form-data")
+}
+
+fn is(content_type: &str, kind: &str) -> bool {
+    let first = content_type.split(';').next();
+    first.is_some_and(|first| first.trim().eq_ignore_ascii_case(kind))
 }
 
 /// `bytes` cut at `cuts`, for tests.

@@ -10,10 +10,17 @@ use std::io::{self, Read};
 use bytes::{Buf as _, Bytes};
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 
+use super::peek::MARK;
+
 /// Whether a JSON object whose beginning is in `chunks` has `"stream": true` at its top level.
 pub(super) fn asks_for_stream(chunks: &VecDeque<Bytes>) -> bool {
-    let mut stream = false;
-    let mut json = serde_json::Deserializer::from_reader(Chunks(chunks.clone()));
+    let (mut stream, mut chunks) = (false, chunks.clone());
+    if let Some(first) = chunks.front_mut()
+        && first.starts_with(MARK)
+    {
+        first.advance(MARK.len());
+    }
+    let mut json = serde_json::Deserializer::from_reader(Chunks(chunks));
     // An error means that the body has not all arrived, or is not JSON: what was seen counts.
     let _ = json.deserialize_map(Fields(&mut stream));
     stream

@@ -148,7 +148,11 @@ fn a_body_that_is_no_json_object_is_a_400_that_says_where() {
         ("{\"messages\": [1, 2", "EOF"),
         ("model=alpha", "not valid JSON"),
         ("[\"alpha\"]", "not a JSON object"),
-        ("\u{feff}{}", "line 1"),
+        ("\u{feff}x", "line 1"),
+        (
+            r#"{"model":"alpha","model":"alpha"}"#,
+            "more than one `model`",
+        ),
     ] {
         let answer = send(&hub, "POST", CHAT, &[], body);
         assert_error(&answer, 400, BAD, "400", &[word]);

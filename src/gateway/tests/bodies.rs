@@ -160,3 +160,141 @@ async fn every_way_not_to_name_a_model_has_its_text() {
     }
     insta::assert_snapshot!(texts);
 }
+
+fn packed(text: &str) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn a_packed_body_reaches_the_worker_as_what_it_is() {
+    let worker = Scripted::start().await;
+    let hub = Hub::in_front_of(worker.upstream(only_alpha())).await;
+    let text = r#"{"model":"org/alpha","messages":[]}"#;
+    let body = packed(text);
+    for path in ["/v1/chat/completions", "/v1/chat/completions?model=alpha"] {
+        let mut client = hub.connect().await;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: hub\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        client.write_bytes(&[head.as_bytes(), &body].concat()).await;
+        let mut wire = worker.accept().await;
+        let head = wire.read_to("\r\n\r\n").await;
+        let expected = text.replace("org/alpha", "alpha");
+        assert!(
+            head.contains(&format!("content-length: {}\r\n", expected.len())),
+            "{head}"
+        );
+        assert!(!head.contains("content-encoding"), "{head}");
+        wire.read_to(&expected).await;
+        wire.write(OK).await;
+        client.read_to("\r\n\r\nok").await;
+    }
+}
+
+#[tokio::test]
+async fn a_large_packed_body_is_decoded_as_it_passes() {
+    let worker = Scripted::start().await;
+    let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
+    let text = format!(
+        r#"{{"model":"alpha","x":"{}"}}"#,
+        "0123456789".repeat(100_000)
+    );
+    let body = packed(&text);
+    let (one, two) = body.split_at(body.len() / 2);
+    let mut client = hub.connect().await;
+    let head = format!(
+        "POST /v1/x HTTP/1.1\r\nhost: hub\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    client.write_bytes(&[head.as_bytes(), one].concat()).await;
+    let mut wire = worker.accept().await;
+    let head = wire.read_to("\r\n\r\n").await;
+    assert!(head.contains("transfer-encoding: chunked\r\n"), "{head}");
+    assert!(!head.contains("content-length"), "{head}");
+    client.write_bytes(two).await;
+    let sent = dechunked(&wire.read_to("\r\n0\r\n\r\n").await);
+    assert!(sent == text, "{} of {}", sent.len(), text.len());
+}
+
+#[tokio::test]
+async fn a_second_model_is_refused_also_where_the_first_has_gone_on_already() {
+    let worker = Scripted::start().await;
+    let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
+    let refused = "it has more than one `model`";
+    let mut client = hub.connect().await;
+    client
+        .write(&post(
+            r#"{"model":"alpha","x":{"model":"no"},"\u006dodel":"beta"}"#,
+        ))
+        .await;
+    assert!(client.read_to("}}").await.contains(refused));
+    assert!(!worker.has_been_called().await);
+
+    // Its beginning is on its way when the end comes.
+    let request = post(r#"{"model":"alpha","x":"first-second","model":"beta"}"#);
+    let (beginning, rest) = request.split_once("-second").unwrap();
+    let mut client = hub.connect().await;
+    client.write(beginning).await;
+    let mut wire = worker.accept().await;
+    wire.read_to("first").await;
+    client.write(&format!("-second{rest}")).await;
+    let answer = client.read_to("}}").await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(answer.contains(refused), "{answer}");
+    assert!(!wire.read_to_close().await.contains("beta"));
+    hub.all_is_free().await;
+}
+
+#[tokio::test]
+async fn a_urlencoded_form_names_its_model_and_keeps_all_else() {
+    let worker = Scripted::start().await;
+    let hub = Hub::in_front_of(worker.upstream(only_alpha())).await;
+    let as_form = |body: &str| {
+        let post = post(body);
+        let kind = "content-type: application/x-www-form-urlencoded\r\n";
+        post.replacen("content-length", &format!("{kind}content-length"), 1)
+    };
+    for (body, expected) in [
+        (
+            "prompt=a+%26b&model=org%2Falpha",
+            "prompt=a+%26b&model=alpha",
+        ),
+        ("model=alpha&n=1", "model=alpha&n=1"),
+        // curl says so of everything that it is given with -d.
+        (r#" {"model":"org/alpha"}"#, r#" {"model":"alpha"}"#),
+    ] {
+        let mut client = hub.connect().await;
+        client.write(&as_form(body)).await;
+        let mut wire = worker.accept().await;
+        let head = wire.read_to("\r\n\r\n").await;
+        let length = format!("content-length: {}\r\n", expected.len());
+        assert!(head.contains(&length), "{head}");
+        wire.read_to(expected).await;
+        wire.write(OK).await;
+        client.read_to("\r\n\r\nok").await;
+    }
+    for (body, told) in [
+        ("model=alpha&model=beta", "it has more than one `model`"),
+        ("prompt=x", "Model selection is required"),
+    ] {
+        let mut client = hub.connect().await;
+        client.write(&as_form(body)).await;
+        assert!(client.read_to("}}").await.contains(told), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn the_mark_of_utf_8_goes_through_with_the_rest() {
+    let worker = Scripted::start().await;
+    let hub = Hub::in_front_of(worker.upstream(Accepts::Any)).await;
+    let body = "\u{feff}{\"model\":\"alpha\"}";
+    let mut client = hub.connect().await;
+    client.write(&post(body)).await;
+    let mut wire = worker.accept().await;
+    wire.read_to("\r\n\r\n").await;
+    wire.read_to(body).await;
+}

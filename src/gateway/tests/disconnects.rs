@@ -49,11 +49,11 @@ async fn a_client_that_leaves_while_its_request_waits_is_noticed_whatever_of_its
         let address = serve(move |request: Request<Incoming>| {
             let (waiting, gone) = flags.clone();
             async move {
-                let (parts, body) = request.into_parts();
+                let (mut parts, body) = request.into_parts();
                 let (limits, budget) = (Limits::default(), Budget::default());
                 let held_up = HeldUp::default();
                 let mut intake = Intake::new(&parts.headers, body, limits, &budget, held_up);
-                named_model(&parts, &mut intake).await.unwrap();
+                named_model(&mut parts, &mut intake).await.unwrap();
                 waiting.store(true, Ordering::Release);
                 let _gone = scopeguard(gone);
                 let never = std::future::pending::<Result<(), ApiError>>();

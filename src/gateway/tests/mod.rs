@@ -84,11 +84,11 @@ async fn asked(request: &str) -> (Scripted, Hub, Wire, Wire) {
 }
 
 async fn through(
-    parts: request::Parts,
+    mut parts: request::Parts,
     intake: &mut Intake,
     grant: Grant,
 ) -> Result<Response<Body>, ApiError> {
-    let (written, place) = named_model(&parts, intake).await?;
+    let (written, place) = named_model(&mut parts, intake).await?;
     let tunnels = upgrade::is_wanted(&parts.headers).then(TaskTracker::new);
     let (id, client) = (
         HeaderValue::from_static("r1"),

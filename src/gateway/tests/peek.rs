@@ -3,18 +3,13 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
+use crate::gateway::fuzz::scan_chunks;
 use crate::gateway::peek::Peek;
 use crate::gateway::scan::{Step, chunks_at};
 
 fn peek(chunks: &[&[u8]]) -> Step {
     let mut peek = Peek::new();
-    for chunk in chunks {
-        match peek.feed(chunk) {
-            Step::More => {}
-            end => return end,
-        }
-    }
-    Step::More
+    scan_chunks(chunks, |chunk| peek.feed(chunk))
 }
 
 /// Every way to cut `text` into two chunks gives the same answer.
@@ -64,8 +59,31 @@ fn steps_over_nested_models_and_quotes() {
 }
 
 #[test]
-fn the_first_of_two_counts() {
-    assert_eq!(found(r#"{"model":"a","model":"b"}"#).0, "a");
+fn a_second_model_is_noticed_wherever_it_stands_and_however_it_is_written() {
+    for text in [
+        r#"{"model":"a","model":"b"}"#,
+        r#"{"model":"a","model":null}"#,
+        r#"{"model":"a","messages":[{"model":"no"},"}"],"n":1.5,"\u006dodel" : "a"}"#,
+        r#"{"mod\u0065l":"a","model"#.to_owned().as_str(),
+    ] {
+        let step = peek_cut_anywhere(&format!("{text}\""));
+        assert_eq!(step, Step::Twice, "{text}");
+    }
+    for text in [
+        r#"{"model":"a","x":{"model":"b"},"y":[{"model":"c"}],"z":"\"model\":"}"#,
+        r#"{"model":"a"},"model":"b"}"#,
+        // The worker refuses it.
+        r#"{"model":"a",,"model":"b"}"#,
+    ] {
+        assert_eq!(found(text).0, "a");
+    }
+}
+
+#[test]
+fn the_mark_of_utf_8_is_passed_over_at_the_beginning() {
+    assert_eq!(found("\u{feff} {\"model\":\"a\"}"), ("a".into(), "\"a\""));
+    assert_eq!(peek_cut_anywhere(" \u{feff}{}"), Step::Malformed);
+    assert_eq!(peek_cut_anywhere("\u{feff}\u{feff}{}"), Step::Malformed);
 }
 
 #[test]

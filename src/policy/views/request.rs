@@ -133,7 +133,11 @@ fn parse(view: &RequestView, stage: &Stage) -> mlua::Result<Option<Json>> {
         return Ok(None);
     }
     match &view.body {
-        Some(bytes) => Ok(serde_json::from_slice(bytes).ok().filter(Json::is_object)),
+        Some(bytes) => {
+            // Parsers that are given bytes skip the mark that some editors begin a text with.
+            let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+            Ok(serde_json::from_slice(bytes).ok().filter(Json::is_object))
+        }
         None => Err(stage.limits.need_body()),
     }
 }

@@ -1,14 +1,13 @@
 //! The two bodies of an exchange with a worker: what goes there and what comes back.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Limited;
-use hyper::body::Incoming;
 
 use super::connection::Connection;
 use super::fault::Fault;
@@ -18,12 +17,20 @@ use super::pool::Pool;
 /// Any error, as `http-body`'s combinators have it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// What is still to come of a request's body.
+pub type Rest = Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>;
+
 /// A request's body: the chunks that have been read already, then the rest as it arrives. Nothing is
 /// copied.
-#[derive(Debug)]
 pub struct RequestBody {
     chunks: VecDeque<Bytes>,
-    rest: Option<Limited<Incoming>>,
+    rest: Option<Rest>,
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBody").finish_non_exhaustive()
+    }
 }
 
 impl RequestBody {
@@ -33,7 +40,7 @@ impl RequestBody {
     }
 
     /// `chunks`, then `rest`.
-    pub fn new(chunks: VecDeque<Bytes>, rest: Option<Limited<Incoming>>) -> Self {
+    pub fn new(chunks: VecDeque<Bytes>, rest: Option<Rest>) -> Self {
         let rest = rest.filter(|rest| !rest.is_end_stream());
         Self { chunks, rest }
     }
@@ -48,7 +55,7 @@ impl RequestBody {
             return Poll::Ready(None);
         };
         // Trailers are dropped, since no worker reads them. They are the end.
-        let frame = ready!(Pin::new(&mut *rest).poll_frame(cx))
+        let frame = ready!(rest.as_mut().poll_frame(cx))
             .filter(|frame| !matches!(frame, Ok(frame) if frame.is_trailers()));
         if frame.is_none() || rest.is_end_stream() {
             self.rest = None;

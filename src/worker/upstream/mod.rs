@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Limited};
 
 mod body;
 mod connection;
@@ -29,7 +29,7 @@ mod sending;
 mod tests;
 mod tunnel;
 
-pub use body::{BoxError, RequestBody, ResponseBody};
+pub use body::{BoxError, RequestBody, ResponseBody, Rest};
 use connection::{Connection, Failure};
 pub use fault::Fault;
 use head::Head;
@@ -89,9 +89,6 @@ pub enum UpstreamError {
     /// The request's own body failed while it was being sent.
     #[error("the request body broke off: {0}")]
     Upload(BoxError),
-    /// The request's body turned out longer than its limit.
-    #[error("the request body is too large")]
-    TooLarge,
     /// The answer to [`Upstream::get`] broke off or is too long.
     #[error("the answer broke off: {0}")]
     Answer(BoxError),
@@ -187,7 +184,6 @@ impl Upstream {
                 authority,
                 source: fault.into(),
             },
-            Failure::Body(error) if error.is::<LengthLimitError>() => UpstreamError::TooLarge,
             Failure::Body(error) => UpstreamError::Upload(error),
         }
     }
