@@ -14,15 +14,31 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use saphyr_parser::{Event, Parser, Span};
 
 use super::ConfigError;
+use super::lookalikes::{self, Lookalike};
 use super::problem::{Mark, Place, Problem, Step};
 use super::yaml::SyntaxError;
 
 /// The error for a text that is not YAML.
 pub(super) fn syntax_error(path: &Path, text: &str, error: &SyntaxError) -> ConfigError {
+    let lookalike = error
+        .offset
+        .and_then(|offset| lookalikes::before_error(text, offset));
+    if let Some(lookalike) = lookalike {
+        return self::lookalike(path, text, &lookalike);
+    }
     let message = format!("Failed to parse hub config: {}", error.message);
     let range = error.offset.map(|offset| offset..offset + 1);
     ConfigError {
         text: report(path, text, &message, range, error.hint),
+    }
+}
+
+/// The error for a character that was meant to be another.
+pub(super) fn lookalike(path: &Path, text: &str, lookalike: &Lookalike) -> ConfigError {
+    let message = format!("Failed to parse hub config: {}", lookalike.message);
+    let (range, hint) = (Some(lookalike.range.clone()), Some(lookalike.hint));
+    ConfigError {
+        text: report(path, text, &message, range, hint),
     }
 }
 

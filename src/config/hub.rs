@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::problem::{Findings, Place};
 use super::raw::Table;
 use super::yaml::{Map, Node};
-use super::{Config, LogLevel, group, host, limits, locate, model};
+use super::{Config, LogLevel, group, host, limits, locate, log_files, model};
 
 /// The bind address of a hub whose file names none.
 pub(crate) const DEFAULT_HOST: &str = "0.0.0.0";
@@ -57,6 +57,7 @@ pub(super) fn read(root: &Node, path: &Path, modified_at: u64, findings: &mut Fi
         .collect();
     config.models = models;
     model::check(&config.models, config.port, findings);
+    log_files::check(&config, findings);
     group::check(&config.groups, &config.models, findings);
     config
 }

@@ -21,12 +21,15 @@ mod host;
 mod hub;
 mod limits;
 mod locate;
+mod log_files;
+mod lookalikes;
 mod missing;
 mod model;
 mod options;
 pub mod ports;
 mod problem;
 mod raw;
+mod reserved;
 mod scalar;
 mod slug;
 mod yaml;
@@ -280,6 +283,9 @@ impl Config {
             Err(error) => return Err(diagnose::not_utf8(path, bytes, &error)),
         };
         let root = yaml::parse(text).map_err(|error| diagnose::syntax_error(path, text, &error))?;
+        if let Some(lookalike) = lookalikes::in_values(text) {
+            return Err(diagnose::lookalike(path, text, &lookalike));
+        }
         let mut findings = problem::Findings::default();
         let mut config = hub::read(&root, path, modified_at, &mut findings);
         if !findings.problems.is_empty() {
@@ -359,6 +365,13 @@ impl ModelConfig {
         // Only maps with keys that are no strings cannot be written, and there are none.
         serde_json::to_value(self).unwrap_or_default()
     }
+}
+
+/// Where a worker's log goes on when it is full.
+pub(crate) fn older_log(log_file: &Path) -> PathBuf {
+    let mut name = log_file.as_os_str().to_owned();
+    name.push(".1");
+    name.into()
 }
 
 /// The keys that hub.yaml may have.

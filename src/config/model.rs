@@ -6,7 +6,7 @@ use std::path::Path;
 use super::problem::{Findings, Place};
 use super::raw::Table;
 use super::yaml::{Map, Node};
-use super::{LogLevel, ModelConfig, ModelType, host, locate, options, slug};
+use super::{LogLevel, ModelConfig, ModelType, host, locate, options, reserved, slug};
 
 /// What [`ModelConfig::context_length`] reports when the worker's default applies.
 const CONTEXT_LENGTH: u32 = 32_768;
@@ -109,7 +109,7 @@ fn read_keys(
         worker_command: worker_command(table, folder)
             .unwrap_or_else(|| hub.worker_command.to_vec()),
         options,
-        extra_args: table.list("extra_args").unwrap_or_default(),
+        extra_args: reserved::extra_args(table),
         env: table
             .map("env")
             .map(|map| env(table, map))
@@ -195,6 +195,7 @@ fn env(table: &mut Table<'_, '_>, map: &Map) -> BTreeMap<String, String> {
         };
         env.insert(name.clone(), value);
     }
+    reserved::env(table, &env);
     env
 }
 

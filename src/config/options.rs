@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use super::raw::Table;
+use super::reserved::CONFIG_HINT;
 use super::scalar::as_number;
 use super::yaml::Node;
 use super::{LaunchOption, ModelType, locate};
@@ -201,9 +202,7 @@ fn comma_list(
 pub(super) fn read_reserved(table: &mut Table<'_, '_>, name: &str) {
     if table.node("config").is_some() {
         let message = "`config` cannot be set for a model of a hub";
-        let hint = "the worker's `--config` silently wins over `model_path`: \
-                    write what that file says as keys of this model";
-        table.refuse("config", message, Some(hint.to_owned()));
+        table.refuse("config", message, Some(CONFIG_HINT.to_owned()));
     }
     if table
         .text("served_model_name")

@@ -53,6 +53,13 @@ impl<'a, 'f> Table<'a, 'f> {
         self.findings.value(self.place.key(key), message, hint);
     }
 
+    /// Refuses an item of the list at `key`.
+    pub(super) fn refuse_item(&mut self, key: &str, index: usize, message: &str, hint: String) {
+        let message = format!("{}{message}", self.subject);
+        let place = self.place.key(key).item(index);
+        self.findings.value(place, message, Some(hint));
+    }
+
     /// Refuses a key of the mapping at `key`.
     pub(super) fn refuse_key_within(&mut self, key: &str, within: &str, message: &str) {
         let message = format!("{}{message}", self.subject);

@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use anstream::adapter::strip_str;
 use parking_lot::Mutex;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
@@ -42,7 +43,9 @@ impl Dialect {
     /// # Errors
     /// When it lists no `--model-path`: that is no mlx-openai-server.
     pub fn from_help(help: &str) -> Result<Self, String> {
-        let flags: BTreeSet<String> = help
+        // A worker that thinks it writes on a terminal may colour its options.
+        let flags: BTreeSet<String> = strip_str(help)
+            .to_string()
             .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
             .filter(|word| word.len() > 2 && word.starts_with("--"))
             .map(str::to_owned)
@@ -243,6 +246,14 @@ mod tests {
             "{:?}",
             line.warnings
         );
+    }
+
+    #[test]
+    fn options_in_colour_are_understood() {
+        let coloured = JIT
+            .replace("--", "\u{1b}[1;36m-\u{1b}[0m\u{1b}[1;36m-")
+            .replace("  Load", "\u{1b}[0m\u{1b}]8;;http://x\u{7}  Load");
+        assert_eq!(Dialect::from_help(&coloured), Dialect::from_help(JIT));
     }
 
     #[test]

@@ -1,0 +1,90 @@
+//! No two write to one log: not two models, and no model to what is the hub's own.
+//!
+//! [`super::hub`] asks once all models are read. Paths are compared as the system would resolve them, so
+//! that another spelling, a link or, on a Mac, another case is the same file.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Component, Path, PathBuf};
+
+use super::problem::{Findings, Place};
+use super::{Config, model, older_log};
+
+/// The hub's own files in the folder of the logs, besides those that begin with `app.`.
+const OWN_FILES: [&str; 4] = ["hub.lock", "hub_runtime.json", "learned.json", "ports.json"];
+
+/// Refuses every `log_file` that is another's.
+pub(super) fn check(config: &Config, findings: &mut Findings) {
+    let logs = resolved(&config.log_path);
+    let hub_yaml = resolved(&config.path);
+    let workers = logs.join("workers");
+    let is_the_hubs = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_own = name.starts_with("app.") || OWN_FILES.contains(&&*name);
+        *path == hub_yaml || path.starts_with(&workers) || path.parent() == Some(&logs) && is_own
+    };
+    let mut taken: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    // First those that have their log by their name: it is the other one that can move.
+    let (set, named): (Vec<_>, Vec<_>) =
+        (0..config.models.len()).partition(|index| config.models[*index].log_file.is_some());
+    for index in named.into_iter().chain(set) {
+        let entry = &config.models[index];
+        let file = entry.log_file(&config.log_path);
+        let is_unnamed = entry.log_file.is_none() && entry.name.is_empty();
+        if is_unnamed || is_device(&file) {
+            continue;
+        }
+        let paths = [resolved(&file), resolved(&older_log(&file))];
+        let owner = match paths.iter().find_map(|path| taken.get(path)) {
+            Some(other) => format!("that of {}", subject(config, *other)),
+            None if is_the_hubs(&paths[0]) => "a file of the hub".to_owned(),
+            None => {
+                taken.extend(paths.map(|path| (path, index)));
+                continue;
+            }
+        };
+        if entry.log_file.is_none() {
+            // The names are alike, which has been refused.
+            continue;
+        }
+        let subject = subject(config, index);
+        let message = format!("{subject}: `log_file` `{}` is {owner}", file.display());
+        let hint = "set another, or remove `log_file` and the log is named after the model";
+        let place = Place::default().key("models").item(index).key("log_file");
+        findings.value(place, message, Some(hint.to_owned()));
+    }
+}
+
+fn subject(config: &Config, index: usize) -> String {
+    model::subject(&config.models[index].name, index)
+}
+
+/// `/dev/null` is everybody's.
+fn is_device(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+}
+
+/// The path without links and `..`, in small letters; what is not there yet is taken as it is written.
+fn resolved(path: &Path) -> PathBuf {
+    let mut missing: Vec<OsString> = Vec::new();
+    let mut resolved = PathBuf::from("/");
+    for ancestor in path.ancestors() {
+        if let Ok(real) = ancestor.canonicalize() {
+            resolved = real;
+            break;
+        }
+        missing.extend(ancestor.components().next_back().map(|last| match last {
+            Component::Normal(name) => name.to_owned(),
+            other => other.as_os_str().to_owned(),
+        }));
+    }
+    for name in missing.into_iter().rev() {
+        if name == ".." {
+            resolved.pop();
+        } else {
+            resolved.push(name);
+        }
+    }
+    PathBuf::from(resolved.to_string_lossy().to_lowercase())
+}
