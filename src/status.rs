@@ -269,6 +269,15 @@ pub struct Status {
     pub models: Vec<ModelStatus>,
 }
 
+impl Status {
+    /// The warning that hub.yaml says something else than what is in force.
+    pub fn edited(&self) -> Option<&str> {
+        let mut warnings = self.warnings.iter();
+        let edited = warnings.find(|warning| warning.starts_with(EDITED));
+        edited.map(String::as_str)
+    }
+}
+
 /// Totals over all models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counts {

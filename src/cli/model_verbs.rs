@@ -138,7 +138,9 @@ impl Names {
             match progress::show_since(begin, &what, answers.next()).await {
                 Some(Ok(message)) => out.ok(format_args!("{name}: {}", about(name, &message))),
                 Some(Err(error)) => {
-                    out.err(format_args!("{name}: {}", about(name, &error.to_string())));
+                    let edited = edited(client, name).await;
+                    let error = error.to_string() + &edited;
+                    out.err(format_args!("{name}: {}", about(name, &error)));
                     code = ExitCode::FAILURE;
                 }
                 None => break,
@@ -157,6 +159,16 @@ impl Names {
             Action::Start | Action::Stop | Action::Unload => self.names.len(),
         }
     }
+}
+
+/// A line that goes on with an error: hub.yaml may have the model that the hub has not.
+async fn edited(client: &Client, name: &str) -> String {
+    let Ok(status) = client.status().await else {
+        return String::new();
+    };
+    let is_known = status.models.iter().any(|model| model.id == name);
+    let edited = status.edited().filter(|_| !is_known);
+    edited.map_or_else(String::new, |edited| format!("\nhint: {edited}"))
 }
 
 fn under_way(action: Action) -> &'static str {

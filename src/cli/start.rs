@@ -8,6 +8,7 @@ use super::find::{Found, Place};
 use super::progress;
 use super::render::{Out, dashboard_url};
 use super::table::print_models;
+use super::unknown::unknown;
 use crate::config::Config;
 use crate::runtime_file::RuntimeModels;
 use crate::status::{ModelStatus, ProcessState, Status, is_all_addresses};
@@ -25,7 +26,8 @@ use crate::worker::earlier::Earlier;
 ///   mlx-openai-server-hub --config ~/work/hub.yaml start qwen
 ///
 /// Exit status: 0 when the hub runs, also when a default model fails; 1 when hub.yaml is not valid, a
-/// worker command is missing, another program has the port, or the hub ends at its start.
+/// worker command is missing, another program has the port, the hub ends at its start, or a MODEL is
+/// not in it.
 #[derive(Debug, Default, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Start {
@@ -37,11 +39,12 @@ pub(super) struct Start {
 impl Start {
     pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
         let place = Place::of(config);
-        match place.look().await {
+        let status = match place.look().await {
             Found::Hub(hub) => {
                 out.info(already_running(hub.pid));
                 let status = hub.client.status().await?;
                 self.report(config, &status, None, out);
+                status
             }
             Found::Stranger(stranger) => anyhow::bail!("{stranger}"),
             Found::Other(what) => anyhow::bail!(
@@ -55,9 +58,19 @@ impl Start {
                 let left = Left::find(config);
                 let status = start(config, &place, out).await?;
                 self.report(config, &status, Some(&left), out);
+                status
+            }
+        };
+        let mut code = ExitCode::SUCCESS;
+        for name in &self.models {
+            if let Some(hint) = unknown(&status, name) {
+                out.err(format_args!(
+                    "{name}: the hub has no such model\nhint: {hint}"
+                ));
+                code = ExitCode::FAILURE;
             }
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(code)
     }
 
     /// What both a new and an old hub are described with; a new one comes with what it found.

@@ -1,7 +1,7 @@
 //! What to say of a model's name that the hub does not know.
 
 use crate::config::nearest;
-use crate::status::{EDITED, Status};
+use crate::status::Status;
 
 /// As many names as a hint may hold.
 const MOST_NAMES: usize = 10;
@@ -17,7 +17,7 @@ pub(super) fn unknown(status: &Status, name: &str) -> Option<String> {
     if names.contains(&name) {
         return None;
     }
-    let edited = status.warnings.iter().find(|text| text.starts_with(EDITED));
+    let edited = status.edited();
     let hint = match nearest(name, names.iter().copied()) {
         _ if edited.is_some_and(|edited| edited.contains(name)) => String::new(),
         Some(near) => format!("did you mean `{near}`?"),
@@ -28,6 +28,9 @@ pub(super) fn unknown(status: &Status, name: &str) -> Option<String> {
         ),
         None => format!("there are: {}", names.join(", ")),
     };
-    let parts = [Some(hint).filter(|hint| !hint.is_empty()), edited.cloned()];
+    let parts = [
+        Some(hint).filter(|hint| !hint.is_empty()),
+        edited.map(str::to_owned),
+    ];
     Some(parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
 }

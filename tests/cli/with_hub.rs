@@ -159,6 +159,8 @@ fn start_model_reloads_once_and_then_starts_each() {
             "POST /hub/models/a/start",
             "POST /hub/models/nosuch/start",
             "POST /hub/models/b/start",
+            // Whether hub.yaml has been edited.
+            "GET /hub/status",
         ]
     );
 }
@@ -216,7 +218,10 @@ fn a_name_from_the_command_line_cannot_change_the_route() {
         .unwrap();
     assert_eq!(
         hub.requests(),
-        ["POST /hub/models/%2E%2E%2Fshutdown%3Fx%3D%C3%BC/load"]
+        [
+            "POST /hub/models/%2E%2E%2Fshutdown%3Fx%3D%C3%BC/load",
+            "GET /hub/status"
+        ]
     );
 }
 

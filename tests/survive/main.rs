@@ -7,6 +7,7 @@ mod clock;
 mod disk;
 mod files;
 mod killed;
+mod own;
 mod reloads;
 mod replaced;
 mod strangers;

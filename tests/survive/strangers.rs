@@ -38,7 +38,7 @@ impl Drop for Stranger {
 
 #[test]
 fn a_stranger_that_has_a_workers_process_id_is_left_alone() {
-    for in_hub_yaml in [true, false] {
+    for (in_hub_yaml, looks_like_it) in [(true, false), (false, false), (true, true)] {
         let entry = [("alpha", "default: true"), ("beta", "jit_enabled: true")];
         let mut hub = Hub::start(&format!("{}\n{}", worker(&[]), models(&entry)));
         hub.wait_for_state("alpha", "running", "loaded");
@@ -54,6 +54,12 @@ fn a_stranger_that_has_a_workers_process_id_is_left_alone() {
             processes::members(real).is_empty()
         });
         runtime["workers"][0]["start_time"] = json!(1_000_000_000);
+        if looks_like_it {
+            // It began when the worker did, and is called the same.
+            let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+            runtime["workers"][0]["start_time"] = json!(now.as_secs());
+            runtime["workers"][0]["command"] = json!(["sleep", "600"]);
+        }
         std::fs::write(&file, runtime.to_string()).unwrap();
         if !in_hub_yaml {
             hub.configure(&format!("{}\n{}", worker(&[]), models(&entry[1..])));
@@ -64,7 +70,10 @@ fn a_stranger_that_has_a_workers_process_id_is_left_alone() {
             assert_ne!(pid(&hub, "alpha"), Some(stranger.0.id()));
         }
         assert_eq!(hub.run(&["stop"]).status.code(), Some(0));
-        assert!(stranger.is_alive(), "in hub.yaml: {in_hub_yaml}");
+        assert!(
+            stranger.is_alive(),
+            "in hub.yaml: {in_hub_yaml}, looks like it: {looks_like_it}"
+        );
     }
 }
 
