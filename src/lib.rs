@@ -31,7 +31,7 @@
 //! | `control` | `dashboard`, `server` (its guard), `lifecycle` (its handle), `status`, `config`, `api_error` |
 //! | `dashboard` | `status` |
 //! | `server` | `gateway`, `own_wakes`, `decimal`, `api_error` |
-//! | `cli` | `status`, `config`, `runtime_file`, `telemetry`, `policy` (for `check`), `worker` (its command and dialect), `simulation`, `daemon` (for `serve` and `demo`), `stub` |
+//! | `cli` | `status`, `config`, `files`, `runtime_file`, `telemetry`, `policy` (for `check`), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (for `serve` and `demo`), `stub` |
 //! | `daemon` | everything |
 //! | `stub` | nothing of ours: it stands in for another program |
 

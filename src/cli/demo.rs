@@ -28,7 +28,7 @@ impl Demo {
         guide::introduce(&folder, out);
         let over = CancellationToken::new();
         let ran = std::thread::scope(|scope| {
-            let guide = scope.spawn(|| guide::run(folder.port, &over));
+            let guide = scope.spawn(|| guide::run(&folder, &over));
             let ran = daemon::run(&folder.config(), false);
             over.cancel();
             // A guide that panicked has said so on stderr; the hub has stopped all the same.

@@ -17,7 +17,7 @@ const STARTER: &str = include_str!("../../examples/hub.yaml");
 /// Write a hub.yaml to begin with
 ///
 /// Creates ~/mlx-openai-server-hub/hub.yaml (or the file that --config or MLX_HUB_CONFIG_PATH names) and
-/// its folder: three models, a group, and a comment on every key it uses. A file that is there already
+/// its folder: three models, a group, a policy, and a comment on every key it uses. A file that is there already
 /// is never overwritten.
 ///
 /// Exit status: 0; 1 when there is a file already or it cannot be written.
@@ -50,8 +50,13 @@ fn write_new(path: &Path) -> anyhow::Result<()> {
     let new = OpenOptions::new().write(true).create_new(true).open(path);
     let written = new.and_then(|mut file| file.write_all(STARTER.as_bytes()));
     match written {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && !path.exists() => {
+            anyhow::bail!(
+                config::dangling(path).unwrap_or_else(|| format!("`{shown}` comes and goes"))
+            )
+        }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => anyhow::bail!(
-            "`{shown}` is there already and stays as it is\n\
+            "`{shown}` already exists; it is left unchanged\n\
              hint: move it away, or write another with `--config PATH`"
         ),
         written => written.with_context(|| format!("cannot write `{shown}`")),

@@ -26,6 +26,7 @@ mod demo;
 mod find;
 mod hub_yaml;
 mod init;
+mod logs;
 mod model_verbs;
 mod policy;
 mod progress;
@@ -36,6 +37,7 @@ mod serve;
 mod start;
 mod status;
 mod stop;
+mod suggestion;
 mod table;
 mod unknown;
 mod watch;
@@ -66,6 +68,7 @@ Examples:
   mlx-openai-server-hub check              what hub.yaml would start
   mlx-openai-server-hub start              start the hub in the background
   mlx-openai-server-hub status             what runs, and what is in memory
+  mlx-openai-server-hub logs qwen -f       follow the log of a model
   mlx-openai-server-hub load-model qwen    load a model now rather than at its first request
   mlx-openai-server-hub stop               stop every model and the hub
 
@@ -95,8 +98,11 @@ enum Command {
     LoadModel(model_verbs::LoadModel),
     UnloadModel(model_verbs::UnloadModel),
     Watch(watch::Watch),
+    Logs(logs::Logs),
     Policy(policy::Policy),
     Demo(demo::Demo),
+    /// Print the version
+    Version,
     /// A simulated worker, for the demo and for tests
     #[command(hide = true, disable_help_flag = true)]
     StubWorker {
@@ -111,6 +117,7 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         // `--help` and `--version` come this way too, with exit status 0.
         Err(error) => {
+            let error = suggestion::harmless(error);
             let _ = error.print();
             return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
         }
@@ -143,8 +150,17 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::LoadModel(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::UnloadModel(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Watch(verb) => wait_for(verb.run(&hub_yaml(), out)),
+        Command::Logs(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Policy(verb) => verb.run(&path, out),
         Command::Demo(verb) => verb.run(out),
+        Command::Version => {
+            out.line(concat!(
+                env!("CARGO_PKG_NAME"),
+                " ",
+                env!("CARGO_PKG_VERSION")
+            ));
+            Ok(ExitCode::SUCCESS)
+        }
         Command::StubWorker { args } => Ok(stub::main(args.into_iter())),
     }
 }

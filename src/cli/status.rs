@@ -16,6 +16,7 @@ use crate::status::{Activity, GroupFacts, HubFacts, ModelFacts, Status, unix_now
 ///
 /// Exit status: 0, whether or not the hub runs; 1 when it does not and hub.yaml is not valid.
 #[derive(Debug, clap::Args)]
+#[command(visible_aliases = ["list", "ls", "ps"])]
 pub(super) struct ShowStatus {
     /// Show these models only
     #[arg(value_name = "MODEL")]
@@ -58,7 +59,7 @@ impl ShowStatus {
 }
 
 /// The snapshot of a hub that does not run.
-fn inactive(config: &Config) -> Status {
+pub(super) fn inactive(config: &Config) -> Status {
     let hub = HubFacts {
         host: config.host.clone(),
         port: config.port,

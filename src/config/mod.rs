@@ -394,6 +394,19 @@ pub fn known_keys() -> KnownKeys {
     }
 }
 
+/// That a path is a link to something that is not there.
+pub(crate) fn dangling(path: &Path) -> Option<String> {
+    let target = std::fs::read_link(path).ok()?;
+    (!path.exists()).then(|| {
+        format!(
+            "{} is a link to `{}`, which is not there\n\
+             hint: put the file there, or remove the link",
+            path.display(),
+            target.display()
+        )
+    })
+}
+
 /// hub.yaml's bytes and its modification time in Unix seconds.
 fn read_file(path: &Path) -> Result<(Vec<u8>, u64), ConfigError> {
     let fail = |text: String| Err(ConfigError { text });
@@ -408,6 +421,9 @@ fn read_file(path: &Path) -> Result<(Vec<u8>, u64), ConfigError> {
     let modified = match read {
         Ok(modified) => modified,
         Err(error) if error.kind() == ErrorKind::NotFound => {
+            if let Some(text) = dangling(path) {
+                return fail(text);
+            }
             return fail(format!(
                 "Hub config file not found: {shown}\n\
                  hint: create it with `mlx-openai-server-hub init`, or name another with `--config PATH` or `{CONFIG_VARIABLE}`"

@@ -27,6 +27,7 @@ fn every_command_explains_itself() {
         "unload-model",
         "restart",
         "watch",
+        "logs",
         "demo",
         "policy",
     ] {
@@ -50,6 +51,32 @@ fn the_version_is_that_of_the_package() {
     let output = Home::empty().command(["--version"]).output().unwrap();
     let version = concat!("mlx-openai-server-hub ", env!("CARGO_PKG_VERSION"), "\n");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), version);
+    let output = Home::empty().command(["version"]).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), version);
+}
+
+#[test]
+fn no_mistyped_command_is_answered_with_one_that_ends_something() {
+    let home = Home::empty();
+    let told = [
+        "show",
+        "models",
+        "shutdwon",
+        "stpo",
+        "top",
+        "stp-model",
+        "statsu",
+        "lod",
+        "quit",
+    ]
+    .map(|typed| {
+        let output = home.command([typed]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{typed}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let tip = stderr.lines().find(|line| line.contains("similar"));
+        format!("{typed}:{}", tip.unwrap_or_default())
+    });
+    insta::assert_snapshot!(told.join("\n"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod home;
 
 mod colour;
 mod help;
+mod logs;
 mod messages;
 mod policy;
 mod prepare;

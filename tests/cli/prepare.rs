@@ -105,6 +105,23 @@ fn init_writes_a_configuration_that_check_accepts() {
 }
 
 #[test]
+fn init_and_check_say_that_hub_yaml_is_a_link_to_nothing() {
+    let home = Home::empty();
+    std::os::unix::fs::symlink("../dotfiles/hub.yaml", home.config()).unwrap();
+    let _filters = home.filters(0);
+    let told = ["init", "check", "start"].map(|verb| {
+        let output = home.command([verb]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{verb}");
+        String::from_utf8(output.stderr).unwrap()
+    });
+    assert!(told[1] == told[0] && told[2] == told[0], "{told:?}");
+    insta::assert_snapshot!(told[0], @"
+    Error: HOME/mlx-openai-server-hub/hub.yaml is a link to `../dotfiles/hub.yaml`, which is not there
+    hint: put the file there, or remove the link
+    ");
+}
+
+#[test]
 fn init_never_overwrites_a_file() {
     let home = Home::empty();
     home.write_config("mine\n");

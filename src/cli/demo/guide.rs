@@ -2,6 +2,7 @@
 //! models do.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Style};
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::client::{Client, Probe};
 use super::super::progress;
-use super::super::render::{Out, dashboard_url, duration};
+use super::super::render::{Out, dashboard_url, duration, shell_words};
 use super::chat::Chat;
 use super::folder::{Folder, POLICY, POLICY_NAME};
 use crate::status::{MemoryState, ModelStatus};
@@ -46,14 +47,14 @@ pub(super) fn introduce(folder: &Folder, out: &mut Out) {
     out.line("");
 }
 
-/// Accompanies the hub on `port` until `over`.
-pub(super) fn run(port: u16, over: &CancellationToken) {
+/// Accompanies the hub of that folder until `over`.
+pub(super) fn run(folder: &Folder, over: &CancellationToken) {
     let out = &mut Out::stdout();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let tour = async {
-        if let Some(Err(error)) = over.run_until_cancelled(tour(port, out)).await {
+        if let Some(Err(error)) = over.run_until_cancelled(tour(folder, out)).await {
             out.err(format_args!("{error:#}"));
         }
     };
@@ -63,7 +64,8 @@ pub(super) fn run(port: u16, over: &CancellationToken) {
     }
 }
 
-async fn tour(port: u16, out: &mut Out) -> anyhow::Result<()> {
+async fn tour(folder: &Folder, out: &mut Out) -> anyhow::Result<()> {
+    let port = folder.port;
     let begin = Instant::now();
     let client = Client::new(HOST, port);
     progress::show("starting the hub", async {
@@ -75,7 +77,7 @@ async fn tour(port: u16, out: &mut Out) -> anyhow::Result<()> {
     let taken = begin.elapsed().as_millis();
     out.ok(format_args!("The hub is up after {taken} ms."));
     first_chat(port, out).await?;
-    suggest(port, out);
+    suggest(port, &folder.config(), out);
     narrate(&client, out).await
 }
 
@@ -99,7 +101,7 @@ async fn first_chat(port: u16, out: &mut Out) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn suggest(port: u16, out: &mut Out) {
+fn suggest(port: u16, config: &Path, out: &mut Out) {
     let page = dashboard_url(HOST, port);
     out.line(format_args!("{BOLD}The page:{BOLD:#} {page}\n"));
     out.line(format_args!("{BOLD}In another terminal:{BOLD:#}\n"));
@@ -108,6 +110,12 @@ fn suggest(port: u16, out: &mut Out) {
   -d '{{"model": "night-owl", "stream": true, "messages": [{{"role": "user", "content": "Good evening"}}]}}'"#
     );
     code(&curl, out);
+    let config = config.display().to_string();
+    out.line("");
+    for verb in ["status", "policy explain"] {
+        let words = ["mlx-openai-server-hub", "--config", &config];
+        code(&format!("{} {verb}", shell_words(&words)), out);
+    }
     out.line(format_args!(
         "\n{BOLD}Or in Python{BOLD:#} (pip install openai):\n"
     ));

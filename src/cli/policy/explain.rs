@@ -11,7 +11,7 @@ use crate::cli::find::Hub;
 use crate::cli::hub_yaml::HubYaml;
 use crate::cli::render::Out;
 use crate::cli::unknown::unknown;
-use crate::status::DecisionsReport;
+use crate::status::{Decision, DecisionsReport};
 
 /// How far from the time that was asked for a decision may be: nobody looks at the clock that well.
 const AROUND: f64 = 60.0;
@@ -83,6 +83,7 @@ impl Explain {
 
     fn print(&self, out: &mut Out, report: &DecisionsReport, now: &Zoned) {
         for decision in &report.decisions {
+            let decision = &told_once(decision, &report.decisions);
             for line in words::paragraph(decision, self.model.as_deref(), now) {
                 out.line(line);
             }
@@ -114,6 +115,30 @@ impl Explain {
             .map(|model| format!("model={}", utf8_percent_encode(model, NON_ALPHANUMERIC)))
             .collect()
     }
+}
+
+/// A wish that a policy refused: the policy's own line tells why.
+fn told_once(decision: &Decision, all: &[Decision]) -> Decision {
+    let mut decision = decision.clone();
+    let is_wish = decision.hook.is_none();
+    if let Some((refused, why)) = decision
+        .outcome
+        .as_deref()
+        .and_then(|it| it.split_once(": "))
+        && is_wish
+        && refused.starts_with("refused")
+    {
+        let tells = |other: &Decision| {
+            let words = [&other.outcome, &other.reason].into_iter().flatten();
+            other.hook.is_some()
+                && other.model == decision.model
+                && words.into_iter().any(|text| text.contains(why))
+        };
+        if all.iter().any(tells) {
+            decision.outcome = Some(refused.to_owned());
+        }
+    }
+    decision
 }
 
 /// How far the hub remembers.

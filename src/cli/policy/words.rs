@@ -33,10 +33,12 @@ pub(super) fn paragraph(decision: &Decision, model: Option<&str>, now: &Zoned) -
         _ => (name, happened(decision)),
     };
     let when = time(decision.last_time, now);
-    let mut lines = vec![printable(&format!(
-        "{when}  {name}  {happened}: {}",
-        why(decision)
-    ))];
+    // A wish comes before what became of it; a decision is told after what it led to.
+    let told = match decision.hook {
+        Some(_) => format!("{happened}: {}", why(decision)),
+        None => format!("{}: {happened}", why(decision)),
+    };
+    let mut lines = vec![printable(&format!("{when}  {name}  {told}"))];
     let indent = " ".repeat(when.chars().count() + 2);
     let mut add = |text: String| lines.push(format!("{indent}{}", printable(&text)));
     if decision.times > 1 {

@@ -1,0 +1,77 @@
+//! What a mistyped command is answered with. clap takes for similar what shares some letters: of `show` it
+//! makes `shutdown`. Nobody is led to a command that ends something.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::config::nearest;
+
+/// What ends the hub, or a model.
+const ENDING: [&str; 3] = ["shutdown", "stop", "stop-model"];
+
+/// What people type who know other programs.
+const ELSEWHERE: [(&str, &[&str]); 6] = [
+    ("show", &["status"]),
+    ("models", &["status"]),
+    ("top", &["watch"]),
+    ("log", &["logs"]),
+    ("run", &["start", "load-model"]),
+    ("service", &["serve", "start"]),
+];
+
+/// The same error with suggestions that do no harm.
+pub(super) fn harmless(mut error: clap::Error) -> clap::Error {
+    if error.kind() != ErrorKind::InvalidSubcommand {
+        return error;
+    }
+    let typed = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(typed)) => typed.clone(),
+        _ => String::new(),
+    };
+    let suggested = match error.remove(ContextKind::SuggestedSubcommand) {
+        Some(ContextValue::Strings(suggested)) => suggested,
+        Some(ContextValue::String(suggested)) => vec![suggested],
+        _ => Vec::new(),
+    };
+    let better = better(&typed, suggested);
+    if !better.is_empty() {
+        let better = ContextValue::Strings(better);
+        error.insert(ContextKind::SuggestedSubcommand, better);
+    }
+    error
+}
+
+fn better(typed: &str, suggested: Vec<String>) -> Vec<String> {
+    let elsewhere = ELSEWHERE.iter().find(|(word, _)| *word == typed);
+    if let Some((_, ours)) = elsewhere {
+        return ours.iter().map(|word| (*word).to_owned()).collect();
+    }
+    let harmless = suggested
+        .into_iter()
+        .filter(|word| !ENDING.contains(&word.as_str()));
+    // Those that are really alike, and no more of them than can be read.
+    let mut alike: Vec<String> = harmless
+        .filter(|word| nearest(typed, [word.as_str()]).is_some())
+        .collect();
+    alike.truncate(3);
+    alike
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_led_to_what_ends_something() {
+        let all = || ["shutdown", "stop", "status", "start", "demo"].map(str::to_owned);
+        for (typed, better_ones) in [
+            ("show", &["status"][..]),
+            ("models", &["status"]),
+            ("stpo", &[]),
+            ("shutdwon", &[]),
+            ("statsu", &["status", "start"]),
+            ("xyz", &[]),
+        ] {
+            assert_eq!(better(typed, all().into()), better_ones, "{typed}");
+        }
+    }
+}
