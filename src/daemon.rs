@@ -27,7 +27,7 @@ use crate::runtime_file::{RuntimeFile, RuntimeModels, Trail, try_lock};
 use crate::telemetry::Troubles;
 use crate::worker::command;
 use crate::worker::earlier::Earlier;
-use crate::{server, telemetry};
+use crate::{files, server, telemetry};
 
 mod listen;
 
@@ -43,6 +43,8 @@ const WRITE_AGAIN: Duration = Duration::from_secs(2);
 const KILLED_HUB: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(10);
 const UNWRITTEN: &str = "`hub_runtime.json` cannot be written: a hub that is killed now would lose sight of its workers";
+const OPEN_FOLDER: &str =
+    "other users may write into the log folder, and so to what the hub reads there";
 /// The hub forwards bytes: more threads than this only cost memory.
 const MAX_THREADS: usize = 4;
 /// For all but connections.
@@ -61,6 +63,9 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     let listeners = listen::on_all_addresses(&mut config)?;
     let _lock = lock(&config.log_path)?;
     let troubles = Troubles::default();
+    if let Some(remedy) = telemetry::open_to_others(&config.log_path) {
+        troubles.note(OPEN_FOLDER, Err(remedy));
+    }
     let level = config.log_level.as_str();
     let _logging = telemetry::init(&config.log_path, level, foreground, troubles.clone())?;
     let found = earlier(&config)?;
@@ -119,6 +124,8 @@ fn earlier(config: &Config) -> anyhow::Result<Earlier> {
             log_path.display()
         );
     }
+    // A hub that cannot come up ends nothing.
+    files::has_room(&config.log_path).map_err(|error| cannot_write(&config.log_path, &error))?;
     earlier.end_strays();
     Ok(earlier)
 }

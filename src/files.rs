@@ -4,7 +4,7 @@
 //! which never ends. It knows nothing of what is in the files.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -12,6 +12,8 @@ use nix::fcntl::OFlag;
 
 /// The most that a file of the hub's own may hold: thousands of models fit.
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
+/// What a hub wants to write at least, bytes.
+const ROOM: usize = 16 * 1024;
 
 /// Opens a regular file to read. It never waits for anybody.
 ///
@@ -40,6 +42,16 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("it is larger than 16 MiB"));
     }
     Ok(bytes)
+}
+
+/// Whether something can be written into a folder now. It leaves nothing behind.
+///
+/// # Errors
+/// Why not: that the disk is full, for one.
+pub(crate) fn has_room(folder: &Path) -> io::Result<()> {
+    let mut file = tempfile::tempfile_in(folder)?;
+    file.write_all(&[b'.'; ROOM])?;
+    file.sync_data()
 }
 
 #[cfg(test)]

@@ -6,10 +6,13 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use anstream::AutoStream;
+use nix::unistd::getegid;
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Subscriber};
@@ -127,6 +130,16 @@ pub fn create_log_folder(log_path: &Path) -> Result<(), TelemetryError> {
         path: log_path.to_owned(),
         cause,
     })
+}
+
+/// How to close a log folder that others than its owner may write into; none for one that is closed. A
+/// group counts as others unless it is this user's own.
+pub fn open_to_others(log_path: &Path) -> Option<String> {
+    let metadata = log_path.metadata().ok()?;
+    let mode = metadata.mode();
+    let is_own_group = metadata.gid() == getegid().as_raw();
+    let is_open = mode & 0o002 != 0 || (mode & 0o020 != 0 && !is_own_group);
+    is_open.then(|| format!("close it with `chmod go-w {}`", log_path.display()))
 }
 
 /// The same for any folder.

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::client::{Client, Probe};
 use crate::config::Config;
 use crate::runtime_file::RuntimeFile;
-use crate::telemetry;
+use crate::{files, telemetry};
 
 /// How long a daemon may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -117,7 +117,14 @@ impl Background {
         if client.probe().await == Probe::Hub {
             return Ok(Ready::Another(self.keeper()));
         }
-        let said = self.last_lines();
+        let mut said = self.last_lines();
+        if said.is_empty()
+            && let Err(error) = files::has_room(&self.log_path)
+        {
+            // Neither could the daemon say so anywhere.
+            let log_path = self.log_path.display();
+            said = format!("\n  the log folder `{log_path}` cannot be written: {error}");
+        }
         let stderr_log = self.log_file.display();
         let app_log = telemetry::app_log(&self.log_path);
         let app_log = app_log.display();

@@ -304,7 +304,7 @@ pub fn command(home: &Path) -> Command {
     in_home(Command::new(BINARY), home)
 }
 
-fn in_home(mut command: Command, home: &Path) -> Command {
+pub fn in_home(mut command: Command, home: &Path) -> Command {
     command
         .env("HOME", home)
         .env("STUB_RECORD", record_path(home))

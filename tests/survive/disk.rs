@@ -5,12 +5,12 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::support::{Hub, SOON, hub, processes, wait_until};
+use crate::support::{BINARY, Hub, SOON, hub, processes, wait_until};
 use crate::{models, not_run, wait_for_warning, warnings, worker};
 
 /// Runs the daemon with a tiny disk of its own for its logs.
 const ON_A_TINY_DISK: &str = "mkdir -m 700 logs && exec unshare -m sh -c \
-    'mount -t tmpfs -o size=128k none logs && exec \"$0\" \"$@\"' \"$0\" \"$@\"";
+    'mount -t tmpfs -o size=128k,mode=700 none logs && exec \"$0\" \"$@\"' \"$0\" \"$@\"";
 
 const LOG: &str = "`app.log` cannot be written";
 const RUNTIME: &str = "`hub_runtime.json` cannot be written";
@@ -102,6 +102,11 @@ fn a_log_folder_that_goes_while_the_hub_runs_is_a_warning_until_it_is_back() {
 /// A home whose log folder, or what is in it, is not what it should be, and what `serve` and `start`
 /// say to it.
 fn start_on(spoil: impl Fn(&Path)) -> [Output; 2] {
+    start_on_with(spoil, None)
+}
+
+/// The same under a shell script, which must end by executing the program, `"$0" "$@"`.
+fn start_on_with(spoil: impl Fn(&Path), script: Option<&str>) -> [Output; 2] {
     let home = tempfile::tempdir().unwrap();
     let port = processes::ports();
     let config = home.path().join("hub.yaml");
@@ -114,6 +119,10 @@ fn start_on(spoil: impl Fn(&Path)) -> [Output; 2] {
     spoil(home.path());
     ["serve", "start"].map(|verb| {
         let mut command = hub::command(home.path());
+        if let Some(script) = script {
+            command = hub::in_home(Command::new("sh"), home.path());
+            command.args(["-c", script, BINARY]);
+        }
         command.arg("--config").arg(&config).arg(verb);
         command.output().unwrap()
     })
@@ -144,4 +153,35 @@ fn a_log_that_cannot_be_written_is_an_error_that_names_it() {
     for output in outputs {
         assert_refused(&output, &["deep/logs/app.log`", "Is a directory"]);
     }
+}
+
+#[test]
+fn a_start_on_a_full_disk_says_so() {
+    if !can_mount() {
+        return not_run("a full disk", "this user may not mount a tmpfs");
+    }
+    let script = "mkdir -p deep/logs && exec unshare -m sh -c \
+        'mount -t tmpfs -o size=128k none deep/logs && touch deep/logs/app.log deep/logs/hub.lock; \
+         cat /dev/zero > deep/logs/filler 2> /dev/null; exec \"$0\" \"$@\"' \"$0\" \"$@\"";
+    let outputs = start_on_with(|_| {}, Some(script));
+    for output in outputs {
+        assert_refused(&output, &["deep/logs` cannot be written", "No space left"]);
+    }
+}
+
+#[test]
+fn a_log_folder_that_others_may_write_to_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut hub = Hub::start(&two_models());
+    assert!(
+        !warnings(&hub).contains("other users"),
+        "{}",
+        warnings(&hub)
+    );
+    hub.kill();
+    let open = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(hub.logs(), open).unwrap();
+    hub.serve_again();
+    let remedy = format!("close it with `chmod go-w {}`", hub.logs().display());
+    assert!(warnings(&hub).contains(&remedy), "{}", warnings(&hub));
 }
