@@ -126,7 +126,7 @@ fn stop_leaves_the_workers_of_a_hub_that_does_not_answer_alone() {
     assert_eq!(stop.status.code(), Some(1));
     let whose = format!("a hub (process {}) uses the log folder", hub.pid());
     assert!(said(&stop).contains(&whose), "{}", said(&stop));
-    assert_eq!(hub.worker_processes().is_empty(), false);
+    assert!(!hub.worker_processes().is_empty());
     assert_eq!(hub.http.chat("alpha", "hello").status, 200);
 }
 
