@@ -26,6 +26,9 @@ use crate::policy::{Event, EventName, FinishedRequest};
 /// What proxies log for a client that has gone before its answer was complete.
 const CLIENT_LEFT: u16 = 499;
 
+/// In less time no rate of tokens can be measured.
+const SHORTEST_SPAN: Duration = Duration::from_millis(50);
+
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// The account of one request. It changes hands: [`Account::take`] leaves an empty one behind, on
@@ -210,17 +213,13 @@ impl Account {
 }
 
 impl Entries {
-    /// Tokens of the answer per second of generating them, where both are known.
+    /// Tokens of a stream per second of generating them, where that can be told: of another answer nobody
+    /// knows when its first token was there, and a short time is that of the network.
     fn tokens_per_second(&self, ended: Instant) -> Option<f64> {
-        let tokens = self.usage.completion?;
-        let (tokens, since) = if self.events {
-            // The clock of a stream begins with its first event.
-            (tokens.checked_sub(1)?, self.first_data?)
-        } else {
-            (tokens, self.sent?)
-        };
-        let seconds = ended.duration_since(since).as_secs_f64();
-        (tokens > 0 && seconds > 0.0).then(|| tokens as f64 / seconds)
+        // The clock begins with the first event, and the first token is there by then.
+        let tokens = self.usage.completion?.checked_sub(1)?;
+        let took = ended.duration_since(self.first_data?);
+        (tokens > 0 && took >= SHORTEST_SPAN).then(|| tokens as f64 / took.as_secs_f64())
     }
 }
 

@@ -41,7 +41,7 @@ fn send(hub: &Hub, id: &str, body: &Value) -> Reply {
 
 #[test]
 fn tokens_of_plain_and_streamed_answers_are_counted() {
-    let hub = Hub::start(&alpha(&["--tokens", "6", "--token-ms", "5"]));
+    let hub = Hub::start(&alpha(&["--tokens", "6", "--token-ms", "20"]));
     let usage = || hub.model("alpha")["usage"].clone();
     assert_eq!(
         usage(),
@@ -55,19 +55,31 @@ fn tokens_of_plain_and_streamed_answers_are_counted() {
         first["prompt_tokens"], plain["usage"]["prompt_tokens"],
         "{first}"
     );
-    // Six tokens took at least 30 ms.
-    let rate = first["last_tokens_per_second"].as_f64().unwrap();
-    assert!(rate > 0.0 && rate <= 200.0, "{rate}");
+    // Nobody saw when its first token was there.
+    assert_eq!(first["last_tokens_per_second"], Value::Null);
 
     assert!(!hub.http.stream("alpha", "hello there").said().is_empty());
     wait_until("the second to be counted", SOON, || {
         usage()["requests"] == 2
     });
     assert_eq!(usage()["completion_tokens"], 12);
+    // Five more tokens took at least 100 ms.
+    let rate = usage()["last_tokens_per_second"].as_f64().unwrap();
+    assert!(rate > 0.0 && rate <= 50.0, "{rate}");
     assert_eq!(
         usage()["prompt_tokens"],
         2 * first["prompt_tokens"].as_u64().unwrap()
     );
+}
+
+#[test]
+fn a_stream_too_short_to_measure_has_no_rate() {
+    let hub = Hub::start(&alpha(&["--tokens", "6"]));
+    assert!(!hub.http.stream("alpha", "hello").said().is_empty());
+    let usage = || hub.model("alpha")["usage"].clone();
+    wait_until("it to be counted", SOON, || usage()["requests"] == 1);
+    assert_eq!(usage()["completion_tokens"], 6);
+    assert_eq!(usage()["last_tokens_per_second"], Value::Null);
 }
 
 #[test]
@@ -189,7 +201,7 @@ return {}
 
 #[test]
 fn observers_hear_of_a_request_when_its_answer_has_ended() {
-    let yaml = alpha(&["--tokens", "3", "--token-ms", "2", "--load-seconds", "0.1"]);
+    let yaml = alpha(&["--tokens", "3", "--token-ms", "30", "--load-seconds", "0.1"]);
     let hub = Hub::start_with(&yaml, &[("telltale.lua", TELLTALE)]);
     let told = |id: &str| log_line(&hub, &format!("told of {id}: "));
     assert!(
@@ -208,13 +220,13 @@ fn observers_hear_of_a_request_when_its_answer_has_ended() {
         "path=/v1/chat/completions ",
         "status=200 ",
         "stream=false ",
-        "tokens_per_second=",
         "wait_seconds=0.",
         "prompt_tokens=",
     ] {
         assert!(plain.contains(part), "no {part}in {plain}");
     }
     assert!(!plain.contains("first_token_seconds"), "{plain}");
+    assert!(!plain.contains("tokens_per_second"), "{plain}");
 
     assert!(
         !send(&hub, "streamed", &chat("alpha", "hello", true))

@@ -115,6 +115,11 @@ impl Connection {
         self.unread.is_empty() && read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
+    /// Whether nothing of an answer has come; of interim ones `sending` knows.
+    pub(super) fn is_silent(&self) -> bool {
+        self.unread.is_empty()
+    }
+
     /// Whether it can take another request after a complete exchange. One that the worker answered on
     /// before it had read the whole request is still tied to that.
     pub(super) fn is_whole(&self) -> bool {
@@ -178,7 +183,13 @@ impl Connection {
         sending: &mut Sending,
     ) -> Poll<Result<Head, Fault>> {
         loop {
-            let head = head::take(&mut self.unread, sending.for_head, &mut sending.headers);
+            let Sending {
+                for_head,
+                headers,
+                interim,
+                ..
+            } = sending;
+            let head = head::take(&mut self.unread, *for_head, headers, interim);
             if let Some(head) = head.transpose() {
                 return Poll::Ready(head);
             }

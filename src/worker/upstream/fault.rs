@@ -17,6 +17,9 @@ pub enum Fault {
     /// The head goes on and on.
     #[error("the head of the answer is longer than {} KiB", super::head::LONGEST >> 10)]
     LongHead,
+    /// One interim answer (1xx) follows the other.
+    #[error("the worker sends interim answers (1xx) and no other")]
+    Interim,
     /// The worker changed the protocol, which it was not asked to.
     #[error("the worker switched to another protocol")]
     Switched,

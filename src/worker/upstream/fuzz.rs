@@ -50,11 +50,11 @@ enum Read {
 fn read(pieces: &[&[u8]], for_head: bool) -> Read {
     let (mut unread, mut headers) = (BytesMut::new(), HeaderMap::new());
     let mut answer: Option<(response::Parts, Remaining, bool)> = None;
-    let (mut body, mut is_broken) = (Vec::new(), false);
+    let (mut body, mut is_broken, mut interim) = (Vec::new(), false, 0);
     for piece in pieces {
         unread.extend_from_slice(piece);
         if answer.is_none() {
-            match head::take(&mut unread, for_head, &mut headers) {
+            match head::take(&mut unread, for_head, &mut headers, &mut interim) {
                 Err(_) => return Read::Fault,
                 Ok(None) => continue,
                 Ok(Some(Head {

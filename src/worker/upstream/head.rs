@@ -18,6 +18,9 @@ pub(super) const LONGEST: usize = 64 * 1024;
 /// What every answer begins with.
 const START: &[u8] = b"HTTP/1.";
 
+/// More interim answers than these are a worker that has lost its way: nothing else would end them.
+const MOST_INTERIM: u32 = 32;
+
 /// Answers with more headers are refused.
 const MOST_HEADERS: usize = 100;
 
@@ -80,12 +83,13 @@ pub(super) struct Head {
 }
 
 /// Takes the head of an answer off `unread` once all of it has arrived; interim answers (1xx) before it
-/// are passed over. `for_head`: the request was `HEAD`. The answer gets `headers`, whose memory is used
-/// again.
+/// are passed over, and counted in `interim`. `for_head`: the request was `HEAD`. The answer gets
+/// `headers`, whose memory is used again.
 pub(super) fn take(
     unread: &mut BytesMut,
     for_head: bool,
     headers: &mut HeaderMap,
+    interim: &mut u32,
 ) -> Result<Option<Head>, Fault> {
     let read = loop {
         let Some(length) = length(unread)? else {
@@ -98,6 +102,10 @@ pub(super) fn take(
         }
         if !read.status.is_informational() {
             break read;
+        }
+        *interim += 1;
+        if *interim > MOST_INTERIM {
+            return Err(Fault::Interim);
         }
     };
     let status = read.status;
@@ -268,7 +276,8 @@ mod tests {
     }
 
     fn take_one(text: &str) -> Result<Option<Head>, Fault> {
-        take(&mut BytesMut::from(text), false, &mut HeaderMap::new())
+        let headers = &mut HeaderMap::new();
+        take(&mut BytesMut::from(text), false, headers, &mut 0)
     }
 
     #[test]
@@ -282,7 +291,8 @@ mod tests {
         // What the map held before is over.
         let mut headers = HeaderMap::new();
         headers.insert("x-old", HeaderValue::from_static("1"));
-        let head = take(&mut unread, false, &mut headers).unwrap().unwrap();
+        let head = take(&mut unread, false, &mut headers, &mut 0);
+        let head = head.unwrap().unwrap();
         assert_eq!((&unread[..], head.parts.status.as_u16()), (&b"ok"[..], 200));
         assert_eq!(head.parts.headers.len(), 3);
         assert!(head.parts.headers.get_all("x-a").iter().eq(["1", "2"]));
@@ -298,6 +308,29 @@ mod tests {
         let head = take_one(&text).unwrap().unwrap();
         assert_eq!(head.parts.status.as_u16(), 201);
         assert_eq!(head.parts.headers.len(), 1);
+    }
+
+    #[test]
+    fn a_flood_of_interim_answers_is_no_answer_however_it_arrives() {
+        let hints = "HTTP/1.1 103 Early Hints\r\n\r\n";
+        let most = hints.repeat(MOST_INTERIM as usize);
+        assert!(take_one(&most).unwrap().is_none());
+        assert!(matches!(
+            take_one(&format!("{most}{hints}")),
+            Err(Fault::Interim)
+        ));
+        let (mut interim, mut taken) = (0, 0);
+        while take(
+            &mut hints.into(),
+            false,
+            &mut HeaderMap::new(),
+            &mut interim,
+        )
+        .is_ok()
+        {
+            taken += 1;
+        }
+        assert_eq!(taken, MOST_INTERIM);
     }
 
     #[test]
@@ -337,7 +370,8 @@ mod tests {
             assert!(!both, "a length that is not to be believed");
         }
         let head = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n";
-        let head = take(&mut BytesMut::from(&head[..]), true, &mut HeaderMap::new());
+        let (mut unread, mut headers) = (BytesMut::from(&head[..]), HeaderMap::new());
+        let head = take(&mut unread, true, &mut headers, &mut 0);
         assert_eq!(head.unwrap().unwrap().remaining, Remaining::Length(0));
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
+use tracing::debug;
 
 mod body;
 mod connection;
@@ -123,8 +124,8 @@ impl Upstream {
     ///
     /// # Errors
     /// When the worker cannot be reached or does not answer, and when the request's body fails. A
-    /// kept-alive connection that the worker had closed meanwhile is replaced by a new one without an
-    /// error, as long as nothing of the request was sent on it.
+    /// kept-alive connection that the worker closes before a byte of its answer is replaced by a new one
+    /// without an error, once, as long as all of the request is still there to be sent again.
     pub fn send(
         &self,
         request: Request<RequestBody>,
@@ -139,12 +140,26 @@ impl Upstream {
                     None => (Box::pin(Connection::open(&self.authority)).await?, false),
                 };
                 connection.begin(patience);
+                if reused {
+                    sending.keep();
+                } else {
+                    sending.let_go();
+                }
                 let head = match poll_fn(|cx| connection.poll_answer(cx, &mut sending)).await {
                     Ok(head) => head,
-                    Err(Failure::Fault(_)) if reused && !sending.has_begun() => continue,
+                    Err(Failure::Fault(Fault::Closed | Fault::Io(_)))
+                        if reused
+                            && connection.is_silent()
+                            && sending.interim == 0
+                            && sending.begin_again() =>
+                    {
+                        debug!(authority = %self.authority, "a request is sent again on a new connection");
+                        continue;
+                    }
                     Err(failure) => return Err(self.explain(failure)),
                 };
                 let is_complete = sending.is_complete();
+                sending.let_go();
                 if !sending.is_over() {
                     self.pool.let_go_on(&mut connection, sending);
                 }

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use http_body::Body as _;
 use tokio::io::AsyncWrite;
@@ -19,20 +19,34 @@ const MOST_PIECES: usize = 16;
 /// No more than this is taken from the client before it is written.
 const MOST_BYTES: usize = 256 * 1024;
 
+/// So much of a request is kept in case it has to be sent again.
+const MOST_KEPT: usize = 256 * 1024;
+
 const END_OF_CHUNK: Bytes = Bytes::from_static(b"\r\n");
 const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
 
 /// A request that is being sent.
 #[derive(Debug)]
 pub(super) struct Sending {
-    /// To be written next.
+    /// What has been written and is kept, then what is to be written next.
     out: VecDeque<Bytes>,
-    /// Length of `out`.
+    /// So many pieces of `out` have been written.
+    done: usize,
+    /// And so much of the next.
+    done_of_next: usize,
+    /// Length of what is to be written.
     waiting: usize,
+    /// Length of `out`.
+    length: usize,
+    /// Whether what has been written is kept.
+    keeps: bool,
     body: RequestBody,
     framing: Framing,
     state: State,
+    has_ended: bool,
     has_begun: bool,
+    /// Interim answers to it.
+    pub(super) interim: u32,
     pub(super) for_head: bool,
     /// The memory of the request's headers, for those of the answer.
     pub(super) headers: HeaderMap,
@@ -80,14 +94,50 @@ impl Sending {
         out.push_front(head);
         Self {
             out,
+            done: 0,
+            done_of_next: 0,
             waiting,
+            length: waiting,
+            keeps: false,
             state: State::Reading,
             body,
             framing,
+            has_ended: false,
             has_begun: false,
+            interim: 0,
             for_head: parts.method == Method::HEAD,
             headers: parts.headers,
         }
+    }
+
+    /// Keeps what is written from now on, as long as that is little: the connection may be one that the
+    /// worker has closed.
+    pub(super) fn keep(&mut self) {
+        self.keeps = self.length <= MOST_KEPT;
+    }
+
+    /// Keeps nothing more of what is written.
+    pub(super) fn let_go(&mut self) {
+        self.keeps = false;
+        let written = self.out.drain(..self.done);
+        self.length -= written.map(|piece| piece.len()).sum::<usize>();
+        self.done = 0;
+    }
+
+    /// Goes back to its beginning, for another connection, if all of it is still there.
+    pub(super) fn begin_again(&mut self) -> bool {
+        if self.has_begun && !self.keeps {
+            return false;
+        }
+        (self.done, self.done_of_next) = (0, 0);
+        self.waiting = self.length;
+        self.has_begun = false;
+        self.state = if self.has_ended {
+            State::Ending
+        } else {
+            State::Reading
+        };
+        true
     }
 
     /// Whether any of it may have reached the worker.
@@ -108,8 +158,11 @@ impl Sending {
     /// Sends no more.
     pub(super) fn stop(&mut self) {
         self.state = State::Stopped;
-        self.out.clear();
         self.waiting = 0;
+        if !self.keeps {
+            self.out.clear();
+            self.length = 0;
+        }
     }
 
     /// Writes what can be written now. Ready when that was all.
@@ -129,15 +182,19 @@ impl Sending {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if self.out.is_empty() {
+            if self.waiting == 0 {
                 ready!(read).map_err(Stopped::Body)?;
                 self.state = State::Over;
                 return Poll::Ready(Ok(()));
             }
             let mut pieces = [IoSlice::new(&[]); MOST_PIECES];
-            let count = self.out.len().min(MOST_PIECES);
-            for (piece, bytes) in pieces.iter_mut().zip(&self.out) {
+            let unwritten = self.out.range(self.done..);
+            let count = unwritten.len().min(MOST_PIECES);
+            for (piece, bytes) in pieces.iter_mut().zip(unwritten) {
                 *piece = IoSlice::new(bytes);
+            }
+            if let Some(next) = self.out.get(self.done) {
+                pieces[0] = IoSlice::new(&next[self.done_of_next..]);
             }
             let stream = Pin::new(&mut *stream);
             let written = ready!(stream.poll_write_vectored(cx, &pieces[..count]));
@@ -192,7 +249,11 @@ impl Sending {
 
     fn queue(&mut self, bytes: Bytes) {
         self.waiting += bytes.len();
+        self.length += bytes.len();
         self.out.push_back(bytes);
+        if self.keeps && self.length > MOST_KEPT {
+            self.let_go();
+        }
     }
 
     fn end(&mut self) -> Result<(), BoxError> {
@@ -202,19 +263,27 @@ impl Sending {
             Framing::Chunked => self.queue(LAST_CHUNK),
         }
         self.state = State::Ending;
+        self.has_ended = true;
         Ok(())
     }
 
     fn written(&mut self, mut count: usize) {
         self.has_begun = true;
         self.waiting -= count;
-        while let Some(first) = self.out.front_mut() {
-            if count < first.len() {
-                first.advance(count);
+        while let Some(next) = self.out.get(self.done) {
+            let left = next.len() - self.done_of_next;
+            if count < left {
+                self.done_of_next += count;
                 return;
             }
-            count -= first.len();
-            self.out.pop_front();
+            count -= left;
+            self.done_of_next = 0;
+            if self.keeps {
+                self.done += 1;
+            } else {
+                self.length -= next.len();
+                self.out.pop_front();
+            }
         }
     }
 }

@@ -133,15 +133,100 @@ async fn a_request_on_a_connection_that_was_closed_meanwhile_goes_out_on_a_new_o
     assert_eq!(second.unwrap().1, "ok");
 }
 
-#[tokio::test]
-async fn a_request_that_was_sent_is_not_sent_again() {
+/// A request with this body.
+fn posted(body: &str) -> Request<RequestBody> {
+    let chunks = [Bytes::copy_from_slice(body.as_bytes())].into();
+    let mut request = Request::post("/v1/x").body(RequestBody::new(chunks, None));
+    if let Ok(request) = &mut request {
+        let length = HeaderValue::from(body.len());
+        request.headers_mut().insert("content-length", length);
+    }
+    request.unwrap()
+}
+
+/// Has an exchange, and then asks with `body` on the same connection, on which the worker says `said` and
+/// closes it; what came of that, and whether the worker was called again meanwhile. There it answers
+/// `then`.
+async fn asked_on_a_dying_connection(body: &str, said: &str, then: &str) -> (bool, String) {
     let worker = Scripted::start().await;
     let upstream = worker.upstream(Accepts::Any);
     let serve = async {
         let mut wire = worker.accept().await;
         wire.read_to("\r\n\r\n").await;
         wire.write(OK).await;
+        let first = wire.read_to(body).await;
+        wire.write(said).await;
+        drop(wire);
+        let mut wire = worker.accept().await;
+        assert_eq!(wire.read_to(body).await, first, "it is the same request");
+        wire.write(then).await;
+        std::future::pending::<()>().await;
+    };
+    let requests = async {
+        upstream.get("/").await.unwrap();
+        let answer = upstream.send(posted(body), Duration::ZERO).await?;
+        let body = answer.into_body().collect().await;
+        Ok::<_, UpstreamError>(
+            body.map_err(|fault| UpstreamError::Answer(fault.into()))?
+                .to_bytes(),
+        )
+    };
+    let answer = tokio::select! {
+        answer = requests => answer,
+        () = serve => unreachable!("it waits"),
+    };
+    let answer = match answer {
+        Ok(body) => String::from_utf8(body.to_vec()).unwrap(),
+        Err(error) => error.to_string(),
+    };
+    (worker.has_been_called().await, answer)
+}
+
+#[tokio::test]
+async fn a_request_on_a_connection_that_closes_before_a_byte_of_its_answer_is_sent_again() {
+    for body in ["{}", &"x".repeat(100_000)] {
+        let (_, answer) = asked_on_a_dying_connection(body, "", OK).await;
+        assert_eq!(answer, "ok");
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_not_sent_again_once_something_of_its_answer_has_come() {
+    for said in [
+        "H",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n",
+    ] {
+        let (was_called, answer) = asked_on_a_dying_connection("{}", said, OK).await;
+        assert!(!was_called && answer.contains("closed"), "{said}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_too_long_to_be_kept_is_not_sent_again() {
+    let (was_called, answer) = asked_on_a_dying_connection(&"x".repeat(300_000), "", OK).await;
+    assert!(!was_called && answer.contains("closed"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_is_sent_again_once_and_never_from_a_new_connection() {
+    let worker = Scripted::start().await;
+    let upstream = worker.upstream(Accepts::Any);
+    let closes = async || {
+        let mut wire = worker.accept().await;
         wire.read_to("\r\n\r\n").await;
+    };
+    let (new, ()) = join!(upstream.get("/"), closes());
+    assert!(matches!(new, Err(UpstreamError::Exchange { .. })));
+    assert!(!worker.has_been_called().await);
+
+    let serve = async {
+        let mut wire = worker.accept().await;
+        wire.read_to("\r\n\r\n").await;
+        wire.write(OK).await;
+        wire.read_to("\r\n\r\n").await;
+        drop(wire);
+        closes().await;
     };
     let requests = async {
         upstream.get("/").await.unwrap();
@@ -149,6 +234,25 @@ async fn a_request_that_was_sent_is_not_sent_again() {
     };
     let (second, ()) = join!(requests, serve);
     assert!(matches!(second, Err(UpstreamError::Exchange { .. })));
+    assert!(!worker.has_been_called().await);
+}
+
+#[tokio::test]
+async fn patience_ends_also_while_interim_answers_come() {
+    let worker = Scripted::start().await;
+    let upstream = worker.upstream(Accepts::Any);
+    let serve = async {
+        let mut wire = worker.accept().await;
+        wire.read_to("\r\n\r\n").await;
+        wire.write(&"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(20))
+            .await;
+        std::future::pending::<()>().await;
+    };
+    let sent = tokio::select! {
+        sent = upstream.send(request(), Duration::from_millis(50)) => sent,
+        () = serve => unreachable!("it waits"),
+    };
+    assert!(matches!(sent.map(drop), Err(UpstreamError::Silent { .. })));
 }
 
 #[tokio::test]
@@ -182,6 +286,7 @@ async fn every_failure_is_told_with_the_address_and_the_cause() {
         "HTTP/1.1 200 OK\r\ncontent-length: two\r\n\r\nok",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nok\r\n",
         "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        &"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(100),
     ] {
         let (got, ()) = join!(upstream.get("/health"), async {
             let mut wire = worker.accept().await;
@@ -210,6 +315,7 @@ async fn every_failure_is_told_with_the_address_and_the_cause() {
         no answer from 127.0.0.1:PORT: the answer's Content-Length is not one number
         the answer broke off: a chunk of the answer is not framed as one
         no answer from 127.0.0.1:PORT: the worker switched to another protocol
+        no answer from 127.0.0.1:PORT: the worker sends interim answers (1xx) and no other
         no answer from 127.0.0.1:PORT in time
         not a path: invalid uri character
         cannot connect to 127.0.0.1:PORT: Connection refused
