@@ -76,9 +76,41 @@ pub(super) fn run(
     source: &[u8],
 ) -> mlua::Result<Value> {
     let globals = globals.call::<Table>(own)?;
-    lua.load(source)
+    lua.load(without_marks(source))
         .set_name(format!("@{name}"))
         .set_mode(ChunkMode::Text)
         .set_environment(globals)
         .call(())
+}
+
+/// What `lua` skips at the beginning of a file: a byte order mark and a first line that begins with `#`.
+/// The end of that line stays, so that the others keep their numbers.
+fn without_marks(source: &[u8]) -> &[u8] {
+    let source = source.strip_prefix(b"\xef\xbb\xbf").unwrap_or(source);
+    match source.first() {
+        Some(b'#') => {
+            let end = memchr::memchr(b'\n', source).unwrap_or(source.len());
+            &source[end..]
+        }
+        _ => source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_marks_that_lua_skips_are_skipped_and_lines_keep_their_numbers() {
+        for (source, rest) in [
+            ("#!/usr/bin/env lua\nreturn 1", "\nreturn 1"),
+            ("\u{feff}return 1", "return 1"),
+            ("\u{feff}#!/usr/bin/env lua\r\nreturn 1", "\nreturn 1"),
+            ("# a remark", ""),
+            ("return #'#'", "return #'#'"),
+            ("", ""),
+        ] {
+            assert_eq!(without_marks(source.as_bytes()), rest.as_bytes());
+        }
+    }
 }

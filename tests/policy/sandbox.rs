@@ -414,3 +414,22 @@ fn memory_is_flat_over_many_calls() {
         );
     }
 }
+
+#[test]
+fn a_first_line_for_the_shell_is_skipped_as_lua_does_in_modules_too() {
+    let hub = Hub::with(
+        "#!/usr/bin/env lua
+         local text = require('lib.text')
+         return { on_request = function() error(text) end }",
+    )
+    .file(
+        "lib/text.lua",
+        "\u{feff}#!/usr/bin/env lua\nreturn 'from the module'",
+    );
+    let (_, policies) = hub.ask();
+    let warnings = policies.warnings().join("\n");
+    assert!(
+        warnings.contains("policy.lua:3: from the module"),
+        "{warnings}"
+    );
+}
