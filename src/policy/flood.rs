@@ -50,13 +50,28 @@ impl Flood {
     }
 }
 
-/// As much of a line as may be logged.
-pub(super) fn shortened(line: &str) -> Cow<'_, str> {
-    if line.len() <= MOST_BYTES {
-        return Cow::Borrowed(line);
+/// A text of a policy as it may be logged: so much of it, and as one line.
+pub(super) fn loggable(text: &str) -> Cow<'_, str> {
+    let kept = &text[..text.floor_char_boundary(MOST_BYTES)];
+    let is_odd = |c: char| c != '\t' && (c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'));
+    let line = match kept.contains(is_odd) {
+        false => Cow::Borrowed(kept),
+        // Else a client's text could end the line and write the next one.
+        true => kept
+            .chars()
+            .fold(String::with_capacity(kept.len()), |mut line, c| {
+                match is_odd(c) {
+                    true => line.extend(c.escape_default()),
+                    false => line.push(c),
+                }
+                line
+            })
+            .into(),
+    };
+    match kept.len() == text.len() {
+        true => line,
+        false => format!("{line}… ({} bytes in all)", text.len()).into(),
     }
-    let kept = &line[..line.floor_char_boundary(MOST_BYTES)];
-    Cow::Owned(format!("{kept}… ({} bytes in all)", line.len()))
 }
 
 #[cfg(test)]
@@ -75,11 +90,26 @@ mod tests {
 
     #[test]
     fn a_long_line_is_cut_between_two_characters() {
-        assert_eq!(shortened("short"), "short");
+        assert_eq!(loggable("short"), "short");
         let long = "ö".repeat(MOST_BYTES);
-        let cut = shortened(&long);
+        let cut = loggable(&long);
         assert!(cut.len() < MOST_BYTES + 40, "{}", cut.len());
         assert!(cut.ends_with("ö… (8192 bytes in all)"), "{cut}");
-        assert!(shortened(&format!("a{long}")).len() < MOST_BYTES + 40);
+        assert!(loggable(&format!("a{long}")).len() < MOST_BYTES + 40);
+    }
+
+    #[test]
+    fn a_text_stays_one_line_whatever_is_in_it() {
+        for (text, line) in [
+            ("a\tb ö", "a\tb ö"),
+            ("x\n2026-03-02 ERROR forged", "x\\n2026-03-02 ERROR forged"),
+            ("x\r\ny", "x\\r\\ny"),
+            (
+                "\u{1b}[2K\u{85}\u{2028}\0",
+                "\\u{1b}[2K\\u{85}\\u{2028}\\u{0}",
+            ),
+        ] {
+            assert_eq!(loggable(text), line);
+        }
     }
 }

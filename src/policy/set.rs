@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::Plain;
 use super::bundled::{self, Script};
 use super::failures::{at_place, describe};
-use super::flood::shortened;
+use super::flood::loggable;
 use super::hook::Hook;
 use super::host::{Host, Policy};
 use super::limits::Interrupt;
@@ -91,6 +91,7 @@ impl PolicySet {
             match loaded {
                 Ok(policy) => policies.push(policy),
                 Err(problem) => {
+                    let problem = loggable(&problem).into_owned();
                     tracing::warn!("policy does not load: {problem}");
                     broken.push(problem);
                 }
@@ -298,7 +299,7 @@ impl PolicySet {
 }
 
 fn failed(host: &Host, policy: &Policy, hook: Hook, problem: String) {
-    let problem = shortened(&problem).into_owned();
+    let problem = loggable(&problem).into_owned();
     if host.stage.flood.admits() {
         tracing::warn!(policy = policy.name, hook = hook.name(), "{problem}");
     }

@@ -246,3 +246,26 @@ fn a_policy_that_does_not_load_leaves_the_others_in_charge() {
         "the default policy decides"
     );
 }
+
+#[test]
+fn what_a_client_wrote_makes_no_line_of_its_own_in_the_log() {
+    let policy = "return { on_request = function(req, hub)
+      hub.log.info(req.model)
+      print(req.model)
+      error(req.model)
+    end }";
+    let hub = hub(&[("a.lua", policy)]);
+    let model = "x\r\n2026-03-02T08:00:00Z ERROR forged";
+    assert_eq!(hub.http.chat(model, "hello").status, 404);
+    let log = wait_for("the log", SOON, || {
+        let log = std::fs::read_to_string(hub.logs().join("app.log")).ok()?;
+        (log.matches("forged").count() >= 3).then_some(log)
+    });
+    for line in log.lines().filter(|line| line.contains("forged")) {
+        assert!(
+            line.contains("x\\r\\n2026") || line.contains("x\\r 2026"),
+            "{line}"
+        );
+    }
+    assert!(!log.contains('\r'), "{log}");
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mlua::{Function, Lua, Table, Value, Variadic};
 
 use super::super::failures::running_line;
-use super::super::flood::shortened;
+use super::super::flood::loggable;
 use super::super::stage::Stage;
 use super::hub::guarded;
 use super::unknown_field;
@@ -47,7 +47,7 @@ pub(in crate::policy) fn function(
         if !stage.flood.admits() {
             return Ok(());
         }
-        let (policy, text) = (running_line(lua), shortened(&text));
+        let (policy, text) = (running_line(lua), loggable(&text));
         match level {
             "error" => tracing::error!(policy, "{text}"),
             "warn" => tracing::warn!(policy, "{text}"),
