@@ -121,8 +121,8 @@
 ---@field options fun(name: string, defaults: table, settings?: table): table # the settings of that name, checked, with these defaults
 ---@field log hub.Log # lines in the hub's log
 ---@field clock fun(): number # Unix seconds
----@field state hub.State # written by observers, read by every hook; kept across reloads of the policies
----@field on fun(event: hub.EventName, fn: fun(event: hub.Event, hub: hub.Hub)) # an observer, only while a file loads
+---@field state hub.State # written by observers, read by every hook, and all that the two share; kept across reloads of the policies
+---@field on fun(event: hub.EventName, fn: fun(event: hub.Event, hub: hub.Hub)) # an observer, only while a file loads; it runs in a Lua state of its own
 ---@field time fun(): hub.Time # the same in local time
 ---@field route fun(to: hub.RouteFields): hub.RequestVerdict # go there, with a changed body
 ---@field reject fun(answer: hub.RejectFields): hub.RequestVerdict|hub.LoadVerdict # answer with an error

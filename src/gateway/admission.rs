@@ -2,7 +2,8 @@
 //! a place among those that wait for the model, or one in its queue.
 //!
 //! The gateway calls it until a request may go. Because the lease is taken before the next request is
-//! asked about, a rule about `model.active` holds exactly.
+//! asked about, a rule about `model.active` holds exactly. Policies that may take long are asked on a thread
+//! of their own, so that this one goes on serving others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,9 @@ pub(super) enum Step {
     Wait,
 }
 
+/// The request, and what is next for it.
+pub(super) type Asked = (Box<RequestView>, Result<Step, ApiError>);
+
 /// A model that a verdict is about.
 struct Target {
     model: Arc<Model>,
@@ -48,58 +52,94 @@ struct Target {
 }
 
 /// Asks about a request, which may have a `place` in the queue; gives its view back.
-pub(super) fn ask(
+///
+/// # Errors
+/// The view, when the policies may take long: then [`ask_aside`] asks them.
+pub(super) fn ask_at_once(
     lifecycle: &Lifecycle,
     policies: &Policies,
     view: Box<RequestView>,
     place: &mut Option<Place>,
-) -> (Box<RequestView>, Result<Step, ApiError>) {
-    let target = |name: &str| {
+) -> Result<Asked, Box<RequestView>> {
+    let named = Target::find(lifecycle, &view.model);
+    policies.on_request_at_once(view, |view, verdict| {
+        act(lifecycle, named, view, verdict, place)
+    })
+}
+
+/// The same, without keeping this thread. Dropped, it gives up the place, and the lease if it has one.
+///
+/// # Errors
+/// 500 for a fault of the hub's own; of what the policies say, the step tells.
+pub(super) async fn ask_aside(
+    lifecycle: Lifecycle,
+    policies: &Policies,
+    view: Box<RequestView>,
+    mut place: Option<Place>,
+) -> Result<(Asked, Option<Place>), ApiError> {
+    let ask = move |policies: &Policies| {
+        let named = Target::find(&lifecycle, &view.model);
+        let (view, step) = policies.on_request_then(view, |view, verdict| {
+            act(&lifecycle, named, view, verdict, &mut place)
+        });
+        ((view, step), place)
+    };
+    policies.aside(ask).await
+}
+
+impl Target {
+    fn find(lifecycle: &Lifecycle, name: &str) -> Option<Self> {
         let model = lifecycle.find(name)?;
         let seen = lifecycle.seen(&model);
-        Some(Target { model, seen })
-    };
-    let named = target(&view.model);
-    policies.on_request_then(view, |view, verdict| {
-        let route = match verdict {
-            RequestVerdict::Reject(error) => return Err(error),
-            RequestVerdict::NeedBody if view.body.is_none() => {
-                if let Some(place) = place {
-                    place.step_aside();
-                }
-                return Ok(Step::NeedBody);
+        Some(Self { model, seen })
+    }
+}
+
+/// Does what the policies said about a request for `named`.
+fn act(
+    lifecycle: &Lifecycle,
+    named: Option<Target>,
+    view: &RequestView,
+    verdict: RequestVerdict,
+    place: &mut Option<Place>,
+) -> Result<Step, ApiError> {
+    let route = match verdict {
+        RequestVerdict::Reject(error) => return Err(error),
+        RequestVerdict::NeedBody if view.body.is_none() => {
+            if let Some(place) = place {
+                place.step_aside();
             }
-            RequestVerdict::Wait(wait) => {
-                let named =
-                    named.ok_or_else(|| openai::unknown_model(&view.model, &lifecycle.config()))?;
-                return park(lifecycle, &named, view, &wait, place);
-            }
-            // A policy that has the body and still asks for it abstains.
-            RequestVerdict::NeedBody | RequestVerdict::Pass => None,
-            RequestVerdict::Route(route) => Some(route),
-        };
-        let to = match route.as_ref().and_then(|route| route.model.as_deref()) {
-            // The verdict named it just now; nothing can have changed since.
-            Some(elsewhere) => {
-                target(elsewhere).ok_or_else(|| openai::routed_to_unknown(elsewhere))?
-            }
-            // Only now: a policy may know where to send a name that the hub does not know.
-            None => named.ok_or_else(|| openai::unknown_model(&view.model, &lifecycle.config()))?,
-        };
-        let entrance = match lifecycle.try_acquire(&to.model) {
-            Some(grant) => Entrance::Open(grant),
-            None => Entrance::Closed(arrive(lifecycle, &to, view, place.as_ref())),
-        };
-        // The next in the queue is asked about now that this one is counted elsewhere.
-        if let Some(place) = place.take() {
-            place.leave();
+            return Ok(Step::NeedBody);
         }
-        Ok(Step::Go(Admitted {
-            model: to.model,
-            route,
-            entrance,
-        }))
-    })
+        RequestVerdict::Wait(wait) => {
+            let named =
+                named.ok_or_else(|| openai::unknown_model(&view.model, &lifecycle.config()))?;
+            return park(lifecycle, &named, view, &wait, place);
+        }
+        // A policy that has the body and still asks for it abstains.
+        RequestVerdict::NeedBody | RequestVerdict::Pass => None,
+        RequestVerdict::Route(route) => Some(route),
+    };
+    let to = match route.as_ref().and_then(|route| route.model.as_deref()) {
+        // The verdict named it just now; nothing can have changed since.
+        Some(elsewhere) => Target::find(lifecycle, elsewhere)
+            .ok_or_else(|| openai::routed_to_unknown(elsewhere))?,
+        // Only now: a policy may know where to send a name that the hub does not know.
+        None => named.ok_or_else(|| openai::unknown_model(&view.model, &lifecycle.config()))?,
+    };
+    let entrance = match lifecycle.try_acquire(&to.model) {
+        Some(grant) => Entrance::Open(grant),
+        None => Entrance::Closed(arrive(lifecycle, &to, view, place.as_ref())),
+    };
+    // The next in the queue is asked about now that this one is counted elsewhere.
+    if let Some(place) = place.take() {
+        place.leave();
+    }
+    Ok(Step::Go(Admitted {
+        model: to.model,
+        route,
+        entrance,
+    }))
 }
 
 fn park(

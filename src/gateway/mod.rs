@@ -283,7 +283,21 @@ impl Gateway {
         loop {
             let began = Instant::now();
             let step;
-            (view, step) = admission::ask(&self.lifecycle, &self.policies, view, &mut place);
+            (view, step) =
+                match admission::ask_at_once(&self.lifecycle, &self.policies, view, &mut place) {
+                    Ok(asked) => asked,
+                    Err(view) => {
+                        let asking = admission::ask_aside(
+                            self.lifecycle.clone(),
+                            &self.policies,
+                            view,
+                            place.take(),
+                        );
+                        let asked;
+                        (asked, place) = Box::pin(intake.while_waiting(asking)).await?;
+                        asked
+                    }
+                };
             thinking += began.elapsed();
             account.was_asked_about(thinking, parked);
             if let Ok(Admission::Go(admitted)) = step {

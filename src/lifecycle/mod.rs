@@ -23,6 +23,7 @@ use crate::worker::command;
 use crate::worker::upstream::Upstream;
 
 mod arrival;
+mod deciding;
 pub(crate) mod fair;
 mod launcher;
 mod launches;

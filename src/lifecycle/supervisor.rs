@@ -13,22 +13,21 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::task::TaskTracker;
 
+use super::deciding::{Deciding, apart};
 use super::launcher::Launcher;
 use super::launches::Launches;
-use super::machine::{Answer, Decide, Effect, Event, Launch, Machine, Now, Spec, Waiter};
+use super::machine::{Answer, Effect, Event, Launch, Machine, Now, Spec, Waiter};
 use super::messages::{Answering, Command, Message, Messages, Reply, Waiting};
 use super::publish::{publish, publish_memory};
 use super::refusals::{left_memory, wrong_reply};
-use super::registry::{Model, Registry, Table};
+use super::registry::{Model, Table};
 use super::reload::{changed_launches, keep_fixed};
 use super::sampler::Sampler;
 use super::{Arrival, Grant, Lifecycle, Mailbox};
 use crate::api_error::ApiError;
 use crate::config::Config;
 use crate::memory::Probe;
-use crate::policy::{
-    Event as PolicyEvent, Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies,
-};
+use crate::policy::Event as PolicyEvent;
 use crate::runtime_file::{RuntimeModels, RuntimeWorker};
 use crate::status::{ProcessState, unix_now};
 use crate::worker::identity::Identity;
@@ -125,45 +124,6 @@ struct Supervisor {
     /// Whether the gates tell.
     listens: bool,
     finished: bool,
-}
-
-/// The registry and the policies: what the machine asks.
-struct Deciding {
-    registry: Arc<Registry>,
-    policies: Policies,
-}
-
-impl Decide for Deciding {
-    fn on_load(&mut self, machine: &Machine, model: &str, pending: PendingLoad) -> LoadVerdict {
-        // Policies see what is published: it has to be what is true now.
-        publish(machine, &self.registry, &self.policies);
-        self.policies.on_load(model, pending)
-    }
-
-    fn on_exit(&mut self, machine: &Machine, model: &str, exit: Exit) -> ExitVerdict {
-        publish(machine, &self.registry, &self.policies);
-        self.policies.on_exit(model, exit)
-    }
-
-    fn on_idle(&mut self, machine: &Machine, model: &str) -> IdleVerdict {
-        publish(machine, &self.registry, &self.policies);
-        let table = self.registry.table.load();
-        let Some(model) = table.find(model) else {
-            return IdleVerdict::Keep(0.0);
-        };
-        if model.gate.active() > 0 {
-            return IdleVerdict::Keep(0.0);
-        }
-        match self.policies.on_idle(&model.name) {
-            IdleVerdict::Keep(seconds) => IdleVerdict::Keep(seconds),
-            // A request that came meanwhile wins.
-            _ if !model.gate.close_if_idle() => {
-                self.policies.note_overtaken(&model.name);
-                IdleVerdict::Keep(0.0)
-            }
-            verdict => verdict,
-        }
-    }
 }
 
 fn specs(config: &Config) -> Vec<Spec> {
@@ -514,9 +474,8 @@ impl Supervisor {
         registry.on_disk.note_read();
         // A file reads its settings while it loads: they have to be the new ones.
         let config = &table.config;
-        self.world
-            .policies
-            .reload(config.folder(), &config.policies);
+        let policies = &self.world.policies;
+        apart(|| policies.reload(config.folder(), &config.policies));
         registry.relearn();
         registry.look_for_paths();
         self.ask_parked_again();

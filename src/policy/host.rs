@@ -1,6 +1,7 @@
-//! One Lua state: its sandbox, its limits, and how a file becomes a [`Policy`].
+//! One Lua state: its sandbox, its limits, and how a file becomes what can be called.
 //!
-//! The state is shared by all policies of a set. Whoever uses it holds the lock of the set.
+//! A set has one in which the hooks of all its policies run, and one for their observers, where there are
+//! any. Whoever uses it holds its lock.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,10 +15,11 @@ use super::World;
 use super::bundled;
 use super::counts::Counts;
 use super::failures::{Failures, at_place, describe};
+use super::flood::Flood;
 use super::hook::Hook;
 use super::sandbox::{self, Sandbox};
 use super::stage::{Observer, Stage};
-use super::state::State;
+use super::state::{Changes, State};
 use super::views::{self, hub, log};
 use super::wording::{did_you_mean, kind};
 use super::{EventName, Plain};
@@ -47,39 +49,95 @@ pub(super) struct Policy {
     pub(super) counts: Counts,
     /// Whether a failure refuses instead of leaving the decision to the next policy.
     pub(super) denies: bool,
-    on_request: Option<Function>,
-    on_load: Option<Function>,
-    on_idle: Option<Function>,
-    on_exit: Option<Function>,
-    /// What it registered with `hub.on`, in that order.
+    hooks: Hooks,
+    /// What it registered with `hub.on`, in the Lua state of the observers.
+    pub(super) hearing: Option<Hearing>,
+}
+
+/// What a file registered with `hub.on`, in that order, and its `hub`.
+pub(super) struct Hearing {
+    pub(super) hub: Table,
     pub(super) observers: Vec<Observer>,
 }
 
+/// What a file has in the Lua state in which it ran.
+pub(super) struct Loaded {
+    hub: Table,
+    hooks: Hooks,
+    observers: Vec<Observer>,
+    denies: bool,
+}
+
+impl Loaded {
+    /// Whether it registered observers.
+    pub(super) fn observes(&self) -> bool {
+        !self.observers.is_empty()
+    }
+
+    fn hearing(self) -> Hearing {
+        Hearing {
+            hub: self.hub,
+            observers: self.observers,
+        }
+    }
+}
+
+/// The functions in the table that a file returns.
+#[derive(Default)]
+struct Hooks([Option<Function>; Hook::COUNT]);
+
 impl Policy {
+    /// The policy of that name: its hooks are those of `loaded`.
+    pub(super) fn new(name: String, loaded: Loaded, hearing: Option<Hearing>) -> Self {
+        Self {
+            name,
+            hub: loaded.hub,
+            failures: Failures::default(),
+            counts: Counts::default(),
+            denies: loaded.denies,
+            hooks: loaded.hooks,
+            hearing,
+        }
+    }
+
     /// The function for a hook, if the policy has one.
     pub(super) fn function(&self, hook: Hook) -> Option<&Function> {
-        match hook {
-            Hook::Request => self.on_request.as_ref(),
-            Hook::Load => self.on_load.as_ref(),
-            Hook::Idle => self.on_idle.as_ref(),
-            Hook::Exit => self.on_exit.as_ref(),
-            Hook::Observer => None,
+        self.hooks.0[hook as usize].as_ref()
+    }
+
+    /// Where it comes from.
+    pub(super) fn origin(&self) -> Origin {
+        match self.name.starts_with(bundled::FOLDER) {
+            true => Origin::Bundled,
+            false => Origin::File,
         }
+    }
+
+    /// Whether it decides anything.
+    pub(super) fn has_hooks(&self) -> bool {
+        self.hooks.0.iter().any(Option::is_some)
+    }
+
+    /// Its observers.
+    pub(super) fn observers(&self) -> &[Observer] {
+        let hearing = self.hearing.as_ref();
+        hearing.map_or(&[], |hearing| &hearing.observers)
     }
 
     /// What is known of it.
     pub(super) fn facts(&self) -> PolicyFacts {
         let hooks = Hook::ALL.into_iter();
         let hooks = hooks.filter(|hook| self.function(*hook).is_some());
-        let observed = |name| self.observers.iter().any(|(observed, _)| *observed == name);
+        let observed = |name| {
+            self.observers()
+                .iter()
+                .any(|(observed, _)| *observed == name)
+        };
         let observes = EventName::ALL.into_iter().filter(|name| observed(*name));
         let (failures, last_error) = self.failures.total_and_last();
         PolicyFacts {
             name: self.name.clone(),
-            origin: match self.name.starts_with(bundled::FOLDER) {
-                true => Origin::Bundled,
-                false => Origin::File,
-            },
+            origin: self.origin(),
             hooks: hooks.map(|hook| hook.name().to_owned()).collect(),
             observes: observes.map(|name| name.as_str().to_owned()).collect(),
             denies: self.denies,
@@ -95,14 +153,18 @@ impl Policy {
 
 impl Host {
     /// A new state in which nothing has run. Modules for `require` are looked for in `folder`.
-    pub(super) fn new(folder: &Path, world: Arc<dyn World>) -> mlua::Result<Self> {
+    pub(super) fn new(
+        folder: &Path,
+        world: Arc<dyn World>,
+        flood: Arc<Flood>,
+    ) -> mlua::Result<Self> {
         let Sandbox {
             lua,
             limits,
             globals,
             state,
         } = Sandbox::new()?;
-        let stage = Arc::new(Stage::new(world, limits));
+        let stage = Arc::new(Stage::new(world, limits, flood));
         views::register(&lua, &stage)?;
         let modules = Arc::new(Modules {
             folder: folder.to_owned(),
@@ -147,11 +209,32 @@ impl Host {
             .ok()
     }
 
-    /// Runs a file and takes its hooks.
+    /// What was written to `hub.state` since this was asked last.
+    pub(super) fn changes(&self, has_failed: bool) -> Option<Changes> {
+        self.apart(|state| state.changes(has_failed)).flatten()
+    }
+
+    /// Does to `hub.state` what was done to another's; false when the two may differ now.
+    pub(super) fn follow(&self, changes: &Changes) -> bool {
+        self.apart(|state| state.follow(changes)).is_some()
+    }
+
+    /// Runs a file that another state has run before, without a word; takes its observers.
+    ///
+    /// # Errors
+    /// As [`Host::load`].
+    pub(super) fn load_again(&self, name: &str, source: &[u8]) -> Result<Hearing, String> {
+        self.stage.set_silent(true);
+        let loaded = self.load(name, source);
+        self.stage.set_silent(false);
+        loaded.map(Loaded::hearing)
+    }
+
+    /// Runs a file and takes its hooks and observers.
     ///
     /// # Errors
     /// One line that begins with the file's name.
-    pub(super) fn load(&self, name: String, source: &[u8]) -> Result<Policy, String> {
+    pub(super) fn load(&self, name: &str, source: &[u8]) -> Result<Loaded, String> {
         self.stage.limits.begin(LOADING);
         self.stage.load();
         let hub = hub::create(&self.lua, &self.hub_fields);
@@ -162,7 +245,7 @@ impl Host {
                 modules: &self.modules,
                 stage: &self.stage,
             };
-            let returned = globals.run(&self.lua, &name, source)?;
+            let returned = globals.run(&self.lua, name, source)?;
             let hooks = Returned::check(returned)?;
             Ok((hub, hooks))
         });
@@ -172,24 +255,18 @@ impl Host {
             Ok(_) if limits.interrupted().is_some() => Err(limits.overrun(&self.lua)),
             other => other,
         };
-        let (hub, returned) = loaded.map_err(|error| {
+        let (hub, Returned { denies, hooks }) = loaded.map_err(|error| {
             let fallback = format!("{name}:1");
             match limits.interrupted() {
                 Some(_) => at_place(&error, &fallback, &limits.overrun_text()),
                 None => describe(&error, &fallback),
             }
         })?;
-        Ok(Policy {
-            name,
+        Ok(Loaded {
             hub,
-            failures: Failures::default(),
-            counts: Counts::default(),
-            denies: returned.denies,
-            on_request: returned.on_request,
-            on_load: returned.on_load,
-            on_idle: returned.on_idle,
-            on_exit: returned.on_exit,
+            hooks,
             observers,
+            denies,
         })
     }
 }
@@ -289,10 +366,7 @@ fn file_of(name: &str) -> mlua::Result<String> {
 #[derive(Default)]
 struct Returned {
     denies: bool,
-    on_request: Option<Function>,
-    on_load: Option<Function>,
-    on_idle: Option<Function>,
-    on_exit: Option<Function>,
+    hooks: Hooks,
 }
 
 impl Returned {
@@ -336,13 +410,7 @@ impl Returned {
                 kind(&value)
             )));
         };
-        match hook {
-            Hook::Request => self.on_request = Some(function),
-            Hook::Load => self.on_load = Some(function),
-            Hook::Idle => self.on_idle = Some(function),
-            Hook::Exit => self.on_exit = Some(function),
-            Hook::Observer => {}
-        }
+        self.hooks.0[hook as usize] = Some(function);
         Ok(())
     }
 }

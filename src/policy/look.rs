@@ -6,7 +6,6 @@ use std::sync::Arc;
 use mlua::{Lua, Value};
 
 use super::World;
-use super::limits::Limits;
 use super::stage::Stage;
 use super::views::group::Group;
 use super::views::memory::Memory;
@@ -20,7 +19,7 @@ pub(crate) struct Look {
 impl Look {
     /// On that world.
     pub(crate) fn new(world: Arc<dyn World>) -> Self {
-        let stage = Stage::new(world, Arc::new(Limits::default()));
+        let stage = Stage::new(world, Arc::default(), Arc::default());
         stage.open();
         Self { stage }
     }

@@ -3,6 +3,10 @@
 //! [`Policies`] is the only handle. The gateway asks it `on_request`, the supervisor `on_load` and
 //! `on_idle`; it never acts. What a hook can see of the hub comes through [`World`], which the
 //! lifecycle implements over its published facts.
+//!
+//! Hooks run one at a time, in one Lua state. The bundled ones take microseconds and run wherever they are
+//! asked; with a hook of the user's, requests are decided on a thread of their own. Observers have a Lua
+//! state and a thread to themselves.
 
 use std::fmt;
 use std::path::Path;
@@ -13,6 +17,7 @@ use http::StatusCode;
 use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
+use self::aside::Aside;
 use self::bundled::Script;
 use self::observers::{Observe, Observed, Queue};
 use self::ruling::Asked;
@@ -24,6 +29,7 @@ use crate::config::Settings;
 use crate::memory::SystemMemory;
 use crate::status::{Activity, GroupFacts, ModelFacts};
 
+mod aside;
 mod bundled;
 mod check;
 mod counts;
@@ -160,6 +166,8 @@ struct Shared {
     refused: Mutex<Vec<String>>,
     observed: Observed,
     events: Arc<Queue>,
+    /// Where requests are decided on while a policy may take long.
+    aside: Arc<Aside>,
     /// Held by a reload: of two, the one that begins last counts.
     reloading: Mutex<()>,
     /// Held while observers run: what they write to `hub.state` is not lost to a reload.
@@ -177,6 +185,7 @@ impl Observe for Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.events.close();
+        self.aside.close();
     }
 }
 
@@ -219,6 +228,7 @@ impl Policies {
             world,
             observed: Observed::default(),
             events: Arc::default(),
+            aside: Arc::default(),
             reloading: Mutex::default(),
             observing: Mutex::default(),
             witness,
@@ -253,7 +263,7 @@ impl Policies {
     }
 
     /// Asks `on_request`; gives the view back with the verdict. Waits for the Lua state, which other
-    /// calls hold for microseconds, and at most for their time limit.
+    /// calls hold at most for their time limit.
     pub fn on_request(&self, view: Box<RequestView>) -> (Box<RequestView>, RequestVerdict) {
         self.on_request_then(view, |_, verdict| verdict)
     }
@@ -268,6 +278,44 @@ impl Policies {
     ) -> (Box<RequestView>, T) {
         let then = |view: &RequestView, answer| then(view, request_verdict(answer));
         self.shared.set.load().on_request(view, then)
+    }
+
+    /// The same, if it takes microseconds.
+    ///
+    /// # Errors
+    /// The view, when the user has hooks of his own: those are asked [`Policies::aside`].
+    pub fn on_request_at_once<T>(
+        &self,
+        view: Box<RequestView>,
+        then: impl FnOnce(&RequestView, RequestVerdict) -> T,
+    ) -> Result<(Box<RequestView>, T), Box<RequestView>> {
+        let set = self.shared.set.load();
+        if !set.is_quick() {
+            return Err(view);
+        }
+        Ok(set.on_request(view, |view, answer| then(view, request_verdict(answer))))
+    }
+
+    /// Runs `task` on the thread of the hooks, after those that came before: for one who must not wait for
+    /// the Lua state. Dropped before its turn, it is never run; dropped later, what it made is dropped.
+    ///
+    /// # Errors
+    /// 500 for a fault of the hub's own, which its log names.
+    pub async fn aside<T: Send + 'static>(
+        &self,
+        task: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let policies = self.clone();
+        let done = self.shared.aside.run(move || task(&policies)).await;
+        done.ok_or_else(|| {
+            let text = "The hub failed to decide about this. Its log says why.";
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+        })
+    }
+
+    /// Whether hooks take microseconds: true while the user has none of his own.
+    pub fn are_quick(&self) -> bool {
+        self.shared.set.load().is_quick()
     }
 
     /// Asks `on_load` about a model that wants memory.
@@ -332,7 +380,7 @@ impl Policies {
         self.shared.set.load().names()
     }
 
-    /// Memory of the Lua state, in bytes; at most 64 MiB.
+    /// Memory of the Lua states, in bytes; at most 64 MiB for the hooks, and as much for the observers.
     pub fn memory_bytes(&self) -> usize {
         self.shared.set.load().memory_bytes()
     }

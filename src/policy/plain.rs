@@ -47,6 +47,18 @@ impl Plain {
             Problem::Other(problem) => problem,
         })
     }
+
+    /// What it counts for.
+    pub(super) fn bytes(&self) -> usize {
+        EACH + match self {
+            Self::String(text) => text.len(),
+            Self::Table(pairs) => {
+                let pairs = pairs.iter();
+                pairs.map(|(key, value)| key.bytes() + value.bytes()).sum()
+            }
+            Self::Boolean(_) | Self::Integer(_) | Self::Number(_) => 0,
+        }
+    }
 }
 
 /// Why there is no copy.

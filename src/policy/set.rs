@@ -4,15 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
-use mlua::{Function, Lua, Value};
-use parking_lot::Mutex;
+use mlua::{Function, Lua, Table, Value};
 
 use super::Plain;
 use super::bundled::{self, Script};
 use super::failures::{at_place, describe};
-use super::flood::loggable;
+use super::flood::{Flood, loggable};
 use super::hook::Hook;
-use super::host::{Host, Policy};
+use super::host::{Hearing, Host, Policy};
 use super::limits::Interrupt;
 use super::ruling::{Asked, Ruling};
 use super::verdicts::{Made, Verdict};
@@ -21,15 +20,22 @@ use super::views::json;
 use super::witness::Witness;
 use super::wording::{did_you_mean, kind};
 use super::{Event, EventName, RequestView, World};
-use crate::status::PolicyFacts;
+use crate::status::{Origin, PolicyFacts};
 
 mod each;
+mod seat;
 
 pub(super) use each::RecordedBody;
+use seat::Seat;
 
 /// One generation of policies; a reload makes another.
 pub(super) struct PolicySet {
-    host: Mutex<Host>,
+    /// Where the hooks run.
+    host: Seat,
+    /// Where the observers run: however long they take, no hook waits for them.
+    hearing: Option<Seat>,
+    /// Whether all that runs among the hooks is ours.
+    is_quick: bool,
     policies: Vec<Policy>,
     broken: Vec<String>,
     unknown: Vec<String>,
@@ -60,9 +66,15 @@ impl PolicySet {
         world: Arc<dyn World>,
         state: &Plain,
     ) -> Self {
-        let host = Host::new(folder, world)
-            .expect("the sandbox is a constant that fits into the memory limit");
-        host.restore(state);
+        let flood = Arc::<Flood>::default();
+        let make_host = || {
+            let host = Host::new(folder, Arc::clone(&world), Arc::clone(&flood))
+                .expect("the sandbox is a constant that fits into the memory limit");
+            host.restore(state);
+            host
+        };
+        let host = make_host();
+        let mut hearing = None;
         let (chosen, unknown) = bundled::choose(scripts, wanted);
         let mut broken = Vec::new();
         let mut files = user_files(folder).unwrap_or_else(|error| {
@@ -82,12 +94,19 @@ impl PolicySet {
             (format!("{}{name}.lua", bundled::FOLDER), source)
         }));
 
-        let only_ours = files.len() == chosen.len();
         let mut policies = Vec::new();
         for (name, source) in files {
             let loaded = source
                 .map_err(|error| format!("{name}: {error}"))
-                .and_then(|source| host.load(name, &source));
+                .and_then(|source| {
+                    let loaded = host.load(&name, &source)?;
+                    // Once more in the other state, for the observers there.
+                    let heard = loaded.observes().then(|| {
+                        let hearing = hearing.get_or_insert_with(make_host);
+                        hearing.load_again(&name, &source)
+                    });
+                    Ok(Policy::new(name, loaded, heard.transpose()?))
+                });
             match loaded {
                 Ok(policy) => policies.push(policy),
                 Err(problem) => {
@@ -98,11 +117,24 @@ impl PolicySet {
             }
         }
         // Those end by themselves.
-        if only_ours {
+        let is_quick = !policies
+            .iter()
+            .any(|policy| is_theirs(policy) && policy.has_hooks());
+        if is_quick {
             host.trust();
         }
+        let observes = |policy: &Policy| policy.hearing.is_some();
+        if !policies
+            .iter()
+            .any(|policy| is_theirs(policy) && observes(policy))
+            && let Some(hearing) = &hearing
+        {
+            hearing.trust();
+        }
         Self {
-            host: Mutex::new(host),
+            host: Seat::new(host),
+            hearing: hearing.map(Seat::new),
+            is_quick,
             policies,
             broken,
             unknown,
@@ -154,9 +186,16 @@ impl PolicySet {
             .collect()
     }
 
-    /// Memory of the Lua state.
+    /// Memory of the Lua states. Waits for no policy.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.host.lock().lua.used_memory()
+        let hearing = self.hearing.as_ref();
+        self.host.memory_bytes() + hearing.map_or(0, Seat::memory_bytes)
+    }
+
+    /// Whether hooks take microseconds, so that they can run wherever they are needed: true while the user
+    /// has no hook of his own.
+    pub(super) fn is_quick(&self) -> bool {
+        self.is_quick
     }
 
     /// Asks about a request, and lets `then` act on the answer before another one is asked about;
@@ -181,6 +220,9 @@ impl PolicySet {
             .expect("the request put on stage above is still there");
         self.tell_witness(&Asked::Request(&view), &ruling);
         let done = then(&view, ruling.answer);
+        if !self.is_quick {
+            self.host.note_memory(&host);
+        }
         (view, done)
     }
 
@@ -202,6 +244,7 @@ impl PolicySet {
         let ruling = self.ask(&host, hook, argument);
         host.stage.close();
         self.tell_witness(asked, &ruling);
+        self.host.note_memory(&host);
         ruling
     }
 
@@ -224,26 +267,76 @@ impl PolicySet {
 
     /// Puts `state` in the place of what `hub.state` holds.
     pub(super) fn restore(&self, state: &Plain) {
-        self.host.lock().restore(state);
+        for seat in self.hearing.iter().chain([&self.host]) {
+            seat.lock().restore(state);
+        }
     }
 
     /// The events that observers of a policy that is not switched off wait for.
     pub(super) fn observed(&self) -> impl Iterator<Item = EventName> {
-        let observers = self.policies.iter().flat_map(|policy| &policy.observers);
+        let observers = self.policies.iter().flat_map(Policy::observers);
         observers.map(|(name, _)| *name)
     }
 
     /// Runs the observers of an event, one after the other.
     pub(super) fn observe(&self, event: &Event) {
-        for policy in &self.policies {
-            for (name, function) in &policy.observers {
-                if *name == event.name && !policy.failures.is_off() {
-                    // Requests come in between.
-                    let host = self.host.lock();
-                    tell(&host, policy, function, event);
-                }
+        let Some(seat) = &self.hearing else { return };
+        for (policy, hearing, function) in self.observers_of(event) {
+            if policy.failures.is_off() {
+                continue;
+            }
+            let host = seat.lock();
+            match self.tell(&host, policy, hearing, function, event) {
+                Ok(()) => policy.failures.succeeded(Hook::Observer),
+                Err(problem) => failed(&host, policy, Hook::Observer, problem),
+            }
+            seat.note_memory(&host);
+        }
+    }
+
+    /// The functions that hear of that event, in their order.
+    fn observers_of(&self, event: &Event) -> impl Iterator<Item = (&Policy, &Hearing, &Function)> {
+        let name = event.name;
+        let policies = self.policies.iter();
+        let hearing = policies.filter_map(|policy| Some((policy, policy.hearing.as_ref()?)));
+        hearing.flat_map(move |(policy, hearing)| {
+            let observers = hearing.observers.iter();
+            let observers = observers.filter(move |(observed, _)| *observed == name);
+            observers.map(move |(_, function)| (policy, hearing, function))
+        })
+    }
+
+    /// Runs one observer, and lets the hooks know what it wrote. It gets a table of its own, and what it
+    /// returns is ignored.
+    fn tell(
+        &self,
+        host: &Host,
+        policy: &Policy,
+        hearing: &Hearing,
+        function: &Function,
+        event: &Event,
+    ) -> Result<(), String> {
+        host.stage.open();
+        host.state.set_writable(true);
+        let told = match json(&host.lua, event) {
+            Ok(event) => call(
+                host,
+                Hook::Observer,
+                policy,
+                (function, &hearing.hub),
+                &event,
+            ),
+            Err(error) => Err(describe(&error, &policy.name)),
+        };
+        host.state.set_writable(false);
+        host.stage.close();
+        if let Some(changes) = host.changes(told.is_err()) {
+            let hooks = self.host.lock();
+            if !hooks.follow(&changes) {
+                hooks.restore(&host.content());
             }
         }
+        told.map(drop)
     }
 
     fn has(&self, hook: Hook) -> bool {
@@ -269,7 +362,7 @@ impl PolicySet {
             let verdict = match &argument {
                 Ok(argument) => policy
                     .counts
-                    .call(|| call(host, hook, policy, function, argument)),
+                    .call(|| call(host, hook, policy, (function, &policy.hub), argument)),
                 Err(error) => Err(describe(error, &policy.name)),
             };
             if host.stage.limits.interrupted() == Some(Interrupt::NeedBody) {
@@ -306,43 +399,17 @@ fn failed(host: &Host, policy: &Policy, hook: Hook, problem: String) {
     policy.failures.failed(hook, problem);
 }
 
-/// Runs one observer, and counts how it went.
-fn tell(host: &Host, policy: &Policy, function: &Function, event: &Event) {
-    match run_observer(host, policy, function, event) {
-        Ok(()) => policy.failures.succeeded(Hook::Observer),
-        Err(problem) => failed(host, policy, Hook::Observer, problem),
-    }
-}
-
-/// Runs one observer. It gets a table of its own, and what it returns is ignored.
-fn run_observer(
-    host: &Host,
-    policy: &Policy,
-    function: &Function,
-    event: &Event,
-) -> Result<(), String> {
-    host.stage.open();
-    host.state.set_writable(true);
-    let told = match json(&host.lua, event) {
-        Ok(event) => call(host, Hook::Observer, policy, function, &event),
-        Err(error) => Err(describe(&error, &policy.name)),
-    };
-    host.state.set_writable(false);
-    host.stage.close();
-    told.map(drop)
-}
-
 /// Calls one hook of one policy. An error is one line that begins with `file:line:`.
 fn call(
     host: &Host,
     hook: Hook,
     policy: &Policy,
-    function: &Function,
+    (function, hub): (&Function, &Table),
     argument: &Value,
 ) -> Result<Option<Made>, String> {
     let limits = &host.stage.limits;
     limits.begin(hook.allowed());
-    let returned = function.call::<Value>((argument, &policy.hub));
+    let returned = function.call::<Value>((argument, hub));
     let checked = match returned {
         // A policy may have caught the interrupt by other means than `pcall`.
         Ok(_) if limits.interrupted() == Some(Interrupt::Overrun) => {
@@ -437,6 +504,10 @@ fn evictable(host: &Host, names: Vec<String>) -> mlua::Result<Vec<String>> {
         ))),
     };
     names.into_iter().map(known).collect()
+}
+
+fn is_theirs(policy: &Policy) -> bool {
+    policy.origin() == Origin::File
 }
 
 /// A file's name, and its content or why it could not be read.

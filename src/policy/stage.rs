@@ -6,7 +6,7 @@
 
 use std::cell::OnceCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mlua::{Lua, Value};
 use parking_lot::Mutex;
@@ -29,7 +29,10 @@ const NO_CALL: u64 = 0;
 pub(super) struct Stage {
     pub(super) world: Arc<dyn World>,
     pub(super) limits: Arc<Limits>,
-    pub(super) flood: Flood,
+    /// Shared by all Lua states of a set.
+    pub(super) flood: Arc<Flood>,
+    /// Whether what policies log is dropped.
+    is_silent: AtomicBool,
     calls: AtomicU64,
     current: AtomicU64,
     scene: Mutex<Scene>,
@@ -105,16 +108,27 @@ impl Request {
 
 impl Stage {
     /// An empty stage.
-    pub(super) fn new(world: Arc<dyn World>, limits: Arc<Limits>) -> Self {
+    pub(super) fn new(world: Arc<dyn World>, limits: Arc<Limits>, flood: Arc<Flood>) -> Self {
         Self {
             world,
             limits,
-            flood: Flood::default(),
+            flood,
+            is_silent: AtomicBool::new(false),
             calls: AtomicU64::new(NO_CALL),
             current: AtomicU64::new(NO_CALL),
             scene: Mutex::default(),
             registered: Mutex::new(None),
         }
+    }
+
+    /// Drops what policies log from now on, or not: a file that loads a second time has said it all.
+    pub(super) fn set_silent(&self, is_silent: bool) {
+        self.is_silent.store(is_silent, Ordering::Relaxed);
+    }
+
+    /// Whether a policy may log another line now.
+    pub(super) fn admits_line(&self) -> bool {
+        !self.is_silent.load(Ordering::Relaxed) && self.flood.admits()
     }
 
     /// A file begins to load: until [`Stage::loaded`] it may register observers.

@@ -1,17 +1,21 @@
--- `hub.state`: what observers write and every hook reads. Runs once in each new Lua state.
+-- `hub.state`: what observers write and every hook reads. Runs once in each new Lua state; the one of the
+-- hooks does the writes of the one of the observers after it.
 -- A stored table is a node: an empty table whose metatable shows the values, so that a read costs no
--- call, and a write always comes here. `is_writable` says whether an observer runs.
+-- call, and a write always comes here. `is_writable` says whether an observer runs, and `note` is told of
+-- each of its writes: the way to the place, from the key up to the root, and what is there now.
 -- Returns the root, the raw functions of the sandbox that know nodes, and what Rust calls.
-local is_writable, MOST_BYTES = ...
+local is_writable, note, MOST_BYTES = ...
 local next, rawget, rawlen, rawset, type = next, rawget, rawlen, rawset, type
 local error, setmetatable = error, setmetatable
 
 local MOST_DEEP = 32
 local OF_STRING, OF_TABLE, OF_SCALAR = 40, 64, 16
 
--- The values of each node, and the nodes that can still be reached from the root.
+-- The values of each node; and of those that can still be reached from the root, in what they are, and
+-- under which key.
 local values = setmetatable({}, { __mode = "k" })
-local attached = setmetatable({}, { __mode = "k" })
+local parents = setmetatable({}, { __mode = "k" })
+local keys = setmetatable({}, { __mode = "k" })
 local used = 0
 
 local function bytes_of(value)
@@ -28,11 +32,12 @@ local function bytes_of(value)
   return value == nil and 0 or OF_SCALAR
 end
 
-local function set_attached(value, is_attached)
+-- Without a parent it is taken out.
+local function attach(value, parent, key)
   if type(value) == "table" then
-    attached[value] = is_attached
-    for _, below in next, values[value] do
-      set_attached(below, is_attached)
+    parents[value], keys[value] = parent, key
+    for below_key, below in next, values[value] do
+      attach(below, parent and value, below_key)
     end
   end
 end
@@ -71,7 +76,7 @@ local function write(node, key, value)
     error("hub.state: a key is a " .. type(key) .. ", it must be a string or a number", 3)
   elseif key ~= key then
     error("hub.state: the key is not a number (NaN)", 3)
-  elseif not attached[node] then
+  elseif not parents[node] then
     error("hub.state: this table has been replaced and is no longer part of it", 3)
   end
   local new, bytes = stored(value, 1, 4)
@@ -83,8 +88,31 @@ local function write(node, key, value)
   end
   of_node[key] = new
   used = after
-  set_attached(old, nil)
-  set_attached(new, true)
+  attach(old, nil, nil)
+  attach(new, node, key)
+end
+
+local root
+
+local function way_to(node, key)
+  local way = { key }
+  while node ~= root do
+    way[#way + 1] = keys[node]
+    node = parents[node]
+  end
+  return way
+end
+
+-- Tables of their own in the place of nodes.
+local function plain(value, depth)
+  if type(value) ~= "table" or depth > MOST_DEEP then
+    return value
+  end
+  local copy = {}
+  for key, below in next, values[value] or value do
+    copy[key] = plain(below, depth + 1)
+  end
+  return copy
 end
 
 local function assign(node, key, value)
@@ -92,6 +120,7 @@ local function assign(node, key, value)
     error("hub.state: only observers write it (hub.on); a hook reads", 2)
   end
   write(node, key, value)
+  note(way_to(node, key), plain(values[node][key], 0))
 end
 
 local function walk(node)
@@ -119,20 +148,8 @@ function make_node(of_node)
   return node
 end
 
-local root = make_node({})
-attached[root] = true
-
--- Tables of their own in the place of nodes.
-local function plain(value, depth)
-  if type(value) ~= "table" or depth > MOST_DEEP then
-    return value
-  end
-  local copy = {}
-  for key, below in next, values[value] or value do
-    copy[key] = plain(below, depth + 1)
-  end
-  return copy
-end
+root = make_node({})
+parents[root] = root
 
 return {
   root = root,
@@ -157,6 +174,15 @@ return {
 
   plain = function(value)
     return plain(value, 0)
+  end,
+
+  -- Does a write that another state noted.
+  follow = function(way, value)
+    local node = root
+    for i = #way, 2, -1 do
+      node = values[node][way[i]]
+    end
+    write(node, way[1], value)
   end,
 
   -- Puts the content of a plain table in the place of all that is there.

@@ -1,12 +1,15 @@
 //! `hub.state`, seen from Rust: it lives in the Lua state, so that a read costs what a read of a table
 //! costs, and comes out as plain data when another Lua state takes over.
 //!
-//! What it holds, refuses and counts is in `state.lua`.
+//! Observers and hooks have Lua states of their own. What an observer wrote is noted here, and the hooks'
+//! `hub.state` follows when it has returned: a hook sees all writes of an observer or none. What it holds,
+//! refuses and counts is in `state.lua`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mlua::{Function, Lua, Table, Value};
+use parking_lot::Mutex;
 
 use super::Plain;
 
@@ -16,14 +19,65 @@ const MOST_BYTES: usize = 1 << 20;
 /// The same as [`Plain`] counts, which counts at most twice as much for a value.
 const MOST_PLAIN: usize = 3 * MOST_BYTES;
 
+/// Writes of one observer that are noted, and bytes of these as [`Plain`] counts them; with more, all of
+/// `hub.state` is less to hand over.
+const MOST_WRITES: usize = 1024;
+const MOST_NOTED: usize = MOST_BYTES / 4;
+
+/// What an observer wrote.
+pub(super) enum Changes {
+    /// In this order.
+    Writes(Vec<Write>),
+    /// So much that this is all there is now.
+    All(Plain),
+}
+
+/// One assignment.
+pub(super) struct Write {
+    /// Keys, from that of the value up to the root's.
+    way: Plain,
+    value: Option<Plain>,
+}
+
+/// The writes that nobody has followed yet.
+#[derive(Default)]
+struct Notes {
+    writes: Vec<Write>,
+    bytes: usize,
+    are_too_many: bool,
+}
+
+impl Notes {
+    fn add(&mut self, way: &Value, value: &Value) {
+        let left = MOST_NOTED.saturating_sub(self.bytes);
+        let copied = || {
+            let way = Plain::of(way, left)?;
+            let value = match value {
+                Value::Nil => None,
+                value => Some(Plain::of(value, left)?),
+            };
+            Ok::<_, String>(Write { way, value })
+        };
+        match copied() {
+            Ok(write) if self.writes.len() < MOST_WRITES => {
+                self.bytes += write.way.bytes() + write.value.as_ref().map_or(0, Plain::bytes);
+                self.writes.push(write);
+            }
+            _ => self.are_too_many = true,
+        }
+    }
+}
+
 /// `hub.state` of one Lua state.
 pub(super) struct State {
     pub(super) root: Table,
     /// The functions of the sandbox that would see through its tables.
     pub(super) raw: Table,
     is_writable: Arc<AtomicBool>,
+    notes: Arc<Mutex<Notes>>,
     plain: Function,
     restore: Function,
+    follow: Function,
 }
 
 /// The name under which a Lua state keeps [`State::plain`].
@@ -38,17 +92,25 @@ impl State {
         let is_writable = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&is_writable);
         let may_write = lua.create_function(move |_, ()| Ok(asked.load(Ordering::Relaxed)))?;
+        let notes = Arc::<Mutex<Notes>>::default();
+        let noted = Arc::clone(&notes);
+        let note = lua.create_function(move |_, (way, value): (Value, Value)| {
+            noted.lock().add(&way, &value);
+            Ok(())
+        })?;
         let parts = lua
             .load(include_str!("state.lua"))
             .set_name(format!("={}", super::failures::SANDBOX))
-            .call::<Table>((may_write, MOST_BYTES))?;
+            .call::<Table>((may_write, note, MOST_BYTES))?;
         let plain: Function = parts.get("plain")?;
         lua.set_named_registry_value(PLAIN, &plain)?;
         Ok(Self {
             root: parts.get("root")?,
             raw: parts.get("raw")?,
             restore: parts.get("restore")?,
+            follow: parts.get("follow")?,
             is_writable,
+            notes,
             plain,
         })
     }
@@ -56,6 +118,33 @@ impl State {
     /// Lets whoever runs write, or not.
     pub(super) fn set_writable(&self, is_writable: bool) {
         self.is_writable.store(is_writable, Ordering::Relaxed);
+    }
+
+    /// What was written since this was asked last, if anything was. Where whoever wrote has failed, the
+    /// last note may be missing.
+    ///
+    /// # Errors
+    /// As [`State::content`].
+    pub(super) fn changes(&self, has_failed: bool) -> mlua::Result<Option<Changes>> {
+        let notes = std::mem::take(&mut *self.notes.lock());
+        match notes.are_too_many || has_failed {
+            true => self.content().map(|content| Some(Changes::All(content))),
+            false if notes.writes.is_empty() => Ok(None),
+            false => Ok(Some(Changes::Writes(notes.writes))),
+        }
+    }
+
+    /// Writes what another one noted.
+    ///
+    /// # Errors
+    /// Lua's, for want of memory, or when the two did not hold the same before.
+    pub(super) fn follow(&self, changes: &Changes) -> mlua::Result<()> {
+        match changes {
+            Changes::All(content) => self.restore(content),
+            Changes::Writes(writes) => writes
+                .iter()
+                .try_for_each(|write| self.follow.call((&write.way, write.value.as_ref()))),
+        }
     }
 
     /// All that it holds.

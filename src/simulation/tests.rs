@@ -248,14 +248,15 @@ fn a_parked_request_is_refused_when_its_time_is_over_or_its_model_is_stopped() {
 #[test]
 fn observers_hear_of_models_and_requests_at_the_simulated_time() {
     let (mut hub, _folder) = hub_with(
-        "local heard = {}
-        for _, name in ipairs({ 'model.loaded', 'model.unloaded', 'request.finished' }) do
-          hub.on(name, function(event)
-            table.insert(heard, ('%s %d %s'):format(event.name, event.time, event.seconds))
+        "for _, name in ipairs({ 'model.loaded', 'model.unloaded', 'request.finished' }) do
+          hub.on(name, function(event, hub)
+            hub.state.heard = hub.state.heard or {}
+            local text = ('%s %d %s'):format(event.name, event.time, event.seconds)
+            table.insert(hub.state.heard, text)
           end)
         end
         return { on_request = function(req, hub)
-          return hub.reject({ status = 499, message = table.concat(heard, ', ') })
+          return hub.reject({ status = 499, message = table.concat(hub.state.heard or {}, ', ') })
         end, on_load = function(load, hub) return hub.allow() end }",
     );
     hub.start_defaults();

@@ -24,20 +24,19 @@ fn said(policies: &Policies) -> String {
     rejected(&verdict).1.to_owned()
 }
 
-/// A policy that hears `event` with `body`, and says `said`, which the body may set.
+/// A policy that hears `event` with `body`, and says `hub.state.said`, which the body may set.
 fn hearing(event: &str, body: &str) -> Hub {
     Hub::with(&format!(
-        "local said = 'nothing'
-         hub.on('{event}', function(event, hub) {body} end)
+        "hub.on('{event}', function(event, hub) {body} end)
          return {{ on_request = function(_, hub)
-           return hub.reject{{ status = 400, message = said }}
+           return hub.reject{{ status = 400, message = hub.state.said or 'nothing' }}
          end }}"
     ))
 }
 
 #[test]
 fn an_event_is_a_plain_table_and_hub_comes_with_it() {
-    let body = "said = ('%s %s %s %s %s'):format(event.name, event.model, event.seconds,
+    let body = "hub.state.said = ('%s %s %s %s %s'):format(event.name, event.model, event.seconds,
                         event.error, hub.models[event.model].memory_state)";
     let policies = hearing("model.loaded", body).load();
     policies.observe_now(&loaded("alpha"));
@@ -46,12 +45,13 @@ fn an_event_is_a_plain_table_and_hub_comes_with_it() {
 
 #[test]
 fn a_finished_request_says_what_is_known_of_it() {
-    let body = "said = ''
+    let body = "local said = ''
                 for _, key in ipairs{'id', 'model', 'client', 'path', 'stream', 'status', 'seconds',
                                      'wait_seconds', 'prompt_tokens'} do
                   said = said .. tostring(event[key]) .. ' '
                 end
-                said = said .. math.type(event.status) .. ' ' .. math.type(event.time)";
+                said = said .. math.type(event.status) .. ' ' .. math.type(event.time)
+                hub.state.said = said";
     let policies = hearing("request.finished", body).load();
     policies.observe_now(&Event::of_request(FinishedRequest {
         id: "r1".to_owned(),
@@ -77,9 +77,9 @@ fn events_come_in_their_order_to_every_observer_on_a_thread_of_their_own() {
          hub.on('model.loaded', function(event) heard = heard .. event.model .. ' ' end)
          hub.on('model.loaded', function(event) event.model = 'changed' end)
          hub.on('model.loaded', function(event) heard = heard .. event.model:upper() .. ' ' end)
-         hub.on('config.reloaded', function() heard = heard .. 'end' end)
+         hub.on('config.reloaded', function(_, hub) hub.state.heard = heard .. 'end' end)
          return { on_request = function(_, hub)
-           return hub.reject{ status = 400, message = heard }
+           return hub.reject{ status = 400, message = hub.state.heard or '' }
          end }",
     );
     let policies = hub.load();
@@ -95,6 +95,44 @@ fn events_come_in_their_order_to_every_observer_on_a_thread_of_their_own() {
 }
 
 #[test]
+fn a_hook_and_an_observer_share_hub_state_and_nothing_else() {
+    let hub = Hub::with(
+        "local counts = require('lib.counts')
+         local heard = 0
+         hub.on('model.loaded', function(_, hub)
+           heard, counts.heard = heard + 1, counts.heard + 1
+           hub.state.heard = heard .. counts.heard
+         end)
+         return { on_request = function(_, hub)
+           local message = heard .. counts.heard .. ' of ' .. hub.state.heard
+           return hub.reject{ status = 400, message = message }
+         end }",
+    )
+    .file("lib/counts.lua", "return { heard = 0 }");
+    let policies = hub.load();
+    policies.observe_now(&loaded("alpha"));
+    policies.observe_now(&loaded("alpha"));
+    assert_eq!(said(&policies), "00 of 22");
+}
+
+#[test]
+fn a_hook_does_not_wait_for_an_observer() {
+    let hub = hearing("model.loaded", "while true do end");
+    let policies = hub.load();
+    std::thread::scope(|scope| {
+        let observed = scope.spawn(|| policies.observe_now(&loaded("alpha")));
+        let mut answers = 0;
+        while !observed.is_finished() {
+            assert_eq!(said(&policies), "nothing");
+            assert!(policies.memory_bytes() > 0);
+            answers += 1;
+        }
+        // One a millisecond is far less than any machine can.
+        assert!(answers > 250, "{answers}");
+    });
+}
+
+#[test]
 fn only_events_that_somebody_observes_are_made() {
     let hub = hearing("model.loaded", "");
     let policies = hub.load();
@@ -107,7 +145,7 @@ fn only_events_that_somebody_observes_are_made() {
 
 #[test]
 fn an_observer_that_fails_is_reported_with_its_line_and_the_others_still_hear() {
-    let hub = hearing("model.loaded", "said = 'heard'").file(
+    let hub = hearing("model.loaded", "hub.state.said = 'heard'").file(
         "a.lua",
         "hub.on('model.loaded', function(event)\n  local name = event.modle.name\nend)\nreturn {}",
     );

@@ -205,6 +205,63 @@ fn it_is_kept_across_reloads_of_the_policies_and_can_be_read_while_they_load() {
     assert_eq!(said(&policies), "2");
 }
 
+/// All of it but `seen` as a text, of strings their length.
+const ALL: &str = "(function()
+  local function told(value)
+    if type(value) == 'string' then return '#' .. #value end
+    if type(value) ~= 'table' then return tostring(value) end
+    local texts = {}
+    for key, below in pairs(value) do
+      if key ~= 'seen' then
+        texts[#texts + 1] = (math.type(key) or 'string') .. key .. '=' .. told(below)
+      end
+    end
+    table.sort(texts)
+    return '{' .. table.concat(texts, ' ') .. '}'
+  end
+  return told(hub.state)
+end)()";
+
+#[test]
+fn hooks_see_what_observers_see_whatever_was_written() {
+    for written in [
+        "hub.state.a = { b = { c = { 1, 2, 3 } } } hub.state.a.b.c[4] = { deep = true }
+         hub.state.a.b.c[4].deep = nil hub.state.a.b.c[4].other = { {} }",
+        "hub.state.t = {} local t = hub.state.t
+         t[1.0] = 'one' t[2.5] = { 'x' } t[2.5][2] = 'y' t['1'] = 0",
+        "hub.state.a = { x = { 1 } } hub.state.b = hub.state.a.x hub.state.a = nil
+         hub.state.b[2] = 2",
+        "hub.state.l = {} for i = 1, 20 do table.insert(hub.state.l, 1, { i }) end
+         table.remove(hub.state.l, 5) hub.state.l[1][1] = 'first'",
+        "hub.state.many = {} for i = 1, 3000 do hub.state.many[i] = i end hub.state.many[7] = nil",
+        "hub.state.s = ('x'):rep(1 << 18) hub.state.t = { hub.state.s, n = 1 } hub.state.s = 'y'",
+        "hub.state.before = { 1 } hub.state.before[2] = { 2 } hub.state.f = function() end",
+        "hub.state.x = 1 error('after all')",
+        "hub.state.before = { ('x'):rep(1 << 20) }",
+    ] {
+        let observed = format!("pcall(function() {written} end) hub.state.seen = {ALL}");
+        let read = format!("{ALL} == hub.state.seen and 'the same' or {ALL}");
+        let policies = hub(&observed, &read).load();
+        for _ in 0..3 {
+            happen(&policies);
+            assert_eq!(policies.warnings(), [""; 0], "{written}");
+            assert_eq!(said(&policies), "the same", "{written}");
+        }
+    }
+}
+
+#[test]
+fn hooks_see_what_an_observer_wrote_before_it_failed() {
+    let policies = hub(
+        "hub.state.n = (hub.state.n or 0) + 1 error('no')",
+        "hub.state.n",
+    )
+    .load();
+    happen(&policies);
+    happen(&policies);
+    assert_eq!(said(&policies), "2");
+}
+
 #[test]
 fn it_is_kept_when_a_policy_has_filled_the_memory() {
     let written = "hub.state.n = 1

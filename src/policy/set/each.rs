@@ -16,7 +16,7 @@ use super::super::hook::Hook;
 use super::super::ruling::{Asked, Ruling};
 use super::super::views::handle::Handle;
 use super::super::views::json;
-use super::{Host, PolicySet, call, run_observer};
+use super::{Host, PolicySet, call};
 
 /// What a recording kept of a body.
 pub(in crate::policy) struct RecordedBody {
@@ -86,13 +86,13 @@ impl PolicySet {
 
     /// Tells the observers of every policy of an event; the failures.
     pub(in crate::policy) fn failures_about_event(&self, event: &Event) -> Vec<String> {
-        let host = self.host.lock();
-        let of_event = self.policies.iter().flat_map(|policy| {
-            let observers = policy.observers.iter();
-            let observers = observers.filter(|(name, _)| *name == event.name);
-            observers.map(move |(_, function)| (policy, function))
-        });
-        let told = of_event.map(|(policy, function)| run_observer(&host, policy, function, event));
+        let Some(seat) = &self.hearing else {
+            return Vec::new();
+        };
+        let host = seat.lock();
+        let told = self
+            .observers_of(event)
+            .map(|(policy, hearing, function)| self.tell(&host, policy, hearing, function, event));
         told.filter_map(Result::err).collect()
     }
 
@@ -118,7 +118,7 @@ impl PolicySet {
         let policies = self.policies.iter();
         let asked = policies.filter_map(|policy| Some((policy, policy.function(hook)?)));
         let said = asked.map(|(policy, function)| match argument {
-            Ok(argument) => call(host, hook, policy, function, argument).map(drop),
+            Ok(argument) => call(host, hook, policy, (function, &policy.hub), argument).map(drop),
             Err(error) => Err(describe(error, &policy.name)),
         });
         said.filter_map(Result::err).collect()

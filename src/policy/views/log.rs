@@ -44,7 +44,7 @@ pub(in crate::policy) fn function(
         let text = texts.collect::<mlua::Result<Vec<_>>>()?.join("\t");
         // A policy that only logs takes time too.
         stage.limits.check(lua)?;
-        if !stage.flood.admits() {
+        if !stage.admits_line() {
             return Ok(());
         }
         let (policy, text) = (running_line(lua), loggable(&text));
