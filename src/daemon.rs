@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::net::TcpListener as StdListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -245,7 +244,6 @@ async fn serve(
         listeners,
         Gateway::new(lifecycle.clone(), lifecycle.policies().clone()),
         control::router(lifecycle.clone()),
-        Arc::new(control::Guard::new(lifecycle.clone())),
         troubles,
         stop_serving.clone(),
         spread,

@@ -28,9 +28,9 @@
 //! | `lifecycle` | `worker`, `policy`, `status`, `memory`, `config`, `api_error`, `files`, `runtime_file` |
 //! | `gateway` | `policy`, `lifecycle`, `worker` (its upstream), `status`, `config`, `api_error`, `decimal` |
 //! | `simulation` | `policy`, `lifecycle` (its machine), `gateway` (its texts), `status`, `memory`, `config`, `api_error` |
-//! | `control` | `dashboard`, `server` (its guard), `lifecycle` (its handle), `status`, `config`, `api_error` |
+//! | `control` | `dashboard`, `lifecycle` (its handle), `status`, `config`, `api_error` |
 //! | `dashboard` | `status` |
-//! | `server` | `gateway`, `own_wakes`, `decimal`, `api_error` |
+//! | `server` | `gateway`, `config` (whom it lets in), `own_wakes`, `decimal`, `api_error` |
 //! | `cli` | `status`, `config`, `files`, `runtime_file`, `telemetry`, `policy` (for `check`), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (for `serve` and `demo`), `stub` |
 //! | `daemon` | everything |
 //! | `stub` | nothing of ours: it stands in for another program |

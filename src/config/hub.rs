@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::problem::{Findings, Place};
 use super::raw::Table;
 use super::yaml::{Map, Node};
-use super::{Config, LogLevel, group, host, limits, locate, log_files, model};
+use super::{Config, LogLevel, group, host, limits, locate, log_files, model, visitors};
 
 /// The bind address of a hub whose file names none.
 pub(crate) const DEFAULT_HOST: &str = "0.0.0.0";
@@ -119,8 +119,8 @@ fn read_keys(table: &mut Table<'_, '_>, path: &Path) -> (Config, Vec<String>) {
         stall_timeout: seconds(table.int("stall_timeout", 0..=u32::MAX).unwrap_or(300)),
         loading_notice: seconds(table.int("loading_notice", 0..=u32::MAX).unwrap_or(5)),
         limits: limits::read(table),
-        allowed_origins: table.list("allowed_origins").unwrap_or_default(),
-        allowed_hosts: table.list("allowed_hosts").unwrap_or_default(),
+        allowed_origins: visitors::origins(table),
+        allowed_hosts: visitors::hosts(table),
         policies: table.list("policies").unwrap_or_default(),
         policy: table.settings("policy"),
         warnings: Vec::new(),

@@ -32,6 +32,8 @@ mod raw;
 mod reserved;
 mod scalar;
 mod slug;
+mod visitors;
+pub(crate) mod web;
 mod yaml;
 
 pub(crate) use hub::{DEFAULT_HOST, DEFAULT_PORT, DEFAULT_STOP_TIMEOUT};
@@ -91,9 +93,9 @@ pub struct Config {
     pub loading_notice: Duration,
     /// See [`Limits`].
     pub limits: Limits,
-    /// Web origins besides the hub's own that may change state.
+    /// Web origins besides the hub's own whose pages may do all, as browsers write them.
     pub allowed_origins: Vec<String>,
-    /// Host names besides the usual ones under which `/hub` answers.
+    /// Host names besides the usual ones that the hub answers to; lower case, without port.
     pub allowed_hosts: Vec<String>,
     /// Bundled policies to switch on, by name.
     pub policies: Vec<String>,

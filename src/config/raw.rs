@@ -210,6 +210,12 @@ impl<'a, 'f> Table<'a, 'f> {
 
     /// A list of scalars, as text.
     pub(super) fn list(&mut self, key: &'static str) -> Option<Vec<String>> {
+        let items = self.list_items(key)?;
+        Some(self.items(key, items))
+    }
+
+    /// The nodes of a list of scalars.
+    fn list_items(&mut self, key: &'static str) -> Option<&'a [Node]> {
         let node = self.node(key)?;
         let Node::List(items) = node else {
             let message = format!("`{key}` must be a list, not {}", node.shown());
@@ -220,7 +226,7 @@ impl<'a, 'f> Table<'a, 'f> {
             self.refuse(key, &message, hint);
             return None;
         };
-        Some(self.items(key, items))
+        Some(items)
     }
 
     /// The nodes of a list.
@@ -236,8 +242,39 @@ impl<'a, 'f> Table<'a, 'f> {
         }
     }
 
+    /// A list of scalars that `read` makes something of; each that it cannot is refused where it stands, with
+    /// what it says is wrong with it, and what would be right.
+    pub(super) fn list_of<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&str) -> Result<T, (&'static str, String)>,
+    ) -> Vec<T> {
+        let mut list = Vec::new();
+        let Some(items) = self.list_items(key) else {
+            return list;
+        };
+        for (index, text) in self.numbered_items(key, items) {
+            match read(&text) {
+                Ok(item) => list.push(item),
+                Err((why, hint)) => {
+                    let (subject, shown) = (&self.subject, Node::Text(text).shown());
+                    let message = format!("{subject}`{key}` item #{}, {shown}, {why}", index + 1);
+                    let place = self.place.key(key).item(index);
+                    self.findings.value(place, message, Some(hint));
+                }
+            }
+        }
+        list
+    }
+
     /// The scalars of a list; each that is none is refused where it stands.
     pub(super) fn items(&mut self, key: &str, items: &[Node]) -> Vec<String> {
+        let items = self.numbered_items(key, items).into_iter();
+        items.map(|(_, text)| text).collect()
+    }
+
+    /// [`Table::items`] with their positions, from 0.
+    fn numbered_items(&mut self, key: &str, items: &[Node]) -> Vec<(usize, String)> {
         let mut texts = Vec::new();
         for (index, item) in items.iter().enumerate() {
             let text = match item {
@@ -245,7 +282,7 @@ impl<'a, 'f> Table<'a, 'f> {
                 item => item.scalar().filter(|text| !text.contains('\0')),
             };
             if let Some(text) = text {
-                texts.push(text);
+                texts.push((index, text));
                 continue;
             }
             let message = format!(

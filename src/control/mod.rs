@@ -1,9 +1,9 @@
 //! The HTTP control API under `/hub`: extract, ask the lifecycle, answer in JSON.
 //!
 //! [`router`] is the whole of it; the server puts it beside the gateway on the hub's one port and
-//! the command line is its client. [`guard`] says which web pages and host names may reach it. It
-//! decides nothing about models: a verb is one call of the [`Hub`] behind it, and what that refuses
-//! is passed on as it is.
+//! the command line is its client. Who may reach it is decided at the server's door. It decides
+//! nothing about models: a verb is one call of the [`Hub`] behind it, and what that refuses is passed
+//! on as it is.
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -12,17 +12,14 @@ use axum::routing::{MethodRouter, get, post};
 
 mod error;
 mod extract;
-pub mod guard;
 mod hub;
 mod metrics;
 mod models;
 mod openapi;
-mod origin;
 mod page;
 mod policies;
 mod service;
 
-pub use guard::Guard;
 pub use hub::{Hub, Verb};
 
 use error::{method_not_allowed, no_such_route};

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use http::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, ORIGIN,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version};
@@ -68,6 +68,7 @@ pub(super) async fn forward(
         .map_err(|error| openai::no_answer(&model.name, &error, limits))?;
     let (mut parts, body) = answer.into_parts();
     remove_hop_by_hop(&mut parts.headers);
+    remove_cors(&mut parts.headers);
     let kind = Kind::of(&parts.headers);
     account.answered(&mut parts, kind);
     let echo = if body.is_end_stream() {
@@ -108,6 +109,8 @@ pub(super) fn outgoing(view: RequestView, body: RequestBody) -> Request<RequestB
     remove_hop_by_hop(&mut parts.headers);
     // hyper has answered it to the client by itself.
     parts.headers.remove(EXPECT);
+    // Which pages may do what is the hub's decision: a worker that knows of one would make its own.
+    parts.headers.remove(ORIGIN);
     parts.headers.insert(REQUEST_ID, id);
     Request::from_parts(parts, body)
 }
@@ -128,6 +131,18 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     // The length stays: without it the message would be framed anew.
     let listed = listed.iter().filter(|name| **name != CONTENT_LENGTH);
     for name in listed.chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// Removes what would let web pages read a worker's answer: mlx-openai-server lets all of them.
+pub(super) fn remove_cors(headers: &mut HeaderMap) {
+    let is_cors = |name: &&HeaderName| name.as_str().starts_with("access-control-");
+    if !headers.keys().any(|name| is_cors(&name)) {
+        return;
+    }
+    let names: Vec<HeaderName> = headers.keys().filter(is_cors).cloned().collect();
+    for name in names {
         headers.remove(name);
     }
 }
@@ -182,6 +197,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_worker_lets_pages_do_stays_behind() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("access-control-allow-origin", "*"),
+            ("access-control-allow-credentials", "true"),
+            ("access-control-some-day", "1"),
+            ("access-control-expose-headers", "a"),
+            ("access-control-expose-headers", "b"),
+            ("content-type", "text/plain"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        remove_cors(&mut headers);
+        assert_eq!(headers.len(), 1);
+        assert!(headers.contains_key(CONTENT_TYPE));
+    }
+
+    #[test]
     fn only_json_and_its_events_are_legible_and_not_when_compressed() {
         for (kind, encoding, events, is_legible) in [
             ("application/json; charset=utf-8", None, false, true),
@@ -218,6 +251,7 @@ mod tests {
         let request = Request::get("http://hub:8000/v1/x?y=1")
             .version(Version::HTTP_10)
             .header(EXPECT, "100-continue")
+            .header(ORIGIN, "http://localhost:3000")
             .body(())
             .unwrap();
         let (id, client) = (HeaderValue::from_static("r1"), ([127, 0, 0, 1], 1).into());

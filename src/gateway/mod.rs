@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::api_error::ApiError;
+use crate::config::Config;
 use crate::lifecycle::{Grant, Lifecycle, Model, Place as Parked};
 use crate::policy::{Policies, RequestView};
 use crate::worker::upstream::Accepts;
@@ -146,6 +147,11 @@ impl Gateway {
             made: Made::default(),
             tunnels: TaskTracker::new(),
         }
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.lifecycle.config()
     }
 
     /// Takes in a request under `/v1` that arrived at `began`; `id` is its `X-Request-ID`, `held_up` tells

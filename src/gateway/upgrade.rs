@@ -17,7 +17,7 @@ use tracing::debug;
 
 use super::account::Account;
 use super::body::Body;
-use super::forward::Kind;
+use super::forward::{self, Kind};
 use super::openai;
 use crate::api_error::ApiError;
 use crate::config::Limits;
@@ -72,7 +72,8 @@ pub(super) async fn forward(
     match answer {
         Switch::Refused(answer) => {
             let (mut head, body) = answer.into_parts();
-            super::forward::remove_hop_by_hop(&mut head.headers);
+            forward::remove_hop_by_hop(&mut head.headers);
+            forward::remove_cors(&mut head.headers);
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
                 head.status = StatusCode::BAD_GATEWAY;
             }
@@ -83,6 +84,7 @@ pub(super) async fn forward(
         }
         Switch::Agreed(answer, worker) => {
             let (mut head, ()) = answer.into_parts();
+            forward::remove_cors(&mut head.headers);
             account.answered(&mut head, Kind::default());
             tunnels.spawn(carry(client, worker, lease, account.take()));
             Ok(Response::from_parts(head, Body::full("")))

@@ -1,4 +1,4 @@
-//! One request at the door: guard, dispatch, and the headers that every answer has.
+//! One request: past the door, to whom it is for, and the headers that every answer has.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use tower::ServiceExt as _;
 use tracing::debug;
 use uuid::Uuid;
 
-use super::guard::{Guard, allow_origin, preflight};
+use super::door;
+use super::room::Room;
 use crate::api_error::ApiError;
 use crate::decimal::{self, micros};
 use crate::gateway::{Arrived, Body, Gateway, HeldUp};
@@ -36,31 +37,30 @@ enum Way {
     Hub(Box<Request<Incoming>>),
 }
 
+/// A request, and the room it is for.
+struct Asked {
+    parts: Parts,
+    body: Incoming,
+    room: Room,
+}
+
 /// What the requests of a connection share.
 pub(super) struct Front {
     gateway: Arc<Gateway>,
     hub: axum::Router,
-    guard: Arc<dyn Guard>,
 }
 
 impl Front {
-    pub(super) fn new(gateway: Gateway, hub: axum::Router, guard: Arc<dyn Guard>) -> Self {
-        Self {
-            gateway: Arc::new(gateway),
-            hub,
-            guard,
-        }
+    pub(super) fn new(gateway: Gateway, hub: axum::Router) -> Self {
+        let gateway = Arc::new(gateway);
+        Self { gateway, hub }
     }
 
     /// The same for a connection of its own: its requests count their references to it where no other
     /// thread does.
     pub(super) fn of_connection(&self) -> Arc<Self> {
         let gateway = Gateway::clone(&self.gateway);
-        Arc::new(Self::new(
-            gateway,
-            self.hub.clone(),
-            Arc::clone(&self.guard),
-        ))
+        Arc::new(Self::new(gateway, self.hub.clone()))
     }
 
     /// The answer to one request. Not an `async fn`: that would keep the request in its future twice.
@@ -73,10 +73,11 @@ impl Front {
         let started = Instant::now();
         let (parts, body) = request.into_parts();
         let id = request_id(&parts.headers);
+        let room = Room::of(parts.uri.path());
         // The gateway tells of its requests itself, when their answers have ended.
-        let line = (!is_gateways(parts.uri.path()) && tracing::enabled!(tracing::Level::DEBUG))
+        let line = (room != Room::Workers && tracing::enabled!(tracing::Level::DEBUG))
             .then(|| Box::new((parts.method.clone(), parts.uri.path().to_owned())));
-        let (way, origin) = self.way(parts, body, client, held_up, &id, started);
+        let (way, origin) = self.way(Asked { parts, body, room }, client, held_up, &id, started);
         async move {
             let mut response = match way {
                 Way::Answered(response) => response.map(Either::Left),
@@ -85,7 +86,7 @@ impl Front {
                 Way::Hub(request) => Box::pin(self.ask_hub(*request)).await,
             };
             if let Some(origin) = origin {
-                allow_origin(response.headers_mut(), origin);
+                door::allow_origin(response.headers_mut(), origin);
             }
             let took = started.elapsed();
             if let Some(line) = line {
@@ -103,20 +104,20 @@ impl Front {
     /// Where a request goes, and the origin of the page it comes from, if it comes from one.
     fn way(
         &self,
-        parts: Parts,
-        body: Incoming,
+        asked: Asked,
         client: SocketAddr,
         held_up: HeldUp,
         id: &HeaderValue,
         started: Instant,
     ) -> (Way, Option<HeaderValue>) {
-        let origin = match self.guard.check(&parts) {
+        let Asked { parts, body, room } = asked;
+        let origin = match door::check(&parts, room, || self.gateway.config()) {
             Ok(origin) => origin,
-            Err(error) => return (Way::Answered(error.to_response().map(Body::full)), None),
+            Err(error) => return (Way::Answered(turned_away(&parts, id, &error)), None),
         };
-        let way = if let Some(response) = origin.as_ref().and_then(|_| preflight(&parts)) {
+        let way = if let Some(response) = origin.as_ref().and_then(|_| door::preflight(&parts)) {
             Way::Answered(response)
-        } else if is_gateways(parts.uri.path()) {
+        } else if room == Room::Workers {
             let id = id.clone();
             let arrived = self
                 .gateway
@@ -146,6 +147,17 @@ impl Front {
     }
 }
 
+/// The answer at the door.
+fn turned_away(parts: &Parts, id: &HeaderValue, error: &ApiError) -> Response<Body> {
+    let (id, method, path) = (
+        id.to_str().unwrap_or_default(),
+        &parts.method,
+        parts.uri.path(),
+    );
+    debug!(id, %method, path, status = error.status, %error, "turned away");
+    error.to_response().map(Body::full)
+}
+
 /// Adds what every answer has.
 fn sign(headers: &mut HeaderMap, id: HeaderValue, took: Duration) {
     headers.insert(REQUEST_ID, id);
@@ -153,14 +165,6 @@ fn sign(headers: &mut HeaderMap, id: HeaderValue, took: Duration) {
     if let Some(time) = time {
         headers.insert(PROCESS_TIME, time);
     }
-}
-
-/// Whether the gateway answers: under `/v1`, and under `/upstream`.
-fn is_gateways(path: &str) -> bool {
-    ["/v1", "/upstream"].iter().any(|root| {
-        path.strip_prefix(root)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    })
 }
 
 /// The client's id if it is fit for logs, else a new one.
@@ -205,21 +209,5 @@ mod tests {
             assert_eq!(uuid.get_version_num(), 4);
         }
         assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
-    }
-
-    #[test]
-    fn only_v1_and_upstream_and_what_is_below_them_is_the_gateways() {
-        for (path, gateways) in [
-            ("/v1", true),
-            ("/v1/", true),
-            ("/v1/models", true),
-            ("/upstream/alpha/x", true),
-            ("/upstreams", false),
-            ("/v11", false),
-            ("/", false),
-            ("/hub/v1", false),
-        ] {
-            assert_eq!(is_gateways(path), gateways, "{path}");
-        }
     }
 }

@@ -2,7 +2,7 @@
 //! everything else to the router of the control API and the dashboard.
 //!
 //! The daemon runs it. What every answer has in common is added here and only here: `X-Request-ID`,
-//! `X-Process-Time`, CORS. Whether a request may come in at all is the [`Guard`]'s decision.
+//! `X-Process-Time`, CORS. Whether a request may come in at all is decided at its [`door`].
 
 use std::future::{Future as _, poll_fn};
 use std::io;
@@ -26,16 +26,16 @@ use crate::gateway::{Gateway, HeldUp};
 use crate::own_wakes::OwnWakes;
 use crate::telemetry::Troubles;
 
+mod door;
 mod front;
-mod guard;
 mod head_timer;
 mod receive_buffer;
+mod room;
 mod socket;
 mod threads;
 mod unreadable;
 
 use front::Front;
-pub use guard::Guard;
 use head_timer::HeadTimer;
 use socket::{Leftover, Socket};
 pub use threads::{Spread, Threads};
@@ -64,12 +64,11 @@ pub async fn serve(
     listeners: Vec<TcpListener>,
     gateway: Gateway,
     hub: axum::Router,
-    guard: Arc<dyn Guard>,
     troubles: Troubles,
     shutdown: CancellationToken,
     spread: Spread,
 ) {
-    let front = Front::new(gateway, hub, guard);
+    let front = Front::new(gateway, hub);
     let accepting = listeners
         .iter()
         .map(|listener| accept(listener, &front, &troubles, &shutdown, &spread));

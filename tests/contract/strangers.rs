@@ -84,7 +84,7 @@ fn cors_headers_go_to_allowed_origins_only() {
             .header("access-control-allow-origin")
             .map(str::to_owned)
     };
-    for path in ["/v1/models", "/hub/status"] {
+    for path in ["/v1/models", "/upstream/a/health", "/hub/status"] {
         for method in ["GET", "OPTIONS"] {
             let friend = "https://friend.example";
             assert_eq!(allowed(method, path, friend).as_deref(), Some(friend));
@@ -152,25 +152,167 @@ fn the_rules_follow_a_reload() {
     assert_eq!(status(&home, "POST", "/hub/reload", &friend), 403);
 }
 
+/// What reaches a worker, and in which ways a page may ask for it without a preflight.
+fn page_requests() -> Vec<(&'static str, &'static str, &'static str, String)> {
+    let chat = json!({"model": "a", "messages": [{"role": "user", "content": "hi"}]}).to_string();
+    let form = "--x\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\na\r\n--x--\r\n";
+    let kinds = [
+        ("", &chat),
+        ("text/plain;charset=UTF-8", &chat),
+        ("application/json", &chat),
+        ("multipart/form-data; boundary=x", &form.to_owned()),
+        ("application/x-www-form-urlencoded", &"model=a".to_owned()),
+    ];
+    let mut requests = Vec::new();
+    for (kind, body) in kinds {
+        for path in [
+            "/v1/chat/completions",
+            "/v1/audio/transcriptions",
+            "/v1/other",
+            "/upstream/a/v1/chat/completions",
+        ] {
+            requests.push(("POST", path, kind, body.clone()));
+        }
+    }
+    for path in [
+        "/v1/models",
+        "/v1/queue/stats?model=a",
+        "/v1/other?model=a",
+        "/upstream/a/health",
+        "/upstream/a",
+    ] {
+        for method in ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"] {
+            requests.push((method, path, "", String::new()));
+        }
+    }
+    requests
+}
+
 #[test]
-fn v1_is_for_everybody() {
+fn a_strangers_page_reaches_no_worker_whatever_it_sends() {
+    let home = Home::started(&MODELS.replace("default: true", "default: true, jit_enabled: true"));
+    home.wait_for_state("a", "running", "unloaded");
+    let port = home.port;
+    let rebound = format!("evil.example:{port}");
+    let rebound_origin = format!("http://{rebound}");
+    let strangers: [(&[(&str, &str)], u16); 8] = [
+        (&[("origin", "http://evil.example")], 403),
+        (&[("origin", "null")], 403),
+        (&[("origin", "http://192.168.1.20:3000")], 403),
+        (
+            &[
+                ("origin", "https://friend.example"),
+                ("origin", "http://evil.example"),
+            ],
+            403,
+        ),
+        (&[("sec-fetch-site", "cross-site")], 403),
+        (
+            &[
+                ("host", rebound.as_str()),
+                ("origin", rebound_origin.as_str()),
+                ("sec-fetch-site", "same-origin"),
+            ],
+            421,
+        ),
+        (
+            &[("host", rebound.as_str()), ("user-agent", "Mozilla/5.0")],
+            421,
+        ),
+        (
+            &[("host", rebound.as_str()), ("referer", "http://x.example/")],
+            421,
+        ),
+    ];
+    for (method, path, kind, body) in page_requests() {
+        for (headers, status) in &strangers {
+            let mut headers = headers.to_vec();
+            if !kind.is_empty() {
+                headers.push(("content-type", kind));
+            }
+            let answer = home.http.send(method, path, &headers, body.as_bytes());
+            let answer = answer.unwrap();
+            let case = format!("{method} {path} {kind} {headers:?}");
+            assert_eq!(answer.status, *status, "{case}");
+            for name in [
+                "access-control-allow-origin",
+                "access-control-allow-methods",
+            ] {
+                assert_eq!(answer.header(name), None, "{case}");
+            }
+        }
+    }
+    for path in ["/v1/realtime?model=a", "/upstream/a/ws"] {
+        let headers = [
+            ("origin", "http://evil.example"),
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        assert_eq!(status(&home, "GET", path, &headers), 403, "{path}");
+    }
+    assert_eq!(home.states("a"), ("running".into(), "unloaded".into()));
+}
+
+#[test]
+fn pages_of_this_machine_and_applications_use_the_models_and_do_not_control_the_hub() {
     let home = Home::started(MODELS);
     home.wait_for_state("a", "running", "loaded");
-    let headers = [
-        ("host", "evil.example"),
-        ("origin", "http://evil.example"),
-        ("content-type", "application/json"),
-    ];
-    let body = json!({"model": "a", "messages": [{"role": "user", "content": "hi"}]}).to_string();
-    let path = "/v1/chat/completions";
-    let reply = home
-        .http
-        .send("POST", path, &headers, body.as_bytes())
-        .unwrap();
-    assert_eq!(reply.status, 200);
-    assert_eq!(
-        reply.header("access-control-allow-origin"),
-        None,
-        "but a page cannot read it"
-    );
+    let chat = json!({"model": "a", "messages": [{"role": "user", "content": "hi"}]}).to_string();
+    for origin in [
+        "http://localhost:3000",
+        "https://localhost",
+        "http://127.0.0.1:5173",
+        "http://[::1]:8080",
+        "app://obsidian.md",
+        "tauri://localhost",
+        "vscode-webview://1a2b3c",
+        "vscode-file://vscode-app",
+    ] {
+        let headers = [("origin", origin), ("content-type", "application/json")];
+        let path = "/v1/chat/completions";
+        let answer = home.http.send("POST", path, &headers, chat.as_bytes());
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, 200, "{origin}");
+        let allowed = answer.header("access-control-allow-origin");
+        assert_eq!(allowed, Some(origin));
+        let preflight = [
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+        ];
+        let answer = home.http.send("OPTIONS", path, &preflight, b"").unwrap();
+        assert_eq!(answer.status, 204, "{origin}");
+        let allowed = answer.header("access-control-allow-origin");
+        assert_eq!(allowed, Some(origin));
+        let control = [("origin", origin)];
+        assert_eq!(status(&home, "POST", "/hub/reload", &control), 403);
+    }
+}
+
+#[test]
+fn programs_may_use_any_name_outside_of_hub() {
+    let home = Home::started(MODELS);
+    home.wait_for_state("a", "running", "loaded");
+    let chat = json!({"model": "a", "messages": [{"role": "user", "content": "hi"}]}).to_string();
+    for (name, value) in [
+        ("user-agent", "OpenAI/Python 2.54.0"),
+        ("user-agent", "curl/8.7.1"),
+        ("accept", "*/*"),
+    ] {
+        let headers = [("host", "hub-behind-a-proxy"), (name, value)];
+        let path = "/v1/chat/completions";
+        let answer = home.http.send("POST", path, &headers, chat.as_bytes());
+        assert_eq!(answer.unwrap().status, 200, "{name}: {value}");
+        assert_eq!(status(&home, "GET", "/hub/status", &headers), 421);
+    }
+}
+
+#[test]
+fn a_request_has_one_host() {
+    let home = Home::started(MODELS);
+    for path in ["/v1/models", "/hub/status", "/health"] {
+        let headers = [("host", "localhost"), ("host", "localhost")];
+        assert_eq!(status(&home, "GET", path, &headers), 400, "{path}");
+    }
 }

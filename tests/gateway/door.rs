@@ -22,7 +22,12 @@ fn send(hub: &Hub, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer
 #[test]
 fn cors_headers_go_to_listed_origins_only() {
     let hub = hub();
-    for path in ["/v1/models", "/v1/nosuch", "/hub/status"] {
+    for path in [
+        "/v1/models",
+        "/v1/nosuch",
+        "/upstream/nosuch/x",
+        "/hub/status",
+    ] {
         let listed = send(&hub, "GET", path, &[("origin", LISTED)]);
         assert_eq!(
             listed.header("access-control-allow-origin"),
@@ -43,15 +48,21 @@ fn cors_headers_go_to_listed_origins_only() {
             "http://app.example",
         ] {
             let answer = send(&hub, "GET", path, &[("origin", origin)]);
-            assert_eq!(
-                answer.header("access-control-allow-origin"),
-                None,
-                "{path} {origin}"
-            );
+            assert_no_cors(&answer, path);
         }
     }
     let outside = send(&hub, "GET", "/health", &[("origin", LISTED)]);
-    assert_eq!(outside.header("access-control-allow-origin"), None);
+    assert_no_cors(&outside, "/health");
+}
+
+#[track_caller]
+fn assert_no_cors(answer: &Answer, path: &str) {
+    for (name, value) in &answer.headers {
+        assert!(
+            !name.starts_with("access-control"),
+            "{path} {name}: {value}"
+        );
+    }
 }
 
 #[test]
@@ -81,40 +92,70 @@ fn a_preflight_of_a_listed_origin_is_granted_and_any_other_not() {
         ] {
             assert_eq!(granted.header(name), Some(value), "{path} {name}");
         }
-        let refused = preflight(FOREIGN);
-        for (name, value) in &refused.headers {
-            assert!(
-                !name.starts_with("access-control"),
-                "{path} {name}: {value}"
-            );
-        }
+        assert_no_cors(&preflight(FOREIGN), path);
     }
 }
 
 #[test]
-fn a_foreign_page_changes_nothing_under_hub_and_may_still_not_read_v1() {
+fn a_foreign_page_changes_nothing_and_reaches_no_worker() {
     let hub = hub();
     hub.wait_for_state("alpha", "running", "unloaded");
-    for origin in [FOREIGN, "null", "http://127.0.0.1:1", "file://"] {
+    let body = crate::support::http::chat("alpha", "hello", false).to_string();
+    for origin in [FOREIGN, "null", "https://127.0.0.2:1", "file://"] {
+        let headers = [("origin", origin)];
         for method in ["POST", "PUT", "DELETE"] {
             for path in ["/hub/shutdown", "/hub/models/alpha/load", "/hub/nosuch"] {
-                let answer = send(&hub, method, path, &[("origin", origin)]);
+                let answer = send(&hub, method, path, &headers);
                 let words = [origin, "allowed_origins"];
                 assert_error(&answer, 403, "permission_error", "403", &words);
             }
         }
+        // Without CORS it sees nothing of it.
+        let status = send(&hub, "GET", "/hub/status", &headers);
+        assert_eq!(status.status, 200);
+        assert_no_cors(&status, origin);
+        for (method, path) in [
+            ("POST", CHAT),
+            ("GET", "/v1/models"),
+            ("GET", "/v1/queue/stats?model=alpha"),
+            ("GET", "/upstream/alpha/health"),
+            ("HEAD", "/upstream/alpha/health"),
+            ("OPTIONS", CHAT),
+        ] {
+            let answer = hub.http.send(method, path, &headers, body.as_bytes());
+            let answer = answer.and_then(Reply::whole).unwrap();
+            assert_eq!(answer.status, 403, "{method} {path} {origin}");
+            assert_no_cors(&answer, path);
+        }
+    }
+    for path in ["/v1/queue/stats?model=alpha", "/upstream/alpha/health"] {
+        let image = send(&hub, "GET", path, &[("sec-fetch-site", "cross-site")]);
+        assert_eq!(image.status, 403, "{path}");
     }
     assert_eq!(hub.model("alpha")["memory_state"], "unloaded");
-    // Looking is free, and so is the port for programs that send an Origin.
-    assert_eq!(
-        send(&hub, "GET", "/hub/status", &[("origin", FOREIGN)]).status,
-        200
-    );
-    let body = crate::support::http::chat("alpha", "hello", false).to_string();
-    let chat = hub
-        .http
-        .send("POST", CHAT, &[("origin", FOREIGN)], body.as_bytes());
-    assert_eq!(chat.unwrap().status, 200);
+}
+
+#[test]
+fn a_page_of_this_machine_uses_the_models_and_what_its_worker_allows_stays_behind() {
+    let hub = hub();
+    for origin in ["http://localhost:3000", "app://obsidian.md", LISTED] {
+        let body = crate::support::http::chat("alpha", "hello", false).to_string();
+        let headers = [("origin", origin)];
+        let answer = hub.http.send("POST", CHAT, &headers, body.as_bytes());
+        let answer = answer.and_then(Reply::whole).unwrap();
+        assert_eq!(answer.status, 200, "{origin}");
+        let cors: Vec<_> = answer
+            .headers
+            .iter()
+            .filter(|(name, _)| name.starts_with("access-control"))
+            .map(|(name, value)| format!("{name}: {value}"))
+            .collect();
+        let expected = [
+            format!("access-control-allow-origin: {origin}"),
+            "access-control-expose-headers: *".to_owned(),
+        ];
+        assert_eq!(cors, expected);
+    }
 }
 
 #[test]
@@ -136,7 +177,7 @@ fn the_hubs_own_page_and_listed_ones_may_control_it() {
 }
 
 #[test]
-fn a_strange_host_name_is_a_421_under_hub() {
+fn a_strange_host_name_is_a_421_under_hub_and_for_browsers() {
     let hub = hub();
     for host in [
         "evil.example",
@@ -154,10 +195,12 @@ fn a_strange_host_name_is_a_421_under_hub() {
             let words = [host, "allowed_hosts"];
             assert_error(&answer, 421, "invalid_request_error", "421", &words);
         }
-        assert_eq!(
-            send(&hub, "GET", "/v1/models", &[("host", host)]).status,
-            200
-        );
+        for path in ["/v1/models", "/health"] {
+            let program = send(&hub, "GET", path, &[("host", host)]);
+            assert_eq!(program.status, 200, "{host} {path}");
+            let browser = [("host", host), ("accept-language", "en")];
+            assert_eq!(send(&hub, "GET", path, &browser).status, 421, "{host}");
+        }
     }
     let machine = String::from_utf8(
         std::process::Command::new("hostname")

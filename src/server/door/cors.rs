@@ -1,27 +1,17 @@
-//! Who may come in: the question the server asks about every request before anybody sees it.
+//! What tells a browser that a page of another origin may read an answer, or may ask at all.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, VARY,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
-use crate::api_error::ApiError;
 use crate::gateway::Body;
 
-/// Keeps web pages and strangers out.
-pub trait Guard: Send + Sync {
-    /// Looks at the head of a request. `Ok` lets it in, with the origin that its answer is to allow,
-    /// if the request comes from a web page that may read it.
-    ///
-    /// # Errors
-    /// What to answer instead.
-    fn check(&self, parts: &Parts) -> Result<Option<HeaderValue>, ApiError>;
-}
-
-/// The answer to a browser that asks first whether a page of an allowed origin may send a request.
-pub(super) fn preflight(parts: &Parts) -> Option<Response<Body>> {
+/// The answer to a browser that asks first whether a page that may come in may send a request.
+pub(in crate::server) fn preflight(parts: &Parts) -> Option<Response<Body>> {
     if parts.method != Method::OPTIONS {
         return None;
     }
@@ -38,9 +28,11 @@ pub(super) fn preflight(parts: &Parts) -> Option<Response<Body>> {
     Some(response)
 }
 
-/// Lets a page of `origin` read the answer.
-pub(super) fn allow_origin(headers: &mut HeaderMap, origin: HeaderValue) {
+/// Lets a page of `origin` read the answer, its headers too: clients look for `Retry-After` and for the
+/// request's id.
+pub(in crate::server) fn allow_origin(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
     headers.append(VARY, HeaderValue::from_static("Origin"));
 }
 
