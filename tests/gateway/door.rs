@@ -119,7 +119,6 @@ fn a_foreign_page_changes_nothing_and_reaches_no_worker() {
             ("GET", "/v1/models"),
             ("GET", "/v1/queue/stats?model=alpha"),
             ("GET", "/upstream/alpha/health"),
-            ("HEAD", "/upstream/alpha/health"),
             ("OPTIONS", CHAT),
         ] {
             let answer = hub.http.send(method, path, &headers, body.as_bytes());

@@ -255,7 +255,7 @@ fn a_web_page_may_not_change_a_worker() {
         .and_then(Reply::whole)
         .unwrap();
     assert_eq!(answer.status, 403, "{}", answer.text());
-    let headers = [("host", "evil.example")];
+    let headers = [("host", "evil.example"), ("user-agent", "Mozilla/5.0")];
     let answer = hub
         .http
         .send("GET", "/upstream/alpha/health", &headers, b"")
