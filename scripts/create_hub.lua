@@ -7,8 +7,20 @@
 --               `idle_unload_trigger_min`, whichever is shorter
 --   on_exit     a worker that ended by itself is started again after 1 s, 2 s, … up to 60 s; one that
 --               never was ready is left until somebody asks for the model
+--   on_trouble  a worker is started anew whose requests get no byte while it does nothing for `stall_timeout`;
+--               or while it computes for much longer than such a prompt ever took; or whose answers of the
+--               last minute were all errors
 --
--- It has no settings besides these keys of hub.yaml.
+-- Settings (`policy: {create_hub: …}` of hub.yaml, or of a model), all for on_trouble:
+--   busy_minutes      a worker that computes in silence is left alone for so long; 10 by default
+--   busy_factor       and for so many times what was expected; 5 by default
+--   chars_per_second  what is expected of a model that has not answered yet, besides 6 minutes for the answer;
+--                     10 by default
+--   errors            so many answers of 500 and above in a row, within a minute, are too many; 5 by default,
+--                     0 for never
+-- `stall_timeout: 0` of hub.yaml lets every silence be.
+
+local options = hub.options("create_hub", { busy_minutes = 10, busy_factor = 5, chars_per_second = 10, errors = 5 })
 
 ---@param model hub.Model
 ---@param minutes number?
@@ -32,6 +44,25 @@ local function due_members(group, hub)
   end
   table.sort(due, function(one, other) return idle[one] > idle[other] end)
   return due
+end
+
+-- Why a silent worker hangs, or nil while it may be at work: a long prompt is silent for long, and so is an
+-- answer that is not streamed.
+---@param trouble hub.Trouble
+local function hangs(trouble, set)
+  local limit = trouble.stall_timeout
+  if limit and trouble.still_seconds >= limit then
+    return ("requests got no byte and its processes used no CPU for %g s (`stall_timeout`)"):format(limit)
+  end
+  local chars, expected = trouble.prompt_chars, trouble.expected_seconds
+  if not expected and chars and set.chars_per_second > 0 then
+    expected = 360 + chars / set.chars_per_second
+  end
+  local busy = expected and math.max(set.busy_minutes * 60, set.busy_factor * expected)
+  if limit and busy and trouble.silent_seconds >= busy then
+    local message = "requests got no byte for %d s, and about %d s were to be expected"
+    return message:format(trouble.silent_seconds // 1, expected // 1)
+  end
 end
 
 ---@type hub.Policy
@@ -75,5 +106,15 @@ return {
     if exit.was_ready or exit.crashes > 1 then
       return hub.restart({ seconds = math.min(2 ^ (exit.crashes - 1), 60) })
     end
+  end,
+
+  on_trouble = function(trouble, hub)
+    local set, reason = hub.options("create_hub", options, trouble.model.settings), nil
+    if trouble.kind == "silent" then
+      reason = hangs(trouble, set)
+    elseif set.errors > 0 and trouble.recent_errors >= set.errors then
+      reason = ("%d answers in a row were errors, the last one %d"):format(trouble.errors, trouble.last_status)
+    end
+    return reason and hub.restart({ seconds = math.min(2 ^ trouble.crashes, 60), reason = reason })
   end,
 }

@@ -8,12 +8,14 @@
 ---@field on_load? fun(load: hub.Load, hub: hub.Hub): hub.LoadVerdict? # before a model takes memory
 ---@field on_idle? fun(model: hub.Model, hub: hub.Hub): hub.IdleVerdict? # from time to time for each loaded model without a request
 ---@field on_exit? fun(exit: hub.Exit, hub: hub.Hub): hub.ExitVerdict? # a worker ended unasked
+---@field on_trouble? fun(trouble: hub.Trouble, hub: hub.Hub): hub.TroubleVerdict? # a worker runs and does not serve
 ---@field on_error? "deny" # refuse when this policy fails, instead of asking the next
 
 ---@class (exact) hub.RequestVerdict
 ---@class (exact) hub.LoadVerdict
 ---@class (exact) hub.IdleVerdict
 ---@class (exact) hub.ExitVerdict
+---@class (exact) hub.TroubleVerdict
 
 ---@class hub.Request
 ---@field id string # the request's X-Request-ID
@@ -62,6 +64,21 @@
 ---@field was_ready boolean # it had been ready to serve
 ---@field uptime_seconds number # for so long
 ---@field crashes integer # ends in a row, since it last ran for five minutes or was started by hand
+
+---@class hub.Trouble
+---@field kind "silent"|"errors" # requests wait and no byte comes; or its answers are errors, one after the other
+---@field model hub.Model # whose worker it is
+---@field silent_seconds number # requests have waited so long since its last byte
+---@field still_seconds number # up to now it used no CPU, held as much memory as before and logged nothing for so long
+---@field cpu_seconds number? # CPU time that it used in `silent_seconds`, nil when that cannot be read
+---@field prompt_chars integer? # of the longest prompt that may be waiting, nil when that is not known
+---@field expected_seconds number? # the longest that such a prompt made it silent for, nil before the first
+---@field errors integer # answers of 500 and above in a row
+---@field recent_errors integer # those of the last minute
+---@field last_status integer? # of the last one
+---@field requests integer # in flight
+---@field crashes integer # unasked ends and restarts in a row, as in hub.Exit
+---@field stall_timeout number? # of hub.yaml, nil for never
 
 ---@class hub.Group
 ---@field name string
@@ -131,9 +148,9 @@
 ---@field wait fun(fields: hub.WaitFields): hub.RequestVerdict|hub.LoadVerdict # ask again when something changes
 ---@field unload fun(fields?: hub.ReasonFields): hub.IdleVerdict # free the memory, keep the model started
 ---@field stop fun(fields?: hub.ReasonFields): hub.IdleVerdict # stop the model
----@field keep fun(fields?: hub.KeepFields): hub.IdleVerdict # keep it, and do not ask for so long
----@field restart fun(fields: hub.RestartFields): hub.ExitVerdict # start it again
----@field leave fun(fields?: hub.ReasonFields): hub.ExitVerdict # leave it until somebody asks for it
+---@field keep fun(fields?: hub.KeepFields): hub.IdleVerdict|hub.TroubleVerdict # keep it, and do not ask for so long
+---@field restart fun(fields: hub.RestartFields): hub.ExitVerdict|hub.TroubleVerdict # start it again
+---@field leave fun(fields?: hub.ReasonFields): hub.ExitVerdict|hub.TroubleVerdict # leave it until somebody asks for it
 
 ---@class (exact) hub.ReasonFields
 ---@field reason? string # why, for `policy explain`

@@ -30,6 +30,10 @@
 ---@field peak? integer|string # the most it is known to have held
 ---@field fails? string|false # why its loads fail from now on, or that they do not
 ---@field resident? boolean # true: its process stays up without the weights
+---@field silent? boolean # true: it hangs, its requests get no byte; finish one with a 5xx for errors
+---@field cpu? number # the share of a core that it uses while it hangs; 0 by default
+---@field moves? boolean # true: its log or its memory changes while it hangs
+---@field expected? number|string # how long prompts like those that it gets are known to have taken
 
 ---@class (exact) hub.TestMemoryFields
 ---@field total? integer|string # 64 GiB by default

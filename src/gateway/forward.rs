@@ -1,14 +1,17 @@
 //! One exchange with a worker: the request without what belongs to the client's connection, and the
 //! answer without what belongs to the worker's.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, ORIGIN,
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body as _;
 
 use super::account::Account;
@@ -18,7 +21,7 @@ use super::leased_body::LeasedBody;
 use super::openai;
 use crate::api_error::ApiError;
 use crate::config::Limits;
-use crate::lifecycle::{Grant, Model};
+use crate::lifecycle::{Grant, Lease, Model};
 use crate::policy::RequestView;
 use crate::worker::upstream::RequestBody;
 
@@ -59,14 +62,30 @@ pub(super) async fn forward(
     limits: Limits,
     account: &mut Account,
 ) -> Result<Response<Body>, ApiError> {
-    let Grant { lease, upstream } = grant;
+    let Grant {
+        mut lease,
+        upstream,
+    } = grant;
     let Named { model, written } = named;
+    let mut body = body;
+    let arrival = is_work(&view.parts.method).then(|| {
+        lease.is_sent(body.size(), || body.pieces());
+        body.arrival()
+    });
     account.sent();
     let exchange = upstream.send(outgoing(*view, body), limits.first_byte);
-    let answer = exchange
-        .await
-        .map_err(|error| openai::no_answer(&model.name, &error, limits))?;
+    let answer = match arrival.flatten() {
+        None => exchange.await,
+        Some(arrival) => once_it_is_here(&mut lease, &arrival, exchange).await,
+    };
+    let answer = answer.map_err(|error| {
+        if error.is_workers_fault() {
+            lease.broke_off();
+        }
+        openai::no_answer(&model.name, &error, limits)
+    })?;
     let (mut parts, body) = answer.into_parts();
+    lease.answered(parts.status.as_u16());
     remove_hop_by_hop(&mut parts.headers);
     remove_cors(&mut parts.headers);
     let kind = Kind::of(&parts.headers);
@@ -86,6 +105,28 @@ pub(super) async fn forward(
         account.take(),
     );
     Ok(Response::from_parts(parts, Body::Leased(Box::new(body))))
+}
+
+/// Whether the model computes for such a request. What only looks tells nothing of its health.
+fn is_work(method: &Method) -> bool {
+    !method.is_safe()
+}
+
+/// Awaits the answer. The worker owes one from the moment on at which all of the client's body `is_here`.
+async fn once_it_is_here<T>(
+    lease: &mut Lease,
+    is_here: &AtomicBool,
+    exchange: impl Future<Output = T>,
+) -> T {
+    let mut exchange = pin!(exchange);
+    poll_fn(|cx| {
+        let answer = exchange.as_mut().poll(cx);
+        if answer.is_pending() && is_here.load(Ordering::Relaxed) {
+            lease.waits();
+        }
+        answer
+    })
+    .await
 }
 
 /// Adds a policy's headers. Those that frame the message are the hub's own business.

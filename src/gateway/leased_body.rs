@@ -138,16 +138,17 @@ impl Body for LeasedBody {
             return Poll::Ready(None);
         };
         let Poll::Ready(frame) = Pin::new(&mut live.body).poll_frame(cx) else {
+            live.lease.waits();
             ready!(live.idle.poll(cx));
             return Poll::Ready(Some(self.give_up()));
         };
-        live.lease.sign_of_life();
-        live.idle.moved();
         let frame = match frame {
             Some(Err(error)) => return Poll::Ready(Some(self.break_off(error))),
             Some(Ok(frame)) => Some(frame),
             None => None,
         };
+        live.lease.sign_of_life();
+        live.idle.moved();
         let is_last = live.body.is_end_stream();
         if let Some(data) = frame.as_ref().and_then(Frame::data_ref) {
             live.account.passes(data, is_last);

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy, split};
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
@@ -26,9 +26,6 @@ use crate::worker::upstream::{RequestBody, Switch};
 
 /// When one side has closed, the other may take so long to do so.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// A connection on which nobody speaks is no sign of a worker that hangs.
-const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 
 /// Whether a client asks for WebSocket.
 pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
@@ -101,16 +98,10 @@ async fn carry(client: OnUpgrade, worker: TokioIo<Upgraded>, lease: Lease, mut a
             return;
         }
     };
-    let passing = both_ways(client, worker);
-    let mut passing = std::pin::pin!(passing);
-    let mut signs = interval(SIGN_OF_LIFE);
-    loop {
-        tokio::select! {
-            () = &mut passing => break,
-            _ = signs.tick() => lease.sign_of_life(),
-        }
-    }
+    both_ways(client, worker).await;
     account.completed();
+    // On a connection nobody has to speak: the worker owed it nothing.
+    drop(lease);
 }
 
 async fn both_ways(one: impl AsyncRead + AsyncWrite, two: impl AsyncRead + AsyncWrite) {

@@ -9,7 +9,10 @@ use tokio::task::block_in_place;
 use super::machine::{Decide, Machine};
 use super::publish::publish;
 use super::registry::Registry;
-use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies};
+use super::watchdog;
+use crate::policy::{
+    Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies, Trouble, TroubleVerdict,
+};
 
 /// The registry and the policies: what the machine asks.
 pub(super) struct Deciding {
@@ -45,6 +48,29 @@ impl Decide for Deciding {
     fn on_exit(&mut self, machine: &Machine, model: &str, exit: Exit) -> ExitVerdict {
         publish(machine, &self.registry, &self.policies);
         self.think(|policies| policies.on_exit(model, exit))
+    }
+
+    fn on_trouble(
+        &mut self,
+        machine: &Machine,
+        model: &str,
+        trouble: Trouble,
+        spell: u64,
+    ) -> TroubleVerdict {
+        publish(machine, &self.registry, &self.policies);
+        let verdict = self.think(|policies| policies.on_trouble(model, trouble));
+        let table = self.registry.table.load();
+        let lasts = table
+            .find(model)
+            .is_some_and(|model| watchdog::lasts(model, trouble.kind, spell));
+        match verdict {
+            // An answer that came meanwhile wins.
+            TroubleVerdict::Restart { .. } if !lasts => {
+                self.policies.note_recovered(model);
+                TroubleVerdict::Keep(0.0)
+            }
+            verdict => verdict,
+        }
     }
 
     fn on_idle(&mut self, machine: &Machine, model: &str) -> IdleVerdict {

@@ -236,11 +236,6 @@ fn order(
     found: Option<Found>,
 ) -> Order {
     let ports = Arc::clone(registry);
-    let gate = registry
-        .table
-        .load()
-        .find(&model.name)
-        .map(|model| Arc::clone(&model.gate));
     let owner = model.clone();
     let port = registry.ports.lock().port_of(&model.name);
     Order {
@@ -252,8 +247,6 @@ fn order(
         work_folder: config.log_path.join("workers").join(&model.name),
         load_timeout: config.load_timeout,
         stop_timeout: config.stop_timeout,
-        stall_timeout: config.stall_timeout,
-        traffic: Box::new(move || gate.as_ref().and_then(|gate| gate.traffic())),
         dialects,
         found,
         model: model.clone(),

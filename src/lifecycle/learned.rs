@@ -1,7 +1,7 @@
-//! What is learned of models while they run: the most memory each ever held, and how long its last
-//! load took.
+//! What is learned of models while they run: the most memory each ever held, how long its last load
+//! took, and for how long prompts made it silent.
 //!
-//! The sampler and the publisher write into it, policies and the status read what comes out. It is kept
+//! The sampler, the watchdog and the publisher write into it, policies and the status read what comes out. It is kept
 //! in a file from one hub to the next, and holds as long as a model is launched with the same settings.
 
 use std::collections::BTreeMap;
@@ -32,6 +32,8 @@ struct Lesson {
     settings: u64,
     peak_bytes: Option<u64>,
     load_seconds: Option<f64>,
+    /// The longest silence that a byte ended, in seconds, by the [size](size_of) of the prompt.
+    silences: BTreeMap<u8, f64>,
     /// The most it held in a load that has not come to its end: less than it needs.
     #[serde(skip)]
     so_far: u64,
@@ -43,6 +45,19 @@ pub(super) fn fingerprint(settings: &serde_json::Value) -> u64 {
     let mut hasher = DefaultHasher::new();
     settings.to_string().hash(&mut hasher);
     hasher.finish()
+}
+
+/// The size of a prompt whose length is not known.
+const UNKNOWN_SIZE: u8 = 255;
+
+/// What shorter prompts take does not depend on their length.
+const SHORT: usize = 1024;
+
+/// Prompts of one size are at most twice as long as one another, or short.
+fn size_of(chars: Option<usize>) -> u8 {
+    chars.map_or(UNKNOWN_SIZE, |chars| {
+        u8::try_from(chars.max(SHORT).ilog2()).unwrap_or(UNKNOWN_SIZE - 1)
+    })
 }
 
 impl Learned {
@@ -105,6 +120,37 @@ impl Learned {
             lesson.load_seconds = Some(seconds);
             self.is_saved = false;
         }
+    }
+
+    /// A prompt of so many characters made a model silent for so long.
+    pub(super) fn note_silence(&mut self, model: &str, chars: Option<usize>, seconds: f64) {
+        let Some(lesson) = self.models.get_mut(model) else {
+            return;
+        };
+        let longest = lesson.silences.entry(size_of(chars)).or_default();
+        if seconds > *longest {
+            // A little more is not worth a write; the last save has it.
+            self.is_saved &= seconds < *longest * 1.1;
+            *longest = seconds;
+        }
+    }
+
+    /// How long a prompt of so many characters may make it silent, told from the longest that one did.
+    /// Where none of that size is known it is told from shorter ones, as if all took their length, or from
+    /// longer ones.
+    pub(super) fn expected_silence(&self, model: &str, chars: Option<usize>) -> Option<f64> {
+        let silences = &self.models.get(model)?.silences;
+        let size = size_of(chars);
+        if chars.is_none() {
+            return silences.get(&size).copied();
+        }
+        let up_to = || silences.range(..=size).rev();
+        let longer = || silences.range(size..UNKNOWN_SIZE).next();
+        let Some((nearest, seconds)) = up_to().next() else {
+            return longer().map(|(_, seconds)| *seconds);
+        };
+        let scaled = seconds * 2f64.powi(i32::from(size - nearest));
+        Some(up_to().fold(scaled, |most, (_, seconds)| most.max(*seconds)))
     }
 
     /// The most a model ever held, in bytes.

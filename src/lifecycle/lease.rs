@@ -10,10 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::parking::Parking;
+use super::vital_signs::VitalSigns;
+
+/// What clients are told when a worker gives no answer.
+const BAD_GATEWAY: u16 = 502;
 
 /// Leases that are out are counted in the bits below it.
 const OPEN: u64 = 1 << 31;
@@ -37,8 +42,8 @@ pub struct Gate {
     made: Instant,
     /// Milliseconds from `made` until it was last opened or left.
     last_active_ms: AtomicU64,
-    /// Counts leases taken, given back, and parts of answers that arrived.
-    signs: AtomicU64,
+    /// What the answers tell of the worker.
+    pub(super) signs: VitalSigns,
     /// Told when the last lease of a closed gate comes back.
     drained: Notify,
     /// Told when any does.
@@ -52,7 +57,7 @@ impl Default for Gate {
             last_used_ms: AtomicU64::default(),
             made: Instant::now(),
             last_active_ms: AtomicU64::default(),
-            signs: AtomicU64::default(),
+            signs: VitalSigns::default(),
             drained: Notify::default(),
             parking: Parking::default(),
         }
@@ -70,12 +75,14 @@ impl Gate {
         self.be_used();
         Some(Lease {
             gate: Arc::clone(self),
+            owed: Owed::Nothing,
         })
     }
 
     /// Lets requests in.
     pub(crate) fn open(&self) {
         self.be_active();
+        self.signs.begin();
         self.word.fetch_or(OPEN, Ordering::AcqRel);
     }
 
@@ -101,11 +108,6 @@ impl Gate {
     /// A number that changes with every lease that comes back.
     pub(super) fn given_back(&self) -> u64 {
         self.word.load(Ordering::SeqCst) / ONE_BACK
-    }
-
-    /// A number that changes with every part of an answer that arrives, while a request is in flight.
-    pub(crate) fn traffic(&self) -> Option<u64> {
-        (self.active() > 0).then(|| self.signs.load(Ordering::Relaxed))
     }
 
     /// When a request last began or ended, Unix seconds.
@@ -140,7 +142,6 @@ impl Gate {
     }
 
     fn be_used(&self) {
-        self.signs.fetch_add(1, Ordering::Relaxed);
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_millis() as u64);
@@ -159,17 +160,69 @@ impl Gate {
 #[derive(Debug)]
 pub struct Lease {
     gate: Arc<Gate>,
+    owed: Owed,
+}
+
+/// What the worker owes a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owed {
+    /// Nothing that would tell of its health, or not yet.
+    Nothing,
+    /// A byte.
+    Byte,
+    /// Nothing until the client has taken what came.
+    NotYet,
 }
 
 impl Lease {
-    /// A part of the answer has arrived.
-    pub fn sign_of_life(&self) {
-        self.gate.signs.fetch_add(1, Ordering::Relaxed);
+    /// The worker has a request that the model computes for. Its body has so many bytes, if that is known,
+    /// and these pieces.
+    pub fn is_sent(&mut self, size: Option<usize>, body: impl FnOnce() -> Vec<Bytes>) {
+        self.gate.signs.carries(size, body);
+        self.owed = Owed::NotYet;
+        // Without a size some of it is still on its way from the client: until then the worker waits.
+        if size.is_some() {
+            self.waits();
+        }
+    }
+
+    /// The next byte is the worker's to send.
+    pub fn waits(&mut self) {
+        if self.owed == Owed::NotYet {
+            self.owed = Owed::Byte;
+            self.gate.signs.wait();
+        }
+    }
+
+    /// A part of the answer has arrived. The next is not waited for until somebody asks for it.
+    pub fn sign_of_life(&mut self) {
+        if self.owed != Owed::Nothing {
+            self.gate.signs.sign(self.owed == Owed::Byte);
+            self.owed = Owed::NotYet;
+        }
+    }
+
+    /// The answer has begun, with this status.
+    pub fn answered(&mut self, status: u16) {
+        if self.owed != Owed::Nothing {
+            self.sign_of_life();
+            self.gate.signs.answered(status);
+        }
+    }
+
+    /// The worker broke off, with nothing that could be called an answer.
+    pub fn broke_off(&self) {
+        if self.owed != Owed::Nothing {
+            self.gate.signs.answered(BAD_GATEWAY);
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if self.owed == Owed::Byte {
+            self.gate.signs.leave();
+        }
         self.gate.be_used();
         self.gate.be_active();
         // One out less and one back more, in one step. Whoever parks looks at this word after it has

@@ -11,6 +11,7 @@ use super::{Arrival, Grant, Outcome, ReloadReport};
 use crate::api_error::ApiError;
 use crate::config::Config;
 use crate::memory::SystemMemory;
+use crate::policy::Trouble;
 use crate::worker::launch::Report;
 
 /// What the handle asks for.
@@ -51,6 +52,13 @@ pub(super) enum Message {
     Measured {
         system: SystemMemory,
         peaks: HashMap<String, u64>,
+    },
+    /// The worker of that model and process runs and does not serve.
+    Trouble {
+        model: String,
+        pid: u32,
+        trouble: Trouble,
+        spell: u64,
     },
     /// The time has come that the machine wanted to be woken at.
     Wake,

@@ -38,9 +38,12 @@ pub(crate) mod refusals;
 mod registry;
 mod reload;
 mod sampler;
+mod silence;
 mod supervisor;
 pub(crate) mod unknown;
 mod usage;
+mod vital_signs;
+mod watchdog;
 
 pub use arrival::Arrival;
 pub use launcher::{Launcher, Processes};
@@ -52,6 +55,7 @@ pub(crate) use parking::{QueueLimits, SHORTEST_WAIT};
 pub(crate) use publish::{events, facts};
 pub use registry::Model;
 use registry::Registry;
+pub(crate) use silence::{Doings, Silence};
 pub use supervisor::Running;
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use super::refusals::{left_memory, wrong_reply};
 use super::registry::{Model, Table};
 use super::reload::{changed_launches, keep_fixed};
 use super::sampler::Sampler;
+use super::watchdog::Watchdog;
 use super::{Arrival, Grant, Lifecycle, Mailbox};
 use crate::api_error::ApiError;
 use crate::config::Config;
@@ -79,6 +80,8 @@ impl Running {
         // The first policy that is asked finds it measured.
         registry.memory.store(Arc::new(sampler.system().await));
         tracker.spawn(sampler.run());
+        let watchdog = Watchdog::new(&registry, &mailbox, models_up.subscribe());
+        tracker.spawn(watchdog.run());
         let mut supervisor = Supervisor {
             machine: Machine::new(specs(&config)),
             world: Deciding { registry, policies },
@@ -152,6 +155,17 @@ impl Supervisor {
                 publish_memory(&self.machine, &self.world.registry, system);
                 self.handle(Event::Measured { system, peaks });
             }
+            Message::Trouble {
+                model,
+                pid,
+                trouble,
+                spell,
+            } => self.handle(Event::Trouble {
+                model,
+                pid,
+                trouble,
+                spell,
+            }),
             Message::Wake => self.handle(Event::Tick),
             Message::NewPolicies => {
                 self.ask_parked_again();
@@ -311,6 +325,11 @@ impl Supervisor {
                 let registry = &self.world.registry;
                 self.launches
                     .begin(registry, &self.mailbox, &model, launch, goal);
+            }
+            Effect::Recycle { launch, reason } => {
+                let model = self.launches.model(launch);
+                tracing::warn!(hub_model = model, "its worker is replaced: {reason}");
+                self.launches.instruct(launch, Instruction::Recycle(reason));
             }
             Effect::Load { launch } => self.launches.instruct(launch, Instruction::Load),
             Effect::End { launch } => self.launches.instruct(launch, Instruction::End),

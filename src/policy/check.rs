@@ -20,7 +20,7 @@ use super::ruling::Asked;
 use super::set::PolicySet;
 use super::{
     Event, EventName, Exit, FinishedRequest, GroupView, LoadReason, ModelEvent, ModelView, Parked,
-    PendingLoad, RequestView, Unstarted, World, bundled,
+    PendingLoad, RequestView, Trouble, TroubleKind, Unstarted, World, bundled,
 };
 use crate::config::{Config, ModelConfig, ModelType, Settings};
 use crate::memory::SystemMemory;
@@ -28,6 +28,9 @@ use crate::status::{MemoryState, PolicyFacts, ProcessState, unix_now};
 
 /// How long every model of the second hub has been loaded and idle.
 const A_DAY: f64 = 86_400.0;
+
+/// How long a worker hangs.
+const AN_HOUR: f64 = 3600.0;
 
 /// What `policy check` found.
 #[derive(Debug)]
@@ -90,7 +93,7 @@ pub fn check(config: &Config) -> Checked {
                 Hook::Request,
                 model,
             );
-            for asked in questions(model) {
+            for asked in questions(config, model) {
                 found.add_all(set.failures_about(&asked), asked.hook(), model);
             }
         }
@@ -148,8 +151,8 @@ fn excerpt(folder: &Path, problem: &str) -> Option<Excerpt> {
     })
 }
 
-/// A question for each way in which a model may be loaded, be idle or end.
-fn questions(model: &ModelConfig) -> Vec<Asked<'_>> {
+/// A question for each way in which a model may be loaded, be idle, end or hang.
+fn questions<'a>(config: &Config, model: &'a ModelConfig) -> Vec<Asked<'a>> {
     let name = model.name.as_str();
     let load = |(reason, waiting)| {
         let load = PendingLoad {
@@ -175,7 +178,42 @@ fn questions(model: &ModelConfig) -> Vec<Asked<'_>> {
     ];
     let exits = [(false, 1), (true, 1), (true, 12)];
     let idle = [Asked::Idle(name)].into_iter();
-    idle.chain(loads.map(load)).chain(exits.map(exit)).collect()
+    idle.chain(loads.map(load))
+        .chain(exits.map(exit))
+        .chain(troubles(config).map(|trouble| Asked::Trouble(name, trouble)))
+        .collect()
+}
+
+/// A worker that does nothing, one that computes for an hour, and one whose answers are all errors; of the
+/// first nothing is known that may not be.
+fn troubles(config: &Config) -> [Trouble; 3] {
+    let stall_timeout = Some(config.stall_timeout.as_secs_f64()).filter(|limit| *limit > 0.0);
+    let trouble = |kind| Trouble {
+        requests: 1,
+        stall_timeout,
+        ..Trouble::of(kind)
+    };
+    [
+        Trouble {
+            silent_seconds: AN_HOUR,
+            still_seconds: AN_HOUR,
+            ..trouble(TroubleKind::Silent)
+        },
+        Trouble {
+            silent_seconds: AN_HOUR,
+            cpu_seconds: Some(AN_HOUR),
+            prompt_chars: Some(1000),
+            expected_seconds: Some(10.0),
+            ..trouble(TroubleKind::Silent)
+        },
+        Trouble {
+            errors: 20,
+            recent_errors: 20,
+            last_status: Some(500),
+            crashes: 12,
+            ..trouble(TroubleKind::Errors)
+        },
+    ]
 }
 
 /// An event of each name.

@@ -99,6 +99,93 @@ pub enum ExitVerdict {
     Leave,
 }
 
+/// What is wrong with a worker that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TroubleKind {
+    /// Requests wait, and no byte comes.
+    Silent,
+    /// Its answers are errors, one after the other.
+    Errors,
+}
+
+impl TroubleKind {
+    /// The word Lua sees.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Errors => "errors",
+        }
+    }
+}
+
+/// A worker that runs and does not serve. All is measured; whether it is too much, policies say.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// What is wrong.
+    pub kind: TroubleKind,
+    /// How long requests have waited since its last byte; 0 when none waits.
+    pub silent_seconds: f64,
+    /// How much of that, up to now, its processes used no CPU time to speak of, held as much memory as
+    /// before and logged nothing.
+    pub still_seconds: f64,
+    /// CPU time they used in `silent_seconds`; none when that cannot be read.
+    pub cpu_seconds: Option<f64>,
+    /// Characters of the longest prompt that may be waiting; none when that is not known.
+    pub prompt_chars: Option<usize>,
+    /// The longest that a prompt of that length made it silent for, scaled from others if need be; none
+    /// before the first.
+    pub expected_seconds: Option<f64>,
+    /// Answers of 500 and above in a row.
+    pub errors: usize,
+    /// Those of the last minute.
+    pub recent_errors: usize,
+    /// The last one's status.
+    pub last_status: Option<u16>,
+    /// Requests in flight.
+    pub requests: usize,
+    /// How often its worker has ended unasked or was restarted by policies, in a row; see [`Exit`].
+    pub crashes: usize,
+    /// hub.yaml's `stall_timeout` in seconds; none for never.
+    pub stall_timeout: Option<f64>,
+}
+
+impl Trouble {
+    /// One with which nothing is wrong yet.
+    pub fn of(kind: TroubleKind) -> Self {
+        Self {
+            kind,
+            silent_seconds: 0.0,
+            still_seconds: 0.0,
+            cpu_seconds: None,
+            prompt_chars: None,
+            expected_seconds: None,
+            errors: 0,
+            recent_errors: 0,
+            last_status: None,
+            requests: 0,
+            crashes: 0,
+            stall_timeout: None,
+        }
+    }
+}
+
+/// The verdict of `on_trouble`; `Keep(0)` when every policy abstains.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TroubleVerdict {
+    /// End the worker and start it again.
+    Restart {
+        /// After so many seconds, unless somebody asks for it before.
+        seconds: f64,
+        /// Why, in the policy's words.
+        reason: Option<String>,
+    },
+    /// Leave it, and do not ask again until it has sent a byte, or a success.
+    Leave,
+    /// Leave it, and do not ask again for so many seconds.
+    Keep(f64),
+}
+
 /// One request to `/v1` as `on_request` sees it.
 #[derive(Debug)]
 pub struct RequestView {

@@ -190,14 +190,14 @@ impl History {
         }
     }
 
-    /// The verdict of `on_idle` about `model` that is still open was not carried out.
-    pub(super) fn overtaken(&self, model: &str) {
+    /// The verdict of `hook` about `model` that is still open was not carried out: `what` came before.
+    pub(super) fn overtaken(&self, model: &str, hook: Hook, what: &str) {
         let mut rings = self.rings.lock();
         let open = rings.open(model, |decision| {
-            decision.hook.as_deref() == Some(Hook::Idle.name())
+            decision.hook.as_deref() == Some(hook.name())
         });
         if let Some(decision) = open {
-            decision.outcome = Some("not done: a request came meanwhile".to_owned());
+            decision.outcome = Some(format!("not done: {what} came meanwhile"));
         }
     }
 
@@ -315,7 +315,13 @@ impl Rings {
             }
             _ => return,
         };
-        let fits = |decision: &Decision| causes.contains(&decision.verdict.as_str());
+        // A worker that hangs is ended before it is started again: that is no failure of the restart.
+        let is_meant = |decision: &Decision| {
+            name == EventName::ModelFailed && decision.hook.as_deref() == Some(Hook::Trouble.name())
+        };
+        let fits = |decision: &Decision| {
+            causes.contains(&decision.verdict.as_str()) && !is_meant(decision)
+        };
         if let Some(decision) = self.open(model, fits) {
             decision.outcome = Some(clipped(&outcome));
             return;
@@ -429,6 +435,9 @@ fn outcome_at_once(hook: Hook, answer: &Answer, world: &dyn World) -> Option<Str
         (Hook::Idle, Answer::Verdict(Verdict::Keep(_)) | Answer::Denied(_)) => {
             Some("kept".to_owned())
         }
+        (Hook::Trouble, Answer::Verdict(Verdict::Leave | Verdict::Keep(_)) | Answer::Denied(_)) => {
+            Some("left as it is".to_owned())
+        }
         (Hook::Exit, Answer::Verdict(Verdict::Leave) | Answer::Abstain | Answer::Denied(_)) => {
             Some("left failed".to_owned())
         }
@@ -476,6 +485,7 @@ fn inputs(asked: &Asked<'_>, world: &dyn World) -> Map<String, Value> {
                 .and_then(|error| error.lines().next())
                 .map(clipped),
         }),
+        Asked::Trouble(_, trouble) => json!(trouble),
     };
     let Value::Object(mut inputs) = inputs else {
         return Map::new();

@@ -12,16 +12,23 @@ pub(super) enum Hook {
     Load,
     Idle,
     Exit,
+    Trouble,
     /// No key of the table: `hub.on` takes it.
     Observer,
 }
 
 impl Hook {
     /// So many.
-    pub(super) const COUNT: usize = 5;
+    pub(super) const COUNT: usize = 6;
 
     /// All that a policy returns.
-    pub(super) const ALL: [Self; 4] = [Self::Request, Self::Load, Self::Idle, Self::Exit];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Request,
+        Self::Load,
+        Self::Idle,
+        Self::Exit,
+        Self::Trouble,
+    ];
 
     /// Its key in the table a policy returns, or what made it.
     pub(super) fn name(self) -> &'static str {
@@ -30,6 +37,7 @@ impl Hook {
             Self::Load => "on_load",
             Self::Idle => "on_idle",
             Self::Exit => "on_exit",
+            Self::Trouble => "on_trouble",
             Self::Observer => "hub.on",
         }
     }
@@ -38,7 +46,9 @@ impl Hook {
     pub(super) fn allowed(self) -> Duration {
         match self {
             Self::Request => Duration::from_millis(50),
-            Self::Load | Self::Idle | Self::Exit | Self::Observer => Duration::from_millis(250),
+            Self::Load | Self::Idle | Self::Exit | Self::Trouble | Self::Observer => {
+                Duration::from_millis(250)
+            }
         }
     }
 
@@ -50,6 +60,7 @@ impl Hook {
             Self::Load => matches!(verdict, Allow | Evict(_) | Wait(_) | Reject(_)),
             Self::Idle => matches!(verdict, Unload | Stop | Keep(_)),
             Self::Exit => matches!(verdict, Restart(_) | Leave),
+            Self::Trouble => matches!(verdict, Restart(_) | Leave | Keep(_)),
             Self::Observer => false,
         }
     }
@@ -61,6 +72,7 @@ impl Hook {
             Self::Load => "nil, hub.allow(), hub.evict{…}, hub.wait{…} or hub.reject{…}",
             Self::Idle => "nil, hub.unload(), hub.stop() or hub.keep{…}",
             Self::Exit => "nil, hub.restart{…} or hub.leave()",
+            Self::Trouble => "nil, hub.restart{…}, hub.leave() or hub.keep{…}",
             // Nobody looks at what it returns.
             Self::Observer => "nil",
         }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::Policies;
+use super::hook::Hook;
 use crate::status::{DecisionsReport, PoliciesReport, RecordingReport, WantedDecisions};
 
 impl Policies {
@@ -21,7 +22,15 @@ impl Policies {
 
     /// Takes down that the last verdict of `on_idle` about `model` was not carried out: a request came.
     pub fn note_overtaken(&self, model: &str) {
-        self.shared.witness.history.overtaken(model);
+        let history = &self.shared.witness.history;
+        history.overtaken(model, Hook::Idle, "a request");
+    }
+
+    /// Takes down that the last verdict of `on_trouble` about `model` was not carried out: its worker
+    /// answered.
+    pub fn note_recovered(&self, model: &str) {
+        let history = &self.shared.witness.history;
+        history.overtaken(model, Hook::Trouble, "an answer");
     }
 
     /// Writes every call of a hook to that new file from now on, without texts of requests; see README.

@@ -1,7 +1,7 @@
 //! The Lua host: loads the policy files, shows them read-only views, and returns their verdicts.
 //!
-//! [`Policies`] is the only handle. The gateway asks it `on_request`, the supervisor `on_load` and
-//! `on_idle`; it never acts. What a hook can see of the hub comes through [`World`], which the
+//! [`Policies`] is the only handle. The gateway asks it `on_request`, the supervisor all other
+//! hooks; it never acts. What a hook can see of the hub comes through [`World`], which the
 //! lifecycle implements over its published facts.
 //!
 //! Hooks run one at a time, in one Lua state. The bundled ones take microseconds and run wherever they are
@@ -67,7 +67,7 @@ mod wording;
 pub use check::{Checked, Excerpt, Problem, check};
 pub use decisions::{
     Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, Parked, PendingLoad, RequestVerdict,
-    RequestView, Route, Wait,
+    RequestView, Route, Trouble, TroubleKind, TroubleVerdict, Wait,
 };
 pub use event::{Details, Event, EventName, FinishedRequest, ModelEvent};
 pub(crate) use failures::{describe, running_line};
@@ -78,6 +78,7 @@ pub use replay::{Difference, Replayed, Said, Tally, replay};
 pub(crate) use sandbox::Sandbox;
 pub use unstarted::Unstarted;
 pub(crate) use verdicts::Fields;
+pub(crate) use views::request::prompt_chars;
 pub use watch::Watch;
 pub(crate) use wording::did_you_mean;
 
@@ -346,6 +347,24 @@ impl Policies {
         match self.shared.set.load().rule(&Asked::Exit(model, exit)) {
             Answer::Verdict(Verdict::Restart(seconds)) => ExitVerdict::Restart(seconds),
             _ => ExitVerdict::Leave,
+        }
+    }
+
+    /// Asks `on_trouble` about a model whose worker runs and does not serve.
+    pub fn on_trouble(&self, model: &str, trouble: Trouble) -> TroubleVerdict {
+        let ruling = self
+            .shared
+            .set
+            .load()
+            .ruling(&Asked::Trouble(model, trouble));
+        match ruling.answer {
+            Answer::Verdict(Verdict::Restart(seconds)) => TroubleVerdict::Restart {
+                seconds,
+                reason: ruling.reason.as_deref().map(str::to_owned),
+            },
+            Answer::Verdict(Verdict::Leave) => TroubleVerdict::Leave,
+            Answer::Verdict(Verdict::Keep(seconds)) => TroubleVerdict::Keep(seconds),
+            _ => TroubleVerdict::Keep(0.0),
         }
     }
 

@@ -233,8 +233,8 @@ impl Replay {
             return self.said(&Asked::Request(&view), ruling);
         }
         let model = call.model.as_str();
-        let asked = match (&call.load, call.exit) {
-            (Some(load), _) => Asked::Load(
+        let asked = match (&call.load, call.exit, call.trouble) {
+            (Some(load), ..) => Asked::Load(
                 model,
                 PendingLoad {
                     reason: LoadReason::of(&load.reason),
@@ -242,8 +242,9 @@ impl Replay {
                     waited_seconds: load.waited_seconds,
                 },
             ),
-            (None, Some(exit)) => Asked::Exit(model, exit),
-            (None, None) => Asked::Idle(model),
+            (None, Some(exit), _) => Asked::Exit(model, exit),
+            (None, None, Some(trouble)) => Asked::Trouble(model, trouble),
+            (None, None, None) => Asked::Idle(model),
         };
         self.said(&asked, self.set.ruling(&asked))
     }

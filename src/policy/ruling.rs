@@ -15,7 +15,8 @@ use super::views::exit::Ended;
 use super::views::handle::Handle;
 use super::views::load::Load;
 use super::views::model;
-use super::{Exit, PendingLoad, RequestView};
+use super::views::trouble::InTrouble;
+use super::{Exit, PendingLoad, RequestView, Trouble};
 
 /// One question, as its caller put it.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +25,7 @@ pub(super) enum Asked<'a> {
     Load(&'a str, PendingLoad),
     Idle(&'a str),
     Exit(&'a str, Exit),
+    Trouble(&'a str, Trouble),
 }
 
 impl Asked<'_> {
@@ -33,6 +35,7 @@ impl Asked<'_> {
             Self::Load(..) => Hook::Load,
             Self::Idle(_) => Hook::Idle,
             Self::Exit(..) => Hook::Exit,
+            Self::Trouble(..) => Hook::Trouble,
         }
     }
 
@@ -50,6 +53,7 @@ impl Asked<'_> {
                 model::find(stage, model)
             }
             Self::Exit(model, exit) => Ended::create(lua, stage.open(), model, *exit),
+            Self::Trouble(model, trouble) => InTrouble::create(lua, stage.open(), model, *trouble),
         }
     }
 
@@ -57,7 +61,10 @@ impl Asked<'_> {
     pub(super) fn model(&self) -> &str {
         match self {
             Self::Request(view) => &view.model,
-            Self::Load(model, _) | Self::Idle(model) | Self::Exit(model, _) => model,
+            Self::Load(model, _)
+            | Self::Idle(model)
+            | Self::Exit(model, _)
+            | Self::Trouble(model, _) => model,
         }
     }
 }
@@ -114,7 +121,7 @@ impl Ruling {
             (Answer::Denied(_), _) => "deny",
             (Answer::NeedBody | Answer::Abstain, Hook::Request) => "pass",
             (_, Hook::Load) => "allow",
-            (_, Hook::Idle) => "keep",
+            (_, Hook::Idle | Hook::Trouble) => "keep",
             _ => "leave",
         }
     }

@@ -38,7 +38,7 @@ impl Witness {
     /// A hook was called.
     pub(super) fn see(&self, asked: &Asked<'_>, ruling: &Ruling, policies: &[Policy]) {
         let is_kept = match asked {
-            Asked::Request(_) | Asked::Idle(_) => ruling.is_verdict(),
+            Asked::Request(_) | Asked::Idle(_) | Asked::Trouble(..) => ruling.is_verdict(),
             // There are few of these, and each changes something.
             Asked::Load(..) | Asked::Exit(..) => true,
         };

@@ -210,6 +210,10 @@ impl Simulation {
             return false;
         }
         asked.finish = finish.clone();
+        if state == State::Done {
+            self.note_answer(number, finish);
+        }
+        let asked = &mut self.asked[number];
         let model = asked.model.clone().unwrap_or_default();
         self.world().at(&model, |model| {
             model.active -= 1;

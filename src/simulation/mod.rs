@@ -15,7 +15,8 @@ use crate::lifecycle::machine::{
     Answer, Decide, Effect, Entry, Event, Goal, Launch, Machine, Now, Spec, Waiter,
 };
 use crate::policy::{
-    self, Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies, World as _,
+    self, Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies, Trouble,
+    TroubleVerdict, World as _,
 };
 use crate::status::{MemoryState, ProcessState};
 
@@ -23,6 +24,7 @@ mod gateway;
 mod parking;
 mod request;
 mod testing;
+mod trouble;
 mod world;
 
 use parking::Parking;
@@ -148,6 +150,17 @@ impl Decide for Deciding {
         self.publish(machine);
         self.policies.on_exit(model, exit)
     }
+
+    fn on_trouble(
+        &mut self,
+        machine: &Machine,
+        model: &str,
+        trouble: Trouble,
+        _: u64,
+    ) -> TroubleVerdict {
+        self.publish(machine);
+        self.policies.on_trouble(model, trouble)
+    }
 }
 
 /// What may be asked about a model besides requests.
@@ -208,7 +221,12 @@ impl Simulation {
 
     /// Changes how a model's worker behaves from now on; false when there is no such model.
     pub(crate) fn change_worker(&mut self, model: &str, change: impl FnOnce(&mut Worker)) -> bool {
-        let changed = self.world().at(model, |model| change(&mut model.worker));
+        let changed = self.world().at(model, |model| {
+            change(&mut model.worker);
+            if !model.worker.silent {
+                model.health.be_heard();
+            }
+        });
         changed.is_some()
     }
 
@@ -355,6 +373,7 @@ impl Simulation {
                 self.next_tick = at + TICK;
             }
             self.handle(Event::Tick);
+            self.look_for_trouble();
         } else if let Some((_, happening)) = self.plan.pop_first() {
             self.happen(happening);
         }
@@ -445,11 +464,13 @@ impl Simulation {
                 goal,
             } => self.launch(model, launch, goal),
             Effect::Load { launch } => self.load(launch),
-            Effect::End { launch } => self.end(launch),
+            Effect::End { launch } => self.end(launch, String::new()),
+            Effect::Recycle { launch, reason } => self.end(launch, reason),
             Effect::OpenGate { model, .. } => {
                 let now = self.world().now();
                 self.world().at(&model, |model| {
                     model.is_open = true;
+                    model.health.begin();
                     model.last_active = now;
                 });
             }
@@ -530,14 +551,14 @@ impl Simulation {
         self.plan(worker.load, Happening::Report(launch, event));
     }
 
-    fn end(&mut self, launch: Launch) {
+    fn end(&mut self, launch: Launch, reason: String) {
         self.forget(launch);
         let name = self.launches.get(&launch);
         let end = name.and_then(|name| self.world().at(name, |model| model.worker.end));
         let event = Event::Gone {
             launch,
             exit_code: None,
-            reason: String::new(),
+            reason,
         };
         self.plan(end.unwrap_or_default(), Happening::Report(launch, event));
     }

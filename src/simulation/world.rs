@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
+use super::trouble::Health;
 use crate::config::{Config, Settings};
 use crate::lifecycle::machine::Launch;
 use crate::memory::{Pressure, SystemMemory};
@@ -28,6 +29,14 @@ pub(crate) struct Worker {
     pub(crate) fails: Option<String>,
     /// Whether its process stays up without the weights.
     pub(crate) resident: bool,
+    /// Whether it hangs: its requests get no byte.
+    pub(crate) silent: bool,
+    /// The share of a core that it uses meanwhile.
+    pub(crate) cpu: f64,
+    /// Whether it logs meanwhile, or its memory changes.
+    pub(crate) moves: bool,
+    /// How long prompts like those that it gets are known to have taken.
+    pub(crate) expected: Option<Duration>,
 }
 
 impl Default for Worker {
@@ -38,6 +47,10 @@ impl Default for Worker {
             memory_bytes: None,
             fails: None,
             resident: false,
+            silent: false,
+            cpu: 0.0,
+            moves: false,
+            expected: None,
         }
     }
 }
@@ -88,6 +101,7 @@ pub(super) struct Model {
     /// When it was opened or used last.
     pub(super) last_active: Duration,
     pub(super) last_request_at: Option<f64>,
+    pub(super) health: Health,
     pub(super) peak_bytes: Option<u64>,
 }
 

@@ -59,8 +59,8 @@ impl Group {
         memory::group_bytes(self.0)
     }
 
-    /// CPU time that each of the group's processes has used.
-    pub(super) fn cpu_times(self) -> CpuTimes {
+    /// CPU time that each of the group's processes has used. Reads files or asks the kernel.
+    pub fn cpu_times(self) -> CpuTimes {
         let members = self.members().into_iter();
         CpuTimes(
             members
@@ -97,18 +97,23 @@ struct Member {
     cpu_time: Duration,
 }
 
-/// CPU time by process at one moment. Without any process it could not be read.
+/// CPU time by process at one moment. Without any process, or where all have used none, it could not be
+/// read: every process has used some by the time it runs.
 #[derive(Debug, Default)]
-pub(super) struct CpuTimes(HashMap<sysinfo::Pid, Duration>);
+pub struct CpuTimes(HashMap<sysinfo::Pid, Duration>);
 
 impl CpuTimes {
     /// What those that run now have used since `before`; what ended meanwhile counts for nothing. None
-    /// when it could not be read.
-    pub(super) fn since(&self, before: &Self) -> Option<Duration> {
+    /// when either could not be read.
+    pub fn since(&self, before: &Self) -> Option<Duration> {
         let used = |(pid, now): (&sysinfo::Pid, &Duration)| {
             now.saturating_sub(before.0.get(pid).copied().unwrap_or_default())
         };
-        (!self.0.is_empty()).then(|| self.0.iter().map(used).sum())
+        (self.is_known() && before.is_known()).then(|| self.0.iter().map(used).sum())
+    }
+
+    fn is_known(&self) -> bool {
+        self.0.values().any(|time| !time.is_zero())
     }
 }
 
@@ -172,5 +177,14 @@ mod tests {
         assert_eq!(used(&[(1, 13), (3, 4)]), Some(Duration::from_secs(7)));
         assert_eq!(used(&[(1, 10)]), Some(Duration::ZERO));
         assert_eq!(used(&[]), None, "it could not be read");
+    }
+
+    #[test]
+    fn a_group_that_has_used_no_cpu_time_at_all_could_not_be_read() {
+        let (none, some) = (times(&[(1, 0), (2, 0)]), times(&[(1, 0), (2, 3)]));
+        assert_eq!(none.since(&none), None);
+        assert_eq!(some.since(&none), None);
+        assert_eq!(none.since(&some), None);
+        assert_eq!(some.since(&some), Some(Duration::ZERO));
     }
 }

@@ -16,5 +16,4 @@ mod life;
 pub mod mark;
 mod output;
 mod processes;
-mod stall;
 pub mod upstream;

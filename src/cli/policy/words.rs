@@ -201,6 +201,22 @@ fn inputs(decision: &Decision) -> Vec<String> {
                 .flatten()
                 .collect()
         }
+        Some("on_trouble") => {
+            let silent = number("silent_seconds").filter(|silent| *silent > 0.0);
+            let silent = silent.map(|silent| format!("silent for {}", span(silent)));
+            let cpu = number("cpu_seconds").filter(|_| silent.is_some());
+            let cpu = cpu.map(|cpu| format!("CPU {}", span(cpu)));
+            let expected = number("expected_seconds").filter(|_| silent.is_some());
+            let expected = expected.map(|expected| format!("expected {}", span(expected)));
+            let errors = number("errors").filter(|errors| *errors > 0.0);
+            let errors = errors.map(|errors| format!("{errors} errors in a row"));
+            let status = number("last_status").filter(|_| errors.is_some());
+            let status = status.map(|status| format!("the last one {status}"));
+            [silent, cpu, expected, errors, status]
+                .into_iter()
+                .flatten()
+                .collect()
+        }
         Some("on_request") => {
             let path = text("path").map(str::to_owned);
             let client = text("client").map(|client| format!("from {client}"));
@@ -311,6 +327,14 @@ mod tests {
                    "fields": {"evict": ["alpha"]}, "inputs": {"reason": "manual", "group": "g"}}),
             json!({"hook": "on_exit", "policy": create_hub, "verdict": "leave",
                    "inputs": {"exit_code": null, "was_ready": true, "uptime_seconds": 5.0}}),
+            json!({"hook": "on_trouble", "policy": create_hub, "place": "bundled/create_hub.lua:118",
+                   "verdict": "restart", "fields": {"seconds": 1.0}, "outcome": "started",
+                   "reason": "it hangs",
+                   "inputs": {"kind": "silent", "silent_seconds": 900.0, "cpu_seconds": 898.2,
+                              "expected_seconds": 12.0, "errors": 0}}),
+            json!({"hook": "on_trouble", "policy": "mine.lua", "verdict": "leave",
+                   "outcome": "left as it is",
+                   "inputs": {"kind": "errors", "silent_seconds": 0.0, "errors": 7, "last_status": 503}}),
         ];
         let open = [
             "allow", "wait", "unload", "restart", "start", "stop", "load", "route",

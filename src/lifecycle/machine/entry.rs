@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::super::fair::Fair;
+use super::trouble::Troubles;
 use super::{Asking, Goal, Launch, LoadReason, MemoryState, Now, ProcessState, Spec, Waiter};
+
+/// A worker that ran so long starts the count of its ends anew.
+const GOOD_RUN: Duration = Duration::from_secs(5 * 60);
 
 /// Where a model is. The contract's two states are derived from it.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +54,8 @@ pub(crate) enum Next {
     Unload,
     /// Be started again, as it is now in hub.yaml.
     Restart,
+    /// Be failed for a moment, and started again: its worker hung.
+    Replace,
     /// Be stopped.
     Stop,
 }
@@ -144,6 +150,8 @@ pub(crate) struct Entry {
     pub(super) before_start: Ended,
     /// `on_idle` need not be asked before.
     pub(super) keep_until: Duration,
+    /// What the policies said of its trouble.
+    pub(super) troubles: Troubles,
     /// When the load under way began; none for one that an earlier hub began.
     pub(super) load_began: Option<Duration>,
     /// hub.yaml no longer names it; it is forgotten once it is down.
@@ -176,6 +184,7 @@ impl Entry {
             unload_when_loaded: false,
             before_start: Ended::Never,
             keep_until: Duration::ZERO,
+            troubles: Troubles::default(),
             load_began: None,
             removed: false,
             pid: None,
@@ -249,6 +258,29 @@ impl Entry {
             Phase::Ending { held: true, .. } => MemoryState::Unloading,
             Phase::Ending { held: false, .. } => MemoryState::Unloaded,
         }
+    }
+
+    /// How long its process has been ready to serve; none for one that is not.
+    pub(super) fn uptime(&self, now: Now) -> Option<Duration> {
+        let since = self.ready_since?;
+        Some(now.at.saturating_sub(since))
+    }
+
+    /// Unasked ends in a row, of which this would be the next.
+    pub(super) fn crashes_so_far(&self, now: Now) -> usize {
+        let is_good = self.uptime(now).is_some_and(|uptime| uptime >= GOOD_RUN);
+        if is_good { 0 } else { self.crashes }
+    }
+
+    /// Its process has ended as nobody wished.
+    pub(super) fn be_failed(&mut self, exit_code: Option<i32>, reason: &str, now: Now) {
+        self.crashes = self.crashes_so_far(now) + 1;
+        self.ready_since = None;
+        self.phase = Phase::Down(Ended::Failed);
+        self.up = false;
+        self.unload_when_loaded = false;
+        self.exit_code = exit_code;
+        self.error = Some(reason.to_owned());
     }
 
     pub(super) fn is_forgotten(&self) -> bool {

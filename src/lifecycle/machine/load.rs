@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::trouble::Troubles;
 use super::{
-    Answer, ApiError, Decide, Effect, Ended, Entry, Exit, ExitVerdict, Goal, IdleVerdict, Launch,
+    Answer, ApiError, Decide, Effect, Entry, Exit, ExitVerdict, Goal, IdleVerdict, Launch,
     LoadVerdict, Machine, Next, Now, Outcome, PendingLoad, Phase,
 };
-
-/// A worker that ran so long starts the count of its ends anew.
-const GOOD_RUN: Duration = Duration::from_secs(5 * 60);
 
 impl Machine {
     /// Somebody wants the model in memory that is now on standby (or down, and being started).
@@ -159,6 +157,7 @@ impl Machine {
         entry.ready_since.get_or_insert(now.at);
         entry.error = None;
         entry.keep_until = now.at;
+        entry.troubles = Troubles::default();
         let unload = std::mem::take(&mut entry.unload_when_loaded);
         let model = entry.spec.name.clone();
         let started = std::mem::take(&mut entry.start);
@@ -246,6 +245,10 @@ impl Machine {
         };
         self.entries[i].pid = None;
         match self.entries[i].phase {
+            Phase::Ending {
+                next: Next::Replace,
+                ..
+            } => self.replaced(i, reason, now),
             Phase::Draining(next) | Phase::Ending { next, .. } => self.ended(i, next, now, decide),
             _ => self.fail(i, exit_code, reason, now, decide),
         }
@@ -269,7 +272,7 @@ impl Machine {
                     self.answer_all(unloaded, &Answer::Verb(Outcome::Done));
                 }
             }
-            Next::Restart => self.restart(i, now, decide),
+            Next::Restart | Next::Replace => self.restart(i, now, decide),
             Next::Stop => self.be_down(i),
         }
     }
@@ -285,20 +288,8 @@ impl Machine {
     ) {
         let entry = &mut self.entries[i];
         let model = entry.spec.name.clone();
-        let uptime = entry
-            .ready_since
-            .take()
-            .map(|since| now.at.saturating_sub(since));
-        entry.phase = Phase::Down(Ended::Failed);
-        entry.up = false;
-        entry.unload_when_loaded = false;
-        entry.exit_code = exit_code;
-        entry.error = Some(reason.to_owned());
-        entry.crashes = if uptime.is_some_and(|uptime| uptime >= GOOD_RUN) {
-            1
-        } else {
-            entry.crashes + 1
-        };
+        let uptime = entry.uptime(now);
+        entry.be_failed(exit_code, reason, now);
         let exit = Exit {
             exit_code,
             was_ready: uptime.is_some(),
@@ -381,7 +372,7 @@ pub(super) fn waiters_for_running(entry: &mut Entry) -> Vec<super::Waiter> {
     waiters
 }
 
-fn seconds_or_zero(seconds: f64) -> Duration {
+pub(super) fn seconds_or_zero(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 

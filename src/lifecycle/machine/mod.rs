@@ -13,7 +13,9 @@ use std::time::Duration;
 use crate::api_error::ApiError;
 use crate::config::ModelConfig;
 use crate::memory::SystemMemory;
-use crate::policy::{Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, PendingLoad};
+use crate::policy::{
+    Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, PendingLoad, Trouble, TroubleVerdict,
+};
 use crate::status::{MemoryState, ProcessState};
 
 mod entry;
@@ -21,6 +23,7 @@ mod load;
 mod park;
 mod reconcile;
 mod settle;
+mod trouble;
 mod verbs;
 
 pub(crate) use entry::Entry;
@@ -149,6 +152,14 @@ pub(crate) enum Event {
         exit_code: Option<i32>,
         reason: String,
     },
+    /// The worker of that model and process runs and does not serve. `spell` tells this trouble from others
+    /// of its kind: after a sign of health it is another one.
+    Trouble {
+        model: String,
+        pid: u32,
+        trouble: Trouble,
+        spell: u64,
+    },
     /// No lease is out any more, or the drain limit has passed.
     Drained {
         launch: Launch,
@@ -203,6 +214,8 @@ pub(crate) enum Effect {
     Drain { model: String, launch: Launch },
     /// End the process group.
     End { launch: Launch },
+    /// End the process group of a worker that hangs, for that reason.
+    Recycle { launch: Launch, reason: String },
     /// Tell a waiter.
     Answer { waiter: Waiter, answer: Answer },
     /// Report [`Event::Measured`] soon.
@@ -235,6 +248,15 @@ pub(crate) trait Decide {
     fn on_idle(&mut self, machine: &Machine, model: &str) -> IdleVerdict;
 
     fn on_exit(&mut self, machine: &Machine, model: &str, exit: Exit) -> ExitVerdict;
+
+    /// A restart means that the worker is still in that trouble.
+    fn on_trouble(
+        &mut self,
+        machine: &Machine,
+        model: &str,
+        trouble: Trouble,
+        spell: u64,
+    ) -> TroubleVerdict;
 }
 
 /// The state of all models.
@@ -341,6 +363,12 @@ impl Machine {
             } => {
                 self.gone(launch, exit_code, &reason, now, decide);
             }
+            Event::Trouble {
+                model,
+                pid,
+                trouble,
+                spell,
+            } => self.trouble(&model, pid, trouble, spell, now, decide),
             Event::Drained { launch } => {
                 if let Some(i) = self.of_launch(launch) {
                     self.drained(i);

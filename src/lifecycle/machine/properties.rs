@@ -9,6 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::policy::TroubleKind;
 
 const MODELS: [&str; 4] = ["a", "b", "j", "k"];
 const GIBIBYTE: u64 = 1 << 30;
@@ -25,6 +26,8 @@ enum Move {
     Worker(usize, u8),
     ReturnLease(usize),
     DrainLimit(usize),
+    /// A worker hangs, or does not any more.
+    Trouble(usize, u8),
     Reload(Vec<bool>, u8),
     /// So many GiB are found to be available.
     Measure(u8),
@@ -39,6 +42,7 @@ fn moves() -> impl Strategy<Value = Move> {
         8 => (any::<usize>(), any::<u8>()).prop_map(|(worker, how)| Move::Worker(worker, how)),
         4 => any::<usize>().prop_map(Move::ReturnLease),
         1 => any::<usize>().prop_map(Move::DrainLimit),
+        1 => (0usize..4, any::<u8>()).prop_map(|(model, how)| Move::Trouble(model, how)),
         1 => (proptest::collection::vec(any::<bool>(), 4), any::<u8>())
             .prop_map(|(present, changed)| Move::Reload(present, changed)),
         2 => (0u8..40).prop_map(Move::Measure),
@@ -75,6 +79,17 @@ impl Decide for Dice {
         match self.roll() % 2 {
             0 => ExitVerdict::Restart(2.0),
             _ => ExitVerdict::Leave,
+        }
+    }
+
+    fn on_trouble(&mut self, _: &Machine, _: &str, _: Trouble, _: u64) -> TroubleVerdict {
+        match self.roll() % 4 {
+            0 => TroubleVerdict::Leave,
+            1 => TroubleVerdict::Keep(3.0),
+            _ => TroubleVerdict::Restart {
+                seconds: 2.0,
+                reason: None,
+            },
         }
     }
 
@@ -195,6 +210,15 @@ impl Driver {
                     self.tell(Event::Drained { launch });
                 }
             }
+            Move::Trouble(model, how) => self.tell(Event::Trouble {
+                model: MODELS[model].to_owned(),
+                pid: 7,
+                trouble: Trouble::of(match how % 2 {
+                    0 => TroubleKind::Silent,
+                    _ => TroubleKind::Errors,
+                }),
+                spell: u64::from(how % 3),
+            }),
             Move::Reload(present, changed) => {
                 let waiter = self.waiter(false);
                 let named = |i: &usize| present[*i];
@@ -379,6 +403,13 @@ impl Driver {
                     "signalled with a lease out"
                 );
                 self.workers.get_mut(&launch).unwrap().ending = true;
+            }
+            Effect::Recycle { launch, .. } => {
+                // What is in flight hangs, and is cut.
+                self.cut.insert(launch);
+                let worker = self.workers.get_mut(&launch).unwrap();
+                assert_eq!(worker.stage, Stage::Loaded);
+                worker.ending = true;
             }
             Effect::Answer { waiter, answer } => {
                 assert!(self.waiting.remove(&waiter), "{waiter:?} is answered twice");

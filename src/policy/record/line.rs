@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::super::{Event, Exit, ModelView};
+use super::super::{Event, Exit, ModelView, Trouble};
 use crate::memory::SystemMemory;
 use crate::status::{MemoryState, ProcessState};
 
@@ -59,6 +59,8 @@ pub(in crate::policy) struct Call {
     pub(in crate::policy) load: Option<Load>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::policy) exit: Option<Exit>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::policy) trouble: Option<Trouble>,
     pub(in crate::policy) said: Said,
     /// The models that are not as they were at the line before; at the first, all.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::super::event::{Details, Event};
 use super::super::ruling::{Asked, Ruling};
 use super::super::views::request::prompt_chars;
-use super::super::{Exit, ModelView, PendingLoad, World};
+use super::super::{Exit, ModelView, PendingLoad, Trouble, World};
 use super::line::{self, Call, Line, Row, Said, millis};
 use super::{FIELDS, clipped, is_name, said};
 use crate::memory::SystemMemory;
@@ -40,6 +40,7 @@ struct SeenCall {
     request: Option<SeenRequest>,
     load: Option<PendingLoad>,
     exit: Option<Exit>,
+    trouble: Option<Trouble>,
     said: Said,
 }
 
@@ -78,6 +79,7 @@ impl Seen {
             request: None,
             load: None,
             exit: None,
+            trouble: None,
             said: said(asked, ruling, policy, world),
         };
         match asked {
@@ -97,6 +99,7 @@ impl Seen {
             }
             Asked::Load(_, load) => call.load = Some(*load),
             Asked::Exit(_, exit) => call.exit = Some(*exit),
+            Asked::Trouble(_, trouble) => call.trouble = Some(*trouble),
             Asked::Idle(_) => {}
         }
         Self::new(world, world.clock(), What::Call(Box::new(call)))
@@ -171,6 +174,7 @@ impl Before {
                     waited_seconds: millis(load.waited_seconds),
                 }),
                 exit: call.exit,
+                trouble: call.trouble,
                 said: call.said,
                 models,
                 memory,

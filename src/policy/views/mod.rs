@@ -22,6 +22,7 @@ pub(super) mod log;
 pub(super) mod memory;
 pub(super) mod model;
 pub(super) mod request;
+pub(super) mod trouble;
 
 /// Reads one field.
 pub(super) type Getter<V> = fn(&Lua, &Stage, &V) -> mlua::Result<Value>;
@@ -58,6 +59,7 @@ pub(super) fn register(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<()> {
     register_view::<group::Group>(lua, stage)?;
     register_view::<load::Load>(lua, stage)?;
     register_view::<exit::Ended>(lua, stage)?;
+    register_view::<trouble::InTrouble>(lua, stage)?;
     register_view::<memory::Memory>(lua, stage)?;
     hub::register_lists(lua, stage, &known.numbers)
 }
@@ -201,6 +203,7 @@ pub(super) fn names_by_view() -> Vec<(&'static str, Vec<&'static str>)> {
         of::<group::Group>(),
         of::<load::Load>(),
         of::<exit::Ended>(),
+        of::<trouble::InTrouble>(),
         of::<memory::Memory>(),
         ("hub", hub::names().collect()),
         ("log", log::LEVELS.to_vec()),

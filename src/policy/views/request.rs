@@ -176,7 +176,7 @@ fn vars(lua: &Lua, view: &RequestView) -> mlua::Result<Table> {
 }
 
 /// Characters of text in what the model is to read, images and the like left out.
-pub(in crate::policy) fn prompt_chars(body: &Json) -> usize {
+pub(crate) fn prompt_chars(body: &Json) -> usize {
     ["instructions", "messages", "prompt", "input"]
         .iter()
         .filter_map(|key| body.get(key))

@@ -29,6 +29,10 @@ pub(crate) const WORKER: &[&str] = &[
     "peak",
     "fails",
     "resident",
+    "silent",
+    "cpu",
+    "moves",
+    "expected",
 ];
 
 /// The fields of `hub:set_memory{…}`, and of `memory`.
@@ -123,6 +127,10 @@ pub(super) struct WorkerChange {
     pub(super) peak: Option<u64>,
     fails: Option<Option<String>>,
     resident: Option<bool>,
+    silent: Option<bool>,
+    cpu: Option<f64>,
+    moves: Option<bool>,
+    expected: Option<Duration>,
 }
 
 pub(super) fn worker(table: &Table) -> mlua::Result<WorkerChange> {
@@ -139,6 +147,10 @@ pub(super) fn worker(table: &Table) -> mlua::Result<WorkerChange> {
         peak: field(&fields, "peak", BYTES, bytes)?,
         fails: field(&fields, "fails", "the reason as a text, or false", fails)?,
         resident: fields.get("resident", "true or false")?,
+        silent: fields.get("silent", "true or false")?,
+        cpu: field(&fields, "cpu", "a share of a core, 0 or more", share)?,
+        moves: fields.get("moves", "true or false")?,
+        expected: field(&fields, "expected", DURATION, duration)?,
     })
 }
 
@@ -148,10 +160,19 @@ impl WorkerChange {
         worker.end = self.end.unwrap_or(worker.end);
         worker.memory_bytes = self.memory.or(worker.memory_bytes);
         worker.resident = self.resident.unwrap_or(worker.resident);
+        worker.silent = self.silent.unwrap_or(worker.silent);
+        worker.cpu = self.cpu.unwrap_or(worker.cpu);
+        worker.moves = self.moves.unwrap_or(worker.moves);
+        worker.expected = self.expected.or(worker.expected);
         if let Some(fails) = self.fails {
             worker.fails = fails;
         }
     }
+}
+
+fn share(value: &Value) -> Option<f64> {
+    let share = value.as_number().or(value.as_integer().map(|n| n as f64))?;
+    (0.0..=1e3).contains(&share).then_some(share)
 }
 
 /// Changes to the machine's memory.

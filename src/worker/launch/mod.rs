@@ -1,6 +1,6 @@
 //! The life of one worker process, from the command line to the empty process group.
 //!
-//! One task per launch. It reports each step and takes three instructions: load, end, and leave.
+//! One task per launch. It reports each step and takes four instructions: load, end, recycle, and leave.
 //! Unless it is told to leave, the last thing it reports is [`Report::Gone`] (or a standby without a
 //! process), and nothing of its process group is left then.
 
@@ -46,10 +46,6 @@ pub struct Order {
     pub load_timeout: Duration,
     /// See hub.yaml's `stop_timeout`.
     pub stop_timeout: Duration,
-    /// See hub.yaml's `stall_timeout`.
-    pub stall_timeout: Duration,
-    /// A number that changes with every sign of life of the requests in flight; none without any.
-    pub traffic: Box<dyn Fn() -> Option<u64> + Send + Sync>,
     /// The dialects known so far.
     pub dialects: Arc<Dialects>,
     /// The worker that an earlier hub left for this model.
@@ -66,12 +62,14 @@ pub struct Found {
 }
 
 /// What the lifecycle tells a launch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Instruction {
     /// Load the resident worker.
     Load,
     /// End the process group.
     End,
+    /// End the process group of a worker that hangs, for that reason.
+    Recycle(String),
     /// Leave the process to the next hub.
     Leave,
 }

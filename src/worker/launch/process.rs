@@ -20,7 +20,7 @@ use crate::worker::leader::Leader;
 use crate::worker::mark::launch_id;
 use crate::worker::output::Log;
 use crate::worker::upstream::UpstreamError;
-use crate::worker::{command, life, stall};
+use crate::worker::{command, life};
 
 /// How often a starting worker is asked: the delay with which readiness is noticed.
 const POLL: Duration = Duration::from_millis(10);
@@ -167,9 +167,6 @@ impl Process {
         loop {
             let instruction = tokio::select! {
                 exit_code = self.leader.ended() => return self.died(exit_code, "").await,
-                () = stall::stalled(launch.order.stall_timeout, self.group, &*launch.order.traffic) => {
-                    return self.recycle(&launch.order).await;
-                }
                 instruction = launch.instructions.recv() => instruction,
             };
             match instruction {
@@ -177,6 +174,9 @@ impl Process {
                     if let Some(end) = self.load(launch).await {
                         return end;
                     }
+                }
+                Some(Instruction::Recycle(reason)) => {
+                    return self.recycle(reason, &launch.order).await;
                 }
                 Some(Instruction::Leave) => return End::Left,
                 Some(Instruction::End) | None => return self.end(&launch.order).await,
@@ -251,13 +251,9 @@ impl Process {
         End::without_process(reason)
     }
 
-    /// Ends a worker that takes requests and does nothing about them.
-    async fn recycle(&mut self, order: &Order) -> End {
-        let limit = order.stall_timeout.as_secs();
-        let how = format!(
-            "requests got no byte and its processes used no CPU for {limit} s (`stall_timeout`)"
-        );
-        let reason = self.with_log(how);
+    /// Ends a worker that hangs.
+    async fn recycle(&mut self, reason: String, order: &Order) -> End {
+        let reason = self.with_log(reason);
         // It has nothing to finish, and its clients have waited long enough.
         group::end(
             &mut self.leader,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -25,6 +26,8 @@ pub type Rest = Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>;
 pub struct RequestBody {
     chunks: VecDeque<Bytes>,
     rest: Option<Rest>,
+    /// Set once nothing more is to come from the client.
+    is_here: Option<Arc<AtomicBool>>,
 }
 
 impl fmt::Debug for RequestBody {
@@ -42,7 +45,30 @@ impl RequestBody {
     /// `chunks`, then `rest`.
     pub fn new(chunks: VecDeque<Bytes>, rest: Option<Rest>) -> Self {
         let rest = rest.filter(|rest| !rest.is_end_stream());
-        Self { chunks, rest }
+        Self {
+            chunks,
+            rest,
+            is_here: None,
+        }
+    }
+
+    /// Its length in bytes; none while some of it is still to come.
+    pub fn size(&self) -> Option<usize> {
+        let held = || self.chunks.iter().map(Bytes::len).sum();
+        self.rest.is_none().then(held)
+    }
+
+    /// What has been read already, in the pieces it came in.
+    pub fn pieces(&self) -> Vec<Bytes> {
+        self.chunks.iter().cloned().collect()
+    }
+
+    /// Tells when nothing more is to come from the client; none if that is so now.
+    pub fn arrival(&mut self) -> Option<Arc<AtomicBool>> {
+        self.rest.is_some().then(|| {
+            let is_here = self.is_here.get_or_insert_default();
+            Arc::clone(is_here)
+        })
     }
 
     /// The chunks that have been read already.
@@ -59,6 +85,9 @@ impl RequestBody {
             .filter(|frame| !matches!(frame, Ok(frame) if frame.is_trailers()));
         if frame.is_none() || rest.is_end_stream() {
             self.rest = None;
+            if let Some(is_here) = &self.is_here {
+                is_here.store(true, Ordering::Relaxed);
+            }
         }
         Poll::Ready(frame)
     }

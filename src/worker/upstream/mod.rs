@@ -98,6 +98,13 @@ pub enum UpstreamError {
     Path(#[from] http::uri::InvalidUri),
 }
 
+impl UpstreamError {
+    /// Whether it is the worker that broke the exchange.
+    pub fn is_workers_fault(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Exchange { .. })
+    }
+}
+
 impl Upstream {
     /// An upstream without connections yet.
     pub fn new(host: &str, port: u16, accepts: Accepts) -> Self {

@@ -11,6 +11,7 @@ mod park;
 mod reload;
 mod settling;
 mod states;
+mod trouble;
 
 /// Policies that say what the test says, and allow otherwise.
 #[derive(Default)]
@@ -20,6 +21,8 @@ struct Script {
     asked: Vec<(String, LoadReason, usize)>,
     on_exit: ExitVerdict,
     exits: Vec<Exit>,
+    on_trouble: Option<TroubleVerdict>,
+    troubles: Vec<Trouble>,
 }
 
 impl Decide for Script {
@@ -35,6 +38,11 @@ impl Decide for Script {
     fn on_exit(&mut self, _: &Machine, _: &str, exit: Exit) -> ExitVerdict {
         self.exits.push(exit);
         self.on_exit
+    }
+
+    fn on_trouble(&mut self, _: &Machine, _: &str, trouble: Trouble, _: u64) -> TroubleVerdict {
+        self.troubles.push(trouble);
+        self.on_trouble.clone().unwrap_or(TroubleVerdict::Keep(0.0))
     }
 
     fn on_idle(&mut self, _: &Machine, model: &str) -> IdleVerdict {

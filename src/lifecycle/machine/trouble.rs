@@ -1,0 +1,119 @@
+//! A worker that runs and does not serve: the policies are asked, and it is replaced if they say so.
+//!
+//! What is measured comes with [`Event::Trouble`](super::Event::Trouble), every few seconds while it lasts.
+//! A worker that is to be replaced is ended at once, which cuts its requests; those that come meanwhile
+//! wait for the next one.
+
+use std::time::Duration;
+
+use super::entry::Next;
+use super::load::seconds_or_zero;
+use super::{Answer, Decide, Effect, Machine, Now, Outcome, Phase};
+use crate::policy::{Trouble, TroubleKind, TroubleVerdict};
+
+/// What the policies said last, by kind of trouble.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Troubles {
+    silent: Said,
+    errors: Said,
+    /// How long after its end the worker is started again.
+    pause: Duration,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Said {
+    /// They need not be asked before.
+    keep_until: Duration,
+    /// This spell is to be left alone.
+    left: Option<u64>,
+}
+
+impl Troubles {
+    fn said(&mut self, kind: TroubleKind) -> &mut Said {
+        match kind {
+            TroubleKind::Silent => &mut self.silent,
+            TroubleKind::Errors => &mut self.errors,
+        }
+    }
+}
+
+impl Machine {
+    /// Asks `on_trouble` and does what it says.
+    pub(super) fn trouble(
+        &mut self,
+        model: &str,
+        pid: u32,
+        trouble: Trouble,
+        spell: u64,
+        now: Now,
+        decide: &mut dyn Decide,
+    ) {
+        let Some(i) = self.index(model) else { return };
+        let entry = &mut self.entries[i];
+        if entry.phase != Phase::Loaded || entry.pid != Some(pid) {
+            return;
+        }
+        let said = entry.troubles.said(trouble.kind);
+        if said.left == Some(spell) || now.at < said.keep_until {
+            return;
+        }
+        let asked = Trouble {
+            crashes: entry.crashes_so_far(now),
+            ..trouble
+        };
+        let verdict = decide.on_trouble(self, model, asked, spell);
+        let said = self.entries[i].troubles.said(trouble.kind);
+        match verdict {
+            TroubleVerdict::Keep(seconds) => said.keep_until = now.at + seconds_or_zero(seconds),
+            TroubleVerdict::Leave => said.left = Some(spell),
+            TroubleVerdict::Restart { seconds, reason } => {
+                let reason = reason.unwrap_or_else(|| in_words(&asked));
+                self.entries[i].troubles.pause = seconds_or_zero(seconds);
+                self.begin_replacement(i, reason);
+            }
+        }
+    }
+
+    fn begin_replacement(&mut self, i: usize, reason: String) {
+        let entry = &mut self.entries[i];
+        entry.phase = Phase::Ending {
+            next: Next::Replace,
+            held: true,
+        };
+        let (model, launch) = (entry.spec.name.clone(), entry.launch);
+        self.effects.push(Effect::CloseGate { model });
+        self.effects.push(Effect::Recycle { launch, reason });
+    }
+
+    /// The worker that hung is gone.
+    pub(super) fn replaced(&mut self, i: usize, reason: &str, now: Now) {
+        let entry = &mut self.entries[i];
+        entry.be_failed(None, reason, now);
+        let is_wanted = entry.is_wanted() || !entry.start.is_empty();
+        // Who waits need not wait for longer.
+        let after = if is_wanted {
+            Duration::ZERO
+        } else {
+            entry.troubles.pause
+        };
+        entry.retry_at = Some(now.at + after);
+        let unloaded = std::mem::take(&mut entry.unload);
+        self.effects.push(Effect::Wake { after });
+        self.answer_all(unloaded, &Answer::Verb(Outcome::Done));
+    }
+}
+
+/// The trouble, for a policy that does not say why it ends the worker.
+fn in_words(trouble: &Trouble) -> String {
+    match trouble.kind {
+        TroubleKind::Silent => {
+            let seconds = trouble.silent_seconds.round();
+            format!("requests got no byte for {seconds} s")
+        }
+        TroubleKind::Errors => format!(
+            "{} answers in a row were errors, the last one {}",
+            trouble.errors,
+            trouble.last_status.unwrap_or_default()
+        ),
+    }
+}

@@ -1,0 +1,144 @@
+//! A silence as it is measured, look by look: how long it has lasted, and how much of that the worker did
+//! nothing that anybody could see.
+//!
+//! Pure: the [watchdog](super::watchdog) and a simulated hub look. Time counts only while somebody waits, and goes on where it
+//! was after a gap in which nobody did: clients that give up and come again do not hide a worker that hangs.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// A server that only waits still turns its event loop: less than half a percent of a core is nothing.
+const IDLE_SHARE: f64 = 0.005;
+/// More are thinned out.
+const MOST_MOMENTS: usize = 512;
+
+/// What the worker did between two looks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Doings {
+    /// CPU time that it used; none when that cannot be read.
+    pub(crate) cpu: Option<Duration>,
+    /// Whether its log or its memory changed.
+    pub(crate) moved: bool,
+}
+
+/// A silence; the default one has just begun.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Silence {
+    lasted: Duration,
+    cpu: Duration,
+    /// Whether a look could not read the CPU time.
+    is_cpu_unknown: bool,
+    /// How long it had lasted, and what CPU time it had taken, at the looks since the worker moved last.
+    moments: VecDeque<(Duration, Duration)>,
+}
+
+impl Silence {
+    /// So much later there was still no byte, and the worker had done that.
+    pub(crate) fn goes_on(&mut self, passed: Duration, doings: Doings) {
+        if self.moments.is_empty() && !doings.moved {
+            self.moments.push_back((self.lasted, self.cpu));
+        }
+        self.lasted += passed;
+        match doings.cpu {
+            Some(cpu) => self.cpu += cpu,
+            None => self.is_cpu_unknown = true,
+        }
+        // What cannot be seen may be work.
+        if doings.moved || doings.cpu.is_none() {
+            self.moments.clear();
+        }
+        if self.moments.len() == MOST_MOMENTS {
+            let mut nth = 0;
+            self.moments.retain(|_| {
+                nth += 1;
+                nth % 2 == 1
+            });
+        }
+        self.moments.push_back((self.lasted, self.cpu));
+    }
+
+    pub(crate) fn lasted(&self) -> Duration {
+        self.lasted
+    }
+
+    /// CPU time that was used meanwhile, if all looks could read it.
+    pub(crate) fn cpu(&self) -> Option<Duration> {
+        (!self.is_cpu_unknown).then_some(self.cpu)
+    }
+
+    /// For how long, up to now, the worker has done nothing.
+    pub(crate) fn still(&self) -> Duration {
+        let mut moments = self.moments.iter();
+        let since = moments.find_map(|(lasted, cpu)| {
+            let span = self.lasted - *lasted;
+            (self.cpu - *cpu <= span.mul_f64(IDLE_SHARE)).then_some(span)
+        });
+        since.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOK: Duration = Duration::from_secs(5);
+
+    fn looks(silence: &mut Silence, count: u32, cpu: Option<f64>, moved: bool) {
+        let cpu = cpu.map(|share| LOOK.mul_f64(share));
+        for _ in 0..count {
+            silence.goes_on(LOOK, Doings { cpu, moved });
+        }
+    }
+
+    fn seen(silence: &Silence) -> (u64, u64, Option<u64>) {
+        (
+            silence.lasted().as_secs(),
+            silence.still().as_secs(),
+            silence.cpu().map(|cpu| cpu.as_secs()),
+        )
+    }
+
+    #[test]
+    fn a_worker_that_does_nothing_is_still_from_the_beginning() {
+        let mut silence = Silence::default();
+        assert_eq!(seen(&silence), (0, 0, Some(0)));
+        looks(&mut silence, 60, Some(0.002), false);
+        assert_eq!(seen(&silence), (300, 300, Some(0)));
+    }
+
+    #[test]
+    fn one_that_computes_is_not_still_and_stops_being_so_when_it_stops() {
+        let mut silence = Silence::default();
+        looks(&mut silence, 60, Some(1.0), false);
+        assert_eq!(seen(&silence), (300, 0, Some(300)));
+        looks(&mut silence, 60, Some(0.0), false);
+        assert_eq!(seen(&silence), (600, 300, Some(300)));
+        // A moment of work breaks it, and two hours of looks are thinned out.
+        looks(&mut silence, 1, Some(0.5), false);
+        assert!(silence.still() < LOOK);
+        looks(&mut silence, 1440, Some(0.001), false);
+        assert_eq!(seen(&silence).1, 7200);
+    }
+
+    #[test]
+    fn a_log_or_a_memory_that_changes_is_a_sign_of_life_without_any_cpu() {
+        let mut silence = Silence::default();
+        for _ in 0..30 {
+            looks(&mut silence, 11, Some(0.0), false);
+            looks(&mut silence, 1, Some(0.0), true);
+        }
+        let (lasted, still, _) = seen(&silence);
+        assert_eq!((lasted, still), (1800, 0), "a long prefill");
+        looks(&mut silence, 12, Some(0.0), false);
+        assert_eq!(seen(&silence).1, 60);
+    }
+
+    #[test]
+    fn what_cannot_be_read_may_be_work() {
+        let mut silence = Silence::default();
+        looks(&mut silence, 100, None, false);
+        assert_eq!(seen(&silence), (500, 0, None));
+        looks(&mut silence, 3, Some(0.0), false);
+        assert_eq!(seen(&silence), (515, 15, None));
+    }
+}

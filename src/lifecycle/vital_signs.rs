@@ -1,0 +1,224 @@
+//! What the answers of a worker tell of its health: who waits for a byte of it, whether one came, and how
+//! many answers in a row were errors.
+//!
+//! The gateway writes, through the [`Lease`](super::Lease) of each request that the model computes for: a
+//! `GET` proves nothing. The [watchdog](super::watchdog) reads. Only bytes of the worker are signs of life:
+//! clients that come and leave are none, and one that is slow to read is not the worker's fault.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// Requests that wait are counted in the bits below it, bytes that came above, for ever and round again.
+const SIGN: u64 = 1 << 32;
+/// Errors of the last so long are recent.
+const RECENT: Duration = Duration::from_secs(60);
+/// More recent errors are not told apart.
+const MOST_RECENT: usize = 1000;
+
+/// Of one model.
+#[derive(Debug, Default)]
+pub(super) struct VitalSigns {
+    word: AtomicU64,
+    /// Bytes of the largest body that was sent since nobody waited; all ones if one is not known.
+    largest: AtomicUsize,
+    /// That body, until somebody looks at it.
+    unread: Mutex<Option<Vec<Bytes>>>,
+    errors_in_a_row: AtomicUsize,
+    row: Mutex<Row>,
+}
+
+/// Answers without a success between them that were errors of the worker.
+#[derive(Debug, Default)]
+struct Row {
+    number: u64,
+    last_status: u16,
+    /// When the newest came.
+    times: VecDeque<Instant>,
+}
+
+/// What a worker owes at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Vitals {
+    /// Requests that wait for a byte.
+    pub(super) waiting: usize,
+    /// Another number after every byte.
+    pub(super) signs: u64,
+}
+
+/// The errors in a row of one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Errors {
+    pub(super) in_a_row: usize,
+    /// Those of the last minute.
+    pub(super) recent: usize,
+    pub(super) last_status: u16,
+    /// Tells this row from others.
+    pub(super) row: u64,
+}
+
+/// The largest body that was sent since nobody waited.
+#[derive(Debug)]
+pub(super) enum Largest {
+    /// None, or the one that was told last.
+    Same,
+    /// Another, in the pieces it came in.
+    Body(Vec<Bytes>),
+    /// One that had not all arrived.
+    Unknown,
+}
+
+impl VitalSigns {
+    /// A request waits for a byte.
+    pub(super) fn wait(&self) {
+        self.word.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request waits no more.
+    pub(super) fn leave(&self) {
+        self.word.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A byte came; `waited`: for a request that waits no more.
+    pub(super) fn sign(&self, waited: bool) {
+        let step = SIGN.wrapping_sub(u64::from(waited));
+        self.word.fetch_add(step, Ordering::Relaxed);
+    }
+
+    /// A request has so long a body, or one whose length is not known yet.
+    pub(super) fn carries(&self, size: Option<usize>, body: impl FnOnce() -> Vec<Bytes>) {
+        let size = size.unwrap_or(usize::MAX);
+        if size > self.largest.load(Ordering::Relaxed) {
+            let mut unread = self.unread.lock();
+            if self.largest.fetch_max(size, Ordering::Relaxed) < size {
+                *unread = (size < usize::MAX).then(body);
+            }
+        }
+    }
+
+    /// The model answered with that status, or broke off before it did.
+    pub(super) fn answered(&self, status: u16) {
+        if status >= 500 {
+            let mut row = self.row.lock();
+            if self.errors_in_a_row.fetch_add(1, Ordering::Relaxed) == 0 {
+                row.number += 1;
+                row.times.clear();
+            }
+            row.last_status = status;
+            if row.times.len() == MOST_RECENT {
+                row.times.pop_front();
+            }
+            row.times.push_back(Instant::now());
+        } else if self.errors_in_a_row.load(Ordering::Relaxed) != 0 {
+            self.errors_in_a_row.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Another worker takes over: nothing is held against it.
+    pub(super) fn begin(&self) {
+        self.errors_in_a_row.store(0, Ordering::Relaxed);
+        self.forget_largest();
+    }
+
+    pub(super) fn vitals(&self) -> Vitals {
+        let word = self.word.load(Ordering::Relaxed);
+        Vitals {
+            waiting: usize::try_from(word % SIGN).unwrap_or(usize::MAX),
+            signs: word / SIGN,
+        }
+    }
+
+    /// The errors in a row, if there are any.
+    pub(super) fn errors(&self, now: Instant) -> Option<Errors> {
+        let row = self.row.lock();
+        let in_a_row = self.errors_in_a_row.load(Ordering::Relaxed);
+        let is_recent = |at: &&Instant| now.saturating_duration_since(**at) < RECENT;
+        (in_a_row > 0).then(|| Errors {
+            in_a_row,
+            recent: row.times.iter().filter(is_recent).count(),
+            last_status: row.last_status,
+            row: row.number,
+        })
+    }
+
+    /// The largest body, once.
+    pub(super) fn largest(&self) -> Largest {
+        let mut unread = self.unread.lock();
+        match unread.take() {
+            Some(body) => Largest::Body(body),
+            None if self.largest.load(Ordering::Relaxed) == usize::MAX => Largest::Unknown,
+            None => Largest::Same,
+        }
+    }
+
+    /// Nobody waits.
+    pub(super) fn forget_largest(&self) {
+        let mut unread = self.unread.lock();
+        *unread = None;
+        self.largest.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(text: &'static str) -> impl FnOnce() -> Vec<Bytes> {
+        move || vec![Bytes::from(text)]
+    }
+
+    #[test]
+    fn who_waits_and_what_came_are_told_apart() {
+        let signs = VitalSigns::default();
+        let at = |waiting, signs| Vitals { waiting, signs };
+        signs.wait();
+        signs.wait();
+        assert_eq!(signs.vitals(), at(2, 0));
+        signs.leave();
+        assert_eq!(signs.vitals(), at(1, 0), "who leaves is no sign of life");
+        signs.sign(true);
+        signs.sign(false);
+        assert_eq!(signs.vitals(), at(0, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn errors_count_until_a_success_comes() {
+        let signs = VitalSigns::default();
+        assert_eq!(signs.errors(Instant::now()), None);
+        signs.answered(500);
+        tokio::time::advance(RECENT).await;
+        signs.answered(503);
+        let errors = |in_a_row, recent, row| Errors {
+            in_a_row,
+            recent,
+            last_status: 503,
+            row,
+        };
+        assert_eq!(signs.errors(Instant::now()), Some(errors(2, 1, 1)));
+        signs.answered(400);
+        assert_eq!(signs.errors(Instant::now()), None);
+        signs.answered(503);
+        assert_eq!(signs.errors(Instant::now()), Some(errors(1, 1, 2)));
+        signs.begin();
+        assert_eq!(signs.errors(Instant::now()), None);
+    }
+
+    #[test]
+    fn the_largest_body_is_handed_out_once() {
+        let signs = VitalSigns::default();
+        signs.carries(Some(3), body("abc"));
+        signs.carries(Some(2), body("ab"));
+        assert!(matches!(signs.largest(), Largest::Body(body) if body == ["abc"]));
+        assert!(matches!(signs.largest(), Largest::Same));
+        signs.carries(Some(4), body("abcd"));
+        assert!(matches!(signs.largest(), Largest::Body(body) if body == ["abcd"]));
+        signs.carries(None, body(""));
+        assert!(matches!(signs.largest(), Largest::Unknown));
+        signs.forget_largest();
+        assert!(matches!(signs.largest(), Largest::Same));
+    }
+}

@@ -1,0 +1,312 @@
+//! Looks after workers that run: whether their requests get bytes, and what they do while none come.
+//!
+//! It only measures. What it finds wrong it tells the supervisor, every few seconds while it lasts; whether
+//! that is too much, policies say in `on_trouble`. What a silence that ended took, it teaches.
+//!
+//! A worker can hang and answer `/health`. What gives it away, whatever the dialect, is that requests wait
+//! for it and no byte comes, or nothing but errors.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::messages::{Mailbox, Message};
+use super::registry::{Model, Registry};
+use super::silence::{Doings, Silence};
+use super::vital_signs::{Errors, Largest};
+use crate::config::Config;
+use crate::policy::{Trouble, TroubleKind, prompt_chars};
+use crate::runtime_file::RuntimeModels;
+use crate::status::MemoryState;
+use crate::worker::group::{CpuTimes, Group};
+
+/// How often it looks, and from when on a silence is told.
+const LOOK: Duration = Duration::from_secs(5);
+const WORTH_TELLING: Duration = Duration::from_secs(10);
+/// Looks per `stall_timeout`, where that is short.
+const LOOKS: u32 = 10;
+const SHORTEST_LOOK: Duration = Duration::from_millis(20);
+/// Memory that comes and goes by less than this is no sign of life, in bytes.
+const MEMORY_STEP: u64 = 1024 * 1024;
+/// Larger bodies are not read: as many characters as bytes are assumed.
+const LARGEST_READ: usize = 16 << 20;
+
+pub(super) struct Watchdog {
+    registry: Arc<Registry>,
+    mailbox: Mailbox,
+    /// The workers that have a process.
+    models_up: watch::Receiver<RuntimeModels>,
+    watched: HashMap<String, Watched>,
+}
+
+/// One worker, as it was at the last look.
+#[derive(Default)]
+struct Watched {
+    pid: u32,
+    signs: u64,
+    silence: Silence,
+    /// When it was looked at last while somebody waited in silence.
+    since: Option<(Instant, Still)>,
+    prompt_chars: Option<usize>,
+    /// The errors that were told last.
+    told: Option<(u64, usize)>,
+}
+
+/// What does not change in a worker that does nothing.
+#[derive(Debug, Default)]
+struct Still {
+    cpu_times: CpuTimes,
+    log_size: Option<u64>,
+    memory_bytes: Option<u64>,
+    /// Requests that came and went: they may be why it logs.
+    requests: (usize, u64),
+}
+
+/// Whether a model is still in the trouble that was told of.
+pub(super) fn lasts(model: &Model, kind: TroubleKind, spell: u64) -> bool {
+    let signs = &model.gate.signs;
+    match kind {
+        TroubleKind::Silent => signs.vitals().signs == spell,
+        TroubleKind::Errors => {
+            let errors = signs.errors(Instant::now());
+            errors.is_some_and(|errors| errors.row == spell)
+        }
+    }
+}
+
+impl Watchdog {
+    pub(super) fn new(
+        registry: &Arc<Registry>,
+        mailbox: &Mailbox,
+        models_up: watch::Receiver<RuntimeModels>,
+    ) -> Self {
+        Self {
+            registry: Arc::clone(registry),
+            mailbox: mailbox.clone(),
+            models_up,
+            watched: HashMap::new(),
+        }
+    }
+
+    /// Looks until the supervisor has ended.
+    pub(super) async fn run(mut self) {
+        loop {
+            let config = Arc::clone(&self.registry.table.load().config);
+            let look = look_every(&config);
+            sleep(look).await;
+            if self.models_up.has_changed().is_err() {
+                return;
+            }
+            let models = self.registry.table.load().models.clone();
+            self.watched
+                .retain(|name, _| models.iter().any(|model| *model.name == **name));
+            for model in models {
+                let facts = model.facts.load_full();
+                match facts.pid {
+                    Some(pid) if facts.memory_state == MemoryState::Loaded => {
+                        self.look(&model, pid, look, &config).await;
+                    }
+                    _ => drop(self.watched.remove(&*model.name)),
+                }
+            }
+        }
+    }
+
+    async fn look(&mut self, model: &Arc<Model>, pid: u32, pause: Duration, config: &Config) {
+        let watched = self.watched.entry(model.name.to_string()).or_default();
+        if watched.pid != pid {
+            *watched = Watched {
+                pid,
+                signs: model.gate.signs.vitals().signs,
+                ..Watched::default()
+            };
+        }
+        watched.read_prompt(model).await;
+        watched.listen(model, pause, config, &self.registry).await;
+        let limit = Some(config.stall_timeout).filter(|limit| !limit.is_zero());
+        let trouble = |kind| Trouble {
+            requests: model.gate.active(),
+            stall_timeout: limit.map(|limit| limit.as_secs_f64()),
+            ..watched.silent(model, kind, &self.registry)
+        };
+        let send = |trouble, spell| {
+            self.mailbox.send(Message::Trouble {
+                model: model.name.to_string(),
+                pid,
+                trouble,
+                spell,
+            });
+        };
+        let first = limit.unwrap_or(WORTH_TELLING).min(WORTH_TELLING);
+        if watched.since.is_some() && watched.silence.lasted() >= first {
+            send(trouble(TroubleKind::Silent), watched.signs);
+        }
+        let errors = model.gate.signs.errors(Instant::now());
+        let number = |errors: &Errors| (errors.row, errors.in_a_row);
+        if let Some(errors) = errors.filter(|errors| watched.told != Some(number(errors))) {
+            let trouble = Trouble {
+                errors: errors.in_a_row,
+                recent_errors: errors.recent,
+                last_status: Some(errors.last_status),
+                ..trouble(TroubleKind::Errors)
+            };
+            send(trouble, errors.row);
+            watched.told = Some(number(&errors));
+        }
+    }
+}
+
+impl Watched {
+    /// Finds out how long the longest prompt is that may be waiting.
+    async fn read_prompt(&mut self, model: &Model) {
+        match model.gate.signs.largest() {
+            Largest::Same => {}
+            Largest::Unknown => self.prompt_chars = None,
+            Largest::Body(pieces) => {
+                let counted = tokio::task::spawn_blocking(move || chars_in(&pieces)).await;
+                self.prompt_chars = counted.ok();
+            }
+        }
+    }
+
+    /// Looks whether a byte has come, and what the worker does while none comes.
+    async fn listen(
+        &mut self,
+        model: &Model,
+        pause: Duration,
+        config: &Config,
+        registry: &Registry,
+    ) {
+        let vitals = model.gate.signs.vitals();
+        if vitals.signs != self.signs {
+            self.signs = vitals.signs;
+            // Since the last look, at most.
+            let took = self.silence.lasted() + pause;
+            let mut learned = registry.learned.lock();
+            learned.note_silence(&model.name, self.prompt_chars, took.as_secs_f64());
+            self.silence = Silence::default();
+            self.since = None;
+        }
+        if vitals.waiting == 0 {
+            self.since = None;
+            model.gate.signs.forget_largest();
+            return;
+        }
+        let now = Instant::now();
+        let still = Still::of(model, self.pid, config).await;
+        if let Some((since, before)) = &self.since {
+            self.silence
+                .goes_on(now - *since, still.doings_since(before));
+        }
+        self.since = Some((now, still));
+    }
+
+    /// How silent it is.
+    fn silent(&self, model: &Model, kind: TroubleKind, registry: &Registry) -> Trouble {
+        let learned = registry.learned.lock();
+        Trouble {
+            silent_seconds: self.silence.lasted().as_secs_f64(),
+            still_seconds: self.silence.still().as_secs_f64(),
+            cpu_seconds: self.silence.cpu().map(|cpu| cpu.as_secs_f64()),
+            prompt_chars: self.prompt_chars,
+            expected_seconds: learned.expected_silence(&model.name, self.prompt_chars),
+            ..Trouble::of(kind)
+        }
+    }
+}
+
+impl Still {
+    async fn of(model: &Model, pid: u32, config: &Config) -> Self {
+        let gate = &model.gate;
+        let requests = (gate.active(), gate.given_back());
+        let memory_bytes = model.measured().map(|measured| measured.bytes);
+        let log_file = config
+            .model(&model.name)
+            .map(|model| model.log_file(&config.log_path));
+        let read = tokio::task::spawn_blocking(move || read(pid, log_file));
+        let (cpu_times, log_size) = read.await.unwrap_or_default();
+        Self {
+            cpu_times,
+            log_size,
+            memory_bytes,
+            requests,
+        }
+    }
+
+    fn doings_since(&self, before: &Self) -> Doings {
+        let logged = self.log_size != before.log_size && self.requests == before.requests;
+        let memory = match (self.memory_bytes, before.memory_bytes) {
+            (Some(now), Some(before)) => now.abs_diff(before) >= MEMORY_STEP,
+            // What is not known may have changed.
+            (now, before) => now != before,
+        };
+        Doings {
+            cpu: self.cpu_times.since(&before.cpu_times),
+            moved: logged || memory,
+        }
+    }
+}
+
+fn read(pid: u32, log_file: Option<PathBuf>) -> (CpuTimes, Option<u64>) {
+    let cpu_times = Group::led_by(pid).map(Group::cpu_times).unwrap_or_default();
+    let log = log_file.and_then(|path| std::fs::metadata(path).ok());
+    (cpu_times, log.map(|log| log.len()))
+}
+
+fn look_every(config: &Config) -> Duration {
+    match config.stall_timeout {
+        Duration::ZERO => LOOK,
+        limit => (limit / LOOKS).clamp(SHORTEST_LOOK, LOOK),
+    }
+}
+
+/// Characters of the prompt in a body.
+fn chars_in(pieces: &[Bytes]) -> usize {
+    let size = pieces.iter().map(Bytes::len).sum();
+    if size > LARGEST_READ {
+        return size;
+    }
+    let mut body = BytesMut::with_capacity(size);
+    for piece in pieces {
+        body.put_slice(piece);
+    }
+    serde_json::from_slice(&body).map_or(0, |body| prompt_chars(&body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn still(log_size: u64, memory_bytes: Option<u64>, requests: usize) -> Still {
+        Still {
+            cpu_times: CpuTimes::default(),
+            log_size: Some(log_size),
+            memory_bytes,
+            requests: (requests, 0),
+        }
+    }
+
+    #[test]
+    fn a_log_counts_unless_it_may_be_the_clients_who_make_it_grow() {
+        let before = still(10, Some(MEMORY_STEP), 1);
+        let moved = |now: Still| now.doings_since(&before).moved;
+        assert!(!moved(still(10, Some(MEMORY_STEP), 1)));
+        assert!(moved(still(11, Some(MEMORY_STEP), 1)));
+        assert!(!moved(still(11, Some(MEMORY_STEP), 2)));
+        assert!(!moved(still(10, Some(2 * MEMORY_STEP - 1), 1)));
+        assert!(moved(still(10, Some(2 * MEMORY_STEP), 1)));
+        assert!(moved(still(10, None, 1)));
+    }
+
+    #[test]
+    fn the_prompt_is_counted_as_policies_count_it() {
+        let pieces = |text: &'static str| [Bytes::from(&text[..9]), Bytes::from(&text[9..])];
+        assert_eq!(chars_in(&pieces("{\"prompt\": \"hello\"}")), 5);
+        assert_eq!(chars_in(&pieces("no JSON at all")), 0);
+    }
+}
