@@ -533,8 +533,8 @@ mod tests {
         })
     }
 
-    /// Whether a request, a load and the idle timer meet a rule.
-    fn decides(scripts: &[Script]) -> [bool; 3] {
+    /// Whether a request, a load, the idle timer, a silent worker and one that errs meet a rule.
+    fn decides(scripts: &[Script]) -> [bool; 5] {
         let folder = tempfile::tempdir().unwrap();
         let policies = Policies::load_with(
             scripts,
@@ -551,17 +551,31 @@ mod tests {
         };
         let load = policies.on_load("alpha", pending);
         assert_eq!(policies.warnings(), [""; 0]);
+        let dead = Trouble {
+            silent_seconds: 3600.0,
+            still_seconds: 3600.0,
+            stall_timeout: Some(300.0),
+            ..Trouble::of(TroubleKind::Silent)
+        };
+        let failing = Trouble {
+            errors: 100,
+            recent_errors: 100,
+            last_status: Some(500),
+            ..Trouble::of(TroubleKind::Errors)
+        };
         [
             request != RequestVerdict::Pass,
             load != LoadVerdict::Allow,
             policies.on_idle("alpha") != IdleVerdict::Keep(0.0),
+            policies.on_trouble("alpha", dead) != TroubleVerdict::Keep(0.0),
+            policies.on_trouble("alpha", failing) != TroubleVerdict::Keep(0.0),
         ]
     }
 
     #[test]
-    fn without_the_bundled_default_nothing_is_capped_unloaded_or_refused() {
-        assert_eq!(decides(&[]), [false; 3]);
-        assert_eq!(decides(bundled::SCRIPTS), [true; 3]);
+    fn without_the_bundled_default_nothing_is_capped_unloaded_refused_or_replaced() {
+        assert_eq!(decides(&[]), [false; 5]);
+        assert_eq!(decides(bundled::SCRIPTS), [true; 5]);
     }
 
     #[test]

@@ -126,6 +126,17 @@ fn is_post_route(worker: &Worker, path: &str) -> bool {
 }
 
 async fn dispatch(call: Call, path: &str) -> Answer {
+    if call.worker.knobs.fail_requests {
+        return detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
+    }
+    if call.worker.knobs.spin {
+        std::thread::spawn(|| {
+            loop {
+                std::hint::spin_loop();
+            }
+        });
+        return std::future::pending().await;
+    }
     call.worker
         .knobs
         .pass(call.worker.knobs.first_token_seconds)

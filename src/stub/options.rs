@@ -76,6 +76,12 @@ pub(super) struct Knobs {
     /// End with `--exit-code` after so many events of a stream
     #[arg(long, env = "STUB_CRASH_AFTER_EVENTS")]
     pub crash_after_events: Option<usize>,
+    /// Answer every `POST` with 500
+    #[arg(long, env = "STUB_FAIL_REQUESTS")]
+    pub fail_requests: bool,
+    /// Answer no `POST`, and use a whole core from the first one on
+    #[arg(long, env = "STUB_SPIN")]
+    pub spin: bool,
     /// The exit code of a crash
     #[arg(long, env = "STUB_EXIT_CODE", default_value_t = 1)]
     pub exit_code: u8,

@@ -142,7 +142,7 @@ fn report() -> Value {
             policy("b.lua", json!({"observes": ["model.failed"], "calls": 10, "failures": 10, "switched_off": true,
                 "average_seconds": 0.0005, "last_error": "b.lua:3: no such thing"})),
             policy("bundled/create_hub.lua", json!({"origin": "bundled",
-                "hooks": ["on_request", "on_load", "on_idle", "on_exit"]})),
+                "hooks": ["on_request", "on_load", "on_idle", "on_exit", "on_trouble"]})),
         ],
     })
 }

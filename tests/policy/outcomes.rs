@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use mlx_openai_server_hub::policy::{Exit, LoadReason};
+use mlx_openai_server_hub::policy::{Exit, LoadReason, Trouble, TroubleKind};
 use mlx_openai_server_hub::status::WantedDecisions;
 
 use crate::world::{Hub, pending, request};
@@ -42,6 +42,10 @@ const DECIDED: &[(&str, &str, bool)] = &[
     ("on_idle", "return hub.unload()", false),
     ("on_exit", "return hub.leave()", false),
     ("on_exit", "error('no')", true),
+    ("on_trouble", "return hub.leave()", false),
+    ("on_trouble", "return hub.keep{ seconds = 60 }", false),
+    ("on_trouble", "return hub.restart{ seconds = 1 }", false),
+    ("on_trouble", "error('no')", true),
 ];
 
 #[test]
@@ -66,6 +70,10 @@ fn every_outcome_that_is_certain_at_once_has_its_words() {
             "on_idle" => {
                 policies.on_idle("alpha");
                 policies.note_overtaken("alpha");
+            }
+            "on_trouble" => {
+                policies.on_trouble("alpha", Trouble::of(TroubleKind::Errors));
+                policies.note_recovered("alpha");
             }
             _ => drop(policies.on_exit("alpha", EXIT)),
         }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use mlx_openai_server_hub::policy::{Exit, LoadReason};
+use mlx_openai_server_hub::policy::{Exit, LoadReason, Trouble, TroubleKind};
 
 use crate::world::{Hub, pending, request};
 
@@ -108,6 +108,8 @@ const WRONG: &[(&str, &str)] = &[
     ("on_exit", "hub.leave('alpha')"),
     ("on_exit", "hub.leave{ model = 'alpha' }"),
     ("on_exit", "hub.stop()"),
+    ("on_trouble", "hub.restart{}"),
+    ("on_trouble", "hub.unload()"),
 ];
 
 #[test]
@@ -120,6 +122,7 @@ fn every_wrong_verdict_is_told_with_file_and_line_and_what_would_be_right() {
             "on_request" => drop(policies.on_request(request("alpha"))),
             "on_load" => drop(policies.on_load("beta", pending(LoadReason::Request, 1))),
             "on_idle" => drop(policies.on_idle("alpha")),
+            "on_trouble" => drop(policies.on_trouble("alpha", Trouble::of(TroubleKind::Silent))),
             _ => drop(policies.on_exit("alpha", EXIT)),
         }
         let warnings = policies.warnings().join("\n");

@@ -6,6 +6,7 @@
 mod clock;
 mod disk;
 mod files;
+mod hung;
 mod killed;
 mod own;
 mod reloads;
