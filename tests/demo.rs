@@ -86,7 +86,7 @@ fn snapshot(name: &str, output: &str) {
         .map_or(output.len(), |line| end + line);
     let settings = {
         let mut settings = insta::Settings::clone_current();
-        settings.add_filter(r"Its folder: \S+", "Its folder: FOLDER");
+        settings.add_filter(r"\S+/mlx-openai-server-hub-demo-\w+", "FOLDER");
         settings.add_filter(r"\[warn\] Port 8000 is taken.*\n", "");
         settings.add_filter(r"\[info\] (starting the hub|loading parrot) .*\n", "");
         settings.add_filter(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT");

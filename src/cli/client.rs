@@ -12,7 +12,7 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
@@ -29,6 +29,9 @@ const CLOSING: Duration = Duration::from_millis(500);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long reading the status may take, on a machine that swaps.
 const READ_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a name in a route has to be written otherwise: dots too, since `..` is a way up.
+const NOT_IN_A_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// How the hub knows that a command asks, for the history of decisions.
 const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
@@ -275,7 +278,7 @@ impl Client {
 
     /// Does `action` and waits for its final state; gives the hub's sentence about it.
     pub(super) async fn act(&self, model: &str, action: Action) -> Result<String, ClientError> {
-        let name = utf8_percent_encode(model, NON_ALPHANUMERIC);
+        let name = utf8_percent_encode(model, NOT_IN_A_NAME);
         let path = format!("/hub/models/{name}/{}", action.route());
         let done: Done = self.call(Method::POST, &path).await?;
         Ok(done.message)

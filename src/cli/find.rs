@@ -42,6 +42,8 @@ pub(super) struct Stranger {
     address: String,
     told: Told,
     wanted: PathBuf,
+    /// The key of hub.yaml by which they are in each other's way.
+    shared: &'static str,
 }
 
 /// What is at a [`Place`].
@@ -81,7 +83,8 @@ impl fmt::Display for Stranger {
         );
         write!(
             f,
-            "\nhint: add `--config {its}` to speak to that one, or set another `port` in {wanted}"
+            "\nhint: add `--config {its}` to speak to that one, or set another `{}` in {wanted}",
+            self.shared
         )
     }
 }
@@ -129,8 +132,15 @@ impl Place {
             let is_configured = client == configured;
             match client.probe().await {
                 Probe::Hub => match self.meet(client, Some((&folder, runtime))).await {
-                    // Whoever is not looked for counts where this hub.yaml wants to be.
-                    Found::Stranger(_) if !is_configured => {}
+                    // Whoever is not looked for counts where this hub.yaml wants to be: on its port and in
+                    // its log folder, unless that is a copy.
+                    Found::Stranger(_) if !is_configured && !self.is_taken(&folder) => {}
+                    Found::Stranger(stranger) if !is_configured => {
+                        return Found::Stranger(Stranger {
+                            shared: "log_path",
+                            ..stranger
+                        });
+                    }
                     found => return found,
                 },
                 // A holder that keeps silent is not waited for twice.
@@ -167,6 +177,11 @@ impl Place {
             .collect()
     }
 
+    /// Whether it is the log folder that hub.yaml names, and a hub has it.
+    fn is_taken(&self, folder: &Path) -> bool {
+        is_same(folder, &self.log_path) && is_locked(folder)
+    }
+
     /// Asks a hub whose it is.
     async fn meet(&self, client: Client, runtime: Option<(&Path, RuntimeFile)>) -> Found {
         let told = match client.told().await {
@@ -190,6 +205,7 @@ impl Place {
                 address: client.address(),
                 told,
                 wanted: self.config_path.clone(),
+                shared: "port",
             });
         }
         let elsewhere = || RuntimeFile::read(told.log_path.as_deref()?);
@@ -286,6 +302,7 @@ mod tests {
             address: "127.0.0.1:8000".to_owned(),
             told,
             wanted: "/home/b/hub.yaml".into(),
+            shared: "port",
         };
         let new = Told {
             pid: Some(7),

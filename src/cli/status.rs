@@ -8,6 +8,7 @@ use super::render::Out;
 use super::table::print_models;
 use crate::config::Config;
 use crate::status::{Activity, GroupFacts, HubFacts, ModelFacts, Status, unix_now};
+use crate::worker::earlier::Earlier;
 
 /// Show the models and what they do
 ///
@@ -31,7 +32,7 @@ impl ShowStatus {
         let hub = hub_yaml.hub().await?;
         let status = match &hub {
             Ok(hub) => hub.client.status().await?,
-            Err(config) => inactive(config),
+            Err(config) => with_leftovers(inactive(config), config),
         };
         if self.json {
             out.line(serde_json::to_string_pretty(&status)?);
@@ -56,6 +57,18 @@ impl ShowStatus {
         print_models(out, &status.models, &self.models);
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The same with a warning about what a killed hub has left.
+fn with_leftovers(mut status: Status, config: &Config) -> Status {
+    let names = Earlier::find(&config.path, &config.log_path).names();
+    if !names.is_empty() {
+        status.warnings.push(format!(
+            "a hub that was killed has left workers, which hold their memory: {}; `start` takes them over, `stop` ends them",
+            names.join(", ")
+        ));
+    }
+    status
 }
 
 /// The snapshot of a hub that does not run.

@@ -72,20 +72,7 @@ async fn end_what_is_left(
     if let Some(log_path) = earlier.lives_in() {
         return Err(silent(place, log_path));
     }
-    let mut names: Vec<String> = earlier
-        .models()
-        .workers
-        .iter()
-        .map(|worker| worker.model.clone())
-        .collect();
-    for stray in earlier.strays() {
-        let name = stray
-            .model
-            .unwrap_or_else(|| format!("process {}", stray.pid));
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
+    let names = earlier.names();
     out.info("Hub manager is not running; nothing to stop");
     let limit = hub_yaml
         .config()

@@ -7,7 +7,9 @@
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::Method;
+use axum::http::{HeaderValue, Method, header};
+use axum::middleware::map_response;
+use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 
 mod error;
@@ -52,7 +54,16 @@ pub fn router<H: Hub>(hub: H) -> Router {
         .fallback(no_such_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(extract::BODY_LIMIT))
+        .layer(map_response(as_it_says))
         .with_state(hub)
+}
+
+/// No browser takes an answer for something else than it says it is.
+async fn as_it_says(mut response: Response) -> Response {
+    let nosniff = HeaderValue::from_static("nosniff");
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
 }
 
 /// The routes `/openapi.json` describes: method, path, handler.

@@ -1,9 +1,7 @@
 //! `GET /hub` and what the page needs.
 
 use axum::extract::{Path, State};
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 
@@ -20,7 +18,6 @@ pub(super) async fn page<H: Hub>(State(hub): State<H>) -> Result<Response, ApiEr
         (CONTENT_SECURITY_POLICY, dashboard::CONTENT_SECURITY_POLICY),
         // `no-referrer` would make browsers send `Origin: null` with some of the page's own POSTs.
         (REFERRER_POLICY, "same-origin"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     Ok((headers, Html(html)).into_response())
 }
@@ -38,7 +35,6 @@ pub(super) async fn asset<H: Hub>(
     let headers = [
         (CACHE_CONTROL, "no-cache"),
         (CONTENT_TYPE, asset.content_type),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     Ok((headers, asset.text).into_response())
 }

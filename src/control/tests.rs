@@ -501,3 +501,13 @@ fn every_reference_in_the_description_leads_somewhere() {
     check(description(), &mut references);
     assert!(references > 50, "{references}");
 }
+
+#[tokio::test]
+async fn no_browser_takes_an_answer_for_something_else() {
+    for path in ["/hub/status", "/hub", "/health", "/nosuch"] {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = router(TableHub::default()).oneshot(request).await.unwrap();
+        let header = &response.headers()["x-content-type-options"];
+        assert_eq!(header, "nosniff", "{path}");
+    }
+}

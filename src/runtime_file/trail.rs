@@ -19,7 +19,10 @@ pub struct Trail {
 }
 
 impl Trail {
-    fn path(config_path: &Path) -> PathBuf {
+    fn path(given: &Path) -> PathBuf {
+        // One and the same for every link to a hub.yaml.
+        let config_path = given.canonicalize();
+        let config_path = &config_path.unwrap_or_else(|_| given.to_owned());
         let mut name = OsString::from(".");
         name.push(config_path.file_name().unwrap_or_default());
         name.push(".running");
@@ -62,5 +65,19 @@ mod tests {
         Trail::remove(&one);
         Trail::remove(&one);
         assert_eq!(Trail::read(&one), None);
+    }
+
+    #[test]
+    fn a_link_to_hub_yaml_leads_to_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (
+            folder.path().join("hub.yaml"),
+            folder.path().join("link.yaml"),
+        );
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let log_path = "/var/log/hub".into();
+        Trail { log_path }.write(&link).unwrap();
+        assert!(Trail::read(&file).is_some());
     }
 }

@@ -5,11 +5,18 @@
 //! A copied folder brings a copy of these files; they name the hub.yaml that they are of.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::leftovers::{self, Leftover, Survey};
+use tokio::time::Instant;
+
+use super::leftovers::{self, Survey};
 use super::mark::Owner;
 use crate::config::is_same;
 use crate::runtime_file::{RuntimeFile, RuntimeModels, RuntimeWorker, Trail, is_locked};
+
+/// How long a hub that was killed may still hold what it had.
+const KILLED_HUB: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What was found.
 #[derive(Debug)]
@@ -17,9 +24,10 @@ pub struct Earlier {
     owner: Owner,
     survey: Survey,
     models: RuntimeModels,
-    log_path: PathBuf,
     /// Log folders besides the one of now.
     others: Vec<PathBuf>,
+    /// The log folder of now, if the runtime file in it is of this hub.yaml.
+    own: Option<PathBuf>,
 }
 
 impl Earlier {
@@ -70,13 +78,14 @@ impl Earlier {
                 }
             }
         }
-        let others = files.into_iter().map(|(folder, _)| folder);
+        let folders = files.into_iter().map(|(folder, _)| folder);
+        let (own, others): (Vec<_>, _) = folders.partition(|folder| is_same(folder, log_path));
         Self {
             owner,
             survey,
             models,
-            log_path: log_path.to_owned(),
-            others: others.filter(|folder| !is_same(folder, log_path)).collect(),
+            others,
+            own: own.into_iter().next(),
         }
     }
 
@@ -85,17 +94,34 @@ impl Earlier {
         &self.models
     }
 
-    /// Another log folder in which a hub of this hub.yaml lives.
+    /// Another log folder in which a hub of this hub.yaml lives. For one that was killed a moment ago it
+    /// waits until it is gone.
     pub fn lives_in(&self) -> Option<&Path> {
-        let mut others = self.others.iter();
-        others
-            .find(|folder| is_locked(folder))
-            .map(PathBuf::as_path)
+        let begun = Instant::now();
+        let mut others = self.others.iter().map(PathBuf::as_path);
+        others.find(|folder| {
+            while is_locked(folder) {
+                if begun.elapsed() >= KILLED_HUB {
+                    return true;
+                }
+                std::thread::sleep(LOOK);
+            }
+            false
+        })
     }
 
-    /// The processes that belong to no worker of [`Earlier::models`].
-    pub fn strays(&self) -> Vec<Leftover> {
-        self.survey.left(&self.owner, &self.pids())
+    /// What is left, for a message: the models, and processes of which that cannot be told.
+    pub fn names(&self) -> Vec<String> {
+        let workers = self.models.workers.iter();
+        let mut names: Vec<String> = workers.map(|worker| worker.model.clone()).collect();
+        for stray in self.survey.left(&self.owner, &self.pids()) {
+            let name = stray.model;
+            let name = name.unwrap_or_else(|| format!("process {}", stray.pid));
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     /// Ends all but the workers of [`Earlier::models`]; returns when it is gone.
@@ -110,7 +136,7 @@ impl Earlier {
     }
 
     /// Ends all that is left: SIGTERM, and SIGKILL after so long.
-    pub async fn end(&self, limit: std::time::Duration) {
+    pub async fn end(&self, limit: Duration) {
         leftovers::end_all(&self.owner, &self.models.workers, limit).await;
     }
 
@@ -124,7 +150,9 @@ impl Earlier {
     /// The same for that of now too, when nothing is left.
     pub fn forget(&self, config_path: &Path) {
         self.forget_others();
-        RuntimeFile::remove(&self.log_path);
+        if let Some(log_path) = &self.own {
+            RuntimeFile::remove(log_path);
+        }
         Trail::remove(config_path);
     }
 

@@ -45,11 +45,11 @@ enum Environment {
 
 /// A process of a worker that nobody looks after.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leftover {
+pub(super) struct Leftover {
     /// Its process id.
-    pub pid: u32,
+    pub(super) pid: u32,
     /// The model it was launched for, if it can be told.
-    pub model: Option<String>,
+    pub(super) model: Option<String>,
 }
 
 impl Survey {

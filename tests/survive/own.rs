@@ -116,6 +116,48 @@ fn stop_ends_what_a_killed_hub_left_whatever_was_edited() {
     }
 }
 
+#[test]
+fn a_killed_hubs_workers_are_told_by_status_without_a_hub() {
+    let mut hub = hub();
+    hub.kill();
+    let told = "[warn] a hub that was killed has left workers, which hold their memory: alpha; \
+                `start` takes them over, `stop` ends them\n";
+    let status = said(&hub.run(&["status"]));
+    assert!(status.contains(told), "{status}");
+    hub.run(&["stop"]);
+    let status = said(&hub.run(&["status"]));
+    assert!(!status.contains("killed"), "{status}");
+}
+
+/// Both have the default log folder, and ports of their own.
+#[test]
+fn a_command_that_meets_the_hub_of_another_hub_yaml_in_its_log_folder_says_so() {
+    let hub = hub();
+    let other = hub.folder().join("other.yaml");
+    std::fs::copy(hub.config(), &other).unwrap();
+    edit(
+        &other,
+        &format!("\nport: {}", hub.http.port),
+        &format!("\nport: {}", hub.http.port + 20),
+    );
+    let whose = format!("is that of another hub.yaml, `{}`", hub.config().display());
+    for verb in ["start", "stop", "status", "restart"] {
+        let refused = run(hub.folder(), &["--config", other.to_str().unwrap(), verb]);
+        assert_eq!(refused.status.code(), Some(1), "{verb}: {}", said(&refused));
+        assert!(
+            said(&refused).contains(&whose),
+            "{verb}: {}",
+            said(&refused)
+        );
+        assert!(
+            said(&refused).contains("set another `log_path`"),
+            "{}",
+            said(&refused)
+        );
+    }
+    assert_eq!(hub.http.chat("alpha", "hello").status, 200);
+}
+
 /// As one that hangs, or has not come up yet.
 #[test]
 fn stop_leaves_the_workers_of_a_hub_that_does_not_answer_alone() {
