@@ -20,8 +20,8 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `api_error`, `config`, `decimal`, `files`, `memory`, `own_wakes`, `telemetry` | nothing of ours; anyone may use the last |
-//! | `runtime_file` | `files` |
+//! | `api_error`, `decimal`, `files`, `memory`, `own_wakes`, `telemetry` | nothing of ours; anyone may use the last |
+//! | `config`, `runtime_file` | `files` |
 //! | `status` | `config`, `memory` |
 //! | `worker` | `config`, `memory`, `own_wakes`, `runtime_file` |
 //! | `policy` | `api_error`, `config`, `memory`, `status` |

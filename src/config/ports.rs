@@ -5,13 +5,19 @@
 //! (ranges, two models with one port) are checked before, by `Config::load`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::ModelConfig;
+use crate::{files, telemetry};
+
+mod probe;
+
+pub use probe::is_free;
+
+/// Ports that a worker may have, by hub.yaml or by allotment.
+const PORTS: std::ops::RangeInclusive<u16> = 1024..=u16::MAX;
 
 /// Whether a port of a host can be bound now.
 type Probe = dyn Fn(&str, u16) -> bool + Send + Sync;
@@ -111,7 +117,7 @@ impl PortBook {
         self.ports.extend(ports);
     }
 
-    /// Keeps the assignments in a file.
+    /// Keeps the assignments in a file, for its owner only.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -120,18 +126,18 @@ impl PortBook {
             starting_port: self.starting_port,
             ports: self.ports.clone(),
         };
-        std::fs::write(path, serde_json::to_vec(&kept)?)
+        telemetry::replace_private(path, &kept)
     }
 
-    /// Takes over what [`PortBook::save`] kept, but for ports that are taken now, and unless the search
+    /// Takes over what [`PortBook::save`] kept, but for ports that are taken now or no worker may have, and unless the search
     /// begins elsewhere now. A file that is missing or not ours is as good as none.
     pub fn recall(&mut self, path: &Path) {
-        let kept = std::fs::read(path)
+        let kept = files::read(path)
             .ok()
             .and_then(|text| serde_json::from_slice::<Kept>(&text).ok());
         if let Some(mut kept) = kept.filter(|kept| kept.starting_port == self.starting_port) {
             kept.ports
-                .retain(|_, port| (self.probe)("127.0.0.1", *port));
+                .retain(|_, port| PORTS.contains(port) && (self.probe)("127.0.0.1", *port));
             self.restore(kept.ports);
         }
     }
@@ -270,30 +276,6 @@ impl PortBook {
     pub fn release(&mut self, name: &str) {
         self.ports.remove(name);
     }
-}
-
-/// Whether no program holds `port` on `host`: tries to bind every address of it. Only "in use" counts: a name that does not resolve or an
-/// address of another machine is for the worker to report.
-pub fn is_free(host: &str, port: u16) -> bool {
-    let Ok(addresses) = (host, port).to_socket_addrs() else {
-        return true;
-    };
-    let mut addresses: Vec<_> = addresses.collect();
-    if cfg!(not(target_os = "linux")) {
-        // The standard library sets SO_REUSEADDR. Elsewhere than on Linux that lets 127.0.0.1 be bound
-        // beside another program's wildcard socket, so ask for the wildcard too.
-        addresses.extend(
-            [
-                IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-                IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            ]
-            .map(|wildcard| SocketAddr::new(wildcard, port)),
-        );
-    }
-    addresses.iter().all(|address| {
-        TcpListener::bind(address)
-            .map_or_else(|error| error.kind() != ErrorKind::AddrInUse, |_| true)
-    })
 }
 
 #[cfg(test)]

@@ -7,14 +7,21 @@ use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 
-use crate::config::Config;
+use crate::config::{Config, ports};
 
 /// Takes the hub's port on every address of its host that this machine has. Port 0 becomes the one that
 /// the system chose.
 pub(super) fn on_all_addresses(config: &mut Config) -> anyhow::Result<Vec<TcpListener>> {
     let (host, port) = (config.host.as_str(), config.port);
     let bound = super::once_free(
-        || bind_all((host, port).to_socket_addrs()?),
+        || {
+            // Elsewhere an address can be bound beside another program's.
+            let is_told = cfg!(target_os = "linux") || port == 0;
+            if !is_told && !ports::is_free(host, port) {
+                return Err(ErrorKind::AddrInUse.into());
+            }
+            bind_all((host, port).to_socket_addrs()?)
+        },
         |error| error.kind() == ErrorKind::AddrInUse,
     );
     let listeners = bound.map_err(|error| cannot_listen(host, port, &error))?;

@@ -1,5 +1,7 @@
 //! Assignments with a scripted probe, and the real probe on sockets of this machine.
 
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -188,4 +190,37 @@ fn assignments_are_kept_from_one_hub_to_the_next() {
     elsewhere.assign(&turned, DOWN).unwrap();
     assert_eq!(elsewhere.port_of("b"), Some(31_000));
     elsewhere.recall(&folder.path().join("nosuch"));
+}
+
+#[test]
+fn the_file_is_for_its_owner_and_replaces_a_link_instead_of_what_it_leads_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let (precious, path) = (
+        folder.path().join("precious"),
+        folder.path().join("ports.json"),
+    );
+    std::fs::write(&precious, "mine").unwrap();
+    std::os::unix::fs::symlink(&precious, &path).unwrap();
+    let (mut book, _) = book(&[]);
+    book.assign(&models(A_B), DOWN).unwrap();
+    book.save(&path).unwrap();
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "mine");
+    let metadata = std::fs::symlink_metadata(&path).unwrap();
+    assert!(metadata.is_file());
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_kept_port_that_no_worker_may_have_is_given_to_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ports.json");
+    std::fs::write(
+        &path,
+        r#"{"starting_port": 47850, "ports": {"a": 22, "b": 0}}"#,
+    )
+    .unwrap();
+    let (mut book, _) = book(&[]);
+    book.recall(&path);
+    book.assign(&models(A_B), DOWN).unwrap();
+    assert_eq!(ports(&book), [("a", 47_850), ("b", 47_852)]);
 }

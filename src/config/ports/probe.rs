@@ -1,0 +1,89 @@
+//! Whether another program has a port: asked by binding it, without listening.
+//!
+//! The [`super::PortBook`] asks for workers, the daemon for its own port. A socket that only binds is seen
+//! by no client, and macOS' firewall has no question about it.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+
+use socket2::{Domain, Socket, Type};
+
+/// Elsewhere than on Linux SO_REUSEADDR, without which every port of a worker that has just ended were
+/// taken, lets a port be bound at 127.0.0.1 beside another program's at all addresses, and the other way
+/// round.
+const ADDRESSES_ARE_APART: bool = cfg!(not(target_os = "linux"));
+
+/// Whether no program holds `port` on `host`: tries to bind every address of it. Only "in use" counts: a name that does not resolve or an
+/// address of another machine is for the worker to report.
+pub fn is_free(host: &str, port: u16) -> bool {
+    let Ok(addresses) = (host, port).to_socket_addrs() else {
+        return true;
+    };
+    let addresses: Vec<_> = addresses.map(|address| address.ip()).collect();
+    let mut asked = to_ask(&addresses, ADDRESSES_ARE_APART).into_iter();
+    asked.all(|ip| !is_taken(SocketAddr::new(ip, port)))
+}
+
+/// The addresses at which another program would be in the way of one that listens at these. Where they
+/// are `apart`, the system does not say so by itself.
+fn to_ask(addresses: &[IpAddr], apart: bool) -> BTreeSet<IpAddr> {
+    let mut asked: BTreeSet<_> = addresses.iter().copied().collect();
+    if !apart {
+        return asked;
+    }
+    let is_local = |ip: &IpAddr| ip.is_loopback() || ip.is_unspecified();
+    if addresses.iter().any(is_local) {
+        // Clients of this machine go to one of these, and the more specific address wins.
+        asked.extend::<[IpAddr; 2]>([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+    }
+    asked.extend::<[IpAddr; 2]>([Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]);
+    asked
+}
+
+fn is_taken(address: SocketAddr) -> bool {
+    let bound = Socket::new(Domain::for_address(address), Type::STREAM, None).and_then(|socket| {
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())
+    });
+    bound.is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn asked(addresses: &[&str], apart: bool) -> String {
+        let addresses: Vec<_> = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+        let asked = to_ask(&addresses, apart).into_iter();
+        asked.map(|ip| ip.to_string()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn where_addresses_are_apart_those_are_asked_that_clients_may_reach_instead() {
+        let all = "0.0.0.0 127.0.0.1 :: ::1";
+        for host in ["0.0.0.0", "127.0.0.1", "::", "::1"] {
+            assert_eq!(asked(&[host], true), all);
+            assert_eq!(asked(&[host], false), host);
+        }
+        // A program at 127.0.0.1 is in nobody's way there.
+        assert_eq!(asked(&["192.0.2.7"], true), "0.0.0.0 192.0.2.7 ::");
+        assert_eq!(asked(&["127.0.0.1", "::1"], false), "127.0.0.1 ::1");
+    }
+
+    #[test]
+    fn a_probe_is_no_listener_and_leaves_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(is_taken(address));
+        drop(listener);
+        assert!(!is_taken(address));
+        let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        bound.set_reuse_address(true).unwrap();
+        bound.bind(&address.into()).unwrap();
+        assert!(std::net::TcpStream::connect(address).is_err());
+        assert!(!is_taken(address), "two that only bind are no conflict");
+    }
+}
