@@ -36,6 +36,26 @@ fn every_good_file_is_read_as_its_snapshot_says() {
 }
 
 #[test]
+fn every_known_key_is_in_the_file_of_all_keys() {
+    let text = include_str!("inputs/good_config/every_key.yaml");
+    let sets = |key: &&str| {
+        let is_of = |line: &str| {
+            line.trim_start_matches([' ', '-'])
+                .starts_with(&format!("{key}:"))
+        };
+        text.lines().any(is_of)
+    };
+    let keys = config::known_keys();
+    // One spelling of each, and no key that is refused.
+    let others = ["config", "lora_paths_str", "lora_scales_str"];
+    let all = keys.hub.iter().chain(&keys.model).chain(&keys.group);
+    let missing: Vec<_> = all
+        .filter(|key| !others.contains(key) && !sets(key))
+        .collect();
+    assert_eq!(missing, [&""; 0]);
+}
+
+#[test]
 fn every_example_loads_without_a_warning() {
     let mut seen = 0;
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples")).unwrap() {

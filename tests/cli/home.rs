@@ -29,7 +29,8 @@ impl Home {
 
     /// Without a hub.yaml.
     pub(crate) fn empty() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        // On macOS the folder for temporary files is reached by a link; what programs say is the real path.
+        let folder = TempDir::new_in(std::env::temp_dir().canonicalize().unwrap()).unwrap();
         std::fs::create_dir(folder.path().join("mlx-openai-server-hub")).unwrap();
         std::fs::create_dir(folder.path().join("bin")).unwrap();
         Self { folder }

@@ -66,7 +66,8 @@ impl Ran {
 impl Home {
     /// With a hub.yaml of `yaml` below `host`, `port` and `model_starting_port`; nothing runs.
     pub(crate) fn with(yaml: &str) -> Self {
-        let folder = TempDir::new().unwrap();
+        // On macOS the folder for temporary files is reached by a link; what programs say is the real path.
+        let folder = TempDir::new_in(std::env::temp_dir().canonicalize().unwrap()).unwrap();
         let base = folder.path().join("mlx-openai-server-hub");
         std::fs::create_dir(base).unwrap();
         let port = processes::ports();

@@ -68,7 +68,11 @@ impl Hub {
     }
 
     fn launch(yaml: &str, files: &[(&str, &str)], serve: impl FnOnce(&Path) -> Child) -> Self {
-        let home = TempDir::new().expect("a temporary folder");
+        // On macOS it is reached by a link; what programs say is the real path.
+        let temporary = std::env::temp_dir().canonicalize();
+        let home = temporary
+            .and_then(TempDir::new_in)
+            .expect("a temporary folder");
         for (name, text) in files {
             std::fs::write(home.path().join(name), text).expect("a file of the test");
         }

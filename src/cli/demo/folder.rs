@@ -133,11 +133,7 @@ mod tests {
             .map(|model| model.jit_enabled)
             .collect();
         assert_eq!(jit, [false, true, true]);
-        assert!(
-            config
-                .log_path
-                .starts_with(folder.path().canonicalize().unwrap())
-        );
+        assert!(config.log_path.starts_with(folder.path()));
     }
 
     #[test]
