@@ -7,10 +7,11 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{Troubles, open_private};
+use super::{Troubles, create_private_folder, open_private};
 
 /// When files are renamed and removed.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +36,10 @@ const LIMITS: Limits = Limits {
 /// Ages are looked at this often, at the next line.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
+/// Whether the file is still the one at its path is looked at this often, at the next line: somebody may
+/// have renamed or removed it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// The file that is written to, and its predecessors beside it.
 #[derive(Debug)]
 pub(super) struct RotatingFile {
@@ -42,6 +47,7 @@ pub(super) struct RotatingFile {
     file: File,
     size: u64,
     pruned_at: SystemTime,
+    looked_at: SystemTime,
     limits: Limits,
     troubles: Troubles,
 }
@@ -62,6 +68,7 @@ impl RotatingFile {
             size: file.metadata()?.len(),
             file,
             pruned_at: SystemTime::now(),
+            looked_at: SystemTime::now(),
             limits,
             troubles,
         };
@@ -89,16 +96,25 @@ impl RotatingFile {
     }
 
     fn prune_when_due(&mut self) {
-        let now = SystemTime::now();
-        // A clock that was set back counts as due.
-        if now
-            .duration_since(self.pruned_at)
-            .is_ok_and(|passed| passed < PRUNE_EVERY)
-        {
-            return;
+        if is_due(self.pruned_at, PRUNE_EVERY) {
+            self.pruned_at = SystemTime::now();
+            self.prune();
         }
-        self.pruned_at = now;
-        self.prune();
+    }
+
+    /// Goes on at the path when the file has been taken away from there. An error stays until that works.
+    fn return_when_due(&mut self) -> io::Result<()> {
+        if !is_due(self.looked_at, LOOK_EVERY) {
+            return Ok(());
+        }
+        let own = node(&self.file.metadata()?);
+        if !fs::metadata(&self.path).is_ok_and(|there| node(&there) == own) {
+            create_private_folder(self.path.parent().unwrap_or(Path::new(".")))?;
+            self.file = open_private(&self.path)?;
+            self.size = self.file.metadata()?.len();
+        }
+        self.looked_at = SystemTime::now();
+        Ok(())
     }
 
     /// Removes what is too old or too much, the oldest first. What cannot be removed stays.
@@ -136,6 +152,16 @@ impl RotatingFile {
     }
 }
 
+/// Whether so much time has passed; a clock that was set back counts as due.
+fn is_due(last: SystemTime, every: Duration) -> bool {
+    let passed = SystemTime::now().duration_since(last);
+    passed.map_or(true, |passed| passed >= every)
+}
+
+fn node(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
 fn begins_with(name: &OsStr, prefix: &OsStr) -> bool {
     name.as_encoded_bytes()
         .starts_with(prefix.as_encoded_bytes())
@@ -143,6 +169,7 @@ fn begins_with(name: &OsStr, prefix: &OsStr) -> bool {
 
 impl Write for RotatingFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let returned = self.return_when_due();
         let size = self.size + line.len() as u64;
         if self.size > 0 && size > self.limits.file {
             // A file that cannot be renamed is still better than no log.
@@ -150,7 +177,11 @@ impl Write for RotatingFile {
         }
         self.prune_when_due();
         let written = self.file.write(line);
-        self.troubles.note(TROUBLE, written.as_ref().map(|_| ()));
+        let went = match &returned {
+            Ok(()) => written.as_ref().map(|_| ()),
+            Err(error) => Err(error),
+        };
+        self.troubles.note(TROUBLE, went);
         self.size += *written.as_ref().unwrap_or(&0) as u64;
         written
     }
@@ -239,6 +270,38 @@ mod tests {
         insta::assert_snapshot!(troubles.warnings().join("\n"), @"the hub's own log `app.log` cannot be written and loses lines: Bad file descriptor (os error 9)");
         log.file = open_private(&path).unwrap();
         log.write_all(b"kept\n").unwrap();
+        assert_eq!(troubles.warnings(), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_that_is_taken_away_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = folder.path().join("logs");
+        fs::create_dir(&logs).unwrap();
+        let path = logs.join("app.log");
+        let troubles = Troubles::default();
+        let mut log = RotatingFile::with_limits(&path, LIMITS, troubles.clone()).unwrap();
+        let mut write = |line: &str| {
+            // As if a second had passed.
+            log.looked_at = SystemTime::UNIX_EPOCH;
+            log.write_all(line.as_bytes()).unwrap();
+        };
+        write("one\n");
+        let elsewhere = logs.join("moved.log");
+        fs::rename(&path, &elsewhere).unwrap();
+        write("two\n");
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "one\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+        fs::remove_file(&path).unwrap();
+        write("three\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
+        fs::remove_dir_all(&logs).unwrap();
+        fs::write(&logs, "no folder").unwrap();
+        write("lost\n");
+        insta::assert_snapshot!(troubles.warnings().join("\n"), @"the hub's own log `app.log` cannot be written and loses lines: File exists (os error 17)");
+        fs::remove_file(&logs).unwrap();
+        write("four\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "four\n");
         assert_eq!(troubles.warnings(), [""; 0]);
     }
 
