@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -110,7 +111,15 @@ fn wait(messages: &Receiver<Message>, longest: Duration) -> bool {
 /// The system's reports, as far as there are any.
 struct System {
     watcher: Option<notify::RecommendedWatcher>,
-    watched: Vec<PathBuf>,
+    watched: Vec<(PathBuf, Identity)>,
+}
+
+/// What tells a folder from another that has taken its name: numbers are given anew, so the time too.
+type Identity = Option<(u64, u64, Option<SystemTime>)>;
+
+fn identity(folder: &Path) -> Identity {
+    let metadata = fs::metadata(folder).ok()?;
+    Some((metadata.dev(), metadata.ino(), metadata.created().ok()))
 }
 
 impl System {
@@ -131,20 +140,27 @@ impl System {
         }
     }
 
-    /// Watches these folders, anew: one of the same name may be another. How long the reports can be
-    /// relied on.
+    /// Watches these folders, anew if one of them has come, gone or been replaced: on macOS each call
+    /// stops all reports and starts them again. How long the reports can be relied on.
     fn watch(&mut self, folders: &[PathBuf]) -> Duration {
+        let now: Vec<_> = folders
+            .iter()
+            .map(|folder| (folder.clone(), identity(folder)))
+            .collect();
+        if !now.is_empty() && self.watched == now {
+            return LOOK_ANYWAY;
+        }
         let Some(watcher) = &mut self.watcher else {
             return LOOK_SOON;
         };
-        for folder in self.watched.drain(..) {
+        for (folder, _) in self.watched.drain(..) {
             // An error means that the folder is gone.
             let _ = watcher.unwatch(&folder);
         }
         let mut is_whole = !folders.is_empty();
-        for folder in folders {
-            match watcher.watch(folder, RecursiveMode::NonRecursive) {
-                Ok(()) => self.watched.push(folder.clone()),
+        for (folder, identity) in now {
+            match watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                Ok(()) => self.watched.push((folder, identity)),
                 Err(_) => is_whole = false,
             }
         }
@@ -261,6 +277,20 @@ mod tests {
         drop(watch);
         // The sender goes with the thread.
         while told.recv().is_ok() {}
+    }
+
+    #[test]
+    fn folders_are_watched_anew_only_when_one_is_another() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("hub");
+        fs::create_dir(&folder).unwrap();
+        let first = identity(&folder);
+        fs::write(folder.join("a.lua"), "1").unwrap();
+        assert_eq!(identity(&folder), first, "a new file makes no new folder");
+        fs::rename(&folder, parent.path().join("old")).unwrap();
+        assert_eq!(identity(&folder), None);
+        fs::create_dir(&folder).unwrap();
+        assert_ne!(identity(&folder), first);
     }
 
     #[test]
