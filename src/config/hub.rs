@@ -16,6 +16,9 @@ pub(crate) const DEFAULT_PORT: u16 = 8000;
 /// The `stop_timeout` of a file that names none.
 pub(crate) const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// More than a terabyte is no log's.
+const MOST_MB: u32 = 1024 * 1024;
+
 /// Reads the whole tree. The result is a valid configuration only if `findings` has no problems.
 pub(super) fn read(root: &Node, path: &Path, modified_at: u64, findings: &mut Findings) -> Config {
     let empty = Map::default();
@@ -117,6 +120,7 @@ fn read_keys(table: &mut Table<'_, '_>, path: &Path) -> (Config, Vec<String>) {
             .int("stop_timeout", 0..=u32::MAX)
             .map_or(DEFAULT_STOP_TIMEOUT, seconds),
         stall_timeout: seconds(table.int("stall_timeout", 0..=u32::MAX).unwrap_or(300)),
+        worker_log_max: u64::from(table.int("worker_log_max_mb", 0..=MOST_MB).unwrap_or(50)) << 20,
         loading_notice: seconds(table.int("loading_notice", 0..=u32::MAX).unwrap_or(5)),
         limits: limits::read(table),
         allowed_origins: visitors::origins(table),

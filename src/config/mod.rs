@@ -88,6 +88,8 @@ pub struct Config {
     /// A loaded worker is ended when its requests get no byte and its processes use no CPU for so
     /// long; zero for never.
     pub stall_timeout: Duration,
+    /// A worker's log over so many bytes goes on in an empty file; zero for never.
+    pub worker_log_max: u64,
     /// How long a client that wants a stream waits for a load in silence, and then between two
     /// comments about it; zero for no comments.
     pub loading_notice: Duration,

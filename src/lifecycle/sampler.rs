@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::learned::fingerprint;
@@ -16,6 +17,7 @@ use super::registry::{Measured, Registry};
 use crate::memory::{Probe, SystemMemory};
 use crate::runtime_file::RuntimeModels;
 use crate::status::MemoryState;
+use crate::worker::keep_below;
 
 /// How often all is measured while a model is on its way into memory or out of it.
 const BUSY: Duration = Duration::from_secs(1);
@@ -33,6 +35,8 @@ pub(super) struct Sampler {
     pub(super) mailbox: Mailbox,
     /// The workers that have a process.
     pub(super) models_up: watch::Receiver<RuntimeModels>,
+    /// The last look at files.
+    pub(super) upkeep: Option<JoinHandle<()>>,
 }
 
 /// One worker, and what it was launched with.
@@ -86,7 +90,7 @@ impl Sampler {
     }
 
     /// Publishes what each worker holds, and tells what the machine has.
-    async fn sample(&self) {
+    async fn sample(&mut self) {
         let workers: Vec<Worker> = self.models_up.borrow().workers.iter().map(worker).collect();
         let (probe, registry) = (Arc::clone(&self.probe), Arc::clone(&self.registry));
         let measured = tokio::task::spawn_blocking(move || {
@@ -100,9 +104,13 @@ impl Sampler {
             if let Some(news) = news {
                 news.write();
             }
-            registry.look_for_paths();
             system
         });
+        // A disk that does not answer holds up nobody else.
+        if self.upkeep.as_ref().is_none_or(JoinHandle::is_finished) {
+            let registry = Arc::clone(&self.registry);
+            self.upkeep = Some(tokio::task::spawn_blocking(move || upkeep(&registry)));
+        }
         self.tell(measured.await.unwrap_or_default());
     }
 
@@ -114,6 +122,24 @@ impl Sampler {
             system,
             peaks: peaks.collect(),
         });
+    }
+}
+
+/// Sees which files of models are missing, and keeps the logs of workers to their size.
+fn upkeep(registry: &Registry) {
+    registry.look_for_paths();
+    let config = Arc::clone(&registry.table.load().config);
+    let most = config.worker_log_max;
+    for model in config.models.iter().filter(|_| most > 0) {
+        let (hub_model, file) = (&*model.name, model.log_file(&config.log_path));
+        let log = file.display();
+        match keep_below(most, &file) {
+            Ok(false) => {}
+            Ok(true) => tracing::info!(hub_model, %log, "its log was full and goes on empty"),
+            Err(error) => {
+                tracing::warn!(hub_model, %log, %error, "its full log could not be kept");
+            }
+        }
     }
 }
 

@@ -76,6 +76,7 @@ impl Running {
             registry: Arc::clone(&registry),
             mailbox: mailbox.clone(),
             models_up: models_up.subscribe(),
+            upkeep: None,
         };
         // The first policy that is asked finds it measured.
         registry.memory.store(Arc::new(sampler.system().await));

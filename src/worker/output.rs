@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use crate::config::older_log;
 use crate::telemetry;
 
 /// How much of the end of a log is looked at for its last lines.
@@ -83,6 +84,33 @@ impl Log {
     }
 }
 
+/// Empties a log that is longer than `most` bytes; its end, so many bytes of it, goes to the older file beside it.
+/// The worker goes on writing to the same file, so it cannot be renamed, and what it writes meanwhile may
+/// be lost. Says whether it was so long; what is no file, as /dev/null, never is.
+///
+/// # Errors
+/// When the older file cannot be written, as on a full disk; the log is emptied all the same.
+pub fn keep_below(most: u64, path: &Path) -> std::io::Result<bool> {
+    let is_long = std::fs::metadata(path).is_ok_and(|log| log.is_file() && log.len() > most);
+    if !is_long {
+        return Ok(false);
+    }
+    let log = telemetry::open_private(path)?;
+    let kept = keep_end(most, &log, path);
+    log.set_len(0)?;
+    kept.map(|()| true)
+}
+
+fn keep_end(most: u64, mut log: &File, path: &Path) -> std::io::Result<()> {
+    let mut older = telemetry::open_private(&older_log(path))?;
+    // First, for it may be all the room there is.
+    older.set_len(0)?;
+    let length = log.metadata()?.len();
+    log.seek(SeekFrom::Start(length.saturating_sub(most)))?;
+    std::io::copy(&mut log.take(most), &mut older)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
@@ -103,6 +131,36 @@ mod tests {
         let lines = log.last_lines();
         assert_eq!(lines.len(), TAIL_LINES);
         assert_eq!(lines[TAIL_LINES - 1], "line 19");
+    }
+
+    #[test]
+    fn a_long_log_goes_on_empty_and_its_end_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let (_, mut worker) = Log::open(&path).unwrap();
+        let older = || std::fs::read_to_string(older_log(&path)).unwrap();
+        write!(worker, "0123456789").unwrap();
+        assert!(!keep_below(10, &path).unwrap());
+        write!(worker, "abc").unwrap();
+        assert!(keep_below(10, &path).unwrap());
+        assert_eq!(older(), "3456789abc");
+        write!(worker, "goes on at the beginning").unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "goes on at the beginning");
+        assert!(keep_below(10, &path).unwrap());
+        assert_eq!(older(), " beginning");
+        assert_eq!(path.metadata().unwrap().len(), 0);
+        assert!(!keep_below(0, Path::new("/dev/null")).unwrap());
+    }
+
+    #[test]
+    fn a_log_is_emptied_also_when_no_older_one_can_be_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        std::fs::create_dir(older_log(&path)).unwrap();
+        std::fs::write(&path, "0123456789abc").unwrap();
+        keep_below(10, &path).unwrap_err();
+        assert_eq!(path.metadata().unwrap().len(), 0);
     }
 
     #[test]

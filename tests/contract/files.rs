@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::Home;
 use crate::home::JIT;
-use crate::support::processes;
+use crate::support::{SOON, processes, wait_until};
 
 const ONE: &str = "models: [{name: alpha, model_path: org/alpha, default: true}]\n";
 
@@ -132,6 +132,26 @@ fn a_worker_writes_to_its_log_file_or_to_one_that_the_status_does_not_name() {
     assert_eq!(home.model("private")["log_path"], json!(null));
     assert!(!home.logs().join("private.log").exists());
     assert!(!home.logs().join("elsewhere.log").exists());
+}
+
+#[test]
+fn a_workers_log_is_bounded_while_it_runs() {
+    let home = Home::started(
+        "worker_log_max_mb: 1\n\
+         models:\n\
+         - {name: alpha, model_path: org/alpha, default: true}\n",
+    );
+    home.wait_for_state("alpha", "running", "loaded");
+    let log = home.logs().join("alpha.log");
+    std::fs::write(&log, vec![b'x'; 3 << 20]).unwrap();
+    let older = home.logs().join("alpha.log.1");
+    wait_until("the log to be emptied", SOON, || {
+        log.metadata().unwrap().len() < 1 << 20
+    });
+    assert_eq!(older.metadata().unwrap().len(), 1 << 20);
+    assert_eq!(mode(&older), 0o600);
+    home.done("alpha", "unload");
+    assert!(log.exists());
 }
 
 #[test]
