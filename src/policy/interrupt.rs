@@ -1,4 +1,4 @@
-//! The count hook: how a policy that takes too long is stopped wherever it is.
+//! The count hook: how a policy that takes too long, or goes too deep, is stopped wherever it is.
 //!
 //! Unsafe, as only the memory probe of macOS is besides. An error that a hook of mlua returns is raised after
 //! `lua_settop` in the frame of the running function, which closes its `<close>` variables while hooks are
@@ -10,12 +10,16 @@
     reason = "see above; Lua's own interface has no other way"
 )]
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use mlua::{Lua, ffi};
 
 use super::limits::Limits;
+
+/// Calls in calls. Lua itself goes on to 200,000, and then takes longer to say so than a hook may.
+const DEEPEST: c_int = 8000;
 
 /// Its address is the key under which a Lua state keeps the address of its limits.
 static KEY: u8 = 0;
@@ -46,7 +50,7 @@ pub(super) fn remove(lua: &Lua) -> mlua::Result<()> {
     unsafe { lua.exec_raw::<()>((), |state| ffi::lua_sethook(state, None, 0, 0)) }
 }
 
-/// Raises an error when the time is up.
+/// Raises an error when the time is up, or too many calls are under way.
 unsafe extern "C-unwind" fn look(state: *mut ffi::lua_State, _: *mut ffi::lua_Debug) {
     // SAFETY: Lua calls this with a valid state and room for 20 values (`LUA_MINSTACK`); the address is
     // the one `install` wrote. Nothing here has a destructor that the jump of `lua_error` would skip.
@@ -55,11 +59,24 @@ unsafe extern "C-unwind" fn look(state: *mut ffi::lua_State, _: *mut ffi::lua_De
         let limits = ffi::lua_touserdata(state, -1).cast_const().cast::<Limits>();
         ffi::lua_pop(state, 1);
         if limits.as_ref().is_some_and(Limits::overruns) {
-            // The place; the host puts its own words behind it.
-            ffi::luaL_where(state, 0);
-            ffi::lua_pushstring(state, c"it took too long".as_ptr());
-            ffi::lua_concat(state, 2);
-            ffi::lua_error(state);
+            // The host puts its own words in the place of these.
+            raise(state, c"it took too long");
         }
+        // No longer than there are calls.
+        let mut frame = MaybeUninit::<ffi::lua_Debug>::uninit();
+        if ffi::lua_getstack(state, DEEPEST, frame.as_mut_ptr()) != 0 {
+            raise(state, c"stack overflow: more than 8000 calls in calls");
+        }
+    }
+}
+
+/// Raises an error at the place that runs.
+unsafe fn raise(state: *mut ffi::lua_State, text: &CStr) {
+    // SAFETY: as in `look`, which calls this.
+    unsafe {
+        ffi::luaL_where(state, 0);
+        ffi::lua_pushstring(state, text.as_ptr());
+        ffi::lua_concat(state, 2);
+        ffi::lua_error(state);
     }
 }

@@ -10,6 +10,8 @@ local concat, insert, move, remove, sort, unpack =
 
 -- Bytes or elements from which on work is large: less takes some microseconds.
 local LARGE = 1 << 14
+-- Bytes of a text that is made at once: more takes longer than a hook may.
+local MOST_REPEATED = 1 << 24
 local MOST_MOVED = 1 << 20
 
 -- A function whose first argument says how much work it is.
@@ -45,11 +47,19 @@ for name, matching in pairs(patterns) do
   string[name] = matching
 end
 
+local function length(part)
+  return (type(part) == "string" or type(part) == "number") and #tostring(part) or 0
+end
+
 local rep = string.rep
 function string.rep(text, times, separator)
   check()
   if text == "" and (separator == nil or separator == "") then
     return ""
+  end
+  local many, each = tonumber(times) or 0, length(text) + length(separator)
+  if each > 0 and many > MOST_REPEATED // each then
+    error("string.rep: at most " .. (MOST_REPEATED >> 20) .. " MiB at a time", 2)
   end
   return rep(text, times, separator)
 end

@@ -62,6 +62,8 @@ fn an_endless_policy_is_cut_and_the_next_decides() {
 fn memory_bombs_burst_alone() {
     for body in [
         "return ('x'):rep(1 << 40)",
+        "return ('x'):rep(50000000)",
+        "return ('xy'):rep(1 << 20, ('z'):rep(1 << 20))",
         "local s = 'x' while true do s = s .. s end",
         "local t = {} for i = 1, math.huge do t[i] = ('x'):rep(1 << 20) .. i end",
         "return (('x'):rep(1 << 20):gsub('.', ('y'):rep(1 << 10)))",
