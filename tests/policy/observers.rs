@@ -127,8 +127,8 @@ fn a_hook_does_not_wait_for_an_observer() {
             assert!(policies.memory_bytes() > 0);
             answers += 1;
         }
-        // One a millisecond is far less than any machine can.
-        assert!(answers > 250, "{answers}");
+        // One that waited for it would be the only one.
+        assert!(answers > 10, "{answers}");
     });
 }
 

@@ -233,14 +233,14 @@ fn hooks_see_what_observers_see_whatever_was_written() {
          hub.state.b[2] = 2",
         "hub.state.l = {} for i = 1, 20 do table.insert(hub.state.l, 1, { i }) end
          table.remove(hub.state.l, 5) hub.state.l[1][1] = 'first'",
-        "hub.state.many = {} for i = 1, 3000 do hub.state.many[i] = i end hub.state.many[7] = nil",
+        "hub.state.many = {} for i = 1, 1100 do hub.state.many[i] = i end hub.state.many[7] = nil",
         "hub.state.s = ('x'):rep(1 << 18) hub.state.t = { hub.state.s, n = 1 } hub.state.s = 'y'",
         "hub.state.before = { 1 } hub.state.before[2] = { 2 } hub.state.f = function() end",
         "hub.state.x = 1 error('after all')",
         "hub.state.before = { ('x'):rep(1 << 20) }",
     ] {
         let observed = format!("pcall(function() {written} end) hub.state.seen = {ALL}");
-        let read = format!("{ALL} == hub.state.seen and 'the same' or {ALL}");
+        let read = format!("{ALL} == hub.state.seen and 'the same' or hub.state.seen");
         let policies = hub(&observed, &read).load();
         for _ in 0..3 {
             happen(&policies);
