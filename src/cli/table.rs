@@ -150,11 +150,10 @@ fn counted_row(place: usize, policy: &PolicyFacts) -> [String; 9] {
         policy.calls.to_string(),
         policy.verdicts.to_string(),
         policy.failures.to_string(),
-        or_dash(
-            policy
-                .average_seconds
-                .map(|seconds| format!("{:.1} µs", seconds * 1e6)),
-        ),
+        or_dash(policy.average_seconds.map(|seconds| match seconds < 1e-3 {
+            true => format!("{:.1} µs", seconds * 1e6),
+            false => format!("{:.1} ms", seconds * 1e3),
+        })),
     ]
 }
 

@@ -404,7 +404,7 @@ impl Policies {
         self.shared.set.load().memory_bytes()
     }
 
-    /// What the user should know: files that do not load, hooks that fail. One sentence each.
+    /// What the user should know: files that do not load, hooks that fail or take long. One sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let refused = self.shared.refused.lock().clone();
         let refused = refused

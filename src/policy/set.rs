@@ -8,11 +8,12 @@ use mlua::{Function, Lua, Table, Value};
 
 use super::Plain;
 use super::bundled::{self, Script};
+use super::counts::Timed;
 use super::failures::{at_place, describe};
 use super::flood::{Flood, loggable};
 use super::hook::Hook;
 use super::host::{Hearing, Host, Policy};
-use super::limits::Interrupt;
+use super::limits::{self, Interrupt};
 use super::ruling::{Asked, Ruling};
 use super::verdicts::{Made, Verdict};
 use super::views::handle::Handle;
@@ -178,11 +179,16 @@ impl PolicySet {
             .policies
             .iter()
             .filter_map(|policy| policy.failures.warning(&policy.name));
+        let slow = self
+            .policies
+            .iter()
+            .flat_map(|policy| policy.counts.warnings(&policy.name));
         self.unknown
             .iter()
             .cloned()
             .chain(broken)
             .chain(failing)
+            .chain(slow)
             .collect()
     }
 
@@ -286,7 +292,10 @@ impl PolicySet {
                 continue;
             }
             let host = seat.lock();
-            match self.tell(&host, policy, hearing, function, event) {
+            let told = policy
+                .counts
+                .observer(|| self.tell(&host, policy, hearing, function, event));
+            match told {
                 Ok(()) => policy.failures.succeeded(Hook::Observer),
                 Err(problem) => failed(&host, policy, Hook::Observer, problem),
             }
@@ -348,6 +357,10 @@ impl PolicySet {
     /// The first verdict of the policies in their order.
     fn ask(&self, host: &Host, hook: Hook, argument: mlua::Result<Value>) -> Ruling {
         let mut ruling = Ruling::abstain();
+        let timed = match self.is_quick {
+            true => Timed::Some,
+            false => Timed::All,
+        };
         for (number, policy) in self.policies.iter().enumerate() {
             let Some(function) = policy.function(hook) else {
                 continue;
@@ -360,9 +373,9 @@ impl PolicySet {
                 continue;
             }
             let verdict = match &argument {
-                Ok(argument) => policy
-                    .counts
-                    .call(|| call(host, hook, policy, (function, &policy.hub), argument)),
+                Ok(argument) => policy.counts.call(hook, timed, || {
+                    call(host, hook, policy, (function, &policy.hub), argument)
+                }),
                 Err(error) => Err(describe(error, &policy.name)),
             };
             if host.stage.limits.interrupted() == Some(Interrupt::NeedBody) {
@@ -419,7 +432,7 @@ fn call(
         Err(error) => Err(error),
     };
     checked.map_err(|error| {
-        if matches!(error, mlua::Error::MemoryError(_)) {
+        if host.lua.used_memory() > MOST_KEPT {
             collect(&host.lua);
         }
         let line = function.info().line_defined.unwrap_or(1);
@@ -430,6 +443,9 @@ fn call(
         }
     })
 }
+
+/// What is collected at once after a failure: it is more than policies need to live.
+const MOST_KEPT: usize = limits::MEMORY / 8;
 
 /// Gives back what a policy filled the memory with; the next one needs some.
 fn collect(lua: &Lua) {
