@@ -20,6 +20,7 @@ mod models;
 mod openapi;
 mod page;
 mod policies;
+mod root;
 mod service;
 
 pub use hub::{Hub, Verb};
@@ -40,6 +41,8 @@ const MODEL_VERBS: [(&str, Verb); 6] = [
 /// envelope.
 pub fn router<H: Hub>(hub: H) -> Router {
     let mut router = Router::new()
+        .route("/", get(root::root::<H>))
+        .route("/favicon.ico", get(root::favicon))
         .route("/hub/", get(page::page::<H>))
         .route("/hub/assets/{name}", get(page::asset::<H>));
     for (action, _) in MODEL_VERBS {

@@ -393,7 +393,7 @@ async fn a_disabled_dashboard_leaves_the_api() {
 #[tokio::test]
 async fn what_does_not_exist_is_a_404_in_the_envelope() {
     for (method, path) in [
-        ("GET", "/"),
+        ("GET", "/nosuch"),
         ("POST", "/hub/models/alpha"),
         ("POST", "/hub/models/alpha/restart"),
         ("POST", concat!("/hub/", "service/reload")),

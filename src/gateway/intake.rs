@@ -140,6 +140,11 @@ impl Intake {
         self.held == 0 && self.rest.is_none()
     }
 
+    /// Whether the client has sent, or is to send, what nobody has read.
+    pub(super) fn has_more(&self) -> bool {
+        self.rest.is_some()
+    }
+
     /// Where the JSON that has been read goes wrong.
     pub(super) fn explain(&mut self) -> String {
         let body = self.joined();
@@ -257,16 +262,18 @@ impl Intake {
     }
 
     /// Reads what is left and throws it away, for a while. A client that is still sending would
-    /// lose an error's text together with the connection, which is closed under it.
-    pub(super) async fn discard(&mut self) {
+    /// lose an error's text together with the connection, which is closed under it. Whether all is read: if
+    /// not, the connection cannot be used again.
+    pub(super) async fn discard(&mut self) -> bool {
         self.chunks.clear();
         self.held_of_all.release();
         if self.asks_first {
-            return;
+            return self.rest.is_none();
         }
         let rest = async { while let Some(Ok(_)) = self.next_frame().await {} };
         // A client that sends for longer does without the text.
         let _ = tokio::time::timeout(DISCARD_TIME, rest).await;
+        self.rest.is_none()
     }
 
     /// Keeps the next chunk, and says what that brought; `None` at the end.

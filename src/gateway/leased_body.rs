@@ -21,6 +21,8 @@ use crate::api_error::ApiError;
 use crate::lifecycle::{Lease, Model};
 use crate::worker::upstream::{BoxError, Fault, Idle, ResponseBody};
 
+type Item = Option<Result<Frame<Bytes>, BoxError>>;
+
 /// The body of an answer that a worker gives.
 #[derive(Debug)]
 pub struct LeasedBody {
@@ -43,10 +45,10 @@ struct Live {
     account: Account,
 }
 
-/// How far the end of a broken event stream has come.
+/// How far the end of a broken answer has come.
 #[derive(Debug)]
 enum Broken {
-    /// The last event has been handed over.
+    /// All that there is of it has been handed over.
     Told(BoxError),
     /// There was a chance to send it.
     Flushed(BoxError),
@@ -77,12 +79,9 @@ impl LeasedBody {
         }
     }
 
-    /// The end of a broken event stream, after its last event.
-    fn poll_broken(
-        &mut self,
-        broken: Broken,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    /// The end of a broken answer, after the last that there is of it. It may be in hyper's buffer still,
+    /// even the head, which came in one piece with what broke.
+    fn poll_broken(&mut self, broken: Broken, cx: &mut Context<'_>) -> Poll<Item> {
         match broken {
             // hyper writes out what it has when a body is pending, and drops it when a body fails.
             Broken::Told(error) => {
@@ -95,30 +94,32 @@ impl LeasedBody {
     }
 
     /// Ends the answer for that `reason`.
-    fn fail(&mut self, error: BoxError, reason: &ApiError) -> Result<Frame<Bytes>, BoxError> {
+    fn fail(&mut self, error: BoxError, reason: &ApiError, cx: &mut Context<'_>) -> Poll<Item> {
         if let Some(mut live) = self.live.take() {
             live.account.ended_with(reason.status);
         }
         if !self.events {
-            return Err(error);
+            return self.poll_broken(Broken::Told(error), cx);
         }
         self.broken = Some(Broken::Told(error));
         let event = reason.to_json();
         // The empty line ends an event that was cut short.
-        Ok(Frame::data(format!("\n\ndata: {event}\n\n").into()))
+        let event = format!("\n\ndata: {event}\n\n");
+        Poll::Ready(Some(Ok(Frame::data(event.into()))))
     }
 
     /// The worker has failed.
-    fn break_off(&mut self, error: Fault) -> Result<Frame<Bytes>, BoxError> {
+    fn break_off(&mut self, error: Fault, cx: &mut Context<'_>) -> Poll<Item> {
         warn!(hub_model = %self.model.name, %error, "worker failed in the middle of an answer");
-        self.fail(error.into(), &openai::answer_broke_off(&self.model.name))
+        let reason = openai::answer_broke_off(&self.model.name);
+        self.fail(error.into(), &reason, cx)
     }
 
     /// The worker has been silent for too long.
-    fn give_up(&mut self) -> Result<Frame<Bytes>, BoxError> {
+    fn give_up(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
         let reason = openai::answer_paused(&self.model.name);
         warn!(hub_model = %self.model.name, "an answer paused for too long; it is cut");
-        self.fail(reason.clone().into(), &reason)
+        self.fail(reason.clone().into(), &reason, cx)
     }
 }
 
@@ -140,10 +141,10 @@ impl Body for LeasedBody {
         let Poll::Ready(frame) = Pin::new(&mut live.body).poll_frame(cx) else {
             live.lease.waits();
             ready!(live.idle.poll(cx));
-            return Poll::Ready(Some(self.give_up()));
+            return self.give_up(cx);
         };
         let frame = match frame {
-            Some(Err(error)) => return Poll::Ready(Some(self.break_off(error))),
+            Some(Err(error)) => return self.break_off(error, cx),
             Some(Ok(frame)) => Some(frame),
             None => None,
         };

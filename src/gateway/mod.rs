@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, request};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
@@ -193,15 +193,20 @@ impl Gateway {
                 self.proxy(view, &mut intake, &mut account).await
             }
         };
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                Box::pin(intake.discard()).await;
-                let mut answer = openai::error(&error);
-                account.write_timing(answer.headers_mut());
-                answer
-            }
+        // A worker's answer has taken along what there was of the request.
+        let is_read = match (&answer, intake.has_more()) {
+            (Ok(_), false) => true,
+            _ => Box::pin(intake.discard()).await,
         };
+        let mut answer = answer.unwrap_or_else(|error| {
+            let mut answer = openai::error(&error);
+            account.write_timing(answer.headers_mut());
+            answer
+        });
+        if !is_read {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(CONNECTION, close);
+        }
         // Has been taken along by an answer of a worker.
         account.ended_with(answer.status().as_u16());
         answer

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
+use http::header::X_CONTENT_TYPE_OPTIONS;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::Either;
@@ -14,8 +15,9 @@ use tower::ServiceExt as _;
 use tracing::debug;
 use uuid::Uuid;
 
-use super::door;
 use super::room::Room;
+use super::unread::{self, Lent};
+use super::{astray, door};
 use crate::api_error::ApiError;
 use crate::decimal::{self, micros};
 use crate::gateway::{Arrived, Body, Gateway, HeldUp};
@@ -33,8 +35,10 @@ type AnyBody = Either<Body, axum::body::Body>;
 enum Way {
     /// Nowhere: this is the answer.
     Answered(Response<Body>),
+    /// Nowhere either, for a client that is no stranger: its body is read, so that its connection lasts.
+    Astray(Response<Body>, Incoming),
     Gateway(Arrived),
-    Hub(Box<Request<Incoming>>),
+    Hub(Box<Request<Lent>>),
 }
 
 /// A request, and the room it is for.
@@ -81,10 +85,20 @@ impl Front {
         async move {
             let mut response = match way {
                 Way::Answered(response) => response.map(Either::Left),
+                Way::Astray(mut response, body) => {
+                    Box::pin(unread::discard(body, response.headers_mut())).await;
+                    response.map(Either::Left)
+                }
                 Way::Gateway(arrived) => self.gateway.answer(arrived).await.map(Either::Left),
                 // Off the hot path, and large.
                 Way::Hub(request) => Box::pin(self.ask_hub(*request)).await,
             };
+            if room == Room::Hub {
+                let nosniff = HeaderValue::from_static("nosniff");
+                response
+                    .headers_mut()
+                    .insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+            }
             if let Some(origin) = origin {
                 door::allow_origin(response.headers_mut(), origin);
             }
@@ -117,6 +131,8 @@ impl Front {
         };
         let way = if let Some(response) = origin.as_ref().and_then(|_| door::preflight(&parts)) {
             Way::Answered(response)
+        } else if let Some(response) = astray::answer(&parts, || self.gateway.config()) {
+            Way::Astray(response, body)
         } else if room == Room::Workers {
             let id = id.clone();
             let arrived = self
@@ -124,7 +140,7 @@ impl Front {
                 .take_in(parts, body, client, held_up, id, started);
             Way::Gateway(arrived)
         } else {
-            let mut request = Box::new(Request::from_parts(parts, body));
+            let mut request = Box::new(Request::from_parts(parts, Lent::new(body)));
             request.extensions_mut().insert(ConnectInfo(client));
             Way::Hub(request)
         };
@@ -141,8 +157,12 @@ impl Front {
     }
 
     /// The answer of the control API or the dashboard.
-    async fn ask_hub(&self, request: Request<Incoming>) -> Response<AnyBody> {
-        let Ok(response) = self.hub.clone().oneshot(request).await;
+    async fn ask_hub(&self, request: Request<Lent>) -> Response<AnyBody> {
+        let left = request.body().left();
+        let Ok(mut response) = self.hub.clone().oneshot(request).await;
+        if let Some(body) = left.take() {
+            unread::discard(body, response.headers_mut()).await;
+        }
         response.map(Either::Right)
     }
 }

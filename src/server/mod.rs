@@ -26,6 +26,7 @@ use crate::gateway::{Gateway, HeldUp};
 use crate::own_wakes::OwnWakes;
 use crate::telemetry::Troubles;
 
+mod astray;
 mod door;
 mod front;
 mod head_timer;
@@ -33,6 +34,7 @@ mod receive_buffer;
 mod room;
 mod socket;
 mod threads;
+mod unread;
 mod unreadable;
 
 use front::Front;

@@ -107,7 +107,7 @@ fn every_error_has_the_one_form() {
     };
     let invalid = "invalid_request_error";
     assert_error(&send("GET", "/nosuch", &[], b""), 404, invalid, "/nosuch");
-    assert_error(&send("GET", "/", &[], b""), 404, invalid, "/");
+    assert_error(&send("POST", "/", &[], b""), 405, invalid, "/");
     let not_allowed = send("GET", "/hub/models/a/start", &[], b"");
     assert_error(&not_allowed, 405, invalid, "GET");
     assert_error(&send("POST", "/hub/models/a", &[], b""), 404, invalid, "");
@@ -396,4 +396,77 @@ fn one_connection_takes_one_request_after_the_other() {
     }
     connection.read_to_string(&mut text).unwrap();
     assert_eq!(text.matches("HTTP/1.1 200 OK").count(), 2, "{text}");
+}
+
+#[test]
+fn the_root_leads_a_browser_to_the_page_and_tells_others_what_is_where() {
+    let home = Home::started(&three());
+    let send = |method: &str, path: &str, accept: &str| {
+        let headers = [("accept", accept)];
+        home.http.send(method, path, &headers, b"").unwrap()
+    };
+    let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    let led = send("GET", "/", browser);
+    assert_eq!((led.status, led.header("location")), (307, Some("/hub")));
+    for accept in [browser, "*/*"] {
+        assert_eq!(send("HEAD", "/", accept).status, 200, "{accept}");
+    }
+    let told = send("GET", "/", "*/*").whole().unwrap();
+    assert_eq!(told.status, 200);
+    assert_eq!(told.json()["openai_api"], "/v1");
+    assert_eq!(send("GET", "/favicon.ico", "image/*").status, 204);
+}
+
+#[test]
+fn a_wrong_base_url_is_told_the_right_one() {
+    let home = Home::started(&three());
+    let right = format!("`http://127.0.0.1:{}/v1`", home.port);
+    for path in [
+        "//v1/chat/completions",
+        "/v1/v1/chat/completions",
+        "/v1//chat/completions",
+        "/v1/chat/completions/chat/completions",
+        "/chat/completions",
+        "/models",
+        "/api/v1/models",
+        "/openai/v1/embeddings",
+        "/hub/v1/models",
+    ] {
+        let body = br#"{"model": "b"}"#;
+        let answer = home.http.send("POST", path, &[], body);
+        let answer = answer.unwrap().whole().unwrap();
+        assert_error(&answer, 404, "invalid_request_error", &right);
+    }
+    assert_eq!(home.states("b").1, "unloaded");
+}
+
+#[test]
+fn nothing_under_hub_is_taken_for_another_type_than_it_says() {
+    let home = Home::started(&three());
+    for (method, path, host) in [
+        ("GET", "/hub", "localhost"),
+        ("GET", "/hub/status", "localhost"),
+        ("GET", "/hub/nosuch", "localhost"),
+        ("PUT", "/hub/status", "localhost"),
+        ("POST", "/hub/reload", "localhost"),
+        ("GET", "/hub/status", "evil.example"),
+    ] {
+        let answer = home.http.send(method, path, &[("host", host)], b"");
+        let answer = answer.unwrap();
+        let sniffing = answer.header("x-content-type-options");
+        assert_eq!(sniffing, Some("nosniff"), "{method} {path}");
+    }
+}
+
+#[test]
+fn connect_and_trace_are_not_allowed_anywhere() {
+    let home = Home::started(&three());
+    for method in ["CONNECT", "TRACE"] {
+        for path in ["/v1/x?model=b", "/upstream/b/x", "/hub", "/"] {
+            let answer = home.http.send(method, path, &[], b"").unwrap();
+            assert_eq!(answer.status, 405, "{method} {path}");
+            assert!(answer.header("allow").is_some(), "{method} {path}");
+        }
+    }
+    assert_eq!(home.states("b").1, "unloaded");
 }

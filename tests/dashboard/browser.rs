@@ -108,6 +108,8 @@ impl Driver {
             "--disable-component-update",
             "--disable-sync",
             "--hide-scrollbars",
+            // Names that a stranger let point to this machine.
+            "--host-resolver-rules=MAP *.example 127.0.0.1",
             "--window-size=1400,1300",
             format!("--blink-settings=preferredColorScheme={scheme}"),
             profile,

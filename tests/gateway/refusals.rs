@@ -313,3 +313,82 @@ fn every_answer_carries_the_requests_id_and_the_time_it_took() {
         }
     }
 }
+
+/// One answer off a connection that may go on: its status, and whether the connection may.
+fn read_answer(connection: &mut BufReader<&TcpStream>) -> std::io::Result<(u16, bool)> {
+    let (mut status, mut length, mut goes_on) = (0, 0, true);
+    loop {
+        let mut line = String::new();
+        if connection.read_line(&mut line)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let line = line.trim().to_ascii_lowercase();
+        if let Some(rest) = line.strip_prefix("http/1.1 ") {
+            status = rest[..3].parse().unwrap();
+        } else if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.parse().unwrap();
+        } else if line == "connection: close" {
+            goes_on = false;
+        } else if line.is_empty() {
+            break;
+        }
+    }
+    connection.read_exact(&mut vec![0; length])?;
+    Ok((status, goes_on))
+}
+
+#[test]
+fn an_early_answer_leaves_its_connection_usable_or_says_that_it_is_the_last() {
+    let hub = Hub::start(&alpha(&[]));
+    let foreign = "origin: http://evil.example\r\n";
+    for (method, path, header, status) in [
+        ("POST", "/nosuch", "", 404),
+        ("POST", "/chat/completions", "", 404),
+        ("PUT", "/hub/status", "", 405),
+        ("PUT", "/hub/models/alpha/start", "", 405),
+        ("TRACE", "/", "", 405),
+        ("POST", "/hub/reload", foreign, 403),
+        ("GET", "/health", "", 200),
+        ("GET", CHAT, "", 405),
+        ("GET", "/v1/models", "", 200),
+    ] {
+        for length in [10, 60_000, 4 << 20] {
+            let connection = TcpStream::connect(("127.0.0.1", hub.http.port)).unwrap();
+            let head = format!(
+                "{method} {path} HTTP/1.1\r\nhost: localhost\r\n{header}content-length: {length}\r\n\r\n"
+            );
+            let sending = connection.try_clone().unwrap();
+            let sender = std::thread::spawn(move || {
+                (&sending).write_all(head.as_bytes())?;
+                (&sending).write_all(&vec![b'x'; length])
+            });
+            let mut reader = BufReader::new(&connection);
+            let (answered, goes_on) = read_answer(&mut reader).unwrap();
+            assert_eq!(answered, status, "{method} {path} {length}");
+            let sent = sender.join().unwrap();
+            if !goes_on {
+                continue;
+            }
+            sent.unwrap();
+            let next = "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
+            (&connection).write_all(next.as_bytes()).unwrap();
+            let next = read_answer(&mut reader).map(|(status, _)| status);
+            let next = next.map_err(|error| error.to_string());
+            assert_eq!(next, Ok(200), "{method} {path} {length}");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_a_client_holds_back_is_not_waited_for() {
+    let hub = Hub::start(&alpha(&[]));
+    for (method, path, status) in [("GET", CHAT, 405), ("GET", "/v1/models", 200)] {
+        let connection = TcpStream::connect(("127.0.0.1", hub.http.port)).unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n"
+        );
+        (&connection).write_all(head.as_bytes()).unwrap();
+        let answer = read_answer(&mut BufReader::new(&connection)).unwrap();
+        assert_eq!(answer, (status, false), "{method} {path}");
+    }
+}

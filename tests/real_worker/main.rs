@@ -6,10 +6,14 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers fail like the tests they help")]
 
+#[path = "../dashboard/browser.rs"]
+#[allow(dead_code, reason = "the dashboard's tests do more with it")]
+mod browser;
 mod census;
 mod dead_model;
 mod home;
 mod rounds;
+mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 
