@@ -6,7 +6,8 @@
 --   estimate_gb    what a model takes that was never measured; 8 by default
 --   gb             the same for one model, while it has not been measured
 --   batch_seconds  after so long, models with requests in flight are drained too; 30 by default
--- Pinned models stay. Where memory cannot be measured, the next policy decides.
+-- Pinned models stay. While it cannot be read how much memory is available, that is the total without what
+-- the models hold or ever held; where the total cannot be read either, there is one model at a time.
 
 local GB = 1e9
 local options = hub.options("memory_fit", { reserve_gb = 4, estimate_gb = 8, batch_seconds = 30 })
@@ -15,6 +16,13 @@ local options = hub.options("memory_fit", { reserve_gb = 4, estimate_gb = 8, bat
 local function bytes_of(model)
   local own = hub.options("memory_fit", { gb = options.estimate_gb }, model.settings)
   return model.peak_bytes or own.gb * GB
+end
+
+-- What a model counts for while it is in memory: what it holds, or may hold if that cannot be read.
+---@param model hub.Model
+local function held_by(model, hub)
+  local held = model.memory_bytes or 0
+  return hub.memory.available and held or math.max(bytes_of(model), held)
 end
 
 -- Members of a full group come before all others: one of them has to go anyway.
@@ -28,15 +36,18 @@ end
 -- Bytes that are free, that are about to be, that might be some time, and the models that may go now.
 ---@param load hub.Load
 local function look_around(load, hub)
-  local free = hub.memory.pressure == "critical" and 0 or hub.memory.available - options.reserve_gb * GB
+  local memory, is_known = hub.memory, hub.memory.available ~= nil
+  local free = (memory.available or memory.total) - options.reserve_gb * GB
+  free = memory.pressure == "critical" and 0 or free
   local coming, possible, idle = hub.memory.returning, 0, {}
   for _, model in pairs(hub.models) do
-    local held, state = model.memory_bytes or 0, model.memory_state
+    local held, state = held_by(model, hub), model.memory_state
     if state == "unloading" then
       coming = coming + held
+      free = is_known and free or free - held
     elseif model.name ~= load.model.name and (state == "loading" or state == "loaded") then
       local taken = state == "loading" and math.max(bytes_of(model), held) or held
-      free = free - (taken - held)
+      free = free - (is_known and taken - held or taken)
       possible = possible + (model.settings.pinned and 0 or taken)
       local may_go = model.active == 0 or load.waited_seconds >= options.batch_seconds
       if state == "loaded" and may_go and not model.settings.pinned then
@@ -49,12 +60,30 @@ local function look_around(load, hub)
   return free, coming, possible, idle
 end
 
+-- One model at a time.
+---@param load hub.Load
+local function alone(load, hub)
+  local idle, is_busy = {}, false
+  for _, model in pairs(hub.models) do
+    local state = model.memory_state
+    if model.name ~= load.model.name and state == "loaded" and model.active == 0 and not model.settings.pinned then
+      table.insert(idle, model.name)
+    elseif model.name ~= load.model.name and (state == "loaded" or state == "loading" or state == "unloading") then
+      is_busy = true
+    end
+  end
+  if is_busy then
+    return hub.wait({ seconds = 5 })
+  end
+  return #idle > 0 and hub.evict(idle) or nil
+end
+
 ---@type hub.Policy
 return {
   on_load = function(load, hub)
     local needed, group, evicted = bytes_of(load.model), load.group, {}
-    if not hub.memory.available then
-      return nil
+    if not hub.memory.available and not hub.memory.total then
+      return alone(load, hub)
     end
     local free, coming, possible, idle = look_around(load, hub)
     local most = math.max(free + coming + possible, 0)
@@ -70,7 +99,7 @@ return {
       local counts = members > 0 and model.group == group.name
       if counts or free + coming < needed then
         table.insert(evicted, model.name)
-        free, members = free + (model.memory_bytes or 0), members - (counts and 1 or 0)
+        free, members = free + held_by(model, hub), members - (counts and 1 or 0)
       end
     end
     local fits = #evicted > 0 and free + coming >= needed and members <= 0

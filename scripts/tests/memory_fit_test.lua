@@ -155,3 +155,35 @@ test.case("the cap of a group holds as well", function()
   use(hub, "d")
   test.equal(loaded(hub), "b c d")
 end)
+
+local unread = {
+  { "two that fit", unread = "available", peak = "20GB", state = "running", held = { "a", "b" } },
+  { "one goes for the other", unread = "available", peak = "40GB", state = "running", held = { "b" } },
+  { "nothing is known: one at a time", unread = "all", peak = "1GB", state = "running", held = { "b" } },
+}
+
+test.each(unread, function(row)
+  local models = {}
+  for i, name in ipairs({ "a", "b" }) do
+    models[i] = { name = name, model_path = "org/" .. name, jit_enabled = true, default = true }
+  end
+  local known = { peak = row.peak }
+  local hub = test.hub({
+    config = { models = models },
+    policies = { "memory_fit" },
+    workers = { a = known, b = known },
+    memory = { total = "64GB", unread = row.unread },
+  })
+  hub:load("a")
+  hub:settle()
+  local request = hub:request("b")
+  hub:settle()
+  hub:advance(10)
+  hub:settle()
+  test.equal(request.state, row.state)
+  local held = {}
+  for name, model in pairs(hub.models) do
+    table.insert(held, model.memory_state == "loaded" and name or nil)
+  end
+  test.equal(held, row.held)
+end)

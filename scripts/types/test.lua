@@ -39,6 +39,7 @@
 ---@field total? integer|string # 64 GiB by default
 ---@field other? integer|string # what other programs hold; 0 by default
 ---@field pressure? "normal"|"warning"|"critical"
+---@field unread? "available"|"all"|false # what of it cannot be read from now on
 
 ---@class hub.TestHub
 ---@field models table<string, hub.Model> # as policies see them, at the moment of the look

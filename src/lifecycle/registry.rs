@@ -283,6 +283,38 @@ impl Registry {
         })
     }
 
+    /// A sentence for each group that holds more than it may: its cap is looked at when a model is loaded,
+    /// and may be newer than what is loaded.
+    fn over_caps(&self, table: &Table) -> Vec<String> {
+        let groups = table.config.groups.iter();
+        let groups = groups.filter_map(|group| self.group(&group.name));
+        let over = groups.filter_map(|group| {
+            let most = group.facts.max_loaded?;
+            let is_over = group.loaded.len() > usize::try_from(most).unwrap_or(usize::MAX);
+            is_over.then(|| {
+                format!(
+                    "group `{}` may hold {most} loaded model(s) and holds {}: {}. Unload what is too much.",
+                    group.facts.name,
+                    group.loaded.len(),
+                    group.loaded.join(", ")
+                )
+            })
+        });
+        over.collect()
+    }
+
+    /// A sentence when the last measure of the machine's memory failed.
+    fn unknown_memory(&self) -> Option<String> {
+        let memory = self.memory.load();
+        let unknown = match (memory.total, memory.available) {
+            (Some(_), Some(_)) => return None,
+            (Some(_), None) => "How much memory is available cannot be read",
+            (None, _) => "The machine's memory cannot be read",
+        };
+        let then = "policies see nil, and `memory_fit` goes by what the models hold and ever held";
+        Some(format!("{unknown}: {then}."))
+    }
+
     /// The one place where a status is made.
     pub(super) fn status(&self, policy_warnings: Vec<String>) -> Status {
         let table = self.table.load();
@@ -300,6 +332,8 @@ impl Registry {
             .iter()
             .filter_map(|model| worker_warnings.get(&*model.name));
         warnings.extend(of_models.flatten().cloned());
+        warnings.extend(self.over_caps(&table));
+        warnings.extend(self.unknown_memory());
         warnings.extend(policy_warnings);
         let hub = HubFacts {
             host: table.config.host.clone(),

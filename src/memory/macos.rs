@@ -7,30 +7,33 @@
     reason = "libproc and sysctlbyname, with libc's own definitions; no crate of ours wraps them"
 )]
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::mem::{size_of, zeroed};
 use std::ptr::null_mut;
 
 use nix::unistd::{Pid, getpgid};
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
-use super::{Pressure, SystemMemory, ram};
+use super::{Pressure, SystemMemory, metal, ram};
 
 /// Processes of a group that are expected at most; more cost a second call.
 const MANY: usize = 64;
 
 /// Available is what is not used, and used is what Activity Monitor calls so: memory of programs without
 /// what they could give up, wired and compressed memory. What sysinfo calls available there counts the
-/// memory of busy programs, which only swapping would free.
+/// memory of busy programs, which only swapping would free. It is no more than the GPU may wire.
 pub(super) fn system() -> SystemMemory {
     let ram = ram();
     let total = ram.as_ref().map(System::total_memory);
     let used = ram.as_ref().map(System::used_memory);
+    // Not read is not set: an old system has no such limit to set.
+    let limit = number(c"iogpu.wired_limit_mb").and_then(|limit| u64::try_from(limit).ok());
     SystemMemory {
         total,
-        available: total
-            .zip(used)
-            .map(|(total, used)| total.saturating_sub(used)),
+        available: total.zip(used).map(|(total, used)| {
+            let wirable = metal::wirable(total, limit.unwrap_or(0));
+            total.saturating_sub(used).min(wirable)
+        }),
         pressure: pressure().unwrap_or_default(),
         ..SystemMemory::default()
     }
@@ -38,25 +41,29 @@ pub(super) fn system() -> SystemMemory {
 
 /// The level that programs are notified of: 1, 2 or 4 (`DISPATCH_MEMORYPRESSURE_*`).
 fn pressure() -> Option<Pressure> {
-    let mut level: c_int = 0;
-    let mut size = size_of::<c_int>();
-    // SAFETY: the name ends with NUL, `level` has `size` bytes, and nothing is set.
-    let failed = unsafe {
-        libc::sysctlbyname(
-            c"kern.memorystatus_vm_pressure_level".as_ptr(),
-            (&raw mut level).cast::<c_void>(),
-            &raw mut size,
-            null_mut(),
-            0,
-        )
-    };
-    match level {
-        _ if failed != 0 => None,
+    match number(c"kern.memorystatus_vm_pressure_level")? {
         1 => Some(Pressure::Normal),
         2 => Some(Pressure::Warning),
         4 => Some(Pressure::Critical),
         _ => None,
     }
+}
+
+/// A number that the kernel has by that name.
+fn number(name: &CStr) -> Option<c_int> {
+    let mut value: c_int = 0;
+    let mut size = size_of::<c_int>();
+    // SAFETY: the name ends with NUL, `value` has `size` bytes, and nothing is set.
+    let failed = unsafe {
+        libc::sysctlbyname(
+            name.as_ptr(),
+            (&raw mut value).cast::<c_void>(),
+            &raw mut size,
+            null_mut(),
+            0,
+        )
+    };
+    (failed == 0).then_some(value)
 }
 
 /// The physical footprint: what the process wrote, compressed or not, and what it has wired, as Metal

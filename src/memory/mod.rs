@@ -8,6 +8,9 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, System};
 
+#[cfg(any(target_os = "macos", test))]
+mod metal;
+
 #[cfg(target_os = "linux")]
 #[path = "linux.rs"]
 mod platform;

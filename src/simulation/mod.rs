@@ -31,7 +31,7 @@ use parking::Parking;
 pub(crate) use request::{Asked, Finish, NewRequest, Number, State};
 pub use testing::{Case, bound_names, run};
 use world::Process;
-pub(crate) use world::{Memory, SimulatedWorld, Worker};
+pub(crate) use world::{Memory, SimulatedWorld, Unread, Worker};
 
 /// How often idle models and parked loads are looked at, as in a real hub.
 const TICK: Duration = Duration::from_secs(1);

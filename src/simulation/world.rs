@@ -55,12 +55,24 @@ impl Default for Worker {
     }
 }
 
+/// What cannot be read of the machine's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unread {
+    Nothing,
+    /// How much is available.
+    Available,
+    /// That, and how much there is.
+    All,
+}
+
 /// The machine's memory without the models.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Memory {
     pub(crate) total: Option<u64>,
     /// What other programs hold.
     pub(crate) other: u64,
+    /// What of it cannot be read.
+    pub(crate) unread: Unread,
     pub(crate) pressure: Pressure,
 }
 
@@ -69,6 +81,7 @@ impl Default for Memory {
         Self {
             total: Some(64 << 30),
             other: 0,
+            unread: Unread::Nothing,
             pressure: Pressure::Normal,
         }
     }
@@ -250,8 +263,15 @@ impl World for SimulatedWorld {
         let held: u64 = state.models.iter().filter_map(bytes).sum();
         let used = held + state.memory.other;
         SystemMemory {
-            total: state.memory.total,
-            available: state.memory.total.map(|total| total.saturating_sub(used)),
+            total: state
+                .memory
+                .total
+                .filter(|_| state.memory.unread != Unread::All),
+            available: state
+                .memory
+                .total
+                .filter(|_| state.memory.unread == Unread::Nothing)
+                .map(|total| total.saturating_sub(used)),
             pressure: state.memory.pressure,
             // What an ended process held is available at once.
             returning: 0,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::support::{Hub, SOON, wait_until};
-use crate::{models, worker};
+use crate::{models, wait_for_warning, warnings, worker};
 
 const POLICY: &str = "return { on_request = function() error(\"a mistake\") end }";
 
@@ -65,4 +65,26 @@ fn every_warning_about_files_says_what_is_wrong_and_what_holds_meanwhile() {
     settings.add_filter(&format!("`{}`", hub.http.port), "`PORT`");
     settings.set_omit_expression(true);
     settings.bind(|| insta::assert_snapshot!(book));
+}
+
+#[test]
+fn a_cap_that_is_newer_than_what_is_loaded_is_a_warning_that_names_the_group() {
+    let command = worker(&[]);
+    let two = |keys: &str| {
+        let models = models(&[("alpha", keys), ("beta", keys)]);
+        format!("{command}\n{models}")
+    };
+    let hub = Hub::start(&two("default: true"));
+    for model in ["alpha", "beta"] {
+        hub.wait_for_state(model, "running", "loaded");
+    }
+    let groups = "groups: [{name: g, max_loaded: 1}]";
+    hub.configure(&format!("{groups}\n{}", two("default: true, group: g")));
+    hub.run(&["reload"]);
+    wait_for_warning(
+        &hub,
+        "group `g` may hold 1 loaded model(s) and holds 2: alpha, beta.",
+    );
+    assert_eq!(hub.act("beta", "unload").status, 200);
+    assert!(!warnings(&hub).contains("and holds 2"));
 }

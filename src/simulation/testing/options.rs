@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use mlua::{Lua, LuaSerdeExt as _, Table, Value};
 
-use super::super::{Finish, Memory, NewRequest, Worker};
+use super::super::{Finish, Memory, NewRequest, Unread, Worker};
 use super::values::{BYTES, DURATION, bytes, duration, field};
 use crate::config::Settings;
 use crate::memory::Pressure;
@@ -36,7 +36,7 @@ pub(crate) const WORKER: &[&str] = &[
 ];
 
 /// The fields of `hub:set_memory{…}`, and of `memory`.
-pub(crate) const MEMORY: &[&str] = &["total", "other", "pressure"];
+pub(crate) const MEMORY: &[&str] = &["total", "other", "pressure", "unread"];
 
 /// The fields of `request:finish{…}`.
 pub(crate) const FINISH: &[&str] = &[
@@ -184,12 +184,20 @@ pub(super) fn memory(table: &Table) -> mlua::Result<impl FnOnce(&mut Memory) + u
         let word = value.as_string()?.to_string_lossy();
         all.into_iter().find(|pressure| pressure.as_str() == word)
     };
+    let unread = |value: &Value| match value {
+        Value::Boolean(false) => Some(Unread::Nothing),
+        Value::String(word) if *word == "available" => Some(Unread::Available),
+        Value::String(word) if *word == "all" => Some(Unread::All),
+        _ => None,
+    };
+    let unread = field(&fields, "unread", "\"available\", \"all\" or false", unread)?;
     let total = field(&fields, "total", BYTES, bytes)?;
     let other = field(&fields, "other", BYTES, bytes)?;
     let pressure = field(&fields, "pressure", WORDS, word)?;
     Ok(move |memory: &mut Memory| {
         memory.total = total.or(memory.total);
         memory.other = other.unwrap_or(memory.other);
+        memory.unread = unread.unwrap_or(memory.unread);
         memory.pressure = pressure.unwrap_or(memory.pressure);
     })
 }
