@@ -26,8 +26,7 @@ use crate::worker::earlier::Earlier;
 ///   mlx-openai-server-hub --config ~/work/hub.yaml start qwen
 ///
 /// Exit status: 0 when the hub runs, also when a default model fails; 1 when hub.yaml is not valid, a
-/// worker command is missing, another program has the port, the hub ends at its start, or a MODEL is
-/// not in it.
+/// worker command is missing, another program has the port, or the hub ends at its start.
 #[derive(Debug, Default, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Start {
@@ -61,16 +60,14 @@ impl Start {
                 status
             }
         };
-        let mut code = ExitCode::SUCCESS;
         for name in &self.models {
             if let Some(hint) = unknown(&status, name) {
-                out.err(format_args!(
+                out.warn(format_args!(
                     "{name}: the hub has no such model\nhint: {hint}"
                 ));
-                code = ExitCode::FAILURE;
             }
         }
-        Ok(code)
+        Ok(ExitCode::SUCCESS)
     }
 
     /// What both a new and an old hub are described with; a new one comes with what it found.
