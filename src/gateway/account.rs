@@ -26,6 +26,11 @@ use crate::policy::{Event, EventName, FinishedRequest};
 /// What proxies log for a client that has gone before its answer was complete.
 const CLIENT_LEFT: u16 = 499;
 
+const NOT_FOUND: u16 = 404;
+
+/// What a worker answers where it has no route. Any other 404 is about a thing and not about the path.
+const NO_ROUTE: &[u8] = br#"{"detail":"Not Found"}"#;
+
 /// In less time no rate of tokens can be measured.
 const SHORTEST_SPAN: Duration = Duration::from_millis(50);
 
@@ -155,6 +160,12 @@ impl Account {
         self.enter(|entries| {
             if entries.events && entries.first_data.is_none() {
                 entries.first_data = Some(Instant::now());
+            }
+            if entries.status == Some(NOT_FOUND)
+                && &data[..] == NO_ROUTE
+                && let Some(model) = &entries.model
+            {
+                entries.gateway.note_missing(model, &entries.path);
             }
             if let (Some(made), Some(model)) = (entries.made.take(), &entries.model) {
                 made.note(data, &model.name);

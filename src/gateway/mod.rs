@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Response, request};
+use http::{HeaderValue, Method, Response, request};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
@@ -230,6 +230,7 @@ impl Gateway {
         view.body = intake.whole();
         let (mut view, admitted) = self.ask(view, intake, account).await?;
         account.goes_to(&admitted.model);
+        self.must_have_route(&view.parts, &admitted.model)?;
 
         let mut fields = None;
         if let Some(route) = admitted.route {
@@ -262,6 +263,25 @@ impl Gateway {
         };
         // Off the hot path, and large: in a box it does not make every request's future so.
         Box::pin(waiting.answer(intake, account)).await
+    }
+
+    /// Refuses what the worker of `model` would answer with a 404, before the model is loaded for it. What
+    /// is below `/upstream` is the worker's own business, and no description tells of WebSocket.
+    fn must_have_route(&self, parts: &request::Parts, model: &Model) -> Result<(), ApiError> {
+        let path = parts.uri.path();
+        match self.lifecycle.lack(model, path) {
+            Some(lack) if path.starts_with("/v1") && !upgrade::is_wanted(&parts.headers) => Err(
+                openai::no_such_route(&parts.method, path, &model.name, &lack),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// A worker has answered that it has no such path.
+    fn note_missing(&self, model: &Model, path: &str) {
+        if Target::of(&Method::POST, path) == Target::Worker {
+            self.lifecycle.note_missing(model, path);
+        }
     }
 
     /// The model that a path names, or that made what it names; `None` where body or query do.

@@ -14,8 +14,12 @@ use tracing::{debug, warn};
 use super::body::Body;
 use crate::api_error::{ApiError, shown};
 use crate::config::{Config, Limits};
+use crate::lifecycle::Lack;
 use crate::lifecycle::unknown::{self, Known};
 use crate::worker::upstream::{BoxError, UpstreamError};
+
+/// So many routes of a worker are told.
+const MOST_ROUTES: usize = 20;
 
 /// The answer to a request that failed in the hub.
 pub(super) fn error(error: &ApiError) -> Response<Body> {
@@ -126,6 +130,23 @@ pub(super) fn unknown_route(method: &Method, path: &str) -> ApiError {
             shown(path)
         ),
     )
+}
+
+/// The program of the model's worker has no such route.
+pub(super) fn no_such_route(method: &Method, path: &str, model: &str, lack: &Lack) -> ApiError {
+    let (method, path) = (shown(method.as_str()), shown(path));
+    let Lack { program, served } = lack;
+    let mut message =
+        format!("The worker of model `{model}` (`{program}`) has no {method} {path}.");
+    if !served.is_empty() {
+        let served: Vec<_> = served
+            .iter()
+            .take(MOST_ROUTES)
+            .map(String::as_str)
+            .collect();
+        message += &format!(" It serves {}.", served.join(", "));
+    }
+    ApiError::new(StatusCode::NOT_FOUND, message)
 }
 
 /// The body is not what it claims to be.

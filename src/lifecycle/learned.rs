@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::served::Served;
+
 use crate::config::ModelConfig;
 use crate::{files, telemetry};
 
@@ -21,6 +23,8 @@ pub struct Learned {
     path: Option<PathBuf>,
     models: BTreeMap<String, Lesson>,
     is_saved: bool,
+    /// What their programs serve.
+    pub(super) served: Served,
 }
 
 /// What is known of one model.
@@ -78,6 +82,7 @@ impl Learned {
             path: Some(path),
             models,
             is_saved: true,
+            served: Served::recall(log_path),
         }
     }
 

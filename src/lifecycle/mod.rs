@@ -38,6 +38,7 @@ pub(crate) mod refusals;
 mod registry;
 mod reload;
 mod sampler;
+mod served;
 mod silence;
 mod supervisor;
 pub(crate) mod unknown;
@@ -55,6 +56,7 @@ pub(crate) use parking::{QueueLimits, SHORTEST_WAIT};
 pub(crate) use publish::{events, facts};
 pub use registry::Model;
 use registry::Registry;
+pub use served::Lack;
 pub(crate) use silence::{Doings, Silence};
 pub use supervisor::Running;
 
@@ -186,6 +188,20 @@ impl Lifecycle {
     /// or an allocation.
     pub fn try_acquire(&self, model: &Arc<Model>) -> Option<Grant> {
         Grant::of(model)
+    }
+
+    /// What is known of a route that the worker of `model` lacks: a request there can only be refused,
+    /// and need not load it. Costs the hot path a look.
+    pub fn lack(&self, model: &Model, path: &str) -> Option<Lack> {
+        if !model.seems_to_lack(path) {
+            return None;
+        }
+        served::lack(&self.registry, model)
+    }
+
+    /// The worker of `model` has answered that there is no such path.
+    pub fn note_missing(&self, model: &Model, path: &str) {
+        served::note_missing(&self.registry, model, path);
     }
 
     /// Marks the moment before `on_request` is asked about `model`.

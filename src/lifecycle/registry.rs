@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::learned::Learned;
 use super::lease::Gate;
 use super::on_disk::OnDisk;
+use super::served::OfModel;
 use super::usage::Usage;
 use crate::config::ports::PortBook;
 use crate::config::{Config, Settings};
@@ -53,6 +54,8 @@ pub struct Model {
     peak_bytes: AtomicU64,
     /// Its `policy:` mapping.
     pub(super) settings: ArcSwap<Settings>,
+    /// What its program was found to serve.
+    pub(super) served: ArcSwapOption<OfModel>,
     /// Where its worker is; set before the gate opens.
     pub(super) upstream: ArcSwapOption<Upstream>,
     /// How often it has been stopped: a verdict reached before a stop does not undo it.
@@ -72,6 +75,7 @@ impl Model {
             measured: ArcSwapOption::empty(),
             peak_bytes: AtomicU64::new(0),
             settings: ArcSwap::default(),
+            served: ArcSwapOption::empty(),
             upstream: ArcSwapOption::empty(),
             stops: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
@@ -265,6 +269,17 @@ impl Registry {
         learned.forget_changed(&table.config.models);
         for model in &table.models {
             model.learn(&learned);
+        }
+        drop(learned);
+        self.publish_served();
+    }
+
+    /// Shows what is known of the models' programs.
+    pub(super) fn publish_served(&self) {
+        let table = self.table.load();
+        let known = self.learned.lock().served.known();
+        for (model, config) in table.models.iter().zip(&table.config.models) {
+            model.served.store(known.of_model(config).map(Arc::new));
         }
     }
 

@@ -24,7 +24,7 @@ use super::registry::{Model, Table};
 use super::reload::{changed_launches, keep_fixed};
 use super::sampler::Sampler;
 use super::watchdog::Watchdog;
-use super::{Arrival, Grant, Lifecycle, Mailbox};
+use super::{Arrival, Grant, Lifecycle, Mailbox, served};
 use crate::api_error::ApiError;
 use crate::config::Config;
 use crate::memory::Probe;
@@ -389,12 +389,17 @@ impl Supervisor {
                 Event::Spawned { launch, pid }
             }
             Report::Standby { process } => {
-                if !process {
+                if process {
+                    self.learn_served(launch);
+                } else {
                     self.launches.ended(launch);
                 }
                 Event::Standby { launch, process }
             }
-            Report::Loaded => Event::Loaded { launch },
+            Report::Loaded => {
+                self.learn_served(launch);
+                Event::Loaded { launch }
+            }
             Report::LoadRefused(reason) => Event::LoadRefused { launch, reason },
             Report::Gone { exit_code, reason } => {
                 if let Some(model) = self.launches.ended(launch) {
@@ -409,6 +414,20 @@ impl Supervisor {
             }
         };
         self.handle(event);
+    }
+
+    /// Learns what the program of a worker that is there now serves.
+    fn learn_served(&self, launch: Launch) {
+        let config = Arc::clone(&self.world.registry.table.load().config);
+        let model = self
+            .launches
+            .model(launch)
+            .and_then(|name| config.model(name));
+        if let (Some(model), Some(upstream)) = (model, self.launches.upstream(launch)) {
+            let registry = Arc::clone(&self.world.registry);
+            self.tracker
+                .spawn(served::learn(registry, model.clone(), upstream));
+        }
     }
 
     /// What the worker of that model held when it was last measured is on its way back.

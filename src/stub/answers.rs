@@ -3,10 +3,10 @@
 use std::hash::{DefaultHasher, Hasher as _};
 
 use hyper::StatusCode;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::http::{Answer, Call, Form, json_answer};
+use super::http::{Answer, Call, Form, json_answer, post_routes};
 use super::options::Dialect;
 use super::record::now;
 use super::server::Worker;
@@ -36,6 +36,19 @@ pub(super) fn health(worker: &Worker) -> Answer {
         }
     };
     ok(&json!({"status": "ok", "model_id": id, "model_status": status}))
+}
+
+/// `GET /openapi.json`.
+pub(super) fn openapi(worker: &Worker) -> Answer {
+    let get = ["/health", "/v1/models", "/v1/queue/stats"].map(|path| (path, "get"));
+    let post = post_routes(worker).iter().map(|path| (*path, "post"));
+    let paths: Map<String, Value> = get
+        .into_iter()
+        .chain(post)
+        .chain(worker.knobs.describes.as_deref().map(|path| (path, "get")))
+        .map(|(path, method)| (path.to_owned(), json!({ method: {} })))
+        .collect();
+    ok(&json!({"openapi": "3.1.0", "info": {"title": "stub", "version": "1"}, "paths": paths}))
 }
 
 /// `GET /v1/models`.

@@ -80,7 +80,12 @@ pub(super) async fn answer(
         ));
     };
     let body = body.to_bytes();
-    worker.record.request(&head, &body);
+    // It is asked in the background, and no request of a client.
+    if head.uri.path() == "/openapi.json" {
+        worker.record.event("described", &json!({}));
+    } else {
+        worker.record.request(&head, &body);
+    }
     let id = match worker.knobs.dialect {
         Dialect::Jit => head.headers.get(REQUEST_ID).cloned(),
         Dialect::V181 => None,
@@ -88,6 +93,7 @@ pub(super) async fn answer(
     let mut answer = match (&head.method, head.uri.path()) {
         (&Method::GET, "/health") => answers::health(&worker),
         (&Method::GET, "/v1/models") => answers::models(&worker),
+        (&Method::GET, "/openapi.json") if !worker.knobs.undescribed => answers::openapi(&worker),
         (&Method::GET, "/v1/queue/stats") => match worker.model.ensure_loaded().await {
             Ok(()) => answers::queue_stats(&worker),
             Err(_) => load_failed(),
@@ -113,16 +119,26 @@ pub(super) async fn answer(
     Ok(answer)
 }
 
-fn is_post_route(worker: &Worker, path: &str) -> bool {
-    match path {
-        "/v1/chat/completions"
-        | "/v1/embeddings"
-        | "/v1/images/generations"
-        | "/v1/images/edits"
-        | "/v1/audio/transcriptions" => true,
-        "/v1/responses" => worker.knobs.dialect == Dialect::V181,
-        _ => false,
+/// The routes of both dialects, and then that of the newer one alone.
+const POST_ROUTES: [&str; 6] = [
+    "/v1/chat/completions",
+    "/v1/embeddings",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/audio/transcriptions",
+    "/v1/responses",
+];
+
+/// What is answered to `POST`.
+pub(super) fn post_routes(worker: &Worker) -> &'static [&'static str] {
+    match worker.knobs.dialect {
+        Dialect::V181 => &POST_ROUTES,
+        Dialect::Jit => &POST_ROUTES[..POST_ROUTES.len() - 1],
     }
+}
+
+fn is_post_route(worker: &Worker, path: &str) -> bool {
+    post_routes(worker).contains(&path)
 }
 
 async fn dispatch(call: Call, path: &str) -> Answer {

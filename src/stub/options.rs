@@ -94,6 +94,12 @@ pub(super) struct Knobs {
     /// Answer nothing, `/health` included, during a load and a plain chat
     #[arg(long, env = "STUB_BLOCKING")]
     pub blocking: bool,
+    /// One more path in `/openapi.json`, which is not served for that
+    #[arg(long, env = "STUB_DESCRIBES")]
+    pub describes: Option<String>,
+    /// Do not describe the routes in `/openapi.json`
+    #[arg(long, env = "STUB_UNDESCRIBED")]
+    pub undescribed: bool,
     /// Start one more child
     #[arg(long, env = "STUB_GRANDCHILD")]
     pub grandchild: Option<Grandchild>,

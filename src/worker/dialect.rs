@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anstream::adapter::strip_str;
 use parking_lot::Mutex;
@@ -124,12 +124,45 @@ pub struct Dialects {
     known: Mutex<HashMap<Program, Arc<OnceCell<Arc<Dialect>>>>>,
 }
 
+/// A worker program as it lies on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Program {
+pub(crate) struct Program {
     path: PathBuf,
     args: Vec<String>,
     size: u64,
     modified: Option<SystemTime>,
+}
+
+impl Program {
+    /// The one that serves `model`.
+    ///
+    /// # Errors
+    /// When it is not found.
+    pub(crate) fn of_model(model: &ModelConfig) -> Result<Self, command::CommandError> {
+        let path = command::find(&model.worker_command, &model.env)?;
+        let args = model.worker_command.get(1..).unwrap_or_default();
+        let metadata = std::fs::metadata(&path).ok();
+        Ok(Self {
+            path,
+            args: args.to_vec(),
+            size: metadata.as_ref().map_or(0, std::fs::Metadata::len),
+            modified: metadata.and_then(|metadata| metadata.modified().ok()),
+        })
+    }
+
+    /// A text that only this program has.
+    pub(crate) fn key(&self) -> String {
+        let modified = self
+            .modified
+            .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let nanoseconds = modified.map_or(0, |since| since.as_nanos());
+        format!(
+            "{} {:?} {} {nanoseconds}",
+            self.path.display(),
+            self.args,
+            self.size
+        )
+    }
 }
 
 impl Dialects {
@@ -138,18 +171,9 @@ impl Dialects {
     /// # Errors
     /// When it is not found, cannot be run, or its help is not that of a worker; not remembered then.
     pub async fn of_model(&self, model: &ModelConfig) -> Result<Arc<Dialect>, String> {
-        let path =
-            command::find(&model.worker_command, &model.env).map_err(|error| error.to_string())?;
-        let args = model.worker_command.get(1..).unwrap_or_default();
-        let metadata = std::fs::metadata(&path).ok();
-        let program = Program {
-            path: path.clone(),
-            args: args.to_vec(),
-            size: metadata.as_ref().map_or(0, std::fs::Metadata::len),
-            modified: metadata.and_then(|metadata| metadata.modified().ok()),
-        };
-        let cell = Arc::clone(self.known.lock().entry(program).or_default());
-        cell.get_or_try_init(|| ask(&path, args, &model.env))
+        let program = Program::of_model(model).map_err(|error| error.to_string())?;
+        let cell = Arc::clone(self.known.lock().entry(program.clone()).or_default());
+        cell.get_or_try_init(|| ask(&program.path, &program.args, &model.env))
             .await
             .cloned()
     }

@@ -16,6 +16,7 @@ mod life;
 pub mod mark;
 mod output;
 mod processes;
+pub mod routes;
 pub mod upstream;
 
 pub use output::keep_below;

@@ -13,7 +13,15 @@ fn two(dialect: &str) -> Hub {
          models:\n\
          - {{name: alpha, model_path: org/alpha, jit_enabled: true, default: true}}\n\
          - {{name: beta, model_path: org/beta, jit_enabled: true, default: true}}\n",
-        stub(&["--dialect", dialect, "--tokens", "3"])
+        // It says that it serves all of them, or the hub would refuse what it does not.
+        stub(&[
+            "--dialect",
+            dialect,
+            "--tokens",
+            "3",
+            "--describes",
+            "/v1/{rest}"
+        ])
     ))
 }
 

@@ -16,6 +16,7 @@ mod echoes;
 mod endpoints;
 mod ends;
 mod error_bodies;
+mod lacking;
 mod load_errors;
 mod loading;
 mod override_default;

@@ -1,0 +1,197 @@
+//! What the worker programs serve, as far as it has been learned, and kept from one hub to the next.
+//!
+//! A program is asked once, in the background, when the first worker of it is there; one that does not
+//! describe itself is found out by the first request that it knows nothing of. The gateway asks before it
+//! lets a model be loaded for a request that its worker can only refuse.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::Model;
+use super::registry::Registry;
+use crate::config::ModelConfig;
+use crate::worker::dialect::Program;
+use crate::worker::routes::Routes;
+use crate::worker::upstream::Upstream;
+use crate::{files, telemetry};
+
+/// A worker that is busy may take a while.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Programs of so many versions are remembered.
+const REMEMBERED: usize = 32;
+
+/// The routes of all programs that are known.
+#[derive(Debug, Default)]
+pub(super) struct Served {
+    /// Where they are kept; nowhere in tests.
+    path: Option<PathBuf>,
+    programs: BTreeMap<String, Arc<Routes>>,
+    /// Programs that are being asked.
+    asked: HashSet<String>,
+}
+
+/// What a model's program was found to serve.
+#[derive(Debug)]
+pub(super) struct OfModel {
+    /// Which program that was: another one may have come in its place.
+    key: String,
+    routes: Arc<Routes>,
+}
+
+/// What was known at a moment.
+#[derive(Debug)]
+pub(super) struct Known(BTreeMap<String, Arc<Routes>>);
+
+impl Known {
+    /// Of the program that serves this model.
+    pub(super) fn of_model(&self, model: &ModelConfig) -> Option<OfModel> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let key = Program::of_model(model).ok()?.key();
+        let routes = Arc::clone(self.0.get(&key)?);
+        Some(OfModel { key, routes })
+    }
+}
+
+/// A route that a model's worker lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    /// Its program, as hub.yaml names it.
+    pub program: String,
+    /// What it serves below `/v1`, as far as it is known.
+    pub served: Vec<String>,
+}
+
+impl Served {
+    /// Takes over what an earlier hub kept in `routes.json` of that folder, and keeps it there.
+    pub(super) fn recall(log_path: &Path) -> Self {
+        let path = log_path.join("routes.json");
+        let programs = match files::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(io::Error::from),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+            Err(error) => Err(error),
+        };
+        let programs = programs.unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "what the workers serve is not known any more");
+            BTreeMap::<String, Routes>::new()
+        });
+        let programs = programs.into_iter();
+        Self {
+            path: Some(path),
+            programs: programs
+                .map(|(key, routes)| (key, Arc::new(routes)))
+                .collect(),
+            asked: HashSet::new(),
+        }
+    }
+
+    /// All that is known, to be looked at without the lock: finding a program asks the disk.
+    pub(super) fn known(&self) -> Known {
+        Known(self.programs.clone())
+    }
+
+    /// Whether this program is to be asked, by whoever is told so.
+    fn is_to_be_asked(&mut self, key: &str) -> bool {
+        let is_known = self.programs.get(key).is_some_and(|it| it.are_known());
+        !is_known && self.asked.insert(key.to_owned())
+    }
+
+    fn note(&mut self, key: String, routes: Routes) {
+        if self.programs.len() >= REMEMBERED && !self.programs.contains_key(&key) {
+            self.programs.pop_first();
+        }
+        self.programs.insert(key, Arc::new(routes));
+    }
+
+    fn save(&self) {
+        let Some(path) = &self.path else { return };
+        let programs: BTreeMap<&String, &Routes> = self
+            .programs
+            .iter()
+            .map(|(key, routes)| (key, &**routes))
+            .collect();
+        if let Err(error) = telemetry::replace_private(path, &programs) {
+            tracing::warn!(path = %path.display(), %error, "what the workers serve is not kept");
+        }
+    }
+}
+
+/// Learns what the program of `model` serves from its worker, unless that is known.
+pub(super) async fn learn(registry: Arc<Registry>, model: ModelConfig, upstream: Arc<Upstream>) {
+    let Ok(program) = Program::of_model(&model) else {
+        return;
+    };
+    let key = program.key();
+    if registry.learned.lock().served.is_to_be_asked(&key) {
+        let asked = tokio::time::timeout(PATIENCE, upstream.get("/openapi.json")).await;
+        let routes = match &asked {
+            Ok(Ok((StatusCode::OK, body))) => Routes::of_openapi(body),
+            _ => None,
+        };
+        let mut learned = registry.learned.lock();
+        learned.served.asked.remove(&key);
+        if let Some(routes) = routes {
+            learned.served.note(key, routes);
+            learned.served.save();
+        } else {
+            tracing::debug!(hub_model = %model.name, "the worker does not say what it serves");
+        }
+    }
+    registry.publish_served();
+}
+
+/// A worker of `model` has answered that it has no such route.
+pub(super) fn note_missing(registry: &Registry, model: &Model, path: &str) {
+    let config = Arc::clone(&registry.table.load().config);
+    let program = config
+        .model(&model.name)
+        .and_then(|model| Program::of_model(model).ok());
+    let Some(key) = program.map(|program| program.key()) else {
+        return;
+    };
+    let mut learned = registry.learned.lock();
+    let known = learned.served.programs.get(&key);
+    let mut routes = known.map_or_else(Routes::default, |routes| Routes::clone(routes));
+    if !routes.are_known() {
+        routes.note_missing(path);
+        learned.served.note(key, routes);
+        learned.served.save();
+        drop(learned);
+        registry.publish_served();
+    }
+}
+
+impl Model {
+    /// Whether its worker is known to lack the route of this path, as far as a look tells that costs
+    /// nothing.
+    pub(super) fn seems_to_lack(&self, path: &str) -> bool {
+        let served = self.served.load();
+        served
+            .as_deref()
+            .is_some_and(|served| served.routes.lack(path))
+    }
+}
+
+/// Looks closer at a model that [seems to lack](Model::seems_to_lack) a route: its program may be another
+/// by now.
+pub(super) fn lack(registry: &Registry, model: &Model) -> Option<Lack> {
+    let served = model.served.load_full()?;
+    let table = registry.table.load();
+    let config = table.config.model(&model.name)?;
+    let now = Program::of_model(config).ok()?.key();
+    if now != served.key {
+        model.served.store(None);
+        return None;
+    }
+    Some(Lack {
+        program: config.worker_command.first()?.clone(),
+        served: served.routes.served().map(str::to_owned).collect(),
+    })
+}
