@@ -1,12 +1,10 @@
 //! The Lua host: loads the policy files, shows them read-only views, and returns their verdicts.
 //!
-//! [`Policies`] is the only handle. The gateway asks it `on_request`, the supervisor all other
-//! hooks; it never acts. What a hook can see of the hub comes through [`World`], which the
-//! lifecycle implements over its published facts.
+//! [`Policies`] is the only handle: the gateway asks it `on_request`, the supervisor all other hooks. It
+//! never acts. What hooks see of the hub comes through [`World`], which the lifecycle implements.
 //!
-//! Hooks run one at a time, in one Lua state. The bundled ones take microseconds and run wherever they are
-//! asked; with a hook of the user's, requests are decided on a thread of their own. Observers have a Lua
-//! state and a thread to themselves.
+//! Hooks run one at a time, in one Lua state: the bundled ones, of microseconds, wherever they are asked;
+//! with a user's, requests are decided on a thread of their own. Observers have a state and a thread.
 
 use std::fmt;
 use std::path::Path;
