@@ -47,6 +47,7 @@ fn hub(files: &[(&str, &str)], models: usize) -> Lifecycle {
         PortBook::new(8000, 9000),
         learned,
         Troubles::default(),
+        tokio::time::Instant::now(),
     );
     for model in hub.models() {
         let facts = ModelFacts {

@@ -3,32 +3,50 @@
 //! `serve` and `demo` call [`run`]; `start` runs it in a process of its own. Nothing here decides
 //! about models.
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::net::TcpListener as StdListener;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::config::ports::PortBook;
+use crate::config::ports::{PortBook, PortError};
 use crate::config::{self, Config};
-use crate::control;
-use crate::gateway::Gateway;
-use crate::lifecycle::{Learned, Lifecycle, Models, Processes};
+use crate::gateway::{self, Gateway};
+use crate::lifecycle::{Held, Learned, Legacy, Lifecycle, Models, Processes};
 use crate::memory::ThisMachine;
 use crate::runtime_file::{RuntimeFile, RuntimeModels, Trail, try_lock};
 use crate::telemetry::Troubles;
 use crate::worker::command;
 use crate::worker::earlier::Earlier;
-use crate::{files, server, telemetry};
+use crate::{control, files, policy, server, telemetry};
 
+mod channel;
+mod linger;
 mod listen;
+mod predecessor;
+mod records;
+mod service;
+mod signals;
+mod successor;
+
+use channel::{Channel, Hello, Signalled, Word};
+use linger::Lingering;
+use predecessor::{Following, Handed, Predecessor};
+use records::{Filing, Records};
+use service::{Keeper, Service};
+use signals::Signals;
+pub(crate) use successor::program_file;
+use successor::{Candidate, Raised, Recipe};
 
 /// How long open connections may take to end once every model has.
 const CONNECTIONS_END: Duration = Duration::from_secs(3);
@@ -36,12 +54,9 @@ const CONNECTIONS_END: Duration = Duration::from_secs(3);
 const STILL_WAITING: Duration = Duration::from_secs(5);
 /// macOS' OPEN_MAX.
 const MAX_DESCRIPTORS: u64 = 10_240;
-/// How soon `hub_runtime.json` is written again when it could not be.
-const WRITE_AGAIN: Duration = Duration::from_secs(2);
 /// How long a hub waits for what a killed one still holds.
 const KILLED_HUB: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(10);
-const UNWRITTEN: &str = "`hub_runtime.json` cannot be written: a hub that is killed now would lose sight of its workers";
 const OPEN_FOLDER: &str =
     "other users may write into the log folder, and so to what the hub reads there";
 /// The hub forwards bytes: more threads than this only cost memory.
@@ -50,36 +65,157 @@ const MAX_THREADS: usize = 4;
 const OTHER_THREADS: usize = 2;
 
 /// Runs the hub of that hub.yaml until a signal or `POST /hub/shutdown` ends it. In the
-/// `foreground` its log goes to stderr too.
+/// `foreground` its log goes to stderr too, and the process stays when another hub takes its place.
 ///
 /// # Errors
 /// When hub.yaml is not valid, a worker command is missing, a port is taken, another hub uses the
 /// log folder, or a folder cannot be written; nothing has been started then.
-pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
-    let mut config = Config::load(config_path)?;
+pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<ExitCode> {
+    let recipe = recipe(config_path, foreground)?;
+    let prepared = prepare(&recipe)?;
+    runtime()?.block_on(serve(prepared, recipe, None))
+}
+
+/// The same in the place of the hub at the other end of stdin, which serves on if this one cannot.
+///
+/// # Errors
+/// As [`run`]; the other hub has been told.
+pub fn take_over(config_path: &Path, foreground: bool) -> anyhow::Result<ExitCode> {
+    let recipe = recipe(config_path, foreground)?;
+    runtime()?.block_on(async {
+        let (mut predecessor, handed) = Predecessor::meet().await?;
+        let prepared = match prepare_beside(&recipe, &mut predecessor, handed) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                predecessor.refuse(&error).await;
+                return Err(error);
+            }
+        };
+        serve(prepared, recipe, Some(predecessor)).await
+    })
+}
+
+/// How another hub is started in the place of this one.
+fn recipe(config_path: &Path, foreground: bool) -> anyhow::Result<Recipe> {
+    Ok(Recipe {
+        // Now: later another program may have its place, which is the one to start then.
+        program: std::env::current_exe()?,
+        config_path: std::path::absolute(config_path)?,
+        foreground,
+    })
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(MAX_THREADS)
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads().min(OTHER_THREADS))
+        .enable_all()
+        .build()
+}
+
+/// All that has to be there before a hub may serve.
+struct Prepared {
+    config: Config,
+    listeners: Vec<StdListener>,
+    lock: File,
+    earlier: Earlier,
+    found: RuntimeModels,
+    ports: PortBook,
+    begun: Instant,
+    troubles: Troubles,
+    connections: server::Threads,
+    /// To the service's process, which is that one.
+    service: Option<(Channel, u32)>,
+    logging: telemetry::Guard,
+}
+
+fn prepare(recipe: &Recipe) -> anyhow::Result<Prepared> {
+    let mut config = Config::load(&recipe.config_path)?;
     command::check(&config.models)?;
     telemetry::create_log_folder(&config.log_path)?;
     let listeners = listen::on_all_addresses(&mut config)?;
-    let _lock = lock(&config.log_path)?;
+    let lock = lock(&config.log_path)?;
     let troubles = Troubles::default();
+    let logging = log(&config, recipe, &troubles)?;
+    let earlier = earlier(&config)?;
+    let mut ports = PortBook::new(config.port, config.model_starting_port);
+    ports.recall(&ports_file(&config.log_path));
+    assign_ports(&mut ports, &config, earlier.models())?;
+    raise_descriptor_limit();
+    Ok(Prepared {
+        config,
+        listeners,
+        lock,
+        found: earlier.models().clone(),
+        earlier,
+        ports,
+        begun: Instant::now(),
+        troubles,
+        connections: server::Threads::start(threads())?,
+        service: None,
+        logging,
+    })
+}
+
+/// The same beside a hub that still serves.
+fn prepare_beside(
+    recipe: &Recipe,
+    predecessor: &mut Predecessor,
+    handed: Handed,
+) -> anyhow::Result<Prepared> {
+    let hello = &mut predecessor.hello;
+    let mut config = Config::load(&recipe.config_path)?;
+    command::check(&config.models)?;
+    telemetry::create_log_folder(&config.log_path)?;
+    let listeners = if (&config.host, config.port) == (&hello.host, hello.port) {
+        handed.listeners
+    } else {
+        listen::beside(&mut config, &handed.listeners)?
+    };
+    let lock = match config.log_path == hello.log_path {
+        true => handed.lock,
+        false => lock(&config.log_path)?,
+    };
+    let troubles = Troubles::default();
+    let logging = log(&config, recipe, &troubles)?;
+    // The hub before knows better what there is; but what is left at the end is this one's to end.
+    let earlier = Earlier::find(&config.path, &config.log_path);
+    files::has_room(&config.log_path).map_err(|error| cannot_write(&config.log_path, &error))?;
+    let found = std::mem::take(&mut hello.found);
+    let mut ports = PortBook::new(config.port, config.model_starting_port);
+    ports.restore(std::mem::take(&mut hello.ports));
+    assign_ports(&mut ports, &config, &found)?;
+    let now = Instant::now();
+    Ok(Prepared {
+        config,
+        listeners,
+        lock,
+        earlier,
+        found,
+        ports,
+        begun: now.checked_sub(hello.clock).unwrap_or(now),
+        troubles,
+        connections: server::Threads::start(threads())?,
+        service: handed.service.zip(hello.service),
+        logging,
+    })
+}
+
+fn log(
+    config: &Config,
+    recipe: &Recipe,
+    troubles: &Troubles,
+) -> Result<telemetry::Guard, telemetry::TelemetryError> {
     if let Some(remedy) = telemetry::open_to_others(&config.log_path) {
         troubles.note(OPEN_FOLDER, Err(remedy));
     }
     let level = config.log_level.as_str();
-    let _logging = telemetry::init(&config.log_path, level, foreground, troubles.clone())?;
-    let found = earlier(&config)?;
-    let ports = assign_ports(&config, found.models())?;
-    raise_descriptor_limit();
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(MAX_THREADS);
-    let connections = server::Threads::start(threads)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads.min(OTHER_THREADS))
-        .enable_all()
-        .build()?;
-    let spread = connections.spread();
-    runtime.block_on(serve(config, ports, listeners, found, troubles, spread))
+    telemetry::init(&config.log_path, level, recipe.foreground, troubles.clone())
 }
 
 /// A stream takes two descriptors, and macOS gives a shell 256 to begin with.
@@ -170,131 +306,390 @@ fn ports_file(log_path: &Path) -> PathBuf {
 }
 
 /// Every model's port; a worker that is still there keeps its own.
-fn assign_ports(config: &Config, found: &RuntimeModels) -> anyhow::Result<PortBook> {
-    let mut ports = PortBook::new(config.port, config.model_starting_port);
-    ports.recall(&ports_file(&config.log_path));
-    ports.restore(
-        found
-            .workers
-            .iter()
-            .map(|worker| (worker.model.clone(), worker.port)),
-    );
+fn assign_ports(
+    ports: &mut PortBook,
+    config: &Config,
+    found: &RuntimeModels,
+) -> Result<(), PortError> {
+    let workers = found.workers.iter();
+    ports.restore(workers.map(|worker| (worker.model.clone(), worker.port)));
     ports.assign(&config.models, &|name| {
         found.workers.iter().any(|worker| worker.model == name)
-    })?;
-    Ok(ports)
+    })
+}
+
+/// A hub that serves.
+struct Serving {
+    recipe: Recipe,
+    host: String,
+    port: u16,
+    config_path: PathBuf,
+    log_path: PathBuf,
+    earlier: Earlier,
+    lifecycle: Lifecycle,
+    supervisor: JoinHandle<()>,
+    /// Where its records are written.
+    filing: Filing,
+    /// The listeners again, for another hub.
+    listeners: Vec<StdListener>,
+    lock: File,
+    ending: server::Ending,
+    accepting: JoinHandle<()>,
+    connections: TaskTracker,
+    /// Who takes its place.
+    successor: gateway::Successor,
+    /// The hub whose place it took, and the service's process.
+    before: Option<Following>,
+    service: Option<Service>,
+    service_pid: Option<u32>,
+    watch: policy::Watch,
+    tracker: TaskTracker,
 }
 
 async fn serve(
-    config: Config,
-    ports: PortBook,
-    listeners: Vec<StdListener>,
-    earlier: Earlier,
-    troubles: Troubles,
-    spread: server::Spread,
-) -> anyhow::Result<()> {
-    let listeners = listeners.into_iter().map(TcpListener::from_std);
-    let listeners = listeners.collect::<std::io::Result<Vec<_>>>()?;
-    let mut signals = Signals::new()?;
+    prepared: Prepared,
+    recipe: Recipe,
+    predecessor: Option<Predecessor>,
+) -> anyhow::Result<ExitCode> {
+    let Prepared {
+        config,
+        listeners,
+        lock,
+        earlier,
+        found,
+        ports,
+        begun,
+        troubles,
+        connections: threads,
+        service,
+        logging: _logging,
+    } = prepared;
+    let tracker = TaskTracker::new();
+    let (signalled, of_service) = mpsc::unbounded_channel();
+    let service_pid = service.as_ref().map(|(_, pid)| *pid);
+    let service = service
+        .map(|(channel, _)| Service::listen(channel, signalled, &tracker))
+        .transpose()?;
+    let mut signals = Signals::new(recipe.foreground, of_service)?;
+    let spread = threads.spread();
     let (config_path, log_path) = (config.path.clone(), config.log_path.clone());
-    let found = earlier.models().clone();
-    let drain_timeout = config.drain_timeout;
-    let address = format!("{}:{}", config.host, config.port);
+    let (host, port) = (config.host.clone(), config.port);
+    let address = format!("{host}:{port}");
+    let learned = Learned::recall(&log_path);
+    let (lifecycle, running) = Lifecycle::new(config, ports, learned, troubles.clone(), begun);
+    let gateway = Gateway::new(lifecycle.clone(), lifecycle.policies().clone());
+    let successor = gateway.successor().clone();
+
+    let taken = take(predecessor, found, &lifecycle, &successor).await;
+    let (legacy, predecessor, held) = taken?;
+    let known: HashSet<String> = legacy.models().collect();
+    let (models_up, models_changed) = watch::channel(legacy.found.clone());
     let runtime_file = RuntimeFile {
         pid: std::process::id(),
-        host: config.host.clone(),
-        port: config.port,
+        host: host.clone(),
+        port,
         config_path: Some(config::canonical(&config_path).display().to_string()),
         // Six digits and an offset: what every parser of ISO 8601 reads.
         started_at: jiff::Timestamp::now()
             .strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00")
             .to_string(),
-        models: found.clone(),
+        also: service_pid.into_iter().collect(),
+        models: legacy.found.clone(),
     };
-
-    let tracker = TaskTracker::new();
-    let learned = Learned::recall(&log_path);
-    let (lifecycle, running) = Lifecycle::new(config, ports, learned, troubles.clone());
-    let (models_up, models_changed) = watch::channel(found);
     runtime_file
         .write(&log_path)
         .map_err(|error| cannot_write(&RuntimeFile::path(&log_path), &error))?;
     // What it took over stands in its own file from now on.
     earlier.forget_others();
     leave_trail(&config_path, &log_path);
-    let keeper = tracker.spawn(keep_runtime_file(
-        runtime_file,
-        log_path.clone(),
-        models_changed,
-        troubles.clone(),
-    ));
     let supervisor = tracker.spawn(running.run(
         Processes::new(tracker.clone()),
         ThisMachine,
         models_up,
+        legacy,
         tracker.clone(),
     ));
     // By the first healthy answer the default models are `starting`.
-    lifecycle.start_defaults().await;
-    let _watch = lifecycle.watch_policies();
+    lifecycle.start_defaults(known).await;
+    let watch = lifecycle.watch_policies();
 
+    let ending = server::Ending::default();
     let connections = spread.connections().clone();
-    let stop_serving = CancellationToken::new();
-    let serving = tracker.spawn(server::serve(
+    let again = listeners.iter().map(StdListener::try_clone);
+    let again = again.collect::<std::io::Result<Vec<_>>>()?;
+    let listeners = listeners.into_iter().map(TcpListener::from_std);
+    let listeners = listeners.collect::<std::io::Result<Vec<_>>>()?;
+    let accepting = tracker.spawn(server::serve(
         listeners,
-        Gateway::new(lifecycle.clone(), lifecycle.policies().clone()),
+        gateway,
         control::router(lifecycle.clone()),
-        troubles,
-        stop_serving.clone(),
+        troubles.clone(),
+        ending.clone(),
         spread,
     ));
+    let before = match (predecessor, held) {
+        (Some(predecessor), Some(held)) => {
+            predecessor
+                .serving(listen::reached_at(&again)?, &log_path)
+                .await?;
+            Some(predecessor.follow(held, &tracker))
+        }
+        _ => None,
+    };
+    let gone = before.as_ref().map(Following::goes);
+    let records = Records {
+        file: runtime_file,
+        before: before
+            .iter()
+            .flat_map(|before| &before.processes)
+            .copied()
+            .collect(),
+        gone,
+        log_path: log_path.clone(),
+        models: models_changed,
+        troubles,
+    };
+    let filing = Filing::begin(records, &tracker);
     tracing::info!(pid = std::process::id(), address, "the hub is up");
 
-    let models = tokio::select! {
-        models = lifecycle.shutdown_requested() => {
-            tracing::info!("shutdown requested");
-            models
-        }
-        name = signals.next() => {
-            tracing::info!("{name}: shutting down");
-            Models::Stop
-        }
+    let mut hub = Serving {
+        recipe,
+        host,
+        port,
+        config_path,
+        log_path,
+        earlier,
+        lifecycle,
+        supervisor,
+        filing,
+        listeners: again,
+        lock,
+        ending,
+        accepting,
+        connections,
+        successor,
+        before,
+        service,
+        service_pid,
+        watch,
+        tracker,
     };
-    connections.close();
-    match models {
-        Models::Stop => {
-            stop_models(&lifecycle, supervisor, &mut signals).await;
-            stop_serving.cancel();
-            wait_for_connections(&connections, CONNECTIONS_END, &mut signals).await;
-        }
-        Models::Keep => {
-            // Requests in flight end before the hub that serves them does.
-            stop_serving.cancel();
-            wait_for_connections(&connections, drain_timeout, &mut signals).await;
-            lifecycle.hand_over();
-            let _ = supervisor.await;
+    loop {
+        tokio::select! {
+            models = hub.lifecycle.shutdown_requested() => {
+                tracing::info!("shutdown requested");
+                return Ok(hub.end(models, signals).await);
+            }
+            wish = hub.lifecycle.restart_requested() => match hub.make_room().await {
+                Ok((raised, keeper)) => {
+                    let _ = wish.send(Ok(raised.pid));
+                    return Ok(hub.linger(raised, keeper, signals).await);
+                }
+                Err(reason) => {
+                    tracing::warn!("no other hub takes over: {reason}");
+                    let _ = wish.send(Err(reason));
+                }
+            },
+            (name, meaning) = signals.next() => match meaning {
+                Signalled::Terminate => {
+                    tracing::info!("{name}: shutting down");
+                    return Ok(hub.end(Models::Stop, signals).await);
+                }
+                Signalled::Reload => hub.reload(name),
+            },
         }
     }
-    serving.abort();
-    lifecycle.policies().stop_recording();
-    // The supervisor has dropped its end of the channel: the last write is over before the removal.
-    let _ = keeper.await;
-    lifecycle.remember_ports(&ports_file(&log_path));
-    lifecycle.remember_learned();
-    if models == Models::Stop {
-        earlier.end_all();
-        RuntimeFile::remove(&log_path);
-        Trail::remove(&config_path);
+}
+
+/// Everything that the hub before knows, once this one could serve; without such a hub, what a killed one
+/// has left.
+async fn take(
+    predecessor: Option<Predecessor>,
+    found: RuntimeModels,
+    lifecycle: &Lifecycle,
+    successor: &gateway::Successor,
+) -> anyhow::Result<(Legacy, Option<Predecessor>, Option<Held>)> {
+    let Some(mut predecessor) = predecessor else {
+        return Ok((Legacy::of_killed(found), None, None));
+    };
+    successor.prove_by(predecessor.hello.proof.clone());
+    let legacy = predecessor.legacy().await?;
+    let mut held = lifecycle.held();
+    held.update(&legacy.in_flight);
+    Ok((legacy, Some(predecessor), Some(held)))
+}
+
+impl Serving {
+    /// Reads hub.yaml again.
+    fn reload(&self, why: &'static str) {
+        let lifecycle = self.lifecycle.clone();
+        self.tracker.spawn(async move {
+            match lifecycle.reload(true).await {
+                Ok(_) => tracing::info!("{why}: hub.yaml read again"),
+                Err(error) => tracing::error!("{why}: hub.yaml is not read again: {error}"),
+            }
+        });
     }
-    tracing::info!("the hub has stopped");
-    Ok(())
+
+    /// Ends the hub.
+    async fn end(self, models: Models, mut signals: Signals) -> ExitCode {
+        self.connections.close();
+        match models {
+            Models::Stop => {
+                stop_models(&self.lifecycle, self.supervisor, &mut signals).await;
+                self.ending.full.cancel();
+                self.ending.shutdown.cancel();
+                if let Some(before) = &self.before {
+                    before.say(Word::End);
+                }
+                wait_for_connections(&self.connections, CONNECTIONS_END, &mut signals).await;
+                if let Some(before) = &self.before {
+                    let _ = timeout(CONNECTIONS_END, before.gone()).await;
+                }
+            }
+            Models::Keep => {
+                // Requests in flight end before the hub that serves them does.
+                self.ending.full.cancel();
+                self.ending.shutdown.cancel();
+                let limit = self.lifecycle.config().drain_timeout;
+                wait_for_connections(&self.connections, limit, &mut signals).await;
+                self.lifecycle.hand_over();
+                let _ = self.supervisor.await;
+            }
+        }
+        self.accepting.abort();
+        self.lifecycle.policies().stop_recording();
+        // The supervisor has dropped its end of the channel: the last write is over before the removal.
+        self.filing.ended().await;
+        self.lifecycle.remember_ports(&ports_file(&self.log_path));
+        self.lifecycle.remember_learned();
+        if models == Models::Stop {
+            self.earlier.end_all();
+            RuntimeFile::remove(&self.log_path);
+            Trail::remove(&self.config_path);
+        }
+        tracing::info!("the hub has stopped");
+        ExitCode::SUCCESS
+    }
+
+    /// Lets another hub take this one's place.
+    ///
+    /// # Errors
+    /// Why it cannot. Then this one serves on as if nothing had been.
+    async fn make_room(&mut self) -> Result<(Raised, Option<Keeper>), String> {
+        let service = self.service.as_ref();
+        // The process that was started by the service manager stays.
+        let (keeping, kept) = match self.recipe.foreground && service.is_none() {
+            true => Channel::pair().map(|(own, other)| (Some(own), Some(other))),
+            false => service
+                .map(Service::file)
+                .transpose()
+                .map(|file| (None, file)),
+        }
+        .map_err(|error| error.to_string())?;
+        let mut candidate = Candidate::start(&self.recipe, &self.log_path, service).await?;
+        let taken = self.offer(&mut candidate, kept.as_ref()).await;
+        let (address, log_path) = match taken {
+            Ok(taken) => taken,
+            Err(reason) => {
+                candidate.dismiss().await;
+                return Err(reason);
+            }
+        };
+        self.ending.full.cancel();
+        let mut raised = candidate.raised(log_path);
+        if let Some(service) = self.service.take() {
+            service.follow(raised.pid).await;
+        }
+        if let Some(before) = &self.before {
+            before.say(Word::Moved { address });
+        }
+        if raised.log_path != self.log_path {
+            RuntimeFile::remove(&self.log_path);
+        }
+        let keeper = keeping.zip(raised.child.take()).map(|(channel, child)| {
+            Keeper::new(channel, self.recipe.clone(), child, self.tracker.clone())
+        });
+        Ok((raised, keeper))
+    }
+
+    /// Offers all to the other hub, and gives it away once it serves.
+    async fn offer(
+        &mut self,
+        candidate: &mut Candidate,
+        kept: Option<&OwnedFd>,
+    ) -> Result<(SocketAddr, PathBuf), String> {
+        let listeners = self.listeners.iter().map(AsFd::as_fd);
+        let files = listeners.chain([self.lock.as_fd()]);
+        let files: Vec<_> = files.chain(kept.map(AsFd::as_fd)).collect();
+        candidate.ready(self.hello(), &files).await?;
+        self.filing.pause().await;
+        let Some((legacy, frozen)) = self.lifecycle.freeze().await else {
+            return Err("the hub is shutting down".to_owned());
+        };
+        match candidate.take_over(legacy).await {
+            Ok((address, log_path)) => {
+                // Before anybody is refused for want of a supervisor.
+                self.successor.set(address);
+                frozen.give_away();
+                Ok((address, log_path))
+            }
+            Err(reason) => {
+                drop(frozen);
+                self.filing.resume(&self.tracker);
+                leave_trail(&self.config_path, &self.log_path);
+                Err(reason)
+            }
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        let before = self.before.iter().filter(|before| !before.is_gone());
+        let before = before.flat_map(|before| before.processes.iter().copied());
+        let keeps = self.recipe.foreground.then(std::process::id);
+        let proof = uuid::Uuid::new_v4().simple().to_string();
+        Hello {
+            proof: self.successor.prove_by(proof).to_owned(),
+            host: self.host.clone(),
+            port: self.port,
+            listeners: self.listeners.len(),
+            log_path: self.log_path.clone(),
+            clock: self.lifecycle.clock(),
+            found: self.filing.models(),
+            ports: self.lifecycle.ports(),
+            service: self.service_pid.or(keeps),
+            processes: before.chain([std::process::id()]).collect(),
+        }
+    }
+
+    /// Serves what has been begun to its end.
+    async fn linger(self, raised: Raised, keeper: Option<Keeper>, signals: Signals) -> ExitCode {
+        // None of the listeners is open here any more: what the other hub does not accept is refused.
+        let _ = self.accepting.await;
+        drop(self.listeners);
+        drop(self.lock);
+        drop(self.watch);
+        self.lifecycle.policies().stop_recording();
+        tracing::info!(pid = raised.pid, "another hub has taken over");
+        let lingering = Lingering {
+            lifecycle: self.lifecycle,
+            connections: self.connections,
+            shutdown: self.ending.shutdown,
+            successor: self.successor,
+            before: self.before,
+            raised,
+            keeper,
+            signals,
+        };
+        lingering.run().await
+    }
 }
 
 /// Waits until the last answer has been sent, at most `limit`; a signal ends the wait.
 async fn wait_for_connections(connections: &TaskTracker, limit: Duration, signals: &mut Signals) {
     let ended = tokio::select! {
         ended = tokio::time::timeout(limit, connections.wait()) => ended.is_ok(),
-        _ = signals.next() => false,
+        _ = signals.end() => false,
     };
     if !ended {
         tracing::warn!(
@@ -317,7 +712,7 @@ async fn stop_models(
     loop {
         tokio::select! {
             _ = &mut ended => return,
-            name = signals.next() => {
+            name = signals.end() => {
                 tracing::warn!("{name} again: requests in flight are cut");
                 lifecycle.stop_all(true);
             }
@@ -329,60 +724,6 @@ async fn stop_models(
                     }
                 }
             }
-        }
-    }
-}
-
-/// Writes `hub_runtime.json` whenever a worker comes or goes, and again while it cannot be written.
-async fn keep_runtime_file(
-    mut file: RuntimeFile,
-    log_path: PathBuf,
-    mut models: watch::Receiver<RuntimeModels>,
-    troubles: Troubles,
-) {
-    let mut is_written = true;
-    loop {
-        tokio::select! {
-            changed = models.changed() => if changed.is_err() {
-                return;
-            },
-            () = tokio::time::sleep(WRITE_AGAIN), if !is_written => {}
-        }
-        file.models = models.borrow_and_update().clone();
-        let (copy, folder) = (file.clone(), log_path.clone());
-        let written = tokio::task::spawn_blocking(move || copy.write(&folder)).await;
-        let written = written.unwrap_or_else(|panicked| Err(panicked.into()));
-        is_written = written.is_ok();
-        if troubles.note(UNWRITTEN, written.as_ref().copied()) {
-            match written {
-                Ok(()) => tracing::info!("hub_runtime.json is written again"),
-                Err(error) => tracing::warn!(%error, "hub_runtime.json cannot be written"),
-            }
-        }
-    }
-}
-
-/// The signals that end the hub.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.hang_up.recv() => "SIGHUP",
         }
     }
 }

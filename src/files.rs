@@ -5,10 +5,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
 
 /// The most that a file of the hub's own may hold: thousands of models fit.
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
@@ -42,6 +43,18 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("it is larger than 16 MiB"));
     }
     Ok(bytes)
+}
+
+/// The same of a file that this user alone can have written.
+///
+/// # Errors
+/// As [`read`]; when it is another user's, or others may write it.
+pub(crate) fn read_own(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = open(path)?.metadata()?;
+    if metadata.uid() != geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
+        return Err(io::Error::other("others may have written it"));
+    }
+    read(path)
 }
 
 /// Whether something can be written into a folder now. It leaves nothing behind.

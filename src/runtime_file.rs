@@ -31,6 +31,10 @@ pub struct RuntimeFile {
     /// Its hub.yaml; none in the file of an older hub.
     #[serde(default)]
     pub config_path: Option<String>,
+    /// Other processes that belong to it: that of the service, and hubs before it that end what they have
+    /// begun.
+    #[serde(default)]
+    pub also: Vec<u32>,
     /// What a hub that comes after a crash takes over.
     #[serde(flatten)]
     pub models: RuntimeModels,
@@ -114,6 +118,7 @@ mod tests {
             port: 8000,
             started_at: "2026-11-22T00:16:37Z".to_owned(),
             config_path: Some("/home/me/hub.yaml".to_owned()),
+            also: vec![4320],
             models: RuntimeModels {
                 workers: vec![RuntimeWorker {
                     model: "qwen".to_owned(),

@@ -140,6 +140,16 @@ struct Done {
 }
 
 #[derive(Deserialize)]
+struct Restarted {
+    details: NewDaemon,
+}
+
+#[derive(Deserialize)]
+struct NewDaemon {
+    pid: u32,
+}
+
+#[derive(Deserialize)]
 struct Envelope {
     error: EnvelopeError,
 }
@@ -268,6 +278,19 @@ impl Client {
         Ok(())
     }
 
+    /// Lets another daemon take this one's place; gives its process id. `None` when the daemon knows no such
+    /// thing: 0.1.0 did not.
+    pub(super) async fn restart(&self) -> Result<Option<u32>, ClientError> {
+        let answer = self
+            .send(Method::POST, "/hub/restart", Bytes::new())
+            .await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let done: Restarted = self.understand(&answer)?;
+        Ok(Some(done.details.pid))
+    }
+
     /// Shuts the daemon down and leaves its models to the next one.
     pub(super) async fn shutdown_keeping_models(&self) -> Result<(), ClientError> {
         let _: Done = self
@@ -308,9 +331,13 @@ impl Client {
         body: Bytes,
     ) -> Result<T, ClientError> {
         let answer = self.send(method, path, body).await?;
+        self.understand(&answer)
+    }
+
+    fn understand<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, ClientError> {
         if !answer.status.is_success() {
             return Err(ClientError::Refused {
-                message: refusal(&answer),
+                message: refusal(answer),
             });
         }
         serde_json::from_slice(&answer.body).map_err(|error| self.strange(&error))

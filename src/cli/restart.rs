@@ -1,36 +1,70 @@
-//! `restart`: another daemon in place of the one that runs; the models stay as they are.
+//! `restart`: another daemon in place of the one that runs, before anybody notices.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use sysinfo::Pid;
 
-use super::find::Place;
+use super::client::Client;
+use super::find::{Hub, Place};
 use super::progress;
 use super::render::Out;
 use super::start::Start;
 use super::stop::gone;
 use crate::config::Config;
+use crate::{daemon, telemetry};
 
-/// Replace the hub and keep its models loaded
+/// Replace the hub by a new one before anybody notices
 ///
-/// Lets requests in flight end (drain_timeout at most), ends the hub, and starts a new one that takes
-/// over the workers as they are: for a new version of the hub, or a new `host`, `port` or `log_level`.
-/// Models whose own settings changed in hub.yaml are started anew. Without a running hub it is `start`.
+/// Starts a new hub beside the one that runs: for a new version, or a new `host`, `port`, `log_path` or
+/// `log_level`. It checks hub.yaml, the policies, the worker programs, the log folder and the port, and
+/// only then takes over the port and the workers as they are; if it cannot, the old hub serves on as if
+/// nothing had been. No connection is refused and no request is cut: the old hub ends the requests it has
+/// begun, however long they take, and then goes.
 ///
-/// Exit status: as `start`.
+/// The new hub has the environment of the old one, and is the program that this command is. Models whose
+/// own settings changed in hub.yaml are started anew. Without a running hub it is `start`.
+///
+/// Exit status: 0 when a new hub serves; 1 when it cannot, and the old one still does.
 #[derive(Debug, clap::Args)]
 pub(super) struct Restart {}
 
 impl Restart {
     pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
         let place = Place::of(config);
-        if let Some(hub) = place.hub().await? {
-            hub.client.shutdown_keeping_models().await?;
-            out.ok("Hub manager restart requested; its models stay");
-            let daemon = hub.pid.map(Pid::from_u32);
-            let waiting = gone(&hub, daemon.into_iter().collect());
-            progress::show("waiting for requests in flight", waiting).await?;
+        let Some(hub) = place.hub().await? else {
+            return Start::default().run(config, out).await;
+        };
+        let status = hub.client.status().await?;
+        leave_program(place.logs_of(&status));
+        let replaced = progress::show("waiting for the new hub", hub.client.restart()).await?;
+        match replaced {
+            Some(pid) => {
+                out.ok(format_args!(
+                    "Hub manager restarted (PID: {pid}); its models stay"
+                ));
+                let new = Client::new(&config.host, config.port);
+                Start::default().report(config, &new.status().await?, None, out);
+                Ok(ExitCode::SUCCESS)
+            }
+            None => restart_in_turn(&hub, config, out).await,
         }
-        Start::default().run(config, out).await
     }
+}
+
+/// Tells the hub which program is to take its place. Without that it is the hub's own.
+fn leave_program(log_path: &Path) {
+    if let Ok(program) = std::env::current_exe() {
+        let _ = telemetry::replace_private(&daemon::program_file(log_path), &program);
+    }
+}
+
+/// Replaces a hub that knows nothing of a successor: first it goes, then the new one comes.
+async fn restart_in_turn(hub: &Hub, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
+    hub.client.shutdown_keeping_models().await?;
+    out.ok("Hub manager restart requested; its models stay");
+    let daemon = hub.pid.map(Pid::from_u32);
+    let waiting = gone(hub, daemon.into_iter().collect());
+    progress::show("waiting for requests in flight", waiting).await?;
+    Start::default().run(config, out).await
 }

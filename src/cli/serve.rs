@@ -17,11 +17,16 @@ pub(super) struct Serve {
     /// Log to app.log only: nobody reads stderr
     #[arg(long, hide = true)]
     background: bool,
+    /// Take the place of the hub that is at the other end of stdin
+    #[arg(long, hide = true)]
+    take_over: bool,
 }
 
 impl Serve {
     pub(super) fn run(self, config_path: &Path) -> anyhow::Result<ExitCode> {
-        daemon::run(config_path, !self.background)?;
-        Ok(ExitCode::SUCCESS)
+        match self.take_over {
+            true => daemon::take_over(config_path, !self.background),
+            false => daemon::run(config_path, !self.background),
+        }
     }
 }

@@ -71,7 +71,13 @@ impl Start {
     }
 
     /// What both a new and an old hub are described with; a new one comes with what it found.
-    fn report(&self, config: &Config, status: &Status, left: Option<&Left>, out: &mut Out) {
+    pub(super) fn report(
+        &self,
+        config: &Config,
+        status: &Status,
+        left: Option<&Left>,
+        out: &mut Out,
+    ) {
         for model in status.models.iter().filter(|model| model.metadata.default) {
             print_default_model(model, left, out);
         }
@@ -120,7 +126,7 @@ async fn start(config: &Config, place: &Place, out: &mut Out) -> anyhow::Result<
 }
 
 /// The models that an earlier hub left started, for a new one to take over.
-struct Left(RuntimeModels);
+pub(super) struct Left(RuntimeModels);
 
 impl Left {
     fn find(config: &Config) -> Self {

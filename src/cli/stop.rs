@@ -175,9 +175,15 @@ fn left_alone(pids: &[Pid], answers: bool) -> anyhow::Error {
 /// The daemon and its workers, as far as they are known.
 fn processes(hub: &Hub) -> Vec<Pid> {
     let runtime = hub.runtime.iter();
-    let workers =
-        runtime.flat_map(|runtime| runtime.models.workers.iter().map(|worker| worker.pid));
-    workers.chain(hub.pid).map(Pid::from_u32).collect()
+    let workers = runtime
+        .clone()
+        .flat_map(|runtime| runtime.models.workers.iter().map(|worker| worker.pid));
+    let also = runtime.flat_map(|runtime| runtime.also.iter().copied());
+    workers
+        .chain(also)
+        .chain(hub.pid)
+        .map(Pid::from_u32)
+        .collect()
 }
 
 /// A process that has ended but was not reaped counts as gone: the daemon's parent has exited, and in a

@@ -117,6 +117,11 @@ impl PortBook {
         self.ports.extend(ports);
     }
 
+    /// All assignments.
+    pub fn all(&self) -> impl Iterator<Item = (&str, u16)> {
+        self.ports.iter().map(|(name, port)| (name.as_str(), *port))
+    }
+
     /// Keeps the assignments in a file, for its owner only.
     ///
     /// # Errors

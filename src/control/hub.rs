@@ -88,6 +88,9 @@ pub trait Hub: Clone + Send + Sync + 'static {
     /// Reads hub.yaml again and reconciles; with `start` false nothing is started.
     fn reload(&self, start: bool) -> impl Future<Output = Result<ReloadReport, ApiError>> + Send;
 
+    /// Lets another hub take this one's place; returns its process id when it has.
+    fn restart(&self) -> impl Future<Output = Result<u32, ApiError>> + Send;
+
     /// Asks for a shutdown and returns at once.
     fn request_shutdown(&self, models: Models);
 }
@@ -152,6 +155,10 @@ impl Hub for Lifecycle {
 
     async fn reload(&self, start: bool) -> Result<ReloadReport, ApiError> {
         Lifecycle::reload(self, start).await
+    }
+
+    async fn restart(&self) -> Result<u32, ApiError> {
+        Lifecycle::restart(self).await
     }
 
     fn request_shutdown(&self, models: Models) {

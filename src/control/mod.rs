@@ -102,6 +102,7 @@ fn routes<H: Hub>() -> Vec<(Method, String, MethodRouter<H>)> {
     for path in ["/hub/reload", "/hub/runtime/reload"] {
         routes.push((Method::POST, path, post(service::reload::<H>)));
     }
+    routes.push((Method::POST, "/hub/restart", post(service::restart::<H>)));
     for path in ["/hub/shutdown", "/hub/runtime/shutdown"] {
         routes.push((Method::POST, path, post(service::shutdown::<H>)));
     }

@@ -43,7 +43,21 @@ pub(super) async fn reload<H: Hub>(
     hub.reload(query.start).await.map(Json)
 }
 
-/// `?keep_models=true` leaves the models to the next hub: the command `restart` stops so.
+/// Answers when another hub has taken this one's place, or when it cannot.
+pub(super) async fn restart<H: Hub>(
+    State(hub): State<H>,
+    _: IgnoredBody,
+) -> Result<Json<Value>, ApiError> {
+    let pid = hub.restart().await?;
+    Ok(Json(json!({
+        "status": "ok",
+        "action": "restart",
+        "message": "Another hub has taken over",
+        "details": {"pid": pid},
+    })))
+}
+
+/// `?keep_models=true` leaves the models to the next hub: the command `restart` of 0.1.0 stops so.
 #[derive(Debug, Deserialize)]
 pub(super) struct ShutdownQuery {
     #[serde(default)]

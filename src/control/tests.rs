@@ -92,6 +92,11 @@ impl Hub for TableHub {
         })
     }
 
+    async fn restart(&self) -> Result<u32, ApiError> {
+        self.calls.lock().push("restart".to_owned());
+        Ok(7)
+    }
+
     fn request_shutdown(&self, models: Models) {
         self.calls.lock().push(format!("shutdown {models:?}"));
     }

@@ -5,22 +5,48 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
+
+use anyhow::Context as _;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::config::{Config, ports};
+
+/// As many connections may wait to be accepted as with the standard library's listeners on Linux.
+const BACKLOG: i32 = 128;
 
 /// Takes the hub's port on every address of its host that this machine has. Port 0 becomes the one that
 /// the system chose.
 pub(super) fn on_all_addresses(config: &mut Config) -> anyhow::Result<Vec<TcpListener>> {
+    on_all(config, false, TcpListener::bind)
+}
+
+/// The same where others may listen too that allow it.
+fn on_all_addresses_sharing(config: &mut Config) -> anyhow::Result<Vec<TcpListener>> {
+    on_all(config, true, |address| {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    })
+}
+
+fn on_all(
+    config: &mut Config,
+    is_shared: bool,
+    bind: impl Fn(SocketAddr) -> io::Result<TcpListener>,
+) -> anyhow::Result<Vec<TcpListener>> {
     let (host, port) = (config.host.as_str(), config.port);
     let bound = super::once_free(
         || {
             // Elsewhere an address can be bound beside another program's.
-            let is_told = cfg!(target_os = "linux") || port == 0;
+            let is_told = is_shared || cfg!(target_os = "linux") || port == 0;
             if !is_told && !ports::is_free(host, port) {
                 return Err(ErrorKind::AddrInUse.into());
             }
-            bind_all((host, port).to_socket_addrs()?)
+            bind_all((host, port).to_socket_addrs()?, &bind)
         },
         |error| error.kind() == ErrorKind::AddrInUse,
     );
@@ -32,15 +58,50 @@ pub(super) fn on_all_addresses(config: &mut Config) -> anyhow::Result<Vec<TcpLis
     Ok(listeners)
 }
 
+/// The same beside a hub that listens on `others`, one of which may have an address that covers one of the
+/// new ones, as 0.0.0.0 does.
+pub(super) fn beside(
+    config: &mut Config,
+    others: &[TcpListener],
+) -> anyhow::Result<Vec<TcpListener>> {
+    // Only while both are there: whoever comes later finds the port taken.
+    let share = |listeners: &[TcpListener], on: bool| {
+        let mut sockets = listeners.iter().map(SockRef::from);
+        sockets.try_for_each(|socket| socket.set_reuse_port(on))
+    };
+    share(others, true)?;
+    let listeners = on_all_addresses_sharing(config);
+    share(others, false)?;
+    let listeners = listeners?;
+    share(&listeners, false)?;
+    Ok(listeners)
+}
+
+/// Where one of these is reached from this machine.
+pub(super) fn reached_at(listeners: &[TcpListener]) -> anyhow::Result<SocketAddr> {
+    let first = listeners.first().context("a hub listens somewhere")?;
+    let mut address = first.local_addr()?;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Ok(address)
+}
+
 /// One listener at least, all on the port of the first.
-fn bind_all(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Vec<TcpListener>> {
+fn bind_all(
+    addresses: impl Iterator<Item = SocketAddr>,
+    bind: impl Fn(SocketAddr) -> io::Result<TcpListener>,
+) -> io::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     let mut port = None;
     let mut lacking = None;
     let mut seen = BTreeSet::new();
     for mut address in addresses.filter(|address| seen.insert(address.ip())) {
         address.set_port(port.unwrap_or(address.port()));
-        match TcpListener::bind(address) {
+        match bind(address) {
             Ok(listener) => {
                 port = Some(listener.local_addr()?.port());
                 listeners.push(listener);
@@ -99,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_name_is_listened_on_at_each_of_its_addresses() {
-        let listeners = bind_all(local(0).into_iter()).unwrap();
+        let listeners = bind_all(local(0).into_iter(), TcpListener::bind).unwrap();
         let addresses: BTreeSet<_> = listeners
             .iter()
             .map(|listener| listener.local_addr().unwrap())
@@ -119,7 +180,7 @@ mod tests {
                 continue;
             };
             let port = other.local_addr().unwrap().port();
-            let error = bind_all(local(port).into_iter()).unwrap_err();
+            let error = bind_all(local(port).into_iter(), TcpListener::bind).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::AddrInUse, "{address}");
         }
     }
@@ -128,7 +189,7 @@ mod tests {
     fn an_address_of_another_machine_is_told() {
         // TEST-NET-1: nobody's.
         let elsewhere = SocketAddr::from(([192, 0, 2, 7], 0));
-        let error = bind_all([elsewhere].into_iter()).unwrap_err();
+        let error = bind_all([elsewhere].into_iter(), TcpListener::bind).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
     }
 

@@ -65,6 +65,8 @@ struct Entries {
     /// Of the answer's head, once there is one.
     status: Option<u16>,
     is_complete: bool,
+    /// Whether another hub answers and accounts for it.
+    is_passed_on: bool,
     events: bool,
     is_metered: bool,
     first_data: Option<Instant>,
@@ -97,6 +99,7 @@ impl Account {
             worker: Duration::ZERO,
             status: None,
             is_complete: false,
+            is_passed_on: false,
             events: false,
             is_metered: false,
             first_data: None,
@@ -195,6 +198,11 @@ impl Account {
         });
     }
 
+    /// Another hub answers it, and accounts for it.
+    pub(super) fn passed_on(&mut self) {
+        self.enter(|entries| entries.is_passed_on = true);
+    }
+
     /// Adds `Server-Timing`: the parts of the way that took any time, in milliseconds.
     pub(super) fn write_timing(&self, headers: &mut HeaderMap) {
         let Some(entries) = &self.0 else {
@@ -268,6 +276,9 @@ impl Entries {
 
 impl Drop for Entries {
     fn drop(&mut self) {
+        if self.is_passed_on {
+            return;
+        }
         let ended = Instant::now();
         if self.is_metered {
             // It broke off, or its end was not marked by its last chunk.

@@ -9,7 +9,7 @@ use http_body_util::Full;
 
 use super::leased_body::LeasedBody;
 use super::patient_body::PatientBody;
-use crate::worker::upstream::BoxError;
+use crate::worker::upstream::{BoxError, ResponseBody};
 
 /// The hub's own answer, or a worker's as it streams.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub enum Body {
     Leased(Box<LeasedBody>),
     /// A stream that begins before its worker can answer.
     Patient(Box<PatientBody>),
+    /// That of another hub.
+    Passed(Box<ResponseBody>),
 }
 
 impl Body {
@@ -43,6 +45,10 @@ impl http_body::Body for Body {
                 .map_err(|never| match never {}),
             Self::Leased(body) => Pin::new(body).poll_frame(cx),
             Self::Patient(body) => Pin::new(body).poll_frame(cx),
+            Self::Passed(body) => {
+                let frame = Pin::new(body).poll_frame(cx);
+                frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+            }
         }
     }
 
@@ -51,6 +57,7 @@ impl http_body::Body for Body {
             Self::Full(body) => body.is_end_stream(),
             Self::Leased(body) => body.is_end_stream(),
             Self::Patient(body) => body.is_end_stream(),
+            Self::Passed(body) => body.is_end_stream(),
         }
     }
 
@@ -59,6 +66,7 @@ impl http_body::Body for Body {
             Self::Full(body) => body.size_hint(),
             Self::Leased(body) => body.size_hint(),
             Self::Patient(body) => body.size_hint(),
+            Self::Passed(body) => body.size_hint(),
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::policy::RequestView;
 use crate::worker::upstream::RequestBody;
 
 /// The header that names a request in the logs of client, hub and worker.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Headers that are about one connection and not about the message.
 const HOP_BY_HOP: [HeaderName; 9] = [

@@ -47,6 +47,7 @@ mod rewrite;
 mod routes;
 mod scan;
 mod stream_flag;
+mod successor;
 #[cfg(test)]
 mod tests;
 mod upgrade;
@@ -69,6 +70,7 @@ use rewrite::Place;
 pub(crate) use rewrite::change;
 use routes::Target;
 use scan::{Step, is_form};
+pub use successor::Successor;
 use waiting::Waiting;
 
 /// Answers requests to `/v1`. Cheap to clone.
@@ -79,6 +81,7 @@ pub struct Gateway {
     budget: Budget,
     made: Made,
     tunnels: TaskTracker,
+    successor: Successor,
 }
 
 /// A request that has arrived. Nothing of its body has been read.
@@ -87,6 +90,19 @@ pub struct Arrived {
     view: Box<RequestView>,
     intake: Intake,
     account: Account,
+}
+
+/// Why a request gets no further.
+enum Halt {
+    Refused(ApiError),
+    /// Another hub has taken over.
+    Replaced(Box<RequestView>),
+}
+
+impl From<ApiError> for Halt {
+    fn from(error: ApiError) -> Self {
+        Self::Refused(error)
+    }
 }
 
 /// A request that knows where it goes.
@@ -146,12 +162,18 @@ impl Gateway {
             budget: Budget::default(),
             made: Made::default(),
             tunnels: TaskTracker::new(),
+            successor: Successor::default(),
         }
     }
 
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
         self.lifecycle.config()
+    }
+
+    /// The hub that takes this one's place.
+    pub fn successor(&self) -> &Successor {
+        &self.successor
     }
 
     /// Takes in a request under `/v1` that arrived at `began`; `id` is its `X-Request-ID`, `held_up` tells
@@ -228,7 +250,13 @@ impl Gateway {
             account.makes_response(&self.made);
         }
         view.body = intake.whole();
-        let (mut view, admitted) = self.ask(view, intake, account).await?;
+        let (mut view, admitted) = match self.ask(view, intake, account).await {
+            Ok(admitted) => admitted,
+            Err(Halt::Refused(error)) => return Err(error),
+            Err(Halt::Replaced(view)) => {
+                return Box::pin(pass_on(&self.successor, *view, intake, account)).await;
+            }
+        };
         account.goes_to(&admitted.model);
         self.must_have_route(&view.parts, &admitted.model)?;
 
@@ -260,6 +288,7 @@ impl Gateway {
             grant: Box::pin(async move { lifecycle.acquire(arrival).await }),
             request,
             notice: self.lifecycle.config().loading_notice,
+            successor: self.successor.clone(),
         };
         // Off the hot path, and large: in a box it does not make every request's future so.
         Box::pin(waiting.answer(intake, account)).await
@@ -308,7 +337,7 @@ impl Gateway {
         mut view: Box<RequestView>,
         intake: &mut Intake,
         account: &mut Account,
-    ) -> Result<(Box<RequestView>, Admitted), ApiError> {
+    ) -> Result<(Box<RequestView>, Admitted), Halt> {
         let (mut thinking, mut parked) = (Duration::ZERO, Duration::ZERO);
         let mut place: Option<Parked> = None;
         loop {
@@ -338,9 +367,11 @@ impl Gateway {
             if let Some(model) = self.lifecycle.find(&view.model) {
                 account.goes_to(&model);
             }
-            match step? {
-                Admission::Go(_) | Admission::Wait => {}
-                Admission::NeedBody => {
+            match step {
+                Err(_) if self.successor.is_there() => return Err(Halt::Replaced(view)),
+                Err(error) => return Err(error.into()),
+                Ok(Admission::Go(_) | Admission::Wait) => {}
+                Ok(Admission::NeedBody) => {
                     view.body = Some(Box::pin(intake.collect()).await?);
                     if let Some(place) = &mut place {
                         place.step_back();
@@ -351,13 +382,31 @@ impl Gateway {
             let called = Box::pin(intake.while_waiting(place.called())).await;
             parked = place.waited();
             account.was_asked_about(thinking, parked);
-            called?;
+            match called {
+                Err(_) if self.successor.is_there() => return Err(Halt::Replaced(view)),
+                called => called?,
+            }
             view.parked.waited_seconds = parked.as_secs_f64();
             if view.body.is_none() {
                 view.body = intake.whole();
             }
         }
     }
+}
+
+/// Sends a request on to the hub that has taken over, as the client sent it.
+async fn pass_on(
+    successor: &Successor,
+    view: RequestView,
+    intake: &mut Intake,
+    account: &mut Account,
+) -> Result<Response<Body>, ApiError> {
+    let RequestView {
+        parts, id, client, ..
+    } = view;
+    account.passed_on();
+    let body = intake.take_body();
+    successor.ask(parts, body, client, &id).await
 }
 
 /// The model that a request names, in its body or else in its query. The body is what it is without its

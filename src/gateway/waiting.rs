@@ -18,7 +18,7 @@ use super::account::Account;
 use super::body::Body;
 use super::intake::Intake;
 use super::patient_body::PatientBody;
-use super::{Addressed, openai};
+use super::{Addressed, Successor, openai, pass_on};
 use crate::api_error::ApiError;
 use crate::lifecycle::{Grant, Model};
 use crate::status::{MemoryState, unix_now};
@@ -38,6 +38,8 @@ pub(super) struct Waiting {
     pub(super) request: Addressed,
     /// Time until the first comment, and between two; zero for none.
     pub(super) notice: Duration,
+    /// The hub that may take over meanwhile.
+    pub(super) successor: Successor,
 }
 
 impl Waiting {
@@ -68,11 +70,7 @@ impl Waiting {
         };
         account.waited_for_load(progress.began.elapsed());
         match waited {
-            Ok(grant) => {
-                self.request
-                    .forward(grant?, self.model, intake, account)
-                    .await
-            }
+            Ok(grant) => self.go_on(grant, intake, account).await,
             Err(_) if preferred.is_some() => Err(progress.still_loading()),
             Err(_) if accepts_events || intake.asks_for_stream() => {
                 Ok(self.begin_stream(progress, intake, account))
@@ -80,6 +78,23 @@ impl Waiting {
             Err(_) => {
                 let grant = intake.while_waiting(&mut self.grant).await;
                 account.waited_for_load(progress.began.elapsed());
+                self.go_on(grant, intake, account).await
+            }
+        }
+    }
+
+    /// With its lease to the worker, or without one to the hub that has taken over.
+    async fn go_on(
+        self,
+        grant: Result<Grant, ApiError>,
+        intake: &mut Intake,
+        account: &mut Account,
+    ) -> Result<Response<Body>, ApiError> {
+        match grant {
+            Err(_) if self.successor.is_there() => {
+                pass_on(&self.successor, *self.request.view, intake, account).await
+            }
+            grant => {
                 self.request
                     .forward(grant?, self.model, intake, account)
                     .await
@@ -89,32 +104,23 @@ impl Waiting {
 
     /// The head of a stream; all that is still to be done goes on in its body.
     fn begin_stream(
-        self,
+        mut self,
         progress: Progress,
         intake: &mut Intake,
         account: &mut Account,
     ) -> Response<Body> {
-        let Self {
-            model,
-            grant,
-            request,
-            notice,
-        } = self;
+        let progress_began = progress.began;
+        let (grant, notice) = (
+            std::mem::replace(&mut self.grant, Box::pin(std::future::pending())),
+            self.notice,
+        );
         let (mut intake, mut account) = (intake.take(), account.take());
         let mut headers = HeaderMap::new();
         account.write_timing(&mut headers);
-        let began = progress.began;
         let work = async move {
             let grant = intake.while_waiting(grant).await;
-            account.waited_for_load(began.elapsed());
-            let answer = match grant {
-                Ok(grant) => {
-                    request
-                        .forward(grant, model, &mut intake, &mut account)
-                        .await
-                }
-                Err(error) => Err(error),
-            };
+            account.waited_for_load(progress_began.elapsed());
+            let answer = self.go_on(grant, &mut intake, &mut account).await;
             if let Err(error) = &answer {
                 account.ended_with(error.status);
             }

@@ -36,6 +36,8 @@ struct Launched {
     settings: serde_json::Value,
     instructions: mpsc::UnboundedSender<Instruction>,
     spawned: Option<Spawned>,
+    /// The worker of an earlier hub that does not fit and is ended first.
+    unfit: Option<RuntimeWorker>,
 }
 
 impl Launches {
@@ -73,10 +75,9 @@ impl Launches {
             return;
         };
         let settings = model.launch_settings();
-        let found = self
-            .found
-            .remove(name)
-            .map(|worker| found(worker, model, &settings));
+        let left = self.found.remove(name);
+        let unfit = left.clone().filter(|worker| worker.settings != settings);
+        let found = left.map(|worker| found(worker, model, &settings));
         let spawned = found
             .as_ref()
             .filter(|found| found.keep)
@@ -89,6 +90,7 @@ impl Launches {
                 settings,
                 instructions,
                 spawned,
+                unfit,
             },
         );
         let order = order(
@@ -111,6 +113,24 @@ impl Launches {
         }
     }
 
+    /// Whether a worker is being started of which no process is known yet.
+    pub(super) fn is_starting(&self) -> bool {
+        self.running.values().any(|launched| launched.is_starting())
+    }
+
+    /// Tells those to leave it, with a process or without.
+    pub(super) fn leave_unstarted(&self) {
+        let running = self.running.iter();
+        for (launch, _) in running.filter(|(_, launched)| launched.is_starting()) {
+            self.instruct(*launch, Instruction::Leave);
+        }
+    }
+
+    /// The started models, as last published.
+    pub(super) fn for_next_hub(&self) -> RuntimeModels {
+        self.models_up.borrow().clone()
+    }
+
     /// Tells every launch to leave its process to the next hub.
     pub(super) fn leave_all(&self) {
         for launch in self.running.keys() {
@@ -121,6 +141,7 @@ impl Launches {
     pub(super) fn spawned(&mut self, launch: Launch, spawned: Spawned) {
         if let Some(launched) = self.running.get_mut(&launch) {
             launched.spawned = Some(spawned);
+            launched.unfit = None;
         }
     }
 
@@ -179,11 +200,17 @@ impl Launches {
 }
 
 impl Launched {
+    fn is_starting(&self) -> bool {
+        self.spawned.is_none() && self.unfit.is_none()
+    }
+
     fn for_next_hub(
         &self,
         facts: &dyn Fn(&str) -> Option<Arc<ModelFacts>>,
     ) -> Option<RuntimeWorker> {
-        let spawned = self.spawned.as_ref()?;
+        let Some(spawned) = &self.spawned else {
+            return self.unfit.clone();
+        };
         let answers_to = match &spawned.upstream.accepts {
             Accepts::Any => None,
             Accepts::Only(name) => Some(name.to_string()),
@@ -238,6 +265,7 @@ fn order(
     let ports = Arc::clone(registry);
     let owner = model.clone();
     let port = registry.ports.lock().port_of(&model.name);
+    let gate = registry.gate(&model.name);
     Order {
         load: goal == Goal::Loaded,
         port: port.unwrap_or(config.model_starting_port),
@@ -246,6 +274,8 @@ fn order(
         log_file: model.log_file(&config.log_path),
         work_folder: config.log_path.join("workers").join(&model.name),
         load_timeout: config.load_timeout,
+        is_used: Box::new(move || gate.active() > 0),
+        drain_timeout: config.drain_timeout,
         stop_timeout: config.stop_timeout,
         dialects,
         found,

@@ -27,6 +27,10 @@ pub struct Learned {
     pub(super) served: Served,
 }
 
+/// What was learned, for the hub that comes next.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct Lessons(BTreeMap<String, Lesson>);
+
 /// What is known of one model.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -84,6 +88,17 @@ impl Learned {
             is_saved: true,
             served: Served::recall(log_path),
         }
+    }
+
+    /// All that is known.
+    pub(super) fn lessons(&self) -> Lessons {
+        Lessons(self.models.clone())
+    }
+
+    /// Takes over what the hub before knew, which may have kept it elsewhere.
+    pub(super) fn inherit(&mut self, lessons: Lessons) {
+        self.models.extend(lessons.0);
+        self.is_saved = false;
     }
 
     /// Forgets what was learned of models whose launch settings are others now.

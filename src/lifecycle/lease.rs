@@ -7,10 +7,11 @@
 //! tells those who are [`Parking`] before the gate, if there are any.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -26,8 +27,19 @@ const OPEN: u64 = 1 << 31;
 /// Leases that came back are counted in the bits above [`OPEN`], for ever and round again.
 const ONE_BACK: u64 = 1 << 32;
 
+/// A gate has been there for so many milliseconds when it is made, as it were: it may have been left
+/// before, under another hub.
+const BEFORE_MADE: u64 = 1 << 40;
+
 fn leases(word: u64) -> u64 {
     word & (OPEN - 1)
+}
+
+/// What a gate was under the hub before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct GatePast {
+    last_used_ms: u64,
+    idle: Duration,
 }
 
 /// Open flag and in-flight count of one model.
@@ -40,8 +52,10 @@ pub struct Gate {
     /// Idleness is told from here on by a clock that nobody sets: a step of the other one must
     /// neither unload a model at once nor keep one for ever.
     made: Instant,
-    /// Milliseconds from `made` until it was last opened or left.
+    /// Milliseconds from [`BEFORE_MADE`] `made` until it was last opened or left.
     last_active_ms: AtomicU64,
+    /// Whether it goes on being as idle as it was under the hub before when it is opened.
+    stays_idle: AtomicBool,
     /// What the answers tell of the worker.
     pub(super) signs: VitalSigns,
     /// Told when the last lease of a closed gate comes back.
@@ -56,7 +70,8 @@ impl Default for Gate {
             word: AtomicU64::default(),
             last_used_ms: AtomicU64::default(),
             made: Instant::now(),
-            last_active_ms: AtomicU64::default(),
+            last_active_ms: AtomicU64::new(BEFORE_MADE),
+            stays_idle: AtomicBool::default(),
             signs: VitalSigns::default(),
             drained: Notify::default(),
             parking: Parking::default(),
@@ -79,10 +94,44 @@ impl Gate {
         })
     }
 
+    /// A lease for a request that the hub before has let in: nothing is unloaded under it.
+    pub(super) fn lease_of_before(self: &Arc<Self>) -> Lease {
+        self.word.fetch_add(1, Ordering::AcqRel);
+        Lease {
+            gate: Arc::clone(self),
+            owed: Owed::Nothing,
+        }
+    }
+
+    /// When it was last used, and how idle it was, under the hub before.
+    pub(super) fn past(&self) -> GatePast {
+        GatePast {
+            last_used_ms: self.last_used_ms.load(Ordering::Relaxed),
+            idle: self.idle(Instant::now()),
+        }
+    }
+
+    /// Goes on from there. Opening it for the first time is no use.
+    pub(super) fn inherit(&self, past: GatePast) {
+        let idle_ms = u64::try_from(past.idle.as_millis()).unwrap_or(u64::MAX);
+        let last_active = self.now_ms().saturating_sub(idle_ms);
+        self.last_used_ms
+            .store(past.last_used_ms, Ordering::Relaxed);
+        self.last_active_ms.store(last_active, Ordering::Relaxed);
+        self.stays_idle.store(true, Ordering::Relaxed);
+    }
+
     /// Lets requests in.
     pub(crate) fn open(&self) {
-        self.be_active();
+        if !self.stays_idle.swap(false, Ordering::Relaxed) {
+            self.be_active();
+        }
         self.signs.begin();
+        self.word.fetch_or(OPEN, Ordering::AcqRel);
+    }
+
+    /// Lets requests in as if it had never been closed.
+    pub(super) fn reopen(&self) {
         self.word.fetch_or(OPEN, Ordering::AcqRel);
     }
 
@@ -98,6 +147,11 @@ impl Gate {
                 (leases(word) == 0).then_some(word & !OPEN)
             })
             .is_ok()
+    }
+
+    /// Whether it lets requests in.
+    pub(super) fn is_open(&self) -> bool {
+        self.word.load(Ordering::Acquire) & OPEN != 0
     }
 
     /// Requests in flight.
@@ -125,7 +179,7 @@ impl Gate {
             return Duration::ZERO;
         }
         let last_active = Duration::from_millis(self.last_active_ms.load(Ordering::Relaxed));
-        now.saturating_duration_since(self.made)
+        (now.saturating_duration_since(self.made) + Duration::from_millis(BEFORE_MADE))
             .saturating_sub(last_active)
     }
 
@@ -149,9 +203,12 @@ impl Gate {
     }
 
     fn be_active(&self) {
+        self.last_active_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    fn now_ms(&self) -> u64 {
         let since_made = self.made.elapsed().as_millis();
-        let since_made = u64::try_from(since_made).unwrap_or(u64::MAX);
-        self.last_active_ms.store(since_made, Ordering::Relaxed);
+        BEFORE_MADE + u64::try_from(since_made).unwrap_or(u64::MAX / 2)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Messages to the supervisor and its answers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::legacy::Legacy;
 use super::machine::{Launch, Waiter};
 use super::{Arrival, Grant, Outcome, ReloadReport};
 use crate::api_error::ApiError;
@@ -45,7 +46,10 @@ pub(super) enum Message {
         answer: Answering,
     },
     /// Start what hub.yaml marks `default`.
-    StartDefaults { done: oneshot::Sender<()> },
+    StartDefaults {
+        except: HashSet<String>,
+        done: oneshot::Sender<()>,
+    },
     /// Stop everything; with `now`, without draining.
     Shutdown { now: bool },
     /// Memory was measured; and the most each model ever held, in bytes.
@@ -66,6 +70,11 @@ pub(super) enum Message {
     NewPolicies,
     /// End, and leave every process to the next hub.
     HandOver,
+    /// Stand still and say what another hub has to know to take over; end if it does, else go on.
+    Freeze {
+        told: oneshot::Sender<Legacy>,
+        taken: oneshot::Receiver<()>,
+    },
     /// That waiter has gone away.
     Abandon(Waiter),
     /// A launch reports.

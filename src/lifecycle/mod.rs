@@ -4,6 +4,7 @@
 //! and the daemon each hold one. Reads (`find`, `status`, …) look at what the supervisor published;
 //! everything that changes a model is a message to the one supervisor task.
 
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +12,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::api_error::ApiError;
 use crate::config::ports::PortBook;
@@ -29,6 +31,7 @@ mod launcher;
 mod launches;
 mod learned;
 mod lease;
+mod legacy;
 pub(crate) mod machine;
 mod messages;
 mod on_disk;
@@ -50,6 +53,7 @@ pub use arrival::Arrival;
 pub use launcher::{Launcher, Processes};
 pub use learned::Learned;
 pub use lease::{Gate, Lease};
+pub use legacy::{Frozen, Held, InFlight, Legacy};
 use messages::{Command, Mailbox, Message, Reply};
 pub use parking::Place;
 pub(crate) use parking::{QueueLimits, SHORTEST_WAIT};
@@ -128,19 +132,48 @@ pub struct Lifecycle {
     policies: Policies,
     mailbox: Mailbox,
     shutdown: Arc<watch::Sender<Option<Models>>>,
+    restarts: Arc<Restarts>,
+}
+
+/// Somebody who wants the hub to be replaced: he is told the process id of the new one, or why there is none.
+pub type Restarted = oneshot::Sender<Result<u32, String>>;
+
+/// Those, on their way to the daemon.
+#[derive(Debug)]
+struct Restarts {
+    sender: mpsc::UnboundedSender<Restarted>,
+    receiver: AsyncMutex<mpsc::UnboundedReceiver<Restarted>>,
+}
+
+impl Default for Restarts {
+    fn default() -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        Self {
+            sender,
+            receiver: AsyncMutex::new(receiver),
+        }
+    }
 }
 
 impl Lifecycle {
     /// The service over the models of `config`, whose ports are in `ports`, with what was `learned` of
-    /// them before; its status shows the `troubles`. Nothing happens until [`Running::run`] does.
+    /// them before; its status shows the `troubles`. Its clock counts from `begun`. Nothing happens until
+    /// [`Running::run`] does.
     pub fn new(
         config: Config,
         ports: PortBook,
         learned: Learned,
         troubles: Troubles,
+        begun: Instant,
     ) -> (Self, Running) {
         let config = Arc::new(config);
-        let registry = Arc::new(Registry::new(Arc::clone(&config), ports, learned, troubles));
+        let registry = Arc::new(Registry::new(
+            Arc::clone(&config),
+            ports,
+            learned,
+            troubles,
+            begun,
+        ));
         let world: Arc<dyn World> = Arc::clone(&registry) as _;
         let policies = Policies::load(config.folder(), &config.policies, world);
         let (mailbox, messages) = Mailbox::new();
@@ -149,6 +182,7 @@ impl Lifecycle {
             policies,
             mailbox,
             shutdown: Arc::new(watch::Sender::new(None)),
+            restarts: Arc::default(),
         };
         let running = Running::new(&handle, messages);
         (handle, running)
@@ -381,6 +415,30 @@ impl Lifecycle {
         wished.ok().and_then(|wish| *wish).unwrap_or(Models::Stop)
     }
 
+    /// Asks the daemon to let another hub take its place; returns its process id when it has.
+    ///
+    /// # Errors
+    /// 400 with the reason why the other one cannot serve: this one goes on then. 503 when the hub shuts
+    /// down.
+    pub async fn restart(&self) -> Result<u32, ApiError> {
+        let (wish, told) = oneshot::channel();
+        let _ = self.restarts.sender.send(wish);
+        match told.await {
+            Ok(Ok(pid)) => Ok(pid),
+            Ok(Err(reason)) => Err(ApiError::new(StatusCode::BAD_REQUEST, reason)),
+            Err(_) => Err(ApiError::shutting_down()),
+        }
+    }
+
+    /// Completes when somebody has asked for that, and is to be told.
+    pub async fn restart_requested(&self) -> Restarted {
+        match self.restarts.receiver.lock().await.recv().await {
+            Some(wish) => wish,
+            // `self` holds a sender.
+            None => std::future::pending().await,
+        }
+    }
+
     /// Stops every model and takes no more orders; with `now`, without waiting for requests in
     /// flight. [`Running`] completes when all processes are gone.
     pub fn stop_all(&self, now: bool) {
@@ -408,10 +466,42 @@ impl Lifecycle {
         }
     }
 
-    /// Starts the models that hub.yaml marks `default`; returns when they are `starting`.
-    pub async fn start_defaults(&self) {
+    /// For how long the clock has been going.
+    pub fn clock(&self) -> Duration {
+        self.registry.begun.elapsed()
+    }
+
+    /// The port of every model.
+    pub fn ports(&self) -> BTreeMap<String, u16> {
+        let ports = self.registry.ports.lock();
+        let all = ports.all().map(|(name, port)| (name.to_owned(), port));
+        all.collect()
+    }
+
+    /// Lets the models stand still and says what another hub has to know to take over: no request is let
+    /// in any more, and requests that come wait. `None` when the hub shuts down.
+    pub async fn freeze(&self) -> Option<(Legacy, Frozen)> {
+        let (told, legacy) = oneshot::channel();
+        let (frozen, taken) = oneshot::channel();
+        self.mailbox.send(Message::Freeze { told, taken });
+        Some((legacy.await.ok()?, Frozen(frozen)))
+    }
+
+    /// The requests that are in flight here, also those of hubs before this one.
+    pub fn in_flight(&self) -> InFlight {
+        self.registry.in_flight()
+    }
+
+    /// For the requests that the hub before this one still serves.
+    pub fn held(&self) -> Held {
+        Held::new(Arc::clone(&self.registry))
+    }
+
+    /// Starts the models that hub.yaml marks `default`, but for those that are known from the hub before;
+    /// returns when they are `starting`.
+    pub async fn start_defaults(&self, except: HashSet<String>) {
         let (done, begun) = oneshot::channel();
-        self.mailbox.send(Message::StartDefaults { done });
+        self.mailbox.send(Message::StartDefaults { except, done });
         // An error means that the supervisor has ended: nothing will start.
         let _ = begun.await;
     }

@@ -231,8 +231,10 @@ pub(super) struct Registry {
     pub(super) reload_warnings: Mutex<Vec<String>>,
     /// What hub.yaml names and was not there at the last look.
     missing_paths: Mutex<Vec<String>>,
-    /// From here on the machine counts time.
+    /// From here on the machine counts time; a hub that takes another's place goes on counting.
     pub(super) begun: Instant,
+    /// The gates of models that hub.yaml does not name, for requests that the hub before has let in.
+    pub(super) strangers: Mutex<HashMap<String, Arc<Gate>>>,
     pub(super) on_disk: OnDisk,
     troubles: Troubles,
 }
@@ -243,10 +245,12 @@ impl Registry {
         ports: PortBook,
         learned: Learned,
         troubles: Troubles,
+        begun: Instant,
     ) -> Self {
         let registry = Self {
             troubles,
-            begun: Instant::now(),
+            begun,
+            strangers: Mutex::default(),
             memory: ArcSwap::default(),
             measure_soon: Notify::new(),
             learned: Mutex::new(learned),
@@ -260,6 +264,14 @@ impl Registry {
         registry.relearn();
         registry.look_for_paths();
         registry
+    }
+
+    /// The gate of a model, also of one that hub.yaml does not name.
+    pub(super) fn gate(&self, model: &str) -> Arc<Gate> {
+        match self.table.load().present_or_leaving(model) {
+            Some(model) => Arc::clone(&model.gate),
+            None => Arc::clone(self.strangers.lock().entry(model.to_owned()).or_default()),
+        }
     }
 
     /// What was learned holds for models that are launched as before.

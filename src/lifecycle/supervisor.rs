@@ -5,17 +5,19 @@
 //! messages; the supervisor awaits nothing but its `select!`.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use super::deciding::{Deciding, apart};
 use super::launcher::Launcher;
 use super::launches::Launches;
+use super::legacy::{BEING_STARTED, Legacy};
 use super::machine::{Answer, Effect, Event, Launch, Machine, Now, Spec, Waiter};
 use super::messages::{Answering, Command, Message, Messages, Reply, Waiting};
 use super::publish::{publish, publish_memory};
@@ -53,14 +55,15 @@ impl Running {
     }
 
     /// Runs the supervisor until [`Lifecycle::stop_all`] has ended every process, or
-    /// [`Lifecycle::hand_over`] has left them to the next hub. It first takes over what an earlier hub
-    /// left, as it stands in `models_up`, and keeps the list of those that are up there. Memory is
+    /// [`Lifecycle::hand_over`] or [`Lifecycle::freeze`] has left them to the next hub. It first takes over
+    /// the `legacy` of an earlier hub, and keeps the list of workers that are up in `models_up`. Memory is
     /// measured with `probe`. Tasks are spawned on `tracker`.
     pub async fn run(
         mut self,
         launcher: impl Launcher,
         probe: impl Probe,
         models_up: watch::Sender<RuntimeModels>,
+        legacy: Legacy,
         tracker: TaskTracker,
     ) {
         let Lifecycle {
@@ -70,7 +73,6 @@ impl Running {
             ..
         } = self.lifecycle;
         let config = Arc::clone(&registry.table.load().config);
-        let found = models_up.borrow().clone();
         let sampler = Sampler {
             probe: Arc::new(probe),
             registry: Arc::clone(&registry),
@@ -94,23 +96,32 @@ impl Running {
             idle: Arc::default(),
             listens: false,
             finished: false,
+            is_left: false,
         };
         let idle = Arc::clone(&supervisor.idle);
         supervisor.publish();
-        supervisor.adopt(found);
+        supervisor.take_over(legacy);
         supervisor.learn_dialects();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !supervisor.finished {
             tokio::select! {
-                Some(message) = self.messages.recv() => supervisor.receive(message),
+                Some(message) = self.messages.recv() => match message {
+                    Message::Freeze { told, taken } => {
+                        supervisor.stand_still(told, taken, &mut self.messages).await;
+                    }
+                    message => supervisor.receive(message),
+                },
                 _ = tick.tick() => supervisor.handle(Event::Tick),
                 () = supervisor.next_asking() => supervisor.handle(Event::Tick),
                 () = idle.notified() => supervisor.handle(Event::Idle),
             }
         }
-        supervisor.endings.close();
-        supervisor.endings.wait().await;
+        // Whoever still waits for an answer waits in vain.
+        drop(self.messages);
+        let endings = supervisor.end();
+        endings.close();
+        endings.wait().await;
     }
 }
 
@@ -128,6 +139,8 @@ struct Supervisor {
     /// Whether the gates tell.
     listens: bool,
     finished: bool,
+    /// Whether another hub has what was not over yet.
+    is_left: bool,
 }
 
 fn specs(config: &Config) -> Vec<Spec> {
@@ -142,8 +155,8 @@ impl Supervisor {
                 waiter,
                 answer,
             } => self.ask(command, waiter, answer),
-            Message::StartDefaults { done } => {
-                self.handle(Event::StartDefaults);
+            Message::StartDefaults { except, done } => {
+                self.handle(Event::StartDefaults { except });
                 let _ = done.send(());
             }
             Message::Shutdown { now } => {
@@ -172,11 +185,9 @@ impl Supervisor {
                 self.ask_parked_again();
                 self.handle(Event::Idle);
             }
-            Message::HandOver => {
-                self.close_parking();
-                self.launches.leave_all();
-                self.finished = true;
-            }
+            Message::HandOver => self.leave(),
+            // Needs more than one message.
+            Message::Freeze { .. } => {}
             Message::Abandon(waiter) => {
                 self.waiting.remove(waiter);
                 self.handle(Event::Abandon { waiter });
@@ -266,6 +277,104 @@ impl Supervisor {
         }
     }
 
+    /// What is still to be waited for.
+    fn end(self) -> TaskTracker {
+        if self.is_left {
+            TaskTracker::new()
+        } else {
+            self.endings
+        }
+    }
+
+    /// Ends, and leaves every process to the next hub.
+    fn leave(&mut self) {
+        self.close_parking();
+        self.launches.leave_all();
+        self.finished = true;
+        self.is_left = true;
+    }
+
+    /// Tells what another hub has to know to take over, and waits whether it does. Meanwhile no request is
+    /// let in and nothing is begun.
+    async fn stand_still(
+        &mut self,
+        told: oneshot::Sender<Legacy>,
+        taken: oneshot::Receiver<()>,
+        messages: &mut Messages,
+    ) {
+        let later = self.await_processes(messages).await;
+        let table = self.world.registry.table.load_full();
+        let open: Vec<_> = table.all().filter(|model| model.gate.is_open()).collect();
+        for model in &open {
+            model.gate.close();
+        }
+        let registry = &self.world.registry;
+        self.launches.publish(registry);
+        let (found, state) = (self.launches.for_next_hub(), self.world.policies.state());
+        let legacy = registry.legacy(found, self.machine.past(), state);
+        let is_taken = told.send(legacy).is_ok() && taken.await.is_ok();
+        if is_taken {
+            return self.leave();
+        }
+        for model in open {
+            model.gate.reopen();
+        }
+        for message in later {
+            self.receive(message);
+        }
+    }
+
+    /// Waits for workers that are just being started: the next hub has to know them. One that takes too
+    /// long is not started at all. Returns what else has come meanwhile.
+    async fn await_processes(&mut self, messages: &mut Messages) -> Vec<Message> {
+        let mut later = Vec::new();
+        let mut limit = pin!(sleep(BEING_STARTED));
+        let mut is_late = false;
+        while self.launches.is_starting() {
+            let message = tokio::select! {
+                message = messages.recv() => message,
+                () = &mut limit, if !is_late => {
+                    is_late = true;
+                    self.launches.leave_unstarted();
+                    continue;
+                }
+            };
+            match message {
+                Some(Message::Worker {
+                    launch,
+                    report: Report::Gone { .. },
+                }) if is_late => {
+                    self.launches.ended(launch);
+                }
+                Some(Message::Worker { launch, report }) => self.worker(launch, report),
+                Some(message) => later.push(message),
+                None => break,
+            }
+        }
+        later
+    }
+
+    /// Takes over what the hub before left.
+    fn take_over(&mut self, mut legacy: Legacy) {
+        self.world.registry.inherit(&mut legacy);
+        let workers = &legacy.found.workers;
+        let has_worker = |name: &str| workers.iter().any(|worker| worker.model == name);
+        let events: Vec<_> = legacy
+            .past
+            .iter()
+            .cloned()
+            .map(|past| Event::Inherit {
+                has_worker: has_worker(past.model()),
+                past: Box::new(past),
+            })
+            .collect();
+        for event in events {
+            self.handle(event);
+        }
+        self.adopt(legacy.found);
+        self.handle(Event::GoOn { past: legacy.past });
+    }
+
     /// Takes over what an earlier hub left: workers of models in hub.yaml through their launches, all
     /// others are ended.
     fn adopt(&mut self, found: RuntimeModels) {
@@ -305,7 +414,10 @@ impl Supervisor {
             ..worker
         });
         let mailbox = self.mailbox.clone();
+        let gate = self.world.registry.gate(&model);
         self.endings.spawn(async move {
+            // The hub before may still serve requests of it.
+            gate.drained().await;
             launch::end_found(identity, stop_timeout).await;
             mailbox.send(Message::UnnamedEnded { model });
         });

@@ -92,11 +92,17 @@ impl Scene {
             Box::new(|_, _| true),
         );
         ports.assign(&config.models, &|_| false).unwrap();
-        let (lifecycle, running) = Lifecycle::new(config, ports, learned, Troubles::default());
+        let (lifecycle, running) =
+            Lifecycle::new(config, ports, learned, Troubles::default(), Instant::now());
         let (workers, _) = watch::channel(RuntimeModels::default());
         let tracker = stage.tracker.clone();
-        let supervisor =
-            tracker.spawn(running.run(stage.clone(), stage.ram.clone(), workers, tracker.clone()));
+        let supervisor = tracker.spawn(running.run(
+            stage.clone(),
+            stage.ram.clone(),
+            workers,
+            Legacy::default(),
+            tracker.clone(),
+        ));
         Self {
             lifecycle,
             stage,
@@ -178,7 +184,7 @@ async fn a_client_that_leaves_gives_up_its_place_and_not_the_load() {
 #[tokio::test(start_paused = true)]
 async fn unload_waits_for_the_lease_and_then_ends_the_worker() {
     let scene = Scene::new(TWO);
-    scene.lifecycle.start_defaults().await;
+    scene.lifecycle.start_defaults(HashSet::new()).await;
     assert_eq!(scene.states("alpha"), ("starting", "loading"));
     let grant = scene.acquire("alpha").await.unwrap();
     let lifecycle = scene.lifecycle.clone();

@@ -29,6 +29,18 @@ impl Usage {
         }
     }
 
+    /// Goes on counting from what they came to under the hub before.
+    pub(super) fn inherit(&self, totals: &UsageTotals) {
+        self.requests.fetch_add(totals.requests, Ordering::Relaxed);
+        self.prompt_tokens
+            .fetch_add(totals.prompt_tokens, Ordering::Relaxed);
+        self.completion_tokens
+            .fetch_add(totals.completion_tokens, Ordering::Relaxed);
+        if let Some(rate) = totals.last_tokens_per_second {
+            self.last_rate.store(rate.to_bits(), Ordering::Relaxed);
+        }
+    }
+
     /// The totals of the moment.
     pub fn totals(&self) -> UsageTotals {
         let last_rate = self.last_rate.load(Ordering::Relaxed);

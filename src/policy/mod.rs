@@ -261,6 +261,12 @@ impl Policies {
         false
     }
 
+    /// Puts what `hub.state` held under the hub before in the place of what it holds.
+    pub fn inherit_state(&self, state: &Plain) {
+        let _observing = self.shared.observing.lock();
+        self.shared.set.load_full().restore(state);
+    }
+
     /// Asks `on_request`; gives the view back with the verdict. Waits for the Lua state, which other
     /// calls hold at most for their time limit.
     pub fn on_request(&self, view: Box<RequestView>) -> (Box<RequestView>, RequestVerdict) {

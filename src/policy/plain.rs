@@ -4,6 +4,7 @@
 //! Unlike JSON it keeps what a Lua table can be: integers as keys, holes, a list with names beside it.
 
 use mlua::{IntoLua, Lua, Value};
+use serde::{Deserialize, Serialize};
 
 use super::wording::kind;
 
@@ -14,13 +15,14 @@ const EACH: usize = 32;
 const DEEPEST: usize = 32;
 
 /// A boolean, a number, a string or a table of these.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Plain {
     /// `true` or `false`.
     Boolean(bool),
     /// A number of Lua's integer kind.
     Integer(i64),
-    /// Any other number.
+    /// Any other number. JSON has not all of them.
+    #[serde(with = "bits")]
     Number(f64),
     /// Bytes, which need not be UTF-8.
     String(Vec<u8>),
@@ -58,6 +60,20 @@ impl Plain {
             }
             Self::Boolean(_) | Self::Integer(_) | Self::Number(_) => 0,
         }
+    }
+}
+
+/// A number as its bits.
+mod bits {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    pub(super) fn serialize<S: Serializer>(number: &f64, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(number.to_bits())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        u64::deserialize(from).map(f64::from_bits)
     }
 }
 

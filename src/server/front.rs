@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
-use http::header::X_CONTENT_TYPE_OPTIONS;
+use http::header::{CONTENT_LENGTH, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -39,6 +39,8 @@ enum Way {
     Astray(Response<Body>, Incoming),
     Gateway(Arrived),
     Hub(Box<Request<Lent>>),
+    /// To the hub that has taken over.
+    Elsewhere(Box<Request<Incoming>>, SocketAddr),
 }
 
 /// A request, and the room it is for.
@@ -75,7 +77,8 @@ impl Front {
         held_up: HeldUp,
     ) -> impl Future<Output = Response<AnyBody>> {
         let started = Instant::now();
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let client = self.gateway.successor().client(&mut parts.headers, client);
         let id = request_id(&parts.headers);
         let room = Room::of(parts.uri.path());
         // The gateway tells of its requests itself, when their answers have ended.
@@ -91,7 +94,13 @@ impl Front {
                 }
                 Way::Gateway(arrived) => self.gateway.answer(arrived).await.map(Either::Left),
                 // Off the hot path, and large.
-                Way::Hub(request) => Box::pin(self.ask_hub(*request)).await,
+                Way::Hub(request) => Box::pin(self.ask_hub(*request, client, &id)).await,
+                Way::Elsewhere(request, client) => {
+                    let (parts, body) = request.into_parts();
+                    let successor = self.gateway.successor();
+                    let answer = Box::pin(successor.answer(parts, body, client, &id)).await;
+                    answer.map(Either::Left)
+                }
             };
             if room == Room::Hub {
                 let nosniff = HeaderValue::from_static("nosniff");
@@ -133,6 +142,8 @@ impl Front {
             Way::Answered(response)
         } else if let Some(response) = astray::answer(&parts, || self.gateway.config()) {
             Way::Astray(response, body)
+        } else if self.gateway.successor().is_there() {
+            Way::Elsewhere(Box::new(Request::from_parts(parts, body)), client)
         } else if room == Room::Workers {
             let id = id.clone();
             let arrived = self
@@ -157,13 +168,28 @@ impl Front {
     }
 
     /// The answer of the control API or the dashboard.
-    async fn ask_hub(&self, request: Request<Lent>) -> Response<AnyBody> {
+    async fn ask_hub(
+        &self,
+        request: Request<Lent>,
+        client: SocketAddr,
+        id: &HeaderValue,
+    ) -> Response<AnyBody> {
         let left = request.body().left();
+        let again = (*request.method() == Method::POST).then(|| again(&request));
         let Ok(mut response) = self.hub.clone().oneshot(request).await;
         if let Some(body) = left.take() {
             unread::discard(body, response.headers_mut()).await;
         }
-        response.map(Either::Right)
+        let successor = self.gateway.successor();
+        let is_refused = response.status() == StatusCode::SERVICE_UNAVAILABLE;
+        match again {
+            // It has waited for a model while another hub took over.
+            Some(again) if is_refused && successor.is_there() => {
+                let answer = successor.answer_empty(again, client, id).await;
+                answer.map(Either::Left)
+            }
+            _ => response.map(Either::Right),
+        }
     }
 }
 
@@ -176,6 +202,16 @@ fn turned_away(parts: &Parts, id: &HeaderValue, error: &ApiError) -> Response<Bo
     );
     debug!(id, %method, path, status = error.status, %error, "turned away");
     error.to_response().map(Body::full)
+}
+
+/// The head of a request once more. What waits is a verb, whose body nobody reads.
+fn again<B>(request: &Request<B>) -> Parts {
+    let mut again = Request::new(());
+    again.method_mut().clone_from(request.method());
+    again.uri_mut().clone_from(request.uri());
+    again.headers_mut().clone_from(request.headers());
+    again.headers_mut().remove(CONTENT_LENGTH);
+    again.into_parts().0
 }
 
 /// Adds what every answer has.

@@ -59,21 +59,29 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a connection that cannot be accepted is a sign of.
 const TROUBLE: &str = "no more connections can be accepted";
 
-/// Serves `listeners` until `shutdown`: then it accepts no more, tells the connections to end after
-/// the answer they are at, and returns. They run on the threads of `spread`; waiting for them, and how
+/// How serving ends.
+#[derive(Debug, Clone, Default)]
+pub struct Ending {
+    /// Cancelled, no more connections are accepted.
+    pub full: CancellationToken,
+    /// Cancelled, connections end after the answer they are at.
+    pub shutdown: CancellationToken,
+}
+
+/// Serves `listeners` until the `ending` says that it is full; then it returns. They run on the threads of `spread`; waiting for them, and how
 /// long, is the caller's business.
 pub async fn serve(
     listeners: Vec<TcpListener>,
     gateway: Gateway,
     hub: axum::Router,
     troubles: Troubles,
-    shutdown: CancellationToken,
+    ending: Ending,
     spread: Spread,
 ) {
     let front = Front::new(gateway, hub);
     let accepting = listeners
         .iter()
-        .map(|listener| accept(listener, &front, &troubles, &shutdown, &spread));
+        .map(|listener| accept(listener, &front, &troubles, &ending, &spread));
     join_all(accepting).await;
 }
 
@@ -82,7 +90,7 @@ async fn accept(
     listener: &TcpListener,
     front: &Front,
     troubles: &Troubles,
-    shutdown: &CancellationToken,
+    ending: &Ending,
     spread: &Spread,
 ) {
     if let Err(error) = receive_buffer::widen(listener) {
@@ -90,13 +98,13 @@ async fn accept(
     }
     loop {
         let accepted = tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = ending.full.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, client)) => {
                 troubles.note(TROUBLE, Ok::<_, io::Error>(()));
-                let (front, shutdown) = (front.of_connection(), shutdown.clone());
+                let (front, shutdown) = (front.of_connection(), ending.shutdown.clone());
                 // A socket belongs to the runtime that it is used on.
                 let stream = stream.into_std();
                 let connection = async move {

@@ -242,7 +242,9 @@ impl Simulation {
 
     /// Starts what hub.yaml marks `default`, as a hub does that comes up.
     pub(crate) fn start_defaults(&mut self) {
-        self.handle(Event::StartDefaults);
+        self.handle(Event::StartDefaults {
+            except: std::collections::HashSet::new(),
+        });
         self.catch_up();
     }
 

@@ -148,6 +148,10 @@ impl Hub for ScriptedHub {
         }
     }
 
+    async fn restart(&self) -> Result<u32, ApiError> {
+        Ok(1)
+    }
+
     fn request_shutdown(&self, _: Models) {}
 }
 

@@ -49,6 +49,25 @@ impl Hub {
         Self::launch(yaml, files, serve)
     }
 
+    /// The same in the background, by `start`.
+    pub fn start_in_background(yaml: &str) -> Self {
+        let home = TempDir::new().expect("a temporary folder");
+        let first_port = processes::ports();
+        write_config(home.path(), first_port, yaml);
+        let mut hub = Self {
+            record: Record::at(&record_path(home.path())),
+            http: Http { port: first_port },
+            home,
+            first_port,
+            daemon: Daemon::Background(0),
+            killed: false,
+        };
+        let started = hub.run(&["start"]);
+        assert_eq!(started.status.code(), Some(0), "{started:?}");
+        hub.daemon = Daemon::Background(hub.serving_pid());
+        hub
+    }
+
     /// The same with so many file descriptors and no more.
     pub fn start_with_descriptors(yaml: &str, descriptors: u32) -> Self {
         Self::start_under(
@@ -109,18 +128,20 @@ impl Hub {
         assert!(healthy, "the daemon ended at once:\n{}", self.output());
     }
 
-    /// `restart`: from then on this is the daemon that the command started.
+    /// `restart`: a process that the test has started in the foreground stays, and another one is the hub.
     pub fn restart(&mut self) -> Output {
         let output = self.run(&["restart"]);
-        let said = String::from_utf8_lossy(&output.stdout);
-        let pid = said
-            .split_once("(PID: ")
-            .and_then(|(_, rest)| rest.split_once(')'));
-        if let Some(pid) = pid.and_then(|(pid, _)| pid.parse().ok()) {
-            self.daemon.wait();
-            self.daemon = Daemon::Background(pid);
+        if matches!(self.daemon, Daemon::Background(_)) {
+            self.daemon = Daemon::Background(self.serving_pid());
         }
         output
+    }
+
+    /// The process that is the hub now, which a restart makes another one.
+    pub fn serving_pid(&self) -> u32 {
+        let file = std::fs::read(self.logs().join("hub_runtime.json")).expect("a runtime file");
+        let file: Value = serde_json::from_slice(&file).expect("JSON");
+        u32::try_from(file["pid"].as_u64().expect("a pid")).expect("a pid")
     }
 
     /// Replaces hub.yaml; says nothing to the daemon.
@@ -255,7 +276,7 @@ impl Hub {
 enum Daemon {
     /// Started by the test.
     Child(Child),
-    /// Started by a command of the test, `restart`.
+    /// Started by a command of the test, `start` or `restart`.
     Background(u32),
 }
 
@@ -294,9 +315,23 @@ fn record_path(home: &Path) -> PathBuf {
 
 fn write_config(home: &Path, first_port: u16, yaml: &str) {
     let workers = first_port + 1;
-    let text = format!(
-        "host: 127.0.0.1\nport: {first_port}\nmodel_starting_port: {workers}\nlog_path: logs\n{yaml}"
-    );
+    // What `yaml` sets itself is left out.
+    let keys = [
+        "host: 127.0.0.1".to_owned(),
+        format!("port: {first_port}"),
+        format!("model_starting_port: {workers}"),
+        "log_path: logs".to_owned(),
+    ];
+    let is_set = |key: &str| {
+        let (name, _) = key.split_once(' ').expect("a key and a value");
+        yaml.lines().any(|line| line.starts_with(name))
+    };
+    let keys: String = keys
+        .iter()
+        .filter(|key| !is_set(key))
+        .map(|key| format!("{key}\n"))
+        .collect();
+    let text = keys + yaml;
     // In one step, as several threads may do it.
     let new = tempfile::NamedTempFile::new_in(home).expect("a file beside hub.yaml");
     std::fs::write(new.path(), text).expect("hub.yaml");

@@ -11,6 +11,7 @@ mod killed;
 mod own;
 mod reloads;
 mod replaced;
+mod replaced_under_load;
 mod strangers;
 #[path = "../support/mod.rs"]
 mod support;

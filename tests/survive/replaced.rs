@@ -16,37 +16,43 @@ fn a_restart_lets_streams_finish_and_keeps_every_worker() {
             &format!("jit_enabled: true, default: true, {resident}"),
         ),
     ];
-    let mut hub = Hub::start(&format!("{}\n{}", worker(&knobs), models(&entries)));
-    hub.wait_for_state("alpha", "running", "loaded");
-    assert_eq!(hub.http.chat("beta", "hello").status, 200);
-    let (daemon, workers) = (hub.pid(), [pid(&hub, "alpha"), pid(&hub, "beta")]);
-    let http = hub.http;
-    let said = std::thread::scope(|scope| {
-        let stream = http.stream("alpha", "hello");
-        let client = scope.spawn(move || stream.said());
-        let restarted = hub.restart();
-        assert_eq!(restarted.status.code(), Some(0), "{restarted:?}");
-        assert!(
-            client.is_finished(),
-            "the old daemon went before the stream was over"
-        );
-        client.join().unwrap()
-    });
-    assert!(said.contains("hello"), "{said}");
-    assert_ne!(hub.pid(), daemon);
-    assert!(!processes::is_alive(daemon));
-    assert_eq!([pid(&hub, "alpha"), pid(&hub, "beta")], workers);
-    hub.wait_for_state("alpha", "running", "loaded");
-    hub.wait_for_state("beta", "running", "loaded");
-    for model in ["alpha", "beta"] {
-        assert_eq!(hub.http.chat(model, "hello").status, 200);
+    let yaml = format!("{}\n{}", worker(&knobs), models(&entries));
+    for mut hub in [Hub::start(&yaml), Hub::start_in_background(&yaml)] {
+        hub.wait_for_state("alpha", "running", "loaded");
+        assert_eq!(hub.http.chat("beta", "hello").status, 200);
+        let (daemon, workers) = (hub.serving_pid(), [pid(&hub, "alpha"), pid(&hub, "beta")]);
+        let http = hub.http;
+        let said = std::thread::scope(|scope| {
+            let stream = http.stream("alpha", "hello");
+            let client = scope.spawn(move || stream.said());
+            let restarted = hub.restart();
+            assert_eq!(restarted.status.code(), Some(0), "{restarted:?}");
+            assert!(!client.is_finished(), "the new daemon has waited for it");
+            assert_eq!(hub.model("alpha")["active_requests"], 1);
+            assert_eq!(hub.http.chat("beta", "hello").status, 200);
+            client.join().unwrap()
+        });
+        assert!(said.contains("hello"), "{said}");
+        assert_ne!(hub.serving_pid(), daemon);
+        wait_until("its requests to be over", SOON, || {
+            hub.model("alpha")["active_requests"] == 0
+        });
+        assert_eq!([pid(&hub, "alpha"), pid(&hub, "beta")], workers);
+        hub.wait_for_state("alpha", "running", "loaded");
+        hub.wait_for_state("beta", "running", "loaded");
+        for model in ["alpha", "beta"] {
+            assert_eq!(hub.http.chat(model, "hello").status, 200);
+        }
+        assert_eq!(hub.record.workers().len(), 2);
+        let all = [daemon, hub.pid(), hub.serving_pid()];
+        assert_eq!(hub.run(&["stop"]).status.code(), Some(0));
+        for process in all {
+            wait_until("the daemons to be gone", SOON, || {
+                !processes::is_alive(process)
+            });
+        }
+        assert_eq!(hub.worker_processes(), [0; 0]);
     }
-    assert_eq!(hub.record.workers().len(), 2);
-    assert_eq!(hub.run(&["stop"]).status.code(), Some(0));
-    wait_until("the daemon to be gone", SOON, || {
-        !processes::is_alive(hub.pid())
-    });
-    assert_eq!(hub.worker_processes(), [0; 0]);
 }
 
 #[test]
@@ -61,7 +67,8 @@ fn a_restart_takes_up_a_new_log_level_and_a_changed_model() {
                 "default: true, jit_enabled: true, log_level: INFO",
             ),
         ];
-        format!("log_level: {level}\n{}\n{}", worker(&[]), models(&entries))
+        let slow = worker(&["--load-seconds", "1"]);
+        format!("log_level: {level}\n{slow}\n{}", models(&entries))
     };
     let mut hub = Hub::start(&yaml("INFO", 1024));
     for model in ["alpha", "beta"] {
@@ -71,21 +78,99 @@ fn a_restart_takes_up_a_new_log_level_and_a_changed_model() {
     hub.wait_for_state("standby", "running", "unloaded");
     hub.configure(&yaml("DEBUG", 2048));
     let restarted = hub.restart();
-    assert_eq!(restarted.status.code(), Some(0));
+    assert_eq!(restarted.status.code(), Some(0), "{restarted:?}");
     let said = String::from_utf8(restarted.stdout).unwrap();
     let (lines, _) = said.split_once("Status page").unwrap();
-    let lines = lines.replace(&hub.pid().to_string(), "PID");
+    let lines = lines.replace(&hub.serving_pid().to_string(), "PID");
     insta::assert_snapshot!(lines, @"
-    [ok] Hub manager restart requested; its models stay
-    Starting hub manager...
-    Hub manager process started (PID: PID)
-    Hub manager is now running.
-    [ok] alpha: start requested
-    [ok] beta: already running
-    [ok] standby: already running
+    [ok] Hub manager restarted (PID: PID); its models stay
+    [ok] alpha: starting
+    [ok] beta: running
+    [ok] standby: running
     ");
     hub.wait_for_state("alpha", "running", "loaded");
     assert_ne!(pid(&hub, "alpha"), changed);
     assert_eq!(pid(&hub, "beta"), same);
     assert_eq!(hub.model("beta")["exit_code"], Value::Null);
+}
+
+/// A hub with a loaded model, and the process id of its worker.
+fn hub_with_alpha(more: &str) -> (Hub, Option<u32>) {
+    let hub = Hub::start(&yaml_with_alpha(more));
+    hub.wait_for_state("alpha", "running", "loaded");
+    let worker = pid(&hub, "alpha");
+    (hub, worker)
+}
+
+fn yaml_with_alpha(more: &str) -> String {
+    let alpha = models(&[("alpha", "default: true")]);
+    format!("{more}\n{}\n{alpha}", worker(&[]))
+}
+
+#[test]
+fn a_hub_serves_on_when_no_other_one_can_take_its_place() {
+    let (mut hub, worker) = hub_with_alpha("");
+    let daemon = hub.serving_pid();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let broken = "import this\n";
+    for (more, reason) in [
+        (format!("port: {port}"), "another program listens there"),
+        (
+            "host: 192.0.2.7".to_owned(),
+            "this machine has no such address",
+        ),
+        ("log_path: /dev/null/logs".to_owned(), "log_path"),
+        (format!("worker_command: {broken}"), "worker_command"),
+    ] {
+        hub.configure(&yaml_with_alpha(&more));
+        let refused = hub.restart();
+        assert_eq!(refused.status.code(), Some(1), "{more}: {refused:?}");
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(said.contains(reason), "{more}: {said}");
+        assert_eq!(hub.http.chat("alpha", "hello").status, 200, "{more}");
+        assert_eq!(hub.serving_pid(), daemon, "{more}");
+        assert_eq!(pid(&hub, "alpha"), worker, "{more}");
+    }
+    hub.configure(&yaml_with_alpha(""));
+    assert_eq!(hub.restart().status.code(), Some(0));
+    assert_ne!(hub.serving_pid(), daemon);
+    assert_eq!(pid(&hub, "alpha"), worker);
+}
+
+#[test]
+fn a_new_log_folder_takes_the_workers_along() {
+    let (mut hub, worker) = hub_with_alpha("");
+    let daemon = hub.serving_pid();
+    hub.configure(&yaml_with_alpha("log_path: newlogs"));
+    let restarted = hub.restart();
+    assert_eq!(restarted.status.code(), Some(0), "{restarted:?}");
+    assert_eq!(pid(&hub, "alpha"), worker);
+    assert_eq!(hub.http.chat("alpha", "hello").status, 200);
+    assert_eq!(hub.record.workers().len(), 1);
+    let runtime = |folder: &str| hub.folder().join(folder).join("hub_runtime.json");
+    assert!(runtime("newlogs").exists());
+    assert!(!runtime("logs").exists());
+    assert_eq!(hub.run(&["stop"]).status.code(), Some(0));
+    assert!(!processes::is_alive(daemon));
+    assert_eq!(hub.worker_processes(), [0; 0]);
+}
+
+#[test]
+fn a_new_port_and_a_wider_host_take_the_workers_along() {
+    let (mut hub, worker) = hub_with_alpha("");
+    let port = hub.http.port;
+    // The same port on every address: the old hub still has it on one of them.
+    for more in ["host: 0.0.0.0".to_owned(), format!("port: {}", port + 30)] {
+        hub.configure(&yaml_with_alpha(&more));
+        let restarted = hub.restart();
+        assert_eq!(restarted.status.code(), Some(0), "{more}: {restarted:?}");
+        if more.starts_with("port") {
+            hub.http.port = port + 30;
+            wait_until("the old port to be free", SOON, || processes::is_free(port));
+        }
+        assert_eq!(pid(&hub, "alpha"), worker, "{more}");
+        assert_eq!(hub.http.chat("alpha", "hello").status, 200, "{more}");
+    }
+    assert_eq!(hub.record.workers().len(), 1);
 }

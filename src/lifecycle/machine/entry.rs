@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::fair::Fair;
 use super::trouble::Troubles;
 use super::{Asking, Goal, Launch, LoadReason, MemoryState, Now, ProcessState, Spec, Waiter};
@@ -40,7 +42,7 @@ pub(crate) enum Phase {
 }
 
 /// How a model came to be down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Ended {
     Never,
     Asked,
@@ -48,7 +50,7 @@ pub(crate) enum Ended {
 }
 
 /// What comes after a process has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Next {
     /// Stay started, without memory.
     Unload,
@@ -104,7 +106,7 @@ impl Phase {
 }
 
 /// When what happened, Unix seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Times {
     pub(crate) memory_changed: Option<f64>,
     pub(crate) loaded: Option<f64>,
@@ -162,7 +164,11 @@ pub(crate) struct Entry {
     /// How often it was stopped.
     pub(crate) stops: u64,
     pub(crate) times: Times,
-    shown: (ProcessState, MemoryState),
+    /// Whether it had been running under the hub before, until its worker is adopted.
+    pub(super) was_up: Option<bool>,
+    /// What the hub before showed, and when that came to be: it holds again once it is shown again.
+    pub(super) earlier: Option<((ProcessState, MemoryState), Times)>,
+    pub(super) shown: (ProcessState, MemoryState),
 }
 
 impl Entry {
@@ -192,6 +198,8 @@ impl Entry {
             error: None,
             stops: 0,
             times: Times::default(),
+            was_up: None,
+            earlier: None,
             shown: Default::default(),
         }
     }
@@ -290,6 +298,20 @@ impl Entry {
     /// Takes down when the shown states changed.
     pub(super) fn note_times(&mut self, now: Now) {
         let shown = (self.process_state(), self.memory_state());
+        self.note_changes(shown, now);
+        match self.earlier {
+            Some((earlier, times)) if earlier == shown => {
+                (self.times, self.earlier) = (times, None);
+            }
+            // It has become something else.
+            Some(_) if matches!(self.phase, Phase::Down(_) | Phase::Ending { .. }) => {
+                self.earlier = None;
+            }
+            _ => {}
+        }
+    }
+
+    fn note_changes(&mut self, shown: (ProcessState, MemoryState), now: Now) {
         let (was_process, was_memory) = std::mem::replace(&mut self.shown, shown);
         let (process, memory) = shown;
         if memory != was_memory {

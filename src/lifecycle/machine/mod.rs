@@ -21,6 +21,7 @@ use crate::status::{MemoryState, ProcessState};
 mod entry;
 mod load;
 mod park;
+mod past;
 mod reconcile;
 mod settle;
 mod trouble;
@@ -32,6 +33,7 @@ use entry::{Ended, Next, Phase};
 use super::parking::QueueLimits;
 use super::{Outcome, ReloadReport};
 use park::Asking;
+pub(crate) use past::Past;
 
 /// The number of one launch of a worker; never used twice.
 pub(crate) type Launch = u64;
@@ -182,8 +184,19 @@ pub(crate) enum Event {
     Resume {
         model: String,
     },
-    /// Start what hub.yaml marks `default`.
-    StartDefaults,
+    /// What a model was under the hub before; whether that has left a worker of it.
+    Inherit {
+        past: Box<Past>,
+        has_worker: bool,
+    },
+    /// Everything is adopted: what was about to be unloaded or stopped is, now as then.
+    GoOn {
+        past: Vec<Past>,
+    },
+    /// Start what hub.yaml marks `default`, as far as these models are not left out.
+    StartDefaults {
+        except: HashSet<String>,
+    },
     /// Stop everything; with `now`, without waiting for requests in flight.
     Shutdown {
         now: bool,
@@ -386,7 +399,12 @@ impl Machine {
             }
             Event::Adopt { model, load, fits } => self.adopt(&model, load, fits),
             Event::Resume { model } => self.resume(&model),
-            Event::StartDefaults => self.start_defaults(now, decide),
+            Event::Inherit { past, has_worker } => self.inherit(*past, has_worker, now, decide),
+            Event::GoOn { past } => {
+                past.iter()
+                    .for_each(|past| self.go_on_leaving(past, now, decide));
+            }
+            Event::StartDefaults { except } => self.start_defaults(&except, now, decide),
             Event::Shutdown { now: at_once } => self.shutdown(at_once),
             Event::Idle => self.ask_parked(now, decide),
             Event::Tick => self.tick(now, decide),

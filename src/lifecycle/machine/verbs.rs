@@ -1,5 +1,6 @@
 //! What people and requests ask for: acquire, start, stop, load, unload, shutdown.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::super::unknown::{Known, unknown_model};
@@ -97,7 +98,8 @@ impl Machine {
     /// fits is ended by its launch before it starts a new one.
     pub(super) fn adopt(&mut self, model: &str, load: bool, fits: bool) {
         let Some(i) = self.index(model) else { return };
-        self.entries[i].up = fits;
+        let entry = &mut self.entries[i];
+        entry.up = fits && entry.was_up.take().unwrap_or(true);
         self.launch(i, if load { Goal::Loaded } else { Goal::Standby });
     }
 
@@ -116,11 +118,18 @@ impl Machine {
         }
     }
 
-    /// Starts what hub.yaml marks `default`, when the hub comes up.
-    pub(super) fn start_defaults(&mut self, now: Now, decide: &mut dyn Decide) {
+    /// Starts what hub.yaml marks `default`, when the hub comes up, but for models that it knows from the
+    /// hub before.
+    pub(super) fn start_defaults(
+        &mut self,
+        except: &HashSet<String>,
+        now: Now,
+        decide: &mut dyn Decide,
+    ) {
         for i in 0..self.entries.len() {
             let entry = &self.entries[i];
-            if entry.spec.default && matches!(entry.phase, Phase::Down(_)) {
+            let is_wanted = entry.spec.default && !except.contains(&entry.spec.name);
+            if is_wanted && matches!(entry.phase, Phase::Down(_)) {
                 self.begin_start(i, now, decide);
             }
         }

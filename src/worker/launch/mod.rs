@@ -5,10 +5,12 @@
 //! process), and nothing of its process group is left then.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, sleep};
 
 use super::dialect::{Dialect, Dialects};
 use super::group::{self, Group};
@@ -25,6 +27,9 @@ use process::Process;
 
 /// How often a launch moves on to the next port when its own turns out to be taken.
 const PORT_TRIES: usize = 5;
+
+/// How often to look whether the requests of an earlier hub are over.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What to start.
 pub struct Order {
@@ -44,6 +49,10 @@ pub struct Order {
     pub work_folder: PathBuf,
     /// See hub.yaml's `load_timeout`.
     pub load_timeout: Duration,
+    /// Whether requests of the model are in flight, those of an earlier hub among them.
+    pub is_used: Box<dyn Fn() -> bool + Send + Sync>,
+    /// See hub.yaml's `drain_timeout`.
+    pub drain_timeout: Duration,
     /// See hub.yaml's `stop_timeout`.
     pub stop_timeout: Duration,
     /// The dialects known so far.
@@ -158,6 +167,9 @@ pub async fn run(
             return launch.finish(end);
         }
         tracing::info!(hub_model = %launch.order.model.name, "the worker of an earlier hub no longer fits hub.yaml");
+        if !launch.may_end_adopted(None).await {
+            return;
+        }
         process.end(&launch.order).await;
     }
     let end = launch.start().await;
@@ -225,6 +237,28 @@ impl<R: Fn(Report) + Send + Sync> Launch<'_, R> {
                 None => return Instruction::End,
             }
         }
+    }
+
+    /// Waits until no request of an earlier hub is in flight any more; once the launch has been told to end,
+    /// as it `was`, no longer than `drain_timeout`. False when the process is to be left as it is.
+    async fn may_end_adopted(&mut self, mut was: Option<Instruction>) -> bool {
+        let mut limit = pin!(sleep(self.order.drain_timeout));
+        while (self.order.is_used)() {
+            let is_told = was.is_some();
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                () = &mut limit, if is_told => return true,
+                instruction = self.asked_away() => match instruction {
+                    Instruction::Leave => return false,
+                    other if !is_told => {
+                        limit.as_mut().reset(Instant::now() + self.order.drain_timeout);
+                        was = Some(other);
+                    }
+                    _ => {}
+                },
+            }
+        }
+        true
     }
 
     /// Finds out what the program understands, and starts it if the goal needs a process.

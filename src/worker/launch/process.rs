@@ -224,7 +224,11 @@ impl Process {
         }
     }
 
-    async fn broken_off<T, R>(&mut self, step: Step<T>, launch: &Launch<'_, R>) -> End {
+    async fn broken_off<T, R: Fn(Report) + Send + Sync>(
+        &mut self,
+        step: Step<T>,
+        launch: &mut Launch<'_, R>,
+    ) -> End {
         match step {
             Step::Exited(exit_code) => match self.died(exit_code, " before it was ready").await {
                 End::Gone {
@@ -238,6 +242,12 @@ impl Process {
             },
             Step::Asked(Instruction::Leave) => End::Left,
             Step::Silent => self.fell_silent("", launch).await,
+            Step::Asked(instruction) if matches!(self.leader, Leader::Adopted(_)) => {
+                match launch.may_end_adopted(Some(instruction)).await {
+                    true => self.end(&launch.order).await,
+                    false => End::Left,
+                }
+            }
             Step::Asked(_) | Step::Done(_) => self.end(&launch.order).await,
         }
     }
