@@ -12,6 +12,7 @@ mod own;
 mod reloads;
 mod replaced;
 mod replaced_under_load;
+mod signals;
 mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
