@@ -39,7 +39,7 @@ fn on_all(
     bind: impl Fn(SocketAddr) -> io::Result<TcpListener>,
 ) -> anyhow::Result<Vec<TcpListener>> {
     let (host, port) = (config.host.as_str(), config.port);
-    let bound = super::once_free(
+    let bound = super::startup::once_free(
         || {
             // Elsewhere an address can be bound beside another program's.
             let is_told = is_shared || cfg!(target_os = "linux") || port == 0;

@@ -1,0 +1,263 @@
+//! What has to be there before a hub may serve: hub.yaml, the worker programs, the log folder and its lock,
+//! the listeners, the log, and what an earlier hub left.
+//!
+//! All of it is looked at before anything is changed, so that a hub that cannot come up ends nothing.
+
+use std::fs::File;
+use std::net::TcpListener as StdListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::time::Instant;
+
+use super::channel::Channel;
+use super::listen;
+use super::predecessor::{Handed, Predecessor};
+use super::successor::Recipe;
+use super::threads;
+use crate::config::Config;
+use crate::config::ports::{PortBook, PortError};
+use crate::runtime_file::{RuntimeModels, Trail, try_lock};
+use crate::telemetry::Troubles;
+use crate::worker::command;
+use crate::worker::earlier::Earlier;
+use crate::{files, server, telemetry};
+
+/// macOS' OPEN_MAX.
+const MAX_DESCRIPTORS: u64 = 10_240;
+/// How long a hub waits for what a killed one still holds.
+const KILLED_HUB: Duration = Duration::from_millis(500);
+const POLL_EVERY: Duration = Duration::from_millis(10);
+const OPEN_FOLDER: &str =
+    "other users may write into the log folder, and so to what the hub reads there";
+
+/// All that has to be there before a hub may serve.
+pub(super) struct Prepared {
+    pub(super) config: Config,
+    pub(super) listeners: Vec<StdListener>,
+    pub(super) lock: File,
+    pub(super) earlier: Earlier,
+    pub(super) found: RuntimeModels,
+    pub(super) ports: PortBook,
+    pub(super) begun: Instant,
+    pub(super) troubles: Troubles,
+    pub(super) connections: server::Threads,
+    /// To the service's process, which is that one.
+    pub(super) service: Option<(Channel, u32)>,
+    pub(super) logging: telemetry::Guard,
+}
+
+pub(super) fn prepare(recipe: &Recipe) -> anyhow::Result<Prepared> {
+    let mut config = Config::load(&recipe.config_path)?;
+    command::check(&config.models)?;
+    telemetry::create_log_folder(&config.log_path)?;
+    let listeners = listen::on_all_addresses(&mut config)?;
+    let lock = lock(&config.log_path)?;
+    let troubles = Troubles::default();
+    let logging = log(&config, recipe, &troubles)?;
+    let earlier = earlier(&config)?;
+    let mut ports = PortBook::new(config.port, config.model_starting_port);
+    ports.recall(&ports_file(&config.log_path));
+    assign_ports(&mut ports, &config, earlier.models())?;
+    raise_descriptor_limit();
+    Ok(Prepared {
+        config,
+        listeners,
+        lock,
+        found: earlier.models().clone(),
+        earlier,
+        ports,
+        begun: Instant::now(),
+        troubles,
+        connections: server::Threads::start(threads())?,
+        service: None,
+        logging,
+    })
+}
+
+/// The same beside a hub that still serves.
+pub(super) fn prepare_beside(
+    recipe: &Recipe,
+    predecessor: &mut Predecessor,
+    handed: Handed,
+) -> anyhow::Result<Prepared> {
+    let hello = &mut predecessor.hello;
+    let mut config = Config::load(&recipe.config_path)?;
+    command::check(&config.models)?;
+    telemetry::create_log_folder(&config.log_path)?;
+    let listeners = if (&config.host, config.port) == (&hello.host, hello.port) {
+        handed.listeners
+    } else {
+        listen::beside(&mut config, &handed.listeners)?
+    };
+    let lock = match config.log_path == hello.log_path {
+        true => handed.lock,
+        false => lock(&config.log_path)?,
+    };
+    let troubles = Troubles::default();
+    let logging = log(&config, recipe, &troubles)?;
+    // The hub before knows better what there is; but what is left at the end is this one's to end.
+    let earlier = Earlier::find(&config.path, &config.log_path);
+    files::has_room(&config.log_path).map_err(|error| cannot_write(&config.log_path, &error))?;
+    let found = std::mem::take(&mut hello.found);
+    let mut ports = PortBook::new(config.port, config.model_starting_port);
+    ports.restore(std::mem::take(&mut hello.ports));
+    assign_ports(&mut ports, &config, &found)?;
+    let now = Instant::now();
+    Ok(Prepared {
+        config,
+        listeners,
+        lock,
+        earlier,
+        found,
+        ports,
+        begun: now.checked_sub(hello.clock).unwrap_or(now),
+        troubles,
+        connections: server::Threads::start(threads())?,
+        service: handed.service.zip(hello.service),
+        logging,
+    })
+}
+
+fn log(
+    config: &Config,
+    recipe: &Recipe,
+    troubles: &Troubles,
+) -> Result<telemetry::Guard, telemetry::TelemetryError> {
+    if let Some(remedy) = telemetry::open_to_others(&config.log_path) {
+        troubles.note(OPEN_FOLDER, Err(remedy));
+    }
+    let level = config.log_level.as_str();
+    telemetry::init(&config.log_path, level, recipe.foreground, troubles.clone())
+}
+
+/// A stream takes two descriptors, and macOS gives a shell 256 to begin with.
+fn raise_descriptor_limit() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return;
+    };
+    // macOS refuses more than this, although it calls the hard limit endless.
+    let wanted = hard.min(MAX_DESCRIPTORS);
+    if soft < wanted
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)
+    {
+        tracing::warn!(soft, wanted, %error, "the limit of open files stays as it is");
+    }
+}
+
+/// Takes what may be held by a hub that was killed a moment ago: a worker that it was about to start has
+/// its descriptors until its program is loaded.
+pub(super) fn once_free<T, E>(
+    mut take: impl FnMut() -> Result<T, E>,
+    is_held: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let deadline = Instant::now() + KILLED_HUB;
+    loop {
+        match take() {
+            Err(error) if is_held(&error) && Instant::now() < deadline => {
+                std::thread::sleep(POLL_EVERY)
+            }
+            taken => return taken,
+        }
+    }
+}
+
+/// What hubs of this hub.yaml which are no more left: their workers, as far as they still run. What else
+/// there is of their processes is ended.
+fn earlier(config: &Config) -> anyhow::Result<Earlier> {
+    let earlier = Earlier::find(&config.path, &config.log_path);
+    if let Some(log_path) = earlier.lives_in() {
+        anyhow::bail!(
+            "the hub of {} runs already, with the log folder `{}`\n\
+             hint: `restart` replaces it",
+            config.path.display(),
+            log_path.display()
+        );
+    }
+    // A hub that cannot come up ends nothing.
+    files::has_room(&config.log_path).map_err(|error| cannot_write(&config.log_path, &error))?;
+    earlier.end_strays();
+    Ok(earlier)
+}
+
+/// Keeps the log folder to one hub at a time.
+fn lock(log_path: &Path) -> anyhow::Result<File> {
+    let taken = once_free(
+        || match try_lock(log_path) {
+            Ok(Some(lock)) => Ok(lock),
+            Ok(None) => Err(None),
+            Err(failed) => Err(Some(failed)),
+        },
+        Option::is_none,
+    );
+    taken.map_err(|failed| match failed {
+        Some((path, error)) => cannot_write(&path, &error),
+        None => anyhow::anyhow!(
+            "another hub uses the log folder `{}`\nhint: stop it, or set another `log_path`",
+            log_path.display()
+        ),
+    })
+}
+
+/// What is kept in the log folder beside the logs.
+pub(super) fn cannot_write(path: &Path, error: &std::io::Error) -> anyhow::Error {
+    let path = path.display();
+    anyhow::anyhow!("`{path}` cannot be written: {error}\nhint: set another `log_path` in hub.yaml")
+}
+
+/// Where hub.yaml's folder cannot be written, hub.yaml itself says where the log folder is.
+pub(super) fn leave_trail(config_path: &Path, log_path: &Path) {
+    let trail = Trail {
+        log_path: log_path.to_owned(),
+    };
+    if let Err(error) = trail.write(config_path) {
+        tracing::debug!(%error, "nothing beside hub.yaml says where the log folder is");
+    }
+}
+
+/// Where the ports of all models are kept from one hub to the next.
+pub(super) fn ports_file(log_path: &Path) -> PathBuf {
+    log_path.join("ports.json")
+}
+
+/// Every model's port; a worker that is still there keeps its own.
+fn assign_ports(
+    ports: &mut PortBook,
+    config: &Config,
+    found: &RuntimeModels,
+) -> Result<(), PortError> {
+    let workers = found.workers.iter();
+    ports.restore(workers.map(|worker| (worker.model.clone(), worker.port)));
+    ports.assign(&config.models, &|name| {
+        found.workers.iter().any(|worker| worker.model == name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_hub_still_holds_is_waited_for_and_what_another_holds_is_not_for_long() {
+        let mut tries = 0;
+        let taken = once_free(
+            || {
+                tries += 1;
+                if tries < 3 { Err("held") } else { Ok(tries) }
+            },
+            |_| true,
+        );
+        assert_eq!(taken, Ok(3));
+        assert_eq!(once_free(|| Err::<(), _>("held"), |_| true), Err("held"));
+        let mut asked = 0;
+        let refused = once_free(
+            || {
+                asked += 1;
+                Err::<(), _>("broken")
+            },
+            |error| *error == "held",
+        );
+        assert_eq!((refused, asked), (Err("broken"), 1));
+    }
+}
