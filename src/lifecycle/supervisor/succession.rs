@@ -1,0 +1,167 @@
+//! How a hub comes into what an earlier one left, and leaves what is not over to the next.
+//!
+//! The supervisor calls it at its beginning, and when it is told to stand still or to leave everything.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
+
+use super::Supervisor;
+use crate::lifecycle::legacy::{BEING_STARTED, Legacy};
+use crate::lifecycle::machine::Event;
+use crate::lifecycle::messages::{Message, Messages};
+use crate::runtime_file::{RuntimeModels, RuntimeWorker};
+use crate::worker::identity::Identity;
+use crate::worker::launch::{self, Report};
+
+impl Supervisor {
+    /// What is still to be waited for.
+    pub(super) fn end(self) -> TaskTracker {
+        if self.is_left {
+            TaskTracker::new()
+        } else {
+            self.endings
+        }
+    }
+
+    /// Ends, and leaves every process to the next hub.
+    pub(super) fn leave(&mut self) {
+        self.close_parking();
+        self.launches.leave_all();
+        self.finished = true;
+        self.is_left = true;
+    }
+
+    /// Tells what another hub has to know to take over, and waits whether it does. Meanwhile no request is
+    /// let in and nothing is begun.
+    pub(super) async fn stand_still(
+        &mut self,
+        told: oneshot::Sender<Legacy>,
+        taken: oneshot::Receiver<()>,
+        messages: &mut Messages,
+    ) {
+        let later = self.await_processes(messages).await;
+        let table = self.world.registry.table.load_full();
+        let open: Vec<_> = table.all().filter(|model| model.gate.is_open()).collect();
+        for model in &open {
+            model.gate.close();
+        }
+        let registry = &self.world.registry;
+        self.launches.publish(registry);
+        let (found, state) = (self.launches.for_next_hub(), self.world.policies.state());
+        let legacy = registry.legacy(found, self.machine.past(), state);
+        let is_taken = told.send(legacy).is_ok() && taken.await.is_ok();
+        if is_taken {
+            return self.leave();
+        }
+        for model in open {
+            model.gate.reopen();
+        }
+        for message in later {
+            self.receive(message);
+        }
+    }
+
+    /// Waits for workers that are just being started: the next hub has to know them. One that takes too
+    /// long is not started at all. Returns what else has come meanwhile.
+    async fn await_processes(&mut self, messages: &mut Messages) -> Vec<Message> {
+        let mut later = Vec::new();
+        let mut limit = pin!(sleep(BEING_STARTED));
+        let mut is_late = false;
+        while self.launches.is_starting() {
+            let message = tokio::select! {
+                message = messages.recv() => message,
+                () = &mut limit, if !is_late => {
+                    is_late = true;
+                    self.launches.leave_unstarted();
+                    continue;
+                }
+            };
+            match message {
+                Some(Message::Worker {
+                    launch,
+                    report: Report::Gone { .. },
+                }) if is_late => {
+                    self.launches.ended(launch);
+                }
+                Some(Message::Worker { launch, report }) => self.worker(launch, report),
+                Some(message) => later.push(message),
+                None => break,
+            }
+        }
+        later
+    }
+
+    /// Takes over what the hub before left.
+    pub(super) fn take_over(&mut self, mut legacy: Legacy) {
+        self.world.registry.inherit(&mut legacy);
+        let workers = &legacy.found.workers;
+        let has_worker = |name: &str| workers.iter().any(|worker| worker.model == name);
+        let events: Vec<_> = legacy
+            .past
+            .iter()
+            .cloned()
+            .map(|past| Event::Inherit {
+                has_worker: has_worker(past.model()),
+                past: Box::new(past),
+            })
+            .collect();
+        for event in events {
+            self.handle(event);
+        }
+        self.adopt(legacy.found);
+        self.handle(Event::GoOn { past: legacy.past });
+    }
+
+    /// Takes over what an earlier hub left: workers of models in hub.yaml through their launches, all
+    /// others are ended.
+    fn adopt(&mut self, found: RuntimeModels) {
+        let config = Arc::clone(&self.world.registry.table.load().config);
+        for worker in found.workers {
+            let (name, pid, load) = (worker.model.clone(), worker.pid, worker.loaded);
+            let Some(model) = config.model(&name) else {
+                tracing::info!(
+                    hub_model = name,
+                    pid,
+                    "ending the worker of a model that hub.yaml no longer names"
+                );
+                self.end_unnamed(worker, config.stop_timeout);
+                continue;
+            };
+            tracing::info!(hub_model = name, pid, "found the worker of an earlier hub");
+            let fits = worker.settings == model.launch_settings();
+            self.launches.leave_to_next(worker);
+            self.handle(Event::Adopt {
+                model: name,
+                load,
+                fits,
+            });
+        }
+        for model in found.standby {
+            self.handle(Event::Resume { model });
+        }
+    }
+
+    /// Ends a worker whose model hub.yaml no longer names. If the model comes back meanwhile, its first
+    /// launch waits for that.
+    fn end_unnamed(&mut self, worker: RuntimeWorker, stop_timeout: Duration) {
+        let (model, identity) = (worker.model.clone(), Identity::from(&worker));
+        self.launches.leave_to_next(RuntimeWorker {
+            // Fits no entry: it is being ended.
+            settings: serde_json::Value::Null,
+            ..worker
+        });
+        let mailbox = self.mailbox.clone();
+        let gate = self.world.registry.gate(&model);
+        self.endings.spawn(async move {
+            // The hub before may still serve requests of it.
+            gate.drained().await;
+            launch::end_found(identity, stop_timeout).await;
+            mailbox.send(Message::UnnamedEnded { model });
+        });
+    }
+}
