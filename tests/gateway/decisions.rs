@@ -103,18 +103,22 @@ fn what_people_did_is_told_with_who_it_was() {
     wait_for_line(
         &hub,
         "alpha",
-        &["alpha  unloaded: a program asked to unload"],
+        &["alpha  a program asked to unload, by the control API: unloaded"],
     );
     assert!(hub.run(&["load", "alpha"]).status.success());
     assert!(hub.run(&["stop-model", "alpha"]).status.success());
-    wait_for_line(&hub, "alpha", &["alpha  stopped: a command asked to stop"]);
+    wait_for_line(&hub, "alpha", &["alpha  a command asked to stop: stopped"]);
     wait_for_line(&hub, "alpha", &["load was asked for", "alpha  loaded in"]);
     assert_eq!(hub.act("alpha", "load").status, 400);
-    wait_for_line(&hub, "alpha", &["alpha  refused with 400: "]);
+    wait_for_line(
+        &hub,
+        "alpha",
+        &["alpha  a program asked to load, by the control API: refused with 400: "],
+    );
     // Each of them once: what an event tells is no second decision.
     let text = explain(&hub, &["alpha"]);
-    assert_eq!(text.matches("alpha  unloaded").count(), 1, "{text}");
-    assert_eq!(text.matches("alpha  stopped").count(), 1, "{text}");
+    assert_eq!(text.matches("unloaded").count(), 1, "{text}");
+    assert_eq!(text.matches("stopped").count(), 1, "{text}");
     assert!(!text.contains("by itself"), "{text}");
 }
 
@@ -146,7 +150,7 @@ fn a_reload_says_why_it_stopped_a_model() {
     assert!(hub.run(&["reload"]).status.success());
     let line = wait_for_line(&hub, "alpha", &["reload of hub.yaml, restart"]);
     assert!(
-        line.ends_with(": reload of hub.yaml, restart: its launch settings changed"),
+        line.contains("alpha  reload of hub.yaml, restart: its launch settings changed: "),
         "{line}"
     );
     let both = models();
@@ -192,7 +196,7 @@ fn a_time_of_day_and_a_number_limit_what_is_told() {
         assert_eq!(hub.act("alpha", "unload").status, 200);
     }
     wait_until("three unloads", SOON, || {
-        explain(&hub, &["alpha"]).matches("alpha  unloaded").count() == 3
+        explain(&hub, &["alpha"]).matches(": unloaded").count() == 3
     });
     assert_eq!(explain(&hub, &["alpha", "--last", "1"]).lines().count(), 1);
     // Twelve hours away from now nothing was decided; the last before that may be nothing at all.
@@ -207,7 +211,7 @@ fn a_time_of_day_and_a_number_limit_what_is_told() {
         "{text}"
     );
     let text = explain(&hub, &["alpha", "--at", &now.strftime("%H:%M").to_string()]);
-    assert_eq!(text.matches("alpha  unloaded").count(), 3, "{text}");
+    assert_eq!(text.matches(": unloaded").count(), 3, "{text}");
     let json = explain(&hub, &["alpha", "--json", "--last", "2"]);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["decisions"].as_array().unwrap().len(), 2);
