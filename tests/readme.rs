@@ -94,7 +94,7 @@ fn every_command_is_in_the_table_and_no_other() {
     assert!(commands.remove("help"), "{help}");
     let aliases = list.split("[alias").skip(1);
     let aliases = aliases.filter_map(|rest| rest.split([':', ']']).nth(1));
-    commands.extend(aliases.map(str::trim));
+    commands.extend(aliases.flat_map(|names| names.split(',').map(str::trim)));
 
     let table = first_cells(section("## Commands"));
     let named: BTreeSet<_> = table
