@@ -24,6 +24,7 @@ use crate::runtime_file::{RuntimeFile, RuntimeModels};
 use crate::worker::earlier::Earlier;
 use crate::{control, policy, server};
 
+mod activation;
 mod channel;
 mod linger;
 mod listen;
@@ -118,6 +119,8 @@ struct Serving {
     filing: Filing,
     /// The listeners again, for another hub.
     listeners: Vec<StdListener>,
+    /// Whether a service manager holds them too.
+    activated: bool,
     lock: File,
     ending: server::Ending,
     accepting: JoinHandle<()>,
@@ -140,6 +143,7 @@ async fn serve(
     let Prepared {
         config,
         listeners,
+        activated,
         lock,
         earlier,
         found,
@@ -249,6 +253,7 @@ async fn serve(
         supervisor,
         filing,
         listeners: again,
+        activated,
         lock,
         ending,
         accepting,
@@ -398,6 +403,7 @@ impl Serving {
             host: self.host.clone(),
             port: self.port,
             listeners: self.listeners.len(),
+            activated: self.activated,
             log_path: self.log_path.clone(),
             clock: self.lifecycle.clock(),
             found: self.filing.models(),

@@ -9,7 +9,8 @@ use crate::daemon;
 ///
 /// The same hub that `start` puts into the background, for launchd, systemd and containers: it logs to
 /// stderr as well as to LOG_PATH/app.log, and ends with Ctrl+C or SIGTERM. A second signal skips the
-/// wait for requests in flight.
+/// wait for requests in flight. Where systemd or launchd listens for it (socket activation), it serves on
+/// their sockets.
 ///
 /// Exit status: 0 after a clean stop, 1 when it cannot start.
 #[derive(Debug, clap::Args)]

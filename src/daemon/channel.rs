@@ -91,6 +91,9 @@ pub(super) struct Hello {
     pub(super) port: u16,
     /// How many of the files are listeners.
     pub(super) listeners: usize,
+    /// Whether a service manager holds them: then no others will do.
+    #[serde(default)]
+    pub(super) activated: bool,
     /// The log folder that the lock is for.
     pub(super) log_path: PathBuf,
     /// For how long the clock has been going.

@@ -12,10 +12,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::time::Instant;
 
 use super::channel::Channel;
-use super::listen;
 use super::predecessor::{Handed, Predecessor};
 use super::successor::Recipe;
 use super::threads;
+use super::{activation, listen};
 use crate::config::Config;
 use crate::config::ports::{PortBook, PortError};
 use crate::runtime_file::{RuntimeModels, Trail, try_lock};
@@ -31,11 +31,15 @@ const KILLED_HUB: Duration = Duration::from_millis(500);
 const POLL_EVERY: Duration = Duration::from_millis(10);
 const OPEN_FOLDER: &str =
     "other users may write into the log folder, and so to what the hub reads there";
+const OTHER_ADDRESS: &str =
+    "the service manager listens for the hub where hub.yaml does not say so";
 
 /// All that has to be there before a hub may serve.
 pub(super) struct Prepared {
     pub(super) config: Config,
     pub(super) listeners: Vec<StdListener>,
+    /// Whether a service manager holds them too.
+    pub(super) activated: bool,
     pub(super) lock: File,
     pub(super) earlier: Earlier,
     pub(super) found: RuntimeModels,
@@ -49,13 +53,22 @@ pub(super) struct Prepared {
 }
 
 pub(super) fn prepare(recipe: &Recipe) -> anyhow::Result<Prepared> {
+    // First, while this process has one thread: its environment changes.
+    let given = activation::listeners()?;
+    let activated = given.is_some();
     let mut config = Config::load(&recipe.config_path)?;
     command::check(&config.models)?;
     telemetry::create_log_folder(&config.log_path)?;
-    let listeners = listen::on_all_addresses(&mut config)?;
+    let listeners = match given {
+        Some(given) => activation::adopt(&mut config, given)?,
+        None => listen::on_all_addresses(&mut config)?,
+    };
     let lock = lock(&config.log_path)?;
     let troubles = Troubles::default();
     let logging = log(&config, recipe, &troubles)?;
+    if activated {
+        note_address(&troubles, &listeners, &config.host);
+    }
     let earlier = earlier(&config)?;
     let mut ports = PortBook::new(config.port, config.model_starting_port);
     ports.recall(&ports_file(&config.log_path));
@@ -64,6 +77,7 @@ pub(super) fn prepare(recipe: &Recipe) -> anyhow::Result<Prepared> {
     Ok(Prepared {
         config,
         listeners,
+        activated,
         lock,
         found: earlier.models().clone(),
         earlier,
@@ -86,7 +100,9 @@ pub(super) fn prepare_beside(
     let mut config = Config::load(&recipe.config_path)?;
     command::check(&config.models)?;
     telemetry::create_log_folder(&config.log_path)?;
-    let listeners = if (&config.host, config.port) == (&hello.host, hello.port) {
+    let listeners = if hello.activated {
+        activation::adopt(&mut config, handed.listeners)?
+    } else if (&config.host, config.port) == (&hello.host, hello.port) {
         handed.listeners
     } else {
         listen::beside(&mut config, &handed.listeners)?
@@ -97,6 +113,9 @@ pub(super) fn prepare_beside(
     };
     let troubles = Troubles::default();
     let logging = log(&config, recipe, &troubles)?;
+    if hello.activated {
+        note_address(&troubles, &listeners, &config.host);
+    }
     // The hub before knows better what there is; but what is left at the end is this one's to end.
     let earlier = Earlier::find(&config.path, &config.log_path);
     files::has_room(&config.log_path).map_err(|error| cannot_write(&config.log_path, &error))?;
@@ -108,6 +127,7 @@ pub(super) fn prepare_beside(
     Ok(Prepared {
         config,
         listeners,
+        activated: hello.activated,
         lock,
         earlier,
         found,
@@ -130,6 +150,13 @@ fn log(
     }
     let level = config.log_level.as_str();
     telemetry::init(&config.log_path, level, recipe.foreground, troubles.clone())
+}
+
+/// Who reaches the hub where hub.yaml does not say so.
+fn note_address(troubles: &Troubles, listeners: &[StdListener], host: &str) {
+    if let Some(beyond) = activation::beyond_host(listeners, host) {
+        troubles.note(OTHER_ADDRESS, Err(beyond));
+    }
 }
 
 /// A stream takes two descriptors, and macOS gives a shell 256 to begin with.

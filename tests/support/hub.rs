@@ -1,6 +1,8 @@
 //! A real daemon for one test: its own home, its own ports, simulated workers.
 
 use std::fs::File;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
@@ -46,7 +48,7 @@ impl Hub {
 
     /// The same with more files in the folder of hub.yaml: policies.
     pub fn start_with(yaml: &str, files: &[(&str, &str)]) -> Self {
-        Self::launch(yaml, files, serve)
+        Self::launch(yaml, files, |home, _| serve(home))
     }
 
     /// The same in the background, by `start`.
@@ -79,14 +81,31 @@ impl Hub {
     /// The same under a shell script, which runs in the folder of hub.yaml and must end by
     /// executing the daemon, `"$0" "$@"`.
     pub fn start_under(yaml: &str, script: &str) -> Self {
-        Self::launch(yaml, &[], |home| {
+        Self::launch(yaml, &[], |home, _| {
             let mut command = in_home(Command::new("sh"), home);
             command.args(["-c", script, BINARY]);
             spawn_serve(command, home)
         })
     }
 
-    fn launch(yaml: &str, files: &[(&str, &str)], serve: impl FnOnce(&Path) -> Child) -> Self {
+    /// The same on a listener of the test, as a service manager has one.
+    pub fn start_activated(yaml: &str) -> (Self, TcpListener) {
+        let mut held = None;
+        let hub = Self::launch(yaml, &[], |home, port| {
+            let listener = TcpListener::bind(("127.0.0.1", port)).expect("a port of the test");
+            serve_on(home, held.insert(listener))
+        });
+        (hub, held.expect("a listener"))
+    }
+
+    /// Starts a daemon on that listener again where one was killed.
+    pub fn activate_again(&mut self, listener: &TcpListener) {
+        self.daemon = Daemon::Child(serve_on(self.home.path(), listener));
+        self.killed = false;
+        self.wait_for_health();
+    }
+
+    fn launch(yaml: &str, files: &[(&str, &str)], serve: impl FnOnce(&Path, u16) -> Child) -> Self {
         // On macOS it is reached by a link; what programs say is the real path.
         let temporary = std::env::temp_dir().canonicalize();
         let home = temporary
@@ -97,7 +116,7 @@ impl Hub {
         }
         let first_port = processes::ports();
         write_config(home.path(), first_port, yaml);
-        let daemon = Daemon::Child(serve(home.path()));
+        let daemon = Daemon::Child(serve(home.path(), first_port));
         let mut hub = Self {
             record: Record::at(&record_path(home.path())),
             http: Http { port: first_port },
@@ -355,6 +374,17 @@ pub fn in_home(mut command: Command, home: &Path) -> Command {
 
 fn serve(home: &Path) -> Child {
     spawn_serve(command(home), home)
+}
+
+/// The listener is its file 3, as of a program that systemd starts.
+fn serve_on(home: &Path, listener: &TcpListener) -> Child {
+    let listener = listener.try_clone().expect("a second handle");
+    let script = "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\" 3<&0 </dev/null";
+    let mut command = in_home(Command::new("sh"), home);
+    command
+        .args(["-c", script, BINARY])
+        .stdin(OwnedFd::from(listener));
+    spawn_serve(command, home)
 }
 
 fn spawn_serve(mut command: Command, home: &Path) -> Child {

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail it")]
 
+mod activated;
 mod clock;
 mod disk;
 mod files;
