@@ -47,7 +47,7 @@ for name, matching in pairs(patterns) do
   string[name] = matching
 end
 
-local function length(part)
+local function bytes_of(part)
   return (type(part) == "string" or type(part) == "number") and #tostring(part) or 0
 end
 
@@ -57,7 +57,7 @@ function string.rep(text, times, separator)
   if text == "" and (separator == nil or separator == "") then
     return ""
   end
-  local many, each = tonumber(times) or 0, length(text) + length(separator)
+  local many, each = tonumber(times) or 0, bytes_of(text) + bytes_of(separator)
   if each > 0 and many > MOST_REPEATED // each then
     error("string.rep: at most " .. (MOST_REPEATED >> 20) .. " MiB at a time", 2)
   end
