@@ -70,6 +70,8 @@ impl Process {
         let launched = launch_id(&model.name);
         let child = Command::new(&program)
             .args(&line.argv[1..])
+            // The names of sockets that the service manager holds for the hub.
+            .env_remove("LISTEN_FDNAMES")
             .envs(environment(order, &launched))
             .current_dir(&order.work_folder)
             .stdin(Stdio::null())
