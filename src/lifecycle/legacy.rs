@@ -1,8 +1,8 @@
 //! What a hub leaves to the one that takes its place while both live: all that is known of the models, and
 //! from then on how many requests it still serves.
 //!
-//! [`Lifecycle::freeze`](super::Lifecycle::freeze) makes a [`Legacy`], [`Lifecycle::inherit`](super::Lifecycle::inherit)
-//! takes it over. The requests that the hub before serves are leases here, like any other: nothing is unloaded,
+//! [`Lifecycle::freeze`](super::Lifecycle::freeze) makes a [`Legacy`], and the supervisor of the next hub takes it
+//! over when it begins. The requests that the hub before serves are leases here, like any other: nothing is unloaded,
 //! stopped or evicted under them, and everybody counts them. How the two talk is none of its business.
 
 use std::collections::{BTreeMap, HashMap};
