@@ -25,9 +25,10 @@
 //! | `status` | `config`, `memory` |
 //! | `worker` | `config`, `memory`, `own_wakes`, `runtime_file` |
 //! | `policy` | `api_error`, `config`, `memory`, `status` |
-//! | `lifecycle` | `worker`, `policy`, `status`, `memory`, `config`, `api_error`, `files`, `runtime_file` |
-//! | `gateway` | `policy`, `lifecycle`, `worker` (its upstream), `status`, `config`, `api_error`, `decimal` |
-//! | `simulation` | `policy`, `lifecycle` (its machine), `gateway` (its texts), `status`, `memory`, `config`, `api_error` |
+//! | `core` | `policy` (its questions and verdicts), `status`, `memory` (its figures), `config`, `api_error` |
+//! | `lifecycle` | `core`, `worker`, `policy`, `status`, `memory`, `config`, `api_error`, `files`, `runtime_file` |
+//! | `gateway` | `core`, `policy`, `lifecycle`, `worker` (its upstream), `status`, `config`, `api_error`, `decimal` |
+//! | `simulation` | `core`, `policy`, `lifecycle` (what it publishes), `gateway` (its texts), `status`, `memory`, `config`, `api_error` |
 //! | `control` | `dashboard`, `lifecycle` (its handle), `status`, `config`, `api_error` |
 //! | `dashboard` | `status` |
 //! | `server` | `gateway`, `config` (whom it lets in), `own_wakes`, `decimal`, `api_error` |
@@ -39,6 +40,7 @@ pub mod api_error;
 pub mod cli;
 pub mod config;
 pub mod control;
+mod core;
 pub mod daemon;
 pub mod dashboard;
 mod decimal;

@@ -14,8 +14,8 @@ use tracing::{debug, warn};
 use super::body::Body;
 use crate::api_error::{ApiError, shown};
 use crate::config::{Config, Limits};
+use crate::core::unknown::{self, Known};
 use crate::lifecycle::Lack;
-use crate::lifecycle::unknown::{self, Known};
 use crate::worker::upstream::{BoxError, UpstreamError};
 
 /// So many routes of a worker are told.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
-use super::machine::{Decide, Machine};
 use super::publish::publish;
 use super::registry::Registry;
 use super::watchdog;
+use crate::core::machine::{Decide, Machine};
 use crate::policy::{
     Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies, Trouble, TroubleVerdict,
 };

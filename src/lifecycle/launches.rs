@@ -9,10 +9,10 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use super::launcher::Launcher;
-use super::machine::{Goal, Launch};
 use super::messages::{Mailbox, Message};
 use super::registry::Registry;
 use crate::config::{Config, ModelConfig};
+use crate::core::machine::{Goal, Launch};
 use crate::runtime_file::{RuntimeModels, RuntimeWorker};
 use crate::status::ModelFacts;
 use crate::worker::dialect::Dialects;

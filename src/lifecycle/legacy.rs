@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 
 use super::learned::Lessons;
 use super::lease::{GatePast, Lease};
-use super::machine::Past;
 use super::registry::Registry;
+use crate::core::machine::Past;
 use crate::policy::Plain;
 use crate::runtime_file::RuntimeModels;
 use crate::status::UsageTotals;

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
 use super::legacy::Legacy;
-use super::machine::{Launch, Waiter};
 use super::{Arrival, Grant, Outcome, ReloadReport};
 use crate::api_error::ApiError;
 use crate::config::Config;
+use crate::core::machine::{Launch, Waiter};
 use crate::memory::SystemMemory;
 use crate::policy::Trouble;
 use crate::worker::launch::Report;

@@ -11,13 +11,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::api_error::ApiError;
 use crate::config::ports::PortBook;
 use crate::config::{Config, Limits};
+use crate::core::queue::QueueLimits;
+use crate::core::refusals;
+pub use crate::core::{Outcome, ReloadReport};
 use crate::policy::{Policies, Watch, World};
 use crate::status::Status;
 use crate::telemetry::Troubles;
@@ -26,25 +28,20 @@ use crate::worker::upstream::Upstream;
 
 mod arrival;
 mod deciding;
-pub(crate) mod fair;
 mod launcher;
 mod launches;
 mod learned;
 mod lease;
 mod legacy;
-pub(crate) mod machine;
 mod messages;
 mod on_disk;
 mod parking;
 mod publish;
-pub(crate) mod refusals;
 mod registry;
 mod reload;
 mod sampler;
 mod served;
-mod silence;
 mod supervisor;
-pub(crate) mod unknown;
 mod usage;
 mod vital_signs;
 mod watchdog;
@@ -56,12 +53,10 @@ pub use lease::{Gate, Lease};
 pub use legacy::{Frozen, Held, InFlight, Legacy};
 use messages::{Command, Mailbox, Message, Reply};
 pub use parking::Place;
-pub(crate) use parking::{QueueLimits, SHORTEST_WAIT};
 pub(crate) use publish::{events, facts};
 pub use registry::Model;
 use registry::Registry;
 pub use served::Lack;
-pub(crate) use silence::{Doings, Silence};
 pub use supervisor::Running;
 
 #[cfg(test)]
@@ -76,15 +71,6 @@ pub struct Grant {
     pub upstream: Arc<Upstream>,
 }
 
-/// What a verb on a model did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The model changed its state.
-    Done,
-    /// It was in that state already.
-    Already,
-}
-
 /// What becomes of the models when the daemon shuts down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Models {
@@ -92,17 +78,6 @@ pub enum Models {
     Stop,
     /// They stay as they are, for the daemon that comes next.
     Keep,
-}
-
-/// What a reload did: names in hub.yaml's order.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReloadReport {
-    /// New `default` models, and models restarted because their launch settings changed.
-    pub started: Vec<String>,
-    /// Models gone from hub.yaml, and restarted ones.
-    pub stopped: Vec<String>,
-    /// All others.
-    pub unchanged: Vec<String>,
 }
 
 impl Grant {

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::machine::{Entry, Machine};
 use super::registry::{Registry, Table};
 use crate::api_error::ApiError;
 use crate::config::{Config, ModelConfig};
+use crate::core::machine::{Entry, Machine};
 use crate::memory::SystemMemory;
 use crate::policy::{Event, EventName, ModelEvent, Policies};
 use crate::status::{MemoryState, ModelFacts, ProcessState};

@@ -17,9 +17,9 @@ use tokio::time::{Instant, sleep};
 
 use super::messages::{Mailbox, Message};
 use super::registry::{Model, Registry};
-use super::silence::{Doings, Silence};
 use super::vital_signs::{Errors, Largest};
 use crate::config::Config;
+use crate::core::silence::{Doings, Silence};
 use crate::policy::{Trouble, TroubleKind, prompt_chars};
 use crate::runtime_file::RuntimeModels;
 use crate::status::MemoryState;

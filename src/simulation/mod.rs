@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::lifecycle::machine::{
+use crate::core::machine::{
     Answer, Decide, Effect, Entry, Event, Goal, Launch, Machine, Now, Spec, Waiter,
 };
 use crate::policy::{

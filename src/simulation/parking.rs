@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::{Happening, Number, Simulation, State};
 use crate::api_error::ApiError;
+use crate::core::fair::Fair;
+use crate::core::queue::{QueueLimits, SHORTEST_WAIT};
+use crate::core::refusals;
 use crate::gateway::unknown_model;
-use crate::lifecycle::fair::Fair;
-use crate::lifecycle::{QueueLimits, SHORTEST_WAIT, refusals};
 use crate::policy::{Wait, World as _};
 
 /// The queues of all models.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::world::Model;
 use super::{Event, Finish, Number, Simulation};
-use crate::lifecycle::{Doings, Silence};
+use crate::core::silence::{Doings, Silence};
 use crate::policy::{Trouble, TroubleKind, prompt_chars};
 use crate::status::MemoryState;
 

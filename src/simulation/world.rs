@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::trouble::Health;
 use crate::config::{Config, Settings};
-use crate::lifecycle::machine::Launch;
+use crate::core::machine::Launch;
 use crate::memory::{Pressure, SystemMemory};
 use crate::policy::{GroupView, LocalTime, ModelView, World};
 use crate::status::{Activity, GroupFacts, MemoryState, ModelFacts};

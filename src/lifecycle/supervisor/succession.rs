@@ -11,8 +11,8 @@ use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use super::Supervisor;
+use crate::core::machine::Event;
 use crate::lifecycle::legacy::{BEING_STARTED, Legacy};
-use crate::lifecycle::machine::Event;
 use crate::lifecycle::messages::{Message, Messages};
 use crate::runtime_file::{RuntimeModels, RuntimeWorker};
 use crate::worker::identity::Identity;

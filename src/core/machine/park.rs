@@ -4,9 +4,9 @@
 //! has no request any more, when hub.yaml or the policies were read again, and after the policy's `seconds`. How many
 //! requests may wait so, and how long, is bounded; that of a load under way is not.
 
-use super::super::parking::pause;
-use super::super::refusals::{queue_full, queue_timed_out};
 use super::{Answer, Decide, Duration, Effect, Machine, Now, Phase, Waiter};
+use crate::core::queue::pause;
+use crate::core::refusals::{queue_full, queue_timed_out};
 
 /// A request that waits for a load.
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::parking::QueueLimits;
+use super::queue::QueueLimits;
 use crate::api_error::ApiError;
 
 /// The longest and shortest `Retry-After`, in seconds.
@@ -41,7 +41,7 @@ pub(crate) fn queue_timed_out(
 }
 
 /// The request was let go, and the model was unloaded before it had its lease.
-pub(super) fn left_memory(model: &str) -> ApiError {
+pub(crate) fn left_memory(model: &str) -> ApiError {
     ApiError::new(
         StatusCode::SERVICE_UNAVAILABLE,
         format!("Model `{model}` has just left memory. Try again."),
@@ -49,7 +49,7 @@ pub(super) fn left_memory(model: &str) -> ApiError {
 }
 
 /// The task that reads hub.yaml has panicked.
-pub(super) fn reading_failed() -> ApiError {
+pub(crate) fn reading_failed() -> ApiError {
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         "Reading hub.yaml failed. The log of the hub says why.",
@@ -57,7 +57,7 @@ pub(super) fn reading_failed() -> ApiError {
 }
 
 /// The supervisor answered another question than was asked.
-pub(super) fn wrong_reply() -> ApiError {
+pub(crate) fn wrong_reply() -> ApiError {
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         "The lifecycle gave the answer to another question. This is a fault of the hub.",

@@ -1,7 +1,6 @@
 //! Who is next: clients in turn, and of each client first come first served.
 //!
-//! [`Parking`](super::parking::Parking) keeps the parked requests of a model in it, the machine those
-//! that wait for a load. Pure: it knows neither time nor requests, only keys and names of clients.
+//! The queue of a model keeps its parked requests in it, the machine those that wait for a load. Pure: it knows neither time nor requests, only keys and names of clients.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

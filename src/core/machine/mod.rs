@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use crate::api_error::ApiError;
 use crate::config::ModelConfig;
+use crate::core::queue::QueueLimits;
+use crate::core::{Outcome, ReloadReport};
 use crate::memory::SystemMemory;
 use crate::policy::{
     Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, PendingLoad, Trouble, TroubleVerdict,
@@ -30,8 +32,6 @@ mod verbs;
 pub(crate) use entry::Entry;
 use entry::{Ended, Next, Phase};
 
-use super::parking::QueueLimits;
-use super::{Outcome, ReloadReport};
 use park::Asking;
 pub(crate) use past::Past;
 

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::super::unknown::{Known, unknown_model};
 use super::load::waiters_for_running;
 use super::{
     Answer, ApiError, Asking, Decide, Ended, Goal, Machine, Next, Now, Outcome, Phase, Waiter,
 };
+use crate::core::unknown::{Known, unknown_model};
 
 impl Machine {
     /// A request that found the gate closed.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::fair::Fair;
 use super::trouble::Troubles;
 use super::{Asking, Goal, Launch, LoadReason, MemoryState, Now, ProcessState, Spec, Waiter};
+use crate::core::fair::Fair;
 
 /// A worker that ran so long starts the count of its ends anew.
 const GOOD_RUN: Duration = Duration::from_secs(5 * 60);

@@ -1,7 +1,7 @@
 //! A silence as it is measured, look by look: how long it has lasted, and how much of that the worker did
 //! nothing that anybody could see.
 //!
-//! Pure: the [watchdog](super::watchdog) and a simulated hub look. Time counts only while somebody waits, and goes on where it
+//! Pure: the watchdog and a simulated hub look. Time counts only while somebody waits, and goes on where it
 //! was after a gap in which nobody did: clients that give up and come again do not hide a worker that hangs.
 
 use std::collections::VecDeque;

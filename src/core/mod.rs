@@ -1,0 +1,40 @@
+//! What the hub decides, apart from what it does: read this first.
+//!
+//! Everything here is pure: no tokio, no clock, no I/O. Time comes in as a value, what is to be done goes
+//! out as one. The real hub and the simulated one of `policy test` run the same code, so that a rule of the
+//! hub stands in one place and a policy's test meets it as its hub does.
+//!
+//! - [`machine`]: the models, from event to effects: loads, evictions, drains, ends.
+//! - [`queue`]: what bounds the requests that wait.
+//! - [`fair`]: who is next among them.
+//! - [`refusals`], [`unknown`]: the words for those who cannot have what they asked for.
+//! - [`silence`]: how long a worker has been silent, as its watchdog measures it.
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) mod fair;
+pub(crate) mod machine;
+pub(crate) mod queue;
+pub(crate) mod refusals;
+pub(crate) mod silence;
+pub(crate) mod unknown;
+
+/// What a verb on a model did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The model changed its state.
+    Done,
+    /// It was in that state already.
+    Already,
+}
+
+/// What a reload did: names in hub.yaml's order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// New `default` models, and models restarted because their launch settings changed.
+    pub started: Vec<String>,
+    /// Models gone from hub.yaml, and restarted ones.
+    pub stopped: Vec<String>,
+    /// All others.
+    pub unchanged: Vec<String>,
+}
