@@ -20,40 +20,40 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `api_error`, `decimal`, `files`, `memory`, `own_wakes`, `telemetry` | nothing of ours; anyone may use the last |
+//! | `api_error`, `files`, `memory`, `upstream`, `telemetry` | nothing of ours; anyone may use the last |
 //! | `config`, `runtime_file` | `files` |
 //! | `status` | `config`, `memory` |
-//! | `worker` | `config`, `memory`, `own_wakes`, `runtime_file` |
+//! | `worker` | `config`, `memory`, `runtime_file`, `upstream` |
 //! | `policy` | `api_error`, `config`, `memory`, `status` |
 //! | `core` | `policy` (its questions and verdicts), `status`, `memory` (its figures), `config`, `api_error` |
-//! | `lifecycle` | `core`, `worker`, `policy`, `status`, `memory`, `config`, `api_error`, `files`, `runtime_file` |
-//! | `gateway` | `core`, `policy`, `lifecycle`, `worker` (its upstream), `status`, `config`, `api_error`, `decimal` |
-//! | `simulation` | `core`, `policy`, `lifecycle` (what it publishes), `gateway` (its texts), `status`, `memory`, `config`, `api_error` |
-//! | `control` | `dashboard`, `lifecycle` (its handle), `status`, `config`, `api_error` |
-//! | `dashboard` | `status` |
-//! | `server` | `gateway`, `config` (whom it lets in), `own_wakes`, `decimal`, `api_error` |
-//! | `cli` | `status`, `config`, `files`, `runtime_file`, `telemetry`, `policy` (for `check`), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (for `serve` and `demo`), `stub` |
+//! | `lifecycle` | `core`, `worker`, `upstream`, `policy`, `status`, `memory`, `config`, `api_error`, `files`, `runtime_file` |
+//! | `simulation` | `core`, `policy`, `lifecycle` (what it publishes), `hub::gateway` (its texts), `status`, `memory`, `config`, `api_error` |
+//! | `hub::decimal` | nothing of ours |
+//! | `hub::gateway` | `core`, `policy`, `lifecycle`, `upstream`, `status`, `config`, `api_error`, `hub::decimal` |
+//! | `hub::control` | `hub::dashboard`, `lifecycle` (its handle), `status`, `api_error` |
+//! | `hub::dashboard` | `status` |
+//! | `hub::server` | `hub::gateway`, `config` (whom it lets in), `hub::decimal`, `api_error` |
+//! | `cli` | `status`, `config`, `files`, `runtime_file`, `policy` (to check files), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (to serve and for the demo), `stub` |
 //! | `daemon` | everything |
 //! | `stub` | nothing of ours: it stands in for another program |
 
 pub mod api_error;
 pub mod cli;
 pub mod config;
-pub mod control;
 mod core;
+#[cfg(test)]
+#[path = "../tests/support/corpus.rs"]
+mod corpus;
 pub mod daemon;
-pub mod dashboard;
-mod decimal;
 mod files;
-pub mod gateway;
+pub mod hub;
 pub mod lifecycle;
 pub mod memory;
-mod own_wakes;
 pub mod policy;
 pub mod runtime_file;
-pub mod server;
 pub mod simulation;
 pub mod status;
 pub mod stub;
 pub mod telemetry;
+pub mod upstream;
 pub mod worker;

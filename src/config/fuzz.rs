@@ -6,8 +6,7 @@ use std::path::Path;
 use super::Config;
 
 #[cfg(test)]
-#[path = "../../tests/support/corpus.rs"]
-pub(crate) mod corpus;
+use crate::corpus;
 
 /// Panics when the loader breaks a promise on a hub.yaml of these bytes.
 pub fn hub_yaml(bytes: &[u8]) {

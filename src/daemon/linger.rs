@@ -15,7 +15,7 @@ use super::predecessor::Following;
 use super::service::{Keeper, same};
 use super::signals::Signals;
 use super::successor::Raised;
-use crate::gateway::Successor;
+use crate::hub::gateway::Successor;
 use crate::lifecycle::{InFlight, Lifecycle};
 
 /// How often the requests in flight are counted for the other hub.

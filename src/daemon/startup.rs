@@ -18,11 +18,12 @@ use super::threads;
 use super::{activation, listen};
 use crate::config::Config;
 use crate::config::ports::{PortBook, PortError};
+use crate::hub::server;
 use crate::runtime_file::{RuntimeModels, Trail, try_lock};
 use crate::telemetry::Troubles;
 use crate::worker::command;
 use crate::worker::earlier::Earlier;
-use crate::{files, server, telemetry};
+use crate::{files, telemetry};
 
 /// macOS' OPEN_MAX.
 const MAX_DESCRIPTORS: u64 = 10_240;

@@ -15,11 +15,11 @@ use crate::config::{Config, ModelConfig};
 use crate::core::machine::{Goal, Launch};
 use crate::runtime_file::{RuntimeModels, RuntimeWorker};
 use crate::status::ModelFacts;
+use crate::upstream::{Accepts, Upstream};
 use crate::worker::dialect::Dialects;
 use crate::worker::identity::Identity;
 use crate::worker::launch::{Found, Instruction, Order, Spawned};
 use crate::worker::mark::Owner;
-use crate::worker::upstream::{Accepts, Upstream};
 
 pub(super) struct Launches {
     launcher: Box<dyn Launcher>,

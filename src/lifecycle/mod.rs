@@ -23,8 +23,8 @@ pub use crate::core::{Outcome, ReloadReport};
 use crate::policy::{Policies, Watch, World};
 use crate::status::Status;
 use crate::telemetry::Troubles;
+use crate::upstream::Upstream;
 use crate::worker::command;
-use crate::worker::upstream::Upstream;
 
 mod arrival;
 mod deciding;

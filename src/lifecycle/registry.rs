@@ -24,7 +24,7 @@ use crate::memory::SystemMemory;
 use crate::policy::{GroupView, ModelView, World};
 use crate::status::{Activity, GroupFacts, HubFacts, MemoryState, ModelFacts, Status, unix_now};
 use crate::telemetry::Troubles;
-use crate::worker::upstream::Upstream;
+use crate::upstream::Upstream;
 
 /// What a worker held when it was last measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,9 +15,9 @@ use http::StatusCode;
 use super::Model;
 use super::registry::Registry;
 use crate::config::ModelConfig;
+use crate::upstream::Upstream;
 use crate::worker::dialect::Program;
 use crate::worker::routes::Routes;
-use crate::worker::upstream::Upstream;
 use crate::{files, telemetry};
 
 /// A worker that is busy may take a while.

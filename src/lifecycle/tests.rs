@@ -12,9 +12,9 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::runtime_file::RuntimeModels;
+use crate::upstream::Accepts;
 use crate::worker::identity::Identity;
 use crate::worker::launch::{Instruction, Order, Report, Spawned};
-use crate::worker::upstream::Accepts;
 
 mod memory;
 

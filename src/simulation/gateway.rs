@@ -8,7 +8,7 @@ use http::HeaderValue;
 
 use super::{Event, Finish, Happening, Launch, NewRequest, Number, Simulation, State};
 use crate::api_error::ApiError;
-use crate::gateway::{routed_to_unknown, unknown_model};
+use crate::hub::gateway::{routed_to_unknown, unknown_model};
 use crate::policy::{self, Parked, RequestVerdict, RequestView, Route, World as _};
 
 impl Simulation {
@@ -82,7 +82,7 @@ impl Simulation {
     /// The body and the headers that the worker gets.
     fn change(&mut self, number: Number, route: &Route) {
         let asked = &mut self.asked[number];
-        crate::gateway::change(&mut asked.body, route);
+        crate::hub::gateway::change(&mut asked.body, route);
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let added = route.headers.iter();
         asked.added = added

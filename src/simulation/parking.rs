@@ -10,7 +10,7 @@ use crate::api_error::ApiError;
 use crate::core::fair::Fair;
 use crate::core::queue::{QueueLimits, SHORTEST_WAIT};
 use crate::core::refusals;
-use crate::gateway::unknown_model;
+use crate::hub::gateway::unknown_model;
 use crate::policy::{Wait, World as _};
 
 /// The queues of all models.

@@ -16,8 +16,8 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 use super::command;
-use super::upstream::Accepts;
 use crate::config::ModelConfig;
+use crate::upstream::Accepts;
 
 /// A Python program on a cold disk takes seconds for its `--help`.
 const HELP_TIMEOUT: Duration = Duration::from_secs(60);

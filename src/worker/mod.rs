@@ -17,6 +17,5 @@ pub mod mark;
 mod output;
 mod processes;
 pub mod routes;
-pub mod upstream;
 
 pub use output::keep_below;

@@ -17,9 +17,9 @@ use super::group::{self, Group};
 use super::identity::Identity;
 use super::leader::Leader;
 use super::mark::Owner;
-use super::upstream::{Accepts, Upstream};
 use crate::config::ModelConfig;
 use crate::config::ports::is_free;
+use crate::upstream::{Accepts, Upstream};
 
 mod process;
 

@@ -14,12 +14,12 @@ use tokio::time::{sleep, timeout};
 
 use super::{Dialect, End, Identity, Instruction, Launch, Order, Report, Spawned, Upstream};
 use crate::telemetry;
+use crate::upstream::UpstreamError;
 use crate::worker::group::{self, Group};
 use crate::worker::identity::start_time;
 use crate::worker::leader::Leader;
 use crate::worker::mark::launch_id;
 use crate::worker::output::Log;
-use crate::worker::upstream::UpstreamError;
 use crate::worker::{command, life};
 
 /// How often a starting worker is asked: the delay with which readiness is noticed.

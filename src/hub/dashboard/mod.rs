@@ -1,0 +1,144 @@
+//! The dashboard at `/hub`: one minijinja page, its style and its script.
+//!
+//! The control API serves them. The page carries the snapshot of the moment, so that its first
+//! paint shows the models; from then on the script reads `GET /hub/status` and calls the same
+//! routes as everybody else. Everything here renders [`Status`] and decides nothing.
+
+use std::sync::LazyLock;
+
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, Error, UndefinedBehavior, context};
+
+use crate::status::{Status, local_authority};
+
+/// Scripts and styles come from the hub alone, and no other page may frame this one.
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
+     style-src 'self'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'";
+
+/// The style sheets in the order they apply.
+const STYLE: &str = concat!(
+    include_str!("../../../templates/hub/theme.css"),
+    include_str!("../../../templates/hub/page.css"),
+    include_str!("../../../templates/hub/state.css"),
+    include_str!("../../../templates/hub/controls.css"),
+    include_str!("../../../templates/hub/models.css"),
+    include_str!("../../../templates/hub/messages.css"),
+    include_str!("../../../templates/hub/phone.css"),
+);
+
+/// A file that the page loads.
+#[derive(Debug, Clone, Copy)]
+pub struct Asset {
+    /// For the header of that name.
+    pub content_type: &'static str,
+    /// The file.
+    pub text: &'static str,
+}
+
+/// The page's asset of that name.
+pub fn asset(name: &str) -> Option<Asset> {
+    let (content_type, text) = match name {
+        "hub.css" => ("text/css; charset=utf-8", STYLE),
+        "hub.js" => (
+            "text/javascript; charset=utf-8",
+            include_str!("../../../templates/hub/hub.js"),
+        ),
+        _ => return None,
+    };
+    Some(Asset { content_type, text })
+}
+
+static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut templates = Environment::new();
+    templates.set_undefined_behavior(UndefinedBehavior::Strict);
+    templates.set_auto_escape_callback(|_| AutoEscape::Html);
+    for (name, text) in [
+        ("hub", include_str!("../../../templates/hub.html.j2")),
+        (
+            "model_row",
+            include_str!("../../../templates/hub/model_row.html.j2"),
+        ),
+        (
+            "group_chip",
+            include_str!("../../../templates/hub/group_chip.html.j2"),
+        ),
+    ] {
+        templates
+            .add_template(name, text)
+            .expect("the tests render these very templates");
+    }
+    templates
+});
+
+/// The page, with `status` as what it shows until it has fetched a newer one.
+///
+/// # Errors
+/// When the template uses what it is not given.
+pub fn page(status: &Status) -> Result<String, Error> {
+    let context = context! {
+        status => Serde(status),
+        authority => local_authority(&status.host, status.port),
+        version => env!("CARGO_PKG_VERSION"),
+    };
+    TEMPLATES.get_template("hub")?.render(context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::HubFacts;
+
+    fn page_with(warning: &str) -> String {
+        let hub = HubFacts {
+            host: "0.0.0.0".to_owned(),
+            port: 8000,
+            warnings: vec![warning.to_owned()],
+            ..HubFacts::default()
+        };
+        page(&Status::build(&hub, &[], 1)).unwrap()
+    }
+
+    #[test]
+    fn the_page_has_the_words_of_the_contract() {
+        let page = page_with("none");
+        for words in [
+            "<title>MLX Hub Status · MLX OpenAI Server</title>",
+            "MLX Hub Status • MLX OpenAI Server",
+            "http://localhost:8000/v1",
+            "Fetching hub snapshot…",
+            "No models registered.",
+            "Registered Models",
+            ">Name<",
+            ">Process<",
+            ">Memory<",
+            ">Auto-Unload<",
+            ">Type<",
+            ">Group<",
+            ">Default<",
+            ">Model<",
+            ">Actions<",
+        ] {
+            assert!(page.contains(words), "{words}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_snapshot_can_end_its_script_element() {
+        let page = page_with("</script><script>alert('&')</script>");
+        assert!(!page.contains("<script>"), "{page}");
+        let start = page.find("id=\"snapshot\">").unwrap() + "id=\"snapshot\">".len();
+        let snapshot = page[start..].split("</script>").next().unwrap();
+        let status: Status = serde_json::from_str(snapshot).unwrap();
+        assert_eq!(status.warnings, ["</script><script>alert('&')</script>"]);
+    }
+
+    #[test]
+    fn the_policy_leaves_no_room_for_inline_script_and_the_page_has_none() {
+        let page = page_with("none");
+        assert!(!page.contains(" style=\"") && !page.contains("<style"));
+        assert!(!page.contains(" onclick") && !page.contains("javascript:"));
+        let scripts = page.matches("<script").count();
+        assert_eq!(scripts, 2, "the snapshot and the script file");
+    }
+}

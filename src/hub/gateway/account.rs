@@ -1,0 +1,321 @@
+//! What one request comes to: where it went, how it ended, what it cost and how long each part took.
+//!
+//! [`Gateway::take_in`](super::Gateway::take_in) opens an account per request; it travels to the end of
+//! the answer with the body. Dropped, whoever drops it, it is told once: to the log, to the totals of
+//! the model and to the policies that observe `request.finished`. A request whose client has left, at
+//! whatever point, is one of status 499.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, request, response};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::Gateway;
+use super::forward::Kind;
+use super::made::Made;
+use super::usage::{Tail, Usage};
+use crate::hub::decimal;
+use crate::hub::decimal::micros;
+use crate::lifecycle::Model;
+use crate::policy::{Event, EventName, FinishedRequest};
+
+/// What proxies log for a client that has gone before its answer was complete.
+const CLIENT_LEFT: u16 = 499;
+
+const NOT_FOUND: u16 = 404;
+
+/// What a worker answers where it has no route. Any other 404 is about a thing and not about the path.
+const NO_ROUTE: &[u8] = br#"{"detail":"Not Found"}"#;
+
+/// In less time no rate of tokens can be measured.
+const SHORTEST_SPAN: Duration = Duration::from_millis(50);
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// The account of one request. It changes hands: [`Account::take`] leaves an empty one behind, on
+/// which nothing is entered and which tells nothing.
+#[derive(Debug, Default)]
+pub(super) struct Account(Option<Box<Entries>>);
+
+#[derive(Debug)]
+struct Entries {
+    gateway: Arc<Gateway>,
+    id: HeaderValue,
+    client: SocketAddr,
+    method: Method,
+    /// A copy: a part of the head would keep all of the buffer it came in.
+    path: Box<str>,
+    model: Option<Arc<Model>>,
+    /// Where the id of what it makes is remembered, until the answer begins.
+    made: Option<Made>,
+    began: Instant,
+    /// Asking the policies, without the time the request was parked.
+    policy: Duration,
+    /// Parked by a policy.
+    wait: Duration,
+    /// Until the model was loaded and let the request in.
+    load: Duration,
+    sent: Option<Instant>,
+    /// From the first byte to the worker until the head of its answer.
+    worker: Duration,
+    /// Of the answer's head, once there is one.
+    status: Option<u16>,
+    is_complete: bool,
+    /// Whether another hub answers and accounts for it.
+    is_passed_on: bool,
+    events: bool,
+    is_metered: bool,
+    first_data: Option<Instant>,
+    tail: Tail,
+    usage: Usage,
+}
+
+impl Account {
+    /// Of a request that arrived at `began`.
+    pub(super) fn open(
+        parts: &request::Parts,
+        id: HeaderValue,
+        client: SocketAddr,
+        gateway: Arc<Gateway>,
+        began: Instant,
+    ) -> Self {
+        Self(Some(Box::new(Entries {
+            gateway,
+            id,
+            client,
+            method: parts.method.clone(),
+            path: parts.uri.path().into(),
+            model: None,
+            made: None,
+            began,
+            policy: Duration::ZERO,
+            wait: Duration::ZERO,
+            load: Duration::ZERO,
+            sent: None,
+            worker: Duration::ZERO,
+            status: None,
+            is_complete: false,
+            is_passed_on: false,
+            events: false,
+            is_metered: false,
+            first_data: None,
+            tail: Tail::default(),
+            usage: Usage::default(),
+        })))
+    }
+
+    /// Hands the account over.
+    pub(super) fn take(&mut self) -> Self {
+        Self(self.0.take())
+    }
+
+    fn enter(&mut self, entry: impl FnOnce(&mut Entries)) {
+        if let Some(entries) = &mut self.0 {
+            entry(entries);
+        }
+    }
+
+    /// It goes to that model, or wants to.
+    pub(super) fn goes_to(&mut self, model: &Arc<Model>) {
+        self.enter(|entries| entries.model = Some(Arc::clone(model)));
+    }
+
+    /// The policies decided about it for so long, and kept it parked for so long.
+    pub(super) fn was_asked_about(&mut self, policy: Duration, parked: Duration) {
+        self.enter(|entries| {
+            entries.policy = policy;
+            entries.wait = parked;
+        });
+    }
+
+    /// It waited so long for its model to be loaded.
+    pub(super) fn waited_for_load(&mut self, load: Duration) {
+        self.enter(|entries| entries.load = load);
+    }
+
+    /// It is on its way to the worker.
+    pub(super) fn sent(&mut self) {
+        self.enter(|entries| entries.sent = Some(Instant::now()));
+    }
+
+    /// The worker has answered with this head, and a body of that kind. Adds `Server-Timing`.
+    pub(super) fn answered(&mut self, head: &mut response::Parts, kind: Kind) {
+        self.enter(|entries| {
+            entries.status = Some(head.status.as_u16());
+            entries.worker = entries.sent.map_or(Duration::ZERO, |sent| sent.elapsed());
+            entries.events = kind.events;
+            entries.is_metered = kind.is_legible;
+        });
+        self.write_timing(&mut head.headers);
+    }
+
+    /// Its answer is a response, whose id `made` is to remember.
+    pub(super) fn makes_response(&mut self, made: &Made) {
+        self.enter(|entries| entries.made = Some(made.clone()));
+    }
+
+    /// A part of the worker's answer passes; the last one if `is_last`.
+    pub(super) fn passes(&mut self, data: &Bytes, is_last: bool) {
+        self.enter(|entries| {
+            if entries.events && entries.first_data.is_none() {
+                entries.first_data = Some(Instant::now());
+            }
+            if entries.status == Some(NOT_FOUND)
+                && &data[..] == NO_ROUTE
+                && let Some(model) = &entries.model
+            {
+                entries.gateway.note_missing(model, &entries.path);
+            }
+            if let (Some(made), Some(model)) = (entries.made.take(), &entries.model) {
+                made.note(data, &model.name);
+            }
+            if !entries.is_metered {
+                return;
+            }
+            if is_last {
+                entries.usage = entries.tail.usage(data);
+                entries.is_metered = false;
+            } else {
+                entries.tail.push(data);
+            }
+        });
+    }
+
+    /// The worker's answer is complete.
+    pub(super) fn completed(&mut self) {
+        self.enter(|entries| entries.is_complete = true);
+    }
+
+    /// The hub has answered, with this status, or would have if the head had not been sent already.
+    pub(super) fn ended_with(&mut self, status: u16) {
+        self.enter(|entries| {
+            entries.status = Some(status);
+            entries.is_complete = true;
+        });
+    }
+
+    /// Another hub answers it, and accounts for it.
+    pub(super) fn passed_on(&mut self) {
+        self.enter(|entries| entries.is_passed_on = true);
+    }
+
+    /// Adds `Server-Timing`: the parts of the way that took any time, in milliseconds.
+    pub(super) fn write_timing(&self, headers: &mut HeaderMap) {
+        let Some(entries) = &self.0 else {
+            return;
+        };
+        let parts = [
+            (&b"policy;dur="[..], entries.policy),
+            (b"wait;dur=", entries.wait),
+            (b"load;dur=", entries.load),
+            (b"worker;dur=", entries.worker),
+        ];
+        let value = decimal::header_value(|text| {
+            for (name, took) in parts.iter().filter(|(_, took)| !took.is_zero()) {
+                if text.position() > 0 {
+                    text.write_all(b", ")?;
+                }
+                text.write_all(name)?;
+                decimal::write(text, micros(*took), 3)?;
+            }
+            Ok(())
+        });
+        // A worker may have written one too.
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            headers.append(SERVER_TIMING, value);
+        }
+    }
+}
+
+impl Entries {
+    /// Tokens of a stream per second of generating them, where that can be told: of another answer nobody
+    /// knows when its first token was there, and a short time is that of the network.
+    fn tokens_per_second(&self, ended: Instant) -> Option<f64> {
+        // The clock begins with the first event, and the first token is there by then.
+        let tokens = self.usage.completion?.checked_sub(1)?;
+        let took = ended.duration_since(self.first_data?);
+        (tokens > 0 && took >= SHORTEST_SPAN).then(|| tokens as f64 / took.as_secs_f64())
+    }
+}
+
+impl Entries {
+    fn tell_observers(
+        &self,
+        status: u16,
+        ended: Instant,
+        first_token_seconds: Option<f64>,
+        tokens_per_second: Option<f64>,
+    ) {
+        // What names no model of this hub is nobody's request.
+        let Some(model) = &self.model else {
+            return;
+        };
+        let waited = self.wait + self.load;
+        self.gateway
+            .policies
+            .observe(Event::of_request(FinishedRequest {
+                id: self.id.to_str().unwrap_or_default().to_owned(),
+                model: model.name.to_string(),
+                client: self.client.ip().to_string(),
+                path: self.path.to_string(),
+                stream: self.events,
+                status: Some(status),
+                seconds: ended.duration_since(self.began).as_secs_f64(),
+                wait_seconds: (!waited.is_zero()).then_some(waited.as_secs_f64()),
+                first_token_seconds,
+                prompt_tokens: self.usage.prompt,
+                completion_tokens: self.usage.completion,
+                tokens_per_second,
+            }));
+    }
+}
+
+impl Drop for Entries {
+    fn drop(&mut self) {
+        if self.is_passed_on {
+            return;
+        }
+        let ended = Instant::now();
+        if self.is_metered {
+            // It broke off, or its end was not marked by its last chunk.
+            self.usage = self.tail.usage(b"");
+        }
+        let status = match self.status {
+            Some(status) if self.is_complete => status,
+            _ => CLIENT_LEFT,
+        };
+        let tokens_per_second = self.tokens_per_second(ended);
+        if let Some(model) = &self.model
+            && self.sent.is_some()
+        {
+            let Usage { prompt, completion } = self.usage;
+            model.usage.add(prompt, completion, tokens_per_second);
+        }
+        let first_token = self
+            .first_data
+            .map(|first| first.duration_since(self.began).as_secs_f64());
+        debug!(
+            id = self.id.to_str().unwrap_or_default(),
+            method = %self.method,
+            path = &*self.path,
+            hub_model = self.model.as_ref().map(|model| &*model.name),
+            status,
+            seconds = ended.duration_since(self.began).as_secs_f64(),
+            wait_seconds = self.wait.as_secs_f64(),
+            load_seconds = self.load.as_secs_f64(),
+            first_token_seconds = first_token,
+            prompt_tokens = self.usage.prompt,
+            completion_tokens = self.usage.completion,
+            tokens_per_second,
+            "request"
+        );
+        if self.gateway.policies.observes(EventName::RequestFinished) {
+            self.tell_observers(status, ended, first_token, tokens_per_second);
+        }
+    }
+}

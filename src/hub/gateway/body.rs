@@ -1,0 +1,72 @@
+//! The body of every answer under `/v1`.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use http_body_util::Full;
+
+use super::leased_body::LeasedBody;
+use super::patient_body::PatientBody;
+use crate::upstream::{BoxError, ResponseBody};
+
+/// The hub's own answer, or a worker's as it streams.
+#[derive(Debug)]
+pub enum Body {
+    /// Written by the hub.
+    Full(Full<Bytes>),
+    /// A worker's.
+    Leased(Box<LeasedBody>),
+    /// A stream that begins before its worker can answer.
+    Patient(Box<PatientBody>),
+    /// That of another hub.
+    Passed(Box<ResponseBody>),
+}
+
+impl Body {
+    /// A body of the hub's own.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self::Full(Full::new(bytes.into()))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Full(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
+            Self::Leased(body) => Pin::new(body).poll_frame(cx),
+            Self::Patient(body) => Pin::new(body).poll_frame(cx),
+            Self::Passed(body) => {
+                let frame = Pin::new(body).poll_frame(cx);
+                frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(body) => body.is_end_stream(),
+            Self::Leased(body) => body.is_end_stream(),
+            Self::Patient(body) => body.is_end_stream(),
+            Self::Passed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(body) => body.size_hint(),
+            Self::Leased(body) => body.size_hint(),
+            Self::Patient(body) => body.size_hint(),
+            Self::Passed(body) => body.size_hint(),
+        }
+    }
+}

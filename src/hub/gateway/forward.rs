@@ -1,0 +1,306 @@
+//! One exchange with a worker: the request without what belongs to the client's connection, and the
+//! answer without what belongs to the worker's.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::header::{
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, ORIGIN,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
+use http_body::Body as _;
+
+use super::account::Account;
+use super::body::Body;
+use super::echo::Echo;
+use super::leased_body::LeasedBody;
+use super::openai;
+use crate::api_error::ApiError;
+use crate::config::Limits;
+use crate::lifecycle::{Grant, Lease, Model};
+use crate::policy::RequestView;
+use crate::upstream::RequestBody;
+
+/// The header that names a request in the logs of client, hub and worker.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Headers that are about one connection and not about the message.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Whose worker answers, and what the client called it; empty when the client did not.
+pub(super) struct Named {
+    pub(super) model: Arc<Model>,
+    pub(super) written: String,
+}
+
+/// Sends the request to the worker and returns at the head of its answer; the body follows as it
+/// comes, and takes the account with it. Dropping the future or the answer gives the lease back and
+/// closes the worker's connection.
+///
+/// # Errors
+/// 502 when the worker does not answer, 504 when not in time; 400 or 413 when the request's own body
+/// fails.
+pub(super) async fn forward(
+    grant: Grant,
+    named: Named,
+    view: Box<RequestView>,
+    body: RequestBody,
+    limits: Limits,
+    account: &mut Account,
+) -> Result<Response<Body>, ApiError> {
+    let Grant {
+        mut lease,
+        upstream,
+    } = grant;
+    let Named { model, written } = named;
+    let mut body = body;
+    let arrival = is_work(&view.parts.method).then(|| {
+        lease.is_sent(body.size(), || body.pieces());
+        body.arrival()
+    });
+    account.sent();
+    let exchange = upstream.send(outgoing(*view, body), limits.first_byte);
+    let answer = match arrival.flatten() {
+        None => exchange.await,
+        Some(arrival) => once_it_is_here(&mut lease, &arrival, exchange).await,
+    };
+    let answer = answer.map_err(|error| {
+        if error.is_workers_fault() {
+            lease.broke_off();
+        }
+        openai::no_answer(&model.name, &error, limits)
+    })?;
+    let (mut parts, body) = answer.into_parts();
+    lease.answered(parts.status.as_u16());
+    remove_hop_by_hop(&mut parts.headers);
+    remove_cors(&mut parts.headers);
+    let kind = Kind::of(&parts.headers);
+    account.answered(&mut parts, kind);
+    let echo = if body.is_end_stream() {
+        None
+    } else {
+        Echo::new(written, upstream, &mut parts, kind).map(Box::new)
+    };
+    let body = LeasedBody::new(
+        body,
+        lease,
+        model,
+        kind.events,
+        limits.idle_stream,
+        echo,
+        account.take(),
+    );
+    Ok(Response::from_parts(parts, Body::Leased(Box::new(body))))
+}
+
+/// Whether the model computes for such a request. What only looks tells nothing of its health.
+fn is_work(method: &Method) -> bool {
+    !method.is_safe()
+}
+
+/// Awaits the answer. The worker owes one from the moment on at which all of the client's body `is_here`.
+async fn once_it_is_here<T>(
+    lease: &mut Lease,
+    is_here: &AtomicBool,
+    exchange: impl Future<Output = T>,
+) -> T {
+    let mut exchange = pin!(exchange);
+    poll_fn(|cx| {
+        let answer = exchange.as_mut().poll(cx);
+        if answer.is_pending() && is_here.load(Ordering::Relaxed) {
+            lease.waits();
+        }
+        answer
+    })
+    .await
+}
+
+/// Adds a policy's headers. Those that frame the message are the hub's own business.
+pub(super) fn add_headers(headers: &mut HeaderMap, added: &[(HeaderName, HeaderValue)]) {
+    for (name, value) in added {
+        if ![CONTENT_LENGTH, TRANSFER_ENCODING, HOST].contains(name) {
+            headers.insert(name, value.clone());
+        }
+    }
+}
+
+/// The request as the worker is to get it.
+pub(super) fn outgoing(view: RequestView, body: RequestBody) -> Request<RequestBody> {
+    let RequestView { mut parts, id, .. } = view;
+    // A client may write the whole URL, or speak HTTP/1.0; to the worker it is a plain request.
+    if parts.uri.authority().is_some() {
+        let path = parts.uri.into_parts().path_and_query;
+        parts.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
+    }
+    parts.version = Version::HTTP_11;
+    remove_hop_by_hop(&mut parts.headers);
+    // hyper has answered it to the client by itself.
+    parts.headers.remove(EXPECT);
+    // Which pages may do what is the hub's decision: a worker that knows of one would make its own.
+    parts.headers.remove(ORIGIN);
+    parts.headers.insert(REQUEST_ID, id);
+    Request::from_parts(parts, body)
+}
+
+/// Removes what is about one connection.
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // Mostly there is none: one pass is cheaper than looking each of them up.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
+    let listed: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|names| names.to_str().ok())
+        .flat_map(|names| names.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    // The length stays: without it the message would be framed anew.
+    let listed = listed.iter().filter(|name| **name != CONTENT_LENGTH);
+    for name in listed.chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// Removes what would let web pages read a worker's answer: mlx-openai-server lets all of them.
+pub(super) fn remove_cors(headers: &mut HeaderMap) {
+    let is_cors = |name: &&HeaderName| name.as_str().starts_with("access-control-");
+    if !headers.keys().any(|name| is_cors(&name)) {
+        return;
+    }
+    let names: Vec<HeaderName> = headers.keys().filter(is_cors).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// What the body of an answer is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Kind {
+    /// An event stream.
+    pub(super) events: bool,
+    /// JSON, or events of it, and not compressed: its model and its usage can be read as it passes.
+    pub(super) is_legible: bool,
+}
+
+impl Kind {
+    /// That of the body which comes with `headers`.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let is = |begin: &[u8]| kind.is_some_and(|kind| kind.starts_with(begin));
+        let events = is(b"text/event-stream");
+        Self {
+            events,
+            is_legible: (events || is(b"application/json"))
+                && !headers.contains_key(CONTENT_ENCODING),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_the_connection_stay_behind() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Mine, content-length"),
+            ("connection", "x-second"),
+            ("x-mine", "1"),
+            ("x-second", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("upgrade", "websocket"),
+            ("content-length", "3"),
+            ("authorization", "Bearer k"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        remove_hop_by_hop(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["authorization", "content-length"]);
+    }
+
+    #[test]
+    fn what_a_worker_lets_pages_do_stays_behind() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("access-control-allow-origin", "*"),
+            ("access-control-allow-credentials", "true"),
+            ("access-control-some-day", "1"),
+            ("access-control-expose-headers", "a"),
+            ("access-control-expose-headers", "b"),
+            ("content-type", "text/plain"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        remove_cors(&mut headers);
+        assert_eq!(headers.len(), 1);
+        assert!(headers.contains_key(CONTENT_TYPE));
+    }
+
+    #[test]
+    fn only_json_and_its_events_are_legible_and_not_when_compressed() {
+        for (kind, encoding, events, is_legible) in [
+            ("application/json; charset=utf-8", None, false, true),
+            ("text/event-stream", None, true, true),
+            ("audio/wav", None, false, false),
+            ("application/json", Some("gzip"), false, false),
+            ("text/event-stream", Some("br"), true, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            if let Some(encoding) = encoding {
+                headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+            }
+            let found = Kind::of(&headers);
+            assert_eq!(
+                (found.events, found.is_legible),
+                (events, is_legible),
+                "{kind}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_policy_cannot_change_the_framing() {
+        let mut headers = HeaderMap::new();
+        let one = HeaderValue::from_static("1");
+        let added = [(CONTENT_LENGTH, one.clone()), (EXPECT, one)];
+        add_headers(&mut headers, &added);
+        assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn the_worker_gets_a_plain_request() {
+        let request = Request::get("http://hub:8000/v1/x?y=1")
+            .version(Version::HTTP_10)
+            .header(EXPECT, "100-continue")
+            .header(ORIGIN, "http://localhost:3000")
+            .body(())
+            .unwrap();
+        let (id, client) = (HeaderValue::from_static("r1"), ([127, 0, 0, 1], 1).into());
+        let view = RequestView::of_head(request.into_parts().0, id, client);
+        let request = outgoing(view, RequestBody::empty());
+        assert_eq!(request.uri(), "/v1/x?y=1");
+        assert_eq!(request.version(), Version::HTTP_11);
+        assert_eq!(request.headers().len(), 1);
+        assert_eq!(request.headers()[REQUEST_ID], "r1");
+    }
+}

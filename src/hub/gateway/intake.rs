@@ -1,0 +1,402 @@
+//! A request's body on its way in: the chunks read so far and the rest that is still to come.
+//!
+//! It reads no more than it must: up to the value of `model`, to the end only when somebody has to
+//! see or change the whole body. What has been read is kept as the chunks it came in, small ones joined.
+//! All of it, and what passes later, is looked through for a second `model`.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use serde::de::IgnoredAny;
+
+use super::budget::{Budget, Reservation};
+use super::coding::Decoder;
+use super::held_up::HeldUp;
+use super::openai;
+use super::peek::MARK;
+use super::rest::{Rest, Watched};
+use super::scan::{Scanner, Step};
+use super::stream_flag::asks_for_stream;
+use crate::api_error::ApiError;
+use crate::config::Limits;
+use crate::upstream as worker;
+use crate::upstream::{BoxError, RequestBody};
+
+/// How long a client may go on sending a body that nobody wants; see [`Intake::discard`].
+const DISCARD_TIME: Duration = Duration::from_secs(10);
+
+/// How much is read while a request waits for its model; see [`Intake::while_waiting`].
+const READ_AHEAD: usize = 4 * 1024 * 1024;
+
+/// How often to look for the client then.
+const GLANCE: Duration = Duration::from_millis(25);
+
+/// A chunk that is smaller is joined to the one before it: kept by itself it would take many times its
+/// size.
+const SMALL: usize = 4 * 1024;
+
+/// So large a chunk becomes.
+const JOINED: usize = 16 * 1024;
+
+/// A request's body.
+#[derive(Debug)]
+pub(super) struct Intake {
+    chunks: VecDeque<Bytes>,
+    /// Length of `chunks`.
+    held: usize,
+    rest: Option<Rest>,
+    /// What has read all that is held, as long as what follows matters.
+    scanner: Option<Scanner>,
+    /// Whether the client waits for a word before it sends the body; hyper gives it at the first read.
+    asks_first: bool,
+    limits: Limits,
+    /// What all requests may hold, and this one's part of it.
+    held_of_all: Reservation,
+    held_up: HeldUp,
+}
+
+impl Intake {
+    /// The body that comes with `headers`; nothing of it is read yet. What is read counts in `budget`,
+    /// and what is not makes `held_up` known to the connection.
+    pub(super) fn new(
+        headers: &HeaderMap,
+        body: Incoming,
+        limits: Limits,
+        budget: &Budget,
+        held_up: HeldUp,
+    ) -> Self {
+        Self {
+            chunks: VecDeque::new(),
+            held: 0,
+            rest: (!body.is_end_stream()).then(|| Rest::Plain(Limited::new(body, limits.body))),
+            scanner: None,
+            asks_first: headers.contains_key(EXPECT),
+            limits,
+            held_of_all: budget.reservation(limits.held),
+            held_up,
+        }
+    }
+
+    /// Reads the body as what it is without the content codings that `headers` name. They are named no
+    /// more then, and its length neither.
+    ///
+    /// # Errors
+    /// 415 for a coding that is not known.
+    pub(super) fn decode(&mut self, headers: &mut HeaderMap) -> Result<(), ApiError> {
+        if self.rest.is_some() {
+            let Some(decoder) = Decoder::of(headers, self.limits.body)? else {
+                return Ok(());
+            };
+            self.rest = self.rest.take().map(|rest| rest.decoded(decoder));
+            headers.remove(CONTENT_LENGTH);
+        }
+        headers.remove(CONTENT_ENCODING);
+        Ok(())
+    }
+
+    /// The limits that hold for this request.
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Reads up to the model that the body names, or to where it is clear that it names none.
+    ///
+    /// # Errors
+    /// When the body breaks off (400) or is over the limit (413).
+    pub(super) async fn read_to_model(
+        &mut self,
+        content_type: Option<&str>,
+    ) -> Result<Step, ApiError> {
+        self.scanner = match Scanner::for_content_type(content_type) {
+            Ok(scanner) => Some(scanner),
+            Err(malformed) => return Ok(malformed),
+        };
+        while let Some(step) = self.more().await? {
+            match step {
+                Step::More => {}
+                Step::Found(found) => return Ok(Step::Found(found)),
+                end => {
+                    self.scanner = None;
+                    return Ok(end);
+                }
+            }
+        }
+        let scanner = self.scanner.take();
+        Ok(match scanner {
+            Some(mut scanner) if self.held > 0 => scanner.end(),
+            _ => Step::Absent,
+        })
+    }
+
+    /// Whether the request came without a body.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held == 0 && self.rest.is_none()
+    }
+
+    /// Whether the client has sent, or is to send, what nobody has read.
+    pub(super) fn has_more(&self) -> bool {
+        self.rest.is_some()
+    }
+
+    /// Where the JSON that has been read goes wrong.
+    pub(super) fn explain(&mut self) -> String {
+        let body = self.joined();
+        match serde_json::from_slice::<IgnoredAny>(body.strip_prefix(MARK).unwrap_or(&body)) {
+            Err(error) => format!("it is not valid JSON: {error}"),
+            Ok(_) => "it is not a JSON object".to_owned(),
+        }
+    }
+
+    /// The whole body, once nothing more is to come. Copies when it came in several chunks.
+    pub(super) async fn collect(&mut self) -> Result<Bytes, ApiError> {
+        while self.more().await?.is_some() {}
+        Ok(self.joined())
+    }
+
+    /// The whole body if it has all arrived in one chunk.
+    pub(super) fn whole(&self) -> Option<Bytes> {
+        match (&self.rest, self.chunks.len()) {
+            (None, 0) => Some(Bytes::new()),
+            (None, 1) => self.chunks.front().cloned(),
+            _ => None,
+        }
+    }
+
+    /// Whether what has been read of the body asks for a stream.
+    pub(super) fn asks_for_stream(&self) -> bool {
+        asks_for_stream(&self.chunks)
+    }
+
+    /// The whole intake, for somebody else; an empty one stays.
+    pub(super) fn take(&mut self) -> Self {
+        Self {
+            chunks: std::mem::take(&mut self.chunks),
+            held: std::mem::take(&mut self.held),
+            rest: self.rest.take(),
+            scanner: self.scanner.take(),
+            asks_first: std::mem::take(&mut self.asks_first),
+            limits: self.limits,
+            held_of_all: std::mem::take(&mut self.held_of_all),
+            held_up: self.held_up.clone(),
+        }
+    }
+
+    /// Runs `wait` and reads on meanwhile: hyper notices that a client has hung up only when it is
+    /// not kept from reading by a body that nobody takes. What is too much to read ahead is held up:
+    /// then the socket sees the end of what the client sends, if it has come, behind all that is unread.
+    /// It has not while the client itself still holds some of it; no socket tells of that.
+    pub(super) async fn while_waiting<T>(
+        &mut self,
+        wait: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
+        let mut wait = pin!(wait);
+        while self.rest.is_some() && self.held < READ_AHEAD {
+            tokio::select! {
+                biased;
+                done = &mut wait => return done,
+                more = self.more() => { more?; }
+            }
+        }
+        if self.rest.is_none() {
+            return wait.await;
+        }
+        let _hold = self.held_up.hold();
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut wait => return done,
+                // The socket looks whenever its connection is polled.
+                () = tokio::time::sleep(GLANCE) => {}
+            }
+        }
+    }
+
+    /// Puts `text` in the place of `range`, which lies in what has been read.
+    pub(super) fn splice(&mut self, range: &Range<usize>, text: Bytes) {
+        let mut spliced = VecDeque::with_capacity(self.chunks.len() + 2);
+        let mut text = Some(text);
+        let mut start = 0;
+        for chunk in self.chunks.drain(..) {
+            let end = start + chunk.len();
+            let before = range.start.clamp(start, end) - start;
+            let after = range.end.clamp(start, end) - start;
+            if before > 0 {
+                spliced.push_back(chunk.slice(..before));
+            }
+            if end >= range.end {
+                spliced.extend(text.take());
+            }
+            if after < chunk.len() {
+                spliced.push_back(chunk.slice(after..));
+            }
+            start = end;
+        }
+        self.chunks = spliced;
+        self.held = self.chunks.iter().map(Bytes::len).sum();
+    }
+
+    /// Puts `body` in the place of all that has been read and is to come.
+    pub(super) fn replace(&mut self, body: Bytes) {
+        self.held = body.len();
+        self.chunks = VecDeque::from([body]);
+        self.rest = None;
+        self.scanner = None;
+    }
+
+    /// Hands over the body, from its start to what is still to come; nothing is left.
+    pub(super) fn take_body(&mut self) -> RequestBody {
+        self.held = 0;
+        self.held_of_all.release();
+        let rest = self.rest.take().map(|rest| match self.scanner.take() {
+            Some(scanner) => Box::pin(Watched { rest, scanner }) as worker::Rest,
+            None => Box::pin(rest) as worker::Rest,
+        });
+        RequestBody::new(std::mem::take(&mut self.chunks), rest)
+    }
+
+    /// Reads what is left and throws it away, for a while. A client that is still sending would
+    /// lose an error's text together with the connection, which is closed under it. Whether all is read: if
+    /// not, the connection cannot be used again.
+    pub(super) async fn discard(&mut self) -> bool {
+        self.chunks.clear();
+        self.held_of_all.release();
+        if self.asks_first {
+            return self.rest.is_none();
+        }
+        let rest = async { while let Some(Ok(_)) = self.next_frame().await {} };
+        // A client that sends for longer does without the text.
+        let _ = tokio::time::timeout(DISCARD_TIME, rest).await;
+        self.rest.is_none()
+    }
+
+    /// Keeps the next chunk, and says what that brought; `None` at the end.
+    async fn more(&mut self) -> Result<Option<Step>, ApiError> {
+        while let Some(frame) = self.next_frame().await {
+            let frame = frame.map_err(|error| openai::body_failed(&error, self.limits))?;
+            // Trailers are dropped: no worker reads them.
+            if let Ok(chunk) = frame.into_data() {
+                if !self.held_of_all.grow(chunk.len()) {
+                    return Err(openai::too_much_held());
+                }
+                let step = match &mut self.scanner {
+                    Some(scanner) => scanner.feed(&chunk),
+                    None => Step::More,
+                };
+                if step == Step::Twice {
+                    return Err(openai::model_twice());
+                }
+                self.keep(chunk);
+                return Ok(Some(step));
+            }
+        }
+        Ok(None)
+    }
+
+    fn keep(&mut self, chunk: Bytes) {
+        self.held += chunk.len();
+        if chunk.len() < SMALL
+            && let Some(last) = self.chunks.pop_back_if(|last| last.len() < JOINED)
+        {
+            let mut joined = last.try_into_mut().unwrap_or_else(|last| {
+                let mut joined = BytesMut::with_capacity(JOINED + SMALL);
+                joined.extend_from_slice(&last);
+                joined
+            });
+            joined.extend_from_slice(&chunk);
+            self.chunks.push_back(joined.freeze());
+        } else {
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    async fn next_frame(&mut self) -> Option<Result<Frame<Bytes>, BoxError>> {
+        self.asks_first = false;
+        let rest = self.rest.as_mut()?;
+        let frame = rest.frame().await;
+        if frame.is_none() || rest.is_end_stream() {
+            self.rest = None;
+        }
+        frame
+    }
+
+    fn joined(&mut self) -> Bytes {
+        if self.chunks.len() > 1 {
+            let mut joined = BytesMut::with_capacity(self.held);
+            for chunk in self.chunks.drain(..) {
+                joined.extend_from_slice(&chunk);
+            }
+            self.chunks.push_back(joined.freeze());
+        }
+        self.chunks.front().cloned().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+impl Intake {
+    /// A body that has arrived.
+    pub(super) fn of_chunks(chunks: &[&'static [u8]]) -> Self {
+        Self {
+            chunks: chunks.iter().copied().map(Bytes::from_static).collect(),
+            held: chunks.concat().len(),
+            rest: None,
+            scanner: None,
+            asks_first: false,
+            limits: Limits::default(),
+            held_of_all: Budget::default().reservation(usize::MAX),
+            held_up: HeldUp::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_chunks_are_joined_and_large_ones_kept_as_they_are() {
+        let mut intake = Intake::of_chunks(&[]);
+        let wire = Bytes::from(vec![b'x'; 100_000]);
+        for at in 0..wire.len() {
+            intake.keep(wire.slice(at..=at));
+        }
+        assert_eq!(intake.held, wire.len());
+        let most = wire.len() / JOINED + 1;
+        assert!(intake.chunks.len() <= most, "{}", intake.chunks.len());
+        // None of them is a part of what came over the wire.
+        let large = wire.slice(..SMALL);
+        assert!(
+            intake
+                .chunks
+                .iter()
+                .all(|chunk| !wire.as_ptr_range().contains(&chunk.as_ptr()))
+        );
+        intake.keep(large.clone());
+        assert_eq!(intake.chunks.back().unwrap().as_ptr(), large.as_ptr());
+        assert_eq!(intake.joined().len(), wire.len() + SMALL);
+    }
+
+    #[test]
+    fn splice_replaces_a_range_wherever_chunks_end() {
+        let whole = b"0123456789";
+        for one in 0..=whole.len() {
+            for two in one..=whole.len() {
+                for (start, end) in [(0, 0), (0, 3), (2, 6), (4, 5), (7, 10), (0, 10), (10, 10)] {
+                    let chunks = [&whole[..one], &whole[one..two], &whole[two..]];
+                    let mut intake = Intake::of_chunks(&chunks);
+                    intake.splice(&(start..end), Bytes::from_static(b"ab"));
+                    let expected = [&whole[..start], b"ab", &whole[end..]].concat();
+                    assert_eq!(intake.held, expected.len());
+                    assert_eq!(intake.joined(), expected, "{one} {two} {start}..{end}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! A worker's answer on its way to the client.
+//!
+//! It owns the lease and, through the upstream's body, the connection to the worker: whatever ends
+//! it, the answer's end, an error or a client that has gone, frees both at once. A worker that dies in
+//! the middle never looks like a clean end: the client's connection is aborted too, after an event
+//! that says why where the answer is an event stream. The account of the request ends with it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tracing::warn;
+
+use super::account::Account;
+use super::echo::Echo;
+use super::openai;
+use crate::api_error::ApiError;
+use crate::lifecycle::{Lease, Model};
+use crate::upstream::{BoxError, Fault, Idle, ResponseBody};
+
+type Item = Option<Result<Frame<Bytes>, BoxError>>;
+
+/// The body of an answer that a worker gives.
+#[derive(Debug)]
+pub struct LeasedBody {
+    /// `None` once the worker's part is over.
+    live: Option<Live>,
+    model: Arc<Model>,
+    events: bool,
+    broken: Option<Broken>,
+}
+
+/// What an answer holds while the worker gives it.
+#[derive(Debug)]
+struct Live {
+    body: ResponseBody,
+    lease: Lease,
+    idle: Idle,
+    /// Puts the client's name for the model in the place of the worker's.
+    echo: Option<Box<Echo>>,
+    /// The last to go: it tells of a request when what that held is free.
+    account: Account,
+}
+
+/// How far the end of a broken answer has come.
+#[derive(Debug)]
+enum Broken {
+    /// All that there is of it has been handed over.
+    Told(BoxError),
+    /// There was a chance to send it.
+    Flushed(BoxError),
+}
+
+impl LeasedBody {
+    /// `events`: whether the body is an event stream; one that pauses for `idle_limit` is cut.
+    pub(super) fn new(
+        body: ResponseBody,
+        lease: Lease,
+        model: Arc<Model>,
+        events: bool,
+        idle_limit: Duration,
+        echo: Option<Box<Echo>>,
+        account: Account,
+    ) -> Self {
+        Self {
+            live: Some(Live {
+                body,
+                lease,
+                idle: Idle::new(idle_limit),
+                echo,
+                account,
+            }),
+            model,
+            events,
+            broken: None,
+        }
+    }
+
+    /// The end of a broken answer, after the last that there is of it. It may be in hyper's buffer still,
+    /// even the head, which came in one piece with what broke.
+    fn poll_broken(&mut self, broken: Broken, cx: &mut Context<'_>) -> Poll<Item> {
+        match broken {
+            // hyper writes out what it has when a body is pending, and drops it when a body fails.
+            Broken::Told(error) => {
+                self.broken = Some(Broken::Flushed(error));
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Broken::Flushed(error) => Poll::Ready(Some(Err(error))),
+        }
+    }
+
+    /// Ends the answer for that `reason`.
+    fn fail(&mut self, error: BoxError, reason: &ApiError, cx: &mut Context<'_>) -> Poll<Item> {
+        if let Some(mut live) = self.live.take() {
+            live.account.ended_with(reason.status);
+        }
+        if !self.events {
+            return self.poll_broken(Broken::Told(error), cx);
+        }
+        self.broken = Some(Broken::Told(error));
+        let event = reason.to_json();
+        // The empty line ends an event that was cut short.
+        let event = format!("\n\ndata: {event}\n\n");
+        Poll::Ready(Some(Ok(Frame::data(event.into()))))
+    }
+
+    /// The worker has failed.
+    fn break_off(&mut self, error: Fault, cx: &mut Context<'_>) -> Poll<Item> {
+        warn!(hub_model = %self.model.name, %error, "worker failed in the middle of an answer");
+        let reason = openai::answer_broke_off(&self.model.name);
+        self.fail(error.into(), &reason, cx)
+    }
+
+    /// The worker has been silent for too long.
+    fn give_up(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+        let reason = openai::answer_paused(&self.model.name);
+        warn!(hub_model = %self.model.name, "an answer paused for too long; it is cut");
+        self.fail(reason.clone().into(), &reason, cx)
+    }
+}
+
+impl Body for LeasedBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(broken) = self.broken.take() {
+            return self.poll_broken(broken, cx);
+        }
+        let Self { live, model, .. } = &mut *self;
+        let Some(live) = live else {
+            return Poll::Ready(None);
+        };
+        let Poll::Ready(frame) = Pin::new(&mut live.body).poll_frame(cx) else {
+            live.lease.waits();
+            ready!(live.idle.poll(cx));
+            return self.give_up(cx);
+        };
+        let frame = match frame {
+            Some(Err(error)) => return self.break_off(error, cx),
+            Some(Ok(frame)) => Some(frame),
+            None => None,
+        };
+        live.lease.sign_of_life();
+        live.idle.moved();
+        let is_last = live.body.is_end_stream();
+        if let Some(data) = frame.as_ref().and_then(Frame::data_ref) {
+            live.account.passes(data, is_last);
+        }
+        let has_ended = frame.is_none() || is_last;
+        let frame = match (frame, &mut live.echo) {
+            (Some(frame), Some(echo)) => {
+                Some(frame.map_data(|data| echo.feed(model, data, is_last)))
+            }
+            (None, Some(echo)) => echo.rest().map(Frame::data),
+            (frame, None) => frame,
+        };
+        if has_ended {
+            live.account.completed();
+            self.live = None;
+        }
+        Poll::Ready(frame.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.live {
+            Some(live) => live.body.is_end_stream(),
+            None => self.broken.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.live {
+            Some(live)
+                if live
+                    .echo
+                    .as_ref()
+                    .is_some_and(|echo| echo.may_change_length()) =>
+            {
+                SizeHint::default()
+            }
+            Some(live) => live.body.size_hint(),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // A body of known length is not polled beyond its last byte, and an empty one never.
+        if self.body.is_end_stream() {
+            self.account.completed();
+        }
+    }
+}

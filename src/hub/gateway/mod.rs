@@ -1,0 +1,463 @@
+//! Everything under `/v1`: peek → `on_request` → acquire → forward.
+//!
+//! The server hands each request to [`Gateway::take_in`]. [`Gateway::answer`] finds the model that it
+//! names while the body arrives, asks the policies, takes a lease (which may load the model) and passes
+//! request and answer through as they come. It never decides whether a model may be used or loaded, and
+//! knows nothing of processes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response, request};
+use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::api_error::ApiError;
+use crate::config::Config;
+use crate::lifecycle::{Grant, Lifecycle, Model, Place as Parked};
+use crate::policy::{Policies, RequestView};
+use crate::upstream::Accepts;
+
+mod account;
+mod admission;
+mod body;
+mod budget;
+mod coding;
+mod echo;
+mod forward;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+mod held_up;
+mod intake;
+mod leased_body;
+mod made;
+mod models;
+mod multipart;
+mod openai;
+mod patient_body;
+mod peek;
+mod query;
+mod rest;
+mod rewrite;
+mod routes;
+mod scan;
+mod stream_flag;
+mod successor;
+#[cfg(test)]
+mod tests;
+mod upgrade;
+mod urlencoded;
+mod usage;
+mod waiting;
+
+use account::Account;
+use admission::{Admitted, Entrance, Step as Admission};
+pub use body::Body;
+use budget::Budget;
+use forward::Named;
+pub use held_up::HeldUp;
+use intake::Intake;
+pub use leased_body::LeasedBody;
+use made::Made;
+pub(crate) use openai::{routed_to_unknown, unknown_model};
+pub use patient_body::PatientBody;
+use rewrite::Place;
+pub(crate) use rewrite::change;
+use routes::Target;
+use scan::{Step, is_form};
+pub use successor::Successor;
+use waiting::Waiting;
+
+/// Answers requests to `/v1`. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    lifecycle: Lifecycle,
+    policies: Policies,
+    budget: Budget,
+    made: Made,
+    tunnels: TaskTracker,
+    successor: Successor,
+}
+
+/// A request that has arrived. Nothing of its body has been read.
+#[derive(Debug)]
+pub struct Arrived {
+    view: Box<RequestView>,
+    intake: Intake,
+    account: Account,
+}
+
+/// Why a request gets no further.
+enum Halt {
+    Refused(ApiError),
+    /// Another hub has taken over.
+    Replaced(Box<RequestView>),
+}
+
+impl From<ApiError> for Halt {
+    fn from(error: ApiError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// A request that knows where it goes.
+struct Addressed {
+    view: Box<RequestView>,
+    /// Where the client wrote the model.
+    place: Place,
+    /// The body's fields, if a policy changed any.
+    fields: Option<Map<String, Value>>,
+    /// Where what follows a WebSocket's handshake goes on, if it asks for one.
+    tunnels: Option<TaskTracker>,
+}
+
+impl Addressed {
+    /// Sends it, under the name that the worker answers to.
+    async fn forward(
+        mut self,
+        grant: Grant,
+        model: Arc<Model>,
+        intake: &mut Intake,
+        account: &mut Account,
+    ) -> Result<Response<Body>, ApiError> {
+        let accepts = &grant.upstream.accepts;
+        if let Some(mut fields) = self.fields {
+            // Whatever became of the client's model there: a policy may have set or removed it.
+            if let Accepts::Only(name) = accepts {
+                fields.insert("model".to_owned(), Value::from(&**name));
+            }
+            rewrite::replace(&mut self.view.parts, intake, fields);
+        } else if let Some(name) = rewrite::replacement(accepts, &self.view.model) {
+            rewrite::rename(&mut self.view.parts, intake, &self.place, name);
+        }
+        if matches!(self.place, Place::Path) {
+            rewrite::to_own_route(&mut self.view.parts);
+        }
+        let (body, limits) = (intake.take_body(), intake.limits());
+        if let Some(tunnels) = &self.tunnels {
+            let request = forward::outgoing(*self.view, body);
+            let forwarded = upgrade::forward(grant, &model.name, request, limits, account, tunnels);
+            return Box::pin(forwarded).await;
+        }
+        let written = match self.place {
+            Place::Path => String::new(),
+            Place::Body(..) | Place::Query => std::mem::take(&mut self.view.model),
+        };
+        let named = Named { model, written };
+        forward::forward(grant, named, self.view, body, limits, account).await
+    }
+}
+
+impl Gateway {
+    /// A gateway to the models of `lifecycle`.
+    pub fn new(lifecycle: Lifecycle, policies: Policies) -> Self {
+        Self {
+            lifecycle,
+            policies,
+            budget: Budget::default(),
+            made: Made::default(),
+            tunnels: TaskTracker::new(),
+            successor: Successor::default(),
+        }
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.lifecycle.config()
+    }
+
+    /// The hub that takes this one's place.
+    pub fn successor(&self) -> &Successor {
+        &self.successor
+    }
+
+    /// Takes in a request under `/v1` that arrived at `began`; `id` is its `X-Request-ID`, `held_up` tells
+    /// its connection when its body is not read.
+    pub fn take_in(
+        self: &Arc<Self>,
+        parts: request::Parts,
+        body: Incoming,
+        client: SocketAddr,
+        held_up: HeldUp,
+        id: HeaderValue,
+        began: Instant,
+    ) -> Arrived {
+        let limits = self.lifecycle.limits();
+        Arrived {
+            account: Account::open(&parts, id.clone(), client, Arc::clone(self), began),
+            intake: Intake::new(&parts.headers, body, limits, &self.budget, held_up),
+            view: Box::new(RequestView::of_head(parts, id, client)),
+        }
+    }
+
+    /// The answer to a request. Dropping the future or the answer frees all that the request held.
+    pub async fn answer(&self, arrived: Arrived) -> Response<Body> {
+        let Arrived {
+            view,
+            mut intake,
+            mut account,
+        } = arrived;
+        let parts = &view.parts;
+        let answer = match Target::of(&parts.method, parts.uri.path()) {
+            Target::Models => Ok(openai::json(&models::list(&self.lifecycle))),
+            Target::Model(id) => models::one(&self.lifecycle, id).map(|model| openai::json(&model)),
+            Target::NotAllowed(allowed) => Ok(openai::allowed_methods(
+                &parts.method,
+                parts.uri.path(),
+                allowed,
+            )),
+            Target::Worker | Target::Unknown | Target::Made(_) | Target::Upstream(_) => {
+                self.proxy(view, &mut intake, &mut account).await
+            }
+        };
+        // A worker's answer has taken along what there was of the request.
+        let is_read = match (&answer, intake.has_more()) {
+            (Ok(_), false) => true,
+            _ => Box::pin(intake.discard()).await,
+        };
+        let mut answer = answer.unwrap_or_else(|error| {
+            let mut answer = openai::error(&error);
+            account.write_timing(answer.headers_mut());
+            answer
+        });
+        if !is_read {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(CONNECTION, close);
+        }
+        // Has been taken along by an answer of a worker.
+        account.ended_with(answer.status().as_u16());
+        answer
+    }
+
+    /// A worker's answer.
+    async fn proxy(
+        &self,
+        mut view: Box<RequestView>,
+        intake: &mut Intake,
+        account: &mut Account,
+    ) -> Result<Response<Body>, ApiError> {
+        let place;
+        (view.model, place) = match self.model_of_path(&view.parts)? {
+            Some(named) => named,
+            None => named_model(&mut view.parts, intake).await?,
+        };
+        if view.parts.uri.path() == "/v1/responses" {
+            account.makes_response(&self.made);
+        }
+        view.body = intake.whole();
+        let (mut view, admitted) = match self.ask(view, intake, account).await {
+            Ok(admitted) => admitted,
+            Err(Halt::Refused(error)) => return Err(error),
+            Err(Halt::Replaced(view)) => {
+                return Box::pin(pass_on(&self.successor, *view, intake, account)).await;
+            }
+        };
+        account.goes_to(&admitted.model);
+        self.must_have_route(&view.parts, &admitted.model)?;
+
+        let mut fields = None;
+        if let Some(route) = admitted.route {
+            if !route.set.is_empty() || !route.unset.is_empty() {
+                fields = Some(rewrite::edit(&Box::pin(intake.collect()).await?, &route)?);
+            }
+            forward::add_headers(&mut view.parts.headers, &route.headers);
+        }
+
+        let tunnels = upgrade::is_wanted(&view.parts.headers).then(|| self.tunnels.clone());
+        let request = Addressed {
+            view,
+            place,
+            fields,
+            tunnels,
+        };
+        let arrival = match admitted.entrance {
+            Entrance::Open(grant) => {
+                let model = admitted.model;
+                return request.forward(grant, model, intake, account).await;
+            }
+            Entrance::Closed(arrival) => arrival,
+        };
+        let lifecycle = self.lifecycle.clone();
+        let waiting = Waiting {
+            model: admitted.model,
+            grant: Box::pin(async move { lifecycle.acquire(arrival).await }),
+            request,
+            notice: self.lifecycle.config().loading_notice,
+            successor: self.successor.clone(),
+        };
+        // Off the hot path, and large: in a box it does not make every request's future so.
+        Box::pin(waiting.answer(intake, account)).await
+    }
+
+    /// Refuses what the worker of `model` would answer with a 404, before the model is loaded for it. What
+    /// is below `/upstream` is the worker's own business, and no description tells of WebSocket.
+    fn must_have_route(&self, parts: &request::Parts, model: &Model) -> Result<(), ApiError> {
+        let path = parts.uri.path();
+        match self.lifecycle.lack(model, path) {
+            Some(lack) if path.starts_with("/v1") && !upgrade::is_wanted(&parts.headers) => Err(
+                openai::no_such_route(&parts.method, path, &model.name, &lack),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// A worker has answered that it has no such path.
+    fn note_missing(&self, model: &Model, path: &str) {
+        if Target::of(&Method::POST, path) == Target::Worker {
+            self.lifecycle.note_missing(model, path);
+        }
+    }
+
+    /// The model that a path names, or that made what it names; `None` where body or query do.
+    ///
+    /// # Errors
+    /// 404 for a response that nobody is known to have made.
+    fn model_of_path(&self, parts: &request::Parts) -> Result<Option<(String, Place)>, ApiError> {
+        let model = match Target::of(&parts.method, parts.uri.path()) {
+            Target::Upstream(name) => percent_decode_str(name).decode_utf8_lossy().into_owned(),
+            Target::Made(id) => match self.made.by(id) {
+                Some(model) => model.to_string(),
+                None if parts.uri.query().and_then(query::model).is_some() => return Ok(None),
+                None => return Err(openai::unknown_response(id)),
+            },
+            _ => return Ok(None),
+        };
+        Ok(Some((model, Place::Path)))
+    }
+
+    /// Asks `on_request` until it lets the request go: again with the whole body if a policy wants to
+    /// see it, and again when it is time for a request that was told to wait.
+    async fn ask(
+        &self,
+        mut view: Box<RequestView>,
+        intake: &mut Intake,
+        account: &mut Account,
+    ) -> Result<(Box<RequestView>, Admitted), Halt> {
+        let (mut thinking, mut parked) = (Duration::ZERO, Duration::ZERO);
+        let mut place: Option<Parked> = None;
+        loop {
+            let began = Instant::now();
+            let step;
+            (view, step) =
+                match admission::ask_at_once(&self.lifecycle, &self.policies, view, &mut place) {
+                    Ok(asked) => asked,
+                    Err(view) => {
+                        let asking = admission::ask_aside(
+                            self.lifecycle.clone(),
+                            &self.policies,
+                            view,
+                            place.take(),
+                        );
+                        let asked;
+                        (asked, place) = Box::pin(intake.while_waiting(asking)).await?;
+                        asked
+                    }
+                };
+            thinking += began.elapsed();
+            account.was_asked_about(thinking, parked);
+            if let Ok(Admission::Go(admitted)) = step {
+                return Ok((view, admitted));
+            }
+            // It may get no further.
+            if let Some(model) = self.lifecycle.find(&view.model) {
+                account.goes_to(&model);
+            }
+            match step {
+                Err(_) if self.successor.is_there() => return Err(Halt::Replaced(view)),
+                Err(error) => return Err(error.into()),
+                Ok(Admission::Go(_) | Admission::Wait) => {}
+                Ok(Admission::NeedBody) => {
+                    view.body = Some(Box::pin(intake.collect()).await?);
+                    if let Some(place) = &mut place {
+                        place.step_back();
+                    }
+                }
+            }
+            let Some(place) = &mut place else { continue };
+            let called = Box::pin(intake.while_waiting(place.called())).await;
+            parked = place.waited();
+            account.was_asked_about(thinking, parked);
+            match called {
+                Err(_) if self.successor.is_there() => return Err(Halt::Replaced(view)),
+                called => called?,
+            }
+            view.parked.waited_seconds = parked.as_secs_f64();
+            if view.body.is_none() {
+                view.body = intake.whole();
+            }
+        }
+    }
+}
+
+/// Sends a request on to the hub that has taken over, as the client sent it.
+async fn pass_on(
+    successor: &Successor,
+    view: RequestView,
+    intake: &mut Intake,
+    account: &mut Account,
+) -> Result<Response<Body>, ApiError> {
+    let RequestView {
+        parts, id, client, ..
+    } = view;
+    account.passed_on();
+    let body = intake.take_body();
+    successor.ask(parts, body, client, &id).await
+}
+
+/// The model that a request names, in its body or else in its query. The body is what it is without its
+/// content codings from here on.
+async fn named_model(
+    parts: &mut request::Parts,
+    intake: &mut Intake,
+) -> Result<(String, Place), ApiError> {
+    let limit = intake.limits().body;
+    if content_length(parts).is_some_and(|length| length > limit as u64) {
+        return Err(openai::too_large(limit));
+    }
+    if parts.headers.contains_key(CONTENT_ENCODING) {
+        intake.decode(&mut parts.headers)?;
+    }
+    let kind = content_type(parts);
+    let step = intake.read_to_model(kind).await?;
+    let step = match step {
+        Step::Found(found) if !found.value.trim().is_empty() => {
+            return Ok((found.value, Place::Body(found.range, found.syntax)));
+        }
+        other => other,
+    };
+    if let Some(model) = parts.uri.query().and_then(query::model)
+        && !model.trim().is_empty()
+    {
+        return Ok((model, Place::Query));
+    }
+    Err(match step {
+        Step::Malformed if kind.is_some_and(is_form) => {
+            openai::malformed("it is not a complete multipart form")
+        }
+        Step::Malformed => openai::malformed(&intake.explain()),
+        Step::Twice => openai::model_twice(),
+        Step::Absent if intake.is_empty() && is_unknown(parts) => {
+            openai::unknown_route(&parts.method, parts.uri.path())
+        }
+        _ => openai::model_required(),
+    })
+}
+
+fn is_unknown(parts: &request::Parts) -> bool {
+    Target::of(&parts.method, parts.uri.path()) == Target::Unknown
+}
+
+/// The length that a request announces.
+fn content_length(parts: &request::Parts) -> Option<u64> {
+    let length = parts.headers.get(CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
+}
+
+fn content_type(parts: &request::Parts) -> Option<&str> {
+    parts.headers.get(CONTENT_TYPE)?.to_str().ok()
+}

@@ -1,0 +1,352 @@
+//! Finds the `model` field of a `multipart/form-data` body while its chunks arrive.
+//!
+//! Uploads of audio and images name their model in a field of its own, often after the file. Files
+//! are stepped over with a substring search; only the heads of parts, and the value itself, are
+//! copied. A delimiter may be cut anywhere by the chunks.
+
+use memchr::memmem::{self, Finder};
+
+use super::scan::{Found, Step, Syntax};
+
+/// A part's head longer than this is malformed.
+const LONGEST_HEAD: usize = 16 * 1024;
+/// A value longer than this is no model.
+const LONGEST_VALUE: usize = 64 * 1024;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before the first part, or in the content of one that is not `model`.
+    Content,
+    /// Between a delimiter and the blank line.
+    Head,
+    /// In the content of `model`.
+    Value,
+    /// Behind all that matters.
+    Over,
+}
+
+/// The scan of one body.
+#[derive(Debug)]
+pub(super) struct Multipart {
+    /// `\r\n--boundary`.
+    delimiter: Finder<'static>,
+    state: State,
+    /// Length of what has been read.
+    read: usize,
+    /// In `Content` the last bytes, shorter than a delimiter: one may begin there. Otherwise the head
+    /// or value as far as it has been read.
+    held: Vec<u8>,
+    /// Where the value begins.
+    value_start: usize,
+    /// The model, until the end of the chunk that it was found in.
+    found: Option<Found>,
+    has_found: bool,
+}
+
+impl Multipart {
+    /// `None` when the content type has no boundary.
+    pub(super) fn new(content_type: &str) -> Option<Self> {
+        let boundary = parameter(content_type, "boundary").filter(|b| !b.is_empty())?;
+        let delimiter = format!("\r\n--{boundary}");
+        Some(Self {
+            delimiter: Finder::new(delimiter.as_bytes()).into_owned(),
+            state: State::Content,
+            read: 0,
+            // The first delimiter stands at the very start, without its line break.
+            held: b"\r\n".to_vec(),
+            value_start: 0,
+            found: None,
+            has_found: false,
+        })
+    }
+
+    /// Reads the next chunk. After [`Step::Found`] it may be given the chunks that follow, to tell
+    /// whether there is another; after any other answer but [`Step::More`] the scan is over.
+    pub(super) fn feed(&mut self, mut chunk: &[u8]) -> Step {
+        while !chunk.is_empty() {
+            let step = match self.state {
+                State::Content => Ok(self.content(chunk)),
+                State::Head => self.head(chunk),
+                State::Value => self.value(chunk),
+                State::Over => break,
+            };
+            match step {
+                Ok(used) => {
+                    self.read += used;
+                    chunk = &chunk[used..];
+                }
+                Err(end) => {
+                    self.state = State::Over;
+                    if end == Step::Twice || !self.has_found {
+                        return end;
+                    }
+                }
+            }
+        }
+        self.found.take().map_or(Step::More, Step::Found)
+    }
+
+    /// Steps to behind the next delimiter; how much of the chunk was used.
+    fn content(&mut self, chunk: &[u8]) -> usize {
+        let length = self.delimiter.needle().len();
+        let tail = self.held.len();
+        // A delimiter that began in an earlier chunk.
+        self.held
+            .extend_from_slice(&chunk[..chunk.len().min(length - 1)]);
+        let end = match self.delimiter.find(&self.held) {
+            Some(start) => Some(start + length - tail),
+            None => self.delimiter.find(chunk).map(|start| start + length),
+        };
+        if let Some(end) = end {
+            self.held.clear();
+            self.state = State::Head;
+            return end;
+        }
+        if chunk.len() >= length {
+            self.held.clear();
+            self.held
+                .extend_from_slice(&chunk[chunk.len() - (length - 1)..]);
+        } else {
+            let surplus = self.held.len().saturating_sub(length - 1);
+            self.held.drain(..surplus);
+        }
+        chunk.len()
+    }
+
+    fn head(&mut self, chunk: &[u8]) -> Result<usize, Step> {
+        let before = self.hold(chunk, LONGEST_HEAD);
+        if self.held.starts_with(b"--") {
+            return Err(Step::Absent);
+        }
+        if !matches!(self.held[0], b'\r' | b' ' | b'\t' | b'-') {
+            return Err(Step::Malformed);
+        }
+        let Some(end) = find_from(&memmem::Finder::new(b"\r\n\r\n"), &self.held, before) else {
+            return self.all_held(before, LONGEST_HEAD);
+        };
+        let is_model = is_model(&self.held[..end]);
+        if is_model && self.has_found {
+            return Err(Step::Twice);
+        }
+        self.state = if is_model {
+            self.value_start = self.read + end + 4 - before;
+            State::Value
+        } else {
+            State::Content
+        };
+        self.held.clear();
+        Ok(end + 4 - before)
+    }
+
+    fn value(&mut self, chunk: &[u8]) -> Result<usize, Step> {
+        let before = self.hold(chunk, LONGEST_VALUE);
+        let Some(end) = find_from(&self.delimiter, &self.held, before) else {
+            return self.all_held(before, LONGEST_VALUE);
+        };
+        self.held.truncate(end);
+        let value =
+            String::from_utf8(std::mem::take(&mut self.held)).map_err(|_| Step::Malformed)?;
+        let range = self.value_start..self.value_start + end;
+        self.found = Some(Found {
+            value,
+            range,
+            syntax: Syntax::Multipart,
+        });
+        self.has_found = true;
+        self.state = State::Head;
+        Ok(end + self.delimiter.needle().len() - before)
+    }
+
+    /// Copies as much of the chunk as the limit lets; the length held before.
+    fn hold(&mut self, chunk: &[u8], limit: usize) -> usize {
+        let before = self.held.len();
+        let room = limit.saturating_sub(before);
+        self.held.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        before
+    }
+
+    fn all_held(&self, before: usize, limit: usize) -> Result<usize, Step> {
+        if self.held.len() >= limit {
+            return Err(Step::Malformed);
+        }
+        Ok(self.held.len() - before)
+    }
+}
+
+/// The first match that reaches beyond `before`, where an earlier search ended.
+fn find_from(finder: &Finder<'_>, held: &[u8], before: usize) -> Option<usize> {
+    let from = before.saturating_sub(finder.needle().len() - 1);
+    finder.find(&held[from..]).map(|start| from + start)
+}
+
+/// Whether a part's head says `Content-Disposition: form-data; name="model"`.
+fn is_model(head: &[u8]) -> bool {
+    String::from_utf8_lossy(head)
+        .split("\r\n")
+        .filter_map(|line| line.split_once(':'))
+        .any(|(name, value)| {
+            name.trim().eq_ignore_ascii_case("content-disposition")
+                && parameter(value, "name").as_deref() == Some("model")
+        })
+}
+
+/// A parameter of a header value, `; name=token` or `; name="quoted"`.
+fn parameter(header: &str, name: &str) -> Option<String> {
+    let mut rest = header.split_once(';')?.1;
+    loop {
+        let (key, value) = rest.split_once('=')?;
+        let (value, after) = match value.trim_start().strip_prefix('"') {
+            Some(quoted) => quoted_string(quoted),
+            None => {
+                let (token, after) = value.split_once(';').unwrap_or((value, ""));
+                (token.trim().to_owned(), after)
+            }
+        };
+        if key.trim().eq_ignore_ascii_case(name) {
+            return Some(value);
+        }
+        rest = after;
+    }
+}
+
+/// The text up to the closing quote, backslashes resolved, and what follows the next semicolon.
+fn quoted_string(text: &str) -> (String, &str) {
+    let mut value = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, char)) = chars.next() {
+        match char {
+            '"' => {
+                let after = &text[at + 1..];
+                return (value, after.split_once(';').map_or("", |(_, rest)| rest));
+            }
+            '\\' => value.extend(chars.next().map(|(_, escaped)| escaped)),
+            _ => value.push(char),
+        }
+    }
+    (value, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hub::gateway::fuzz::scan_chunks;
+    use crate::hub::gateway::scan::chunks_at;
+
+    const TYPE: &str = "multipart/form-data; boundary=XyZ";
+
+    fn scan(chunks: &[&[u8]]) -> Step {
+        let mut scan = Multipart::new(TYPE).unwrap();
+        scan_chunks(chunks, |chunk| scan.feed(chunk))
+    }
+
+    fn part(head: &str, content: &[u8]) -> Vec<u8> {
+        let mut part = format!("--XyZ\r\n{head}\r\n\r\n").into_bytes();
+        part.extend_from_slice(content);
+        part.extend_from_slice(b"\r\n");
+        part
+    }
+
+    fn form(parts: &[Vec<u8>]) -> Vec<u8> {
+        let mut form = parts.concat();
+        form.extend_from_slice(b"--XyZ--\r\n");
+        form
+    }
+
+    fn file(content: &[u8]) -> Vec<u8> {
+        part(
+            "Content-Disposition: form-data; name=\"file\"; filename=\"model; name=\\\"model\\\"\"\r\n\
+             Content-Type: audio/wav",
+            content,
+        )
+    }
+
+    fn model(value: &str) -> Vec<u8> {
+        part(
+            "Content-Disposition: form-data; name=\"model\"",
+            value.as_bytes(),
+        )
+    }
+
+    #[test]
+    fn finds_model_before_and_after_a_file_however_it_is_cut() {
+        for body in [
+            form(&[model("alpha"), file(b"RIFF")]),
+            form(&[file(b"\r\n--Xy\r\n--X"), file(b""), model("alpha")]),
+        ] {
+            for cut in 0..=body.len() {
+                let (one, two) = body.split_at(cut);
+                let Step::Found(found) = scan(&[one, two]) else {
+                    panic!("cut at {cut}");
+                };
+                assert_eq!(found.value, "alpha", "cut at {cut}");
+                assert_eq!(&body[found.range], b"alpha");
+            }
+            let bytes: Vec<&[u8]> = body.chunks(1).collect();
+            assert!(matches!(scan(&bytes), Step::Found(_)));
+        }
+    }
+
+    #[test]
+    fn a_second_model_is_noticed_however_it_is_cut() {
+        for body in [
+            form(&[model("alpha"), file(b"RIFF"), model("beta")]),
+            form(&[model(""), model("alpha")]),
+        ] {
+            for cut in 0..=body.len() {
+                let (one, two) = body.split_at(cut);
+                assert_eq!(scan(&[one, two]), Step::Twice, "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn header_names_and_parameters_may_be_written_otherwise() {
+        let body = form(&[part("content-disposition:form-data;NAME=model ; x=y", b"a")]);
+        assert!(matches!(scan(&[&body]), Step::Found(found) if found.value == "a"));
+    }
+
+    #[test]
+    fn says_why_there_is_none() {
+        assert_eq!(scan(&[&form(&[file(b"RIFF")])]), Step::Absent);
+        assert_eq!(scan(&[b"--XyZ--\r\n"]), Step::Absent);
+        assert_eq!(scan(&[b"{\"model\":\"a\"}"]), Step::More);
+        assert_eq!(scan(&[b"--XyZoo"]), Step::Malformed);
+        let endless = [b"--XyZ\r\n".as_slice(), &[b'a'; LONGEST_HEAD]].concat();
+        assert_eq!(scan(&[&endless]), Step::Malformed);
+        let not_text = form(&[part("Content-Disposition: form-data; name=model", &[0xff])]);
+        assert_eq!(scan(&[&not_text]), Step::Malformed);
+        assert!(Multipart::new("multipart/form-data").is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn finds_the_field_among_files_however_it_is_cut(
+            files in prop::collection::vec(prop::collection::vec(
+                prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'-'), Just(b'X'), any::<u8>()], 0..200), 0..3),
+            value in "[a-zA-Z0-9/é -]{0,20}",
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            prop_assume!(files.iter().all(|f| memmem::find(f, b"\r\n--XyZ").is_none()));
+            let mut parts: Vec<_> = files.iter().map(|content| file(content)).collect();
+            parts.push(model(&value));
+            let body = form(&parts);
+            let Step::Found(found) = scan(&chunks_at(&body, &cuts)) else { panic!() };
+            prop_assert_eq!(&found.value, &value);
+            prop_assert_eq!(&body[found.range], value.as_bytes());
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic_and_cuts_change_nothing(
+            mut bytes in prop::collection::vec(
+                prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'-'), any::<u8>()], 0..120),
+            at in any::<prop::sample::Index>(),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let at = at.index(bytes.len() + 1);
+            bytes.splice(at..at, *b"\r\n--XyZ\r\nContent-Disposition: form-data; name=model\r\n\r\n");
+            prop_assert_eq!(scan(&chunks_at(&bytes, &cuts)), scan(&[&bytes]));
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The words of OpenAI's API that the hub speaks itself: the answers of `/v1` that are not a
+//! worker's. The only place that turns an [`ApiError`] into a response for `/v1`.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body_util::LengthLimitError;
+use serde_json::Value;
+use tracing::{debug, warn};
+
+use super::body::Body;
+use crate::api_error::{ApiError, shown};
+use crate::config::{Config, Limits};
+use crate::core::unknown::{self, Known};
+use crate::lifecycle::Lack;
+use crate::upstream::{BoxError, UpstreamError};
+
+/// So many routes of a worker are told.
+const MOST_ROUTES: usize = 20;
+
+/// The answer to a request that failed in the hub.
+pub(super) fn error(error: &ApiError) -> Response<Body> {
+    error.to_response().map(Body::full)
+}
+
+/// A 200 with a JSON body.
+pub(super) fn json(value: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::full(value.to_string()));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+/// The answer to a method that the route does not have: 405, or for OPTIONS the list of those it has.
+pub(super) fn allowed_methods(
+    method: &Method,
+    path: &str,
+    allowed: &'static str,
+) -> Response<Body> {
+    let mut response = if method == Method::OPTIONS {
+        let mut response = Response::new(Body::full(Bytes::new()));
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response
+    } else {
+        error(&ApiError::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!(
+                "{} is not allowed on {}; use {allowed}",
+                shown(method.as_str()),
+                shown(path)
+            ),
+        ))
+    };
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// `model` is missing, null, blank or not a string.
+pub(super) fn model_required() -> ApiError {
+    ApiError::new(
+        StatusCode::BAD_REQUEST,
+        "Model selection is required when the server runs in hub mode. Include the 'model' field \
+         (or query parameter) to choose a registered model. Call /v1/models to list available names.",
+    )
+    .with_param("model")
+}
+
+/// No model of this configuration has that name or path.
+pub(crate) fn unknown_model(written: &str, config: &Config) -> ApiError {
+    let known = config.models.iter().map(|model| Known {
+        name: &model.name,
+        path: &model.model_path,
+    });
+    let known: Vec<_> = known.collect();
+    unknown::unknown_model(written, &known, "Call /v1/models to list available names.")
+}
+
+/// A model that exists is not in the list of those that take requests.
+pub(super) fn not_listed(model: &str) -> ApiError {
+    ApiError {
+        status: StatusCode::NOT_FOUND.as_u16(),
+        ..ApiError::not_started(model).with_code("model_not_found")
+    }
+}
+
+/// A policy named a model that does not exist.
+pub(crate) fn routed_to_unknown(model: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        format!(
+            "A policy routed this request to the model `{model}`, which does not exist in this hub. \
+             Correct the policy, or add the model to hub.yaml."
+        ),
+    )
+}
+
+/// A policy wants to change fields of a body that has none.
+pub(super) fn fields_without_json() -> ApiError {
+    ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "A policy changed body fields (`set` or `unset`) of a request whose body is not a JSON object. \
+         Correct the policy: such requests can only be given another model or headers.",
+    )
+}
+
+/// No model that this hub knows of made that response.
+pub(super) fn unknown_response(id: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        format!(
+            "The response `{}` was not made through this hub since its start, or was forgotten. Name \
+             its model in the query (`?model=`) to ask it.",
+            shown(id)
+        ),
+    )
+}
+
+/// Nothing under `/v1` has that path.
+pub(super) fn unknown_route(method: &Method, path: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        format!(
+            "{} {} is not a route of this hub. Routes that only a worker knows need a 'model'.",
+            shown(method.as_str()),
+            shown(path)
+        ),
+    )
+}
+
+/// The program of the model's worker has no such route.
+pub(super) fn no_such_route(method: &Method, path: &str, model: &str, lack: &Lack) -> ApiError {
+    let (method, path) = (shown(method.as_str()), shown(path));
+    let Lack { program, served } = lack;
+    let mut message =
+        format!("The worker of model `{model}` (`{program}`) has no {method} {path}.");
+    if !served.is_empty() {
+        let served: Vec<_> = served
+            .iter()
+            .take(MOST_ROUTES)
+            .map(String::as_str)
+            .collect();
+        message += &format!(" It serves {}.", served.join(", "));
+    }
+    ApiError::new(StatusCode::NOT_FOUND, message)
+}
+
+/// The body is not what it claims to be.
+pub(super) fn malformed(what: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::BAD_REQUEST,
+        format!("The request body could not be read: {what}"),
+    )
+}
+
+/// A request names its model more than once.
+pub(super) fn model_twice() -> ApiError {
+    malformed(
+        "it has more than one `model`. Which of them counts depends on who reads it; write one",
+    )
+    .with_param("model")
+}
+
+/// The body is in a content coding that the hub does not read.
+pub(super) fn unknown_coding(coding: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        format!(
+            "The request body has the content coding `{}`, which the hub does not read. Send it as it is, or \
+             in gzip, deflate or zstd.",
+            shown(coding)
+        ),
+    )
+}
+
+/// The body is not in the content coding that its head names.
+pub(super) fn not_decoded(coding: &str, cause: &dyn Display) -> ApiError {
+    malformed(&format!("it is not in {coding}, as its head says: {cause}"))
+}
+
+/// The body did not come whole. Why the connection says so is for the log.
+fn body_broke_off(cause: &dyn Display) -> ApiError {
+    debug!(%cause, "request body broke off");
+    malformed("it broke off, or is not framed as its head says")
+}
+
+/// The body could not be read further.
+pub(super) fn body_failed(cause: &BoxError, limits: Limits) -> ApiError {
+    if let Some(error) = cause.downcast_ref::<ApiError>() {
+        return error.clone();
+    }
+    if cause.is::<LengthLimitError>() {
+        return too_large(limits.body);
+    }
+    body_broke_off(cause)
+}
+
+/// The request wants a WebSocket on a connection that hyper does not let go.
+pub(super) fn no_websocket() -> ApiError {
+    ApiError::new(
+        StatusCode::BAD_REQUEST,
+        "A WebSocket needs a request of HTTP/1.1, and this is one of HTTP/1.0.",
+    )
+}
+
+/// The body is over the limit.
+pub(super) fn too_large(limit: usize) -> ApiError {
+    ApiError::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!(
+            "The request body is larger than {} MiB (`max_body_mb`).",
+            limit >> 20
+        ),
+    )
+}
+
+/// The bodies that are waiting fill the memory that they may have.
+pub(super) fn too_much_held() -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The requests that wait for their models fill the memory they may have (`max_held_mb`). Ask \
+         again later.",
+    )
+    .with_retry_after(1)
+}
+
+/// The worker has not begun its answer in time.
+pub(super) fn no_answer_in_time(model: &str, limit: Duration) -> ApiError {
+    ApiError::new(
+        StatusCode::GATEWAY_TIMEOUT,
+        format!(
+            "The worker of model `{model}` did not begin its answer within {} s \
+             (`first_byte_timeout`).",
+            limit.as_secs()
+        ),
+    )
+}
+
+/// The worker has paused for too long in the middle of its answer.
+pub(super) fn answer_paused(model: &str) -> ApiError {
+    worker_failed(
+        model,
+        "to go on with its answer in time (`idle_stream_timeout`)",
+    )
+}
+
+/// The client did not want to wait any longer for its model; `progress` says how far that is.
+pub(super) fn still_loading(progress: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!(
+            "The model is not ready yet ({progress}). Ask again later, or prefer a longer wait."
+        ),
+    )
+    .with_code("model_loading")
+}
+
+/// The worker gave no answer.
+pub(super) fn no_answer(model: &str, error: &UpstreamError, limits: Limits) -> ApiError {
+    match error {
+        UpstreamError::Upload(cause) => body_failed(cause, limits),
+        UpstreamError::Silent { .. } => no_answer_in_time(model, limits.first_byte),
+        _ => {
+            warn!(hub_model = %model, %error, "worker gave no answer");
+            worker_failed(model, "before it answered")
+        }
+    }
+}
+
+/// The worker stopped in the middle of its answer.
+pub(super) fn answer_broke_off(model: &str) -> ApiError {
+    worker_failed(model, "before its answer was complete")
+}
+
+/// How the connection broke differs from time to time, and is for the log.
+fn worker_failed(model: &str, when: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::BAD_GATEWAY,
+        format!(
+            "The worker of model `{model}` failed {when}. Try again; if it keeps failing, the model's \
+             log says why."
+        ),
+    )
+}

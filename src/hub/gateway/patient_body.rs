@@ -1,0 +1,166 @@
+//! An event stream that begins before its worker can answer: comments while the model loads, then the
+//! worker's own events.
+//!
+//! Its head has been sent with status 200, so whatever goes wrong from then on is told as an event,
+//! `data: {"error": …}`, and ends the stream. Dropping it gives up the request, wherever that is.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Response, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use serde_json::{Value, json};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::body::Body;
+use super::forward::Kind;
+use super::waiting::Progress;
+use crate::api_error::ApiError;
+use crate::upstream::BoxError;
+
+/// Of an answer that is no stream, so much is told.
+const LONGEST_ANSWER: usize = 1024 * 1024;
+
+/// What is still to be done until there is an answer.
+pub(super) type Work = Pin<Box<dyn Future<Output = Result<Response<Body>, ApiError>> + Send>>;
+
+type Item = Option<Result<Frame<Bytes>, BoxError>>;
+
+/// The stream.
+pub struct PatientBody {
+    progress: Progress,
+    every: Duration,
+    next_comment: Pin<Box<Sleep>>,
+    state: State,
+}
+
+enum State {
+    Waiting(Work),
+    /// The worker's events, or an error of the hub's own.
+    Passing(Box<Body>),
+    /// An answer that is no stream, to be told as one event.
+    Gathering(Gathered),
+}
+
+struct Gathered {
+    status: StatusCode,
+    body: Box<Body>,
+    bytes: BytesMut,
+}
+
+impl PatientBody {
+    /// A stream with a comment at once and then `every` so often, until `work` is done.
+    pub(super) fn new(work: Work, progress: Progress, every: Duration) -> Self {
+        Self {
+            progress,
+            every,
+            next_comment: Box::pin(sleep_until(Instant::now())),
+            state: State::Waiting(work),
+        }
+    }
+
+    fn poll_comment(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+        ready!(self.next_comment.as_mut().poll(cx));
+        let next = Instant::now() + self.every;
+        self.next_comment.as_mut().reset(next);
+        let comment = Bytes::from(self.progress.comment());
+        Poll::Ready(Some(Ok(Frame::data(comment))))
+    }
+}
+
+impl State {
+    fn after(answer: Result<Response<Body>, ApiError>) -> Self {
+        match answer {
+            Err(error) => Self::Passing(Box::new(event(&error.to_json()))),
+            Ok(answer) => {
+                let (head, body) = answer.into_parts();
+                let body = Box::new(body);
+                if head.status.is_success() && Kind::of(&head.headers).events {
+                    return Self::Passing(body);
+                }
+                Self::Gathering(Gathered {
+                    status: head.status,
+                    body,
+                    bytes: BytesMut::new(),
+                })
+            }
+        }
+    }
+}
+
+impl Gathered {
+    /// The answer as one event.
+    fn poll(&mut self, model: &str, cx: &mut Context<'_>) -> Poll<Body> {
+        while self.bytes.len() < LONGEST_ANSWER {
+            match ready!(Pin::new(&mut *self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    if let Some(data) = frame.data_ref() {
+                        self.bytes.extend_from_slice(data);
+                    }
+                }
+                Some(Err(_)) | None => break,
+            }
+        }
+        let json = serde_json::from_slice(&self.bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&self.bytes).into_owned()));
+        if self.status.is_success() {
+            return Poll::Ready(event(&json));
+        }
+        let mut errors = [&json["error"], &json["detail"]["error"]].into_iter();
+        Poll::Ready(match errors.find(|error| error.is_object()) {
+            Some(error) => event(&json!({ "error": error })),
+            None => {
+                let status = self.status;
+                let message = format!("The worker of model `{model}` answered {status}: {json}");
+                event(&ApiError::new(status, message).to_json())
+            }
+        })
+    }
+}
+
+fn event(json: &Value) -> Body {
+    Body::full(format!("data: {json}\n\n"))
+}
+
+impl http_body::Body for PatientBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Item> {
+        let this = &mut *self;
+        loop {
+            match &mut this.state {
+                State::Passing(body) => return Pin::new(&mut **body).poll_frame(cx),
+                State::Gathering(gathered) => {
+                    let body = ready!(gathered.poll(this.progress.model(), cx));
+                    this.state = State::Passing(Box::new(body));
+                }
+                State::Waiting(work) => match work.as_mut().poll(cx) {
+                    Poll::Ready(answer) => this.state = State::after(answer),
+                    Poll::Pending => return this.poll_comment(cx),
+                },
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.state {
+            State::Passing(body) => body.is_end_stream(),
+            State::Waiting(_) | State::Gathering(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+impl fmt::Debug for PatientBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PatientBody").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,155 @@
+//! What is still to come of a request's body, decoded where it is in a content coding, and watched on
+//! its way to the worker for a second `model`.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Limited;
+use hyper::body::Incoming;
+
+use super::coding::Decoder;
+use super::openai;
+use super::scan::{Scanner, Step};
+use crate::upstream::BoxError;
+
+/// After so many decoded bytes others have their turn.
+const TURN: usize = 256 * 1024;
+
+/// What a client is still to send.
+#[derive(Debug)]
+pub(super) enum Rest {
+    Plain(Limited<Incoming>),
+    Coded(Box<Coded>),
+}
+
+/// A body in content codings.
+#[derive(Debug)]
+pub(super) struct Coded {
+    body: Limited<Incoming>,
+    /// The body itself is over.
+    has_ended: bool,
+    decoder: Decoder,
+    /// The next piece, where it had to be seen whether there is one.
+    ahead: Option<Bytes>,
+    /// All that it holds has been decoded.
+    is_over: bool,
+    /// Decoded since others had their turn.
+    at_once: usize,
+}
+
+impl Rest {
+    /// The same, to be decoded.
+    pub(super) fn decoded(self, decoder: Decoder) -> Self {
+        match self {
+            Self::Plain(body) => Self::Coded(Box::new(Coded {
+                body,
+                has_ended: false,
+                decoder,
+                ahead: None,
+                is_over: false,
+                at_once: 0,
+            })),
+            coded => coded,
+        }
+    }
+}
+
+impl Body for Rest {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Plain(body) => Pin::new(body).poll_frame(cx),
+            Self::Coded(coded) => coded.poll_data(cx).map_ok(Frame::data),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Plain(body) => body.is_end_stream(),
+            Self::Coded(coded) => coded.is_over,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Plain(body) => body.size_hint(),
+            Self::Coded(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Coded {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
+        while !self.is_over {
+            if self.at_once >= TURN {
+                self.at_once = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let piece = match self.ahead.take() {
+                Some(piece) => Some(piece),
+                None => self.decoder.next(self.has_ended)?,
+            };
+            if let Some(piece) = piece {
+                if self.has_ended {
+                    // A body whose end is known with its last piece is sent with its length.
+                    self.ahead = self.decoder.next(true)?;
+                    self.is_over = self.ahead.is_none();
+                }
+                self.at_once += piece.len();
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            if self.has_ended {
+                self.is_over = true;
+                break;
+            }
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose()?;
+            self.has_ended = frame.is_none() || self.body.is_end_stream();
+            // Trailers are dropped: no worker reads them.
+            let data = frame.and_then(|frame| frame.into_data().ok());
+            self.decoder.push(&data.unwrap_or_default());
+        }
+        Poll::Ready(None)
+    }
+}
+
+/// A rest whose beginning has been looked through, and named the model.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) rest: Rest,
+    pub(super) scanner: Scanner,
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.rest).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+            && self.scanner.feed(data) == Step::Twice
+        {
+            return Poll::Ready(Some(Err(openai::model_twice().into())));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.rest.size_hint()
+    }
+}

@@ -1,0 +1,170 @@
+//! The changes to a request's body: the model's name where the worker insists on its own, and the
+//! fields that a policy sets or removes. Everything else goes on byte for byte.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::CONTENT_LENGTH;
+use http::request;
+use http::uri::PathAndQuery;
+use serde_json::{Map, Value};
+
+use super::intake::Intake;
+use super::peek::MARK;
+use super::routes::own_route;
+use super::scan::Syntax;
+use super::{content_length, openai, query};
+use crate::api_error::ApiError;
+use crate::policy::Route;
+use crate::upstream::Accepts;
+
+/// Where the client wrote the model.
+#[derive(Debug)]
+pub(super) enum Place {
+    Query,
+    Body(Range<usize>, Syntax),
+    /// Nowhere that the worker sees: before its own route, or in an earlier answer.
+    Path,
+}
+
+/// The name to write in place of `written`, if the worker would not accept that.
+pub(super) fn replacement<'a>(accepts: &'a Accepts, written: &str) -> Option<&'a str> {
+    match accepts {
+        Accepts::Only(name) if &**name != written => Some(name),
+        Accepts::Only(_) | Accepts::Any => None,
+    }
+}
+
+/// The body's fields with a policy's changes.
+///
+/// # Errors
+/// 500 when the body is not a JSON object: the policy asked for the impossible.
+pub(super) fn edit(body: &[u8], route: &Route) -> Result<Map<String, Value>, ApiError> {
+    let body = body.strip_prefix(MARK).unwrap_or(body);
+    let mut fields: Map<String, Value> =
+        serde_json::from_slice(body).map_err(|_| openai::fields_without_json())?;
+    change(&mut fields, route);
+    Ok(fields)
+}
+
+/// Makes a policy's changes.
+pub(crate) fn change(fields: &mut Map<String, Value>, route: &Route) {
+    for (key, value) in &route.set {
+        fields.insert(key.clone(), value.clone());
+    }
+    for key in &route.unset {
+        fields.shift_remove(key);
+    }
+}
+
+/// Puts `name` where the client wrote a model.
+pub(super) fn rename(parts: &mut request::Parts, intake: &mut Intake, place: &Place, name: &str) {
+    match place {
+        Place::Query => rename_in_query(parts, name),
+        Place::Path => {}
+        Place::Body(range, syntax) => {
+            let text = match syntax {
+                Syntax::Json => Value::from(name).to_string(),
+                Syntax::Multipart => name.to_owned(),
+                Syntax::Urlencoded => query::encode(name).to_string(),
+            };
+            let grown = |length: u64| length + text.len() as u64 - range.len() as u64;
+            if let Some(length) = content_length(parts) {
+                set_content_length(parts, grown(length));
+            }
+            intake.splice(range, Bytes::from(text));
+        }
+    }
+}
+
+/// Puts `fields` in the place of the whole body.
+pub(super) fn replace(parts: &mut request::Parts, intake: &mut Intake, fields: Map<String, Value>) {
+    let body = Bytes::from(Value::Object(fields).to_string());
+    set_content_length(parts, body.len() as u64);
+    intake.replace(body);
+}
+
+/// Leaves of a path below `/upstream/{name}` what the worker is to see.
+pub(super) fn to_own_route(parts: &mut request::Parts) {
+    if !parts.uri.path().starts_with("/upstream/") {
+        return;
+    }
+    let mut own = own_route(parts.uri.path()).to_owned();
+    if let Some(query) = parts.uri.query() {
+        own.push('?');
+        own.push_str(query);
+    }
+    // A part of a path is one.
+    if let Ok(path) = own.parse::<PathAndQuery>() {
+        parts.uri = path.into();
+    }
+}
+
+fn rename_in_query(parts: &mut request::Parts, name: &str) {
+    let Some(old) = parts.uri.query() else {
+        return;
+    };
+    let path = format!("{}?{}", parts.uri.path(), query::with_model(old, name));
+    // Only the value changed, to percent-encoded ASCII; a URI it stays.
+    if let Ok(path) = path.parse::<PathAndQuery>() {
+        parts.uri = path.into();
+    }
+}
+
+fn set_content_length(parts: &mut request::Parts, length: u64) {
+    parts
+        .headers
+        .insert(CONTENT_LENGTH, HeaderValue::from(length));
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use serde_json::json;
+
+    use super::*;
+
+    fn route(set: Value, unset: &[&str]) -> Route {
+        Route {
+            set: set.as_object().cloned().unwrap_or_default(),
+            unset: unset.iter().map(|&key| key.to_owned()).collect(),
+            ..Route::default()
+        }
+    }
+
+    #[test]
+    fn a_policys_fields_are_set_and_removed_and_the_others_keep_their_order() {
+        let body = br#"{"z":1,"model":"a","user":"u","a":[1.5]}"#;
+        let fields = edit(body, &route(json!({"z": 2, "seed": 7}), &["user", "none"])).unwrap();
+        let text = Value::Object(fields).to_string();
+        assert_eq!(text, r#"{"z":2,"model":"a","a":[1.5],"seed":7}"#);
+    }
+
+    #[test]
+    fn fields_of_a_body_without_fields_are_the_policys_error() {
+        for body in [b"".as_slice(), b"[]", b"--B\r\n"] {
+            let error = edit(body, &route(json!({"z": 2}), &[])).unwrap_err();
+            assert_eq!((error.status, &*error.kind), (500, "server_error"));
+        }
+    }
+
+    #[test]
+    fn only_a_worker_that_insists_gets_another_name() {
+        let only = Accepts::Only("alpha".into());
+        assert_eq!(replacement(&only, "org/alpha"), Some("alpha"));
+        assert_eq!(replacement(&only, "alpha"), None);
+        assert_eq!(replacement(&Accepts::Any, "org/alpha"), None);
+    }
+
+    #[test]
+    fn a_replaced_body_has_its_own_length() {
+        let request = Request::post("/v1/x").header(CONTENT_LENGTH, 9).body(());
+        let mut parts = request.unwrap().into_parts().0;
+        let mut intake = Intake::of_chunks(&[b"whatever!"]);
+        let fields = json!({"model": "a"}).as_object().cloned().unwrap();
+        replace(&mut parts, &mut intake, fields);
+        assert_eq!(parts.headers[CONTENT_LENGTH], "13");
+        assert_eq!(intake.whole().unwrap(), r#"{"model":"a"}"#);
+    }
+}

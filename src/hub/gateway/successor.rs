@@ -1,0 +1,216 @@
+//! The hub that has taken this one's place, for requests that came here all the same: on a connection that
+//! was open already, or while they waited for a model.
+//!
+//! Server and gateway look whether there is one, and send on to it what they have not begun to answer. The
+//! client is told to close the connection, so that its next request goes to the other hub by itself. That one
+//! learns who the client is from a header with a proof that only hubs of one line of succession have.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use http::header::{CONNECTION, EXPECT, ORIGIN};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, request};
+use http_body_util::Limited;
+use hyper::body::Incoming;
+
+use super::body::Body;
+use super::forward::{REQUEST_ID, remove_hop_by_hop};
+use super::{openai, upgrade};
+use crate::api_error::ApiError;
+use crate::upstream::{Accepts, RequestBody, Upstream};
+
+/// `PROOF ADDRESS`: the client of a request that another hub sends on.
+const CLIENT: HeaderName = HeaderName::from_static("x-mlx-hub-client");
+
+/// What a browser says of the page that a request comes from: the hub that took it in has looked at it.
+const ABOUT_THE_PAGE: [&str; 5] = [
+    "referer",
+    "sec-fetch-site",
+    "sec-fetch-mode",
+    "sec-fetch-dest",
+    "sec-fetch-user",
+];
+
+/// The hub that took over, once one has. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Successor(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    is_there: AtomicBool,
+    hub: ArcSwapOption<Upstream>,
+    proof: OnceLock<String>,
+}
+
+impl Successor {
+    /// Whether another hub has taken over.
+    pub fn is_there(&self) -> bool {
+        self.0.is_there.load(Ordering::Acquire)
+    }
+
+    /// Another hub has taken over, and is reached there from this machine.
+    pub fn set(&self, address: SocketAddr) {
+        let host = address.ip().to_string();
+        let hub = Upstream::new(&host, address.port(), Accepts::Any);
+        self.0.hub.store(Some(Arc::new(hub)));
+        self.0.is_there.store(true, Ordering::Release);
+    }
+
+    /// What a request is known by that another hub of this line sends on; the first value counts.
+    pub fn prove_by(&self, proof: String) -> &str {
+        self.0.proof.get_or_init(|| proof)
+    }
+
+    /// The client of a request: as the hub says that has sent it on, or else whoever is connected.
+    pub(crate) fn client(&self, headers: &mut HeaderMap, connected: SocketAddr) -> SocketAddr {
+        let Some(proof) = self.0.proof.get() else {
+            return connected;
+        };
+        let Some(value) = headers.get(CLIENT) else {
+            return connected;
+        };
+        let said = value.to_str().ok().and_then(|value| {
+            let (shown, client) = value.split_once(' ')?;
+            (shown == proof).then(|| client.parse().ok())?
+        });
+        headers.remove(CLIENT);
+        said.unwrap_or(connected)
+    }
+
+    /// Its answer to a request of which nothing has been read.
+    pub(crate) async fn answer(
+        &self,
+        parts: request::Parts,
+        body: Incoming,
+        client: SocketAddr,
+        id: &HeaderValue,
+    ) -> Response<Body> {
+        let body = RequestBody::new(
+            VecDeque::new(),
+            Some(Box::pin(Limited::new(body, usize::MAX))),
+        );
+        self.told(parts, body, client, id).await
+    }
+
+    /// Its answer to a request whose body does not matter.
+    pub(crate) async fn answer_empty(
+        &self,
+        parts: request::Parts,
+        client: SocketAddr,
+        id: &HeaderValue,
+    ) -> Response<Body> {
+        self.told(parts, RequestBody::empty(), client, id).await
+    }
+
+    async fn told(
+        &self,
+        parts: request::Parts,
+        body: RequestBody,
+        client: SocketAddr,
+        id: &HeaderValue,
+    ) -> Response<Body> {
+        let answer = self.ask(parts, body, client, id).await;
+        answer.unwrap_or_else(|error| {
+            let mut answer = openai::error(&error);
+            close(answer.headers_mut());
+            answer
+        })
+    }
+
+    /// Its answer to a request, which is told to close the connection.
+    ///
+    /// # Errors
+    /// 503 when it cannot be reached.
+    pub(super) async fn ask(
+        &self,
+        mut parts: request::Parts,
+        body: RequestBody,
+        client: SocketAddr,
+        id: &HeaderValue,
+    ) -> Result<Response<Body>, ApiError> {
+        let Some(hub) = self.0.hub.load_full() else {
+            return Err(replaced());
+        };
+        if upgrade::is_wanted(&parts.headers) {
+            return Err(replaced());
+        }
+        parts.version = Version::HTTP_11;
+        remove_hop_by_hop(&mut parts.headers);
+        parts.headers.remove(EXPECT);
+        parts.headers.remove(ORIGIN);
+        for name in ABOUT_THE_PAGE {
+            parts.headers.remove(name);
+        }
+        parts.headers.insert(REQUEST_ID, id.clone());
+        let proof = self.0.proof.get().map_or("", String::as_str);
+        if let Ok(said) = HeaderValue::try_from(format!("{proof} {client}")) {
+            parts.headers.insert(CLIENT, said);
+        }
+        let answer = hub
+            .send(Request::from_parts(parts, body), Duration::ZERO)
+            .await
+            .map_err(|error| {
+                tracing::warn!(%error, "a request could not be sent on to the hub that took over");
+                replaced()
+            })?;
+        let (mut parts, body) = answer.into_parts();
+        remove_hop_by_hop(&mut parts.headers);
+        close(&mut parts.headers);
+        Ok(Response::from_parts(parts, Body::Passed(Box::new(body))))
+    }
+}
+
+/// Tells the client to come back on a new connection.
+fn close(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
+fn replaced() -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The hub has just been replaced by a new one. Try again on a new connection.",
+    )
+    .with_retry_after(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client_by(successor: &Successor, value: &str) -> (SocketAddr, bool) {
+        let mut headers = HeaderMap::new();
+        headers.insert(CLIENT, HeaderValue::from_str(value).unwrap());
+        let client = successor.client(&mut headers, ([127, 0, 0, 1], 1).into());
+        (client, headers.contains_key(CLIENT))
+    }
+
+    #[test]
+    fn a_client_is_believed_from_a_hub_of_the_same_line_alone() {
+        let connected = ([127, 0, 0, 1], 1).into();
+        let alone = Successor::default();
+        assert_eq!(client_by(&alone, " 10.0.0.1:7"), (connected, true));
+        let one = Successor::default();
+        one.prove_by("secret".to_owned());
+        assert_eq!(one.prove_by("other".to_owned()), "secret");
+        for (value, client) in [
+            ("secret 10.0.0.1:7", ([10, 0, 0, 1], 7).into()),
+            ("secret [::1]:7", "[::1]:7".parse().unwrap()),
+            ("guess 10.0.0.1:7", connected),
+            (" 10.0.0.1:7", connected),
+            ("secret", connected),
+            ("secret nobody", connected),
+        ] {
+            assert_eq!(client_by(&one, value), (client, false), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sent_on_is_told_to_come_again() {
+        insta::assert_snapshot!(replaced().to_string(), @"The hub has just been replaced by a new one. Try again on a new connection.");
+        assert_eq!(replaced().retry_after, Some(1));
+    }
+}

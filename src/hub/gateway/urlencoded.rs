@@ -1,0 +1,202 @@
+//! Finds the `model` field of a URL-encoded form (`application/x-www-form-urlencoded`) while its chunks
+//! arrive.
+
+use super::query;
+use super::scan::{Found, Step, Syntax};
+
+/// `model` with every character written as `%XX`: no longer key can mean it.
+const LONGEST_KEY: usize = 15;
+/// A value longer than this is no model.
+const LONGEST_VALUE: usize = 64 * 1024;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Key,
+    /// In the value of `model`, which begins there.
+    Value(usize),
+    /// In a field that is not `model`.
+    Other,
+    /// Behind all that matters.
+    Over,
+}
+
+/// The scan of one body.
+#[derive(Debug)]
+pub(super) struct Urlencoded {
+    state: State,
+    /// Length of what has been read.
+    read: usize,
+    /// The key or the value at hand; of keys no more than can matter.
+    held: Vec<u8>,
+    has_found: bool,
+}
+
+impl Urlencoded {
+    /// The scan of what follows so many bytes.
+    pub(super) fn after(read: usize) -> Self {
+        Self {
+            state: State::Key,
+            read,
+            held: Vec::new(),
+            has_found: false,
+        }
+    }
+
+    /// Reads the next chunk. After [`Step::Found`] it may be given the chunks that follow, to tell
+    /// whether there is another; after any other answer but [`Step::More`] the scan is over.
+    pub(super) fn feed(&mut self, mut chunk: &[u8]) -> Step {
+        let mut found = None;
+        while !chunk.is_empty() && self.state != State::Over {
+            let step = match self.state {
+                State::Key => self.key(chunk),
+                State::Value(start) => self.value(chunk, start, &mut found),
+                State::Other | State::Over => Ok(self.other(chunk)),
+            };
+            match step {
+                Ok(used) => {
+                    self.read += used;
+                    chunk = &chunk[used..];
+                }
+                Err(end) => {
+                    self.state = State::Over;
+                    if end == Step::Twice || !self.has_found {
+                        return end;
+                    }
+                }
+            }
+        }
+        found.map_or(Step::More, Step::Found)
+    }
+
+    /// The body is over.
+    pub(super) fn end(&mut self) -> Step {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Value(start) => self.found(start).map_or_else(|end| end, Step::Found),
+            _ => Step::Absent,
+        }
+    }
+
+    fn key(&mut self, chunk: &[u8]) -> Result<usize, Step> {
+        let end = memchr::memchr2(b'=', b'&', chunk);
+        let part = &chunk[..end.unwrap_or(chunk.len())];
+        let room = (LONGEST_KEY + 1).saturating_sub(self.held.len());
+        self.held.extend_from_slice(&part[..part.len().min(room)]);
+        let Some(end) = end else {
+            return Ok(chunk.len());
+        };
+        let is_model = chunk[end] == b'=' && is_model(&self.held);
+        if is_model && self.has_found {
+            return Err(Step::Twice);
+        }
+        self.held.clear();
+        self.state = match chunk[end] {
+            b'&' => State::Key,
+            _ if is_model => State::Value(self.read + end + 1),
+            _ => State::Other,
+        };
+        Ok(end + 1)
+    }
+
+    fn value(
+        &mut self,
+        chunk: &[u8],
+        start: usize,
+        found: &mut Option<Found>,
+    ) -> Result<usize, Step> {
+        let end = memchr::memchr(b'&', chunk);
+        let part = &chunk[..end.unwrap_or(chunk.len())];
+        if self.held.len() + part.len() > LONGEST_VALUE {
+            return Err(Step::Malformed);
+        }
+        self.held.extend_from_slice(part);
+        let Some(end) = end else {
+            return Ok(chunk.len());
+        };
+        *found = Some(self.found(start)?);
+        self.state = State::Key;
+        Ok(end + 1)
+    }
+
+    fn other(&mut self, chunk: &[u8]) -> usize {
+        let Some(end) = memchr::memchr(b'&', chunk) else {
+            return chunk.len();
+        };
+        self.state = State::Key;
+        end + 1
+    }
+
+    fn found(&mut self, start: usize) -> Result<Found, Step> {
+        let held = std::mem::take(&mut self.held);
+        let written = std::str::from_utf8(&held).map_err(|_| Step::Malformed)?;
+        let value = query::decode(written).ok_or(Step::Malformed)?.into_owned();
+        self.has_found = true;
+        Ok(Found {
+            value,
+            range: start..start + held.len(),
+            syntax: Syntax::Urlencoded,
+        })
+    }
+}
+
+fn is_model(key: &[u8]) -> bool {
+    let key = std::str::from_utf8(key).ok().and_then(query::decode);
+    key.as_deref() == Some("model")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::gateway::fuzz::scan_chunks;
+
+    fn scan(chunks: &[&[u8]]) -> Step {
+        let mut scan = Urlencoded::after(0);
+        match scan_chunks(chunks, |chunk| scan.feed(chunk)) {
+            Step::More => scan.end(),
+            step => step,
+        }
+    }
+
+    fn scan_cut_anywhere(body: &str) -> Step {
+        let whole = scan(&[body.as_bytes()]);
+        for cut in 0..=body.len() {
+            let (one, two) = body.as_bytes().split_at(cut);
+            assert_eq!(scan(&[one, two]), whole, "{body} cut at {cut}");
+        }
+        whole
+    }
+
+    #[test]
+    fn the_field_is_found_decoded_wherever_it_stands() {
+        for (body, value, written) in [
+            ("model=alpha", "alpha", "alpha"),
+            (
+                "prompt=a%26b+c&model=org%2Falpha&n=1",
+                "org/alpha",
+                "org%2Falpha",
+            ),
+            ("xmodel=b&%6dodel=a+b", "a b", "a+b"),
+            ("model&model=a", "a", "a"),
+            ("&&model=", "", ""),
+        ] {
+            let Step::Found(found) = scan_cut_anywhere(body) else {
+                panic!("{body}");
+            };
+            assert_eq!((&*found.value, &body[found.range]), (value, written));
+        }
+    }
+
+    #[test]
+    fn says_why_there_is_none() {
+        for (body, step) in [
+            ("prompt=x", Step::Absent),
+            ("model", Step::Absent),
+            ("model=%ff", Step::Malformed),
+            ("model=a&x=1&model=b", Step::Twice),
+            ("model=a&%6Dodel=", Step::Twice),
+        ] {
+            assert_eq!(scan_cut_anywhere(body), step, "{body}");
+        }
+        let long = format!("model={}", "x".repeat(LONGEST_VALUE + 1));
+        assert_eq!(scan(&[long.as_bytes()]), Step::Malformed);
+    }
+}

@@ -1,0 +1,299 @@
+//! Requests that a wrong base URL, or a wrong method, has led astray: they are told where they belong, before
+//! a worker is loaded for them.
+
+use std::sync::Arc;
+
+use http::header::{ALLOW, HOST};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
+
+use super::room::Room;
+use crate::api_error::{ApiError, shown};
+use crate::config::Config;
+use crate::hub::gateway::Body;
+
+/// What stands behind `/v1/` in the routes that clients know, the longer first.
+const ROUTES: [&str; 15] = [
+    "chat/completions",
+    "completions",
+    "responses",
+    "embeddings",
+    "models",
+    "messages/count_tokens",
+    "messages",
+    "images/generations",
+    "images/edits",
+    "audio/transcriptions",
+    "audio/translations",
+    "audio/speech",
+    "moderations",
+    "rerank",
+    "queue/stats",
+];
+
+/// What a base URL may have too much of.
+const BASES: [&str; 5] = ["v1", "V1", "api", "openai", "hub"];
+
+/// Ollama's routes, below `/api/`.
+const OLLAMA: [&str; 10] = [
+    "chat",
+    "generate",
+    "tags",
+    "show",
+    "ps",
+    "version",
+    "embed",
+    "embeddings",
+    "pull",
+    "create",
+];
+
+/// The answer to a request that no room is for.
+pub(super) fn answer(
+    parts: &Parts,
+    config: impl FnOnce() -> Arc<Config>,
+) -> Option<Response<Body>> {
+    let (method, path) = (&parts.method, parts.uri.path());
+    if matches!(*method, Method::CONNECT | Method::TRACE) {
+        let mut response = error(&ApiError::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!("This hub does not answer {method}: it is no proxy for it"),
+        ));
+        let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        response.headers_mut().insert(ALLOW, allowed);
+        return Some(response);
+    }
+    let meant = meant(path)?;
+    let host = parts.uri.authority().map(|authority| authority.as_str());
+    let host = host.or_else(|| parts.headers.get(HOST)?.to_str().ok());
+    let host = match host {
+        Some(host) if !host.is_empty() => shown(host).into_owned(),
+        _ => format!("localhost:{}", config().port),
+    };
+    let (method, written) = (shown(method.as_str()), shown(path));
+    let message = match meant {
+        Meant::Ollama => format!(
+            "{method} {written} is a route of Ollama's, and this hub speaks OpenAI's API: choose an \
+             OpenAI-compatible server in the client, with the base URL `http://{host}/v1`."
+        ),
+        Meant::Route(route) => {
+            let base = match route.starts_with("messages") {
+                true => format!("http://{host}"),
+                false => format!("http://{host}/v1"),
+            };
+            format!(
+                "{method} {written} is not a route of this hub: the client's base URL is wrong. Set it to \
+                 `{base}`; this request then goes to /v1/{}.",
+                shown(&route)
+            )
+        }
+    };
+    Some(error(&ApiError::new(StatusCode::NOT_FOUND, message)))
+}
+
+fn error(error: &ApiError) -> Response<Body> {
+    error.to_response().map(Body::full)
+}
+
+/// What a client wanted that went astray.
+#[derive(Debug, PartialEq, Eq)]
+enum Meant {
+    /// What belongs behind `/v1/`.
+    Route(String),
+    /// Another API.
+    Ollama,
+}
+
+/// `None` for a path that is right, or that nothing is known about.
+fn meant(path: &str) -> Option<Meant> {
+    match Room::of(path) {
+        Room::Workers => {
+            // Nearly every request leaves here: it begins with the route that it is for.
+            let rest = path.strip_prefix("/v1/")?;
+            let first = rest.split('/').next().unwrap_or_default();
+            let is_base = first.is_empty() || BASES.contains(&first);
+            let has_more = rest.bytes().filter(|byte| *byte == b'/').count() >= 2;
+            let is_wrong = (is_base && rest.len() > first.len()) || (has_more && is_doubled(rest));
+            is_wrong.then(|| Meant::Route(without_base(rest)))
+        }
+        Room::Hub => {
+            let rest = path.strip_prefix("/hub/")?;
+            let rest = rest.strip_prefix("v1/").unwrap_or(rest);
+            ROUTES
+                .contains(&rest)
+                .then(|| Meant::Route(rest.to_owned()))
+        }
+        Room::Hall => {
+            if let Some(route) = path.strip_prefix("/api/")
+                && OLLAMA.contains(&route)
+            {
+                return Some(Meant::Ollama);
+            }
+            let below_v1 = path.to_ascii_lowercase().contains("/v1/");
+            let route = without_base(path);
+            let is_known = ROUTES
+                .iter()
+                .any(|known| route == *known || (*known == "models" && is_below(&route, known)));
+            (is_known || (below_v1 && !route.is_empty())).then_some(Meant::Route(route))
+        }
+    }
+}
+
+/// Whether a route stands there twice: a client was given the route as its base URL.
+fn is_doubled(rest: &str) -> bool {
+    ROUTES.iter().any(|first| {
+        // Below these are others that hubs and workers have.
+        !matches!(*first, "models" | "responses" | "messages")
+            && is_below(rest, first)
+            && ROUTES.iter().any(|second| ends_with(rest, second))
+    })
+}
+
+fn is_below(path: &str, root: &str) -> bool {
+    path.strip_prefix(root)
+        .is_some_and(|rest| rest.starts_with('/'))
+}
+
+fn ends_with(path: &str, route: &str) -> bool {
+    path.strip_suffix(route)
+        .is_some_and(|before| before.ends_with('/'))
+}
+
+/// What is left of a path without what is too much in its base.
+fn without_base(path: &str) -> String {
+    if let Some(route) = ROUTES.iter().find(|route| ends_with(path, route)) {
+        return (*route).to_owned();
+    }
+    let mut segments = path
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .peekable();
+    while segments
+        .next_if(|segment| BASES.contains(segment))
+        .is_some()
+    {}
+    segments.collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn a_route_below_a_wrong_base_is_recognized() {
+        for (path, route) in [
+            ("//v1/chat/completions", "chat/completions"),
+            ("//v1//models", "models"),
+            ("/v1/v1/chat/completions", "chat/completions"),
+            ("/v1/v1/other", "other"),
+            ("/v1//chat/completions", "chat/completions"),
+            ("/v1/api/v1/embeddings", "embeddings"),
+            ("/v1/chat/completions/chat/completions", "chat/completions"),
+            ("/v1/chat/completions/v1/models", "models"),
+            ("/chat/completions", "chat/completions"),
+            ("/completions", "completions"),
+            ("/models", "models"),
+            ("/models/alpha", "models/alpha"),
+            ("/api/v1/chat/completions", "chat/completions"),
+            ("/api/v1/models", "models"),
+            ("/api/v1/other", "other"),
+            ("/openai/v1/responses", "responses"),
+            ("/openai/deployments/a/chat/completions", "chat/completions"),
+            ("/V1/chat/completions", "chat/completions"),
+            ("/messages", "messages"),
+            ("/v1/v1/messages", "messages"),
+            ("/hub/v1/chat/completions", "chat/completions"),
+            ("/hub/models", "models"),
+        ] {
+            assert_eq!(meant(path), Some(Meant::Route(route.to_owned())), "{path}");
+        }
+        for path in ["/api/chat", "/api/tags", "/api/generate"] {
+            assert_eq!(meant(path), Some(Meant::Ollama), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_right_or_unknown_is_let_be() {
+        for path in [
+            "/v1",
+            "/v1/",
+            "/v1/v1",
+            "/v1/chat/completions",
+            "/v1/models",
+            "/v1/models/",
+            "/v1/models/models",
+            "/v1/models/org/completions/models",
+            "/v1/responses/r1/cancel",
+            "/v1/messages/count_tokens",
+            "/v1/files",
+            "/v1/threads/t/messages",
+            "/v1/audio/voices",
+            "/upstream/a/v1/v1/models",
+            "/upstream/a//x",
+            "/hub",
+            "/hub/status",
+            "/hub/reload",
+            "/hub/models/a/load",
+            "/health",
+            "/",
+            "/nosuch",
+            "/api/nosuch",
+            "*",
+        ] {
+            assert_eq!(meant(path), None, "{path}");
+        }
+    }
+
+    fn told(request: http::request::Builder) -> (StatusCode, String) {
+        let parts = request.body(()).unwrap().into_parts().0;
+        let config = "models: [{name: a, model_path: org/a}]";
+        let config = Config::parse(std::path::Path::new("/hub.yaml"), config);
+        let response = answer(&parts, || Arc::new(config.unwrap())).unwrap();
+        let status = response.status();
+        let body = match response.into_body() {
+            Body::Full(body) => body,
+            other => panic!("{other:?}"),
+        };
+        let body = futures_util::FutureExt::now_or_never(http_body_util::BodyExt::collect(body));
+        let json: serde_json::Value =
+            serde_json::from_slice(&body.unwrap().unwrap().to_bytes()).unwrap();
+        (
+            status,
+            json["error"]["message"].as_str().unwrap().to_owned(),
+        )
+    }
+
+    #[test]
+    fn each_is_told_the_base_url_as_it_reached_the_hub() {
+        let at = |path: &str| Request::post(path).header(HOST, "studio.local:8000");
+        let texts = [
+            at("//v1/chat/completions"),
+            at("/api/tags"),
+            at("/v1/v1/messages"),
+            Request::post("/chat/completions"),
+        ]
+        .map(|request| {
+            let (status, text) = told(request);
+            assert_eq!(status, StatusCode::NOT_FOUND);
+            text
+        });
+        insta::assert_snapshot!(texts.join("\n"), @r"
+        POST //v1/chat/completions is not a route of this hub: the client's base URL is wrong. Set it to `http://studio.local:8000/v1`; this request then goes to /v1/chat/completions.
+        POST /api/tags is a route of Ollama's, and this hub speaks OpenAI's API: choose an OpenAI-compatible server in the client, with the base URL `http://studio.local:8000/v1`.
+        POST /v1/v1/messages is not a route of this hub: the client's base URL is wrong. Set it to `http://studio.local:8000`; this request then goes to /v1/messages.
+        POST /chat/completions is not a route of this hub: the client's base URL is wrong. Set it to `http://localhost:8000/v1`; this request then goes to /v1/chat/completions.
+        ");
+    }
+
+    #[test]
+    fn connect_and_trace_are_for_proxies() {
+        for method in [Method::CONNECT, Method::TRACE] {
+            for path in ["/v1/x?model=a", "/hub", "/"] {
+                let (status, _) = told(Request::builder().method(method.clone()).uri(path));
+                assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! One request: past the door, to whom it is for, and the headers that every answer has.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ConnectInfo;
+use http::header::{CONTENT_LENGTH, X_CONTENT_TYPE_OPTIONS};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Either;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+use tower::ServiceExt as _;
+use tracing::debug;
+use uuid::Uuid;
+
+use super::room::Room;
+use super::unread::{self, Lent};
+use super::{astray, door};
+use crate::api_error::ApiError;
+use crate::hub::decimal;
+use crate::hub::decimal::micros;
+use crate::hub::gateway::{Arrived, Body, Gateway, HeldUp};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
+
+/// Longer ids of clients are replaced: they go into logs and to the worker.
+const LONGEST_ID: usize = 128;
+
+/// The gateway's answers without a box around each piece of a stream, or the router's.
+type AnyBody = Either<Body, axum::body::Body>;
+
+/// Where a request goes.
+enum Way {
+    /// Nowhere: this is the answer.
+    Answered(Response<Body>),
+    /// Nowhere either, for a client that is no stranger: its body is read, so that its connection lasts.
+    Astray(Response<Body>, Incoming),
+    Gateway(Arrived),
+    Hub(Box<Request<Lent>>),
+    /// To the hub that has taken over.
+    Elsewhere(Box<Request<Incoming>>, SocketAddr),
+}
+
+/// A request, and the room it is for.
+struct Asked {
+    parts: Parts,
+    body: Incoming,
+    room: Room,
+}
+
+/// What the requests of a connection share.
+pub(super) struct Front {
+    gateway: Arc<Gateway>,
+    hub: axum::Router,
+}
+
+impl Front {
+    pub(super) fn new(gateway: Gateway, hub: axum::Router) -> Self {
+        let gateway = Arc::new(gateway);
+        Self { gateway, hub }
+    }
+
+    /// The same for a connection of its own: its requests count their references to it where no other
+    /// thread does.
+    pub(super) fn of_connection(&self) -> Arc<Self> {
+        let gateway = Gateway::clone(&self.gateway);
+        Arc::new(Self::new(gateway, self.hub.clone()))
+    }
+
+    /// The answer to one request. Not an `async fn`: that would keep the request in its future twice.
+    pub(super) fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        client: SocketAddr,
+        held_up: HeldUp,
+    ) -> impl Future<Output = Response<AnyBody>> {
+        let started = Instant::now();
+        let (mut parts, body) = request.into_parts();
+        let client = self.gateway.successor().client(&mut parts.headers, client);
+        let id = request_id(&parts.headers);
+        let room = Room::of(parts.uri.path());
+        // The gateway tells of its requests itself, when their answers have ended.
+        let line = (room != Room::Workers && tracing::enabled!(tracing::Level::DEBUG))
+            .then(|| Box::new((parts.method.clone(), parts.uri.path().to_owned())));
+        let (way, origin) = self.way(Asked { parts, body, room }, client, held_up, &id, started);
+        async move {
+            let mut response = match way {
+                Way::Answered(response) => response.map(Either::Left),
+                Way::Astray(mut response, body) => {
+                    Box::pin(unread::discard(body, response.headers_mut())).await;
+                    response.map(Either::Left)
+                }
+                Way::Gateway(arrived) => self.gateway.answer(arrived).await.map(Either::Left),
+                // Off the hot path, and large.
+                Way::Hub(request) => Box::pin(self.ask_hub(*request, client, &id)).await,
+                Way::Elsewhere(request, client) => {
+                    let (parts, body) = request.into_parts();
+                    let successor = self.gateway.successor();
+                    let answer = Box::pin(successor.answer(parts, body, client, &id)).await;
+                    answer.map(Either::Left)
+                }
+            };
+            if room == Room::Hub {
+                let nosniff = HeaderValue::from_static("nosniff");
+                response
+                    .headers_mut()
+                    .insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+            }
+            if let Some(origin) = origin {
+                door::allow_origin(response.headers_mut(), origin);
+            }
+            let took = started.elapsed();
+            if let Some(line) = line {
+                let (method, path) = *line;
+                let status = response.status().as_u16();
+                let id = id.to_str().unwrap_or_default();
+                let seconds = took.as_secs_f64();
+                debug!(id, %method, path, status, seconds, "request");
+            }
+            sign(response.headers_mut(), id, took);
+            response
+        }
+    }
+
+    /// Where a request goes, and the origin of the page it comes from, if it comes from one.
+    fn way(
+        &self,
+        asked: Asked,
+        client: SocketAddr,
+        held_up: HeldUp,
+        id: &HeaderValue,
+        started: Instant,
+    ) -> (Way, Option<HeaderValue>) {
+        let Asked { parts, body, room } = asked;
+        let origin = match door::check(&parts, room, || self.gateway.config()) {
+            Ok(origin) => origin,
+            Err(error) => return (Way::Answered(turned_away(&parts, id, &error)), None),
+        };
+        let way = if let Some(response) = origin.as_ref().and_then(|_| door::preflight(&parts)) {
+            Way::Answered(response)
+        } else if let Some(response) = astray::answer(&parts, || self.gateway.config()) {
+            Way::Astray(response, body)
+        } else if self.gateway.successor().is_there() {
+            Way::Elsewhere(Box::new(Request::from_parts(parts, body)), client)
+        } else if room == Room::Workers {
+            let id = id.clone();
+            let arrived = self
+                .gateway
+                .take_in(parts, body, client, held_up, id, started);
+            Way::Gateway(arrived)
+        } else {
+            let mut request = Box::new(Request::from_parts(parts, Lent::new(body)));
+            request.extensions_mut().insert(ConnectInfo(client));
+            Way::Hub(request)
+        };
+        (way, origin)
+    }
+
+    /// The answer to what cannot be read as a request.
+    pub(super) fn unasked(error: &ApiError) -> Response<String> {
+        let mut response = error.to_response();
+        let id = request_id(&HeaderMap::new());
+        debug!(id = id.to_str().unwrap_or_default(), status = error.status, %error, "no request");
+        sign(response.headers_mut(), id, Duration::ZERO);
+        response
+    }
+
+    /// The answer of the control API or the dashboard.
+    async fn ask_hub(
+        &self,
+        request: Request<Lent>,
+        client: SocketAddr,
+        id: &HeaderValue,
+    ) -> Response<AnyBody> {
+        let left = request.body().left();
+        let again = (*request.method() == Method::POST).then(|| again(&request));
+        let Ok(mut response) = self.hub.clone().oneshot(request).await;
+        if let Some(body) = left.take() {
+            unread::discard(body, response.headers_mut()).await;
+        }
+        let successor = self.gateway.successor();
+        let is_refused = response.status() == StatusCode::SERVICE_UNAVAILABLE;
+        match again {
+            // It has waited for a model while another hub took over.
+            Some(again) if is_refused && successor.is_there() => {
+                let answer = successor.answer_empty(again, client, id).await;
+                answer.map(Either::Left)
+            }
+            _ => response.map(Either::Right),
+        }
+    }
+}
+
+/// The answer at the door.
+fn turned_away(parts: &Parts, id: &HeaderValue, error: &ApiError) -> Response<Body> {
+    let (id, method, path) = (
+        id.to_str().unwrap_or_default(),
+        &parts.method,
+        parts.uri.path(),
+    );
+    debug!(id, %method, path, status = error.status, %error, "turned away");
+    error.to_response().map(Body::full)
+}
+
+/// The head of a request once more. What waits is a verb, whose body nobody reads.
+fn again<B>(request: &Request<B>) -> Parts {
+    let mut again = Request::new(());
+    again.method_mut().clone_from(request.method());
+    again.uri_mut().clone_from(request.uri());
+    again.headers_mut().clone_from(request.headers());
+    again.headers_mut().remove(CONTENT_LENGTH);
+    again.into_parts().0
+}
+
+/// Adds what every answer has.
+fn sign(headers: &mut HeaderMap, id: HeaderValue, took: Duration) {
+    headers.insert(REQUEST_ID, id);
+    let time = decimal::header_value(|text| decimal::write(text, micros(took), 6));
+    if let Some(time) = time {
+        headers.insert(PROCESS_TIME, time);
+    }
+}
+
+/// The client's id if it is fit for logs, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let fit = |id: &&HeaderValue| {
+        (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    if let Some(id) = headers.get(REQUEST_ID).filter(fit) {
+        // Not a part of the head: what keeps an id would keep all of the buffer it came in.
+        if let Ok(id) = HeaderValue::from_bytes(id.as_bytes()) {
+            return id;
+        }
+    }
+    let mut text = Uuid::encode_buffer();
+    // Ids need not be secret: the system's random numbers cost a call into the kernel each.
+    let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+    let id = id.hyphenated().encode_lower(&mut text);
+    HeaderValue::from_str(id).expect("a uuid is hexadecimal digits and hyphens")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id_for(sent: &[u8]) -> HeaderValue {
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_ID, HeaderValue::from_bytes(sent).unwrap());
+        request_id(&headers)
+    }
+
+    #[test]
+    fn a_sane_id_of_the_client_is_kept() {
+        assert_eq!(id_for(b"req-1/a"), "req-1/a");
+        assert_eq!(id_for(&[b'a'; LONGEST_ID]).len(), LONGEST_ID);
+    }
+
+    #[test]
+    fn any_other_is_replaced_by_a_uuid() {
+        for sent in [b"".as_slice(), b"a b", b"\xff", &[b'a'; LONGEST_ID + 1]] {
+            let id = id_for(sent);
+            let uuid = Uuid::parse_str(id.to_str().unwrap()).unwrap();
+            assert_eq!(uuid.get_version_num(), 4);
+        }
+        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,245 @@
+//! The one port: accepts connections, speaks HTTP/1.1 on them, and hands `/v1` to the gateway and
+//! everything else to the router of the control API and the dashboard.
+//!
+//! The daemon runs it. What every answer has in common is added here and only here: `X-Request-ID`,
+//! `X-Process-Time`, CORS. Whether a request may come in at all is decided at its [`door`].
+
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::hub::gateway::{Gateway, HeldUp};
+use crate::telemetry::Troubles;
+use self_wake::OwnWakes;
+
+mod astray;
+mod door;
+mod front;
+mod head_timer;
+mod receive_buffer;
+mod room;
+mod self_wake;
+mod socket;
+mod threads;
+mod unread;
+mod unreadable;
+
+use front::Front;
+use head_timer::HeadTimer;
+use socket::{Leftover, Socket};
+pub use threads::{Spread, Threads};
+
+/// hyper's read buffer grows up to this. A head is refused with 431 when it has filled the buffer and
+/// is not complete, so at twice this at the latest.
+const BUFFER: usize = 64 * 1024;
+
+/// A connection on which no complete head arrives for so long is closed, an idle one too.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long a client may go on sending, and take to read the last answer, when the hub has ended its
+/// side.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// How long to leave the system alone when it has no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a connection that cannot be accepted is a sign of.
+const TROUBLE: &str = "no more connections can be accepted";
+
+/// How serving ends.
+#[derive(Debug, Clone, Default)]
+pub struct Ending {
+    /// Cancelled, no more connections are accepted.
+    pub full: CancellationToken,
+    /// Cancelled, connections end after the answer they are at.
+    pub shutdown: CancellationToken,
+}
+
+/// Serves `listeners` until the `ending` says that it is full; then it returns. They run on the threads of `spread`; waiting for them, and how
+/// long, is the caller's business.
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    gateway: Gateway,
+    hub: axum::Router,
+    troubles: Troubles,
+    ending: Ending,
+    spread: Spread,
+) {
+    let front = Front::new(gateway, hub);
+    let accepting = listeners
+        .iter()
+        .map(|listener| accept(listener, &front, &troubles, &ending, &spread));
+    join_all(accepting).await;
+}
+
+/// Serves one of the listeners.
+async fn accept(
+    listener: &TcpListener,
+    front: &Front,
+    troubles: &Troubles,
+    ending: &Ending,
+    spread: &Spread,
+) {
+    if let Err(error) = receive_buffer::widen(listener) {
+        debug!(%error, "receive buffers stay as they are");
+    }
+    loop {
+        let accepted = tokio::select! {
+            () = ending.full.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, client)) => {
+                troubles.note(TROUBLE, Ok::<_, io::Error>(()));
+                let (front, shutdown) = (front.of_connection(), ending.shutdown.clone());
+                // A socket belongs to the runtime that it is used on.
+                let stream = stream.into_std();
+                let connection = async move {
+                    match stream.and_then(TcpStream::from_std) {
+                        // In memory of the thread that it runs on, and not of the one that accepts it:
+                        // what is given back there is used again there.
+                        Ok(stream) => {
+                            Box::pin(serve_connection(stream, client, front, shutdown)).await;
+                        }
+                        Err(error) => warn!(%client, %error, "a connection was lost"),
+                    }
+                };
+                spread.spawn(connection);
+            }
+            // The client gave up while it was queued: nothing is wrong here.
+            Err(error) if is_about_the_client(&error) => {}
+            Err(error) => {
+                if troubles.note(TROUBLE, Err(&error)) {
+                    warn!(%error, "cannot accept connections; trying again");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_about_the_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// What happens to a connection.
+enum Event {
+    Ended(hyper::Result<()>),
+    /// A head has been waited for too long.
+    TooLate,
+    /// The hub is about to end.
+    Stopping,
+}
+
+/// One client's connection, to its end.
+async fn serve_connection(
+    stream: TcpStream,
+    client: SocketAddr,
+    front: Arc<Front>,
+    shutdown: CancellationToken,
+) {
+    // Without it a token waits for the acknowledgement of the one before.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%client, %error, "cannot set TCP_NODELAY");
+    }
+    let heads = HeadTimer::default();
+    let held_up = HeldUp::default();
+    let (socket, mut leftover) = Socket::new(stream, heads.clone(), held_up.clone());
+    let ended = {
+        let service = service_fn(move |request| {
+            let answer = Arc::clone(&front).answer(request, client, held_up.clone());
+            answer.map(Ok::<_, std::convert::Infallible>)
+        });
+        let connection = http1::Builder::new()
+            .max_buf_size(BUFFER)
+            .timer(heads.clone())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(socket), service)
+            .with_upgrades();
+        let mut connection = pin!(connection);
+        let mut too_late = pin!(heads.expired(HEAD_TIMEOUT));
+        let mut stopping = pin!(shutdown.cancelled());
+        let mut is_stopping = false;
+        let (mut wakes, mut others) = (OwnWakes::default(), OwnWakes::default());
+        loop {
+            let event = poll_fn(|cx| {
+                let ended = wakes.poll(cx, |own| match own {
+                    Some(cx) => connection.as_mut().poll(cx).map(Event::Ended),
+                    None => Poll::Pending,
+                });
+                if ended.is_ready() {
+                    return ended;
+                }
+                if !others.is_woken() {
+                    return Poll::Pending;
+                }
+                others.poll(cx, |own| {
+                    let Some(cx) = own else {
+                        return Poll::Pending;
+                    };
+                    if too_late.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Event::TooLate);
+                    }
+                    if !is_stopping && stopping.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Event::Stopping);
+                    }
+                    Poll::Pending
+                })
+            });
+            match event.await {
+                Event::Ended(ended) => break ended,
+                // hyper sees it when it is polled.
+                Event::TooLate => too_late.set(heads.expired(HEAD_TIMEOUT)),
+                Event::Stopping => {
+                    is_stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+            wakes.note();
+        }
+    };
+    // A socket that has become a tunnel is still in use.
+    let Ok(left) = leftover.try_recv() else {
+        return;
+    };
+    tokio::select! {
+        biased;
+        _ = timeout(LINGER, part(left, ended, client)) => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+/// The last of a connection that `ended` like this.
+async fn part(mut left: Leftover, ended: hyper::Result<()>, client: SocketAddr) {
+    if let Err(error) = ended {
+        // Mostly clients that have gone.
+        debug!(%client, %error, "connection ended early");
+        if let Some(reason) = unreadable::reason(&error, &left) {
+            let answer = unreadable::to_bytes(&Front::unasked(&reason));
+            if let Err(error) = left.end_with(answer.as_bytes()).await {
+                debug!(%client, %error, "client left before it was told why");
+            }
+        }
+    }
+    left.linger().await;
+}
