@@ -205,6 +205,11 @@ impl Machine {
             | Phase::Settling { .. } => {
                 self.entries[i].unload_when_loaded = true;
             }
+            // No other worker takes its place, unless somebody waits for one.
+            Phase::Ending {
+                next: Next::Replace,
+                ..
+            } => self.entries[i].phase.turn_to(Next::Unload),
             _ => {}
         }
     }
@@ -248,7 +253,7 @@ impl Machine {
             Phase::Ending {
                 next: Next::Replace,
                 ..
-            } => self.replaced(i, reason, now),
+            } => self.replaced(i, reason, now, decide),
             Phase::Draining(next) | Phase::Ending { next, .. } => self.ended(i, next, now, decide),
             _ => self.fail(i, exit_code, reason, now, decide),
         }

@@ -356,6 +356,17 @@ impl Driver {
         for launch in drains {
             self.drained_if_empty(launch);
         }
+        self.check_nobody_waits_for_what_is_down();
+    }
+
+    /// Nothing more happens to a model that is down: whoever waited for it there would wait for ever.
+    fn check_nobody_waits_for_what_is_down(&self) {
+        for entry in &self.machine.entries {
+            let lists = [&entry.load, &entry.start, &entry.unload, &entry.stop];
+            let waits = entry.waiting() > 0 || lists.iter().any(|list| !list.is_empty());
+            let is_down = matches!(entry.phase, Phase::Down(_));
+            assert!(!(is_down && waits), "somebody waits for {entry:?}");
+        }
     }
 
     fn obey(&mut self, effect: Effect, drains: &mut Vec<Launch>) {
@@ -460,8 +471,18 @@ fn pick<T: Copy>(from: &[T], which: usize) -> Option<T> {
     (!from.is_empty()).then(|| from[which % from.len()])
 }
 
+/// `PROPTEST_CASES` asks for more.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig {
+        cases: default.cases.max(600),
+        failure_persistence: None,
+        ..default
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     /// At most one process per model, no signal while a lease is out before the drain limit, nobody
     /// answered twice: asserted by the driver at every step.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::entry::Next;
 use super::load::seconds_or_zero;
-use super::{Answer, Decide, Effect, Machine, Now, Outcome, Phase};
+use super::{Decide, Effect, Machine, Now, Phase};
 use crate::policy::{Trouble, TroubleKind, TroubleVerdict};
 
 /// What the policies said last, by kind of trouble.
@@ -85,21 +85,17 @@ impl Machine {
         self.effects.push(Effect::Recycle { launch, reason });
     }
 
-    /// The worker that hung is gone.
-    pub(super) fn replaced(&mut self, i: usize, reason: &str, now: Now) {
+    /// The worker that hung is gone. Those who wait for the next one need not wait for longer; without
+    /// them it comes after the policy's pause.
+    pub(super) fn replaced(&mut self, i: usize, reason: &str, now: Now, decide: &mut dyn Decide) {
         let entry = &mut self.entries[i];
         entry.be_failed(None, reason, now);
-        let is_wanted = entry.is_wanted() || !entry.start.is_empty();
-        // Who waits need not wait for longer.
-        let after = if is_wanted {
-            Duration::ZERO
-        } else {
-            entry.troubles.pause
-        };
+        if entry.is_wanted() {
+            return self.begin_start(i, now, decide);
+        }
+        let after = entry.troubles.pause;
         entry.retry_at = Some(now.at + after);
-        let unloaded = std::mem::take(&mut entry.unload);
         self.effects.push(Effect::Wake { after });
-        self.answer_all(unloaded, &Answer::Verb(Outcome::Done));
     }
 }
 

@@ -72,9 +72,7 @@ fn requests_that_come_while_it_is_replaced_wait_for_the_next_one() {
     hangs(&mut story, launch);
     let (request, effects) = story.request("a");
     assert_eq!(effects, []);
-    let after = Duration::ZERO;
-    assert_eq!(gone(&mut story, launch), [Effect::Wake { after }]);
-    let launch = launched(&story.tell(Event::Tick));
+    let launch = launched(&gone(&mut story, launch));
     let effects = story.tell(Event::Loaded { launch });
     assert_eq!(answered(&effects, request), Some(&Answer::Granted));
 }
@@ -89,6 +87,84 @@ fn a_stop_of_a_worker_that_is_being_replaced_ends_the_model() {
     let effects = gone(&mut story, launch);
     assert_eq!(answered(&effects, stop), Some(&Answer::Verb(Outcome::Done)));
     assert_eq!(story.states("a"), ("stopped", "unloaded"));
+}
+
+#[test]
+fn a_shutdown_refuses_those_who_wait_for_the_next_one() {
+    for ended_first in [false, true] {
+        let mut story = Story::of(&["a"]);
+        let launch = story.loaded("a");
+        story.policies.on_trouble = restart(60.0);
+        hangs(&mut story, launch);
+        let (request, _) = story.request("a");
+        let (load, _) = story.verb("load", "a");
+        let last = match ended_first {
+            true => launched(&gone(&mut story, launch)),
+            false => launch,
+        };
+        let effects = story.tell(Event::Shutdown { now: false });
+        assert_eq!(status_of(&effects, request), 503, "{ended_first}");
+        assert_eq!(status_of(&effects, load), 503, "{ended_first}");
+        assert_eq!(gone(&mut story, last), [Effect::Finished]);
+    }
+}
+
+#[test]
+fn a_reload_that_removes_the_model_refuses_those_who_wait_for_the_next_one() {
+    for ended_first in [false, true] {
+        let mut story = Story::of(&["a"]);
+        let launch = story.loaded("a");
+        story.policies.on_trouble = restart(60.0);
+        hangs(&mut story, launch);
+        let (request, _) = story.request("a");
+        let last = match ended_first {
+            true => launched(&gone(&mut story, launch)),
+            false => launch,
+        };
+        let waiter = story.waiter(false);
+        let effects = story.tell(Event::Reconcile {
+            waiter,
+            models: Vec::new(),
+            changed: HashSet::new(),
+            start: true,
+        });
+        assert_eq!(status_of(&effects, request), 503, "{ended_first}");
+        let effects = gone(&mut story, last);
+        assert!(answered(&effects, waiter).is_some(), "{effects:?}");
+        assert_eq!(story.machine.entries().count(), 0);
+    }
+}
+
+#[test]
+fn an_unload_of_a_worker_that_is_being_replaced_leaves_the_memory_free() {
+    let mut story = Story::of(&["a"]);
+    let launch = story.loaded("a");
+    story.policies.on_trouble = restart(0.0);
+    hangs(&mut story, launch);
+    let (unload, effects) = story.verb("unload", "a");
+    assert_eq!(effects, []);
+    let effects = gone(&mut story, launch);
+    let done = Answer::Verb(Outcome::Done);
+    assert_eq!(answered(&effects, unload), Some(&done));
+    assert_eq!(story.states("a"), ("running", "unloaded"));
+    story.seconds += 60;
+    assert_eq!(story.tell(Event::Tick), []);
+}
+
+#[test]
+fn after_an_unload_a_replaced_worker_comes_back_for_a_request() {
+    let mut story = Story::of(&["a"]);
+    let launch = story.loaded("a");
+    story.policies.on_trouble = restart(60.0);
+    hangs(&mut story, launch);
+    let (unload, _) = story.verb("unload", "a");
+    let (request, _) = story.request("a");
+    let effects = gone(&mut story, launch);
+    let done = Answer::Verb(Outcome::Done);
+    assert_eq!(answered(&effects, unload), Some(&done));
+    let launch = launched(&effects);
+    let effects = story.tell(Event::Loaded { launch });
+    assert_eq!(answered(&effects, request), Some(&Answer::Granted));
 }
 
 #[test]
