@@ -7,7 +7,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail it")]
 
-mod home;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -22,4 +21,4 @@ mod openai;
 mod status_json;
 mod strangers;
 
-use home::Home;
+use support::home::{self, Home};

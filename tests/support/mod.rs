@@ -13,6 +13,7 @@
 )]
 
 pub mod control;
+pub mod home;
 pub mod http;
 pub mod hub;
 pub mod processes;

@@ -10,54 +10,54 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::http::{Answer, Http};
-use crate::support::record::Record;
-use crate::support::{BINARY, SOON, processes, wait_for, wait_until, within};
+use super::http::{Answer, Http};
+use super::record::Record;
+use super::{BINARY, SOON, processes, wait_for, wait_until, within};
 
 /// `worker_command` of a worker that can stay up unloaded; the default one cannot.
-pub(crate) const JIT: &str = "jit-openai-server";
+pub const JIT: &str = "jit-openai-server";
 
 /// Dropped, it ends its daemon; no process of it or of its workers may be left.
-pub(crate) struct Home {
+pub struct Home {
     folder: TempDir,
     /// The process id of the daemon that was started last, or 0.
     daemon: AtomicU32,
     /// The hub's port; those after it are for workers.
-    pub(crate) port: u16,
-    pub(crate) http: Http,
+    pub port: u16,
+    pub http: Http,
     /// What the workers wrote down.
-    pub(crate) record: Record,
+    pub record: Record,
 }
 
 /// A command that has ended.
 #[derive(Debug)]
-pub(crate) struct Ran {
-    pub(crate) code: i32,
-    pub(crate) out: String,
-    pub(crate) err: String,
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
 impl Ran {
     /// The lines of stdout.
-    pub(crate) fn lines(&self) -> Vec<&str> {
+    pub fn lines(&self) -> Vec<&str> {
         self.out.lines().collect()
     }
 
     #[track_caller]
-    pub(crate) fn assert_ok(&self) -> &Self {
+    pub fn assert_ok(&self) -> &Self {
         assert_eq!(self.code, 0, "{self:?}");
         self
     }
 
     #[track_caller]
-    pub(crate) fn assert_failed(&self) -> &Self {
+    pub fn assert_failed(&self) -> &Self {
         assert_eq!(self.code, 1, "{self:?}");
         self
     }
 
     /// stdout has this line.
     #[track_caller]
-    pub(crate) fn assert_line(&self, line: &str) -> &Self {
+    pub fn assert_line(&self, line: &str) -> &Self {
         assert!(self.lines().contains(&line), "no `{line}` in {self:?}");
         self
     }
@@ -65,7 +65,7 @@ impl Ran {
 
 impl Home {
     /// With a hub.yaml of `yaml` below `host`, `port` and `model_starting_port`; nothing runs.
-    pub(crate) fn with(yaml: &str) -> Self {
+    pub fn with(yaml: &str) -> Self {
         // On macOS the folder for temporary files is reached by a link; what programs say is the real path.
         let folder = TempDir::new_in(std::env::temp_dir().canonicalize().unwrap()).unwrap();
         let base = folder.path().join("mlx-openai-server-hub");
@@ -86,7 +86,7 @@ impl Home {
     }
 
     /// The same, with a daemon that `start` has started.
-    pub(crate) fn started(yaml: &str) -> Self {
+    pub fn started(yaml: &str) -> Self {
         let home = Self::with(yaml);
         home.start();
         home
@@ -100,7 +100,7 @@ impl Home {
     }
 
     /// Replaces hub.yaml, below `host`, `port` and `model_starting_port`.
-    pub(crate) fn configure(&self, yaml: &str) {
+    pub fn configure(&self, yaml: &str) {
         let (port, first) = (self.port, self.port + 1);
         self.write(&format!(
             "host: 127.0.0.1\nport: {port}\nmodel_starting_port: {first}\n{yaml}"
@@ -108,47 +108,47 @@ impl Home {
     }
 
     /// Replaces hub.yaml.
-    pub(crate) fn write(&self, text: &str) {
+    pub fn write(&self, text: &str) {
         std::fs::write(self.config(), text).unwrap();
     }
 
     /// HOME.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// The base folder.
-    pub(crate) fn base(&self) -> PathBuf {
+    pub fn base(&self) -> PathBuf {
         self.path().join("mlx-openai-server-hub")
     }
 
     /// hub.yaml at its default place.
-    pub(crate) fn config(&self) -> PathBuf {
+    pub fn config(&self) -> PathBuf {
         self.base().join("hub.yaml")
     }
 
     /// The default `log_path`.
-    pub(crate) fn logs(&self) -> PathBuf {
+    pub fn logs(&self) -> PathBuf {
         self.base().join("logs")
     }
 
     /// The folder on PATH that has the workers.
-    pub(crate) fn bin(&self) -> PathBuf {
+    pub fn bin(&self) -> PathBuf {
         self.path().join("bin")
     }
 
     /// hub_runtime.json at its default place.
-    pub(crate) fn runtime_file(&self) -> PathBuf {
+    pub fn runtime_file(&self) -> PathBuf {
         self.logs().join("hub_runtime.json")
     }
 
     /// The text of the hub's own log.
-    pub(crate) fn app_log(&self) -> String {
+    pub fn app_log(&self) -> String {
         std::fs::read_to_string(self.logs().join("app.log")).unwrap()
     }
 
     /// The program with these arguments, as this home's user would run it.
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command
             .args(arguments)
@@ -163,19 +163,19 @@ impl Home {
     }
 
     /// Runs it to its end.
-    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
+    pub fn run(&self, arguments: &[&str]) -> Ran {
         ran(&mut self.command(arguments))
     }
 
     /// `start`, which must succeed.
     #[track_caller]
-    pub(crate) fn start(&self) -> Ran {
+    pub fn start(&self) -> Ran {
         self.start_with(&[], |_| {})
     }
 
     /// `start` with options before it and with a changed environment; it must succeed.
     #[track_caller]
-    pub(crate) fn start_with(&self, options: &[&str], change: impl Fn(&mut Command)) -> Ran {
+    pub fn start_with(&self, options: &[&str], change: impl Fn(&mut Command)) -> Ran {
         let mut command = self.command(&[options, &["start"]].concat());
         change(&mut command);
         let ran = ran(&mut command);
@@ -187,7 +187,7 @@ impl Home {
     }
 
     /// `serve`, the daemon in the foreground; returns when `/health` answers.
-    pub(crate) fn serve(&self) -> Child {
+    pub fn serve(&self) -> Child {
         let daemon = self
             .command(&["serve"])
             .stdout(Stdio::null())
@@ -201,62 +201,62 @@ impl Home {
     }
 
     /// The process id of the daemon that was started last.
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.daemon.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn is_running(&self) -> bool {
+    pub fn is_running(&self) -> bool {
         // A daemon that nobody has reaped is gone all the same.
         self.pid() != 0 && processes::is_alive(self.pid())
     }
 
     #[track_caller]
-    pub(crate) fn wait_for_end(&self) {
+    pub fn wait_for_end(&self) {
         wait_until("the daemon to end", SOON, || !self.is_running());
     }
 
-    pub(crate) fn status(&self) -> Value {
+    pub fn status(&self) -> Value {
         self.http.hub_status()
     }
 
-    pub(crate) fn model(&self, name: &str) -> Value {
+    pub fn model(&self, name: &str) -> Value {
         self.http.model(name)
     }
 
     /// `process_state` and `memory_state`.
-    pub(crate) fn states(&self, name: &str) -> (String, String) {
+    pub fn states(&self, name: &str) -> (String, String) {
         let model = self.model(name);
         let word = |key: &str| model[key].as_str().unwrap().to_owned();
         (word("process_state"), word("memory_state"))
     }
 
     /// Waits until the model is in these states, and gives its `metadata`.
-    pub(crate) fn wait_for_state(&self, name: &str, process: &str, memory: &str) -> Value {
+    pub fn wait_for_state(&self, name: &str, process: &str, memory: &str) -> Value {
         self.http.wait_for_state(name, process, memory)
     }
 
     /// `POST /hub/models/{name}/{action}`.
-    pub(crate) fn act(&self, name: &str, action: &str) -> Answer {
+    pub fn act(&self, name: &str, action: &str) -> Answer {
         self.http.act(name, action)
     }
 
     /// The same, which must succeed.
     #[track_caller]
-    pub(crate) fn done(&self, name: &str, action: &str) {
+    pub fn done(&self, name: &str, action: &str) {
         let answer = self.act(name, action);
         assert_eq!(answer.status, 200, "{action} {name}: {}", answer.text());
     }
 
     /// `POST /hub/reload`, which must succeed.
     #[track_caller]
-    pub(crate) fn reload(&self) -> Value {
+    pub fn reload(&self) -> Value {
         let answer = self.http.post("/hub/reload", &Value::Null);
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()
     }
 
     /// The warnings of the status, in one text.
-    pub(crate) fn warnings(&self) -> String {
+    pub fn warnings(&self) -> String {
         let status = self.status();
         let warnings = status["warnings"].as_array().unwrap().iter();
         warnings
@@ -266,13 +266,13 @@ impl Home {
 
     /// Waits until the warnings of the status contain `text`.
     #[track_caller]
-    pub(crate) fn wait_for_warning(&self, text: &str) {
+    pub fn wait_for_warning(&self, text: &str) {
         let warned = || self.warnings().contains(text);
         wait_until(&format!("a warning: {text}"), SOON, warned);
     }
 
     /// The command line of the model's latest worker.
-    pub(crate) fn worker_arguments(&self, model: &str) -> Vec<String> {
+    pub fn worker_arguments(&self, model: &str) -> Vec<String> {
         let start = self.worker_start(model);
         let words = start["args"].as_array().unwrap().iter();
         let words: Vec<String> = words
@@ -283,7 +283,7 @@ impl Home {
     }
 
     /// What the model's latest worker wrote down at its start.
-    pub(crate) fn worker_start(&self, model: &str) -> Value {
+    pub fn worker_start(&self, model: &str) -> Value {
         let path = format!("org/{model}");
         wait_for(&format!("a worker of {model}"), SOON, || {
             let mut starts = self.record.events("start");
@@ -294,13 +294,13 @@ impl Home {
 
     /// No process of a worker is left, nor a child of one.
     #[track_caller]
-    pub(crate) fn assert_no_workers(&self) {
+    pub fn assert_no_workers(&self) {
         let left = self.worker_processes();
         assert!(left.is_empty(), "{left:?}");
     }
 
     /// Processes of workers that are still there.
-    pub(crate) fn worker_processes(&self) -> Vec<u32> {
+    pub fn worker_processes(&self) -> Vec<u32> {
         let workers = self.record.workers().into_iter();
         workers.flat_map(processes::members).collect()
     }
@@ -328,7 +328,7 @@ impl Drop for Home {
 }
 
 /// Runs a command to its end.
-pub(crate) fn ran(command: &mut Command) -> Ran {
+pub fn ran(command: &mut Command) -> Ran {
     let output = command.output().unwrap();
     Ran {
         code: output.status.code().unwrap(),
