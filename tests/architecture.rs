@@ -224,6 +224,7 @@ fn the_retired_service_routes_are_not_mentioned() {
         "examples",
         "tests",
         "README.md",
+        "docs",
     ] {
         for path in files(&root().join(folder)) {
             let text = std::fs::read(&path).expect("a readable file");

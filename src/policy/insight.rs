@@ -33,7 +33,7 @@ impl Policies {
         history.overtaken(model, Hook::Trouble, "an answer");
     }
 
-    /// Writes every call of a hook to that new file from now on, without texts of requests; see README.
+    /// Writes every call of a hook to that new file from now on, without texts of requests; see docs/testing-policies.md.
     ///
     /// # Errors
     /// One sentence: when a recording is on, or the file is no new `*.jsonl` in a folder that can be

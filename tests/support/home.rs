@@ -1,6 +1,8 @@
 //! A home folder for one test: hub.yaml at its default place, workers on PATH, and the daemon that
 //! `start` puts into the background.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -11,7 +11,7 @@ use crate::simulation::{self, Case};
 /// Run tests of policies, in a simulated hub with a clock that they set
 ///
 /// A test is a *_test.lua file beside the policies. It starts nothing and touches no running hub: models
-/// load in no time of yours, and hours pass when the test says so. README has how to write one.
+/// load in no time of yours, and hours pass when the test says so. docs/testing-policies.md shows how to write one.
 ///
 /// Exit status: 0 when every case passed; 1 when one failed, or there is none.
 #[derive(Debug, clap::Args)]
@@ -52,7 +52,7 @@ fn tests_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     files.sort();
     if files.is_empty() {
         anyhow::bail!(
-            "no *_test.lua in {shown}\nhint: name the files to run, or write one: README, \"Testing a policy\""
+            "no *_test.lua in {shown}\nhint: name the files to run, or write one: docs/testing-policies.md"
         );
     }
     Ok(files)

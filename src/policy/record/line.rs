@@ -1,4 +1,4 @@
-//! The lines of a recording, which README describes: what a policy could see at one call of a hook, and
+//! The lines of a recording, which docs/testing-policies.md describes: what a policy could see at one call of a hook, and
 //! what was decided; and what observers could hear of. Texts of a request are not in them.
 
 use std::collections::BTreeMap;
