@@ -9,6 +9,7 @@ use http::StatusCode;
 
 use super::queue::QueueLimits;
 use crate::api_error::ApiError;
+use crate::status::{MemoryState, ModelFacts};
 
 /// The longest and shortest `Retry-After`, in seconds.
 const RETRY_AFTER: std::ops::RangeInclusive<u64> = 1..=60;
@@ -38,6 +39,13 @@ pub(crate) fn queue_timed_out(
         // It waited in vain for that long: soon is too soon.
         load.unwrap_or(limits.timeout),
     )
+}
+
+/// How long the model's load will probably take, if one is ahead: as long as the last one.
+pub(crate) fn load_ahead(facts: &ModelFacts) -> Option<Duration> {
+    let is_ahead = facts.memory_state != MemoryState::Loaded;
+    let seconds = facts.load_seconds.filter(|_| is_ahead)?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// The request was let go, and the model was unloaded before it had its lease.

@@ -1,12 +1,10 @@
-//! The requests that a policy told to wait before a model: who is asked about next, and when.
+//! The queue of a model among threads: the gateway parks its requests here ([`Place`]), leases and the
+//! supervisor tell it what changes.
 //!
-//! The gateway parks a request here ([`Place`]) and asks the policies again when the place says so.
-//! Something changes (a lease comes back, the supervisor publishes another state): then the first
-//! request of every client is asked about, one after the other in a [`Fair`] order; whoever has the
-//! turn keeps it until what came of the verdict can be seen in the model's counters. That is repeated
-//! as long as one of them went. It knows nothing of policies or workers.
+//! Who is asked about next, and who is refused, the pure [`Queue`] says. Here are the lock around it, the
+//! counters that keep the hot path short while nobody is parked, and how a request is told. It knows
+//! nothing of policies or workers.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,12 +15,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Model;
 use crate::api_error::ApiError;
-use crate::core::fair::Fair;
-use crate::core::queue::{QueueLimits, pause};
-use crate::core::refusals;
+use crate::core::queue::{Call, Key, Queue, QueueLimits};
 
 /// The parked requests of one model.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Parking {
     /// Parked requests, and the supervisor while it wants to hear of leases. As long as it is 0 the
     /// end of a lease costs one load.
@@ -31,41 +27,34 @@ pub(super) struct Parking {
     parked: AtomicUsize,
     /// Counts what may have changed a verdict, but for leases that come back.
     changes: AtomicU64,
-    queue: Mutex<Queue>,
+    queue: Mutex<Listeners>,
+    /// The queue counts time from here on.
+    made: Instant,
 }
 
+/// Those who are told.
 #[derive(Debug, Default)]
-struct Queue {
-    order: Fair<u64>,
-    places: HashMap<u64, Waiting>,
-    keys: u64,
-    /// Who is being asked about.
-    turn: Option<u64>,
-    /// Who is still to be asked about in this round.
-    round: VecDeque<u64>,
-    /// Something has changed since the round began.
-    changed: bool,
-    /// Why nobody may park here any more.
-    closed: Option<ApiError>,
+struct Listeners {
+    queue: Queue<Arc<Notify>>,
     /// Told when the last lease comes back.
     idle: Option<Arc<Notify>>,
 }
 
-/// One parked request as the queue sees it.
-#[derive(Debug)]
-struct Waiting {
-    since: Instant,
-    /// Does not listen for its turn at the moment.
-    away: bool,
-    call: Arc<Call>,
+impl Default for Parking {
+    fn default() -> Self {
+        Self {
+            listeners: AtomicUsize::default(),
+            parked: AtomicUsize::default(),
+            changes: AtomicU64::default(),
+            queue: Mutex::default(),
+            made: Instant::now(),
+        }
+    }
 }
 
-/// How a parked request is reached.
-#[derive(Debug, Default)]
-struct Call {
-    told: Notify,
-    /// Why it may not stay.
-    refused: Mutex<Option<ApiError>>,
+/// Tells requests to look what is to become of them.
+fn tell(requests: impl IntoIterator<Item = Arc<Notify>>) {
+    requests.into_iter().for_each(|one| one.notify_one());
 }
 
 impl Parking {
@@ -83,137 +72,49 @@ impl Parking {
     pub(super) fn changed(&self) {
         self.changes.fetch_add(1, Ordering::SeqCst);
         if self.listeners.load(Ordering::SeqCst) > 0 {
-            self.queue.lock().change();
+            tell(self.queue.lock().queue.change());
         }
     }
 
     /// A lease has come back; whether it was the `last` one.
     pub(super) fn lease_ended(&self, last: bool) {
         if self.listeners.load(Ordering::SeqCst) > 0 {
-            let mut queue = self.queue.lock();
-            queue.change();
-            if let Some(idle) = queue.idle.as_ref().filter(|_| last) {
-                idle.notify_one();
-            }
+            let mut listeners = self.queue.lock();
+            tell(listeners.queue.change());
+            tell(listeners.idle.clone().filter(|_| last));
         }
     }
 
     /// From now on `idle` is told when the last lease comes back, or nobody is.
     pub(super) fn tell_when_idle(&self, idle: Option<&Arc<Notify>>) {
-        let mut queue = self.queue.lock();
-        match (queue.idle.is_some(), idle.is_some()) {
+        let mut listeners = self.queue.lock();
+        match (listeners.idle.is_some(), idle.is_some()) {
             (false, true) => self.listeners.fetch_add(1, Ordering::SeqCst),
             (true, false) => self.listeners.fetch_sub(1, Ordering::SeqCst),
             _ => return,
         };
-        queue.idle = idle.cloned();
+        listeners.idle = idle.cloned();
     }
 
     /// Sends everybody away, with this answer.
     pub(super) fn dismiss(&self, why: &ApiError) {
-        self.queue.lock().dismiss(why);
+        tell(self.queue.lock().queue.dismiss(why));
     }
 
     /// The same, and whoever comes later.
     pub(super) fn close(&self, why: &ApiError) {
-        let mut queue = self.queue.lock();
-        queue.dismiss(why);
-        queue.closed = Some(why.clone());
+        tell(self.queue.lock().queue.close(why));
     }
 
-    fn add(
-        &self,
-        client: &Arc<str>,
-        limits: QueueLimits,
-        stale: impl Fn() -> Result<bool, ApiError>,
-        full: impl FnOnce(Duration) -> ApiError,
-    ) -> Result<(u64, Arc<Call>), ApiError> {
-        let mut queue = self.queue.lock();
-        if let Some(why) = &queue.closed {
-            return Err(why.clone());
-        }
-        if queue.places.len() >= limits.size {
-            let since = queue.places.values().map(|waiting| waiting.since).min();
-            return Err(full(since.map(|since| since.elapsed()).unwrap_or_default()));
-        }
-        queue.keys += 1;
-        let (key, call) = (queue.keys, Arc::<Call>::default());
-        queue.order.push(client, key);
-        let waiting = Waiting {
-            since: Instant::now(),
-            away: false,
-            call: Arc::clone(&call),
-        };
-        queue.places.insert(key, waiting);
-        self.parked.fetch_add(1, Ordering::Relaxed);
-        self.listeners.fetch_add(1, Ordering::SeqCst);
-        // What happened between the verdict and now was told to nobody; what comes later will be.
-        match stale() {
-            Ok(false) => {}
-            Ok(true) => queue.change(),
-            Err(error) => {
-                self.remove(&mut queue, key, false);
-                return Err(error);
-            }
-        }
-        Ok((key, call))
+    fn now(&self) -> Duration {
+        self.made.elapsed()
     }
 
     /// Takes a request out. `served`: its client has had its turn.
-    fn remove(&self, queue: &mut Queue, key: u64, served: bool) {
-        if queue.places.remove(&key).is_none() {
-            return;
-        }
+    fn remove(&self, queue: &mut Queue<Arc<Notify>>, key: Key, served: bool) {
         self.parked.fetch_sub(1, Ordering::Relaxed);
         self.listeners.fetch_sub(1, Ordering::SeqCst);
-        if served {
-            queue.order.serve(key);
-        } else {
-            queue.order.cancel(key);
-        }
-        if queue.turn == Some(key) {
-            queue.turn = None;
-        }
-        // Another one is the first of its client now.
-        queue.change();
-    }
-}
-
-impl Queue {
-    fn change(&mut self) {
-        self.changed = true;
-        self.advance();
-    }
-
-    /// Gives the turn to the next, if nobody has it.
-    fn advance(&mut self) {
-        while self.turn.is_none() {
-            if self.round.is_empty() {
-                if !std::mem::take(&mut self.changed) {
-                    return;
-                }
-                self.round = self.order.heads().collect();
-                if self.round.is_empty() {
-                    return;
-                }
-            }
-            let Some(key) = self.round.pop_front() else {
-                return;
-            };
-            if let Some(waiting) = self.places.get(&key).filter(|waiting| !waiting.away) {
-                waiting.call.told.notify_one();
-                self.turn = Some(key);
-            }
-        }
-    }
-
-    fn dismiss(&self, why: &ApiError) {
-        for waiting in self.places.values() {
-            // The first reason counts: a shutdown stops the models, too.
-            let mut refused = waiting.call.refused.lock();
-            refused.get_or_insert_with(|| why.clone());
-            waiting.call.told.notify_one();
-        }
+        tell(queue.leave(key, served));
     }
 }
 
@@ -221,19 +122,16 @@ impl Queue {
 #[derive(Debug)]
 pub struct Place {
     model: Arc<Model>,
-    key: u64,
+    key: Key,
     client: Arc<str>,
-    call: Arc<Call>,
-    limits: QueueLimits,
+    told: Arc<Notify>,
     since: Instant,
-    ask_at: Instant,
-    /// Nobody else is asked about until it says what came of it.
-    has_turn: bool,
     served: bool,
 }
 
 impl Place {
-    /// Parks a request before `model`, until something changes or for `seconds`.
+    /// Parks a request before `model`, until something changes or for `seconds`. `stale` says whether
+    /// something has changed since the verdict to do so.
     pub(super) fn take(
         model: &Arc<Model>,
         client: &Arc<str>,
@@ -241,22 +139,30 @@ impl Place {
         seconds: f64,
         stale: impl Fn() -> Result<bool, ApiError>,
     ) -> Result<Self, ApiError> {
-        let full = |longest| {
-            let load_seconds = model.load_seconds_ahead();
-            refusals::queue_full(&model.name, limits, load_seconds.unwrap_or(longest))
-        };
         let parking = &model.gate.parking;
-        let (key, call) = parking.add(client, limits, stale, full)?;
-        let now = Instant::now();
+        let (told, about) = (Arc::new(Notify::new()), model.about());
+        let mut listeners = parking.queue.lock();
+        let queue = &mut listeners.queue;
+        let (tell_it, now) = (Arc::clone(&told), parking.now());
+        let key = queue.park(client, tell_it, limits, seconds, about, now)?;
+        parking.parked.fetch_add(1, Ordering::Relaxed);
+        parking.listeners.fetch_add(1, Ordering::SeqCst);
+        // What happened between the verdict and now was told to nobody; what comes later will be.
+        match stale() {
+            Ok(false) => {}
+            Ok(true) => tell(queue.change()),
+            Err(error) => {
+                parking.remove(queue, key, false);
+                return Err(error);
+            }
+        }
+        drop(listeners);
         Ok(Self {
             model: Arc::clone(model),
             key,
             client: Arc::clone(client),
-            call,
-            limits,
-            since: now,
-            ask_at: now + pause(seconds),
-            has_turn: false,
+            told,
+            since: Instant::now(),
             served: false,
         })
     }
@@ -266,27 +172,22 @@ impl Place {
     /// # Errors
     /// 429 after `queue_timeout`; 503 when the model is stopped or the hub shuts down.
     pub async fn called(&mut self) -> Result<(), ApiError> {
-        let over = self.since + self.limits.timeout;
-        let wake = self.ask_at.min(over);
         loop {
-            if let Some(why) = self.call.refused.lock().clone() {
-                return Err(why);
-            }
-            let turn = self.parking().queue.lock().turn;
-            self.has_turn = turn == Some(self.key);
-            if self.has_turn {
-                return Ok(());
-            }
+            let parking = self.parking();
+            let call = {
+                let mut listeners = parking.queue.lock();
+                let (about, now) = (self.model.about(), parking.now());
+                listeners.queue.look(self.key, about, now)
+            };
+            let wake = match call {
+                Call::Ask => return Ok(()),
+                Call::Refuse(why) => return Err(why),
+                Call::Until(at) => parking.made + at,
+            };
             tokio::select! {
                 biased;
-                () = self.call.told.notified() => {}
-                () = sleep_until(wake) => {
-                    if Instant::now() < over {
-                        return Ok(());
-                    }
-                    let load = self.model.load_seconds_ahead();
-                    return Err(refusals::queue_timed_out(&self.model.name, self.limits, load));
-                }
+                () = self.told.notified() => {}
+                () = sleep_until(wake) => {}
             }
         }
     }
@@ -308,40 +209,26 @@ impl Place {
 
     /// The verdict was to wait on: the next is asked about.
     pub fn stay(&mut self, seconds: f64) {
-        self.ask_at = Instant::now() + pause(seconds);
-        self.pass_on(false);
+        let parking = self.parking();
+        let mut listeners = parking.queue.lock();
+        tell(listeners.queue.stay(self.key, seconds, parking.now()));
     }
 
     /// It will not listen for a while. The next is asked about, and no other request of its client.
     pub fn step_aside(&mut self) {
-        self.pass_on(true);
+        tell(self.parking().queue.lock().queue.step_aside(self.key));
     }
 
     /// It listens again, and wants to be asked about.
     pub fn step_back(&mut self) {
-        self.ask_at = Instant::now();
-        let mut queue = self.parking().queue.lock();
-        if let Some(waiting) = queue.places.get_mut(&self.key) {
-            waiting.away = false;
-        }
+        let parking = self.parking();
+        let mut listeners = parking.queue.lock();
+        listeners.queue.step_back(self.key, parking.now());
     }
 
     /// It goes, and its lease or its wait for a load is counted: its client has had its turn.
     pub fn leave(mut self) {
         self.served = true;
-    }
-
-    fn pass_on(&mut self, away: bool) {
-        let had_turn = std::mem::take(&mut self.has_turn);
-        let mut queue = self.parking().queue.lock();
-        if let Some(waiting) = queue.places.get_mut(&self.key) {
-            waiting.away = away;
-        }
-        // A turn that came while it was asked about for another reason is still to be used.
-        if queue.turn == Some(self.key) && (had_turn || away) {
-            queue.turn = None;
-            queue.advance();
-        }
     }
 
     fn parking(&self) -> &Parking {
@@ -352,7 +239,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let parking = self.parking();
-        parking.remove(&mut parking.queue.lock(), self.key, self.served);
+        parking.remove(&mut parking.queue.lock().queue, self.key, self.served);
     }
 }
 

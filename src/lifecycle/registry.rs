@@ -20,6 +20,8 @@ use super::served::OfModel;
 use super::usage::Usage;
 use crate::config::ports::PortBook;
 use crate::config::{Config, Settings};
+use crate::core::queue::About;
+use crate::core::refusals::load_ahead;
 use crate::memory::SystemMemory;
 use crate::policy::{GroupView, ModelView, World};
 use crate::status::{Activity, GroupFacts, HubFacts, MemoryState, ModelFacts, Status, unix_now};
@@ -132,13 +134,12 @@ impl Model {
         }
     }
 
-    /// How long its last load took, while it is not loaded.
-    pub(super) fn load_seconds_ahead(&self) -> Option<Duration> {
-        let facts = self.facts.load();
-        let seconds = facts
-            .load_seconds
-            .filter(|_| facts.memory_state != MemoryState::Loaded)?;
-        Duration::try_from_secs_f64(seconds).ok()
+    /// What a refusal of its queue tells of it.
+    pub(super) fn about(&self) -> About<'_> {
+        About {
+            model: &self.name,
+            load: load_ahead(&self.facts.load()),
+        }
     }
 }
 
