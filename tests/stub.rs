@@ -412,3 +412,42 @@ fn the_record_tells_what_came() {
     });
     assert_eq!(caches.count(), 1);
 }
+
+#[test]
+fn it_calls_the_tools_that_it_is_told_to_and_streams_responses() {
+    let stub = Stub::start(&["--tokens", "3"], &["--served-model-name", "m"]);
+    let mut body = chat("m", "call Write {\"path\": \"a\"}", false);
+    body["tools"] = json!([{"type": "function", "function": {"name": "Write"}}]);
+    let answer = stub.http.post("/v1/chat/completions", &body).json();
+    let choice = &answer["choices"][0];
+    assert_eq!(choice["finish_reason"], "tool_calls");
+    let call = &choice["message"]["tool_calls"][0]["function"];
+    assert_eq!(
+        call,
+        &json!({"name": "Write", "arguments": "{\"path\":\"a\"}"})
+    );
+
+    body["stream"] = json!(true);
+    let reply = stub.http.open("/v1/chat/completions", &body);
+    let events: String = reply.events().map(Result::unwrap).collect();
+    assert!(
+        events.contains(r#""finish_reason":"tool_calls""#),
+        "{events}"
+    );
+    let pieces = [r#"{\"path"#, r#"\":\"a\"}"#];
+    assert!(
+        pieces.iter().all(|piece| events.contains(piece)),
+        "{events}"
+    );
+
+    let body = json!({"model": "m", "input": "hello", "stream": true});
+    let reply = stub.http.open("/v1/responses", &body);
+    let events: Vec<String> = reply.events().map(Result::unwrap).collect();
+    let count = |kind: &str| events.iter().filter(|event| event.contains(kind)).count();
+    assert_eq!(count(r#""type":"response.output_text.delta""#), 3);
+    assert!(
+        events
+            .last()
+            .is_some_and(|event| event.contains(r#""type":"response.completed""#))
+    );
+}

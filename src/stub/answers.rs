@@ -4,7 +4,6 @@ use std::hash::{DefaultHasher, Hasher as _};
 
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
-use uuid::Uuid;
 
 use super::http::{Answer, Call, Form, json_answer, post_routes};
 use super::options::Dialect;
@@ -70,30 +69,6 @@ pub(super) fn queue_stats(worker: &Worker) -> Answer {
         "max_queue_size": 100,
         "active_requests": worker.active().saturating_sub(1),
     }}))
-}
-
-/// `POST /v1/responses`.
-pub(super) fn response(call: &Call) -> Answer {
-    let prompt = story::prompt(call.json());
-    let tokens = story::tokens(call.model(), &prompt, call.worker.knobs.tokens);
-    let (text, output) = (tokens.concat(), tokens.len());
-    let id = Uuid::new_v4().simple();
-    let input = story::count(&prompt);
-    ok(&json!({
-        "id": format!("resp_{id}"),
-        "object": "response",
-        "created_at": now() as u64,
-        "model": call.model(),
-        "status": "completed",
-        "output": [{
-            "id": format!("msg_{id}"),
-            "type": "message",
-            "role": "assistant",
-            "status": "completed",
-            "content": [{"type": "output_text", "text": text, "annotations": []}],
-        }],
-        "usage": {"input_tokens": input, "output_tokens": output, "total_tokens": input + output},
-    }))
 }
 
 /// `POST /v1/embeddings`: a vector per input, the same for the same text.

@@ -15,7 +15,7 @@ use super::http::{Answer, Call, json_answer};
 use super::options::Dialect;
 use super::record::now;
 use super::server::{Busy, Worker};
-use super::story;
+use super::{script, story};
 
 /// What will be said.
 struct Completion {
@@ -24,6 +24,7 @@ struct Completion {
     model: String,
     prompt_tokens: usize,
     tokens: Vec<String>,
+    call: Option<script::Call>,
     finish_reason: &'static str,
 }
 
@@ -38,11 +39,16 @@ impl Completion {
                 usize::try_from(most).unwrap_or(usize::MAX)
             });
         let model = call.model().to_owned();
-        let mut tokens = story::tokens(&model, &prompt, call.worker.knobs.tokens);
-        let finish_reason = if most < tokens.len() {
-            "length"
-        } else {
-            "stop"
+        let tool = script::next_call(body);
+        let mut tokens = match (&tool, script::of_schema(body)) {
+            (Some(_), _) => Vec::new(),
+            (None, Some(json)) => vec![json],
+            (None, None) => story::tokens(&model, &prompt, call.worker.knobs.tokens),
+        };
+        let finish_reason = match &tool {
+            Some(_) => "tool_calls",
+            None if most < tokens.len() => "length",
+            None => "stop",
         };
         tokens.truncate(most);
         Self {
@@ -50,8 +56,44 @@ impl Completion {
             created: now() as u64,
             prompt_tokens: story::count(&prompt),
             tokens,
+            call: tool,
             model,
             finish_reason,
+        }
+    }
+
+    /// The id of its call.
+    fn call_id(&self) -> String {
+        self.id.replacen("chatcmpl", "call", 1)
+    }
+
+    /// What the stream says piece by piece, before it says why it ends: a token each, or a call in three
+    /// pieces.
+    fn delta(&self, index: usize) -> Option<Value> {
+        let Some(call) = &self.call else {
+            let token = self.tokens.get(index)?;
+            return Some(json!({ "content": token }));
+        };
+        let (one, two) = halves(&call.arguments);
+        let delta = match index {
+            0 => json!({
+                "index": 0,
+                "id": self.call_id(),
+                "type": "function",
+                "function": {"name": call.name, "arguments": ""},
+            }),
+            1 => json!({"index": 0, "function": {"arguments": one}}),
+            2 => json!({"index": 0, "function": {"arguments": two}}),
+            _ => return None,
+        };
+        Some(json!({"tool_calls": [delta]}))
+    }
+
+    /// How many pieces that are.
+    fn pieces(&self) -> usize {
+        match self.call {
+            Some(_) => 3,
+            None => self.tokens.len(),
         }
     }
 
@@ -78,23 +120,27 @@ impl Completion {
     fn event(&self, index: usize, dialect: Dialect) -> Option<String> {
         let value = match index.checked_sub(1) {
             None => self.chunk(&json!({"role": "assistant"}), None),
-            Some(token) if token < self.tokens.len() => {
-                self.chunk(&json!({"content": self.tokens[token]}), None)
-            }
-            Some(token) if token == self.tokens.len() => {
+            Some(piece) if piece < self.pieces() => self.chunk(&self.delta(piece)?, None),
+            Some(piece) if piece == self.pieces() => {
                 let mut last = self.chunk(&json!({}), Some(self.finish_reason));
                 if dialect == Dialect::V181 {
                     last["usage"] = self.usage();
                 }
                 last
             }
-            Some(token) if token == self.tokens.len() + 1 => {
+            Some(piece) if piece == self.pieces() + 1 => {
                 return Some("data: [DONE]\n\n".to_owned());
             }
             Some(_) => return None,
         };
         Some(format!("data: {value}\n\n"))
     }
+}
+
+/// A text in two parts.
+fn halves(text: &str) -> (&str, &str) {
+    let middle = (text.len() / 2..).find(|at| text.is_char_boundary(*at));
+    text.split_at(middle.unwrap_or(text.len()))
 }
 
 /// The whole answer at once. A client that leaves does not stop it.
@@ -108,7 +154,14 @@ pub(super) async fn plain(call: Call) -> Answer {
         drop(call.busy);
     });
     let _ = work.await;
-    let text: String = completion.tokens.concat();
+    let message = match &completion.call {
+        None => json!({"role": "assistant", "content": completion.tokens.concat()}),
+        Some(call) => json!({"role": "assistant", "content": null, "tool_calls": [{
+            "id": completion.call_id(),
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+        }]}),
+    };
     json_answer(
         StatusCode::OK,
         &json!({
@@ -118,7 +171,7 @@ pub(super) async fn plain(call: Call) -> Answer {
             "model": completion.model,
             "choices": [{
                 "index": 0,
-                "message": {"role": "assistant", "content": text},
+                "message": message,
                 "finish_reason": completion.finish_reason,
             }],
             "usage": completion.usage(),
@@ -145,7 +198,7 @@ impl Stream {
             self.over = true;
             return None;
         };
-        let is_token = (1..=self.completion.tokens.len()).contains(&self.sent);
+        let is_token = (1..=self.completion.pieces()).contains(&self.sent);
         let pause = knobs.per_token();
         if is_token && pause > Duration::ZERO {
             tokio::time::sleep(pause).await;

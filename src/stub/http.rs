@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::multipart::{self, Part};
 use super::options::Dialect;
 use super::server::{Busy, Worker};
-use super::{answers, chat};
+use super::{answers, chat, responses};
 
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub(super) type Answer = Response<Body>;
@@ -160,7 +160,7 @@ async fn dispatch(call: Call, path: &str) -> Answer {
     match path {
         "/v1/chat/completions" if call.json()["stream"] == true => chat::stream(call),
         "/v1/chat/completions" => chat::plain(call).await,
-        "/v1/responses" => answers::response(&call),
+        "/v1/responses" => responses::answer(call),
         "/v1/embeddings" => answers::embeddings(&call),
         "/v1/audio/transcriptions" => answers::transcription(&call),
         _ => answers::image(&call),

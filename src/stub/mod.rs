@@ -17,6 +17,8 @@ mod model;
 mod multipart;
 mod options;
 mod record;
+mod responses;
+mod script;
 mod server;
 mod signals;
 mod story;
