@@ -18,7 +18,7 @@ fn each_fault_is_told_with_file_and_line() {
         assert!(!text.is_empty(), "{name} has no fault");
         insta::with_settings!({
             filters => [("0x[0-9a-f]+", "[address]")],
-            snapshot_path => "../snapshots/bad_policy",
+            snapshot_path => "snapshots/bad_policy",
             prepend_module_to_snapshot => false,
         }, {
             insta::assert_snapshot!(text);

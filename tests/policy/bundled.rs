@@ -1,8 +1,6 @@
 //! The bundled policies and those of `examples/policies` do what their tests in Lua say, in simulated
 //! hubs.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use std::path::{Path, PathBuf};
 
 use mlx_openai_server_hub::simulation;
