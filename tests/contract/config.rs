@@ -1,5 +1,5 @@
 //! Section 2: what a key of hub.yaml does, once the hub runs. What a file may hold is tested in
-//! tests/config.rs.
+//! tests/config.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};

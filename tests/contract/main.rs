@@ -2,7 +2,7 @@
 //! `mlx-openai-server` on PATH, as a user of Create-hub would run it.
 //!
 //! One file per section, one test per promise. What another test file guards in full is not
-//! repeated: the texts of configuration errors (tests/config.rs), those of the command line against a
+//! repeated: the texts of configuration errors (tests/config), those of the command line against a
 //! scripted hub (tests/cli), the page (tests/dashboard).
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail it")]
