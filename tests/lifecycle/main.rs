@@ -1,6 +1,8 @@
 //! A real daemon with simulated workers: what must hold when many ask at once, clients leave, and
 //! workers or the daemon misbehave.
 
+mod memory;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::io::Write as _;

@@ -3,17 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers fail like the tests they help")]
 
-mod support;
-
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
 use mlx_openai_server_hub::memory::{Probe as _, ThisMachine};
 use nix::sys::signal::Signal;
-use support::hub::{Hub, stub};
-use support::{BINARY, SOON, processes, wait_until};
 use tempfile::TempDir;
+
+use crate::support::hub::{Hub, stub};
+use crate::support::{BINARY, SOON, processes, wait_until};
 
 const MEBIBYTE: u64 = 1024 * 1024;
 const HELD: u64 = 64 * MEBIBYTE;
