@@ -3,7 +3,7 @@
 //!
 //! One file per section, one test per promise. What another test file guards in full is not
 //! repeated: the texts of configuration errors (tests/config), those of the command line against a
-//! scripted hub (tests/cli), the page (tests/dashboard).
+//! scripted hub (tests/cli), the page (tests/browser).
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail it")]
 

@@ -6,8 +6,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers fail like the tests they help")]
 
-#[path = "../dashboard/browser.rs"]
-#[allow(dead_code, reason = "the dashboard's tests do more with it")]
+#[path = "../support/browser.rs"]
+#[allow(dead_code, reason = "the page's tests do more with it")]
 mod browser;
 mod census;
 mod dead_model;

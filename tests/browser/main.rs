@@ -1,8 +1,9 @@
-//! The dashboard in a real browser: what it shows, what it sends, and screenshots of it under
+//! The status page in a real browser: what it shows, what it sends, and screenshots of it under
 //! `target/screenshots/`.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail it")]
 
+#[path = "../support/browser.rs"]
 mod browser;
 mod fixtures;
 mod real_hub;
