@@ -18,12 +18,13 @@ use crate::status::ModelFacts;
 use crate::upstream::{Accepts, Upstream};
 use crate::worker::dialect::Dialects;
 use crate::worker::identity::Identity;
-use crate::worker::launch::{Found, Instruction, Order, Spawned};
+use crate::worker::launch::{Found, Instruction, Order, Spawned, Starts};
 use crate::worker::mark::Owner;
 
 pub(super) struct Launches {
     launcher: Box<dyn Launcher>,
     pub(super) dialects: Arc<Dialects>,
+    starts: Starts,
     running: HashMap<Launch, Launched>,
     /// Workers that an earlier hub left, until the launch that adopts them begins.
     found: HashMap<String, RuntimeWorker>,
@@ -45,6 +46,7 @@ impl Launches {
         Self {
             launcher: Box::new(launcher),
             dialects: Arc::default(),
+            starts: Starts::default(),
             running: HashMap::new(),
             found: HashMap::new(),
             models_up,
@@ -98,7 +100,7 @@ impl Launches {
             &config,
             model,
             goal,
-            Arc::clone(&self.dialects),
+            (Arc::clone(&self.dialects), self.starts.clone()),
             found,
         );
         let mailbox = mailbox.clone();
@@ -113,17 +115,14 @@ impl Launches {
         }
     }
 
-    /// Whether a worker is being started of which no process is known yet.
-    pub(super) fn is_starting(&self) -> bool {
-        self.running.values().any(|launched| launched.is_starting())
+    /// No process is started from now on; each that was has been reported.
+    pub(super) fn hold_back(&self) {
+        self.starts.hold_back();
     }
 
-    /// Tells those to leave it, with a process or without.
-    pub(super) fn leave_unstarted(&self) {
-        let running = self.running.iter();
-        for (launch, _) in running.filter(|(_, launched)| launched.is_starting()) {
-            self.instruct(*launch, Instruction::Leave);
-        }
+    /// They may be started again.
+    pub(super) fn go_on(&self) {
+        self.starts.allow();
     }
 
     /// The started models, as last published.
@@ -133,6 +132,7 @@ impl Launches {
 
     /// Tells every launch to leave its process to the next hub.
     pub(super) fn leave_all(&self) {
+        self.starts.hold_back();
         for launch in self.running.keys() {
             self.instruct(*launch, Instruction::Leave);
         }
@@ -200,10 +200,6 @@ impl Launches {
 }
 
 impl Launched {
-    fn is_starting(&self) -> bool {
-        self.spawned.is_none() && self.unfit.is_none()
-    }
-
     fn for_next_hub(
         &self,
         facts: &dyn Fn(&str) -> Option<Arc<ModelFacts>>,
@@ -259,7 +255,7 @@ fn order(
     config: &Config,
     model: &ModelConfig,
     goal: Goal,
-    dialects: Arc<Dialects>,
+    (dialects, starts): (Arc<Dialects>, Starts),
     found: Option<Found>,
 ) -> Order {
     let ports = Arc::clone(registry);
@@ -278,6 +274,7 @@ fn order(
         drain_timeout: config.drain_timeout,
         stop_timeout: config.stop_timeout,
         dialects,
+        starts,
         found,
         model: model.clone(),
     }

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -153,6 +152,3 @@ impl Registry {
         }
     }
 }
-
-/// How long [`super::Lifecycle::freeze`] waits for a worker that is just being started.
-pub(super) const BEING_STARTED: Duration = Duration::from_millis(100);

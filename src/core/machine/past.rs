@@ -105,7 +105,10 @@ impl Machine {
             return;
         };
         match next {
-            Next::Unload if self.entries[i].memory_state().holds_memory() => self.begin_unload(i),
+            // At once: the worker may have been told to end already.
+            Next::Unload if self.entries[i].memory_state().holds_memory() => {
+                self.begin_end(i, next, true);
+            }
             Next::Unload => {}
             Next::Replace | Next::Restart => self.begin_restart(i, now, decide),
             Next::Stop => self.begin_stop(i),

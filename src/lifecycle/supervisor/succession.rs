@@ -2,21 +2,19 @@
 //!
 //! The supervisor calls it at its beginning, and when it is told to stand still or to leave everything.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use super::Supervisor;
 use crate::core::machine::Event;
-use crate::lifecycle::legacy::{BEING_STARTED, Legacy};
+use crate::lifecycle::legacy::Legacy;
 use crate::lifecycle::messages::{Message, Messages};
 use crate::runtime_file::{RuntimeModels, RuntimeWorker};
 use crate::worker::identity::Identity;
-use crate::worker::launch::{self, Report};
+use crate::worker::launch;
 
 impl Supervisor {
     /// What is still to be waited for.
@@ -44,7 +42,8 @@ impl Supervisor {
         taken: oneshot::Receiver<()>,
         messages: &mut Messages,
     ) {
-        let later = self.await_processes(messages).await;
+        self.launches.hold_back();
+        let later = self.hear_workers(messages);
         let table = self.world.registry.table.load_full();
         let open: Vec<_> = table.all().filter(|model| model.gate.is_open()).collect();
         for model in &open {
@@ -58,6 +57,7 @@ impl Supervisor {
         if is_taken {
             return self.leave();
         }
+        self.launches.go_on();
         for model in open {
             model.gate.reopen();
         }
@@ -66,31 +66,14 @@ impl Supervisor {
         }
     }
 
-    /// Waits for workers that are just being started: the next hub has to know them. One that takes too
-    /// long is not started at all. Returns what else has come meanwhile.
-    async fn await_processes(&mut self, messages: &mut Messages) -> Vec<Message> {
+    /// Hears what there is of the workers, whose processes the next hub has to know. Returns what else has come
+    /// meanwhile.
+    fn hear_workers(&mut self, messages: &mut Messages) -> Vec<Message> {
         let mut later = Vec::new();
-        let mut limit = pin!(sleep(BEING_STARTED));
-        let mut is_late = false;
-        while self.launches.is_starting() {
-            let message = tokio::select! {
-                message = messages.recv() => message,
-                () = &mut limit, if !is_late => {
-                    is_late = true;
-                    self.launches.leave_unstarted();
-                    continue;
-                }
-            };
+        while let Ok(message) = messages.try_recv() {
             match message {
-                Some(Message::Worker {
-                    launch,
-                    report: Report::Gone { .. },
-                }) if is_late => {
-                    self.launches.ended(launch);
-                }
-                Some(Message::Worker { launch, report }) => self.worker(launch, report),
-                Some(message) => later.push(message),
-                None => break,
+                Message::Worker { launch, report } => self.worker(launch, report),
+                message => later.push(message),
             }
         }
         later

@@ -22,8 +22,10 @@ use crate::config::ports::is_free;
 use crate::upstream::{Accepts, Upstream};
 
 mod process;
+mod starts;
 
 use process::Process;
+pub use starts::Starts;
 
 /// How often a launch moves on to the next port when its own turns out to be taken.
 const PORT_TRIES: usize = 5;
@@ -57,6 +59,8 @@ pub struct Order {
     pub stop_timeout: Duration,
     /// The dialects known so far.
     pub dialects: Arc<Dialects>,
+    /// Whether a process may be started now.
+    pub starts: Starts,
     /// The worker that an earlier hub left for this model.
     pub found: Option<Found>,
 }
@@ -192,6 +196,14 @@ enum End {
 }
 
 impl End {
+    /// Of a launch that was told so before there was a process.
+    fn before_start(instruction: &Instruction) -> Self {
+        match instruction {
+            Instruction::Leave => Self::Left,
+            _ => Self::without_process("it was stopped"),
+        }
+    }
+
     fn without_process(reason: impl Into<String>) -> Self {
         Self::Gone {
             exit_code: None,
@@ -213,8 +225,10 @@ impl<R: Fn(Report) + Send + Sync> Launch<'_, R> {
         (self.report)(report);
     }
 
-    fn finish(&self, end: End) {
+    fn finish(&mut self, end: End) {
         match end {
+            // A worker of the next hub may have the folder by now.
+            _ if self.is_to_leave() => {}
             End::Standby => self.report(Report::Standby { process: false }),
             End::Left => {}
             End::Gone {
@@ -237,6 +251,11 @@ impl<R: Fn(Report) + Send + Sync> Launch<'_, R> {
                 None => return Instruction::End,
             }
         }
+    }
+
+    fn is_to_leave(&mut self) -> bool {
+        std::iter::from_fn(|| self.instructions.try_recv().ok())
+            .any(|instruction| instruction == Instruction::Leave)
     }
 
     /// Waits until no request of an earlier hub is in flight any more; once the launch has been told to end,
@@ -267,7 +286,7 @@ impl<R: Fn(Report) + Send + Sync> Launch<'_, R> {
         let model = self.order.model.clone();
         let dialect = tokio::select! {
             dialect = dialects.of_model(&model) => dialect,
-            _ = self.asked_away() => return End::without_process("it was stopped"),
+            instruction = self.asked_away() => return End::before_start(&instruction),
         };
         match dialect {
             Ok(dialect) if !self.order.load && !dialect.is_resident(&model) => End::Standby,
@@ -276,23 +295,49 @@ impl<R: Fn(Report) + Send + Sync> Launch<'_, R> {
         }
     }
 
+    /// Starts a process once it may be started, unless its port is taken.
+    ///
+    /// # Errors
+    /// What the launch was told before.
+    async fn spawn(
+        &mut self,
+        dialect: &Dialect,
+    ) -> Result<Option<Result<Process, String>>, Instruction> {
+        let starts = self.order.starts.clone();
+        loop {
+            tokio::select! {
+                // Without that a launch that is over could start one more.
+                biased;
+                instruction = self.asked_away() => return Err(instruction),
+                () = starts.allowed() => {}
+            }
+            let spawn = || {
+                let (host, port) = (&self.order.model.host, self.order.port);
+                is_free(host, port).then(|| Process::spawn(self, dialect))
+            };
+            if let Some(spawned) = starts.if_allowed(spawn) {
+                return Ok(spawned);
+            }
+        }
+    }
+
     /// Tries port after port until a process has lived on one.
     async fn try_ports(&mut self, dialect: &Dialect) -> End {
         let mut tries = 1;
         loop {
             let (host, port) = (self.order.model.host.clone(), self.order.port);
-            let end = if is_free(&host, port) {
-                match Process::spawn(self, dialect) {
-                    Ok(mut process) => process.live(self).await,
-                    Err(reason) => return End::without_process(reason),
+            let end = match self.spawn(dialect).await {
+                Ok(Some(Ok(mut process))) => process.live(self).await,
+                Ok(Some(Err(reason))) => return End::without_process(reason),
+                Ok(None) => {
+                    let reason = format!("port {port} is in use by another program");
+                    End::Gone {
+                        exit_code: None,
+                        reason,
+                        early: true,
+                    }
                 }
-            } else {
-                let reason = format!("port {port} is in use by another program");
-                End::Gone {
-                    exit_code: None,
-                    reason,
-                    early: true,
-                }
+                Err(instruction) => return End::before_start(&instruction),
             };
             // A worker may find out late, even after its whole load, that its port is taken.
             let port_taken = matches!(end, End::Gone { early: true, .. }) && !is_free(&host, port);
