@@ -54,6 +54,8 @@ pub(super) enum Word {
     },
     /// The old hub still serves these requests.
     InFlight(InFlight),
+    /// The old hub was told to end while the new one took over.
+    Shutdown,
     /// There is a still newer hub, at this address.
     Moved { address: SocketAddr },
     /// All is to end: the old hub cuts what it still serves.

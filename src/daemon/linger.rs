@@ -3,9 +3,11 @@
 //! It tells the other one of its requests in flight, sends on what comes on connections that were open
 //! already, and in the service's process stays as long as there is a hub.
 
+use std::pin::pin;
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -70,6 +72,20 @@ impl Lingering {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut told, mut is_heard) = (InFlight::new(), true);
+        let lifecycle = self.lifecycle.clone();
+        let mut told_to_end = pin!(
+            async move {
+                lifecycle.shutdown_requested().await;
+            }
+            .fuse()
+        );
+        // What came while the other hub took over, a request or a signal, was for whichever is the hub.
+        if told_to_end.as_mut().now_or_never().is_some() {
+            self.pass_on(Signalled::Terminate).await;
+        }
+        if let Some((_, meaning)) = self.signals.next().now_or_never() {
+            self.pass_on(meaning).await;
+        }
         loop {
             let hub_ends = async {
                 match &mut self.keeper {
@@ -103,6 +119,7 @@ impl Lingering {
                     // It has been killed: what is being served still is.
                     Ok(None) | Err(_) => is_heard = false,
                 },
+                () = &mut told_to_end => self.pass_on(Signalled::Terminate).await,
                 (_, meaning) = self.signals.next() => match (&self.keeper, meaning) {
                     (Some(keeper), meaning) => keeper.signalled(meaning).await,
                     (None, Signalled::Terminate) => {
@@ -113,6 +130,14 @@ impl Lingering {
                 },
                 status = hub_ends => return End::OfService(status),
             }
+        }
+    }
+
+    /// Tells the other hub what this one was told too late.
+    async fn pass_on(&self, meaning: Signalled) {
+        if meaning == Signalled::Terminate {
+            // If it does not hear, it has ended.
+            let _ = self.raised.channel.say(&Word::Shutdown, &[]).await;
         }
     }
 

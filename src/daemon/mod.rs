@@ -224,7 +224,7 @@ async fn serve(
             predecessor
                 .serving(listen::reached_at(&again)?, &log_path)
                 .await?;
-            Some(predecessor.follow(held, &tracker))
+            Some(predecessor.follow(held, lifecycle.clone(), &tracker))
         }
         _ => None,
     };
@@ -424,6 +424,8 @@ impl Serving {
         drop(self.watch);
         self.lifecycle.policies().stop_recording();
         tracing::info!(pid = raised.pid, "another hub has taken over");
+        // Whoever has asked for a restart meanwhile is sent on to the other hub.
+        self.lifecycle.close_restarts().await;
         let lingering = Lingering {
             lifecycle: self.lifecycle,
             connections: self.connections,

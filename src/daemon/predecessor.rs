@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::channel::{Channel, Hello, Word};
-use crate::lifecycle::{Held, InFlight, Legacy};
+use crate::lifecycle::{Held, InFlight, Legacy, Lifecycle, Models};
 
 const BROKE_OFF: &str = "the hub that was to be replaced has said nothing more";
 
@@ -79,15 +79,21 @@ impl Predecessor {
         Ok(())
     }
 
-    /// Keeps as many leases in `held` as it serves requests, until it is gone.
-    pub(super) fn follow(self, held: Held, tracker: &TaskTracker) -> Following {
+    /// Keeps as many leases in `held` as it serves requests, until it is gone; `lifecycle` hears what was
+    /// asked of it too late.
+    pub(super) fn follow(
+        self,
+        held: Held,
+        lifecycle: Lifecycle,
+        tracker: &TaskTracker,
+    ) -> Following {
         let (words, to_say) = mpsc::unbounded_channel();
         let gone = CancellationToken::new();
         let at_its_end = gone.clone().drop_guard();
         let processes = self.hello.processes;
         tracker.spawn(async move {
             let _at_its_end = at_its_end;
-            follow(self.channel, held, to_say).await;
+            follow(self.channel, held, lifecycle, to_say).await;
         });
         Following {
             words,
@@ -97,11 +103,17 @@ impl Predecessor {
     }
 }
 
-async fn follow(mut channel: Channel, mut held: Held, mut to_say: mpsc::UnboundedReceiver<Word>) {
+async fn follow(
+    mut channel: Channel,
+    mut held: Held,
+    lifecycle: Lifecycle,
+    mut to_say: mpsc::UnboundedReceiver<Word>,
+) {
     loop {
         tokio::select! {
             heard = channel.hear() => match heard {
                 Ok(Some((Word::InFlight(now), _))) => held.update(&now),
+                Ok(Some((Word::Shutdown, _))) => lifecycle.request_shutdown(Models::Stop),
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => return held.update(&InFlight::new()),
             },

@@ -405,6 +405,13 @@ impl Lifecycle {
         }
     }
 
+    /// Lets nobody ask for that any more; those who wait are refused with 503.
+    pub async fn close_restarts(&self) {
+        let mut receiver = self.restarts.receiver.lock().await;
+        receiver.close();
+        while receiver.try_recv().is_ok() {}
+    }
+
     /// Completes when somebody has asked for that, and is to be told.
     pub async fn restart_requested(&self) -> Restarted {
         match self.restarts.receiver.lock().await.recv().await {
