@@ -46,7 +46,8 @@ fn nothing_is_lost_left_over_or_there_twice_whatever_happens() {
     say(&format!(
         "chaos: CHAOS_SEED={seed} CHAOS_SECONDS={seconds}\n"
     ));
-    let (world, tally) = (World::new(Duration::from_secs(seconds)), Tally::default());
+    let world = World::new(Duration::from_secs(seconds), seed);
+    let tally = Tally::default();
     run(&world, &tally, seed);
     say(&format!("chaos: CHAOS_SEED={seed}, {seconds} s\n{tally}"));
     for what in [
@@ -58,6 +59,8 @@ fn nothing_is_lost_left_over_or_there_twice_whatever_happens() {
         "verb",
         "kill",
         "hub kill",
+        "kill in restart",
+        "restart",
     ] {
         assert!(tally.total(what) > 0, "no {what} was tried");
     }
@@ -104,6 +107,7 @@ fn run(world: &World, tally: &Tally, seed: u64) {
         let begin = &begin;
         scope.spawn(move || begin(0, |world, tally, _| census::watch_for_doubles(world, tally)));
         scope.spawn(move || begin(1, mayhem::rage));
+        scope.spawn(move || begin(2, mayhem::replace));
         for thread in 0..COMMANDERS {
             scope.spawn(move || begin(10 + thread, clients::command));
         }

@@ -45,7 +45,7 @@ impl fmt::Display for Tally {
             let ways: Vec<String> = of_what
                 .map(|((_, how), count)| format!("{how} {count}"))
                 .collect();
-            writeln!(f, "{what:>10} {total:>6}: {}", ways.join(", "))?;
+            writeln!(f, "{what:>15} {total:>6}: {}", ways.join(", "))?;
         }
         Ok(())
     }

@@ -76,7 +76,7 @@ pub(crate) const CONFIGURATIONS: usize = 4;
 
 /// What all threads share.
 pub(crate) struct World {
-    /// Only who ends or starts the daemon writes.
+    /// Only who ends or starts the daemon writes; who replaces it reads, since nobody is to notice.
     pub(crate) hub: RwLock<Hub>,
     pub(crate) http: Http,
     pub(crate) record: Record,
@@ -87,8 +87,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(length: Duration) -> Self {
-        let hub = Hub::start(&configuration(0));
+    pub(crate) fn new(length: Duration, seed: u64) -> Self {
+        // Its first life: a daemon that was killed comes back in the foreground.
+        let hub = match seed % 2 {
+            0 => Hub::start(&configuration(0)),
+            _ => Hub::start_in_background(&configuration(0)),
+        };
         Self {
             http: hub.http,
             record: hub.record.clone(),

@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -56,17 +58,15 @@ impl Hub {
         let home = TempDir::new().expect("a temporary folder");
         let first_port = processes::ports();
         write_config(home.path(), first_port, yaml);
-        let mut hub = Self {
+        let hub = Self {
             record: Record::at(&record_path(home.path())),
             http: Http { port: first_port },
             home,
             first_port,
-            daemon: Daemon::Background(0),
+            daemon: Daemon::Background(AtomicU32::new(0)),
             killed: false,
         };
-        let started = hub.run(&["start"]);
-        assert_eq!(started.status.code(), Some(0), "{started:?}");
-        hub.daemon = Daemon::Background(hub.serving_pid());
+        hub.start_again();
         hub
     }
 
@@ -129,11 +129,27 @@ impl Hub {
         hub
     }
 
-    /// Starts a daemon again where one was killed.
+    /// Starts a daemon again where one was killed, in the background if that one was.
     pub fn serve_again(&mut self) {
-        self.daemon = Daemon::Child(serve(self.home.path()));
+        if self.is_in_background() {
+            self.start_again();
+        } else {
+            self.daemon = Daemon::Child(serve(self.home.path()));
+        }
         self.killed = false;
         self.wait_for_health();
+    }
+
+    /// `start`, of which a hub must come.
+    fn start_again(&self) {
+        let started = self.run(&["start"]);
+        assert_eq!(started.status.code(), Some(0), "{started:?}");
+        self.follow();
+    }
+
+    /// Whether commands start the daemon, and not the test.
+    pub fn is_in_background(&self) -> bool {
+        matches!(self.daemon, Daemon::Background(_))
     }
 
     fn wait_for_health(&mut self) {
@@ -148,12 +164,17 @@ impl Hub {
     }
 
     /// `restart`: a process that the test has started in the foreground stays, and another one is the hub.
-    pub fn restart(&mut self) -> Output {
+    pub fn restart(&self) -> Output {
         let output = self.run(&["restart"]);
-        if matches!(self.daemon, Daemon::Background(_)) {
-            self.daemon = Daemon::Background(self.serving_pid());
-        }
+        self.follow();
         output
+    }
+
+    /// Looks which process is the hub now, where one has taken the place of another in the background.
+    pub fn follow(&self) {
+        if let Daemon::Background(pid) = &self.daemon {
+            pid.store(self.serving_pid(), Ordering::Relaxed);
+        }
     }
 
     /// The process that is the hub now, which a restart makes another one.
@@ -205,6 +226,16 @@ impl Hub {
         self.command(args).output().expect("the command runs")
     }
 
+    /// The same, begun.
+    pub fn begin(&self, args: &[&str]) -> Begun {
+        let mut command = self.command(args);
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        Begun(child.expect("the command runs"))
+    }
+
     /// `GET /hub/status`.
     pub fn status(&self) -> Value {
         self.http.hub_status()
@@ -248,6 +279,28 @@ impl Hub {
     pub fn worker_processes(&self) -> Vec<u32> {
         let workers = self.record.workers().into_iter();
         workers.flat_map(processes::members).collect()
+    }
+}
+
+/// A command that runs.
+pub struct Begun(Child);
+
+impl Begun {
+    /// Waits for its end; it fails the test, and ends, when it takes longer. It says little.
+    #[track_caller]
+    pub fn end_within(mut self, limit: Duration) -> Output {
+        let ended = within(limit, || self.0.try_wait().ok()?);
+        if ended.is_none() {
+            let _ = self.0.kill();
+        }
+        let output = self.0.wait_with_output().expect("the command ends");
+        assert!(ended.is_some(), "still running after {limit:?}: {output:?}");
+        output
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.0.try_wait(), Ok(None))
     }
 }
 
@@ -296,21 +349,21 @@ enum Daemon {
     /// Started by the test.
     Child(Child),
     /// Started by a command of the test, `start` or `restart`.
-    Background(u32),
+    Background(AtomicU32),
 }
 
 impl Daemon {
     fn id(&self) -> u32 {
         match self {
             Self::Child(child) => child.id(),
-            Self::Background(pid) => *pid,
+            Self::Background(pid) => pid.load(Ordering::Relaxed),
         }
     }
 
     fn is_running(&mut self) -> bool {
         match self {
             Self::Child(child) => matches!(child.try_wait(), Ok(None)),
-            Self::Background(pid) => processes::is_alive(*pid),
+            Self::Background(pid) => processes::is_alive(pid.load(Ordering::Relaxed)),
         }
     }
 

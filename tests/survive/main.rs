@@ -12,6 +12,7 @@ mod killed;
 mod own;
 mod reloads;
 mod replaced;
+mod replaced_meanwhile;
 mod replaced_under_load;
 mod signals;
 mod strangers;

@@ -17,7 +17,7 @@ fn a_restart_lets_streams_finish_and_keeps_every_worker() {
         ),
     ];
     let yaml = format!("{}\n{}", worker(&knobs), models(&entries));
-    for mut hub in [Hub::start(&yaml), Hub::start_in_background(&yaml)] {
+    for hub in [Hub::start(&yaml), Hub::start_in_background(&yaml)] {
         hub.wait_for_state("alpha", "running", "loaded");
         assert_eq!(hub.http.chat("beta", "hello").status, 200);
         let (daemon, workers) = (hub.serving_pid(), [pid(&hub, "alpha"), pid(&hub, "beta")]);
@@ -70,7 +70,7 @@ fn a_restart_takes_up_a_new_log_level_and_a_changed_model() {
         let slow = worker(&["--load-seconds", "1"]);
         format!("log_level: {level}\n{slow}\n{}", models(&entries))
     };
-    let mut hub = Hub::start(&yaml("INFO", 1024));
+    let hub = Hub::start(&yaml("INFO", 1024));
     for model in ["alpha", "beta"] {
         hub.wait_for_state(model, "running", "loaded");
     }
@@ -109,7 +109,7 @@ fn yaml_with_alpha(more: &str) -> String {
 
 #[test]
 fn a_hub_serves_on_when_no_other_one_can_take_its_place() {
-    let (mut hub, worker) = hub_with_alpha("");
+    let (hub, worker) = hub_with_alpha("");
     let daemon = hub.serving_pid();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
@@ -140,7 +140,7 @@ fn a_hub_serves_on_when_no_other_one_can_take_its_place() {
 
 #[test]
 fn a_new_log_folder_takes_the_workers_along() {
-    let (mut hub, worker) = hub_with_alpha("");
+    let (hub, worker) = hub_with_alpha("");
     let daemon = hub.serving_pid();
     hub.configure(&yaml_with_alpha("log_path: newlogs"));
     let restarted = hub.restart();

@@ -139,7 +139,7 @@ fn restarts_under_load_refuse_cut_and_double_nothing() {
         ("beta", &format!("default: true, {slow}")),
     ];
     let yaml = format!("{}\n{}", worker(&[]), models(&entries));
-    for mut hub in [Hub::start_in_background(&yaml), Hub::start(&yaml)] {
+    for hub in [Hub::start_in_background(&yaml), Hub::start(&yaml)] {
         for model in ["alpha", "beta"] {
             hub.wait_for_state(model, "running", "loaded");
         }

@@ -31,7 +31,7 @@ fn a_hang_up_is_ignored_where_it_was_and_other_signals_do_nothing() {
 
 #[test]
 fn a_hang_up_in_the_background_reads_hub_yaml_again() {
-    for mut hub in [
+    for hub in [
         Hub::start_in_background(&yaml("alpha")),
         Hub::start(&yaml("alpha")),
     ] {
