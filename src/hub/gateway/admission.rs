@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::openai;
+use super::refusals;
 use crate::api_error::ApiError;
 use crate::lifecycle::{Arrival, Grant, Lifecycle, Model, Place, Seen};
 use crate::policy::{Policies, RequestVerdict, RequestView, Route, Wait};
@@ -113,7 +113,7 @@ fn act(
         }
         RequestVerdict::Wait(wait) => {
             let named =
-                named.ok_or_else(|| openai::unknown_model(&view.model, &lifecycle.config()))?;
+                named.ok_or_else(|| refusals::unknown_model(&view.model, &lifecycle.config()))?;
             return park(lifecycle, &named, view, &wait, place);
         }
         // A policy that has the body and still asks for it abstains.
@@ -123,9 +123,9 @@ fn act(
     let to = match route.as_ref().and_then(|route| route.model.as_deref()) {
         // The verdict named it just now; nothing can have changed since.
         Some(elsewhere) => Target::find(lifecycle, elsewhere)
-            .ok_or_else(|| openai::routed_to_unknown(elsewhere))?,
+            .ok_or_else(|| refusals::routed_to_unknown(elsewhere))?,
         // Only now: a policy may know where to send a name that the hub does not know.
-        None => named.ok_or_else(|| openai::unknown_model(&view.model, &lifecycle.config()))?,
+        None => named.ok_or_else(|| refusals::unknown_model(&view.model, &lifecycle.config()))?,
     };
     let entrance = match lifecycle.try_acquire(&to.model) {
         Some(grant) => Entrance::Open(grant),

@@ -7,18 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, ORIGIN,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body as _;
 
-use super::account::Account;
-use super::body::Body;
-use super::echo::Echo;
-use super::leased_body::LeasedBody;
-use super::openai;
+use super::answer::account::Account;
+use super::answer::body::Body;
+use super::answer::kind::Kind;
+use super::answer::leased_body::LeasedBody;
+use super::answer::model_name::NameRewriter;
+use super::refusals;
 use crate::api_error::ApiError;
 use crate::config::Limits;
 use crate::lifecycle::{Grant, Lease, Model};
@@ -82,7 +83,7 @@ pub(super) async fn forward(
         if error.is_workers_fault() {
             lease.broke_off();
         }
-        openai::no_answer(&model.name, &error, limits)
+        refusals::no_answer(&model.name, &error, limits)
     })?;
     let (mut parts, body) = answer.into_parts();
     lease.answered(parts.status.as_u16());
@@ -90,10 +91,10 @@ pub(super) async fn forward(
     remove_cors(&mut parts.headers);
     let kind = Kind::of(&parts.headers);
     account.answered(&mut parts, kind);
-    let echo = if body.is_end_stream() {
+    let rewriter = if body.is_end_stream() {
         None
     } else {
-        Echo::new(written, upstream, &mut parts, kind).map(Box::new)
+        NameRewriter::new(written, upstream, &mut parts, kind).map(Box::new)
     };
     let body = LeasedBody::new(
         body,
@@ -101,7 +102,7 @@ pub(super) async fn forward(
         model,
         kind.events,
         limits.idle_stream,
-        echo,
+        rewriter,
         account.take(),
     );
     Ok(Response::from_parts(parts, Body::Leased(Box::new(body))))
@@ -188,31 +189,10 @@ pub(super) fn remove_cors(headers: &mut HeaderMap) {
     }
 }
 
-/// What the body of an answer is.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Kind {
-    /// An event stream.
-    pub(super) events: bool,
-    /// JSON, or events of it, and not compressed: its model and its usage can be read as it passes.
-    pub(super) is_legible: bool,
-}
-
-impl Kind {
-    /// That of the body which comes with `headers`.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        let is = |begin: &[u8]| kind.is_some_and(|kind| kind.starts_with(begin));
-        let events = is(b"text/event-stream");
-        Self {
-            events,
-            is_legible: (events || is(b"application/json"))
-                && !headers.contains_key(CONTENT_ENCODING),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use http::header::CONTENT_TYPE;
+
     use super::*;
 
     #[test]
@@ -253,29 +233,6 @@ mod tests {
         remove_cors(&mut headers);
         assert_eq!(headers.len(), 1);
         assert!(headers.contains_key(CONTENT_TYPE));
-    }
-
-    #[test]
-    fn only_json_and_its_events_are_legible_and_not_when_compressed() {
-        for (kind, encoding, events, is_legible) in [
-            ("application/json; charset=utf-8", None, false, true),
-            ("text/event-stream", None, true, true),
-            ("audio/wav", None, false, false),
-            ("application/json", Some("gzip"), false, false),
-            ("text/event-stream", Some("br"), true, false),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-            if let Some(encoding) = encoding {
-                headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
-            }
-            let found = Kind::of(&headers);
-            assert_eq!(
-                (found.events, found.is_legible),
-                (events, is_legible),
-                "{kind}"
-            );
-        }
     }
 
     #[test]

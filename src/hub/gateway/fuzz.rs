@@ -7,8 +7,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::peek::MARK;
-use super::scan::{Found, Scanner, Step, is_form};
+use super::request::scan::json::MARK;
+use super::request::scan::{Found, Scanner, Step, is_form};
 
 #[cfg(test)]
 use crate::corpus;

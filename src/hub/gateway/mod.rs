@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Method, Response, request};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
@@ -23,53 +24,38 @@ use crate::lifecycle::{Grant, Lifecycle, Model, Place as Parked};
 use crate::policy::{Policies, RequestView};
 use crate::upstream::Accepts;
 
-mod account;
 mod admission;
-mod body;
-mod budget;
-mod coding;
-mod echo;
+mod answer;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
-mod held_up;
-mod intake;
-mod leased_body;
-mod made;
-mod models;
-mod multipart;
-mod openai;
-mod patient_body;
-mod peek;
-mod query;
-mod rest;
-mod rewrite;
-mod routes;
-mod scan;
-mod stream_flag;
+mod protocol;
+mod refusals;
+mod request;
 mod successor;
 #[cfg(test)]
 mod tests;
 mod upgrade;
-mod urlencoded;
-mod usage;
 mod waiting;
 
-use account::Account;
 use admission::{Admitted, Entrance, Step as Admission};
-pub use body::Body;
-use budget::Budget;
+use answer::account::Account;
+pub use answer::body::Body;
+pub use answer::leased_body::LeasedBody;
+pub use answer::loading_stream::LoadingStream;
 use forward::Named;
-pub use held_up::HeldUp;
-use intake::Intake;
-pub use leased_body::LeasedBody;
-use made::Made;
-pub(crate) use openai::{routed_to_unknown, unknown_model};
-pub use patient_body::PatientBody;
-use rewrite::Place;
-pub(crate) use rewrite::change;
-use routes::Target;
-use scan::{Step, is_form};
+use protocol::openai;
+use protocol::openai::models;
+use protocol::openai::response_owners::ResponseOwners;
+use protocol::openai::routes::Target;
+pub(crate) use refusals::{routed_to_unknown, unknown_model};
+use request::budget::Budget;
+use request::intake::Intake;
+use request::query;
+pub use request::read_pause::ReadPause;
+pub(crate) use request::rewrite::change;
+use request::rewrite::{self, ModelSite};
+use request::scan::{Step, is_form};
 pub use successor::Successor;
 use waiting::Waiting;
 
@@ -79,7 +65,7 @@ pub struct Gateway {
     lifecycle: Lifecycle,
     policies: Policies,
     budget: Budget,
-    made: Made,
+    owners: ResponseOwners,
     tunnels: TaskTracker,
     successor: Successor,
 }
@@ -109,7 +95,7 @@ impl From<ApiError> for Halt {
 struct Addressed {
     view: Box<RequestView>,
     /// Where the client wrote the model.
-    place: Place,
+    site: ModelSite,
     /// The body's fields, if a policy changed any.
     fields: Option<Map<String, Value>>,
     /// Where what follows a WebSocket's handshake goes on, if it asks for one.
@@ -133,9 +119,9 @@ impl Addressed {
             }
             rewrite::replace(&mut self.view.parts, intake, fields);
         } else if let Some(name) = rewrite::replacement(accepts, &self.view.model) {
-            rewrite::rename(&mut self.view.parts, intake, &self.place, name);
+            rewrite::rename(&mut self.view.parts, intake, &self.site, name);
         }
-        if matches!(self.place, Place::Path) {
+        if matches!(self.site, ModelSite::Path) {
             rewrite::to_own_route(&mut self.view.parts);
         }
         let (body, limits) = (intake.take_body(), intake.limits());
@@ -144,9 +130,9 @@ impl Addressed {
             let forwarded = upgrade::forward(grant, &model.name, request, limits, account, tunnels);
             return Box::pin(forwarded).await;
         }
-        let written = match self.place {
-            Place::Path => String::new(),
-            Place::Body(..) | Place::Query => std::mem::take(&mut self.view.model),
+        let written = match self.site {
+            ModelSite::Path => String::new(),
+            ModelSite::Body(..) | ModelSite::Query => std::mem::take(&mut self.view.model),
         };
         let named = Named { model, written };
         forward::forward(grant, named, self.view, body, limits, account).await
@@ -160,7 +146,7 @@ impl Gateway {
             lifecycle,
             policies,
             budget: Budget::default(),
-            made: Made::default(),
+            owners: ResponseOwners::default(),
             tunnels: TaskTracker::new(),
             successor: Successor::default(),
         }
@@ -176,21 +162,21 @@ impl Gateway {
         &self.successor
     }
 
-    /// Takes in a request under `/v1` that arrived at `began`; `id` is its `X-Request-ID`, `held_up` tells
+    /// Takes in a request under `/v1` that arrived at `began`; `id` is its `X-Request-ID`, `read_pause` tells
     /// its connection when its body is not read.
     pub fn take_in(
         self: &Arc<Self>,
-        parts: request::Parts,
+        parts: Parts,
         body: Incoming,
         client: SocketAddr,
-        held_up: HeldUp,
+        read_pause: ReadPause,
         id: HeaderValue,
         began: Instant,
     ) -> Arrived {
         let limits = self.lifecycle.limits();
         Arrived {
             account: Account::open(&parts, id.clone(), client, Arc::clone(self), began),
-            intake: Intake::new(&parts.headers, body, limits, &self.budget, held_up),
+            intake: Intake::new(&parts.headers, body, limits, &self.budget, read_pause),
             view: Box::new(RequestView::of_head(parts, id, client)),
         }
     }
@@ -202,6 +188,7 @@ impl Gateway {
             mut intake,
             mut account,
         } = arrived;
+        let protocol = account.protocol();
         let parts = &view.parts;
         let answer = match Target::of(&parts.method, parts.uri.path()) {
             Target::Models => Ok(openai::json(&models::list(&self.lifecycle))),
@@ -221,7 +208,7 @@ impl Gateway {
             _ => Box::pin(intake.discard()).await,
         };
         let mut answer = answer.unwrap_or_else(|error| {
-            let mut answer = openai::error(&error);
+            let mut answer = (protocol.error)(&error);
             account.write_timing(answer.headers_mut());
             answer
         });
@@ -241,13 +228,13 @@ impl Gateway {
         intake: &mut Intake,
         account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
-        let place;
-        (view.model, place) = match self.model_of_path(&view.parts)? {
+        let site;
+        (view.model, site) = match self.model_of_path(&view.parts)? {
             Some(named) => named,
             None => named_model(&mut view.parts, intake).await?,
         };
         if view.parts.uri.path() == "/v1/responses" {
-            account.makes_response(&self.made);
+            account.makes_response(&self.owners);
         }
         view.body = intake.whole();
         let (mut view, admitted) = match self.ask(view, intake, account).await {
@@ -271,7 +258,7 @@ impl Gateway {
         let tunnels = upgrade::is_wanted(&view.parts.headers).then(|| self.tunnels.clone());
         let request = Addressed {
             view,
-            place,
+            site,
             fields,
             tunnels,
         };
@@ -296,11 +283,11 @@ impl Gateway {
 
     /// Refuses what the worker of `model` would answer with a 404, before the model is loaded for it. What
     /// is below `/upstream` is the worker's own business, and no description tells of WebSocket.
-    fn must_have_route(&self, parts: &request::Parts, model: &Model) -> Result<(), ApiError> {
+    fn must_have_route(&self, parts: &Parts, model: &Model) -> Result<(), ApiError> {
         let path = parts.uri.path();
         match self.lifecycle.lack(model, path) {
             Some(lack) if path.starts_with("/v1") && !upgrade::is_wanted(&parts.headers) => Err(
-                openai::no_such_route(&parts.method, path, &model.name, &lack),
+                refusals::no_such_route(&parts.method, path, &model.name, &lack),
             ),
             _ => Ok(()),
         }
@@ -317,17 +304,19 @@ impl Gateway {
     ///
     /// # Errors
     /// 404 for a response that nobody is known to have made.
-    fn model_of_path(&self, parts: &request::Parts) -> Result<Option<(String, Place)>, ApiError> {
+    fn model_of_path(&self, parts: &Parts) -> Result<Option<(String, ModelSite)>, ApiError> {
         let model = match Target::of(&parts.method, parts.uri.path()) {
             Target::Upstream(name) => percent_decode_str(name).decode_utf8_lossy().into_owned(),
-            Target::Made(id) => match self.made.by(id) {
+            Target::Made(id) => match self.owners.by(id) {
                 Some(model) => model.to_string(),
-                None if parts.uri.query().and_then(query::model).is_some() => return Ok(None),
-                None => return Err(openai::unknown_response(id)),
+                None if parts.uri.query().and_then(query::model).is_some() => {
+                    return Ok(None);
+                }
+                None => return Err(refusals::unknown_response(id)),
             },
             _ => return Ok(None),
         };
-        Ok(Some((model, Place::Path)))
+        Ok(Some((model, ModelSite::Path)))
     }
 
     /// Asks `on_request` until it lets the request go: again with the whole body if a policy wants to
@@ -412,12 +401,12 @@ async fn pass_on(
 /// The model that a request names, in its body or else in its query. The body is what it is without its
 /// content codings from here on.
 async fn named_model(
-    parts: &mut request::Parts,
+    parts: &mut Parts,
     intake: &mut Intake,
-) -> Result<(String, Place), ApiError> {
+) -> Result<(String, ModelSite), ApiError> {
     let limit = intake.limits().body;
     if content_length(parts).is_some_and(|length| length > limit as u64) {
-        return Err(openai::too_large(limit));
+        return Err(refusals::too_large(limit));
     }
     if parts.headers.contains_key(CONTENT_ENCODING) {
         intake.decode(&mut parts.headers)?;
@@ -426,38 +415,38 @@ async fn named_model(
     let step = intake.read_to_model(kind).await?;
     let step = match step {
         Step::Found(found) if !found.value.trim().is_empty() => {
-            return Ok((found.value, Place::Body(found.range, found.syntax)));
+            return Ok((found.value, ModelSite::Body(found.range, found.syntax)));
         }
         other => other,
     };
     if let Some(model) = parts.uri.query().and_then(query::model)
         && !model.trim().is_empty()
     {
-        return Ok((model, Place::Query));
+        return Ok((model, ModelSite::Query));
     }
     Err(match step {
         Step::Malformed if kind.is_some_and(is_form) => {
-            openai::malformed("it is not a complete multipart form")
+            refusals::malformed("it is not a complete multipart form")
         }
-        Step::Malformed => openai::malformed(&intake.explain()),
-        Step::Twice => openai::model_twice(),
+        Step::Malformed => refusals::malformed(&intake.explain()),
+        Step::Twice => refusals::model_twice(),
         Step::Absent if intake.is_empty() && is_unknown(parts) => {
-            openai::unknown_route(&parts.method, parts.uri.path())
+            refusals::unknown_route(&parts.method, parts.uri.path())
         }
-        _ => openai::model_required(),
+        _ => refusals::model_required(),
     })
 }
 
-fn is_unknown(parts: &request::Parts) -> bool {
+fn is_unknown(parts: &Parts) -> bool {
     Target::of(&parts.method, parts.uri.path()) == Target::Unknown
 }
 
 /// The length that a request announces.
-fn content_length(parts: &request::Parts) -> Option<u64> {
+fn content_length(parts: &Parts) -> Option<u64> {
     let length = parts.headers.get(CONTENT_LENGTH)?;
     length.to_str().ok()?.parse().ok()
 }
 
-fn content_type(parts: &request::Parts) -> Option<&str> {
+fn content_type(parts: &Parts) -> Option<&str> {
     parts.headers.get(CONTENT_TYPE)?.to_str().ok()
 }

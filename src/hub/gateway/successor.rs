@@ -17,9 +17,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ve
 use http_body_util::Limited;
 use hyper::body::Incoming;
 
-use super::body::Body;
+use super::answer::body::Body;
 use super::forward::{REQUEST_ID, remove_hop_by_hop};
-use super::{openai, upgrade};
+use super::protocol::Protocol;
+use super::upgrade;
 use crate::api_error::ApiError;
 use crate::upstream::{Accepts, RequestBody, Upstream};
 
@@ -113,9 +114,10 @@ impl Successor {
         client: SocketAddr,
         id: &HeaderValue,
     ) -> Response<Body> {
+        let protocol = Protocol::of(parts.uri.path());
         let answer = self.ask(parts, body, client, id).await;
         answer.unwrap_or_else(|error| {
-            let mut answer = openai::error(&error);
+            let mut answer = (protocol.error)(&error);
             close(answer.headers_mut());
             answer
         })

@@ -15,10 +15,11 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::account::Account;
-use super::body::Body;
-use super::forward::{self, Kind};
-use super::openai;
+use super::answer::account::Account;
+use super::answer::body::Body;
+use super::answer::kind::Kind;
+use super::forward;
+use super::refusals;
 use crate::api_error::ApiError;
 use crate::config::Limits;
 use crate::lifecycle::{Grant, Lease};
@@ -51,7 +52,7 @@ pub(super) async fn forward(
     tunnels: &TaskTracker,
 ) -> Result<Response<Body>, ApiError> {
     let Some(client) = request.extensions_mut().remove::<OnUpgrade>() else {
-        return Err(openai::no_websocket());
+        return Err(refusals::no_websocket());
     };
     let headers = request.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -64,8 +65,8 @@ pub(super) async fn forward(
     };
     let answer = timeout(limit, upstream.switch(request))
         .await
-        .map_err(|_| openai::no_answer_in_time(model, limit))?
-        .map_err(|error| openai::no_answer(model, &error, limits))?;
+        .map_err(|_| refusals::no_answer_in_time(model, limit))?
+        .map_err(|error| refusals::no_answer(model, &error, limits))?;
     match answer {
         Switch::Refused(answer) => {
             let (mut head, body) = answer.into_parts();

@@ -2,7 +2,7 @@
 //!
 //! Most wait in silence and get the answer's own status. A client of a stream would give up on a
 //! silent connection: after a grace it gets the head of its stream, and comments in it
-//! ([`PatientBody`]). One that asked with `Prefer: wait=N` (RFC 7240) gets a 503 when that is over. The
+//! ([`LoadingStream`]). One that asked with `Prefer: wait=N` (RFC 7240) gets a 503 when that is over. The
 //! gateway calls it off the hot path; whether and when the model is loaded is none of its business.
 
 use std::future::Future;
@@ -12,21 +12,18 @@ use std::time::Duration;
 
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use super::account::Account;
-use super::body::Body;
-use super::intake::Intake;
-use super::patient_body::PatientBody;
-use super::{Addressed, Successor, openai, pass_on};
+use super::answer::account::Account;
+use super::answer::body::Body;
+use super::answer::loading_stream::LoadingStream;
+use super::answer::progress::Progress;
+use super::request::intake::Intake;
+use super::{Addressed, Successor, pass_on};
 use crate::api_error::ApiError;
 use crate::lifecycle::{Grant, Model};
-use crate::status::{MemoryState, unix_now};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
-
-/// When to ask again for a model that has never been loaded, in seconds.
-const UNKNOWN_LOAD: f64 = 10.0;
 
 /// A lease on its way.
 pub(super) type Acquiring = Pin<Box<dyn Future<Output = Result<Grant, ApiError>> + Send>>;
@@ -53,10 +50,7 @@ impl Waiting {
         intake: &mut Intake,
         account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
-        let progress = Progress {
-            model: Arc::clone(&self.model),
-            began: Instant::now(),
-        };
+        let progress = Progress::new(Arc::clone(&self.model));
         let headers = &self.request.view.parts.headers;
         let preferred = preferred_wait(headers);
         let accepts_events = accepts_events(headers);
@@ -68,16 +62,16 @@ impl Waiting {
             Some(silence) => timeout(silence, intake.while_waiting(&mut self.grant)).await,
             None => Ok(intake.while_waiting(&mut self.grant).await),
         };
-        account.waited_for_load(progress.began.elapsed());
+        account.waited_for_load(progress.waited());
         match waited {
             Ok(grant) => self.go_on(grant, intake, account).await,
             Err(_) if preferred.is_some() => Err(progress.still_loading()),
-            Err(_) if accepts_events || intake.asks_for_stream() => {
+            Err(_) if accepts_events || intake.asks_for_stream(account.protocol()) => {
                 Ok(self.begin_stream(progress, intake, account))
             }
             Err(_) => {
                 let grant = intake.while_waiting(&mut self.grant).await;
-                account.waited_for_load(progress.began.elapsed());
+                account.waited_for_load(progress.waited());
                 self.go_on(grant, intake, account).await
             }
         }
@@ -109,25 +103,26 @@ impl Waiting {
         intake: &mut Intake,
         account: &mut Account,
     ) -> Response<Body> {
-        let progress_began = progress.began;
+        let began = progress.began();
         let (grant, notice) = (
             std::mem::replace(&mut self.grant, Box::pin(std::future::pending())),
             self.notice,
         );
+        let protocol = account.protocol();
         let (mut intake, mut account) = (intake.take(), account.take());
         let mut headers = HeaderMap::new();
         account.write_timing(&mut headers);
         let work = async move {
             let grant = intake.while_waiting(grant).await;
-            account.waited_for_load(progress_began.elapsed());
+            account.waited_for_load(began.elapsed());
             let answer = self.go_on(grant, &mut intake, &mut account).await;
             if let Err(error) = &answer {
                 account.ended_with(error.status);
             }
             answer
         };
-        let body = PatientBody::new(Box::pin(work), progress, notice);
-        let mut answer = Response::new(Body::Patient(Box::new(body)));
+        let body = LoadingStream::new(protocol, Box::pin(work), progress, notice);
+        let mut answer = Response::new(Body::Loading(Box::new(body)));
         for (name, value) in [
             (CONTENT_TYPE, "text/event-stream; charset=utf-8"),
             (CACHE_CONTROL, "no-cache"),
@@ -138,61 +133,6 @@ impl Waiting {
         }
         *answer.headers_mut() = headers;
         answer
-    }
-}
-
-/// How far a load has come, for those who wait for it.
-#[derive(Debug)]
-pub(super) struct Progress {
-    model: Arc<Model>,
-    /// When the request began to wait.
-    began: Instant,
-}
-
-impl Progress {
-    /// A comment for an event stream.
-    pub(super) fn comment(&self) -> String {
-        format!(": {}\n\n", self.text())
-    }
-
-    /// The model that is waited for.
-    pub(super) fn model(&self) -> &str {
-        &self.model.name
-    }
-
-    /// `loading qwen3_30b 12s of about 40s`, or `waiting for qwen3_30b 12s` while it is not even loading.
-    fn text(&self) -> String {
-        let name = &self.model.name;
-        match self.of_load() {
-            Some((passed, Some(about))) => {
-                format!("loading {name} {passed:.0}s of about {about:.0}s")
-            }
-            Some((passed, None)) => format!("loading {name} {passed:.0}s"),
-            None => format!(
-                "waiting for {name} {:.0}s",
-                self.began.elapsed().as_secs_f64()
-            ),
-        }
-    }
-
-    /// How long the load has been going on, and how long the last one took; `None` while it has not
-    /// begun.
-    fn of_load(&self) -> Option<(f64, Option<f64>)> {
-        let facts = self.model.facts.load();
-        let since = facts.memory_last_transition_at?;
-        let passed = (unix_now() - since).max(0.0);
-        (facts.memory_state == MemoryState::Loading).then_some((passed, facts.load_seconds))
-    }
-
-    fn still_loading(&self) -> ApiError {
-        let left = match self.of_load() {
-            Some((passed, Some(about))) => about - passed,
-            Some((_, None)) => UNKNOWN_LOAD,
-            None => self.model.facts.load().load_seconds.unwrap_or(UNKNOWN_LOAD),
-        };
-        // A load that takes longer than the last one may be over at any moment.
-        let seconds = left.ceil().max(1.0) as u64;
-        openai::still_loading(&self.text()).with_retry_after(seconds)
     }
 }
 

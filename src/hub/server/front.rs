@@ -21,7 +21,7 @@ use super::{astray, door};
 use crate::api_error::ApiError;
 use crate::hub::decimal;
 use crate::hub::decimal::micros;
-use crate::hub::gateway::{Arrived, Body, Gateway, HeldUp};
+use crate::hub::gateway::{Arrived, Body, Gateway, ReadPause};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
@@ -75,7 +75,7 @@ impl Front {
         self: Arc<Self>,
         request: Request<Incoming>,
         client: SocketAddr,
-        held_up: HeldUp,
+        read_pause: ReadPause,
     ) -> impl Future<Output = Response<AnyBody>> {
         let started = Instant::now();
         let (mut parts, body) = request.into_parts();
@@ -85,7 +85,13 @@ impl Front {
         // The gateway tells of its requests itself, when their answers have ended.
         let line = (room != Room::Workers && tracing::enabled!(tracing::Level::DEBUG))
             .then(|| Box::new((parts.method.clone(), parts.uri.path().to_owned())));
-        let (way, origin) = self.way(Asked { parts, body, room }, client, held_up, &id, started);
+        let (way, origin) = self.way(
+            Asked { parts, body, room },
+            client,
+            read_pause,
+            &id,
+            started,
+        );
         async move {
             let mut response = match way {
                 Way::Answered(response) => response.map(Either::Left),
@@ -130,7 +136,7 @@ impl Front {
         &self,
         asked: Asked,
         client: SocketAddr,
-        held_up: HeldUp,
+        read_pause: ReadPause,
         id: &HeaderValue,
         started: Instant,
     ) -> (Way, Option<HeaderValue>) {
@@ -149,7 +155,7 @@ impl Front {
             let id = id.clone();
             let arrived = self
                 .gateway
-                .take_in(parts, body, client, held_up, id, started);
+                .take_in(parts, body, client, read_pause, id, started);
             Way::Gateway(arrived)
         } else {
             let mut request = Box::new(Request::from_parts(parts, Lent::new(body)));

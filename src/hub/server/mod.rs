@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::hub::gateway::{Gateway, HeldUp};
+use crate::hub::gateway::{Gateway, ReadPause};
 use crate::telemetry::Troubles;
 use self_wake::OwnWakes;
 
@@ -163,11 +163,11 @@ async fn serve_connection(
         debug!(%client, %error, "cannot set TCP_NODELAY");
     }
     let heads = HeadTimer::default();
-    let held_up = HeldUp::default();
-    let (socket, mut leftover) = Socket::new(stream, heads.clone(), held_up.clone());
+    let read_pause = ReadPause::default();
+    let (socket, mut leftover) = Socket::new(stream, heads.clone(), read_pause.clone());
     let ended = {
         let service = service_fn(move |request| {
-            let answer = Arc::clone(&front).answer(request, client, held_up.clone());
+            let answer = Arc::clone(&front).answer(request, client, read_pause.clone());
             answer.map(Ok::<_, std::convert::Infallible>)
         });
         let connection = http1::Builder::new()

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
 use super::head_timer::HeadTimer;
-use crate::hub::gateway::HeldUp;
+use crate::hub::gateway::ReadPause;
 
 /// A client that has ended its side looks like one that has gone. If it has not, it gets what is ready
 /// after so long: the hub's own answers, and not those of models.
@@ -30,7 +30,7 @@ pub(super) struct Socket {
     /// Taken when it is dropped.
     stream: Option<TcpStream>,
     heads: HeadTimer,
-    held_up: HeldUp,
+    read_pause: ReadPause,
     /// The first byte that the client sent.
     first_byte: Option<u8>,
     /// Whether hyper has nothing left to write: it flushes only then.
@@ -79,18 +79,18 @@ impl Leftover {
 }
 
 impl Socket {
-    /// `heads` is the timer of the same connection, `held_up` its request's. The receiver gets what is left when hyper drops
+    /// `heads` is the timer of the same connection, `read_pause` its request's. The receiver gets what is left when hyper drops
     /// the socket.
     pub(super) fn new(
         stream: TcpStream,
         heads: HeadTimer,
-        held_up: HeldUp,
+        read_pause: ReadPause,
     ) -> (Self, oneshot::Receiver<Leftover>) {
         let (heir, leftover) = oneshot::channel();
         let socket = Self {
             stream: Some(stream),
             heads,
-            held_up,
+            read_pause,
             first_byte: None,
             is_flushed: true,
             refused: None,
@@ -197,7 +197,7 @@ impl AsyncWrite for Socket {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.is_flushed = true;
         // hyper flushes whenever it is polled.
-        if self.held_up.is_set() && self.has_been_left(cx) {
+        if self.read_pause.is_set() && self.has_been_left(cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         self.stream().poll_flush(cx)
@@ -244,7 +244,7 @@ mod tests {
         let (client, server) = tokio::join!(client, listener.accept());
         let heads = HeadTimer::default();
         let (mut socket, leftover) =
-            Socket::new(server.unwrap().0, heads.clone(), HeldUp::default());
+            Socket::new(server.unwrap().0, heads.clone(), ReadPause::default());
 
         // An answer, of which the last comes when hyper waits for the next head already.
         socket.write_all(b"answer ").await.unwrap();

@@ -51,8 +51,8 @@ async fn a_client_that_leaves_while_its_request_waits_is_noticed_whatever_of_its
             async move {
                 let (mut parts, body) = request.into_parts();
                 let (limits, budget) = (Limits::default(), Budget::default());
-                let held_up = HeldUp::default();
-                let mut intake = Intake::new(&parts.headers, body, limits, &budget, held_up);
+                let read_pause = ReadPause::default();
+                let mut intake = Intake::new(&parts.headers, body, limits, &budget, read_pause);
                 named_model(&mut parts, &mut intake).await.unwrap();
                 waiting.store(true, Ordering::Release);
                 let _gone = scopeguard(gone);

@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
+use super::protocol::Protocol;
 use super::*;
 use crate::config::Limits;
 use crate::lifecycle::Gate;
@@ -47,13 +48,13 @@ impl Hub {
                 let lease = gate.try_enter().expect("the gate is open");
                 let grant = Grant { lease, upstream };
                 let (parts, body) = request.into_parts();
-                let held_up = HeldUp::default();
-                let mut intake = Intake::new(&parts.headers, body, limits, &budget, held_up);
+                let read_pause = ReadPause::default();
+                let mut intake = Intake::new(&parts.headers, body, limits, &budget, read_pause);
                 match through(parts, &mut intake, grant).await {
                     Ok(answer) => answer,
                     Err(error) => {
                         intake.discard().await;
-                        openai::error(&error)
+                        (Protocol::DEFAULT.error)(&error)
                     }
                 }
             }
@@ -84,11 +85,11 @@ async fn asked(request: &str) -> (Scripted, Hub, Wire, Wire) {
 }
 
 async fn through(
-    mut parts: request::Parts,
+    mut parts: Parts,
     intake: &mut Intake,
     grant: Grant,
 ) -> Result<Response<Body>, ApiError> {
-    let (written, place) = named_model(&mut parts, intake).await?;
+    let (written, site) = named_model(&mut parts, intake).await?;
     let tunnels = upgrade::is_wanted(&parts.headers).then(TaskTracker::new);
     let (id, client) = (
         HeaderValue::from_static("r1"),
@@ -98,7 +99,7 @@ async fn through(
     view.model = written;
     let request = Addressed {
         view: Box::new(view),
-        place,
+        site,
         fields: None,
         tunnels,
     };

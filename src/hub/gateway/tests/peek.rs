@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use crate::hub::gateway::fuzz::scan_chunks;
-use crate::hub::gateway::peek::Peek;
-use crate::hub::gateway::scan::{Step, chunks_at};
+use crate::hub::gateway::request::scan::json::Peek;
+use crate::hub::gateway::request::scan::{Step, chunks_at};
 
 fn peek(chunks: &[&[u8]]) -> Step {
     let mut peek = Peek::new();

@@ -1,8 +1,8 @@
-//! An event stream that begins before its worker can answer: comments while the model loads, then the
+//! An event stream that begins before its worker can answer: notices while the model loads, then the
 //! worker's own events.
 //!
 //! Its head has been sent with status 200, so whatever goes wrong from then on is told as an event,
-//! `data: {"error": …}`, and ends the stream. Dropping it gives up the request, wherever that is.
+//! and ends the stream. Dropping it gives up the request, wherever that is.
 
 use std::fmt;
 use std::future::Future;
@@ -17,24 +17,26 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::body::Body;
-use super::forward::Kind;
-use super::waiting::Progress;
+use super::kind::Kind;
+use super::progress::Progress;
 use crate::api_error::ApiError;
+use crate::hub::gateway::protocol::{Protocol, openai};
 use crate::upstream::BoxError;
 
 /// Of an answer that is no stream, so much is told.
 const LONGEST_ANSWER: usize = 1024 * 1024;
 
 /// What is still to be done until there is an answer.
-pub(super) type Work = Pin<Box<dyn Future<Output = Result<Response<Body>, ApiError>> + Send>>;
+pub(crate) type Work = Pin<Box<dyn Future<Output = Result<Response<Body>, ApiError>> + Send>>;
 
 type Item = Option<Result<Frame<Bytes>, BoxError>>;
 
 /// The stream.
-pub struct PatientBody {
+pub struct LoadingStream {
+    protocol: &'static Protocol,
     progress: Progress,
     every: Duration,
-    next_comment: Pin<Box<Sleep>>,
+    next_notice: Pin<Box<Sleep>>,
     state: State,
 }
 
@@ -52,30 +54,36 @@ struct Gathered {
     bytes: BytesMut,
 }
 
-impl PatientBody {
-    /// A stream with a comment at once and then `every` so often, until `work` is done.
-    pub(super) fn new(work: Work, progress: Progress, every: Duration) -> Self {
+impl LoadingStream {
+    /// A stream with a notice at once and then `every` so often, until `work` is done.
+    pub(crate) fn new(
+        protocol: &'static Protocol,
+        work: Work,
+        progress: Progress,
+        every: Duration,
+    ) -> Self {
         Self {
+            protocol,
             progress,
             every,
-            next_comment: Box::pin(sleep_until(Instant::now())),
+            next_notice: Box::pin(sleep_until(Instant::now())),
             state: State::Waiting(work),
         }
     }
 
-    fn poll_comment(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
-        ready!(self.next_comment.as_mut().poll(cx));
+    fn poll_notice(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+        ready!(self.next_notice.as_mut().poll(cx));
         let next = Instant::now() + self.every;
-        self.next_comment.as_mut().reset(next);
-        let comment = Bytes::from(self.progress.comment());
-        Poll::Ready(Some(Ok(Frame::data(comment))))
+        self.next_notice.as_mut().reset(next);
+        let notice = (self.protocol.notice)(&self.progress.text());
+        Poll::Ready(Some(Ok(Frame::data(notice))))
     }
 }
 
 impl State {
-    fn after(answer: Result<Response<Body>, ApiError>) -> Self {
+    fn after(protocol: &Protocol, answer: Result<Response<Body>, ApiError>) -> Self {
         match answer {
-            Err(error) => Self::Passing(Box::new(event(&error.to_json()))),
+            Err(error) => Self::Passing(Box::new(Body::full((protocol.error_event)(&error)))),
             Ok(answer) => {
                 let (head, body) = answer.into_parts();
                 let body = Box::new(body);
@@ -94,7 +102,7 @@ impl State {
 
 impl Gathered {
     /// The answer as one event.
-    fn poll(&mut self, model: &str, cx: &mut Context<'_>) -> Poll<Body> {
+    fn poll(&mut self, protocol: &Protocol, model: &str, cx: &mut Context<'_>) -> Poll<Body> {
         while self.bytes.len() < LONGEST_ANSWER {
             match ready!(Pin::new(&mut *self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
@@ -116,17 +124,17 @@ impl Gathered {
             None => {
                 let status = self.status;
                 let message = format!("The worker of model `{model}` answered {status}: {json}");
-                event(&ApiError::new(status, message).to_json())
+                Body::full((protocol.error_event)(&ApiError::new(status, message)))
             }
         })
     }
 }
 
 fn event(json: &Value) -> Body {
-    Body::full(format!("data: {json}\n\n"))
+    Body::full(openai::event(json))
 }
 
-impl http_body::Body for PatientBody {
+impl http_body::Body for LoadingStream {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -136,12 +144,12 @@ impl http_body::Body for PatientBody {
             match &mut this.state {
                 State::Passing(body) => return Pin::new(&mut **body).poll_frame(cx),
                 State::Gathering(gathered) => {
-                    let body = ready!(gathered.poll(this.progress.model(), cx));
+                    let body = ready!(gathered.poll(this.protocol, this.progress.model(), cx));
                     this.state = State::Passing(Box::new(body));
                 }
                 State::Waiting(work) => match work.as_mut().poll(cx) {
-                    Poll::Ready(answer) => this.state = State::after(answer),
-                    Poll::Pending => return this.poll_comment(cx),
+                    Poll::Ready(answer) => this.state = State::after(this.protocol, answer),
+                    Poll::Pending => return this.poll_notice(cx),
                 },
             }
         }
@@ -159,8 +167,8 @@ impl http_body::Body for PatientBody {
     }
 }
 
-impl fmt::Debug for PatientBody {
+impl fmt::Debug for LoadingStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PatientBody").finish_non_exhaustive()
+        f.debug_struct("LoadingStream").finish_non_exhaustive()
     }
 }

@@ -27,11 +27,11 @@ static FIND_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(KEY));
 
 /// Token counts, as far as the worker gave them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// Tokens of the request.
-    pub(super) prompt: Option<u64>,
+    pub(crate) prompt: Option<u64>,
     /// Tokens of the answer.
-    pub(super) completion: Option<u64>,
+    pub(crate) completion: Option<u64>,
 }
 
 /// `usage` as chat completions and as responses write it.
@@ -45,7 +45,7 @@ struct Written {
 
 impl Usage {
     /// The last counts in a piece of JSON or of an event stream that may begin anywhere.
-    pub(super) fn last_in(text: &[u8]) -> Self {
+    pub(crate) fn last_in(text: &[u8]) -> Self {
         let (mut last, mut count) = ([0; LOOKS], 0);
         for at in FIND_KEY.find_iter(text) {
             last[count % LOOKS] = at;
@@ -71,11 +71,11 @@ fn read(after_key: &[u8]) -> Option<Usage> {
 
 /// The end of what has passed.
 #[derive(Debug, Default)]
-pub(super) struct Tail(Vec<u8>);
+pub(crate) struct Tail(Vec<u8>);
 
 impl Tail {
     /// Keeps the end of `chunk`. Allocates at the first call and rarely after it.
-    pub(super) fn push(&mut self, chunk: &[u8]) {
+    pub(crate) fn push(&mut self, chunk: &[u8]) {
         let chunk = &chunk[chunk.len().saturating_sub(KEPT)..];
         if self.0.len() + chunk.len() > KEPT + SLACK {
             let stays = (KEPT - chunk.len()).min(self.0.len());
@@ -87,7 +87,7 @@ impl Tail {
     }
 
     /// The counts at the end of an answer whose last chunk is `last`.
-    pub(super) fn usage(&mut self, last: &[u8]) -> Usage {
+    pub(crate) fn usage(&mut self, last: &[u8]) -> Usage {
         if self.0.is_empty() {
             return Usage::last_in(&last[last.len().saturating_sub(KEPT)..]);
         }

@@ -8,7 +8,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 
 use super::leased_body::LeasedBody;
-use super::patient_body::PatientBody;
+use super::loading_stream::LoadingStream;
 use crate::upstream::{BoxError, ResponseBody};
 
 /// The hub's own answer, or a worker's as it streams.
@@ -19,7 +19,7 @@ pub enum Body {
     /// A worker's.
     Leased(Box<LeasedBody>),
     /// A stream that begins before its worker can answer.
-    Patient(Box<PatientBody>),
+    Loading(Box<LoadingStream>),
     /// That of another hub.
     Passed(Box<ResponseBody>),
 }
@@ -44,7 +44,7 @@ impl http_body::Body for Body {
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
             Self::Leased(body) => Pin::new(body).poll_frame(cx),
-            Self::Patient(body) => Pin::new(body).poll_frame(cx),
+            Self::Loading(body) => Pin::new(body).poll_frame(cx),
             Self::Passed(body) => {
                 let frame = Pin::new(body).poll_frame(cx);
                 frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
@@ -56,7 +56,7 @@ impl http_body::Body for Body {
         match self {
             Self::Full(body) => body.is_end_stream(),
             Self::Leased(body) => body.is_end_stream(),
-            Self::Patient(body) => body.is_end_stream(),
+            Self::Loading(body) => body.is_end_stream(),
             Self::Passed(body) => body.is_end_stream(),
         }
     }
@@ -65,7 +65,7 @@ impl http_body::Body for Body {
         match self {
             Self::Full(body) => body.size_hint(),
             Self::Leased(body) => body.size_hint(),
-            Self::Patient(body) => body.size_hint(),
+            Self::Loading(body) => body.size_hint(),
             Self::Passed(body) => body.size_hint(),
         }
     }

@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bytes that are held. Shared by all requests.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Budget(Arc<AtomicUsize>);
+pub(crate) struct Budget(Arc<AtomicUsize>);
 
 /// Bodies up to this are not counted, in bytes. A connection takes more memory.
 const FREE: usize = 16 * 1024;
 
 /// One request's part of them; dropped, it is given back.
 #[derive(Debug, Default)]
-pub(super) struct Reservation {
+pub(crate) struct Reservation {
     budget: Budget,
     /// Held, and not counted yet.
     free: usize,
@@ -28,7 +28,7 @@ pub(super) struct Reservation {
 
 impl Budget {
     /// A reservation of nothing yet, which may grow while all of them together are below `limit`.
-    pub(super) fn reservation(&self, limit: usize) -> Reservation {
+    pub(crate) fn reservation(&self, limit: usize) -> Reservation {
         Reservation {
             budget: self.clone(),
             free: 0,
@@ -40,7 +40,7 @@ impl Budget {
 
 impl Reservation {
     /// Whether there is room for so many more.
-    pub(super) fn grow(&mut self, bytes: usize) -> bool {
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         if self.bytes == 0 && self.free + bytes <= FREE {
             self.free += bytes;
             return true;
@@ -56,7 +56,7 @@ impl Reservation {
     }
 
     /// Gives all of it back.
-    pub(super) fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.free = 0;
         if self.bytes > 0 {
             self.budget.0.fetch_sub(self.bytes, Ordering::Relaxed);

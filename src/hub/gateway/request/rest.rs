@@ -10,8 +10,8 @@ use http_body_util::Limited;
 use hyper::body::Incoming;
 
 use super::coding::Decoder;
-use super::openai;
 use super::scan::{Scanner, Step};
+use crate::hub::gateway::refusals;
 use crate::upstream::BoxError;
 
 /// After so many decoded bytes others have their turn.
@@ -19,14 +19,14 @@ const TURN: usize = 256 * 1024;
 
 /// What a client is still to send.
 #[derive(Debug)]
-pub(super) enum Rest {
+pub(crate) enum Rest {
     Plain(Limited<Incoming>),
     Coded(Box<Coded>),
 }
 
 /// A body in content codings.
 #[derive(Debug)]
-pub(super) struct Coded {
+pub(crate) struct Coded {
     body: Limited<Incoming>,
     /// The body itself is over.
     has_ended: bool,
@@ -41,7 +41,7 @@ pub(super) struct Coded {
 
 impl Rest {
     /// The same, to be decoded.
-    pub(super) fn decoded(self, decoder: Decoder) -> Self {
+    pub(crate) fn decoded(self, decoder: Decoder) -> Self {
         match self {
             Self::Plain(body) => Self::Coded(Box::new(Coded {
                 body,
@@ -122,9 +122,9 @@ impl Coded {
 
 /// A rest whose beginning has been looked through, and named the model.
 #[derive(Debug)]
-pub(super) struct Watched {
-    pub(super) rest: Rest,
-    pub(super) scanner: Scanner,
+pub(crate) struct Watched {
+    pub(crate) rest: Rest,
+    pub(crate) scanner: Scanner,
 }
 
 impl Body for Watched {
@@ -140,7 +140,7 @@ impl Body for Watched {
             && let Some(data) = frame.data_ref()
             && self.scanner.feed(data) == Step::Twice
         {
-            return Poll::Ready(Some(Err(openai::model_twice().into())));
+            return Poll::Ready(Some(Err(refusals::model_twice().into())));
         }
         Poll::Ready(frame)
     }

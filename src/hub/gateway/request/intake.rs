@@ -19,14 +19,14 @@ use serde::de::IgnoredAny;
 
 use super::budget::{Budget, Reservation};
 use super::coding::Decoder;
-use super::held_up::HeldUp;
-use super::openai;
-use super::peek::MARK;
+use super::read_pause::ReadPause;
 use super::rest::{Rest, Watched};
+use super::scan::json::MARK;
 use super::scan::{Scanner, Step};
-use super::stream_flag::asks_for_stream;
 use crate::api_error::ApiError;
 use crate::config::Limits;
+use crate::hub::gateway::protocol::Protocol;
+use crate::hub::gateway::refusals;
 use crate::upstream as worker;
 use crate::upstream::{BoxError, RequestBody};
 
@@ -48,7 +48,7 @@ const JOINED: usize = 16 * 1024;
 
 /// A request's body.
 #[derive(Debug)]
-pub(super) struct Intake {
+pub(crate) struct Intake {
     chunks: VecDeque<Bytes>,
     /// Length of `chunks`.
     held: usize,
@@ -60,18 +60,18 @@ pub(super) struct Intake {
     limits: Limits,
     /// What all requests may hold, and this one's part of it.
     held_of_all: Reservation,
-    held_up: HeldUp,
+    read_pause: ReadPause,
 }
 
 impl Intake {
     /// The body that comes with `headers`; nothing of it is read yet. What is read counts in `budget`,
-    /// and what is not makes `held_up` known to the connection.
-    pub(super) fn new(
+    /// and what is not makes `read_pause` known to the connection.
+    pub(crate) fn new(
         headers: &HeaderMap,
         body: Incoming,
         limits: Limits,
         budget: &Budget,
-        held_up: HeldUp,
+        read_pause: ReadPause,
     ) -> Self {
         Self {
             chunks: VecDeque::new(),
@@ -81,7 +81,7 @@ impl Intake {
             asks_first: headers.contains_key(EXPECT),
             limits,
             held_of_all: budget.reservation(limits.held),
-            held_up,
+            read_pause,
         }
     }
 
@@ -90,7 +90,7 @@ impl Intake {
     ///
     /// # Errors
     /// 415 for a coding that is not known.
-    pub(super) fn decode(&mut self, headers: &mut HeaderMap) -> Result<(), ApiError> {
+    pub(crate) fn decode(&mut self, headers: &mut HeaderMap) -> Result<(), ApiError> {
         if self.rest.is_some() {
             let Some(decoder) = Decoder::of(headers, self.limits.body)? else {
                 return Ok(());
@@ -103,7 +103,7 @@ impl Intake {
     }
 
     /// The limits that hold for this request.
-    pub(super) fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         self.limits
     }
 
@@ -111,7 +111,7 @@ impl Intake {
     ///
     /// # Errors
     /// When the body breaks off (400) or is over the limit (413).
-    pub(super) async fn read_to_model(
+    pub(crate) async fn read_to_model(
         &mut self,
         content_type: Option<&str>,
     ) -> Result<Step, ApiError> {
@@ -137,17 +137,17 @@ impl Intake {
     }
 
     /// Whether the request came without a body.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.held == 0 && self.rest.is_none()
     }
 
     /// Whether the client has sent, or is to send, what nobody has read.
-    pub(super) fn has_more(&self) -> bool {
+    pub(crate) fn has_more(&self) -> bool {
         self.rest.is_some()
     }
 
     /// Where the JSON that has been read goes wrong.
-    pub(super) fn explain(&mut self) -> String {
+    pub(crate) fn explain(&mut self) -> String {
         let body = self.joined();
         match serde_json::from_slice::<IgnoredAny>(body.strip_prefix(MARK).unwrap_or(&body)) {
             Err(error) => format!("it is not valid JSON: {error}"),
@@ -156,13 +156,13 @@ impl Intake {
     }
 
     /// The whole body, once nothing more is to come. Copies when it came in several chunks.
-    pub(super) async fn collect(&mut self) -> Result<Bytes, ApiError> {
+    pub(crate) async fn collect(&mut self) -> Result<Bytes, ApiError> {
         while self.more().await?.is_some() {}
         Ok(self.joined())
     }
 
     /// The whole body if it has all arrived in one chunk.
-    pub(super) fn whole(&self) -> Option<Bytes> {
+    pub(crate) fn whole(&self) -> Option<Bytes> {
         match (&self.rest, self.chunks.len()) {
             (None, 0) => Some(Bytes::new()),
             (None, 1) => self.chunks.front().cloned(),
@@ -171,12 +171,12 @@ impl Intake {
     }
 
     /// Whether what has been read of the body asks for a stream.
-    pub(super) fn asks_for_stream(&self) -> bool {
-        asks_for_stream(&self.chunks)
+    pub(crate) fn asks_for_stream(&self, protocol: &Protocol) -> bool {
+        (protocol.asks_for_stream)(&self.chunks)
     }
 
     /// The whole intake, for somebody else; an empty one stays.
-    pub(super) fn take(&mut self) -> Self {
+    pub(crate) fn take(&mut self) -> Self {
         Self {
             chunks: std::mem::take(&mut self.chunks),
             held: std::mem::take(&mut self.held),
@@ -185,7 +185,7 @@ impl Intake {
             asks_first: std::mem::take(&mut self.asks_first),
             limits: self.limits,
             held_of_all: std::mem::take(&mut self.held_of_all),
-            held_up: self.held_up.clone(),
+            read_pause: self.read_pause.clone(),
         }
     }
 
@@ -193,7 +193,7 @@ impl Intake {
     /// not kept from reading by a body that nobody takes. What is too much to read ahead is held up:
     /// then the socket sees the end of what the client sends, if it has come, behind all that is unread.
     /// It has not while the client itself still holds some of it; no socket tells of that.
-    pub(super) async fn while_waiting<T>(
+    pub(crate) async fn while_waiting<T>(
         &mut self,
         wait: impl Future<Output = Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
@@ -208,7 +208,7 @@ impl Intake {
         if self.rest.is_none() {
             return wait.await;
         }
-        let _hold = self.held_up.hold();
+        let _hold = self.read_pause.hold();
         loop {
             tokio::select! {
                 biased;
@@ -220,7 +220,7 @@ impl Intake {
     }
 
     /// Puts `text` in the place of `range`, which lies in what has been read.
-    pub(super) fn splice(&mut self, range: &Range<usize>, text: Bytes) {
+    pub(crate) fn splice(&mut self, range: &Range<usize>, text: Bytes) {
         let mut spliced = VecDeque::with_capacity(self.chunks.len() + 2);
         let mut text = Some(text);
         let mut start = 0;
@@ -244,7 +244,7 @@ impl Intake {
     }
 
     /// Puts `body` in the place of all that has been read and is to come.
-    pub(super) fn replace(&mut self, body: Bytes) {
+    pub(crate) fn replace(&mut self, body: Bytes) {
         self.held = body.len();
         self.chunks = VecDeque::from([body]);
         self.rest = None;
@@ -252,7 +252,7 @@ impl Intake {
     }
 
     /// Hands over the body, from its start to what is still to come; nothing is left.
-    pub(super) fn take_body(&mut self) -> RequestBody {
+    pub(crate) fn take_body(&mut self) -> RequestBody {
         self.held = 0;
         self.held_of_all.release();
         let rest = self.rest.take().map(|rest| match self.scanner.take() {
@@ -265,7 +265,7 @@ impl Intake {
     /// Reads what is left and throws it away, for a while. A client that is still sending would
     /// lose an error's text together with the connection, which is closed under it. Whether all is read: if
     /// not, the connection cannot be used again.
-    pub(super) async fn discard(&mut self) -> bool {
+    pub(crate) async fn discard(&mut self) -> bool {
         self.chunks.clear();
         self.held_of_all.release();
         if self.asks_first {
@@ -280,18 +280,18 @@ impl Intake {
     /// Keeps the next chunk, and says what that brought; `None` at the end.
     async fn more(&mut self) -> Result<Option<Step>, ApiError> {
         while let Some(frame) = self.next_frame().await {
-            let frame = frame.map_err(|error| openai::body_failed(&error, self.limits))?;
+            let frame = frame.map_err(|error| refusals::body_failed(&error, self.limits))?;
             // Trailers are dropped: no worker reads them.
             if let Ok(chunk) = frame.into_data() {
                 if !self.held_of_all.grow(chunk.len()) {
-                    return Err(openai::too_much_held());
+                    return Err(refusals::too_much_held());
                 }
                 let step = match &mut self.scanner {
                     Some(scanner) => scanner.feed(&chunk),
                     None => Step::More,
                 };
                 if step == Step::Twice {
-                    return Err(openai::model_twice());
+                    return Err(refusals::model_twice());
                 }
                 self.keep(chunk);
                 return Ok(Some(step));
@@ -342,7 +342,7 @@ impl Intake {
 #[cfg(test)]
 impl Intake {
     /// A body that has arrived.
-    pub(super) fn of_chunks(chunks: &[&'static [u8]]) -> Self {
+    pub(crate) fn of_chunks(chunks: &[&'static [u8]]) -> Self {
         Self {
             chunks: chunks.iter().copied().map(Bytes::from_static).collect(),
             held: chunks.concat().len(),
@@ -351,7 +351,7 @@ impl Intake {
             asks_first: false,
             limits: Limits::default(),
             held_of_all: Budget::default().reservation(usize::MAX),
-            held_up: HeldUp::default(),
+            read_pause: ReadPause::default(),
         }
     }
 }

@@ -10,10 +10,10 @@ use std::io::{self, Read};
 use bytes::{Buf as _, Bytes};
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 
-use super::peek::MARK;
+use super::scan::json::MARK;
 
 /// Whether a JSON object whose beginning is in `chunks` has `"stream": true` at its top level.
-pub(super) fn asks_for_stream(chunks: &VecDeque<Bytes>) -> bool {
+pub(crate) fn asks_for_stream(chunks: &VecDeque<Bytes>) -> bool {
     let (mut stream, mut chunks) = (false, chunks.clone());
     if let Some(first) = chunks.front_mut()
         && first.starts_with(MARK)

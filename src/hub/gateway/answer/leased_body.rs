@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use tracing::warn;
 
 use super::account::Account;
-use super::echo::Echo;
-use super::openai;
+use super::model_name::NameRewriter;
 use crate::api_error::ApiError;
+use crate::hub::gateway::protocol::Protocol;
+use crate::hub::gateway::refusals;
 use crate::lifecycle::{Lease, Model};
 use crate::upstream::{BoxError, Fault, Idle, ResponseBody};
 
@@ -40,7 +41,7 @@ struct Live {
     lease: Lease,
     idle: Idle,
     /// Puts the client's name for the model in the place of the worker's.
-    echo: Option<Box<Echo>>,
+    rewriter: Option<Box<NameRewriter>>,
     /// The last to go: it tells of a request when what that held is free.
     account: Account,
 }
@@ -56,13 +57,13 @@ enum Broken {
 
 impl LeasedBody {
     /// `events`: whether the body is an event stream; one that pauses for `idle_limit` is cut.
-    pub(super) fn new(
+    pub(crate) fn new(
         body: ResponseBody,
         lease: Lease,
         model: Arc<Model>,
         events: bool,
         idle_limit: Duration,
-        echo: Option<Box<Echo>>,
+        rewriter: Option<Box<NameRewriter>>,
         account: Account,
     ) -> Self {
         Self {
@@ -70,7 +71,7 @@ impl LeasedBody {
                 body,
                 lease,
                 idle: Idle::new(idle_limit),
-                echo,
+                rewriter,
                 account,
             }),
             model,
@@ -95,29 +96,31 @@ impl LeasedBody {
 
     /// Ends the answer for that `reason`.
     fn fail(&mut self, error: BoxError, reason: &ApiError, cx: &mut Context<'_>) -> Poll<Item> {
+        let mut protocol = Protocol::DEFAULT;
         if let Some(mut live) = self.live.take() {
+            protocol = live.account.protocol();
             live.account.ended_with(reason.status);
         }
         if !self.events {
             return self.poll_broken(Broken::Told(error), cx);
         }
         self.broken = Some(Broken::Told(error));
-        let event = reason.to_json();
         // The empty line ends an event that was cut short.
-        let event = format!("\n\ndata: {event}\n\n");
-        Poll::Ready(Some(Ok(Frame::data(event.into()))))
+        let mut event = BytesMut::from(&b"\n\n"[..]);
+        event.extend_from_slice(&(protocol.error_event)(reason));
+        Poll::Ready(Some(Ok(Frame::data(event.freeze()))))
     }
 
     /// The worker has failed.
     fn break_off(&mut self, error: Fault, cx: &mut Context<'_>) -> Poll<Item> {
         warn!(hub_model = %self.model.name, %error, "worker failed in the middle of an answer");
-        let reason = openai::answer_broke_off(&self.model.name);
+        let reason = refusals::answer_broke_off(&self.model.name);
         self.fail(error.into(), &reason, cx)
     }
 
     /// The worker has been silent for too long.
     fn give_up(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
-        let reason = openai::answer_paused(&self.model.name);
+        let reason = refusals::answer_paused(&self.model.name);
         warn!(hub_model = %self.model.name, "an answer paused for too long; it is cut");
         self.fail(reason.clone().into(), &reason, cx)
     }
@@ -155,11 +158,11 @@ impl Body for LeasedBody {
             live.account.passes(data, is_last);
         }
         let has_ended = frame.is_none() || is_last;
-        let frame = match (frame, &mut live.echo) {
-            (Some(frame), Some(echo)) => {
-                Some(frame.map_data(|data| echo.feed(model, data, is_last)))
+        let frame = match (frame, &mut live.rewriter) {
+            (Some(frame), Some(rewriter)) => {
+                Some(frame.map_data(|data| rewriter.feed(model, data, is_last)))
             }
-            (None, Some(echo)) => echo.rest().map(Frame::data),
+            (None, Some(rewriter)) => rewriter.rest().map(Frame::data),
             (frame, None) => frame,
         };
         if has_ended {
@@ -180,9 +183,9 @@ impl Body for LeasedBody {
         match &self.live {
             Some(live)
                 if live
-                    .echo
+                    .rewriter
                     .as_ref()
-                    .is_some_and(|echo| echo.may_change_length()) =>
+                    .is_some_and(|rewriter| rewriter.may_change_length()) =>
             {
                 SizeHint::default()
             }

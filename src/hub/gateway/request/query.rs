@@ -6,12 +6,12 @@ use std::ops::Range;
 use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode};
 
 /// The first `model` in a query string; `None` also when it is not text.
-pub(super) fn model(query: &str) -> Option<String> {
+pub(crate) fn model(query: &str) -> Option<String> {
     decode(&query[place(query)?]).map(Cow::into_owned)
 }
 
 /// The query with its first `model` set to `name`.
-pub(super) fn with_model(query: &str, name: &str) -> String {
+pub(crate) fn with_model(query: &str, name: &str) -> String {
     let name = encode(name);
     match place(query) {
         Some(value) => format!("{}{name}{}", &query[..value.start], &query[value.end..]),
@@ -20,7 +20,7 @@ pub(super) fn with_model(query: &str, name: &str) -> String {
 }
 
 /// `name` as the value of a field.
-pub(super) fn encode(name: &str) -> PercentEncode<'_> {
+pub(crate) fn encode(name: &str) -> PercentEncode<'_> {
     utf8_percent_encode(name, NON_ALPHANUMERIC)
 }
 
@@ -39,7 +39,7 @@ fn place(query: &str) -> Option<Range<usize>> {
     None
 }
 
-pub(super) fn decode(text: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn decode(text: &str) -> Option<Cow<'_, str>> {
     if text.contains('+') {
         let spaced = text.replace('+', " ");
         let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;

@@ -13,8 +13,8 @@ use http::header::CONTENT_LENGTH;
 use http::response;
 use memchr::memmem::Finder;
 
-use super::forward::Kind;
-use super::peek::{closing_quote, unquote};
+use super::kind::Kind;
+use crate::hub::gateway::request::scan::json::{closing_quote, unquote};
 use crate::lifecycle::Model;
 use crate::upstream::{Accepts, Upstream};
 
@@ -27,7 +27,7 @@ const LONGEST_FIELD: usize = 1024;
 
 /// The search through one answer.
 #[derive(Debug)]
-pub(super) struct Echo {
+pub(crate) struct NameRewriter {
     written: String,
     upstream: Arc<Upstream>,
     events: bool,
@@ -50,10 +50,10 @@ enum Field<'a> {
     Unfinished,
 }
 
-impl Echo {
+impl NameRewriter {
     /// The search through the answer with this head, if there is something to search for. Takes the
     /// length off the head when it is sure to change.
-    pub(super) fn new(
+    pub(crate) fn new(
         written: String,
         upstream: Arc<Upstream>,
         head: &mut response::Parts,
@@ -78,12 +78,12 @@ impl Echo {
     }
 
     /// Whether the answer may become longer or shorter than the worker's.
-    pub(super) fn may_change_length(&self) -> bool {
+    pub(crate) fn may_change_length(&self) -> bool {
         !self.is_fixed
     }
 
     /// What the client gets of the next chunk from the worker of `model`. `is_last`: nothing follows.
-    pub(super) fn feed(&mut self, model: &Model, chunk: Bytes, is_last: bool) -> Bytes {
+    pub(crate) fn feed(&mut self, model: &Model, chunk: Bytes, is_last: bool) -> Bytes {
         if self.is_over && self.held.is_empty() {
             return chunk;
         }
@@ -129,7 +129,7 @@ impl Echo {
     }
 
     /// What was held back when the answer has ended unexpectedly.
-    pub(super) fn rest(&mut self) -> Option<Bytes> {
+    pub(crate) fn rest(&mut self) -> Option<Bytes> {
         Some(std::mem::take(&mut self.held)).filter(|rest| !rest.is_empty())
     }
 
@@ -213,11 +213,16 @@ mod tests {
     use proptest::prelude::*;
     use proptest::sample::Index;
 
-    use super::super::scan::chunks_at;
     use super::*;
+    use crate::hub::gateway::request::scan::chunks_at;
 
     /// The search through an answer of the worker that calls itself `served`, and the answer's head.
-    fn echo(written: &str, served: &str, events: bool, length: Option<usize>) -> Option<Echo> {
+    fn rewriter(
+        written: &str,
+        served: &str,
+        events: bool,
+        length: Option<usize>,
+    ) -> Option<NameRewriter> {
         let mut head = Response::new(()).into_parts().0;
         if let Some(length) = length {
             head.headers.insert(CONTENT_LENGTH, length.into());
@@ -227,7 +232,7 @@ mod tests {
             events,
             is_legible: true,
         };
-        Echo::new(written.to_owned(), Arc::new(upstream), &mut head, kind)
+        NameRewriter::new(written.to_owned(), Arc::new(upstream), &mut head, kind)
     }
 
     fn model() -> Model {
@@ -240,12 +245,12 @@ mod tests {
         model
     }
 
-    fn through(mut echo: Echo, chunks: &[&[u8]]) -> String {
+    fn through(mut rewriter: NameRewriter, chunks: &[&[u8]]) -> String {
         let (model, mut out) = (model(), Vec::new());
         for chunk in chunks {
-            out.extend_from_slice(&echo.feed(&model, Bytes::copy_from_slice(chunk), false));
+            out.extend_from_slice(&rewriter.feed(&model, Bytes::copy_from_slice(chunk), false));
         }
-        out.extend(echo.rest().unwrap_or_default());
+        out.extend(rewriter.rest().unwrap_or_default());
         String::from_utf8(out).unwrap()
     }
 
@@ -256,7 +261,7 @@ mod tests {
     #[test]
     fn a_plain_answer_has_the_clients_name_once_and_its_text_as_it_was() {
         let answer = through(
-            echo("gpt \"4\"", "alpha", false, None).unwrap(),
+            rewriter("gpt \"4\"", "alpha", false, None).unwrap(),
             &[PLAIN.as_bytes()],
         );
         let expected = PLAIN.replacen(r#""model" : "alpha""#, r#""model" : "gpt \"4\"""#, 1);
@@ -266,35 +271,38 @@ mod tests {
     #[test]
     fn the_workers_path_is_a_name_of_it_too() {
         let answer = r#"{"model":"org\/alpha"}"#;
-        let echo = echo("gpt", "alpha", false, None).unwrap();
-        assert_eq!(through(echo, &[answer.as_bytes()]), r#"{"model":"gpt"}"#);
+        let rewriter = rewriter("gpt", "alpha", false, None).unwrap();
+        assert_eq!(
+            through(rewriter, &[answer.as_bytes()]),
+            r#"{"model":"gpt"}"#
+        );
     }
 
     #[test]
     fn an_announced_length_stays() {
         let longer = r#"{"model":"org/alpha","x":1}"#;
-        let same = echo("alpha", "alpha", false, Some(longer.len())).unwrap();
+        let same = rewriter("alpha", "alpha", false, Some(longer.len())).unwrap();
         assert!(!same.may_change_length());
         let answer = through(same, &[longer.as_bytes()]);
         assert_eq!(answer, r#"{"model":"alpha"    ,"x":1}"#);
 
-        let other = echo("org/alpha", "org/alpha", false, Some(10)).unwrap();
+        let other = rewriter("org/alpha", "org/alpha", false, Some(10)).unwrap();
         let shorter = r#"{"model":"alpha"}"#;
         assert_eq!(through(other, &[shorter.as_bytes()]), shorter, "no room");
 
-        let differs = echo("gpt", "alpha", false, Some(10)).unwrap();
+        let differs = rewriter("gpt", "alpha", false, Some(10)).unwrap();
         assert!(differs.may_change_length());
     }
 
     #[test]
     fn an_answer_that_says_what_the_client_said_passes_untouched_from_then_on() {
-        let mut echo = echo("alpha", "alpha", true, None).unwrap();
+        let mut rewriter = rewriter("alpha", "alpha", true, None).unwrap();
         let chunk = Bytes::from_static(EVENTS.as_bytes());
-        let passed = echo.feed(&model(), chunk.clone(), false);
+        let passed = rewriter.feed(&model(), chunk.clone(), false);
         assert_eq!(passed.as_ptr(), chunk.as_ptr());
-        assert!(echo.is_over);
+        assert!(rewriter.is_over);
         let late = Bytes::from_static(b"\"mod");
-        assert_eq!(echo.feed(&model(), late.clone(), false), late);
+        assert_eq!(rewriter.feed(&model(), late.clone(), false), late);
     }
 
     proptest! {
@@ -304,8 +312,8 @@ mod tests {
                 .replacen(r#"{"model":"alpha""#, r#"{"model":"the client's""#, 1)
                 .replacen(r#"{"model": "alpha""#, r#"{"model": "the client's""#, 1);
             let chunks = chunks_at(EVENTS.as_bytes(), &cuts);
-            let echo = echo("the client's", "alpha", true, None).unwrap();
-            prop_assert_eq!(through(echo, &chunks), expected);
+            let rewriter = rewriter("the client's", "alpha", true, None).unwrap();
+            prop_assert_eq!(through(rewriter, &chunks), expected);
         }
     }
 }

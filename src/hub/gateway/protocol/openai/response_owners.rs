@@ -21,11 +21,11 @@ const LONGEST_ID: usize = 128;
 
 /// The models of responses by their ids, the least recently used first. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Made(Arc<Mutex<IndexMap<Box<str>, Arc<str>>>>);
+pub(crate) struct ResponseOwners(Arc<Mutex<IndexMap<Box<str>, Arc<str>>>>);
 
-impl Made {
+impl ResponseOwners {
     /// The model that made that response.
-    pub(super) fn by(&self, id: &str) -> Option<Arc<str>> {
+    pub(crate) fn by(&self, id: &str) -> Option<Arc<str>> {
         let mut models = self.0.lock();
         let (id, model) = models.shift_remove_entry(id)?;
         models.insert(id, Arc::clone(&model));
@@ -33,7 +33,7 @@ impl Made {
     }
 
     /// Remembers the id that an answer of `model` begins with, if it is that of a response.
-    pub(super) fn note(&self, beginning: &[u8], model: &Arc<str>) {
+    pub(crate) fn note(&self, beginning: &[u8], model: &Arc<str>) {
         let Some(id) = id_in(&beginning[..beginning.len().min(LOOKED_AT)]) else {
             return;
         };
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_is_forgotten_first() {
-        let (made, model) = (Made::default(), Arc::from("alpha"));
+        let (made, model) = (ResponseOwners::default(), Arc::from("alpha"));
         let note = |number: usize| {
             made.note(format!(r#"{{"id":"resp_{number}"}}"#).as_bytes(), &model);
         };

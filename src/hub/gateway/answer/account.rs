@@ -1,6 +1,6 @@
 //! What one request comes to: where it went, how it ended, what it cost and how long each part took.
 //!
-//! [`Gateway::take_in`](super::Gateway::take_in) opens an account per request; it travels to the end of
+//! [`Gateway::take_in`](crate::hub::gateway::Gateway::take_in) opens an account per request; it travels to the end of
 //! the answer with the body. Dropped, whoever drops it, it is told once: to the log, to the totals of
 //! the model and to the policies that observe `request.finished`. A request whose client has left, at
 //! whatever point, is one of status 499.
@@ -15,12 +15,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, request, response};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::Gateway;
-use super::forward::Kind;
-use super::made::Made;
+use super::kind::Kind;
 use super::usage::{Tail, Usage};
 use crate::hub::decimal;
 use crate::hub::decimal::micros;
+use crate::hub::gateway::Gateway;
+use crate::hub::gateway::protocol::Protocol;
+use crate::hub::gateway::protocol::openai::response_owners::ResponseOwners;
 use crate::lifecycle::Model;
 use crate::policy::{Event, EventName, FinishedRequest};
 
@@ -40,11 +41,12 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// The account of one request. It changes hands: [`Account::take`] leaves an empty one behind, on
 /// which nothing is entered and which tells nothing.
 #[derive(Debug, Default)]
-pub(super) struct Account(Option<Box<Entries>>);
+pub(crate) struct Account(Option<Box<Entries>>);
 
 #[derive(Debug)]
 struct Entries {
     gateway: Arc<Gateway>,
+    protocol: &'static Protocol,
     id: HeaderValue,
     client: SocketAddr,
     method: Method,
@@ -52,7 +54,7 @@ struct Entries {
     path: Box<str>,
     model: Option<Arc<Model>>,
     /// Where the id of what it makes is remembered, until the answer begins.
-    made: Option<Made>,
+    made: Option<ResponseOwners>,
     began: Instant,
     /// Asking the policies, without the time the request was parked.
     policy: Duration,
@@ -77,7 +79,7 @@ struct Entries {
 
 impl Account {
     /// Of a request that arrived at `began`.
-    pub(super) fn open(
+    pub(crate) fn open(
         parts: &request::Parts,
         id: HeaderValue,
         client: SocketAddr,
@@ -86,6 +88,7 @@ impl Account {
     ) -> Self {
         Self(Some(Box::new(Entries {
             gateway,
+            protocol: Protocol::of(parts.uri.path()),
             id,
             client,
             method: parts.method.clone(),
@@ -109,8 +112,13 @@ impl Account {
         })))
     }
 
+    /// The API that the client speaks; of an account that was handed over, OpenAI's.
+    pub(crate) fn protocol(&self) -> &'static Protocol {
+        (self.0.as_ref()).map_or(Protocol::DEFAULT, |entries| entries.protocol)
+    }
+
     /// Hands the account over.
-    pub(super) fn take(&mut self) -> Self {
+    pub(crate) fn take(&mut self) -> Self {
         Self(self.0.take())
     }
 
@@ -121,12 +129,12 @@ impl Account {
     }
 
     /// It goes to that model, or wants to.
-    pub(super) fn goes_to(&mut self, model: &Arc<Model>) {
+    pub(crate) fn goes_to(&mut self, model: &Arc<Model>) {
         self.enter(|entries| entries.model = Some(Arc::clone(model)));
     }
 
     /// The policies decided about it for so long, and kept it parked for so long.
-    pub(super) fn was_asked_about(&mut self, policy: Duration, parked: Duration) {
+    pub(crate) fn was_asked_about(&mut self, policy: Duration, parked: Duration) {
         self.enter(|entries| {
             entries.policy = policy;
             entries.wait = parked;
@@ -134,17 +142,17 @@ impl Account {
     }
 
     /// It waited so long for its model to be loaded.
-    pub(super) fn waited_for_load(&mut self, load: Duration) {
+    pub(crate) fn waited_for_load(&mut self, load: Duration) {
         self.enter(|entries| entries.load = load);
     }
 
     /// It is on its way to the worker.
-    pub(super) fn sent(&mut self) {
+    pub(crate) fn sent(&mut self) {
         self.enter(|entries| entries.sent = Some(Instant::now()));
     }
 
     /// The worker has answered with this head, and a body of that kind. Adds `Server-Timing`.
-    pub(super) fn answered(&mut self, head: &mut response::Parts, kind: Kind) {
+    pub(crate) fn answered(&mut self, head: &mut response::Parts, kind: Kind) {
         self.enter(|entries| {
             entries.status = Some(head.status.as_u16());
             entries.worker = entries.sent.map_or(Duration::ZERO, |sent| sent.elapsed());
@@ -155,12 +163,12 @@ impl Account {
     }
 
     /// Its answer is a response, whose id `made` is to remember.
-    pub(super) fn makes_response(&mut self, made: &Made) {
+    pub(crate) fn makes_response(&mut self, made: &ResponseOwners) {
         self.enter(|entries| entries.made = Some(made.clone()));
     }
 
     /// A part of the worker's answer passes; the last one if `is_last`.
-    pub(super) fn passes(&mut self, data: &Bytes, is_last: bool) {
+    pub(crate) fn passes(&mut self, data: &Bytes, is_last: bool) {
         self.enter(|entries| {
             if entries.events && entries.first_data.is_none() {
                 entries.first_data = Some(Instant::now());
@@ -187,12 +195,12 @@ impl Account {
     }
 
     /// The worker's answer is complete.
-    pub(super) fn completed(&mut self) {
+    pub(crate) fn completed(&mut self) {
         self.enter(|entries| entries.is_complete = true);
     }
 
     /// The hub has answered, with this status, or would have if the head had not been sent already.
-    pub(super) fn ended_with(&mut self, status: u16) {
+    pub(crate) fn ended_with(&mut self, status: u16) {
         self.enter(|entries| {
             entries.status = Some(status);
             entries.is_complete = true;
@@ -200,12 +208,12 @@ impl Account {
     }
 
     /// Another hub answers it, and accounts for it.
-    pub(super) fn passed_on(&mut self) {
+    pub(crate) fn passed_on(&mut self) {
         self.enter(|entries| entries.is_passed_on = true);
     }
 
     /// Adds `Server-Timing`: the parts of the way that took any time, in milliseconds.
-    pub(super) fn write_timing(&self, headers: &mut HeaderMap) {
+    pub(crate) fn write_timing(&self, headers: &mut HeaderMap) {
         let Some(entries) = &self.0 else {
             return;
         };

@@ -11,17 +11,19 @@ use http::uri::PathAndQuery;
 use serde_json::{Map, Value};
 
 use super::intake::Intake;
-use super::peek::MARK;
-use super::routes::own_route;
+use super::query;
 use super::scan::Syntax;
-use super::{content_length, openai, query};
+use super::scan::json::MARK;
 use crate::api_error::ApiError;
+use crate::hub::gateway::content_length;
+use crate::hub::gateway::protocol::openai::routes::own_route;
+use crate::hub::gateway::refusals;
 use crate::policy::Route;
 use crate::upstream::Accepts;
 
 /// Where the client wrote the model.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(crate) enum ModelSite {
     Query,
     Body(Range<usize>, Syntax),
     /// Nowhere that the worker sees: before its own route, or in an earlier answer.
@@ -29,7 +31,7 @@ pub(super) enum Place {
 }
 
 /// The name to write in place of `written`, if the worker would not accept that.
-pub(super) fn replacement<'a>(accepts: &'a Accepts, written: &str) -> Option<&'a str> {
+pub(crate) fn replacement<'a>(accepts: &'a Accepts, written: &str) -> Option<&'a str> {
     match accepts {
         Accepts::Only(name) if &**name != written => Some(name),
         Accepts::Only(_) | Accepts::Any => None,
@@ -40,10 +42,10 @@ pub(super) fn replacement<'a>(accepts: &'a Accepts, written: &str) -> Option<&'a
 ///
 /// # Errors
 /// 500 when the body is not a JSON object: the policy asked for the impossible.
-pub(super) fn edit(body: &[u8], route: &Route) -> Result<Map<String, Value>, ApiError> {
+pub(crate) fn edit(body: &[u8], route: &Route) -> Result<Map<String, Value>, ApiError> {
     let body = body.strip_prefix(MARK).unwrap_or(body);
     let mut fields: Map<String, Value> =
-        serde_json::from_slice(body).map_err(|_| openai::fields_without_json())?;
+        serde_json::from_slice(body).map_err(|_| refusals::fields_without_json())?;
     change(&mut fields, route);
     Ok(fields)
 }
@@ -59,11 +61,16 @@ pub(crate) fn change(fields: &mut Map<String, Value>, route: &Route) {
 }
 
 /// Puts `name` where the client wrote a model.
-pub(super) fn rename(parts: &mut request::Parts, intake: &mut Intake, place: &Place, name: &str) {
+pub(crate) fn rename(
+    parts: &mut request::Parts,
+    intake: &mut Intake,
+    place: &ModelSite,
+    name: &str,
+) {
     match place {
-        Place::Query => rename_in_query(parts, name),
-        Place::Path => {}
-        Place::Body(range, syntax) => {
+        ModelSite::Query => rename_in_query(parts, name),
+        ModelSite::Path => {}
+        ModelSite::Body(range, syntax) => {
             let text = match syntax {
                 Syntax::Json => Value::from(name).to_string(),
                 Syntax::Multipart => name.to_owned(),
@@ -79,14 +86,14 @@ pub(super) fn rename(parts: &mut request::Parts, intake: &mut Intake, place: &Pl
 }
 
 /// Puts `fields` in the place of the whole body.
-pub(super) fn replace(parts: &mut request::Parts, intake: &mut Intake, fields: Map<String, Value>) {
+pub(crate) fn replace(parts: &mut request::Parts, intake: &mut Intake, fields: Map<String, Value>) {
     let body = Bytes::from(Value::Object(fields).to_string());
     set_content_length(parts, body.len() as u64);
     intake.replace(body);
 }
 
 /// Leaves of a path below `/upstream/{name}` what the worker is to see.
-pub(super) fn to_own_route(parts: &mut request::Parts) {
+pub(crate) fn to_own_route(parts: &mut request::Parts) {
     if !parts.uri.path().starts_with("/upstream/") {
         return;
     }

@@ -12,8 +12,8 @@ use flate2::{Decompress, FlushDecompress, Status};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 
-use super::openai;
 use crate::api_error::ApiError;
+use crate::hub::gateway::refusals;
 
 mod zstd;
 
@@ -27,7 +27,7 @@ const MOST: usize = 3;
 
 /// Undoes the codings of one body.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     /// In the order in which they are undone.
     stages: Vec<Stage>,
 }
@@ -63,7 +63,7 @@ impl Decoder {
     ///
     /// # Errors
     /// 415 for one that is not known.
-    pub(super) fn of(headers: &HeaderMap, limit: usize) -> Result<Option<Self>, ApiError> {
+    pub(crate) fn of(headers: &HeaderMap, limit: usize) -> Result<Option<Self>, ApiError> {
         let mut stages = Vec::new();
         for value in headers.get_all(CONTENT_ENCODING) {
             let codings = String::from_utf8_lossy(value.as_bytes());
@@ -72,10 +72,10 @@ impl Decoder {
                     "" | "identity" => {}
                     known => match Stage::of(known, limit) {
                         Some(_) if stages.len() == MOST => {
-                            return Err(openai::unknown_coding(&codings));
+                            return Err(refusals::unknown_coding(&codings));
                         }
                         Some(stage) => stages.push(stage),
-                        None => return Err(openai::unknown_coding(name.trim())),
+                        None => return Err(refusals::unknown_coding(name.trim())),
                     },
                 }
             }
@@ -86,7 +86,7 @@ impl Decoder {
     }
 
     /// Takes more of the body.
-    pub(super) fn push(&mut self, data: &[u8]) {
+    pub(crate) fn push(&mut self, data: &[u8]) {
         if let Some(first) = self.stages.first_mut() {
             first.input.extend_from_slice(data);
         }
@@ -97,7 +97,7 @@ impl Decoder {
     ///
     /// # Errors
     /// 400 when the body is not in its coding, 413 when too much comes of it.
-    pub(super) fn next(&mut self, has_ended: bool) -> Result<Option<Bytes>, ApiError> {
+    pub(crate) fn next(&mut self, has_ended: bool) -> Result<Option<Bytes>, ApiError> {
         next_of(&mut self.stages, has_ended)
     }
 }
@@ -145,7 +145,7 @@ impl Stage {
         loop {
             let before = self.input.len();
             let piece = self.coding.decode(&mut self.input);
-            let piece = piece.map_err(|cause| openai::not_decoded(self.name, &cause))?;
+            let piece = piece.map_err(|cause| refusals::not_decoded(self.name, &cause))?;
             if !piece.is_empty() {
                 return self.count(piece).map(Some);
             }
@@ -159,7 +159,7 @@ impl Stage {
     fn end(&mut self) -> Result<Option<Bytes>, ApiError> {
         self.is_over = true;
         let piece = self.coding.end(&self.input);
-        let piece = piece.map_err(|cause| openai::not_decoded(self.name, &cause))?;
+        let piece = piece.map_err(|cause| refusals::not_decoded(self.name, &cause))?;
         if piece.is_empty() {
             return Ok(None);
         }
@@ -168,7 +168,7 @@ impl Stage {
 
     fn count(&mut self, piece: Vec<u8>) -> Result<Bytes, ApiError> {
         let left = self.left.checked_sub(piece.len());
-        self.left = left.ok_or_else(|| openai::too_large(self.limit))?;
+        self.left = left.ok_or_else(|| refusals::too_large(self.limit))?;
         Ok(piece.into())
     }
 }

@@ -6,7 +6,7 @@
 
 use memchr::memmem::{self, Finder};
 
-use super::scan::{Found, Step, Syntax};
+use super::{Found, Step, Syntax};
 
 /// A part's head longer than this is malformed.
 const LONGEST_HEAD: usize = 16 * 1024;
@@ -27,7 +27,7 @@ enum State {
 
 /// The scan of one body.
 #[derive(Debug)]
-pub(super) struct Multipart {
+pub(crate) struct Multipart {
     /// `\r\n--boundary`.
     delimiter: Finder<'static>,
     state: State,
@@ -45,7 +45,7 @@ pub(super) struct Multipart {
 
 impl Multipart {
     /// `None` when the content type has no boundary.
-    pub(super) fn new(content_type: &str) -> Option<Self> {
+    pub(crate) fn new(content_type: &str) -> Option<Self> {
         let boundary = parameter(content_type, "boundary").filter(|b| !b.is_empty())?;
         let delimiter = format!("\r\n--{boundary}");
         Some(Self {
@@ -62,7 +62,7 @@ impl Multipart {
 
     /// Reads the next chunk. After [`Step::Found`] it may be given the chunks that follow, to tell
     /// whether there is another; after any other answer but [`Step::More`] the scan is over.
-    pub(super) fn feed(&mut self, mut chunk: &[u8]) -> Step {
+    pub(crate) fn feed(&mut self, mut chunk: &[u8]) -> Step {
         while !chunk.is_empty() {
             let step = match self.state {
                 State::Content => Ok(self.content(chunk)),
@@ -232,7 +232,7 @@ mod tests {
 
     use super::*;
     use crate::hub::gateway::fuzz::scan_chunks;
-    use crate::hub::gateway::scan::chunks_at;
+    use crate::hub::gateway::request::scan::chunks_at;
 
     const TYPE: &str = "multipart/form-data; boundary=XyZ";
 

@@ -1,8 +1,8 @@
 //! Finds the `model` field of a URL-encoded form (`application/x-www-form-urlencoded`) while its chunks
 //! arrive.
 
-use super::query;
-use super::scan::{Found, Step, Syntax};
+use super::{Found, Step, Syntax};
+use crate::hub::gateway::request::query;
 
 /// `model` with every character written as `%XX`: no longer key can mean it.
 const LONGEST_KEY: usize = 15;
@@ -22,7 +22,7 @@ enum State {
 
 /// The scan of one body.
 #[derive(Debug)]
-pub(super) struct Urlencoded {
+pub(crate) struct Urlencoded {
     state: State,
     /// Length of what has been read.
     read: usize,
@@ -33,7 +33,7 @@ pub(super) struct Urlencoded {
 
 impl Urlencoded {
     /// The scan of what follows so many bytes.
-    pub(super) fn after(read: usize) -> Self {
+    pub(crate) fn after(read: usize) -> Self {
         Self {
             state: State::Key,
             read,
@@ -44,7 +44,7 @@ impl Urlencoded {
 
     /// Reads the next chunk. After [`Step::Found`] it may be given the chunks that follow, to tell
     /// whether there is another; after any other answer but [`Step::More`] the scan is over.
-    pub(super) fn feed(&mut self, mut chunk: &[u8]) -> Step {
+    pub(crate) fn feed(&mut self, mut chunk: &[u8]) -> Step {
         let mut found = None;
         while !chunk.is_empty() && self.state != State::Over {
             let step = match self.state {
@@ -69,7 +69,7 @@ impl Urlencoded {
     }
 
     /// The body is over.
-    pub(super) fn end(&mut self) -> Step {
+    pub(crate) fn end(&mut self) -> Step {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Value(start) => self.found(start).map_or_else(|end| end, Step::Found),
             _ => Step::Absent,

@@ -9,20 +9,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One per connection, which has one request at a time. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct HeldUp(Arc<AtomicBool>);
+pub struct ReadPause(Arc<AtomicBool>);
 
 /// For as long as it lives, the body is held up.
 #[derive(Debug)]
-pub(super) struct Hold(HeldUp);
+pub(crate) struct Hold(ReadPause);
 
-impl HeldUp {
+impl ReadPause {
     /// Whether the body of the connection's request is held up.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Holds the body up.
-    pub(super) fn hold(&self) -> Hold {
+    pub(crate) fn hold(&self) -> Hold {
         self.0.store(true, Ordering::Relaxed);
         Hold(self.clone())
     }

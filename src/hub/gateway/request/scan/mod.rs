@@ -3,13 +3,17 @@
 
 use std::ops::Range;
 
-use super::multipart::Multipart;
-use super::peek::{MARK, Peek};
-use super::urlencoded::Urlencoded;
+pub(crate) mod json;
+mod multipart;
+mod urlencoded;
+
+use json::{MARK, Peek};
+use multipart::Multipart;
+use urlencoded::Urlencoded;
 
 /// How a body is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Syntax {
+pub(crate) enum Syntax {
     Json,
     Multipart,
     Urlencoded,
@@ -17,17 +21,17 @@ pub(super) enum Syntax {
 
 /// The model that a body names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// As the client means it, escapes resolved.
-    pub(super) value: String,
+    pub(crate) value: String,
     /// Where it is written, counted from the start of the body; in JSON with its quotes.
-    pub(super) range: Range<usize>,
-    pub(super) syntax: Syntax,
+    pub(crate) range: Range<usize>,
+    pub(crate) syntax: Syntax,
 }
 
 /// What a chunk brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Nothing yet.
     More,
     /// The model.
@@ -44,7 +48,7 @@ pub(super) enum Step {
 
 /// The scanner for a content type.
 #[derive(Debug)]
-pub(super) enum Scanner {
+pub(crate) enum Scanner {
     Json(Peek),
     Form(Box<Multipart>),
     Urlencoded(Urlencoded),
@@ -56,7 +60,7 @@ pub(super) enum Scanner {
 impl Scanner {
     /// Forms by their content type; everything else is taken for JSON, as clients often forget to say
     /// so.
-    pub(super) fn for_content_type(content_type: Option<&str>) -> Result<Self, Step> {
+    pub(crate) fn for_content_type(content_type: Option<&str>) -> Result<Self, Step> {
         // Most requests are of this one.
         let Some(content_type) = content_type.filter(|kind| *kind != "application/json") else {
             return Ok(Self::Json(Peek::new()));
@@ -74,7 +78,7 @@ impl Scanner {
 
     /// Reads the next chunk. After [`Step::Found`] it may be given the chunks that follow, to tell
     /// whether there is another; after any other answer but [`Step::More`] the scan is over.
-    pub(super) fn feed(&mut self, mut chunk: &[u8]) -> Step {
+    pub(crate) fn feed(&mut self, mut chunk: &[u8]) -> Step {
         if let Self::Undecided(blanks) = self {
             let first = chunk.iter().position(|byte| !byte.is_ascii_whitespace());
             let first = first.unwrap_or(chunk.len());
@@ -96,7 +100,7 @@ impl Scanner {
     }
 
     /// The body is over, and no model has been found.
-    pub(super) fn end(&mut self) -> Step {
+    pub(crate) fn end(&mut self) -> Step {
         match self {
             Self::Urlencoded(form) => form.end(),
             Self::Undecided(_) => Step::Absent,
@@ -106,7 +110,7 @@ impl Scanner {
 }
 
 /// Whether a content type is `multipart/form-data`.
-pub(super) fn is_form(content_type: &str) -> bool {
+pub(crate) fn is_form(content_type: &str) -> bool {
     is(content_type, "multipart/form-data")
 }
 
@@ -117,7 +121,7 @@ fn is(content_type: &str, kind: &str) -> bool {
 
 /// `bytes` cut at `cuts`, for tests.
 #[cfg(test)]
-pub(super) fn chunks_at<'a>(bytes: &'a [u8], cuts: &[proptest::sample::Index]) -> Vec<&'a [u8]> {
+pub(crate) fn chunks_at<'a>(bytes: &'a [u8], cuts: &[proptest::sample::Index]) -> Vec<&'a [u8]> {
     let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
     at.sort_unstable();
     at.push(bytes.len());

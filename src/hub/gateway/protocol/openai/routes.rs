@@ -24,7 +24,7 @@ const WORKER_ROUTES: [(&str, &str); 12] = [
 
 /// Who answers.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Target<'a> {
+pub(crate) enum Target<'a> {
     /// The hub: the list of models.
     Models,
     /// The hub: one model, by its percent-encoded name or path.
@@ -42,7 +42,7 @@ pub(super) enum Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    pub(super) fn of(method: &Method, path: &'a str) -> Self {
+    pub(crate) fn of(method: &Method, path: &'a str) -> Self {
         let (allowed, target) =
             if let Some((_, allowed)) = WORKER_ROUTES.iter().find(|(route, _)| *route == path) {
                 (*allowed, Self::Worker)
@@ -76,7 +76,7 @@ fn first(path: &str) -> &str {
 }
 
 /// What of a path below `/upstream/{name}` the worker gets to see.
-pub(super) fn own_route(path: &str) -> &str {
+pub(crate) fn own_route(path: &str) -> &str {
     let below = path.strip_prefix("/upstream/").unwrap_or(path);
     below.find('/').map_or("/", |at| &below[at..])
 }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use memchr::memchr2;
 
-use super::scan::{Found, Step, Syntax};
+use super::{Found, Step, Syntax};
 
 /// `"model"` with every character written as `\uXXXX`: no longer key can mean it.
 const LONGEST_KEY: usize = 30;
@@ -55,11 +55,11 @@ enum State {
 }
 
 /// U+FEFF at the beginning of a text. JSON parsers that are given bytes skip it.
-pub(super) const MARK: &[u8] = "\u{feff}".as_bytes();
+pub(crate) const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The scan of one body.
 #[derive(Debug)]
-pub(super) struct Peek {
+pub(crate) struct Peek {
     state: State,
     /// Length of the chunks before this one.
     before: usize,
@@ -75,12 +75,12 @@ pub(super) struct Peek {
 }
 
 impl Peek {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::after(0)
     }
 
     /// The scan of what follows so many bytes.
-    pub(super) fn after(before: usize) -> Self {
+    pub(crate) fn after(before: usize) -> Self {
         Self {
             state: State::Start,
             before,
@@ -94,7 +94,7 @@ impl Peek {
 
     /// Reads the next chunk. After [`Step::Found`] it may be given the chunks that follow, to tell
     /// whether there is another; after any other answer but [`Step::More`] the scan is over.
-    pub(super) fn feed(&mut self, chunk: &[u8]) -> Step {
+    pub(crate) fn feed(&mut self, chunk: &[u8]) -> Step {
         let mut at = 0;
         while at < chunk.len() {
             match self.step(chunk, at) {
@@ -272,7 +272,7 @@ impl Peek {
 }
 
 /// Where the string that `at` is in ends. At the end of the chunk `escaped` tells how to go on.
-pub(super) fn closing_quote(chunk: &[u8], mut at: usize, escaped: &mut bool) -> Option<usize> {
+pub(crate) fn closing_quote(chunk: &[u8], mut at: usize, escaped: &mut bool) -> Option<usize> {
     if std::mem::take(escaped) {
         at += 1;
     }
@@ -287,7 +287,7 @@ pub(super) fn closing_quote(chunk: &[u8], mut at: usize, escaped: &mut bool) -> 
 }
 
 /// The text of a JSON string written as `raw` between its quotes.
-pub(super) fn unquote(raw: &[u8]) -> Option<Cow<'_, str>> {
+pub(crate) fn unquote(raw: &[u8]) -> Option<Cow<'_, str>> {
     let is_plain = |byte: &u8| *byte >= b' ' && *byte != b'\\';
     if raw.iter().all(is_plain) {
         return str::from_utf8(raw).ok().map(Cow::Borrowed);

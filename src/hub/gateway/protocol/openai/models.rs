@@ -4,13 +4,13 @@
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::openai;
 use crate::api_error::ApiError;
+use crate::hub::gateway::refusals;
 use crate::lifecycle::{Lifecycle, Model};
 use crate::status::{MemoryState, ModelFacts, ProcessState};
 
 /// The list of models that take requests.
-pub(super) fn list(lifecycle: &Lifecycle) -> Value {
+pub(crate) fn list(lifecycle: &Lifecycle) -> Value {
     let created = lifecycle.config().modified_at;
     let data: Vec<Value> = lifecycle
         .models()
@@ -24,13 +24,13 @@ pub(super) fn list(lifecycle: &Lifecycle) -> Value {
 ///
 /// # Errors
 /// 404 when there is none.
-pub(super) fn one(lifecycle: &Lifecycle, id: &str) -> Result<Value, ApiError> {
+pub(crate) fn one(lifecycle: &Lifecycle, id: &str) -> Result<Value, ApiError> {
     let id = percent_decode_str(id).decode_utf8_lossy();
     let config = lifecycle.config();
     let model = lifecycle
         .find(&id)
-        .ok_or_else(|| openai::unknown_model(&id, &config))?;
-    entry_of(&model, config.modified_at).ok_or_else(|| openai::not_listed(&model.name))
+        .ok_or_else(|| refusals::unknown_model(&id, &config))?;
+    entry_of(&model, config.modified_at).ok_or_else(|| refusals::not_listed(&model.name))
 }
 
 /// `None` when the model takes no requests.

@@ -1,17 +1,13 @@
-//! The words of OpenAI's API that the hub speaks itself: the answers of `/v1` that are not a
-//! worker's. The only place that turns an [`ApiError`] into a response for `/v1`.
+//! Why the gateway refuses a request or breaks an answer off, in its exact words; how a protocol writes
+//! them is the protocol's business.
 
 use std::fmt::Display;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{Method, StatusCode};
 use http_body_util::LengthLimitError;
-use serde_json::Value;
 use tracing::{debug, warn};
 
-use super::body::Body;
 use crate::api_error::{ApiError, shown};
 use crate::config::{Config, Limits};
 use crate::core::unknown::{self, Known};
@@ -21,47 +17,8 @@ use crate::upstream::{BoxError, UpstreamError};
 /// So many routes of a worker are told.
 const MOST_ROUTES: usize = 20;
 
-/// The answer to a request that failed in the hub.
-pub(super) fn error(error: &ApiError) -> Response<Body> {
-    error.to_response().map(Body::full)
-}
-
-/// A 200 with a JSON body.
-pub(super) fn json(value: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::full(value.to_string()));
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, json);
-    response
-}
-
-/// The answer to a method that the route does not have: 405, or for OPTIONS the list of those it has.
-pub(super) fn allowed_methods(
-    method: &Method,
-    path: &str,
-    allowed: &'static str,
-) -> Response<Body> {
-    let mut response = if method == Method::OPTIONS {
-        let mut response = Response::new(Body::full(Bytes::new()));
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        response
-    } else {
-        error(&ApiError::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            format!(
-                "{} is not allowed on {}; use {allowed}",
-                shown(method.as_str()),
-                shown(path)
-            ),
-        ))
-    };
-    response
-        .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static(allowed));
-    response
-}
-
 /// `model` is missing, null, blank or not a string.
-pub(super) fn model_required() -> ApiError {
+pub(crate) fn model_required() -> ApiError {
     ApiError::new(
         StatusCode::BAD_REQUEST,
         "Model selection is required when the server runs in hub mode. Include the 'model' field \
@@ -81,7 +38,7 @@ pub(crate) fn unknown_model(written: &str, config: &Config) -> ApiError {
 }
 
 /// A model that exists is not in the list of those that take requests.
-pub(super) fn not_listed(model: &str) -> ApiError {
+pub(crate) fn not_listed(model: &str) -> ApiError {
     ApiError {
         status: StatusCode::NOT_FOUND.as_u16(),
         ..ApiError::not_started(model).with_code("model_not_found")
@@ -100,7 +57,7 @@ pub(crate) fn routed_to_unknown(model: &str) -> ApiError {
 }
 
 /// A policy wants to change fields of a body that has none.
-pub(super) fn fields_without_json() -> ApiError {
+pub(crate) fn fields_without_json() -> ApiError {
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         "A policy changed body fields (`set` or `unset`) of a request whose body is not a JSON object. \
@@ -109,7 +66,7 @@ pub(super) fn fields_without_json() -> ApiError {
 }
 
 /// No model that this hub knows of made that response.
-pub(super) fn unknown_response(id: &str) -> ApiError {
+pub(crate) fn unknown_response(id: &str) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
         format!(
@@ -121,7 +78,7 @@ pub(super) fn unknown_response(id: &str) -> ApiError {
 }
 
 /// Nothing under `/v1` has that path.
-pub(super) fn unknown_route(method: &Method, path: &str) -> ApiError {
+pub(crate) fn unknown_route(method: &Method, path: &str) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
         format!(
@@ -133,7 +90,7 @@ pub(super) fn unknown_route(method: &Method, path: &str) -> ApiError {
 }
 
 /// The program of the model's worker has no such route.
-pub(super) fn no_such_route(method: &Method, path: &str, model: &str, lack: &Lack) -> ApiError {
+pub(crate) fn no_such_route(method: &Method, path: &str, model: &str, lack: &Lack) -> ApiError {
     let (method, path) = (shown(method.as_str()), shown(path));
     let Lack { program, served } = lack;
     let mut message =
@@ -150,7 +107,7 @@ pub(super) fn no_such_route(method: &Method, path: &str, model: &str, lack: &Lac
 }
 
 /// The body is not what it claims to be.
-pub(super) fn malformed(what: &str) -> ApiError {
+pub(crate) fn malformed(what: &str) -> ApiError {
     ApiError::new(
         StatusCode::BAD_REQUEST,
         format!("The request body could not be read: {what}"),
@@ -158,7 +115,7 @@ pub(super) fn malformed(what: &str) -> ApiError {
 }
 
 /// A request names its model more than once.
-pub(super) fn model_twice() -> ApiError {
+pub(crate) fn model_twice() -> ApiError {
     malformed(
         "it has more than one `model`. Which of them counts depends on who reads it; write one",
     )
@@ -166,7 +123,7 @@ pub(super) fn model_twice() -> ApiError {
 }
 
 /// The body is in a content coding that the hub does not read.
-pub(super) fn unknown_coding(coding: &str) -> ApiError {
+pub(crate) fn unknown_coding(coding: &str) -> ApiError {
     ApiError::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         format!(
@@ -178,7 +135,7 @@ pub(super) fn unknown_coding(coding: &str) -> ApiError {
 }
 
 /// The body is not in the content coding that its head names.
-pub(super) fn not_decoded(coding: &str, cause: &dyn Display) -> ApiError {
+pub(crate) fn not_decoded(coding: &str, cause: &dyn Display) -> ApiError {
     malformed(&format!("it is not in {coding}, as its head says: {cause}"))
 }
 
@@ -189,7 +146,7 @@ fn body_broke_off(cause: &dyn Display) -> ApiError {
 }
 
 /// The body could not be read further.
-pub(super) fn body_failed(cause: &BoxError, limits: Limits) -> ApiError {
+pub(crate) fn body_failed(cause: &BoxError, limits: Limits) -> ApiError {
     if let Some(error) = cause.downcast_ref::<ApiError>() {
         return error.clone();
     }
@@ -200,7 +157,7 @@ pub(super) fn body_failed(cause: &BoxError, limits: Limits) -> ApiError {
 }
 
 /// The request wants a WebSocket on a connection that hyper does not let go.
-pub(super) fn no_websocket() -> ApiError {
+pub(crate) fn no_websocket() -> ApiError {
     ApiError::new(
         StatusCode::BAD_REQUEST,
         "A WebSocket needs a request of HTTP/1.1, and this is one of HTTP/1.0.",
@@ -208,7 +165,7 @@ pub(super) fn no_websocket() -> ApiError {
 }
 
 /// The body is over the limit.
-pub(super) fn too_large(limit: usize) -> ApiError {
+pub(crate) fn too_large(limit: usize) -> ApiError {
     ApiError::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         format!(
@@ -219,7 +176,7 @@ pub(super) fn too_large(limit: usize) -> ApiError {
 }
 
 /// The bodies that are waiting fill the memory that they may have.
-pub(super) fn too_much_held() -> ApiError {
+pub(crate) fn too_much_held() -> ApiError {
     ApiError::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "The requests that wait for their models fill the memory they may have (`max_held_mb`). Ask \
@@ -229,7 +186,7 @@ pub(super) fn too_much_held() -> ApiError {
 }
 
 /// The worker has not begun its answer in time.
-pub(super) fn no_answer_in_time(model: &str, limit: Duration) -> ApiError {
+pub(crate) fn no_answer_in_time(model: &str, limit: Duration) -> ApiError {
     ApiError::new(
         StatusCode::GATEWAY_TIMEOUT,
         format!(
@@ -241,7 +198,7 @@ pub(super) fn no_answer_in_time(model: &str, limit: Duration) -> ApiError {
 }
 
 /// The worker has paused for too long in the middle of its answer.
-pub(super) fn answer_paused(model: &str) -> ApiError {
+pub(crate) fn answer_paused(model: &str) -> ApiError {
     worker_failed(
         model,
         "to go on with its answer in time (`idle_stream_timeout`)",
@@ -249,7 +206,7 @@ pub(super) fn answer_paused(model: &str) -> ApiError {
 }
 
 /// The client did not want to wait any longer for its model; `progress` says how far that is.
-pub(super) fn still_loading(progress: &str) -> ApiError {
+pub(crate) fn still_loading(progress: &str) -> ApiError {
     ApiError::new(
         StatusCode::SERVICE_UNAVAILABLE,
         format!(
@@ -260,7 +217,7 @@ pub(super) fn still_loading(progress: &str) -> ApiError {
 }
 
 /// The worker gave no answer.
-pub(super) fn no_answer(model: &str, error: &UpstreamError, limits: Limits) -> ApiError {
+pub(crate) fn no_answer(model: &str, error: &UpstreamError, limits: Limits) -> ApiError {
     match error {
         UpstreamError::Upload(cause) => body_failed(cause, limits),
         UpstreamError::Silent { .. } => no_answer_in_time(model, limits.first_byte),
@@ -272,7 +229,7 @@ pub(super) fn no_answer(model: &str, error: &UpstreamError, limits: Limits) -> A
 }
 
 /// The worker stopped in the middle of its answer.
-pub(super) fn answer_broke_off(model: &str) -> ApiError {
+pub(crate) fn answer_broke_off(model: &str) -> ApiError {
     worker_failed(model, "before its answer was complete")
 }
 

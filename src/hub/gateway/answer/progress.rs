@@ -1,0 +1,79 @@
+//! How far the load that a request waits for has come, in the words its client sees.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::api_error::ApiError;
+use crate::hub::gateway::refusals;
+use crate::lifecycle::Model;
+use crate::status::{MemoryState, unix_now};
+
+/// When to ask again for a model that has never been loaded, in seconds.
+const UNKNOWN_LOAD: f64 = 10.0;
+
+/// How far a load has come, for those who wait for it.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    model: Arc<Model>,
+    began: Instant,
+}
+
+impl Progress {
+    /// That of a request which begins to wait now.
+    pub(crate) fn new(model: Arc<Model>) -> Self {
+        Self {
+            model,
+            began: Instant::now(),
+        }
+    }
+
+    /// When the request began to wait.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// For how long the request has waited.
+    pub(crate) fn waited(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// The model that is waited for.
+    pub(crate) fn model(&self) -> &str {
+        &self.model.name
+    }
+
+    /// `loading qwen3_30b 12s of about 40s`, or `waiting for qwen3_30b 12s` while it is not even loading.
+    pub(crate) fn text(&self) -> String {
+        let name = &self.model.name;
+        match self.of_load() {
+            Some((passed, Some(about))) => {
+                format!("loading {name} {passed:.0}s of about {about:.0}s")
+            }
+            Some((passed, None)) => format!("loading {name} {passed:.0}s"),
+            None => format!("waiting for {name} {:.0}s", self.waited().as_secs_f64()),
+        }
+    }
+
+    /// How long the load has been going on, and how long the last one took; `None` while it has not
+    /// begun.
+    fn of_load(&self) -> Option<(f64, Option<f64>)> {
+        let facts = self.model.facts.load();
+        let since = facts.memory_last_transition_at?;
+        let passed = (unix_now() - since).max(0.0);
+        (facts.memory_state == MemoryState::Loading).then_some((passed, facts.load_seconds))
+    }
+
+    /// The refusal for a client that does not want to wait any longer.
+    pub(crate) fn still_loading(&self) -> ApiError {
+        let left = match self.of_load() {
+            Some((passed, Some(about))) => about - passed,
+            Some((_, None)) => UNKNOWN_LOAD,
+            None => self.model.facts.load().load_seconds.unwrap_or(UNKNOWN_LOAD),
+        };
+        // A load that takes longer than the last one may be over at any moment.
+        let seconds = left.ceil().max(1.0) as u64;
+        refusals::still_loading(&self.text()).with_retry_after(seconds)
+    }
+}

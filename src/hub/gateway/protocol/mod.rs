@@ -1,0 +1,37 @@
+//! The APIs that clients speak, one folder each.
+//!
+//! The gateway passes requests and answers through and reads of them as little as it can. What it must
+//! read or write itself, each API has in a form of its own: a [`Protocol`] has the answers.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use http::Response;
+
+use super::answer::body::Body;
+use crate::api_error::ApiError;
+
+pub(super) mod openai;
+
+/// How one API writes what the gateway reads and writes itself.
+#[derive(Debug)]
+pub(crate) struct Protocol {
+    /// Whether a request, whose body begins with these chunks, asks for a stream.
+    pub(crate) asks_for_stream: fn(&VecDeque<Bytes>) -> bool,
+    /// The answer to a request that failed in the hub.
+    pub(crate) error: fn(&ApiError) -> Response<Body>,
+    /// The same as an event of a stream that has begun.
+    pub(crate) error_event: fn(&ApiError) -> Bytes,
+    /// What a stream says while its model loads: nothing that a client would take for content.
+    pub(crate) notice: fn(&str) -> Bytes,
+}
+
+impl Protocol {
+    /// Spoken where no other is.
+    pub(super) const DEFAULT: &Self = &openai::OPENAI;
+
+    /// The one that is spoken on a path.
+    pub(super) fn of(_path: &str) -> &'static Self {
+        Self::DEFAULT
+    }
+}
