@@ -1,4 +1,4 @@
-//! What the tests share: a real daemon per test ([`Hub`]), a plain HTTP client ([`http`]) and the
+//! What the tests share: a real daemon per test ([`Hub`], or in a user's [`home`]), a plain HTTP client ([`http`]) and the
 //! control API through it ([`control`]), the simulated worker's record ([`record`]) and a look at
 //! processes ([`processes`]).
 //!
@@ -12,6 +12,7 @@
     reason = "each test file is a crate of its own and uses its part of this"
 )]
 
+pub mod alpha;
 pub mod control;
 pub mod home;
 pub mod http;

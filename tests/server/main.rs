@@ -1,0 +1,12 @@
+//! The one port of a real daemon: who is let in, what cannot be read, and what happens when connections have
+//! no descriptors left.
+
+#![expect(clippy::unwrap_used, reason = "a test's helpers may fail it")]
+
+mod descriptors;
+mod door;
+#[path = "../support/mod.rs"]
+mod support;
+mod unreadable;
+
+use support::alpha::{CHAT, alpha, assert_error, error_of, wait_for_active};
