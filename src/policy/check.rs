@@ -14,9 +14,9 @@ use http::{HeaderValue, Method, header};
 use serde_json::json;
 
 use super::Plain;
-use super::failures::place;
-use super::hook::Hook;
-use super::ruling::Asked;
+use super::interface::hook::Hook;
+use super::journal::ruling::Asked;
+use super::sandbox::failures::place;
 use super::set::PolicySet;
 use super::{
     Event, EventName, Exit, FinishedRequest, GroupView, LoadReason, ModelEvent, ModelView, Parked,

@@ -12,16 +12,17 @@ use mlua::{Function, Lua, Table, Value};
 use parking_lot::Mutex;
 
 use super::World;
+use super::bindings::stage::{Observer, Stage};
+use super::bindings::state::{Changes, State};
+use super::bindings::views;
+use super::bindings::views::{hub, log};
 use super::bundled;
-use super::counts::Counts;
-use super::failures::{Failures, at_place, describe};
-use super::flood::Flood;
-use super::hook::Hook;
+use super::interface::hook::Hook;
+use super::interface::wording::{did_you_mean, kind};
+use super::journal::counts::Counts;
+use super::sandbox::failures::{Failures, at_place, describe};
+use super::sandbox::flood::Flood;
 use super::sandbox::{self, Sandbox};
-use super::stage::{Observer, Stage};
-use super::state::{Changes, State};
-use super::views::{self, hub, log};
-use super::wording::{did_you_mean, kind};
 use super::{EventName, Plain};
 use crate::status::{Origin, PolicyFacts};
 

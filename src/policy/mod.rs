@@ -14,69 +14,46 @@ use arc_swap::ArcSwap;
 use http::StatusCode;
 use parking_lot::Mutex;
 
-use self::aside::Aside;
+use self::bindings::verdicts::Verdict;
 use self::bundled::Script;
+use self::hook_thread::HookThread;
+use self::journal::ruling::Asked;
+use self::journal::witness::Witness;
 use self::observers::{Observe, Observed, Queue};
-use self::ruling::Asked;
 use self::set::{Answer, PolicySet};
-use self::verdicts::Verdict;
-use self::witness::Witness;
 use crate::api_error::ApiError;
 
-mod aside;
+mod bindings;
 mod bundled;
 mod check;
-mod counts;
-mod decisions;
-mod event;
-mod failures;
-mod flood;
-mod history;
-mod hook;
+mod hook_thread;
 mod host;
-mod insight;
-mod interrupt;
-mod limits;
-mod local_time;
-mod look;
+mod interface;
+mod journal;
 mod observers;
-mod options;
-mod patterns;
-mod plain;
-mod record;
 mod replay;
-mod ruling;
 mod sandbox;
 mod set;
-mod stage;
-mod state;
-mod texts;
-mod unstarted;
-mod verdicts;
-mod views;
 mod watch;
-mod witness;
-mod wording;
-mod world;
 
+pub(crate) use bindings::inspect::Inspect;
+pub(crate) use bindings::verdicts::Fields;
+pub(crate) use bindings::views::request::prompt_chars;
 pub use check::{Checked, Excerpt, Problem, check};
-pub use decisions::{
+pub use interface::event::{Details, Event, EventName, FinishedRequest, ModelEvent};
+pub use interface::local_time::LocalTime;
+pub use interface::plain::Plain;
+pub use interface::questions::{
     Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, Parked, PendingLoad, RequestVerdict,
     RequestView, Route, Trouble, TroubleKind, TroubleVerdict, Wait,
 };
-pub use event::{Details, Event, EventName, FinishedRequest, ModelEvent};
-pub(crate) use failures::{describe, running_line};
-pub use local_time::LocalTime;
-pub(crate) use look::Look;
-pub use plain::Plain;
+pub use interface::unstarted::Unstarted;
+pub(crate) use interface::wording::did_you_mean;
+pub use interface::world::{GroupView, ModelView, World};
 pub use replay::{Difference, Replayed, Said, Tally, replay};
 pub(crate) use sandbox::Sandbox;
-pub use unstarted::Unstarted;
-pub(crate) use verdicts::Fields;
-pub(crate) use views::request::prompt_chars;
+pub(crate) use sandbox::failures::{describe, running_line};
 pub use watch::Watch;
-pub(crate) use wording::did_you_mean;
-pub use world::{GroupView, ModelView, World};
 
 /// The loaded policies. Cheap to clone.
 #[derive(Clone)]
@@ -92,7 +69,7 @@ struct Shared {
     observed: Observed,
     events: Arc<Queue>,
     /// Where requests are decided on while a policy may take long.
-    aside: Arc<Aside>,
+    hook_thread: Arc<HookThread>,
     /// Held by a reload: of two, the one that begins last counts.
     reloading: Mutex<()>,
     /// Held while observers run: what they write to `hub.state` is not lost to a reload.
@@ -110,7 +87,7 @@ impl Observe for Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.events.close();
-        self.aside.close();
+        self.hook_thread.close();
     }
 }
 
@@ -153,7 +130,7 @@ impl Policies {
             world,
             observed: Observed::default(),
             events: Arc::default(),
-            aside: Arc::default(),
+            hook_thread: Arc::default(),
             reloading: Mutex::default(),
             observing: Mutex::default(),
             witness,
@@ -214,7 +191,7 @@ impl Policies {
     /// The same, if it takes microseconds.
     ///
     /// # Errors
-    /// The view, when the user has hooks of his own: those are asked [`Policies::aside`].
+    /// The view, when the user has hooks of his own: those are asked [`Policies::on_hook_thread`].
     pub fn on_request_at_once<T>(
         &self,
         view: Box<RequestView>,
@@ -232,12 +209,12 @@ impl Policies {
     ///
     /// # Errors
     /// 500 for a fault of the hub's own, which its log names.
-    pub async fn aside<T: Send + 'static>(
+    pub async fn on_hook_thread<T: Send + 'static>(
         &self,
         task: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Result<T, ApiError> {
         let policies = self.clone();
-        let done = self.shared.aside.run(move || task(&policies)).await;
+        let done = self.shared.hook_thread.run(move || task(&policies)).await;
         done.ok_or_else(|| {
             let text = "The hub failed to decide about this. Its log says why.";
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, text)
@@ -355,10 +332,10 @@ pub fn bundled_policies() -> impl Iterator<Item = (&'static str, &'static str)> 
 /// The names Lua sees, by the class that `scripts/types/hub.lua` gives them: views, `hub`, its log,
 /// the fields of verdicts and the keys of a policy. For the test that compares the two.
 pub fn bound_names() -> Vec<(&'static str, Vec<&'static str>)> {
-    let mut names = views::names_by_view();
-    let verdicts = verdicts::FIELDS.map(|(class, fields)| (class, fields.to_vec()));
+    let mut names = bindings::views::names_by_view();
+    let verdicts = bindings::verdicts::FIELDS.map(|(class, fields)| (class, fields.to_vec()));
     names.extend(verdicts);
-    names.push(("event", event::FIELDS.to_vec()));
+    names.push(("event", interface::event::FIELDS.to_vec()));
     names.push(("policy", host::names().collect()));
     names.push(("time", LocalTime::NAMES.to_vec()));
     names
@@ -523,7 +500,7 @@ mod tests {
             if file {
                 std::fs::write(folder.path().join("mine.lua"), slow).unwrap();
             }
-            let world = OverTheCap(hook::Hook::Request.allowed() * 2);
+            let world = OverTheCap(interface::hook::Hook::Request.allowed() * 2);
             let scripts = [(bundled::DEFAULT, slow)];
             let policies = Policies::load_with(&scripts, folder.path(), None, &[], Arc::new(world));
             let (_, _) = policies.on_request(request());

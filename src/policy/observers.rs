@@ -11,7 +11,7 @@ use std::thread;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::event::{Event, EventName};
+use super::interface::event::{Event, EventName};
 
 /// Events that may wait. At 250 ms for each it would take minutes to empty a longer queue.
 const MOST_WAITING: usize = 1024;
@@ -130,8 +130,8 @@ impl Queue {
 mod tests {
     use std::sync::mpsc;
 
-    use super::super::event::ModelEvent;
     use super::*;
+    use crate::policy::interface::event::ModelEvent;
 
     /// Tells which events it saw, each only after it was let go on.
     struct Slow {

@@ -51,7 +51,7 @@ enum Happening {
     /// A request is done.
     Finish(Number),
     /// A parked request is to be looked at.
-    Look(Number),
+    Inspect(Number),
     /// A model has no request in flight any more, while a load is parked.
     Idle,
     /// The machine wants to be looked at.
@@ -391,7 +391,7 @@ impl Simulation {
             Happening::Finish(number) => {
                 self.leave(number, State::Done, &Finish::default());
             }
-            Happening::Look(number) => self.look_at_parked(number),
+            Happening::Inspect(number) => self.look_at_parked(number),
             Happening::Idle => self.handle(Event::Idle),
             Happening::Wake => self.handle(Event::Tick),
         }
@@ -438,7 +438,9 @@ impl Simulation {
             Happening::Report(of, _) | Happening::DrainLimit(of) | Happening::Drained(of) => {
                 *of != launch
             }
-            Happening::Finish(_) | Happening::Look(_) | Happening::Idle | Happening::Wake => true,
+            Happening::Finish(_) | Happening::Inspect(_) | Happening::Idle | Happening::Wake => {
+                true
+            }
         });
     }
 

@@ -96,7 +96,7 @@ impl Simulation {
     fn look_at(&mut self, number: Number, after: Duration) {
         // What is never, need not be planned.
         if self.world().now().checked_add(after).is_some() {
-            self.plan(after, Happening::Look(number));
+            self.plan(after, Happening::Inspect(number));
         }
     }
 

@@ -54,7 +54,7 @@ struct Target {
 /// Asks about a request, which may have a `place` in the queue; gives its view back.
 ///
 /// # Errors
-/// The view, when the policies may take long: then [`ask_aside`] asks them.
+/// The view, when the policies may take long: then [`ask_on_hook_thread`] asks them.
 pub(super) fn ask_at_once(
     lifecycle: &Lifecycle,
     policies: &Policies,
@@ -71,7 +71,7 @@ pub(super) fn ask_at_once(
 ///
 /// # Errors
 /// 500 for a fault of the hub's own; of what the policies say, the step tells.
-pub(super) async fn ask_aside(
+pub(super) async fn ask_on_hook_thread(
     lifecycle: Lifecycle,
     policies: &Policies,
     view: Box<RequestView>,
@@ -84,7 +84,7 @@ pub(super) async fn ask_aside(
         });
         ((view, step), place)
     };
-    policies.aside(ask).await
+    policies.on_hook_thread(ask).await
 }
 
 impl Target {

@@ -53,8 +53,9 @@ use request::budget::Budget;
 use request::intake::Intake;
 use request::query;
 pub use request::read_pause::ReadPause;
+use request::rewrite;
+use request::rewrite::ModelSite;
 pub(crate) use request::rewrite::change;
-use request::rewrite::{self, ModelSite};
 use request::scan::{Step, is_form};
 pub use successor::Successor;
 use waiting::Waiting;
@@ -336,7 +337,7 @@ impl Gateway {
                 match admission::ask_at_once(&self.lifecycle, &self.policies, view, &mut place) {
                     Ok(asked) => asked,
                     Err(view) => {
-                        let asking = admission::ask_aside(
+                        let asking = admission::ask_on_hook_thread(
                             self.lifecycle.clone(),
                             &self.policies,
                             view,

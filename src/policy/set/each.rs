@@ -10,13 +10,13 @@ use mlua::{Lua, Table, Value};
 use serde_json::{Map, Value as Json};
 
 use super::super::RequestView;
-use super::super::event::Event;
-use super::super::failures::describe;
-use super::super::hook::Hook;
-use super::super::ruling::{Asked, Ruling};
-use super::super::views::handle::Handle;
-use super::super::views::json;
 use super::{Host, PolicySet, call};
+use crate::policy::bindings::views::handle::Handle;
+use crate::policy::bindings::views::json;
+use crate::policy::interface::event::Event;
+use crate::policy::interface::hook::Hook;
+use crate::policy::journal::ruling::{Asked, Ruling};
+use crate::policy::sandbox::failures::describe;
 
 /// What a recording kept of a body.
 pub(in crate::policy) struct RecordedBody {

@@ -7,19 +7,20 @@ use std::{fs, io};
 use mlua::{Function, Lua, Table, Value};
 
 use super::Plain;
+use super::bindings::verdicts::{Made, Verdict};
+use super::bindings::views::handle::Handle;
+use super::bindings::views::json;
 use super::bundled::{self, Script};
-use super::counts::Timed;
-use super::failures::{at_place, describe};
-use super::flood::{Flood, loggable};
-use super::hook::Hook;
 use super::host::{Hearing, Host, Policy};
-use super::limits::{self, Interrupt};
-use super::ruling::{Asked, Ruling};
-use super::verdicts::{Made, Verdict};
-use super::views::handle::Handle;
-use super::views::json;
-use super::witness::Witness;
-use super::wording::{did_you_mean, kind};
+use super::interface::hook::Hook;
+use super::interface::wording::{did_you_mean, kind};
+use super::journal::counts::Timed;
+use super::journal::ruling::{Asked, Ruling};
+use super::journal::witness::Witness;
+use super::sandbox::failures::{at_place, describe};
+use super::sandbox::flood::{Flood, loggable};
+use super::sandbox::limits;
+use super::sandbox::limits::Interrupt;
 use super::{Event, EventName, RequestView, World};
 use crate::status::{Origin, PolicyFacts};
 
@@ -487,7 +488,7 @@ fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Mad
         ),
         Verdict::Wait(wait) if hook == Hook::Request => host
             .stage
-            .request(super::stage::Request::keep_vars)
+            .request(super::bindings::stage::Request::keep_vars)
             .map(|()| Verdict::Wait(wait)),
         verdict => Ok(verdict),
     };

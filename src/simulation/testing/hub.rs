@@ -16,7 +16,7 @@ use super::asked::{AskedNow, VERBS};
 use super::logged::Lines;
 use super::options;
 use super::values::{DURATION, MOMENT, duration, moment};
-use crate::policy::{Look, World as _, did_you_mean};
+use crate::policy::{Inspect, World as _, did_you_mean};
 
 /// A simulated hub that several Lua values look at.
 pub(super) type Shared = Arc<Mutex<Simulation>>;
@@ -44,7 +44,7 @@ pub(crate) const METHODS: &[&str] = &[
 /// The hub.
 pub(super) struct TestHub {
     pub(super) hub: Shared,
-    pub(super) look: Arc<Look>,
+    pub(super) look: Arc<Inspect>,
     pub(super) lines: Lines,
 }
 
@@ -191,7 +191,7 @@ pub(super) fn unknown(what: &str, name: &str, known: &[String]) -> mlua::Error {
 /// Something of a hub, as it is when a field of it is read.
 struct Seen {
     hub: Shared,
-    look: Arc<Look>,
+    look: Arc<Inspect>,
     what: What,
 }
 

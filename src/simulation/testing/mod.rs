@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::Simulation;
 use crate::config::Config;
-use crate::policy::{Fields, Look, Policies, Sandbox, describe, running_line};
+use crate::policy::{Fields, Inspect, Policies, Sandbox, describe, running_line};
 use checks::{Failed, Failure};
 use hub::{Shared, TestHub};
 use logged::Lines;
@@ -298,7 +298,7 @@ impl File {
             stage.hubs.lock().push(Arc::clone(&shared));
         }
         Ok(TestHub {
-            look: Arc::new(Look::new(world)),
+            look: Arc::new(Inspect::new(world)),
             lines: Arc::clone(&stage.lines),
             hub: shared,
         })

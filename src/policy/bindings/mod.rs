@@ -1,0 +1,10 @@
+//! What Lua sees of the hub: read-only views of models, requests and the machine, the functions of `hub`,
+//! and how a verdict is made and read.
+
+pub(super) mod inspect;
+pub(super) mod interned;
+pub(super) mod options;
+pub(super) mod stage;
+pub(super) mod state;
+pub(super) mod verdicts;
+pub(super) mod views;

@@ -1,0 +1,250 @@
+//! What observers hear of: the one type of an event, from the place where something happens to the
+//! table that Lua gets.
+//!
+//! The lifecycle and the gateway make events and hand them to [`crate::policy::Policies::observe`]; the
+//! serialized form is the table, so that a name stands here once. It knows nothing of Lua.
+
+use serde::{Deserialize, Serialize};
+
+use crate::status::unix_now;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// What.
+    pub name: EventName,
+    /// When, in Unix seconds.
+    pub time: f64,
+    /// To whom, and how.
+    #[serde(flatten)]
+    pub details: Details,
+}
+
+/// What belongs to an event besides its name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Details {
+    /// Of [`EventName::RequestFinished`].
+    Request(Box<FinishedRequest>),
+    /// Of all events of models.
+    Model(ModelEvent),
+    /// Of the others.
+    None {},
+}
+
+/// The fields of the table that Lua gets, over all events.
+pub(crate) const FIELDS: &[&str] = &[
+    "name",
+    "time",
+    "model",
+    "error",
+    "seconds",
+    "id",
+    "client",
+    "path",
+    "stream",
+    "status",
+    "wait_seconds",
+    "first_token_seconds",
+    "prompt_tokens",
+    "completion_tokens",
+    "tokens_per_second",
+];
+
+/// A change in the life of a model.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelEvent {
+    /// The model's name.
+    pub model: String,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// How long its load took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+}
+
+/// A request to `/v1` whose answer has been sent to its end, or was given up.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FinishedRequest {
+    /// Its `X-Request-ID`.
+    pub id: String,
+    /// Name of the model that answered, or that the client named.
+    pub model: String,
+    /// Who asked: an address.
+    pub client: String,
+    /// Of the URL, without the query.
+    pub path: String,
+    /// Whether the answer came as a stream of events.
+    pub stream: bool,
+    /// HTTP status of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// From its arrival to the end of the answer.
+    pub seconds: f64,
+    /// How much of that it waited for a model or for its turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_seconds: Option<f64>,
+    /// From its arrival to the first token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_token_seconds: Option<f64>,
+    /// As the worker counted them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens: Option<u64>,
+    /// As the worker counted them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_tokens: Option<u64>,
+    /// Of the completion, from the first token on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second: Option<f64>,
+}
+
+/// The events there are, by the names that `hub.on` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventName {
+    /// The model takes requests.
+    #[serde(rename = "model.started")]
+    ModelStarted,
+    /// Its weights are being loaded.
+    #[serde(rename = "model.loading")]
+    ModelLoading,
+    /// Its weights are in memory.
+    #[serde(rename = "model.loaded")]
+    ModelLoaded,
+    /// Its memory is free again.
+    #[serde(rename = "model.unloaded")]
+    ModelUnloaded,
+    /// It was stopped, as somebody wanted.
+    #[serde(rename = "model.stopped")]
+    ModelStopped,
+    /// Its process ended unasked, or a load failed.
+    #[serde(rename = "model.failed")]
+    ModelFailed,
+    /// The answer to a request has ended.
+    #[serde(rename = "request.finished")]
+    RequestFinished,
+    /// hub.yaml was read again.
+    #[serde(rename = "config.reloaded")]
+    ConfigReloaded,
+}
+
+impl EventName {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::ModelStarted,
+        Self::ModelLoading,
+        Self::ModelLoaded,
+        Self::ModelUnloaded,
+        Self::ModelStopped,
+        Self::ModelFailed,
+        Self::RequestFinished,
+        Self::ConfigReloaded,
+    ];
+
+    /// The word Lua sees.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ModelStarted => "model.started",
+            Self::ModelLoading => "model.loading",
+            Self::ModelLoaded => "model.loaded",
+            Self::ModelUnloaded => "model.unloaded",
+            Self::ModelStopped => "model.stopped",
+            Self::ModelFailed => "model.failed",
+            Self::RequestFinished => "request.finished",
+            Self::ConfigReloaded => "config.reloaded",
+        }
+    }
+}
+
+impl Event {
+    /// `name` happened to that model, now.
+    pub fn of_model(name: EventName, model: ModelEvent) -> Self {
+        Self::now(name, Details::Model(model))
+    }
+
+    /// That request has ended, now.
+    pub fn of_request(request: FinishedRequest) -> Self {
+        Self::now(
+            EventName::RequestFinished,
+            Details::Request(Box::new(request)),
+        )
+    }
+
+    /// hub.yaml has been read again, now.
+    pub fn config_reloaded() -> Self {
+        Self::now(EventName::ConfigReloaded, Details::None {})
+    }
+
+    fn now(name: EventName, details: Details) -> Self {
+        Self {
+            name,
+            time: unix_now(),
+            details,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_list_of_fields_is_what_events_have() {
+        let request = Event::of_request(FinishedRequest {
+            status: Some(200),
+            wait_seconds: Some(1.0),
+            first_token_seconds: Some(1.0),
+            prompt_tokens: Some(1),
+            completion_tokens: Some(1),
+            tokens_per_second: Some(1.0),
+            ..FinishedRequest::default()
+        });
+        let model = Event::of_model(
+            EventName::ModelLoaded,
+            ModelEvent {
+                error: Some(String::new()),
+                seconds: Some(1.0),
+                ..ModelEvent::default()
+            },
+        );
+        let mut fields = BTreeSet::new();
+        for event in [request, model, Event::config_reloaded()] {
+            let json = serde_json::to_value(event).unwrap();
+            fields.extend(json.as_object().unwrap().keys().cloned());
+        }
+        let listed = FIELDS.iter().map(|field| (*field).to_owned());
+        assert_eq!(fields, listed.collect());
+    }
+
+    #[test]
+    fn every_event_has_its_name_in_json_and_comes_back_from_it() {
+        for name in EventName::ALL {
+            assert_eq!(serde_json::to_value(name).unwrap(), json!(name.as_str()));
+        }
+        for mut event in [
+            Event::config_reloaded(),
+            Event::of_request(FinishedRequest {
+                id: "1".to_owned(),
+                prompt_tokens: Some(3),
+                ..FinishedRequest::default()
+            }),
+            Event::of_model(
+                EventName::ModelFailed,
+                ModelEvent {
+                    model: "alpha".to_owned(),
+                    error: Some("no memory".to_owned()),
+                    seconds: None,
+                },
+            ),
+        ] {
+            // Of a time in full precision the last bit may get lost.
+            event.time = event.time.floor();
+            let written = serde_json::to_string(&event).unwrap();
+            assert_eq!(serde_json::from_str::<Event>(&written).unwrap(), event);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! What the hooks are asked about and what they decide, as the rest of the hub sees it.
+//!
+//! [`Policies`](crate::policy::Policies) turns what Lua returned into these; the gateway and the machine act on
+//! them. Nothing here knows of Lua.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::api_error::ApiError;
+use crate::config::Settings;
+use crate::policy::Plain;
+
+/// Why a model is to take memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadReason {
+    /// A request waits for it.
+    Request,
+    /// It is being started (command, or with the hub).
+    Start,
+    /// `load` was asked for.
+    Manual,
+}
+
+impl LoadReason {
+    /// The reason of that word; what is none of them is a request.
+    pub(crate) fn of(word: &str) -> Self {
+        let reasons = [Self::Request, Self::Start, Self::Manual];
+        let found = reasons.into_iter().find(|reason| reason.as_str() == word);
+        found.unwrap_or(Self::Request)
+    }
+
+    /// The word Lua sees.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Start => "start",
+            Self::Manual => "manual",
+        }
+    }
+}
+
+/// A load that the policy is asked about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PendingLoad {
+    /// Why.
+    pub reason: LoadReason,
+    /// Requests that wait for it.
+    pub waiting: usize,
+    /// Since the policy was first asked about it, in seconds.
+    pub waited_seconds: f64,
+}
+
+/// The verdict of `on_load`; `Allow` when every policy abstains.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LoadVerdict {
+    /// Load it.
+    Allow,
+    /// Unload these first, then load.
+    Evict(Vec<String>),
+    /// Ask again when something changes, or after so many seconds.
+    Wait(f64),
+    /// Refuse, with this answer to whoever waits.
+    Reject(ApiError),
+}
+
+/// The verdict of `on_idle`; `Keep(0)` when every policy abstains.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum IdleVerdict {
+    /// Free the memory, keep the model started.
+    Unload,
+    /// Stop the model.
+    Stop,
+    /// Keep it, and do not ask again for so many seconds.
+    Keep(f64),
+}
+
+/// How a worker ended that nobody had asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Its exit code; −N for signal N, none when it cannot be known.
+    pub exit_code: Option<i32>,
+    /// Whether it had been ready to serve.
+    pub was_ready: bool,
+    /// How long it had been ready, in seconds.
+    pub uptime_seconds: f64,
+    /// How often the model's worker has ended so in a row: since it last ran for five minutes, or was
+    /// started by hand.
+    pub crashes: usize,
+}
+
+/// The verdict of `on_exit`; `Leave` when every policy abstains.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum ExitVerdict {
+    /// Start the model again after so many seconds.
+    Restart(f64),
+    /// Leave it failed, until somebody asks for it.
+    #[default]
+    Leave,
+}
+
+/// What is wrong with a worker that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TroubleKind {
+    /// Requests wait, and no byte comes.
+    Silent,
+    /// Its answers are errors, one after the other.
+    Errors,
+}
+
+impl TroubleKind {
+    /// The word Lua sees.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Errors => "errors",
+        }
+    }
+}
+
+/// A worker that runs and does not serve. All is measured; whether it is too much, policies say.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// What is wrong.
+    pub kind: TroubleKind,
+    /// How long requests have waited since its last byte; 0 when none waits.
+    pub silent_seconds: f64,
+    /// How much of that, up to now, its processes used no CPU time to speak of, held as much memory as
+    /// before and logged nothing.
+    pub still_seconds: f64,
+    /// CPU time they used in `silent_seconds`; none when that cannot be read.
+    pub cpu_seconds: Option<f64>,
+    /// Characters of the longest prompt that may be waiting; none when that is not known.
+    pub prompt_chars: Option<usize>,
+    /// The longest that a prompt of that length made it silent for, scaled from others if need be; none
+    /// before the first.
+    pub expected_seconds: Option<f64>,
+    /// Answers of 500 and above in a row.
+    pub errors: usize,
+    /// Those of the last minute.
+    pub recent_errors: usize,
+    /// The last one's status.
+    pub last_status: Option<u16>,
+    /// Requests in flight.
+    pub requests: usize,
+    /// How often its worker has ended unasked or was restarted by policies, in a row; see [`Exit`].
+    pub crashes: usize,
+    /// hub.yaml's `stall_timeout` in seconds; none for never.
+    pub stall_timeout: Option<f64>,
+}
+
+impl Trouble {
+    /// One with which nothing is wrong yet.
+    pub fn of(kind: TroubleKind) -> Self {
+        Self {
+            kind,
+            silent_seconds: 0.0,
+            still_seconds: 0.0,
+            cpu_seconds: None,
+            prompt_chars: None,
+            expected_seconds: None,
+            errors: 0,
+            recent_errors: 0,
+            last_status: None,
+            requests: 0,
+            crashes: 0,
+            stall_timeout: None,
+        }
+    }
+}
+
+/// The verdict of `on_trouble`; `Keep(0)` when every policy abstains.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TroubleVerdict {
+    /// End the worker and start it again.
+    Restart {
+        /// After so many seconds, unless somebody asks for it before.
+        seconds: f64,
+        /// Why, in the policy's words.
+        reason: Option<String>,
+    },
+    /// Leave it, and do not ask again until it has sent a byte, or a success.
+    Leave,
+    /// Leave it, and do not ask again for so many seconds.
+    Keep(f64),
+}
+
+/// One request to `/v1` as `on_request` sees it.
+#[derive(Debug)]
+pub struct RequestView {
+    /// Method, path, query and headers.
+    pub parts: http::request::Parts,
+    /// The request's `X-Request-ID`.
+    pub id: http::HeaderValue,
+    /// `model` as the client wrote it.
+    pub model: String,
+    /// The client's address.
+    pub client: std::net::SocketAddr,
+    /// The whole body, or `None` while it has not all arrived.
+    pub body: Option<bytes::Bytes>,
+    /// What is kept from one asking to the next.
+    pub parked: Parked,
+}
+
+impl RequestView {
+    /// A request of which nothing but the head is known.
+    pub(crate) fn of_head(
+        parts: http::request::Parts,
+        id: http::HeaderValue,
+        client: std::net::SocketAddr,
+    ) -> Self {
+        Self {
+            parts,
+            id,
+            model: String::new(),
+            client,
+            body: None,
+            parked: Parked::default(),
+        }
+    }
+}
+
+/// What a request that a policy told to wait brings along when it is asked about again.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Parked {
+    /// How long it has been parked so far, in seconds; 0 at the first asking, more at every other.
+    pub waited_seconds: f64,
+    /// Its `req.vars`, if a policy used them. Kept as plain values: the policies may be new ones.
+    pub vars: Option<Plain>,
+}
+
+/// The verdict of `on_request`; `Pass` when every policy abstains.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RequestVerdict {
+    /// Go to the model the client named.
+    Pass,
+    /// Go elsewhere, or changed. A policy may give the same one at every request.
+    Route(Arc<Route>),
+    /// Answer with this.
+    Reject(ApiError),
+    /// Park it at the model the client named, and ask again.
+    Wait(Wait),
+    /// A policy wants the body: collect it and ask again.
+    NeedBody,
+}
+
+/// `hub.route{…}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Route {
+    /// Name or path of the model to go to.
+    pub model: Option<String>,
+    /// Top-level body fields to set.
+    pub set: Settings,
+    /// Top-level body fields to remove.
+    pub unset: Vec<String>,
+    /// Headers to add to the request.
+    pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
+}
+
+/// `hub.wait{…}`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wait {
+    /// Ask again after so many seconds, if nothing changes before.
+    pub seconds: f64,
+    /// Under which key the request takes turns; by default its client's address.
+    pub client: Option<String>,
+}

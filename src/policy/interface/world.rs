@@ -1,0 +1,82 @@
+//! What hooks see of the hub: [`World`], which the lifecycle and the simulated hub implement.
+
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use crate::config::Settings;
+use crate::memory::SystemMemory;
+use crate::policy::LocalTime;
+use crate::status::{Activity, GroupFacts, ModelFacts};
+
+/// What the hooks can see of the hub. Every method is cheap: no locks that others hold for long, no
+/// waiting.
+pub trait World: Send + Sync {
+    /// A model by name, or else the first by `model_path`, as requests find them.
+    fn model(&self, name_or_path: &str) -> Option<ModelView>;
+    /// The same, with no more than was published of it: what most policies look at, at every request.
+    fn facts(&self, name_or_path: &str) -> Option<Arc<ModelFacts>> {
+        self.model(name_or_path).map(|model| model.facts)
+    }
+    /// Names of all models in hub.yaml's order.
+    fn model_names(&self) -> Vec<String>;
+    /// A group with its members and those that hold memory.
+    fn group(&self, name: &str) -> Option<GroupView>;
+    /// Names of all groups in hub.yaml's order.
+    fn group_names(&self) -> Vec<String>;
+    /// The machine's memory as last measured.
+    fn memory(&self) -> SystemMemory;
+    /// The top-level `policy:` mapping.
+    fn settings(&self) -> Arc<Settings>;
+    /// The hub's clock: Unix seconds.
+    fn clock(&self) -> f64;
+    /// The same moment as clocks on the wall show it, in the machine's time zone.
+    fn local_time(&self) -> LocalTime {
+        LocalTime::at(self.clock(), TimeZone::system())
+    }
+}
+
+/// One model as of now.
+#[derive(Debug, Clone)]
+pub struct ModelView {
+    /// What the supervisor published last.
+    pub facts: Arc<ModelFacts>,
+    /// The counters of the moment.
+    pub activity: Activity,
+    /// Seconds since the later of its load and the end of its last request; 0 with requests in flight.
+    pub idle_seconds: f64,
+    /// Seconds since its load, by a clock that nobody sets; `None` unless it is loaded.
+    pub loaded_seconds: Option<f64>,
+    /// Bytes its process group holds, as last measured; `None` without a process or a measure.
+    pub memory_bytes: Option<u64>,
+    /// The most it ever held under these launch settings, in bytes; `None` if it was never measured.
+    pub peak_bytes: Option<u64>,
+    /// Its `policy:` mapping.
+    pub settings: Arc<Settings>,
+}
+
+impl ModelView {
+    /// One with which nothing goes on.
+    pub(crate) fn at_rest(facts: Arc<ModelFacts>) -> Self {
+        Self {
+            facts,
+            activity: Activity::default(),
+            idle_seconds: 0.0,
+            loaded_seconds: None,
+            memory_bytes: None,
+            peak_bytes: None,
+            settings: Arc::default(),
+        }
+    }
+}
+
+/// One group as of now.
+#[derive(Debug, Clone, Default)]
+pub struct GroupView {
+    /// As configured.
+    pub facts: GroupFacts,
+    /// Names of its models, in hub.yaml's order.
+    pub members: Vec<String>,
+    /// Names of the members that hold memory or are about to.
+    pub loaded: Vec<String>,
+}

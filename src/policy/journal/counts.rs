@@ -1,0 +1,192 @@
+//! How often a policy was asked and decided, how long it took, and which hook of it takes too long.
+//!
+//! Written only under the lock of the Lua state that the function runs in, so a count is a plain load and
+//! store; the atomics are for the reader of the report, who takes no lock.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::policy::interface::hook::Hook;
+
+/// Of calls that take microseconds, one in so many is timed: reading the clock twice would cost a tenth of
+/// one.
+const TIMED: u64 = 64;
+
+/// A hook of which so many calls were timed is known well enough to complain about.
+const KNOWN: u64 = 20;
+
+/// A hook that decides may take so long on average.
+const LONGEST_AVERAGE: Duration = Duration::from_millis(1);
+
+/// Which calls are timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timed {
+    /// The first and some of the later ones.
+    Some,
+    All,
+}
+
+/// The counts of one policy since it was loaded.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    calls: AtomicU64,
+    verdicts: AtomicU64,
+    hooks: [Times; Hook::COUNT],
+}
+
+/// Of one hook, or of all observers.
+#[derive(Debug, Default)]
+struct Times {
+    timed: AtomicU64,
+    nanoseconds: AtomicU64,
+    /// How many of the timed ones took nearly as long as they may.
+    nearly: AtomicU64,
+}
+
+impl Counts {
+    /// Counts a call of a hook that decides, and times it perhaps.
+    pub(crate) fn call<R>(&self, hook: Hook, timed: Timed, call: impl FnOnce() -> R) -> R {
+        let calls = add(&self.calls, 1);
+        if timed == Timed::Some && calls % TIMED != 1 {
+            return call();
+        }
+        self.hooks[hook as usize].time(hook.allowed(), call)
+    }
+
+    /// Times an observer.
+    pub(crate) fn observer<R>(&self, call: impl FnOnce() -> R) -> R {
+        let hook = Hook::Observer;
+        self.hooks[hook as usize].time(hook.allowed(), call)
+    }
+
+    /// The policy returned a verdict.
+    pub(crate) fn decided(&self) {
+        add(&self.verdicts, 1);
+    }
+
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn verdicts(&self) -> u64 {
+        self.verdicts.load(Ordering::Relaxed)
+    }
+
+    /// Seconds of a call of a hook, over those that were timed.
+    pub(crate) fn average_seconds(&self) -> Option<f64> {
+        let hooks = Hook::ALL.into_iter().map(|hook| &self.hooks[hook as usize]);
+        let (timed, took) = hooks.fold((0, 0), |(timed, took), times| {
+            let nanoseconds = times.nanoseconds.load(Ordering::Relaxed);
+            (
+                timed + times.timed.load(Ordering::Relaxed),
+                took + nanoseconds,
+            )
+        });
+        (timed > 0).then(|| took as f64 / timed as f64 / 1e9)
+    }
+
+    /// A sentence for the status about each hook that takes too long.
+    pub(crate) fn warnings(&self, policy: &str) -> impl Iterator<Item = String> {
+        let hooks = Hook::ALL.into_iter().chain([Hook::Observer]);
+        hooks.filter_map(move |hook| self.hooks[hook as usize].warning(policy, hook))
+    }
+}
+
+impl Times {
+    fn time<R>(&self, allowed: Duration, call: impl FnOnce() -> R) -> R {
+        let begun = Instant::now();
+        let result = call();
+        self.took(begun.elapsed(), allowed);
+        result
+    }
+
+    fn took(&self, time: Duration, allowed: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        add(&self.nanoseconds, nanoseconds);
+        if time > allowed.mul_f64(0.8) {
+            add(&self.nearly, 1);
+        }
+        add(&self.timed, 1);
+    }
+
+    fn warning(&self, policy: &str, hook: Hook) -> Option<String> {
+        let timed = self.timed.load(Ordering::Relaxed);
+        if timed < KNOWN {
+            return None;
+        }
+        let nearly = self.nearly.load(Ordering::Relaxed);
+        let average = Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed) / timed);
+        let (name, allowed) = (hook.name(), hook.allowed().as_millis());
+        // Nobody waits for an observer.
+        if hook != Hook::Observer && average > LONGEST_AVERAGE {
+            return Some(format!(
+                "Policy `{policy}` is slow: `{name}` takes {:.1} ms on average, and what it decides about \
+                 waits for it, one after the other.",
+                average.as_secs_f64() * 1e3
+            ));
+        }
+        (nearly * 20 >= timed).then(|| {
+            format!(
+                "Policy `{policy}` is slow: of {timed} calls of `{name}`, {nearly} took nearly the \
+                 {allowed} ms that it may, or more."
+            )
+        })
+    }
+}
+
+/// There is one writer at a time. Returns the new value.
+fn add(counter: &AtomicU64, more: u64) -> u64 {
+    let value = counter.load(Ordering::Relaxed).saturating_add(more);
+    counter.store(value, Ordering::Relaxed);
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_is_counted_and_the_first_is_timed() {
+        let counts = Counts::default();
+        assert_eq!(counts.average_seconds(), None);
+        let timed = || {
+            counts.hooks[Hook::Idle as usize]
+                .timed
+                .load(Ordering::Relaxed)
+        };
+        for _ in 0..TIMED {
+            counts.call(Hook::Idle, Timed::Some, || ());
+        }
+        assert_eq!(counts.calls(), TIMED);
+        assert_eq!(timed(), 1);
+        counts.call(Hook::Idle, Timed::Some, || ());
+        assert_eq!(timed(), 2);
+        counts.call(Hook::Idle, Timed::All, || ());
+        counts.call(Hook::Idle, Timed::All, || ());
+        assert_eq!(timed(), 4);
+        assert!(counts.average_seconds().is_some());
+    }
+
+    /// What is said of a hook whose calls took these milliseconds.
+    fn said(hook: Hook, milliseconds: impl IntoIterator<Item = u64>) -> String {
+        let counts = Counts::default();
+        for time in milliseconds {
+            counts.hooks[hook as usize].took(Duration::from_millis(time), hook.allowed());
+        }
+        counts.warnings("a.lua").collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_hook_that_takes_long_is_named_with_its_figure() {
+        insta::assert_snapshot!(said(Hook::Request, [40; 20]), @"Policy `a.lua` is slow: `on_request` takes 40.0 ms on average, and what it decides about waits for it, one after the other.");
+        assert_eq!(said(Hook::Request, [40; 19]), "", "too few to tell");
+        assert_eq!(said(Hook::Load, [1; 100]), "");
+        let rarely = (0..100).map(|call| if call < 5 { 210 } else { 0 });
+        insta::assert_snapshot!(said(Hook::Observer, rarely), @"Policy `a.lua` is slow: of 100 calls of `hub.on`, 5 took nearly the 250 ms that it may, or more.");
+        let once = (0..100).map(|call| if call == 0 { 49 } else { 0 });
+        assert_eq!(said(Hook::Request, once), "");
+        assert_eq!(said(Hook::Observer, [100; 100]), "", "nobody waits for it");
+    }
+}

@@ -1,0 +1,68 @@
+//! What the policies are, what they decided lately, and the recording of both: what commands and the
+//! control API ask of [`Policies`], and what the lifecycle tells it for that.
+
+use std::path::Path;
+
+use crate::policy::Policies;
+use crate::policy::interface::hook::Hook;
+use crate::status::{DecisionsReport, PoliciesReport, RecordingReport, WantedDecisions};
+
+impl Policies {
+    /// Takes down a change that no policy decided: `what` (`unload`, `shutdown`, …) is done to `model`,
+    /// or to the hub, because `by` wanted it. The number is for [`Policies::note_outcome`].
+    pub fn note_change(&self, model: Option<&str>, what: &str, by: &str, why: Option<&str>) -> u64 {
+        let now = self.shared.world.clock();
+        self.shared.witness.history.done(now, model, what, by, why)
+    }
+
+    /// What became of a change that was taken down, unless an event told it before.
+    pub fn note_outcome(&self, number: u64, outcome: &str) {
+        self.shared.witness.history.ended(number, outcome);
+    }
+
+    /// Takes down that the last verdict of `on_idle` about `model` was not carried out: a request came.
+    pub fn note_overtaken(&self, model: &str) {
+        let history = &self.shared.witness.history;
+        history.overtaken(model, Hook::Idle, "a request");
+    }
+
+    /// Takes down that the last verdict of `on_trouble` about `model` was not carried out: its worker
+    /// answered.
+    pub fn note_recovered(&self, model: &str) {
+        let history = &self.shared.witness.history;
+        history.overtaken(model, Hook::Trouble, "an answer");
+    }
+
+    /// Writes every call of a hook to that new file from now on, without texts of requests; see docs/testing-policies.md.
+    ///
+    /// # Errors
+    /// One sentence: when a recording is on, or the file is no new `*.jsonl` in a folder that can be
+    /// written.
+    pub fn start_recording(&self, file: &Path) -> Result<(), String> {
+        self.shared.witness.recorder.start(file)
+    }
+
+    /// Ends the recording; returns when its last line is written.
+    pub fn stop_recording(&self) {
+        self.shared.witness.recorder.stop();
+    }
+
+    /// The recording that is on, or the last one.
+    pub fn recording(&self) -> RecordingReport {
+        self.shared.witness.recorder.report()
+    }
+
+    /// What was decided lately, and what became of it.
+    pub fn decisions(&self, wanted: &WantedDecisions) -> DecisionsReport {
+        self.shared.witness.history.report(wanted)
+    }
+
+    /// What is known of each policy in force, in the order they are asked.
+    pub fn report(&self) -> PoliciesReport {
+        PoliciesReport {
+            policies: self.shared.set.load().facts(),
+            warnings: self.warnings(),
+            memory_bytes: u64::try_from(self.memory_bytes()).unwrap_or(u64::MAX),
+        }
+    }
+}

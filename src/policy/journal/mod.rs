@@ -1,0 +1,10 @@
+//! What policies decided, and why: the history that `policy explain` shows, how often each was asked, and the
+//! recordings that `policy replay` decides again.
+
+pub(super) mod counts;
+pub(super) mod history;
+mod insight;
+pub(super) mod record;
+pub(super) mod recorded;
+pub(super) mod ruling;
+pub(super) mod witness;

@@ -1,0 +1,179 @@
+//! The lines of a recording, which docs/testing-policies.md describes: what a policy could see at one call of a hook, and
+//! what was decided; and what observers could hear of. Texts of a request are not in them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::memory::SystemMemory;
+use crate::policy::{Event, Exit, ModelView, Trouble};
+use crate::status::{MemoryState, ProcessState};
+
+/// The version of the format.
+pub(in crate::policy) const VERSION: u32 = 1;
+
+/// One line of a file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(in crate::policy) enum Line {
+    /// The first.
+    Head {
+        recording: u32,
+        program: String,
+        time: f64,
+    },
+    /// The last, of a recording that was ended.
+    End {
+        end: String,
+        time: f64,
+        dropped: u64,
+    },
+    /// Something that observers hear of.
+    Event(Box<Heard>),
+    /// Any other.
+    Call(Box<Call>),
+}
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(in crate::policy) struct Heard {
+    pub(in crate::policy) event: Event,
+    /// As in a call.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(in crate::policy) models: BTreeMap<String, Row>,
+    /// As in a call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::policy) memory: Option<SystemMemory>,
+}
+
+/// One call of a hook.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(in crate::policy) struct Call {
+    pub(in crate::policy) time: f64,
+    pub(in crate::policy) hook: String,
+    pub(in crate::policy) model: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::policy) request: Option<Request>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::policy) load: Option<Load>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::policy) exit: Option<Exit>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::policy) trouble: Option<Trouble>,
+    pub(in crate::policy) said: Said,
+    /// The models that are not as they were at the line before; at the first, all.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(in crate::policy) models: BTreeMap<String, Row>,
+    /// The machine's memory, when it is not as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::policy) memory: Option<SystemMemory>,
+}
+
+/// A request without its texts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(in crate::policy) struct Request {
+    pub(in crate::policy) method: String,
+    pub(in crate::policy) path: String,
+    pub(in crate::policy) client: String,
+    pub(in crate::policy) waited_seconds: f64,
+    /// Those of a short list.
+    pub(in crate::policy) headers: BTreeMap<String, String>,
+    /// None for a body that had not arrived when the policies decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::policy) body: Option<Body>,
+}
+
+/// What is kept of a body.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(in crate::policy) struct Body {
+    pub(in crate::policy) size_bytes: usize,
+    pub(in crate::policy) prompt_chars: usize,
+    /// Whether it is a JSON object.
+    pub(in crate::policy) is_json: bool,
+    /// Its top-level fields that are numbers or booleans.
+    pub(in crate::policy) fields: Map<String, Value>,
+}
+
+/// A load that was asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(in crate::policy) struct Load {
+    pub(in crate::policy) reason: String,
+    pub(in crate::policy) waiting: usize,
+    pub(in crate::policy) waited_seconds: f64,
+}
+
+/// What the policies said.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Said {
+    /// The constructor: `unload`, `evict`; where all abstained, what that means: `pass`.
+    pub verdict: String,
+    /// The verdict's fields, without texts.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub fields: Map<String, Value>,
+    /// Where: `file:line`, or the file alone; none when no policy decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+}
+
+/// One model at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(in crate::policy) struct Row {
+    pub(in crate::policy) process: ProcessState,
+    pub(in crate::policy) memory: MemoryState,
+    pub(in crate::policy) active: usize,
+    pub(in crate::policy) waiting: usize,
+    pub(in crate::policy) parked: usize,
+    /// Unix seconds; none while it has requests, and before its first load.
+    pub(in crate::policy) idle_since: Option<f64>,
+    /// Unix seconds; none unless it is loaded.
+    pub(in crate::policy) loaded_since: Option<f64>,
+    pub(in crate::policy) load_seconds: Option<f64>,
+    pub(in crate::policy) memory_bytes: Option<u64>,
+    pub(in crate::policy) peak_bytes: Option<u64>,
+}
+
+impl Row {
+    pub(super) fn of(view: &ModelView, now: f64) -> Self {
+        let ago = |seconds: f64| millis(now - seconds);
+        Self {
+            process: view.facts.process_state,
+            memory: view.facts.memory_state,
+            active: view.activity.active_requests,
+            waiting: view.activity.waiting_requests,
+            parked: view.activity.parked_requests,
+            idle_since: Some(view.idle_seconds).filter(|idle| *idle > 0.0).map(ago),
+            loaded_since: view.loaded_seconds.map(ago),
+            load_seconds: view.facts.load_seconds.map(millis),
+            memory_bytes: view.memory_bytes,
+            peak_bytes: view.peak_bytes,
+        }
+    }
+
+    /// Whether the difference to `other` is none that a policy could mean: clocks that are read one
+    /// after the other, and memory that breathes.
+    pub(super) fn is_about(&self, other: &Self) -> bool {
+        let same = |one: Option<f64>, other: Option<f64>| match (one, other) {
+            (Some(one), Some(other)) => (one - other).abs() < 0.05,
+            (one, other) => one == other,
+        };
+        let near = |one: Option<u64>, other: Option<u64>| match (one, other) {
+            (Some(one), Some(other)) => one.abs_diff(other) <= one.max(other) / 64,
+            (one, other) => one == other,
+        };
+        same(self.idle_since, other.idle_since)
+            && same(self.loaded_since, other.loaded_since)
+            && near(self.memory_bytes, other.memory_bytes)
+            && near(self.peak_bytes, other.peak_bytes)
+            && self.process == other.process
+            && self.memory == other.memory
+            && (self.active, self.waiting, self.parked)
+                == (other.active, other.waiting, other.parked)
+            && self.load_seconds == other.load_seconds
+    }
+}
+
+/// To the millisecond: what a recording needs of a time.
+pub(super) fn millis(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}

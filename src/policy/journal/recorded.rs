@@ -1,0 +1,103 @@
+//! The world as a recording says it was, over hub.yaml as it is now.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::super::{GroupView, ModelView, Unstarted, World};
+use super::record::line::Row;
+use crate::config::{Config, Settings};
+use crate::memory::SystemMemory;
+
+/// The moment of one line after the other.
+pub(crate) struct Recorded {
+    hub: Unstarted,
+    now: Mutex<Now>,
+}
+
+#[derive(Default)]
+struct Now {
+    time: f64,
+    rows: BTreeMap<String, Row>,
+    memory: SystemMemory,
+}
+
+impl Recorded {
+    pub(crate) fn new(config: Config) -> Self {
+        Self {
+            hub: Unstarted::new(config),
+            now: Mutex::default(),
+        }
+    }
+
+    /// Goes on to that moment, at which these models and the memory are not as they were.
+    pub(crate) fn advance(
+        &self,
+        time: f64,
+        mut models: BTreeMap<String, Row>,
+        memory: Option<SystemMemory>,
+    ) {
+        let mut now = self.now.lock();
+        now.time = time;
+        now.rows.append(&mut models);
+        if let Some(memory) = memory {
+            now.memory = memory;
+        }
+    }
+}
+
+impl World for Recorded {
+    fn model(&self, name_or_path: &str) -> Option<ModelView> {
+        let mut view = self.hub.model(name_or_path)?;
+        let now = self.now.lock();
+        let Some(row) = now.rows.get(&view.facts.name) else {
+            return Some(view);
+        };
+        let since = |then: f64| (now.time - then).max(0.0);
+        let facts = Arc::make_mut(&mut view.facts);
+        facts.process_state = row.process;
+        facts.memory_state = row.memory;
+        facts.last_load_at = row.loaded_since;
+        facts.load_seconds = row.load_seconds;
+        view.activity.active_requests = row.active;
+        view.activity.waiting_requests = row.waiting;
+        view.activity.parked_requests = row.parked;
+        view.idle_seconds = row.idle_since.map_or(0.0, since);
+        view.loaded_seconds = row.loaded_since.map(since);
+        view.memory_bytes = row.memory_bytes;
+        view.peak_bytes = row.peak_bytes;
+        Some(view)
+    }
+
+    fn model_names(&self) -> Vec<String> {
+        self.hub.model_names()
+    }
+
+    fn group(&self, name: &str) -> Option<GroupView> {
+        let mut group = self.hub.group(name)?;
+        let now = self.now.lock();
+        let holds = |name: &&String| {
+            let row = now.rows.get(*name);
+            row.is_some_and(|row| row.memory.holds_memory())
+        };
+        group.loaded = group.members.iter().filter(holds).cloned().collect();
+        Some(group)
+    }
+
+    fn group_names(&self) -> Vec<String> {
+        self.hub.group_names()
+    }
+
+    fn memory(&self) -> SystemMemory {
+        self.now.lock().memory
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        self.hub.settings()
+    }
+
+    fn clock(&self) -> f64 {
+        self.now.lock().time
+    }
+}

@@ -1,0 +1,197 @@
+//! What the policies together said about one question, and which of them said it where.
+//!
+//! `set` makes a [`Ruling`] at every call of a hook; the history and the recorder read it. A verdict is
+//! put into words and JSON here and nowhere else.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::policy::bindings::verdicts::{Made, Verdict};
+use crate::policy::bindings::views::exit::Ended;
+use crate::policy::bindings::views::handle::Handle;
+use crate::policy::bindings::views::load::Load;
+use crate::policy::bindings::views::model;
+use crate::policy::bindings::views::trouble::InTrouble;
+use crate::policy::host::{Host, Policy};
+use crate::policy::interface::hook::Hook;
+use crate::policy::set::Answer;
+use crate::policy::{Exit, PendingLoad, RequestView, Trouble};
+
+/// One question, as its caller put it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asked<'a> {
+    Request(&'a RequestView),
+    Load(&'a str, PendingLoad),
+    Idle(&'a str),
+    Exit(&'a str, Exit),
+    Trouble(&'a str, Trouble),
+}
+
+impl Asked<'_> {
+    pub(crate) fn hook(&self) -> Hook {
+        match self {
+            Self::Request(_) => Hook::Request,
+            Self::Load(..) => Hook::Load,
+            Self::Idle(_) => Hook::Idle,
+            Self::Exit(..) => Hook::Exit,
+            Self::Trouble(..) => Hook::Trouble,
+        }
+    }
+
+    /// The hook's first argument, on stage; a request must stand there already.
+    pub(crate) fn open(&self, host: &Host) -> mlua::Result<mlua::Value> {
+        let (lua, stage) = (&host.lua, &host.stage);
+        match self {
+            Self::Request(_) => {
+                let call = stage.enter("request")?;
+                Ok(Handle::of_request(call).value())
+            }
+            Self::Load(model, load) => Load::create(lua, stage.open(), model, *load),
+            Self::Idle(model) => {
+                stage.open();
+                model::find(stage, model)
+            }
+            Self::Exit(model, exit) => Ended::create(lua, stage.open(), model, *exit),
+            Self::Trouble(model, trouble) => InTrouble::create(lua, stage.open(), model, *trouble),
+        }
+    }
+
+    /// The model it is about, as the question names it.
+    pub(crate) fn model(&self) -> &str {
+        match self {
+            Self::Request(view) => &view.model,
+            Self::Load(model, _)
+            | Self::Idle(model)
+            | Self::Exit(model, _)
+            | Self::Trouble(model, _) => model,
+        }
+    }
+}
+
+/// An answer and where it comes from. Without a verdict it costs nothing.
+#[derive(Debug)]
+pub(crate) struct Ruling {
+    pub(crate) answer: Answer,
+    /// Number of the policy that decided.
+    pub(crate) policy: Option<usize>,
+    /// Where it made the verdict: `file:line`.
+    pub(crate) place: Option<Arc<str>>,
+    /// Why, in its words.
+    pub(crate) reason: Option<Arc<str>>,
+    /// What the policies before it failed with: `file:line: what`.
+    pub(crate) failed: Vec<String>,
+}
+
+impl Ruling {
+    /// Nobody decided.
+    pub(crate) fn abstain() -> Self {
+        Self {
+            answer: Answer::Abstain,
+            policy: None,
+            place: None,
+            reason: None,
+            failed: Vec::new(),
+        }
+    }
+
+    /// Policy `number` decided.
+    pub(crate) fn decide(&mut self, number: usize, made: Made) {
+        self.answer = Answer::Verdict(made.verdict);
+        self.policy = Some(number);
+        self.place = made.place;
+        self.reason = made.reason;
+    }
+
+    /// Policy `number` failed, and refuses then.
+    pub(crate) fn deny(&mut self, number: usize, policy: &Policy) {
+        self.answer = Answer::Denied(policy.name.clone());
+        self.policy = Some(number);
+    }
+
+    /// Whether a policy decided, or refuses because it failed.
+    pub(crate) fn is_verdict(&self) -> bool {
+        matches!(self.answer, Answer::Verdict(_) | Answer::Denied(_))
+    }
+
+    /// The verdict's constructor; where all abstained, what that means.
+    pub(crate) fn word(&self, hook: Hook) -> &'static str {
+        match (&self.answer, hook) {
+            (Answer::Verdict(verdict), _) => verdict.constructor(),
+            (Answer::Denied(_), _) => "deny",
+            (Answer::NeedBody | Answer::Abstain, Hook::Request) => "pass",
+            (_, Hook::Load) => "allow",
+            (_, Hook::Idle | Hook::Trouble) => "keep",
+            _ => "leave",
+        }
+    }
+
+    /// The verdict's fields, for people.
+    pub(crate) fn fields(&self) -> Map<String, Value> {
+        let mut fields = match &self.answer {
+            Answer::Verdict(verdict) => fields(verdict),
+            _ => Map::new(),
+        };
+        fields.retain(|_, value| !value.is_null());
+        fields
+    }
+
+    /// Those of `policies` that have the hook, came before the one that decided, and said nothing.
+    pub(crate) fn abstained<'a>(
+        &self,
+        hook: Hook,
+        policies: &'a [Policy],
+    ) -> impl Iterator<Item = &'a str> {
+        let before = self.policy.unwrap_or(policies.len());
+        let asked = policies[..before]
+            .iter()
+            .filter(move |policy| policy.function(hook).is_some() && !policy.failures.is_off());
+        let failed: Vec<&str> = asked
+            .clone()
+            .map(|policy| policy.name.as_str())
+            .filter(|name| self.failed.iter().any(|text| text.starts_with(name)))
+            .collect();
+        let names = asked.map(|policy| policy.name.as_str());
+        names.filter(move |name| !failed.contains(name))
+    }
+}
+
+/// The fields of a verdict. What a route puts into a request stays out: it may be the prompt.
+fn fields(verdict: &Verdict) -> Map<String, Value> {
+    let fields = match verdict {
+        Verdict::Route(route) => {
+            let headers = route.headers.iter().map(|(name, _)| name.as_str());
+            json!({
+                "model": route.model,
+                "set": list(route.set.keys().map(String::as_str)),
+                "unset": list(route.unset.iter().map(String::as_str)),
+                "headers": list(headers),
+            })
+        }
+        Verdict::Reject(error) => json!({
+            "status": error.status,
+            "message": error.message,
+            "code": error.code,
+            "retry_after": error.retry_after,
+        }),
+        Verdict::Evict(names) => json!({ "evict": names }),
+        Verdict::Wait(wait) => json!({ "seconds": wait.seconds, "client": wait.client }),
+        Verdict::Keep(seconds) | Verdict::Restart(seconds) => {
+            json!({ "seconds": seconds })
+        }
+        Verdict::Allow | Verdict::Unload | Verdict::Stop | Verdict::Leave => json!({}),
+    };
+    match fields {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// Null for an empty list.
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> Value {
+    let names: Vec<_> = names.collect();
+    if names.is_empty() {
+        return Value::Null;
+    }
+    json!(names)
+}

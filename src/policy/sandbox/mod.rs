@@ -1,0 +1,122 @@
+//! A Lua state in which a file can do nothing but compute, within limits: what `sandbox.lua` leaves.
+//!
+//! The host runs policies in one, `policy test` the tests of policies.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mlua::chunk::ChunkMode;
+use mlua::state::{GcGenParams, GcMode};
+use mlua::{Function, IntoLua as _, Lua, LuaOptions, StdLib, Table, Value};
+
+use super::bindings::state::State;
+
+pub(super) mod failures;
+pub(super) mod flood;
+pub(super) mod interrupt;
+pub(super) mod limits;
+mod patterns;
+
+use failures::{SANDBOX, describe, without_sandbox};
+use limits::Limits;
+
+/// One state.
+pub(crate) struct Sandbox {
+    pub(crate) lua: Lua,
+    pub(super) limits: Arc<Limits>,
+    /// Makes the globals of a file: what `sandbox.lua` returns.
+    pub(super) globals: Function,
+    /// `hub.state`, for those that have a `hub`.
+    pub(super) state: State,
+}
+
+impl Sandbox {
+    /// A state in which nothing has run.
+    pub(crate) fn new() -> mlua::Result<Self> {
+        let libraries = StdLib::STRING | StdLib::TABLE | StdLib::MATH | StdLib::UTF8;
+        let lua = Lua::new_with(libraries, LuaOptions::new())?;
+        // The incremental collector falls behind for ever when each call makes a userdata.
+        lua.gc_set_mode(GcMode::Generational(GcGenParams::default()));
+        let limits = Limits::install(&lua)?;
+        let looked = Arc::clone(&limits);
+        let check = lua.create_function(move |lua, ()| looked.check(lua))?;
+        let state = State::install(&lua)?;
+        let patterns = patterns::functions(&lua, &limits)?;
+        lua.load(include_str!("library.lua"))
+            .set_name(format!("={SANDBOX}"))
+            .call::<()>((&check, patterns))?;
+        let text_of = lua.create_function(|lua, error: Value| match error {
+            Value::Error(error) => describe(&error, "").into_lua(lua),
+            Value::String(text) => without_sandbox(&text.to_string_lossy()).into_lua(lua),
+            other => Ok(other),
+        })?;
+        let globals = lua
+            .load(include_str!("sandbox.lua"))
+            .set_name(format!("={SANDBOX}"))
+            .call((check, &state.raw, text_of))?;
+        Ok(Self {
+            lua,
+            limits,
+            globals,
+            state,
+        })
+    }
+
+    /// What runs from now on may take so long.
+    pub(crate) fn allow(&self, time: Duration) {
+        self.limits.begin(time);
+    }
+
+    /// Runs a file with globals of its own, `own` among them, and returns what it returns.
+    pub(crate) fn run(&self, own: Table, name: &str, source: &[u8]) -> mlua::Result<Value> {
+        run(&self.lua, &self.globals, own, name, source)
+    }
+}
+
+/// As [`Sandbox::run`], with the function that makes the globals.
+pub(super) fn run(
+    lua: &Lua,
+    globals: &Function,
+    own: Table,
+    name: &str,
+    source: &[u8],
+) -> mlua::Result<Value> {
+    let globals = globals.call::<Table>(own)?;
+    lua.load(without_marks(source))
+        .set_name(format!("@{name}"))
+        .set_mode(ChunkMode::Text)
+        .set_environment(globals)
+        .call(())
+}
+
+/// What `lua` skips at the beginning of a file: a byte order mark and a first line that begins with `#`.
+/// The end of that line stays, so that the others keep their numbers.
+fn without_marks(source: &[u8]) -> &[u8] {
+    let source = source.strip_prefix(b"\xef\xbb\xbf").unwrap_or(source);
+    match source.first() {
+        Some(b'#') => {
+            let end = memchr::memchr(b'\n', source).unwrap_or(source.len());
+            &source[end..]
+        }
+        _ => source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_marks_that_lua_skips_are_skipped_and_lines_keep_their_numbers() {
+        for (source, rest) in [
+            ("#!/usr/bin/env lua\nreturn 1", "\nreturn 1"),
+            ("\u{feff}return 1", "return 1"),
+            ("\u{feff}#!/usr/bin/env lua\r\nreturn 1", "\nreturn 1"),
+            ("# a remark", ""),
+            ("return #'#'", "return #'#'"),
+            ("", ""),
+        ] {
+            assert_eq!(without_marks(source.as_bytes()), rest.as_bytes());
+        }
+    }
+}
