@@ -7,7 +7,8 @@ use insta::assert_snapshot;
 use serde_json::{Value, json};
 
 use crate::fake_hub::{FakeHub, error};
-use crate::home::Home;
+use crate::home_of_four;
+use crate::support::home::Home;
 use crate::with_hub::{done, end, hub, stoppable_hub};
 
 /// A command that writes as to a terminal.
@@ -77,7 +78,7 @@ fn reload_is_coloured() {
 #[test]
 fn stop_is_coloured() {
     let hub = stoppable_hub((400, error(400, "hub.yaml:4:1: `models` is missing")));
-    let home = Home::with_port(hub.port());
+    let home = home_of_four(hub.port());
     hub.is_of(&home);
     assert_snapshot!(shown(on_a_terminal(&home, &["stop"])), @"
     ␛[33m[warn]␛[0m Reload before the stop failed: hub.yaml:4:1: `models` is missing
@@ -91,7 +92,7 @@ fn stop_is_coloured() {
 #[test]
 fn watch_is_coloured_where_it_fails() {
     let hub = FakeHub::start(|_| Some((500, error(500, "the disk is gone"))));
-    let home = Home::with_port(hub.port());
+    let home = home_of_four(hub.port());
     hub.is_of(&home);
     assert_snapshot!(first_look(&home, 2), @"
     Watching hub manager (press Ctrl+C to stop)...

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use mlx_openai_server_hub::runtime_file::{RuntimeFile, RuntimeModels, RuntimeWorker};
 use serde_json::{Value, json};
 
-use crate::home::Home;
+use crate::support::home::Home;
 
 /// Answers a `METHOD /path` with a status and a body; `None` is 404.
 pub(crate) type Answers = dyn Fn(&str) -> Option<(u16, Value)> + Send + Sync;

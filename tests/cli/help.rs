@@ -2,7 +2,7 @@
 
 use insta_cmd::assert_cmd_snapshot;
 
-use crate::home::Home;
+use crate::support::home::Home;
 
 #[test]
 fn the_program_explains_itself() {

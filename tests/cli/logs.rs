@@ -6,7 +6,8 @@ use std::process::{Child, ChildStdout, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::home::Home;
+use crate::home_of_four;
+use crate::support::home::Home;
 
 fn shown(home: &Home, arguments: &[&str]) -> (Option<i32>, String) {
     let output = home.command(arguments).output().unwrap();
@@ -16,7 +17,7 @@ fn shown(home: &Home, arguments: &[&str]) -> (Option<i32>, String) {
 
 #[test]
 fn the_last_lines_of_the_hub_or_of_a_model_are_shown_without_a_hub() {
-    let home = Home::with_port(1);
+    let home = home_of_four(1);
     std::fs::create_dir_all(home.logs()).unwrap();
     let lines: String = (1..=30).map(|line| format!("line {line}\n")).collect();
     std::fs::write(home.logs().join("app.log"), &lines).unwrap();
@@ -35,7 +36,7 @@ fn the_last_lines_of_the_hub_or_of_a_model_are_shown_without_a_hub() {
         "{text}"
     );
     let long = Home::empty();
-    long.write_config("models: [{name: alpha, model_path: org/a, no_log_file: true}]\n");
+    long.write("models: [{name: alpha, model_path: org/a, no_log_file: true}]\n");
     assert_eq!(
         shown(&long, &["logs", "alhpa"]),
         (
@@ -50,7 +51,7 @@ fn the_last_lines_of_the_hub_or_of_a_model_are_shown_without_a_hub() {
 #[test]
 fn the_log_of_the_hub_is_shown_with_a_broken_configuration() {
     let home = Home::empty();
-    home.write_config("log_path: elsewhere\nmodels: [\n");
+    home.write("log_path: elsewhere\nmodels: [\n");
     let logs = home.config().with_file_name("elsewhere");
     std::fs::create_dir(&logs).unwrap();
     std::fs::write(logs.join("app.log"), "why\n").unwrap();
@@ -87,7 +88,7 @@ impl Following {
 
 #[test]
 fn a_log_is_followed_when_it_is_emptied_and_when_it_is_replaced() {
-    let home = Home::with_port(1);
+    let home = home_of_four(1);
     std::fs::create_dir_all(home.logs()).unwrap();
     let log = home.logs().join("a.log");
     std::fs::write(&log, "one\ntwo\n").unwrap();

@@ -4,7 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
 mod fake_hub;
-mod home;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod colour;
 mod help;
@@ -15,3 +16,20 @@ mod prepare;
 mod progress;
 mod with_hub;
 mod without_hub;
+
+use support::home::Home;
+
+/// A home whose hub.yaml has four models, for a hub on `port`.
+fn home_of_four(port: u16) -> Home {
+    let home = Home::empty();
+    home.write(&format!(
+        "host: 127.0.0.1\n\
+         port: {port}\n\
+         models:\n\
+         - {{name: c, model_path: org/c, default: true}}\n\
+         - {{name: b, model_path: org/b, default: true}}\n\
+         - {{name: a, model_path: org/a, jit_enabled: true, auto_unload_minutes: 60}}\n\
+         - {{name: d, model_path: org/d}}\n"
+    ));
+    home
+}

@@ -10,7 +10,8 @@ use mlx_openai_server_hub::runtime_file::RuntimeFile;
 use serde_json::{Value, json};
 
 use crate::fake_hub::{FakeHub, model, status};
-use crate::home::Home;
+use crate::home_of_four;
+use crate::support::home::Home;
 
 /// Commands, and what they said.
 pub(crate) struct Book<'a> {
@@ -67,18 +68,18 @@ fn a_daemon_that_cannot_start_says_what_is_in_its_way() {
     // Nobody has this address: TEST-NET-1, RFC 5737.
     let nowhere = "host: 192.0.2.1\nport: 8000\n";
 
-    home.write_config(&format!("host: 127.0.0.1\nport: {taken}\n{rest}"));
+    home.write(&format!("host: 127.0.0.1\nport: {taken}\n{rest}"));
     book.run("a port that is taken", &["serve"]);
 
-    home.write_config(&format!(
+    home.write(&format!(
         "host: 127.0.0.1\nport: 0\nlog_path: hub.yaml/logs\n{rest}"
     ));
     book.run("a port that is none", &["serve"]);
-    home.write_config(&format!("{nowhere}log_path: hub.yaml/logs\n{rest}"));
+    home.write(&format!("{nowhere}log_path: hub.yaml/logs\n{rest}"));
     book.run("a log folder below a file", &["serve"]);
     book.run("a log folder below a file", &["start"]);
 
-    home.write_config(&format!("{nowhere}{rest}"));
+    home.write(&format!("{nowhere}{rest}"));
     book.run("an address of nobody's", &["start"]);
 
     fs::create_dir_all(home.logs()).unwrap();
@@ -88,7 +89,7 @@ fn a_daemon_that_cannot_start_says_what_is_in_its_way() {
         .unwrap()
         .local_addr()
         .unwrap();
-    home.write_config(&format!("host: 127.0.0.1\nport: {}\n{rest}", free.port()));
+    home.write(&format!("host: 127.0.0.1\nport: {}\n{rest}", free.port()));
     book.run("a log folder that another hub uses", &["serve"]);
     drop(lock);
 
@@ -106,7 +107,7 @@ fn a_daemon_that_cannot_start_says_what_is_in_its_way() {
         fs::remove_dir(&path).unwrap();
     }
 
-    home.write_config(&format!(
+    home.write(&format!(
         "host: 127.0.0.1\nport: {}\nmodels: [{{name: a, model_path: org/a, port: {taken}}}]\n",
         free.port()
     ));
@@ -126,7 +127,7 @@ fn init_and_check_say_what_is_in_their_way() {
     let home = &Home::empty();
     install_worker(home);
     let mut book = Book::of(home);
-    home.write_config("models: [{name: a, model_path: org/a}]\n");
+    home.write("models: [{name: a, model_path: org/a}]\n");
     let below = [
         "--config",
         "mlx-openai-server-hub/hub.yaml/other/hub.yaml",
@@ -169,7 +170,7 @@ fn troubled(port: u16) -> Value {
 #[test]
 fn start_tells_what_is_wrong_with_each_default_model_and_who_can_reach_the_hub() {
     let hub = FakeHub::start(|_| Some((200, troubled(8124))));
-    let home = &Home::with_port(hub.port());
+    let home = &home_of_four(hub.port());
     hub.is_of(home);
     let mut book = Book::of(home);
     book.run("a hub in trouble", &["start"]);
@@ -184,7 +185,7 @@ fn a_hub_that_misbehaves_is_told_with_its_address() {
         "POST /hub/shutdown" => Some((500, json!("no"))),
         _ => Some((502, json!({"detail": "a proxy says no"}))),
     });
-    let home = &Home::with_port(hub.port());
+    let home = &home_of_four(hub.port());
     hub.is_of(home);
     let mut book = Book::of(home);
     book.run("a status that is none", &["status"]);
@@ -212,7 +213,7 @@ fn stop_says_when_another_hub_answers_or_workers_are_left() {
             _ => Some((200, json!({"started": [], "stopped": [], "unchanged": []}))),
         }));
         let port = hub.port();
-        home.write_config(&format!(
+        home.write(&format!(
             "host: 127.0.0.1\nport: {port}\nmodels: [{{name: a, model_path: org/a}}]\n"
         ));
         hub.is_of(home);

@@ -6,8 +6,9 @@ use std::path::Path;
 use insta_cmd::assert_cmd_snapshot;
 use serde_json::{Value, json};
 
-use crate::home::Home;
+use crate::home_of_four;
 use crate::messages::{Book, also};
+use crate::support::home::Home;
 use crate::with_hub::hub;
 
 /// A port that nobody listens on.
@@ -65,7 +66,7 @@ fn show_of_an_unknown_name_says_which_is_near() {
 #[test]
 fn list_without_a_hub_shows_what_the_folder_has() {
     let port = free_port();
-    let home = Home::with_port(port);
+    let home = home_of_four(port);
     write_policy(&home, "keeper.lua", KEEPER);
     write_policy(&home, "broken.lua", "return { on_idel = print }\n");
     write_policy(&home, "keeper_test.lua", "no policy\n");
@@ -75,7 +76,7 @@ fn list_without_a_hub_shows_what_the_folder_has() {
 
 #[test]
 fn check_of_good_policies_says_so() {
-    let home = Home::with_port(free_port());
+    let home = home_of_four(free_port());
     write_policy(&home, "keeper.lua", KEEPER);
     assert_cmd_snapshot!(home.command(["policy", "check"]));
 }
@@ -84,8 +85,8 @@ fn check_of_good_policies_says_so() {
 /// that is not there behind a condition, a reject without a message.
 #[test]
 fn check_reports_every_mistake_once_with_its_line_and_what_would_be_right() {
-    let home = Home::with_port(free_port());
-    home.write_config(
+    let home = home_of_four(free_port());
+    home.write(
         "host: 127.0.0.1\npolicies: [lru_swop]\n\
          groups: [{name: small, max_loaded: 1}]\n\
          models:\n\
@@ -296,7 +297,7 @@ fn recording(model: &str, version: u32) -> String {
 #[test]
 fn replay_says_what_differs_what_is_missing_and_what_is_no_recording() {
     let port = free_port();
-    let home = Home::with_port(port);
+    let home = home_of_four(port);
     write_policy(
         &home,
         "nosy.lua",

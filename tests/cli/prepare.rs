@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use insta_cmd::assert_cmd_snapshot;
 
-use crate::home::Home;
+use crate::support::home::Home;
 
 /// A hub.yaml with one of everything `check` has a word for.
 const MODELS: &str = "\
@@ -31,7 +31,7 @@ fn write_policy(home: &Home, name: &str, text: &str) {
 #[test]
 fn check_shows_the_command_line_of_every_model() {
     let home = Home::empty();
-    home.write_config(MODELS);
+    home.write(MODELS);
     install_worker(&home, "--served-model-name --max-tokens");
     write_policy(&home, "nights.lua", "return { on_load = function() end }\n");
     let _filters = home.filters(8123);
@@ -42,7 +42,7 @@ fn check_shows_the_command_line_of_every_model() {
 #[test]
 fn check_knows_that_a_jit_worker_stays_up_without_the_model() {
     let home = Home::empty();
-    home.write_config(MODELS);
+    home.write(MODELS);
     install_worker(&home, "--jit");
     let output = home.command(["check"]).output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
@@ -56,7 +56,7 @@ fn check_knows_that_a_jit_worker_stays_up_without_the_model() {
 #[test]
 fn check_without_the_worker_program_checks_the_rest() {
     let home = Home::empty();
-    home.write_config(MODELS);
+    home.write(MODELS);
     let _filters = home.filters(8123);
     assert_cmd_snapshot!(home.command(["check"]));
 }
@@ -64,7 +64,7 @@ fn check_without_the_worker_program_checks_the_rest() {
 #[test]
 fn check_fails_for_a_policy_that_does_not_load() {
     let home = Home::empty();
-    home.write_config(&format!("{MODELS}policies: [create_hob]\n"));
+    home.write(&format!("{MODELS}policies: [create_hob]\n"));
     install_worker(&home, "");
     write_policy(
         &home,
@@ -124,7 +124,7 @@ fn init_and_check_say_that_hub_yaml_is_a_link_to_nothing() {
 #[test]
 fn init_never_overwrites_a_file() {
     let home = Home::empty();
-    home.write_config("mine\n");
+    home.write("mine\n");
     let _filters = home.filters(8000);
     assert_cmd_snapshot!(home.command(["init"]));
     assert_eq!(std::fs::read_to_string(home.config()).unwrap(), "mine\n");

@@ -10,8 +10,9 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::fake_hub::FakeHub;
-use crate::home::Home;
+use crate::home_of_four;
 use crate::messages::install_worker_that;
+use crate::support::home::Home;
 use crate::with_hub::done;
 
 /// Longer than a terminal shows nothing.
@@ -60,7 +61,7 @@ fn every_wait_says_what_it_waits_for() {
             _ => done("", "a", "Model 'a' done"),
         })
     });
-    let home = Home::with_port(hub.port());
+    let home = home_of_four(hub.port());
     hub.is_of(&home);
     let mut told = String::new();
     for arguments in [

@@ -7,7 +7,8 @@ use insta_cmd::assert_cmd_snapshot;
 use serde_json::{Value, json};
 
 use crate::fake_hub::{FakeHub, error, status, write_runtime_file};
-use crate::home::Home;
+use crate::home_of_four;
+use crate::support::home::Home;
 
 /// A hub whose answers to `GET /hub/status` are [`status`], and its home.
 pub(crate) fn hub(
@@ -17,7 +18,7 @@ pub(crate) fn hub(
         "GET /hub/status" => Some((200, status(8124))),
         _ => answers(request),
     });
-    let home = Home::with_port(hub.port());
+    let home = home_of_four(hub.port());
     hub.is_of(&home);
     hub.write_runtime_file(&home.logs(), std::process::id(), &[]);
     (hub, home)
@@ -55,7 +56,7 @@ fn status_is_limited_to_the_named_models() {
 fn status_finds_the_daemon_by_its_runtime_file() {
     let (hub, home) = hub(|_| None);
     // Since the daemon started, hub.yaml was given another port.
-    home.write_config("host: 127.0.0.1\nport: 1\nmodels: [{name: a, model_path: org/a}]\n");
+    home.write("host: 127.0.0.1\nport: 1\nmodels: [{name: a, model_path: org/a}]\n");
     let output = home.command(["status"]).output().unwrap();
     assert_eq!(hub.requests(), ["GET /hub/status"]);
     assert!(
@@ -112,7 +113,7 @@ fn start_says_so_when_the_control_api_is_open_to_the_network() {
         status["host"] = json!("0.0.0.0");
         Some((200, status))
     });
-    let home = Home::with_port(hub.port());
+    let home = home_of_four(hub.port());
     hub.is_of(&home);
     let output = home.command(["start"]).output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
@@ -131,7 +132,7 @@ fn start_says_so_when_the_control_api_is_open_to_the_network() {
 #[test]
 fn a_page_that_is_switched_off_is_not_advertised() {
     let (hub, home) = hub(|_| None);
-    home.write_config(&format!(
+    home.write(&format!(
         "host: 127.0.0.1\nport: {}\nenable_status_page: false\n\
          models: [{{name: a, model_path: org/a}}]\n",
         hub.port()
@@ -230,7 +231,7 @@ fn a_daemon_that_dies_during_a_load_fails_the_load() {
     // It closes the connection after the request.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let home = Home::with_port(port);
+    let home = home_of_four(port);
     let whose = json!({"config_path": home.config()}).to_string();
     let thread = std::thread::spawn(move || {
         let health = r#"{"status":"ok","model_id":null,"model_status":"controller"}"#;
@@ -300,7 +301,7 @@ pub(crate) fn stoppable_hub(reload: (u16, Value)) -> FakeHub {
 #[test]
 fn stop_starts_nothing_and_returns_when_all_processes_are_gone() {
     let hub = stoppable_hub(reloaded());
-    let home = Home::with_port(hub.port());
+    let home = home_of_four(hub.port());
     hub.is_of(&home);
     let (daemon, worker) = (bystander(), bystander());
     hub.write_runtime_file(&home.logs(), daemon.id(), &[worker.id()]);
@@ -333,7 +334,7 @@ fn stop_works_with_a_broken_configuration() {
     for text in ["log_path: elsewhere\n", "log_path: elsewhere\nmodels: [\n"] {
         let hub = stoppable_hub((400, error(400, "hub.yaml:4:1: `models` is missing")));
         let home = Home::empty();
-        home.write_config(text);
+        home.write(text);
         hub.is_of(&home);
         let daemon = bystander();
         let logs = home.config().with_file_name("elsewhere");
@@ -400,7 +401,7 @@ fn watch_says_when_there_is_nothing_to_watch() {
         status["models"] = json!([]);
         Some((200, status))
     });
-    let home = Home::with_port(hub.port());
+    let home = home_of_four(hub.port());
     hub.is_of(&home);
     let look = first_look(&home, 3);
     assert!(

@@ -9,7 +9,8 @@ use insta_cmd::assert_cmd_snapshot;
 use serde_json::{Value, json};
 
 use crate::fake_hub::{FakeHub, write_runtime_file};
-use crate::home::Home;
+use crate::home_of_four;
+use crate::support::home::Home;
 
 /// A port that nobody listens on.
 fn free_port() -> u16 {
@@ -20,7 +21,7 @@ fn free_port() -> u16 {
 #[test]
 fn status_shows_the_configured_models_as_inactive() {
     let port = free_port();
-    let home = Home::with_port(port);
+    let home = home_of_four(port);
     let _filters = home.filters(port);
     assert_cmd_snapshot!(home.command(["status"]));
 }
@@ -28,14 +29,14 @@ fn status_shows_the_configured_models_as_inactive() {
 #[test]
 fn status_of_an_unknown_model_is_no_error() {
     let port = free_port();
-    let home = Home::with_port(port);
+    let home = home_of_four(port);
     let _filters = home.filters(port);
     assert_cmd_snapshot!(home.command(["status", "zzz"]));
 }
 
 #[test]
 fn status_can_be_read_by_programs() {
-    let home = Home::with_port(free_port());
+    let home = home_of_four(free_port());
     let output = home.command(["status", "--json"]).output().unwrap();
     let status: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(status["controller_available"], false);
@@ -46,7 +47,7 @@ fn status_can_be_read_by_programs() {
 #[test]
 fn a_runtime_file_that_leads_nowhere_is_no_daemon() {
     let port = free_port();
-    let home = Home::with_port(port);
+    let home = home_of_four(port);
     // The process lives, the port answers, and still it is no hub.
     let stranger = FakeHub::serve(Box::new(|_| Some((200, json!({"status": "ok"})))));
     write_runtime_file(&home.logs(), stranger.port(), std::process::id(), &[]);
@@ -60,7 +61,7 @@ fn a_runtime_file_that_leads_nowhere_is_no_daemon() {
 
 #[test]
 fn stop_has_nothing_to_do() {
-    let home = Home::with_port(free_port());
+    let home = home_of_four(free_port());
     for verb in ["stop", "shutdown"] {
         let output = home.command([verb]).output().unwrap();
         assert_eq!(output.status.code(), Some(0));
@@ -73,7 +74,7 @@ fn stop_has_nothing_to_do() {
 
 #[test]
 fn commands_that_need_a_daemon_say_how_to_start_it() {
-    let home = Home::with_port(free_port());
+    let home = home_of_four(free_port());
     for arguments in [
         &["reload"][..],
         &["start-model", "a"],
@@ -95,7 +96,7 @@ fn commands_that_need_a_daemon_say_how_to_start_it() {
 
 #[test]
 fn watch_keeps_looking_until_it_is_interrupted() {
-    let home = Home::with_port(free_port());
+    let home = home_of_four(free_port());
     let mut watch = home
         .command(["watch", "--interval", "0.5"])
         .stdout(Stdio::piped())
@@ -120,7 +121,7 @@ fn watch_keeps_looking_until_it_is_interrupted() {
 #[test]
 fn a_broken_configuration_fails_every_command_but_stop() {
     let home = Home::empty();
-    home.write_config("port: 8000\nmodels: [\n");
+    home.write("port: 8000\nmodels: [\n");
     let begin = format!("Error: {}:", home.config().display());
     for arguments in [
         &[][..],
@@ -150,7 +151,7 @@ fn a_broken_configuration_fails_every_command_but_stop() {
 
 #[test]
 fn the_flag_names_another_configuration_and_wins_over_the_environment() {
-    let home = Home::with_port(free_port());
+    let home = home_of_four(free_port());
     let one = home.path().join("one.yaml");
     let other = home.path().join("other.yaml");
     for (path, name) in [(&one, "from-flag"), (&other, "from-environment")] {
@@ -171,7 +172,7 @@ fn the_flag_names_another_configuration_and_wins_over_the_environment() {
 #[test]
 fn start_without_the_worker_program_says_how_to_install_it() {
     let port = free_port();
-    let home = Home::with_port(port);
+    let home = home_of_four(port);
     let _filters = home.filters(port);
     assert_cmd_snapshot!(home.command(["start"]));
     assert!(!home.logs().exists(), "something was started");
@@ -180,7 +181,7 @@ fn start_without_the_worker_program_says_how_to_install_it() {
 #[test]
 fn start_refuses_a_port_that_another_server_holds() {
     let server = FakeHub::serve(Box::new(|_| None));
-    let home = Home::with_port(server.port());
+    let home = home_of_four(server.port());
     let _filters = home.filters(server.port());
     assert_cmd_snapshot!(home.command(["start"]));
     assert!(!home.logs().exists(), "something was started");
@@ -190,7 +191,7 @@ fn start_refuses_a_port_that_another_server_holds() {
 fn start_refuses_a_port_whose_holder_says_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let home = Home::with_port(port);
+    let home = home_of_four(port);
     let _filters = home.filters(port);
     assert_cmd_snapshot!(home.command(["start"]));
 }
@@ -199,7 +200,7 @@ fn start_refuses_a_port_whose_holder_says_nothing() {
 fn a_daemon_that_ends_at_its_start_is_an_error_that_names_the_logs() {
     let home = Home::empty();
     // An address of nobody's: TEST-NET-1, RFC 5737.
-    home.write_config("host: 192.0.2.1\nport: 8000\nmodels: [{name: a, model_path: org/a}]\n");
+    home.write("host: 192.0.2.1\nport: 8000\nmodels: [{name: a, model_path: org/a}]\n");
     let worker = home.bin().join("mlx-openai-server");
     std::fs::write(&worker, "#!/bin/sh\nexit 1\n").unwrap();
     std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -27,7 +27,7 @@ fn ports(home: &Home) -> Vec<u64> {
 
 #[test]
 fn a_worker_gets_the_options_that_are_set_and_that_it_has() {
-    let home = Home::with(&format!(
+    let home = Home::with_stub(&format!(
         "log_level: warning\n\
          models:\n\
          - name: plain\n  \
@@ -175,7 +175,7 @@ fn a_folder_that_comes_later_is_a_path_from_the_beginning() {
 
 #[test]
 fn a_hub_on_a_name_answers_at_every_address_of_it() {
-    let home = Home::with("models: [{name: alpha, model_path: org/alpha}]\n");
+    let home = Home::with_stub("models: [{name: alpha, model_path: org/alpha}]\n");
     let text = std::fs::read_to_string(home.config()).unwrap();
     home.write(&text.replace("host: 127.0.0.1", "host: localhost"));
     home.start();
@@ -238,7 +238,7 @@ fn a_worker_has_its_env_and_a_folder_of_its_own() {
 
 #[test]
 fn a_worker_writes_unbuffered() {
-    let home = Home::with(
+    let home = Home::with_stub(
         "models: [{name: alpha, model_path: org/alpha, default: true, worker_command: ./shows-env}]\n",
     );
     let script = format!(
@@ -281,7 +281,7 @@ fn a_worker_command_has_arguments_of_its_own_or_is_a_path_in_the_home_folder() {
 
 #[test]
 fn a_worker_command_that_is_not_there_fails_before_anything_starts() {
-    let home = Home::with(
+    let home = Home::with_stub(
         "models:\n\
          - {name: alpha, model_path: org/alpha, default: true}\n\
          - {name: beta, model_path: org/beta, worker_command: no-such-program}\n",
@@ -297,7 +297,7 @@ fn a_worker_command_that_is_not_there_fails_before_anything_starts() {
 
 #[test]
 fn ports_are_given_in_file_order_from_the_starting_port_on() {
-    let home = Home::with("");
+    let home = Home::with_stub("");
     let first = home.port;
     // The hub's own port, one of another model, and one that another program holds are left out.
     let _holder = TcpListener::bind(("127.0.0.1", first + 2)).unwrap();
@@ -402,7 +402,7 @@ fn an_allocated_port_that_is_taken_at_launch_moves_on_and_an_explicit_one_fails(
 
 #[test]
 fn the_hub_and_its_workers_may_live_on_ipv6() {
-    let home = Home::with("");
+    let home = Home::with_stub("");
     let (port, first) = (home.port, home.port + 1);
     home.write(&format!(
         "host: '::1'\nport: {port}\nmodel_starting_port: {first}\n\
@@ -447,7 +447,7 @@ fn a_load_without_a_sign_of_life_fails_after_load_timeout() {
 
 #[test]
 fn the_status_page_can_be_switched_off_and_the_api_stays() {
-    let home = Home::with("enable_status_page: off\nmodels: [{name: a, model_path: org/a}]\n");
+    let home = Home::with_stub("enable_status_page: off\nmodels: [{name: a, model_path: org/a}]\n");
     let started = home.start();
     started.assert_line("Status page enabled: no");
     assert!(!started.out.contains("Browse to"), "{started:?}");
@@ -461,7 +461,7 @@ fn the_status_page_can_be_switched_off_and_the_api_stays() {
 
 #[test]
 fn a_typo_is_an_error_in_a_model_and_a_warning_elsewhere() {
-    let home = Home::with("modles: []\nmodels: [{name: a, model_path: org/a}]\n");
+    let home = Home::with_stub("modles: []\nmodels: [{name: a, model_path: org/a}]\n");
     home.start();
     assert!(home.warnings().contains("`models`"), "{}", home.warnings());
     home.configure("models: [{name: a, modle_path: org/a}]\n");

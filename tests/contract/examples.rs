@@ -16,7 +16,7 @@ fn example(name: &str) -> String {
 #[test]
 fn every_example_starts_and_serves_its_default_models() {
     for name in ["minimal.yaml", "hub.yaml", "policies.yaml"] {
-        let home = Home::with(&example(name));
+        let home = Home::with_stub(&example(name));
         home.run(&["check"]).assert_ok();
         home.start().assert_ok();
         home.wait_for_state("qwen3-4b", "running", "loaded");
@@ -27,7 +27,7 @@ fn every_example_starts_and_serves_its_default_models() {
 
 #[test]
 fn the_larger_example_loads_one_large_model_at_a_time() {
-    let home = Home::with(&example("hub.yaml"));
+    let home = Home::with_stub(&example("hub.yaml"));
     home.start().assert_ok();
     home.run(&["start-model", "gemma3-27b"]).assert_ok();
     assert_eq!(home.http.chat("qwen3-coder-30b", "hello").status, 200);
@@ -39,7 +39,7 @@ fn the_larger_example_loads_one_large_model_at_a_time() {
 
 #[test]
 fn the_example_of_bundled_policies_swaps_and_knows_the_alias() {
-    let home = Home::with(&example("policies.yaml"));
+    let home = Home::with_stub(&example("policies.yaml"));
     home.start().assert_ok();
     assert_eq!(home.http.chat("best", "hello").status, 200);
     home.wait_for_state("qwen3-coder-30b", "running", "loaded");

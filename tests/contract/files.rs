@@ -44,14 +44,14 @@ fn log_path_is_created_with_parents_wherever_it_is_said_to_be() {
 
 #[test]
 fn another_configuration_is_named_by_flag_or_variable() {
-    let home = Home::with(ONE);
+    let home = Home::with_stub(ONE);
     let other = home.path().join("other.yaml");
     std::fs::rename(home.config(), &other).unwrap();
     home.run(&["start"]).assert_failed();
     home.start_with(&["--config", "other.yaml"], |_| {});
     for path in ["other.yaml", "~/other.yaml", other.to_str().unwrap()] {
         let by_flag = home.run(&["--config", path, "status"]);
-        let mut command = home.command(&["status"]);
+        let mut command = home.command(["status"]);
         let by_variable = crate::home::ran(command.env("MLX_HUB_CONFIG_PATH", path));
         for ran in [by_flag, by_variable] {
             assert!(!ran.assert_ok().out.contains("not running"), "{ran:?}");
@@ -190,7 +190,7 @@ fn commands_find_the_daemon_by_its_runtime_file_before_they_look_at_hub_yaml() {
 
 #[test]
 fn a_stale_runtime_file_means_no_daemon() {
-    let home = Home::with(ONE);
+    let home = Home::with_stub(ONE);
     let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let gone = std::process::Command::new("true").spawn().unwrap();
     let dead = gone.id();
@@ -224,7 +224,7 @@ fn a_stale_runtime_file_means_no_daemon() {
 
 #[test]
 fn logs_and_runtime_state_are_for_their_owner_also_those_that_were_there_before() {
-    let home = Home::with(
+    let home = Home::with_stub(
         "models:\n\
          - {name: alpha, model_path: org/alpha, default: true}\n\
          - {name: beta, model_path: org/beta, default: true, no_log_file: true}\n",
@@ -249,7 +249,7 @@ fn logs_and_runtime_state_are_for_their_owner_also_those_that_were_there_before(
 
 #[test]
 fn user_policies_are_the_lua_files_beside_hub_yaml() {
-    let home = Home::with(ONE);
+    let home = Home::with_stub(ONE);
     let refuse = |with: &str| {
         format!(
             "return {{ on_request = function(req, hub) \

@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::home::Home;
+use crate::support::home::Home;
 use crate::support::processes;
 
 /// A worker needs seconds to come up: none is missed.

@@ -6,8 +6,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::home::{Home, LOAD, real_worker};
+use crate::models::{LOAD, home_with_two, real_worker};
 use crate::rounds::{ENDLESS, SOME, cut};
+use crate::support::home::Home;
 use crate::support::{SOON, processes, wait_until};
 
 const STALL: Duration = Duration::from_secs(3);
@@ -18,9 +19,9 @@ const MARGIN: Duration = Duration::from_secs(15);
 #[test]
 fn a_worker_whose_model_process_is_killed_is_replaced_within_the_stall_time() {
     let Some(worker) = real_worker() else { return };
-    let home = Home::new(worker);
-    home.configure(&format!("stall_timeout: {}\n", STALL.as_secs()));
-    home.run(&["start"]);
+    let home = home_with_two(worker);
+    home.configure_two(&format!("stall_timeout: {}\n", STALL.as_secs()));
+    home.said(&["start"]);
     wait_until("plain to be loaded", LOAD, || {
         home.states("plain").1 == "loaded"
     });
@@ -47,13 +48,13 @@ fn a_worker_whose_model_process_is_killed_is_replaced_within_the_stall_time() {
     assert_eq!(error["type"], "service_unavailable", "{error}");
     is_replaced(&home, pid);
 
-    home.run(&["stop"]);
+    home.said(&["stop"]);
     assert_eq!(home.processes(), Vec::<String>::new());
 }
 
 /// SIGKILL to the child that holds the weights; says which server it had, and when.
 fn kill_model_process(home: &Home) -> (u32, Instant) {
-    let server = home.pid("plain");
+    let server = home.pid_of("plain");
     let members = processes::members(server);
     assert_eq!(members.len(), 3, "server, tracker, model");
     let model = *members.iter().max().expect("three");

@@ -11,7 +11,7 @@
 mod browser;
 mod census;
 mod dead_model;
-mod home;
+mod models;
 mod rounds;
 mod strangers;
 #[path = "../support/mod.rs"]
@@ -21,16 +21,17 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use home::{Home, LOAD, real_worker, text};
+use models::{LOAD, home_with_two, real_worker, text};
 use nix::sys::signal::Signal;
+use support::home::Home;
 use support::{processes, wait_for, wait_until};
 
 #[test]
 fn the_main_job_with_the_real_worker() {
     let Some(worker) = real_worker() else { return };
-    let home = Home::new(worker);
+    let home = home_with_two(worker);
 
-    let started = home.run(&["start"]);
+    let started = home.said(&["start"]);
     assert!(started.contains("[ok] plain"), "{started}");
     assert!(
         started.contains("/hub for the status dashboard"),
@@ -59,32 +60,32 @@ fn the_main_job_with_the_real_worker() {
 
     watch_shows_both(&home);
 
-    assert!(home.run(&["unload-model", "jit"]).contains("[ok]"));
+    assert!(home.said(&["unload-model", "jit"]).contains("[ok]"));
     home.assert_states("jit", "running", "unloaded");
-    assert!(home.run(&["load-model", "jit"]).contains("[ok]"));
+    assert!(home.said(&["load-model", "jit"]).contains("[ok]"));
     home.assert_states("jit", "running", "loaded");
     groups.extend(group("jit"));
 
-    let unchanged = home.run(&["reload"]);
+    let unchanged = home.said(&["reload"]);
     assert!(unchanged.contains("unchanged=plain, jit"), "{unchanged}");
-    home.configure("    queue_size: 7\n");
-    let restarted = home.run(&["reload"]);
+    home.configure_two("    queue_size: 7\n");
+    let restarted = home.said(&["reload"]);
     assert!(restarted.contains("started=jit"), "{restarted}");
     assert!(restarted.contains("stopped=jit"), "{restarted}");
     assert!(restarted.contains("unchanged=plain"), "{restarted}");
 
-    assert!(home.run(&["stop-model", "plain"]).contains("[ok]"));
+    assert!(home.said(&["stop-model", "plain"]).contains("[ok]"));
     home.assert_states("plain", "stopped", "unloaded");
     assert!(processes::members(groups[0]).is_empty(), "plain has ended");
-    let refused = home.http().chat("plain", "hello");
+    let refused = home.http.chat("plain", "hello");
     assert_eq!(refused.status, 400, "{}", refused.text());
 
     // Something must be there to be stopped.
-    home.run(&["load-model", "jit"]);
+    home.said(&["load-model", "jit"]);
     groups.extend(group("jit"));
-    home.run(&["stop"]);
+    home.said(&["stop"]);
     assert!(
-        home.http().try_get("/health").is_err(),
+        home.http.try_get("/health").is_err(),
         "the daemon has ended"
     );
     for group in groups {
@@ -95,7 +96,7 @@ fn the_main_job_with_the_real_worker() {
         );
     }
     assert_eq!(home.processes(), Vec::<String>::new());
-    let again = home.run(&["stop"]);
+    let again = home.said(&["stop"]);
     assert!(
         again.contains("Hub manager is not running; nothing to stop"),
         "{again}"
@@ -105,7 +106,7 @@ fn the_main_job_with_the_real_worker() {
 /// The first request to the JIT model loads it.
 fn the_openai_client_is_served(home: &Home) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/openai_client.py");
-    let client = Command::new(home.worker.join("bin/python"))
+    let client = Command::new(home.real_worker().join("bin/python"))
         .arg(script)
         .arg(format!("http://127.0.0.1:{}/v1", home.port))
         .args([
@@ -121,7 +122,7 @@ fn the_openai_client_is_served(home: &Home) {
 
 fn watch_shows_both(home: &Home) {
     let mut watch = home
-        .command(&["watch", "--interval", "0.5"])
+        .command(["watch", "--interval", "0.5"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -145,11 +146,11 @@ fn watch_shows_both(home: &Home) {
 #[test]
 fn a_path_that_is_no_model_is_a_failure_with_its_log() {
     let Some(worker) = real_worker() else { return };
-    let home = Home::new(worker);
+    let home = home_with_two(worker);
     std::fs::remove_dir_all(home.model_path("jit")).unwrap();
     std::fs::create_dir(home.model_path("jit")).unwrap();
-    home.run(&["start"]);
-    let answer = home.http().chat("jit", "hello");
+    home.said(&["start"]);
+    let answer = home.http.chat("jit", "hello");
     assert_eq!(answer.status, 503, "{}", answer.text());
     let message = answer.json()["error"]["message"]
         .as_str()
@@ -160,6 +161,6 @@ fn a_path_that_is_no_model_is_a_failure_with_its_log() {
         message.contains("config.json"),
         "the log's last lines: {message}"
     );
-    home.run(&["stop"]);
+    home.said(&["stop"]);
     assert_eq!(home.processes(), Vec::<String>::new());
 }

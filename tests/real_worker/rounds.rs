@@ -9,7 +9,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::census::Census;
-use crate::home::{Home, LOAD, real_worker};
+use crate::models::{LOAD, home_with_two, real_worker};
+use crate::support::home::Home;
 use crate::support::http::{self, Answer, Reply};
 use crate::support::{SOON, processes, wait_for, wait_until};
 
@@ -30,8 +31,8 @@ pub(crate) const ENDLESS: u32 = 100_000;
 #[test]
 fn rounds_of_kills_and_restarts_with_two_real_workers() {
     let Some(worker) = real_worker() else { return };
-    let home = Home::new(worker);
-    home.configure(STALL);
+    let home = home_with_two(worker);
+    home.configure_two(STALL);
     let mut rounds = Rounds {
         census: Census::of(&home, &MODELS),
         home: &home,
@@ -78,7 +79,7 @@ impl Rounds<'_> {
     }
 
     fn start(&mut self) {
-        self.home.run(&["start"]);
+        self.home.said(&["start"]);
         self.count("start");
         wait_until("plain to be loaded", LOAD, || {
             self.home.states("plain").1 == "loaded"
@@ -103,7 +104,7 @@ impl Rounds<'_> {
 
     /// The model comes back by itself or with the next request.
     fn kill_leader(&mut self, model: &str) {
-        let pid = self.home.pid(model);
+        let pid = self.home.pid_of(model);
         let mut events = self.home.stream(model, ENDLESS).events();
         events.next().expect("an event").expect("a stream");
         processes::send(pid, Signal::SIGKILL);
@@ -114,12 +115,12 @@ impl Rounds<'_> {
             processes::members(pid).is_empty()
         });
         self.answers_again(model);
-        assert_ne!(self.home.pid(model), pid);
+        assert_ne!(self.home.pid_of(model), pid);
     }
 
     /// The server answers `/health` all the same, and the next chat is its or the hub's to save.
     fn kill_model_process(&mut self, model: &str) {
-        let pid = self.home.pid(model);
+        let pid = self.home.pid_of(model);
         let members = processes::members(pid);
         assert_eq!(members.len(), 3, "server, tracker, model");
         let youngest = *members.iter().max().expect("three");
@@ -128,7 +129,7 @@ impl Rounds<'_> {
         wait_until("it to be gone", SOON, || !processes::is_alive(youngest));
         self.count("kill: model process");
         self.answers_again(model);
-        let who = if self.home.pid(model) == pid {
+        let who = if self.home.pid_of(model) == pid {
             "model process: replaced by its server"
         } else {
             "model process: replaced with its server"
@@ -150,13 +151,13 @@ impl Rounds<'_> {
     }
 
     fn unload_and_load(&mut self, model: &str) {
-        let pid = self.home.pid(model);
-        self.home.run(&["unload-model", model]);
+        let pid = self.home.pid_of(model);
+        self.home.said(&["unload-model", model]);
         self.count("unload");
         assert_eq!(processes::members(pid), [0; 0]);
         self.home.assert_states(model, "running", "unloaded");
         self.check();
-        self.home.run(&["load-model", model]);
+        self.home.said(&["load-model", model]);
         self.count("load");
         self.home.assert_states(model, "running", "loaded");
         self.check();
@@ -164,25 +165,25 @@ impl Rounds<'_> {
 
     /// The next daemon finds both workers as they are.
     fn kill_daemon(&mut self) {
-        let before = MODELS.map(|model| self.home.pid(model));
+        let before = MODELS.map(|model| self.home.pid_of(model));
         let daemon = self.home.daemon();
         processes::send(daemon, Signal::SIGKILL);
         wait_until("the daemon to be gone", SOON, || {
             !processes::is_alive(daemon)
         });
-        self.home.run(&["start"]);
+        self.home.said(&["start"]);
         self.count("kill: daemon");
         self.both_are_as_before(before);
     }
 
     fn restart(&mut self, model: &str) {
-        let before = MODELS.map(|model| self.home.pid(model));
+        let before = MODELS.map(|model| self.home.pid_of(model));
         let daemon = self.home.daemon();
         let home = self.home;
         std::thread::scope(|scope| {
             let stream = home.stream(model, SOME * 5);
             let client = scope.spawn(move || stream.said());
-            home.run(&["restart"]);
+            home.said(&["restart"]);
             client.join().expect("a whole stream");
         });
         self.count("restart");
@@ -196,9 +197,9 @@ impl Rounds<'_> {
             wait_until("it to be known as loaded", SOON, || {
                 self.home.states(model).1 == "loaded"
             });
-            assert_eq!(self.home.pid(model), pid, "{model}");
+            assert_eq!(self.home.pid_of(model), pid, "{model}");
             assert_eq!(self.home.ask(model), 200, "{model}");
-            assert_eq!(self.home.pid(model), pid, "{model}");
+            assert_eq!(self.home.pid_of(model), pid, "{model}");
             self.count("worker: adopted");
             self.count("chat: answered");
         }
@@ -206,9 +207,9 @@ impl Rounds<'_> {
     }
 
     fn stop(&mut self) {
-        self.home.run(&["stop"]);
+        self.home.said(&["stop"]);
         self.count("stop");
-        assert!(self.home.http().try_get("/health").is_err());
+        assert!(self.home.http.try_get("/health").is_err());
         self.census.assert_groups(&BTreeSet::new());
         assert_eq!(self.home.processes(), Vec::<String>::new());
     }
@@ -216,7 +217,7 @@ impl Rounds<'_> {
     /// When all is at rest, each worker is the one the status names, and there is no other.
     fn check(&mut self) {
         let said = wait_for("the models to be at rest", SOON, || {
-            let status = self.home.http().hub_status();
+            let status = self.home.http.hub_status();
             let models = status["models"].as_array()?.clone();
             models.iter().all(is_at_rest).then_some(models)
         });
@@ -269,17 +270,17 @@ impl Home {
     }
 
     pub(crate) fn chat(&self, model: &str, tokens: u32) -> Answer {
-        self.http().post(CHAT, &chat(model, false, tokens))
+        self.http.post(CHAT, &chat(model, false, tokens))
     }
 
     pub(crate) fn stream(&self, model: &str, tokens: u32) -> Reply {
-        let reply = self.http().open(CHAT, &chat(model, true, tokens));
+        let reply = self.http.open(CHAT, &chat(model, true, tokens));
         assert_eq!(reply.status, 200, "{model}");
         reply
     }
 
     #[track_caller]
-    pub(crate) fn pid(&self, model: &str) -> u32 {
+    pub(crate) fn pid_of(&self, model: &str) -> u32 {
         let pid = self.model(model)["pid"].as_u64();
         u32::try_from(pid.expect("a worker")).unwrap()
     }

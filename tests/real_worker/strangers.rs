@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
 use crate::browser::{Browser, Device, in_browser};
-use crate::home::{Home, LOAD, real_worker};
+use crate::models::{LOAD, home_with_two, real_worker};
 use crate::support::wait_until;
 
 /// A server of empty pages; ends with the test's process.
@@ -130,8 +130,8 @@ async fn outcome(browser: &Browser, script: &str) -> String {
 async fn no_page_of_a_stranger_loads_a_model_or_reads_an_answer() {
     let Some(worker) = real_worker() else { return };
     in_browser(Device::Desktop, async |browser| {
-        let home = Home::new(worker);
-        home.run(&["start"]);
+        let home = home_with_two(worker);
+        home.said(&["start"]);
         wait_until("plain to be loaded", LOAD, || {
             home.states("plain").1 == "loaded"
         });
@@ -171,7 +171,7 @@ async fn no_page_of_a_stranger_loads_a_model_or_reads_an_answer() {
         let reload = format!("fetch('{hub}/hub/reload', {{method: 'POST'}}).then(() => 'read', () => 'blocked')");
         assert_eq!(outcome(&browser, &reload).await, "blocked");
 
-        home.run(&["stop"]);
+        home.said(&["stop"]);
     })
     .await;
 }

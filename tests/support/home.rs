@@ -1,5 +1,5 @@
-//! A home folder for one test: hub.yaml at its default place, workers on PATH, and the daemon that
-//! `start` puts into the background.
+//! A home folder for one test, as a user has it: hub.yaml at its default place, what is on PATH, and the
+//! daemon that `start` puts into the background.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -22,6 +22,10 @@ pub const JIT: &str = "jit-openai-server";
 /// Dropped, it ends its daemon; no process of it or of its workers may be left.
 pub struct Home {
     folder: TempDir,
+    /// PATH.
+    search: String,
+    /// The virtual environment of the real worker, if it is on PATH.
+    real_worker: Option<PathBuf>,
     /// The process id of the daemon that was started last, or 0.
     daemon: AtomicU32,
     /// The hub's port; those after it are for workers.
@@ -66,32 +70,58 @@ impl Ran {
 }
 
 impl Home {
-    /// With a hub.yaml of `yaml` below `host`, `port` and `model_starting_port`; nothing runs.
-    pub fn with(yaml: &str) -> Self {
+    /// Without a hub.yaml, and with nothing but the empty [`Home::bin`] on PATH.
+    pub fn empty() -> Self {
         // On macOS the folder for temporary files is reached by a link; what programs say is the real path.
         let folder = TempDir::new_in(std::env::temp_dir().canonicalize().unwrap()).unwrap();
-        let base = folder.path().join("mlx-openai-server-hub");
-        std::fs::create_dir(base).unwrap();
         let port = processes::ports();
-        let home = Self {
+        let mut home = Self {
             daemon: AtomicU32::new(0),
+            search: String::new(),
+            real_worker: None,
             port,
             http: Http { port },
             record: Record::at(&folder.path().join("record.jsonl")),
             folder,
         };
+        home.search = home.bin().display().to_string();
+        std::fs::create_dir(home.base()).unwrap();
         std::fs::create_dir(home.bin()).unwrap();
+        home
+    }
+
+    /// With simulated workers on PATH, and a hub.yaml of `yaml` below `host`, `port` and `model_starting_port`;
+    /// nothing runs.
+    pub fn with_stub(yaml: &str) -> Self {
+        let mut home = Self::empty();
+        home.search += ":/usr/bin:/bin";
         home.write_program("mlx-openai-server", "stub-worker");
         home.write_program(JIT, "stub-worker --dialect jit");
         home.configure(yaml);
         home
     }
 
-    /// The same, with a daemon that `start` has started.
+    /// With the real worker of that virtual environment on PATH, beside all that the test itself has there.
+    pub fn with_real_worker(environment: PathBuf) -> Self {
+        let mut home = Self::empty();
+        let others = std::env::var("PATH").unwrap_or_default();
+        home.search = format!("{}:{others}", environment.join("bin").display());
+        home.real_worker = Some(environment);
+        home
+    }
+
+    /// [`Home::with_stub`] with a daemon that `start` has started.
     pub fn started(yaml: &str) -> Self {
-        let home = Self::with(yaml);
+        let home = Self::with_stub(yaml);
         home.start();
         home
+    }
+
+    /// The virtual environment of the real worker.
+    pub fn real_worker(&self) -> &Path {
+        self.real_worker
+            .as_deref()
+            .expect("a home with the real worker")
     }
 
     fn write_program(&self, name: &str, arguments: &str) {
@@ -150,18 +180,29 @@ impl Home {
     }
 
     /// The program with these arguments, as this home's user would run it.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command<'a>(&self, arguments: impl AsRef<[&'a str]>) -> Command {
         let mut command = Command::new(BINARY);
         command
-            .args(arguments)
+            .args(arguments.as_ref())
             .current_dir(self.path())
             .env_clear()
             .env("HOME", self.path())
-            .env("PATH", format!("{}:/usr/bin:/bin", self.bin().display()))
+            .env("PATH", &self.search)
             .env("TZ", "UTC")
-            .env("STUB_RECORD", self.record.path())
             .stdin(Stdio::null());
+        match &self.real_worker {
+            Some(_) => command.env("HF_HUB_OFFLINE", "1"),
+            None => command.env("STUB_RECORD", self.record.path()),
+        };
         command
+    }
+
+    /// Runs it to its end, which must be success, and gives what it said.
+    #[track_caller]
+    pub fn said(&self, arguments: &[&str]) -> String {
+        let ran = self.run(arguments);
+        ran.assert_ok();
+        ran.out + &ran.err
     }
 
     /// Runs it to its end.
@@ -178,7 +219,7 @@ impl Home {
     /// `start` with options before it and with a changed environment; it must succeed.
     #[track_caller]
     pub fn start_with(&self, options: &[&str], change: impl Fn(&mut Command)) -> Ran {
-        let mut command = self.command(&[options, &["start"]].concat());
+        let mut command = self.command([options, &["start"]].concat());
         change(&mut command);
         let ran = ran(&mut command);
         ran.assert_ok();
@@ -191,7 +232,7 @@ impl Home {
     /// `serve`, the daemon in the foreground; returns when `/health` answers.
     pub fn serve(&self) -> Child {
         let daemon = self
-            .command(&["serve"])
+            .command(["serve"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -230,6 +271,12 @@ impl Home {
         let model = self.model(name);
         let word = |key: &str| model[key].as_str().unwrap().to_owned();
         (word("process_state"), word("memory_state"))
+    }
+
+    #[track_caller]
+    pub fn assert_states(&self, name: &str, process: &str, memory: &str) {
+        let expected = (process.to_owned(), memory.to_owned());
+        assert_eq!(self.states(name), expected, "{name}");
     }
 
     /// Waits until the model is in these states, and gives its `metadata`.
@@ -301,10 +348,27 @@ impl Home {
         assert!(left.is_empty(), "{left:?}");
     }
 
+    /// Processes that name this home: the daemon and every worker do.
+    pub fn processes(&self) -> Vec<String> {
+        processes::with_argument(self.path().to_str().unwrap())
+    }
+
     /// Processes of workers that are still there.
     pub fn worker_processes(&self) -> Vec<u32> {
         let workers = self.record.workers().into_iter();
         workers.flat_map(processes::members).collect()
+    }
+
+    /// Snapshots without what differs from run to run; to be kept while they are compared.
+    pub fn filters(&self, port: u16) -> impl Drop + use<> {
+        let mut settings = insta::Settings::clone_current();
+        let home = self.path().display().to_string().replace('.', r"\.");
+        settings.add_filter(&home, "HOME");
+        settings.add_filter(&format!(r"\b{port}\b"), "PORT");
+        settings.add_filter(&format!(r"\(PID: {}\)", std::process::id()), "(PID: OURS)");
+        settings.add_filter(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\]", "[TIME]");
+        settings.set_omit_expression(true);
+        settings.bind_to_scope()
     }
 }
 
@@ -321,6 +385,13 @@ impl Drop for Home {
             if group != 0 && !processes::members(group).is_empty() {
                 processes::send_to_group(group, Signal::SIGKILL);
             }
+        }
+        if std::thread::panicking() && self.real_worker.is_some() {
+            let pids = self.processes().into_iter().filter_map(|process| {
+                let pid = process.split_whitespace().next()?;
+                pid.parse().ok()
+            });
+            pids.for_each(|pid| processes::send(pid, Signal::SIGKILL));
         }
         if !std::thread::panicking() {
             assert!(!hung, "the daemon did not end:\n{}", self.app_log());

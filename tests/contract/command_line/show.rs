@@ -36,7 +36,7 @@ fn watch_shows_the_processes_until_ctrl_c() {
     home.wait_for_state("b", "running", "loaded");
     home.act("d", "start");
     let mut watch = home
-        .command(&["watch", "--interval", "0.5"])
+        .command(["watch", "--interval", "0.5"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -76,7 +76,7 @@ fn watch_shows_the_processes_until_ctrl_c() {
 fn watch_survives_the_end_of_the_hub() {
     let home = Home::started(&four());
     let mut watch = home
-        .command(&["watch", "--interval", "0.5"])
+        .command(["watch", "--interval", "0.5"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -98,12 +98,12 @@ fn watch_survives_the_end_of_the_hub() {
 
 #[test]
 fn messages_are_coloured_on_a_terminal_only_and_never_with_no_color() {
-    let home = Home::with(&four());
+    let home = Home::with_stub(&four());
     let plain = home.run(&["status"]);
     assert!(!plain.out.contains('\x1b'), "{plain:?}");
     let on_terminal = |variable: &str| {
         let mut command = std::process::Command::new("script");
-        let inner = home.command(&["status"]);
+        let inner = home.command(["status"]);
         command
             .args([
                 "-qec",

@@ -12,7 +12,7 @@ use crate::support::{SOON, processes, wait_until};
 
 #[test]
 fn start_prints_the_default_models_the_page_the_logs_and_the_table() {
-    let home = Home::with(&four());
+    let home = Home::with_stub(&four());
     let started = home.start();
     let port = home.port;
     started
@@ -81,7 +81,7 @@ fn start_of_a_running_hub_says_so_and_prints_the_same_for_the_named_models() {
 
 #[test]
 fn a_default_model_has_an_ok_or_err_line_whatever_it_does_and_start_still_succeeds() {
-    let home = Home::with(
+    let home = Home::with_stub(
         "models:\n\
          - {name: good, model_path: org/good, default: true}\n\
          - {name: bad, model_path: org/bad, default: true, env: {STUB_FAIL_LOAD: 'true'}}\n",
@@ -110,7 +110,7 @@ fn a_default_model_has_an_ok_or_err_line_whatever_it_does_and_start_still_succee
 
 #[test]
 fn a_default_model_over_the_cap_has_an_err_line_that_names_the_group() {
-    let home = Home::with(
+    let home = Home::with_stub(
         "groups: [{name: g, max_loaded: 1}]\n\
          models:\n\
          - {name: first, model_path: org/first, default: true, group: g}\n\
@@ -143,7 +143,7 @@ fn a_default_model_over_the_cap_has_an_err_line_that_names_the_group() {
 
 #[test]
 fn the_default_models_are_starting_by_the_first_healthy_answer() {
-    let home = Home::with(
+    let home = Home::with_stub(
         "models: [{name: slow, model_path: org/slow, default: true, env: {STUB_LOAD_SECONDS: '60'}}]\n",
     );
     let started = home.start();
@@ -157,7 +157,7 @@ fn the_default_models_are_starting_by_the_first_healthy_answer() {
 
 #[test]
 fn start_on_the_port_of_a_stranger_fails_at_once() {
-    let home = Home::with(&four());
+    let home = Home::with_stub(&four());
     let stranger = std::net::TcpListener::bind(("127.0.0.1", home.port)).unwrap();
     let server = std::thread::spawn(move || {
         let (mut connection, _) = stranger.accept().unwrap();
@@ -180,7 +180,7 @@ fn start_on_the_port_of_a_stranger_fails_at_once() {
 
 #[test]
 fn a_hub_on_all_addresses_is_shown_as_localhost_and_called_open() {
-    let home = Home::with("models: [{name: a, model_path: org/a}]\n");
+    let home = Home::with_stub("models: [{name: a, model_path: org/a}]\n");
     let (port, first) = (home.port, home.port + 1);
     let models = "models: [{name: a, model_path: org/a}]";
     home.write(&format!(
@@ -205,7 +205,7 @@ fn a_hub_on_all_addresses_is_shown_as_localhost_and_called_open() {
 #[test]
 fn serve_runs_in_the_foreground_until_a_signal() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let home = Home::with(&four());
+        let home = Home::with_stub(&four());
         let mut daemon = home.serve();
         home.wait_for_state("b", "running", "loaded");
         assert!(home.runtime_file().exists());
@@ -218,7 +218,7 @@ fn serve_runs_in_the_foreground_until_a_signal() {
 
 #[test]
 fn a_daemon_that_dies_at_its_start_ends_the_wait_and_names_the_logs() {
-    let home = Home::with(&format!(
+    let home = Home::with_stub(&format!(
         "models: [{{name: a, model_path: org/a, port: {}}}]\n",
         processes::ports()
     ));
@@ -245,7 +245,7 @@ fn a_daemon_that_dies_at_its_start_ends_the_wait_and_names_the_logs() {
 
 #[test]
 fn of_several_starts_at_once_one_starts_the_hub_and_all_name_it() {
-    let home = Home::with(&four());
+    let home = Home::with_stub(&four());
     let ran: Vec<_> = std::thread::scope(|scope| {
         let starts = [(); 4].map(|()| scope.spawn(|| home.run(&["start"])));
         starts.map(|start| start.join().unwrap()).into()

@@ -213,7 +213,7 @@ fn with_a_hub_a_broken_or_missing_hub_yaml_hinders_only_what_would_start_somethi
 
 #[test]
 fn a_command_needs_no_hub_to_say_how_to_start_one() {
-    let home = Home::with(&four());
+    let home = Home::with_stub(&four());
     for verb in [
         "reload",
         "start-model",

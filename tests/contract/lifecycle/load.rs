@@ -143,7 +143,7 @@ fn the_cap_counts_memory_and_not_processes() {
 
 #[test]
 fn a_bundled_policy_or_a_user_may_overrule_the_cap() {
-    let home = Home::with(
+    let home = Home::with_stub(
         "groups: [{name: g, max_loaded: 1}]\n\
          models:\n\
          - {name: one, model_path: org/one, group: g}\n\

@@ -112,7 +112,7 @@ fn shutdown_drains_and_a_second_signal_skips_that() {
     let talk =
         "models: [{name: a, model_path: org/a, env: {STUB_TOKENS: '40', STUB_TOKEN_MS: '25'}}]\n";
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let home = Home::with(talk);
+        let home = Home::with_stub(talk);
         let mut daemon = home.serve();
         home.done("a", "start");
         let mut stream = home.http.stream("a", "hello").events();
@@ -125,7 +125,7 @@ fn shutdown_drains_and_a_second_signal_skips_that() {
         assert_eq!(rest.unwrap().last().unwrap(), "[DONE]", "{signal}");
         assert!(daemon.wait().unwrap().success());
     }
-    let home = Home::with(&format!(
+    let home = Home::with_stub(&format!(
         "models: [{{name: a, model_path: org/a, {TALKATIVE}}}]\n"
     ));
     let mut daemon = home.serve();

@@ -111,7 +111,7 @@ fn every_console_block_happens() {
         }
         let here = command.replace("localhost:8000", &format!("127.0.0.1:{}", home.port));
         let mut shell = Command::new("sh");
-        let like = home.command(&[]);
+        let like = home.command([]);
         let environment = like
             .get_envs()
             .filter_map(|(name, value)| Some((name, value?)));
