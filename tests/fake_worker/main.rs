@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers fail like the tests they help")]
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
