@@ -208,6 +208,11 @@ impl Lifecycle {
         served::lack(&self.registry, model)
     }
 
+    /// Whether the worker of `model` is known to have a route of this path.
+    pub fn serves(&self, model: &Model, path: &str) -> bool {
+        model.seems_to_serve(path) && served::is_of_its_program(&self.registry, model)
+    }
+
     /// The worker of `model` has answered that there is no such path.
     pub fn note_missing(&self, model: &Model, path: &str) {
         served::note_missing(&self.registry, model, path);

@@ -177,19 +177,40 @@ impl Model {
             .as_deref()
             .is_some_and(|served| served.routes.lack(path))
     }
+
+    /// Whether it is known to have it, as far as such a look tells.
+    pub(super) fn seems_to_serve(&self, path: &str) -> bool {
+        let served = self.served.load();
+        let served = served.as_deref();
+        served.is_some_and(|served| served.routes.are_known() && !served.routes.lack(path))
+    }
+}
+
+/// Whether what is known of a model's routes is about the program that it has now. If not, it is
+/// forgotten.
+pub(super) fn is_of_its_program(registry: &Registry, model: &Model) -> bool {
+    let table = registry.table.load();
+    let config = table.config.model(&model.name);
+    let now = config.and_then(|config| Program::of_model(config).ok());
+    let Some((now, served)) = now.zip(model.served.load_full()) else {
+        return false;
+    };
+    let is_it = now.key() == served.key;
+    if !is_it {
+        model.served.store(None);
+    }
+    is_it
 }
 
 /// Looks closer at a model that [seems to lack](Model::seems_to_lack) a route: its program may be another
 /// by now.
 pub(super) fn lack(registry: &Registry, model: &Model) -> Option<Lack> {
+    if !is_of_its_program(registry, model) {
+        return None;
+    }
     let served = model.served.load_full()?;
     let table = registry.table.load();
     let config = table.config.model(&model.name)?;
-    let now = Program::of_model(config).ok()?.key();
-    if now != served.key {
-        model.served.store(None);
-        return None;
-    }
     Some(Lack {
         program: config.worker_command.first()?.clone(),
         served: served.routes.served().map(str::to_owned).collect(),

@@ -283,6 +283,7 @@ fn request(model: &ModelConfig) -> Box<RequestView> {
         id: HeaderValue::from_static("sample"),
         model: name.clone(),
         client: ([127, 0, 0, 1], 50_000).into(),
+        protocol: RequestView::OPENAI,
         body: Some(body),
         parked: Parked::default(),
     })

@@ -438,6 +438,7 @@ mod tests {
             id: http::HeaderValue::from_static("1"),
             model: "alpha".to_owned(),
             client: ([127, 0, 0, 1], 1).into(),
+            protocol: RequestView::OPENAI,
             body: None,
             parked: Parked::default(),
         })

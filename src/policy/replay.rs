@@ -278,6 +278,7 @@ fn view(call: &Call, request: &line::Request) -> Box<RequestView> {
         id: HeaderValue::from_static(REPLAYED),
         model: call.model.clone(),
         client: (client, 0).into(),
+        protocol: RequestView::protocol_of(&request.protocol),
         body: None,
         parked: Parked {
             waited_seconds: request.waited_seconds,

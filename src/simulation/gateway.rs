@@ -71,6 +71,7 @@ impl Simulation {
             id: HeaderValue::try_from(id(number)).ok()?,
             model: request.model.clone(),
             client: SocketAddr::new(request.client, 50_000),
+            protocol: RequestView::OPENAI,
             body: Some(body.into()),
             parked: Parked {
                 waited_seconds: self.parked_for(number).as_secs_f64(),

@@ -16,6 +16,7 @@ mod error_bodies;
 mod lacking;
 mod load_errors;
 mod loading;
+mod messages;
 mod override_default;
 mod passes_on;
 mod policies;

@@ -207,6 +207,7 @@ pub(crate) fn request(model: &str) -> Box<RequestView> {
         id: HeaderValue::from_static("req-1"),
         model: model.to_owned(),
         client: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000),
+        protocol: RequestView::OPENAI,
         body: Some(body.to_string().into()),
         parked: Parked::default(),
     })

@@ -7,18 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, ORIGIN, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, response};
 use http_body::Body as _;
+use http_body_util::{BodyExt as _, Limited};
 
 use super::answer::account::Account;
 use super::answer::body::Body;
 use super::answer::kind::Kind;
-use super::answer::leased_body::LeasedBody;
+use super::answer::leased_body::{LeasedBody, Shape};
 use super::answer::model_name::NameRewriter;
+use super::protocol::{Door, Translation};
 use super::refusals;
 use crate::api_error::ApiError;
 use crate::config::Limits;
@@ -28,6 +30,9 @@ use crate::upstream::RequestBody;
 
 /// The header that names a request in the logs of client, hub and worker.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A whole answer that is longer is not translated.
+const LONGEST_TRANSLATED: usize = 64 * 1024 * 1024;
 
 /// Headers that are about one connection and not about the message.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -46,6 +51,8 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 pub(super) struct Named {
     pub(super) model: Arc<Model>,
     pub(super) written: String,
+    /// What translates the answer, if its client and its worker do not speak the same.
+    pub(super) door: Option<Door>,
 }
 
 /// Sends the request to the worker and returns at the head of its answer; the body follows as it
@@ -67,7 +74,11 @@ pub(super) async fn forward(
         mut lease,
         upstream,
     } = grant;
-    let Named { model, written } = named;
+    let Named {
+        model,
+        written,
+        door,
+    } = named;
     let mut body = body;
     let arrival = is_work(&view.parts.method).then(|| {
         lease.is_sent(body.size(), || body.pieces());
@@ -91,21 +102,58 @@ pub(super) async fn forward(
     remove_cors(&mut parts.headers);
     let kind = Kind::of(&parts.headers);
     account.answered(&mut parts, kind);
-    let rewriter = if body.is_end_stream() {
-        None
-    } else {
-        NameRewriter::new(written, upstream, &mut parts, kind).map(Box::new)
+    let (shape, whole) = match door {
+        Some(door) if kind.events && parts.status.is_success() => {
+            let translation = Translation::new(door, written, &mut parts.headers);
+            (Some(Shape::Translated(Box::new(translation))), None)
+        }
+        Some(door) => (None, Some(Whole { door, written })),
+        None if body.is_end_stream() => (None, None),
+        None => {
+            let rewriter = NameRewriter::new(written, upstream, &mut parts, kind);
+            (rewriter.map(|it| Shape::Renamed(Box::new(it))), None)
+        }
     };
     let body = LeasedBody::new(
         body,
         lease,
-        model,
+        Arc::clone(&model),
         kind.events,
         limits.idle_stream,
-        rewriter,
+        shape,
         account.take(),
     );
-    Ok(Response::from_parts(parts, Body::Leased(Box::new(body))))
+    match whole {
+        None => Ok(Response::from_parts(parts, Body::Leased(Box::new(body)))),
+        Some(whole) => Box::pin(whole.answer(parts, body, &model)).await,
+    }
+}
+
+/// An answer that is translated when it is complete.
+struct Whole {
+    door: Door,
+    written: String,
+}
+
+impl Whole {
+    /// The answer. Its status may be another one than the worker's, whose body is read for it.
+    async fn answer(
+        self,
+        parts: response::Parts,
+        body: LeasedBody,
+        model: &Model,
+    ) -> Result<Response<Body>, ApiError> {
+        let body = Limited::new(body, LONGEST_TRANSLATED).collect().await;
+        let body = body.map_err(|_| refusals::answer_broke_off(&model.name))?;
+        let (body, written) = (body.to_bytes(), &self.written);
+        let mut answer = self.door.whole(parts.status, &body, &model.name, written)?;
+        for (name, value) in &parts.headers {
+            if ![CONTENT_LENGTH, CONTENT_TYPE].contains(name) {
+                answer.headers_mut().append(name, value.clone());
+            }
+        }
+        Ok(answer)
+    }
 }
 
 /// Whether the model computes for such a request. What only looks tells nothing of its health.

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::api_error::ApiError;
 use crate::config::Config;
 use crate::lifecycle::{Grant, Lifecycle, Model, Place as Parked};
-use crate::policy::{Policies, RequestView};
+use crate::policy::{Policies, RequestView, Route};
 use crate::upstream::Accepts;
 
 mod admission;
@@ -48,6 +48,7 @@ use protocol::openai;
 use protocol::openai::models;
 use protocol::openai::response_owners::ResponseOwners;
 use protocol::openai::routes::Target;
+use protocol::{Door, Translating};
 pub(crate) use refusals::{routed_to_unknown, unknown_model};
 use request::budget::Budget;
 use request::intake::Intake;
@@ -101,6 +102,23 @@ struct Addressed {
     fields: Option<Map<String, Value>>,
     /// Where what follows a WebSocket's handshake goes on, if it asks for one.
     tunnels: Option<TaskTracker>,
+    /// What it was before it became a chat completion.
+    translated: Option<Box<Translated>>,
+}
+
+/// A request that is translated, unless its worker has the client's route.
+struct Translated {
+    by: Translating,
+    /// What a policy changed.
+    route: Option<Arc<Route>>,
+    lifecycle: Lifecycle,
+}
+
+impl Translated {
+    /// Whether the worker of `model` is known to have the client's route itself.
+    fn is_needless(&self, model: &Model) -> bool {
+        self.lifecycle.serves(model, self.by.path())
+    }
 }
 
 impl Addressed {
@@ -112,6 +130,17 @@ impl Addressed {
         intake: &mut Intake,
         account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
+        let door = match self.translated.take() {
+            Some(translated) if translated.is_needless(&model) => {
+                self.undo(*translated, intake)?;
+                None
+            }
+            Some(translated) => {
+                account.asks(protocol::CHAT);
+                Some(translated.by.door)
+            }
+            None => None,
+        };
         let accepts = &grant.upstream.accepts;
         if let Some(mut fields) = self.fields {
             // Whatever became of the client's model there: a policy may have set or removed it.
@@ -135,8 +164,31 @@ impl Addressed {
             ModelSite::Path => String::new(),
             ModelSite::Body(..) | ModelSite::Query => std::mem::take(&mut self.view.model),
         };
-        let named = Named { model, written };
+        let named = Named {
+            model,
+            written,
+            door,
+        };
         forward::forward(grant, named, self.view, body, limits, account).await
+    }
+
+    /// Makes it what the client sent, with what a policy changed.
+    fn undo(&mut self, translated: Translated, intake: &mut Intake) -> Result<(), ApiError> {
+        self.site = translated.by.undo(&mut self.view.parts, intake);
+        if let Some(route) = translated.route.filter(|_| self.fields.is_some()) {
+            let body = intake.whole().unwrap_or_default();
+            self.fields = Some(rewrite::edit(&body, &route)?);
+        }
+        Ok(())
+    }
+
+    /// The request as the client sent it.
+    fn into_sent(self, intake: &mut Intake) -> RequestView {
+        let mut view = *self.view;
+        if let Some(translated) = self.translated {
+            translated.by.undo(&mut view.parts, intake);
+        }
+        view
     }
 }
 
@@ -195,12 +247,17 @@ impl Gateway {
             Target::Models => Ok(openai::json(&models::list(&self.lifecycle))),
             Target::Model(id) => models::one(&self.lifecycle, id).map(|model| openai::json(&model)),
             Target::NotAllowed(allowed) => Ok(openai::allowed_methods(
+                protocol,
                 &parts.method,
                 parts.uri.path(),
                 allowed,
             )),
             Target::Worker | Target::Unknown | Target::Made(_) | Target::Upstream(_) => {
-                self.proxy(view, &mut intake, &mut account).await
+                self.proxy(view, None, &mut intake, &mut account).await
+            }
+            Target::Door(door) => {
+                self.proxy(view, Some(door), &mut intake, &mut account)
+                    .await
             }
         };
         // A worker's answer has taken along what there was of the request.
@@ -226,13 +283,18 @@ impl Gateway {
     async fn proxy(
         &self,
         mut view: Box<RequestView>,
+        door: Option<Door>,
         intake: &mut Intake,
         account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
-        let site;
-        (view.model, site) = match self.model_of_path(&view.parts)? {
-            Some(named) => named,
-            None => named_model(&mut view.parts, intake).await?,
+        let (site, translating);
+        (view.model, site, translating) = match (door, self.model_of_path(&view.parts)?) {
+            (Some(door), _) => Box::pin(translated(door, &mut view, intake, account)).await?,
+            (None, Some((model, site))) => (model, site, None),
+            (None, None) => {
+                let (model, site) = named_model(&mut view.parts, intake).await?;
+                (model, site, None)
+            }
         };
         if view.parts.uri.path() == "/v1/responses" {
             account.makes_response(&self.owners);
@@ -241,17 +303,23 @@ impl Gateway {
         let (mut view, admitted) = match self.ask(view, intake, account).await {
             Ok(admitted) => admitted,
             Err(Halt::Refused(error)) => return Err(error),
-            Err(Halt::Replaced(view)) => {
+            Err(Halt::Replaced(mut view)) => {
+                if let Some(translating) = translating {
+                    translating.undo(&mut view.parts, intake);
+                }
                 return Box::pin(pass_on(&self.successor, *view, intake, account)).await;
             }
         };
         account.goes_to(&admitted.model);
-        self.must_have_route(&view.parts, &admitted.model)?;
+        let is_served = |by: &Translating| self.lifecycle.serves(&admitted.model, by.path());
+        if !translating.as_ref().is_some_and(is_served) {
+            self.must_have_route(&view.parts, &admitted.model)?;
+        }
 
         let mut fields = None;
-        if let Some(route) = admitted.route {
+        if let Some(route) = &admitted.route {
             if !route.set.is_empty() || !route.unset.is_empty() {
-                fields = Some(rewrite::edit(&Box::pin(intake.collect()).await?, &route)?);
+                fields = Some(rewrite::edit(&Box::pin(intake.collect()).await?, route)?);
             }
             forward::add_headers(&mut view.parts.headers, &route.headers);
         }
@@ -262,6 +330,13 @@ impl Gateway {
             site,
             fields,
             tunnels,
+            translated: translating.map(|by| {
+                Box::new(Translated {
+                    by,
+                    route: admitted.route.clone(),
+                    lifecycle: self.lifecycle.clone(),
+                })
+            }),
         };
         let arrival = match admitted.entrance {
             Entrance::Open(grant) => {
@@ -399,16 +474,39 @@ async fn pass_on(
     successor.ask(parts, body, client, &id).await
 }
 
+/// A request that is translated: the model that it names, and where it does after that.
+async fn translated(
+    door: Door,
+    view: &mut RequestView,
+    intake: &mut Intake,
+    account: &Account,
+) -> Result<(String, ModelSite, Option<Translating>), ApiError> {
+    check_length(&view.parts, intake)?;
+    if view.parts.headers.contains_key(CONTENT_ENCODING) {
+        intake.decode(&mut view.parts.headers)?;
+    }
+    let body = intake.collect().await?;
+    let (translating, model, site) = Translating::of(door, &mut view.parts, intake, body)?;
+    view.protocol = account.protocol().name;
+    Ok((model, site, Some(translating)))
+}
+
+/// Refuses a body that says itself that it is too long.
+fn check_length(parts: &Parts, intake: &Intake) -> Result<(), ApiError> {
+    let limit = intake.limits().body;
+    if content_length(parts).is_some_and(|length| length > limit as u64) {
+        return Err(refusals::too_large(limit));
+    }
+    Ok(())
+}
+
 /// The model that a request names, in its body or else in its query. The body is what it is without its
 /// content codings from here on.
 async fn named_model(
     parts: &mut Parts,
     intake: &mut Intake,
 ) -> Result<(String, ModelSite), ApiError> {
-    let limit = intake.limits().body;
-    if content_length(parts).is_some_and(|length| length > limit as u64) {
-        return Err(refusals::too_large(limit));
-    }
+    check_length(parts, intake)?;
     if parts.headers.contains_key(CONTENT_ENCODING) {
         intake.decode(&mut parts.headers)?;
     }

@@ -86,7 +86,8 @@ impl Waiting {
     ) -> Result<Response<Body>, ApiError> {
         match grant {
             Err(_) if self.successor.is_there() => {
-                pass_on(&self.successor, *self.request.view, intake, account).await
+                let view = self.request.into_sent(intake);
+                pass_on(&self.successor, view, intake, account).await
             }
             grant => {
                 self.request

@@ -197,6 +197,8 @@ pub struct RequestView {
     pub model: String,
     /// The client's address.
     pub client: std::net::SocketAddr,
+    /// How the client speaks: what came in another protocol is a chat completion by now.
+    pub protocol: &'static str,
     /// The whole body, or `None` while it has not all arrived.
     pub body: Option<bytes::Bytes>,
     /// What is kept from one asking to the next.
@@ -204,6 +206,18 @@ pub struct RequestView {
 }
 
 impl RequestView {
+    /// The protocol of those that came as they are.
+    pub const OPENAI: &'static str = "openai";
+
+    /// Those that are translated.
+    const OTHERS: [&'static str; 1] = ["anthropic"];
+
+    /// The protocol of that name; of another name it is OpenAI's.
+    pub(in crate::policy) fn protocol_of(name: &str) -> &'static str {
+        let mut others = Self::OTHERS.into_iter();
+        others.find(|other| *other == name).unwrap_or(Self::OPENAI)
+    }
+
     /// A request of which nothing but the head is known.
     pub(crate) fn of_head(
         parts: http::request::Parts,
@@ -215,6 +229,7 @@ impl RequestView {
             id,
             model: String::new(),
             client,
+            protocol: RequestView::OPENAI,
             body: None,
             parked: Parked::default(),
         }

@@ -52,6 +52,8 @@ struct Entries {
     method: Method,
     /// A copy: a part of the head would keep all of the buffer it came in.
     path: Box<str>,
+    /// What the worker is asked in its place.
+    asked: Option<&'static str>,
     model: Option<Arc<Model>>,
     /// Where the id of what it makes is remembered, until the answer begins.
     made: Option<ResponseOwners>,
@@ -93,6 +95,7 @@ impl Account {
             client,
             method: parts.method.clone(),
             path: parts.uri.path().into(),
+            asked: None,
             model: None,
             made: None,
             began,
@@ -131,6 +134,11 @@ impl Account {
     /// It goes to that model, or wants to.
     pub(crate) fn goes_to(&mut self, model: &Arc<Model>) {
         self.enter(|entries| entries.model = Some(Arc::clone(model)));
+    }
+
+    /// Its worker is asked for another path than its client asks for.
+    pub(crate) fn asks(&mut self, path: &'static str) {
+        self.enter(|entries| entries.asked = Some(path));
     }
 
     /// The policies decided about it for so long, and kept it parked for so long.
@@ -177,7 +185,8 @@ impl Account {
                 && &data[..] == NO_ROUTE
                 && let Some(model) = &entries.model
             {
-                entries.gateway.note_missing(model, &entries.path);
+                let path = entries.asked.unwrap_or(&entries.path);
+                entries.gateway.note_missing(model, path);
             }
             if let (Some(made), Some(model)) = (entries.made.take(), &entries.model) {
                 made.note(data, &model.name);

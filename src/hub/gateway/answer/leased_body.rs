@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tracing::warn;
 
 use super::account::Account;
 use super::model_name::NameRewriter;
 use crate::api_error::ApiError;
-use crate::hub::gateway::protocol::Protocol;
+use crate::hub::gateway::protocol::{Protocol, Translation};
 use crate::hub::gateway::refusals;
 use crate::lifecycle::{Lease, Model};
 use crate::upstream::{BoxError, Fault, Idle, ResponseBody};
@@ -40,10 +40,59 @@ struct Live {
     body: ResponseBody,
     lease: Lease,
     idle: Idle,
-    /// Puts the client's name for the model in the place of the worker's.
-    rewriter: Option<Box<NameRewriter>>,
+    shape: Option<Shape>,
     /// The last to go: it tells of a request when what that held is free.
     account: Account,
+}
+
+/// What an answer becomes on its way.
+#[derive(Debug)]
+pub(crate) enum Shape {
+    /// The client's name for the model is put in the place of the worker's.
+    Renamed(Box<NameRewriter>),
+    /// It is told in the client's protocol.
+    Translated(Box<Translation>),
+}
+
+impl Shape {
+    fn feed(&mut self, model: &Model, data: Bytes, is_last: bool) -> Bytes {
+        match self {
+            Self::Renamed(rewriter) => rewriter.feed(model, data, is_last),
+            Self::Translated(translation) => {
+                let told = translation.feed(&data);
+                if !is_last {
+                    return told;
+                }
+                let end = translation.end(&refusals::answer_broke_off(&model.name));
+                [told, end].concat().into()
+            }
+        }
+    }
+
+    /// What is left when nothing follows.
+    fn rest(&mut self, model: &Model) -> Option<Bytes> {
+        match self {
+            Self::Renamed(rewriter) => rewriter.rest(),
+            Self::Translated(translation) => {
+                let end = translation.end(&refusals::answer_broke_off(&model.name));
+                (!end.is_empty()).then_some(end)
+            }
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        match self {
+            Self::Renamed(_) => false,
+            Self::Translated(translation) => translation.has_failed(),
+        }
+    }
+
+    fn may_change_length(&self) -> bool {
+        match self {
+            Self::Renamed(rewriter) => rewriter.may_change_length(),
+            Self::Translated(_) => true,
+        }
+    }
 }
 
 /// How far the end of a broken answer has come.
@@ -63,7 +112,7 @@ impl LeasedBody {
         model: Arc<Model>,
         events: bool,
         idle_limit: Duration,
-        rewriter: Option<Box<NameRewriter>>,
+        shape: Option<Shape>,
         account: Account,
     ) -> Self {
         Self {
@@ -71,7 +120,7 @@ impl LeasedBody {
                 body,
                 lease,
                 idle: Idle::new(idle_limit),
-                rewriter,
+                shape,
                 account,
             }),
             model,
@@ -96,8 +145,9 @@ impl LeasedBody {
 
     /// Ends the answer for that `reason`.
     fn fail(&mut self, error: BoxError, reason: &ApiError, cx: &mut Context<'_>) -> Poll<Item> {
+        let mut live = self.live.take();
         let mut protocol = Protocol::DEFAULT;
-        if let Some(mut live) = self.live.take() {
+        if let Some(live) = &mut live {
             protocol = live.account.protocol();
             live.account.ended_with(reason.status);
         }
@@ -105,10 +155,14 @@ impl LeasedBody {
             return self.poll_broken(Broken::Told(error), cx);
         }
         self.broken = Some(Broken::Told(error));
-        // The empty line ends an event that was cut short.
-        let mut event = BytesMut::from(&b"\n\n"[..]);
-        event.extend_from_slice(&(protocol.error_event)(reason));
-        Poll::Ready(Some(Ok(Frame::data(event.freeze()))))
+        let event = match live.as_mut().and_then(|live| live.shape.as_mut()) {
+            Some(Shape::Translated(translation)) => translation.fail(reason),
+            // The empty line ends an event that was cut short.
+            _ => [b"\n\n", &(protocol.error_event)(reason)[..]]
+                .concat()
+                .into(),
+        };
+        Poll::Ready(Some(Ok(Frame::data(event))))
     }
 
     /// The worker has failed.
@@ -137,39 +191,46 @@ impl Body for LeasedBody {
         if let Some(broken) = self.broken.take() {
             return self.poll_broken(broken, cx);
         }
-        let Self { live, model, .. } = &mut *self;
-        let Some(live) = live else {
-            return Poll::Ready(None);
-        };
-        let Poll::Ready(frame) = Pin::new(&mut live.body).poll_frame(cx) else {
-            live.lease.waits();
-            ready!(live.idle.poll(cx));
-            return self.give_up(cx);
-        };
-        let frame = match frame {
-            Some(Err(error)) => return self.break_off(error, cx),
-            Some(Ok(frame)) => Some(frame),
-            None => None,
-        };
-        live.lease.sign_of_life();
-        live.idle.moved();
-        let is_last = live.body.is_end_stream();
-        if let Some(data) = frame.as_ref().and_then(Frame::data_ref) {
-            live.account.passes(data, is_last);
-        }
-        let has_ended = frame.is_none() || is_last;
-        let frame = match (frame, &mut live.rewriter) {
-            (Some(frame), Some(rewriter)) => {
-                Some(frame.map_data(|data| rewriter.feed(model, data, is_last)))
+        loop {
+            let Self { live, model, .. } = &mut *self;
+            let Some(live) = live else {
+                return Poll::Ready(None);
+            };
+            let Poll::Ready(frame) = Pin::new(&mut live.body).poll_frame(cx) else {
+                live.lease.waits();
+                ready!(live.idle.poll(cx));
+                return self.give_up(cx);
+            };
+            let frame = match frame {
+                Some(Err(error)) => return self.break_off(error, cx),
+                Some(Ok(frame)) => Some(frame),
+                None => None,
+            };
+            live.lease.sign_of_life();
+            live.idle.moved();
+            let is_last = live.body.is_end_stream();
+            if let Some(data) = frame.as_ref().and_then(Frame::data_ref) {
+                live.account.passes(data, is_last);
             }
-            (None, Some(rewriter)) => rewriter.rest().map(Frame::data),
-            (frame, None) => frame,
-        };
-        if has_ended {
-            live.account.completed();
-            self.live = None;
+            let has_ended = frame.is_none() || is_last;
+            let frame = match (frame, &mut live.shape) {
+                (Some(frame), Some(shape)) => {
+                    Some(frame.map_data(|data| shape.feed(model, data, is_last)))
+                }
+                (None, Some(shape)) => shape.rest(model).map(Frame::data),
+                (frame, None) => frame,
+            };
+            if has_ended || live.shape.as_ref().is_some_and(Shape::has_failed) {
+                live.account.completed();
+                self.live = None;
+            } else if let Some(data) = frame.as_ref().and_then(Frame::data_ref)
+                && data.is_empty()
+            {
+                // Of a translated event nothing may be left.
+                continue;
+            }
+            return Poll::Ready(frame.map(Ok));
         }
-        Poll::Ready(frame.map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -181,12 +242,7 @@ impl Body for LeasedBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.live {
-            Some(live)
-                if live
-                    .rewriter
-                    .as_ref()
-                    .is_some_and(|rewriter| rewriter.may_change_length()) =>
-            {
+            Some(live) if live.shape.as_ref().is_some_and(Shape::may_change_length) => {
                 SizeHint::default()
             }
             Some(live) => live.body.size_hint(),

@@ -13,13 +13,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::body::Body;
 use super::kind::Kind;
 use super::progress::Progress;
 use crate::api_error::ApiError;
+use crate::hub::gateway::protocol::chat::workers_error;
 use crate::hub::gateway::protocol::{Protocol, openai};
 use crate::upstream::BoxError;
 
@@ -118,15 +119,8 @@ impl Gathered {
         if self.status.is_success() {
             return Poll::Ready(event(&json));
         }
-        let mut errors = [&json["error"], &json["detail"]["error"]].into_iter();
-        Poll::Ready(match errors.find(|error| error.is_object()) {
-            Some(error) => event(&json!({ "error": error })),
-            None => {
-                let status = self.status;
-                let message = format!("The worker of model `{model}` answered {status}: {json}");
-                Body::full((protocol.error_event)(&ApiError::new(status, message)))
-            }
-        })
+        let error = workers_error(self.status, &json, model);
+        Poll::Ready(Body::full((protocol.error_event)(&error)))
     }
 }
 

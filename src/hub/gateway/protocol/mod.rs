@@ -2,6 +2,10 @@
 //!
 //! The gateway passes requests and answers through and reads of them as little as it can. What it must
 //! read or write itself, each API has in a form of its own: a [`Protocol`] has the answers.
+//!
+//! Where a worker lacks the route that a client asks for, a [`Door`] translates there and back. All of them
+//! meet in one form, the chat completion of [`chat`]; policies see no other. A new API is a folder with
+//! pure adapters, a `Protocol`, and an arm in each `match` of [`Door`].
 
 use std::collections::VecDeque;
 
@@ -11,11 +15,21 @@ use http::Response;
 use super::answer::body::Body;
 use crate::api_error::ApiError;
 
+mod anthropic;
+pub(super) mod chat;
+mod door;
+mod fields;
 pub(super) mod openai;
+mod translation;
+
+pub(super) use door::{CHAT, Door, Translating};
+pub(crate) use translation::Translation;
 
 /// How one API writes what the gateway reads and writes itself.
 #[derive(Debug)]
 pub(crate) struct Protocol {
+    /// What policies call it.
+    pub(crate) name: &'static str,
     /// Whether a request, whose body begins with these chunks, asks for a stream.
     pub(crate) asks_for_stream: fn(&VecDeque<Bytes>) -> bool,
     /// The answer to a request that failed in the hub.
@@ -31,7 +45,10 @@ impl Protocol {
     pub(super) const DEFAULT: &Self = &openai::OPENAI;
 
     /// The one that is spoken on a path.
-    pub(super) fn of(_path: &str) -> &'static Self {
-        Self::DEFAULT
+    pub(super) fn of(path: &str) -> &'static Self {
+        match path {
+            "/v1/messages" | "/v1/messages/count_tokens" => &anthropic::ANTHROPIC,
+            _ => Self::DEFAULT,
+        }
     }
 }

@@ -102,6 +102,7 @@ async fn through(
         site,
         fields: None,
         tunnels,
+        translated: None,
     };
     let mut account = Account::default();
     request

@@ -73,6 +73,7 @@ impl Light for Request {
         ("method", |view| Some(view.parts.method.as_str())),
         ("path", |view| Some(view.parts.uri.path())),
         ("model", |view| Some(&view.model)),
+        ("protocol", |view| Some(view.protocol)),
     ];
 }
 

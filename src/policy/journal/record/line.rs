@@ -76,6 +76,9 @@ pub(in crate::policy) struct Request {
     pub(in crate::policy) method: String,
     pub(in crate::policy) path: String,
     pub(in crate::policy) client: String,
+    /// Empty for OpenAI's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(in crate::policy) protocol: String,
     pub(in crate::policy) waited_seconds: f64,
     /// Those of a short list.
     pub(in crate::policy) headers: BTreeMap<String, String>,

@@ -13,7 +13,7 @@ use super::{FIELDS, clipped, is_name, said};
 use crate::memory::SystemMemory;
 use crate::policy::bindings::views::request::prompt_chars;
 use crate::policy::interface::event::{Details, Event};
-use crate::policy::{Exit, ModelView, PendingLoad, Trouble, World};
+use crate::policy::{Exit, ModelView, PendingLoad, RequestView, Trouble, World};
 
 /// Headers that are written down; any other may be a secret.
 const HEADERS: [&str; 3] = ["content-type", "user-agent", "content-length"];
@@ -49,6 +49,7 @@ struct SeenRequest {
     method: http::Method,
     path: String,
     client: String,
+    protocol: &'static str,
     waited_seconds: f64,
     headers: Vec<(&'static str, HeaderValue)>,
     body: Option<Bytes>,
@@ -92,6 +93,7 @@ impl Seen {
                     method: view.parts.method.clone(),
                     path: clipped(view.parts.uri.path()),
                     client: view.client.ip().to_string(),
+                    protocol: view.protocol,
                     waited_seconds: view.parked.waited_seconds,
                     headers: headers.collect(),
                     body: view.body.clone().filter(|body| body.len() <= room),
@@ -207,6 +209,10 @@ impl SeenRequest {
             method: clipped(self.method.as_str()),
             path: self.path,
             client: self.client,
+            protocol: match self.protocol {
+                RequestView::OPENAI => String::new(),
+                other => other.to_owned(),
+            },
             waited_seconds: millis(self.waited_seconds),
             headers: headers.collect(),
             body: self.body.as_ref().map(body),

@@ -10,12 +10,14 @@ use super::Protocol;
 use crate::api_error::{ApiError, shown};
 use crate::hub::gateway::answer::body::Body;
 use crate::hub::gateway::request::stream_flag::asks_for_stream;
+use crate::policy::RequestView;
 
 pub(in crate::hub::gateway) mod models;
 pub(in crate::hub::gateway) mod response_owners;
 pub(in crate::hub::gateway) mod routes;
 
 pub(super) const OPENAI: Protocol = Protocol {
+    name: RequestView::OPENAI,
     asks_for_stream,
     error,
     error_event,
@@ -52,6 +54,7 @@ pub(in crate::hub::gateway) fn json(value: &Value) -> Response<Body> {
 
 /// The answer to a method that the route does not have: 405, or for OPTIONS the list of those it has.
 pub(in crate::hub::gateway) fn allowed_methods(
+    protocol: &Protocol,
     method: &Method,
     path: &str,
     allowed: &'static str,
@@ -61,7 +64,7 @@ pub(in crate::hub::gateway) fn allowed_methods(
         *response.status_mut() = StatusCode::NO_CONTENT;
         response
     } else {
-        error(&ApiError::new(
+        (protocol.error)(&ApiError::new(
             StatusCode::METHOD_NOT_ALLOWED,
             format!(
                 "{} is not allowed on {}; use {allowed}",

@@ -2,6 +2,8 @@
 
 use http::Method;
 
+use crate::hub::gateway::protocol::Door;
+
 const POST: &str = "POST";
 const GET: &str = "GET, HEAD";
 
@@ -31,6 +33,8 @@ pub(crate) enum Target<'a> {
     Model(&'a str),
     /// A worker, on a route that is known.
     Worker,
+    /// A worker, perhaps by way of another protocol.
+    Door(Door),
     /// The worker of the model that made the response of that id.
     Made(&'a str),
     /// The worker of the model of that percent-encoded name or path, on a route of its own.
@@ -46,6 +50,8 @@ impl<'a> Target<'a> {
         let (allowed, target) =
             if let Some((_, allowed)) = WORKER_ROUTES.iter().find(|(route, _)| *route == path) {
                 (*allowed, Self::Worker)
+            } else if path == "/v1/messages" {
+                (POST, Self::Door(Door::Messages))
             } else if path == "/v1/models" || path == "/v1/models/" {
                 (GET, Self::Models)
             } else if let Some(id) = path.strip_prefix("/v1/models/") {
@@ -93,6 +99,9 @@ mod tests {
         assert_eq!(of(Method::GET, "/v1/models"), Target::Models);
         assert_eq!(of(Method::GET, "/v1/models/a/b"), Target::Model("a/b"));
         assert_eq!(of(Method::POST, "/v1/rerank"), Target::Worker);
+        let door = Target::Door(Door::Messages);
+        assert_eq!(of(Method::POST, "/v1/messages"), door);
+        assert_eq!(of(Method::GET, "/v1/messages"), Target::NotAllowed(POST));
         assert_eq!(of(Method::PATCH, "/v1/files"), Target::Unknown);
         assert_eq!(of(Method::GET, "/v1"), Target::Unknown);
         assert_eq!(of(Method::POST, "/v1/models"), Target::NotAllowed(GET));

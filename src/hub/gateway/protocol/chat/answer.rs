@@ -1,0 +1,199 @@
+//! A worker's answer that is not a stream, and its errors.
+
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::chunk::Usage;
+use super::parts::unnamed;
+use crate::api_error::ApiError;
+
+/// So much of an answer that is no JSON is repeated.
+const REPEATED: usize = 500;
+
+/// Why an answer is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Reason {
+    /// The model has said all, or came to a stop sequence.
+    Stop,
+    /// There was no room for more.
+    Length,
+    /// It waits for the results of its calls.
+    Calls,
+    /// Something kept it from going on.
+    Filtered,
+}
+
+impl Reason {
+    /// For a chat completion's `finish_reason`.
+    pub(super) fn of(finish_reason: &str) -> Self {
+        match finish_reason {
+            "length" => Self::Length,
+            "tool_calls" | "function_call" => Self::Calls,
+            "content_filter" => Self::Filtered,
+            _ => Self::Stop,
+        }
+    }
+
+    /// The same for an answer that has calls or not: not every worker says so in its reason.
+    pub(super) fn with_calls(self, has_calls: bool) -> Self {
+        match self {
+            Self::Stop | Self::Calls if has_calls => Self::Calls,
+            Self::Calls => Self::Stop,
+            other => other,
+        }
+    }
+}
+
+/// A part of an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(in super::super) enum Part {
+    Thinking(String),
+    Text(String),
+    Call {
+        id: String,
+        name: String,
+        /// JSON, as far as the model has written it well.
+        arguments: String,
+    },
+}
+
+/// A whole answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(in super::super) struct Answer {
+    /// The worker's name for it; may be empty.
+    pub(in super::super) id: String,
+    pub(in super::super) parts: Vec<Part>,
+    pub(in super::super) reason: Reason,
+    pub(in super::super) usage: Usage,
+}
+
+#[derive(Deserialize)]
+struct Completion {
+    id: Option<String>,
+    choices: Vec<Choice>,
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    message: Message,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    content: Option<String>,
+    reasoning_content: Option<String>,
+    reasoning: Option<String>,
+    refusal: Option<String>,
+    tool_calls: Option<Vec<Call>>,
+}
+
+#[derive(Deserialize)]
+struct Call {
+    id: Option<String>,
+    function: Function,
+}
+
+#[derive(Deserialize)]
+struct Function {
+    name: String,
+    arguments: Option<String>,
+}
+
+/// Reads a worker's chat completion.
+///
+/// # Errors
+/// 502 when it is none.
+pub(in super::super) fn of_worker(body: &[u8]) -> Result<Answer, ApiError> {
+    let no_completion = |why: &str| {
+        tracing::warn!(why, "a worker's answer is no chat completion");
+        ApiError::new(
+            StatusCode::BAD_GATEWAY,
+            "The model's worker gave an answer that is no chat completion.",
+        )
+    };
+    let completion: Completion =
+        serde_json::from_slice(body).map_err(|error| no_completion(&error.to_string()))?;
+    let mut choices = completion.choices.into_iter();
+    let choice = choices.next().ok_or_else(|| no_completion("no choices"))?;
+    let message = choice.message;
+    let texts = [
+        message
+            .reasoning_content
+            .or(message.reasoning)
+            .map(Part::Thinking),
+        message.content.map(Part::Text),
+        message.refusal.map(Part::Text),
+    ];
+    let mut parts: Vec<Part> = texts.into_iter().flatten().collect();
+    parts
+        .retain(|part| !matches!(part, Part::Thinking(text) | Part::Text(text) if text.is_empty()));
+    let calls = message.tool_calls.unwrap_or_default();
+    let has_calls = !calls.is_empty();
+    parts.extend(calls.into_iter().enumerate().map(|(at, call)| {
+        Part::Call {
+            id: call
+                .id
+                .filter(|id| !id.is_empty())
+                .unwrap_or_else(|| unnamed(at)),
+            name: call.function.name,
+            arguments: call.function.arguments.unwrap_or_default(),
+        }
+    }));
+    let reason = Reason::of(choice.finish_reason.as_deref().unwrap_or_default());
+    Ok(Answer {
+        id: completion.id.unwrap_or_default(),
+        parts,
+        reason: reason.with_calls(has_calls),
+        usage: completion.usage.unwrap_or_default(),
+    })
+}
+
+/// What a worker's answer with an error status says, as far as it says it in one of the usual forms.
+pub(in crate::hub::gateway) fn workers_error(
+    status: StatusCode,
+    body: &Value,
+    model: &str,
+) -> ApiError {
+    let forms = [&body["error"], &body["detail"]["error"], body];
+    for error in forms {
+        let text = |key: &str| error[key].as_str().map(str::to_owned);
+        if let Some(message) = text("message") {
+            let mut told = ApiError::new(status, message);
+            told.kind = text("type").unwrap_or(told.kind);
+            told.code = text("code").unwrap_or(told.code);
+            told.param = text("param");
+            return told;
+        }
+    }
+    let said = match body {
+        Value::String(said) => said.clone(),
+        Value::Null => String::new(),
+        body if body["error"].is_string() => body["error"].as_str().unwrap_or_default().to_owned(),
+        body if body["detail"].is_string() => {
+            body["detail"].as_str().unwrap_or_default().to_owned()
+        }
+        body => body.to_string(),
+    };
+    let end = said
+        .char_indices()
+        .nth(REPEATED)
+        .map_or(said.len(), |(at, _)| at);
+    ApiError::new(
+        status,
+        format!(
+            "The worker of model `{model}` answered {status}: {}",
+            &said[..end]
+        ),
+    )
+}
+
+/// The status that an error names as its code.
+pub(super) fn status_of(error: &Value) -> Option<StatusCode> {
+    let code = &error["code"];
+    let code = code.as_u64().or_else(|| code.as_str()?.parse().ok())?;
+    let status = StatusCode::from_u16(u16::try_from(code).ok()?).ok()?;
+    (status.is_client_error() || status.is_server_error()).then_some(status)
+}

@@ -1,0 +1,346 @@
+//! The parts of an answer, one after the other, out of deltas that may be interleaved.
+//!
+//! Other protocols open a part, send its pieces and close it before the next. A chat completion names
+//! the call that each delta belongs to, so two may grow at once. Then the later one is held back until the
+//! arguments of the open one are complete JSON, or the answer is over. As long as none is interleaved no
+//! delta waits.
+
+use std::collections::VecDeque;
+
+/// What a part is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Kind<'a> {
+    Text,
+    Thinking,
+    Tool { id: &'a str, name: &'a str },
+}
+
+/// What is done about a part, in order.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step<'a> {
+    Open(Kind<'a>),
+    Piece(&'a str),
+    Close,
+}
+
+/// What a delta is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of<'a> {
+    Text,
+    Thinking,
+    /// The call of that number; its id and name are empty where the delta has none.
+    Tool {
+        index: u64,
+        id: &'a str,
+        name: &'a str,
+    },
+}
+
+/// The parts of one answer.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    open: Option<Part>,
+    held: VecDeque<(Part, String)>,
+    /// Calls that are complete, by number and id.
+    closed: Vec<(u64, String)>,
+    calls: usize,
+}
+
+#[derive(Debug)]
+enum Part {
+    Text,
+    Thinking,
+    Tool {
+        index: u64,
+        id: String,
+        name: String,
+        json: Balance,
+    },
+}
+
+/// The id of a call that its worker has given none.
+pub(super) fn unnamed(number: usize) -> String {
+    format!("call_hub_{number}")
+}
+
+impl Part {
+    fn kind(&self) -> Kind<'_> {
+        match self {
+            Self::Text => Kind::Text,
+            Self::Thinking => Kind::Thinking,
+            Self::Tool { id, name, .. } => Kind::Tool { id, name },
+        }
+    }
+
+    fn is(&self, of: Of<'_>) -> bool {
+        match (self, of) {
+            (Self::Text, Of::Text) | (Self::Thinking, Of::Thinking) => true,
+            (
+                Self::Tool { index, id, .. },
+                Of::Tool {
+                    index: of,
+                    id: of_id,
+                    ..
+                },
+            ) => *index == of && (of_id.is_empty() || id == of_id),
+            _ => false,
+        }
+    }
+
+    /// Takes note of a piece that is sent.
+    fn note(&mut self, text: &str) {
+        if let Self::Tool { json, .. } = self {
+            json.feed(text);
+        }
+    }
+
+    /// Whether another part may follow. A text can be gone on with in a later part, a call cannot.
+    fn may_end(&self) -> bool {
+        match self {
+            Self::Text | Self::Thinking => true,
+            Self::Tool { json, .. } => json.is_complete(),
+        }
+    }
+}
+
+impl Parts {
+    /// Whether the answer calls tools.
+    pub(super) fn has_calls(&self) -> bool {
+        self.calls > 0
+    }
+
+    /// Takes a delta.
+    pub(super) fn push(&mut self, of: Of<'_>, text: &str, mut step: impl FnMut(Step<'_>)) {
+        let begins = matches!(of, Of::Tool { .. });
+        if text.is_empty() && !begins {
+            return;
+        }
+        if let Some(open) = &mut self.open
+            && open.is(of)
+        {
+            if !text.is_empty() {
+                open.note(text);
+                step(Step::Piece(text));
+            }
+            if !self.held.is_empty() {
+                self.release(&mut step);
+            }
+            return;
+        }
+        let mut held = self.held.iter_mut().rev();
+        let same = match of {
+            // What was said in between stays in between.
+            Of::Text | Of::Thinking => held.next().filter(|(part, _)| part.is(of)),
+            Of::Tool { .. } => held.find(|(part, _)| part.is(of)),
+        };
+        if let Some((_, pieces)) = same {
+            pieces.push_str(text);
+            return;
+        }
+        if self.is_closed(of) {
+            return;
+        }
+        let part = self.begin(of);
+        self.held.push_back((part, text.to_owned()));
+        self.release(&mut step);
+    }
+
+    /// The answer is over: what is open is closed, what is held comes out.
+    pub(super) fn end(&mut self, mut step: impl FnMut(Step<'_>)) {
+        self.close(&mut step);
+        while let Some((part, text)) = self.held.pop_front() {
+            self.open(part, &text, &mut step);
+            self.close(&mut step);
+        }
+    }
+
+    /// Whether a delta comes too late: its call was complete. Nothing but white space can follow that.
+    fn is_closed(&self, of: Of<'_>) -> bool {
+        let Of::Tool { index, id, .. } = of else {
+            return false;
+        };
+        let mut closed = self.closed.iter();
+        closed.any(|(at, closed)| *at == index && (id.is_empty() || closed == id))
+    }
+
+    fn begin(&mut self, of: Of<'_>) -> Part {
+        match of {
+            Of::Text => Part::Text,
+            Of::Thinking => Part::Thinking,
+            Of::Tool { index, id, name } => {
+                let id = match id {
+                    "" => unnamed(self.calls),
+                    id => id.to_owned(),
+                };
+                self.calls += 1;
+                Part::Tool {
+                    index,
+                    id,
+                    name: name.to_owned(),
+                    json: Balance::default(),
+                }
+            }
+        }
+    }
+
+    /// Lets out what is held, as far as what is open may end.
+    fn release(&mut self, step: &mut impl FnMut(Step<'_>)) {
+        while self.open.as_ref().is_none_or(Part::may_end) {
+            let Some((part, text)) = self.held.pop_front() else {
+                return;
+            };
+            self.close(step);
+            self.open(part, &text, step);
+        }
+    }
+
+    fn open(&mut self, mut part: Part, text: &str, step: &mut impl FnMut(Step<'_>)) {
+        step(Step::Open(part.kind()));
+        if !text.is_empty() {
+            part.note(text);
+            step(Step::Piece(text));
+        }
+        self.open = Some(part);
+    }
+
+    fn close(&mut self, step: &mut impl FnMut(Step<'_>)) {
+        let Some(part) = self.open.take() else {
+            return;
+        };
+        step(Step::Close);
+        if let Part::Tool { index, id, .. } = part {
+            self.closed.push((index, id));
+        }
+    }
+}
+
+/// Whether a JSON value that comes in pieces is complete.
+#[derive(Debug, Default)]
+struct Balance {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+    has_begun: bool,
+}
+
+impl Balance {
+    fn feed(&mut self, text: &str) {
+        for byte in text.bytes() {
+            if self.in_string {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => self.in_string = false,
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+            self.has_begun |= !byte.is_ascii_whitespace();
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.has_begun && self.depth == 0 && !self.in_string
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(deltas: &[(Of<'_>, &str)]) -> Vec<String> {
+        let (mut parts, mut said) = (Parts::default(), Vec::new());
+        let mut note = |step: Step<'_>| said.push(format!("{step:?}"));
+        for (of, text) in deltas {
+            parts.push(*of, text, &mut note);
+        }
+        note(Step::Piece("--"));
+        parts.end(note);
+        said
+    }
+
+    fn tool<'a>(index: u64, id: &'a str, name: &'a str) -> Of<'a> {
+        Of::Tool { index, id, name }
+    }
+
+    #[test]
+    fn each_part_is_closed_when_the_next_begins() {
+        let said = said(&[
+            (Of::Thinking, "hm"),
+            (Of::Text, ""),
+            (Of::Text, "a"),
+            (Of::Text, "b"),
+            (tool(0, "x", "f"), ""),
+            (tool(0, "", ""), "{}"),
+            // Some workers give every call the same number.
+            (tool(0, "y", "g"), "{}"),
+            (Of::Text, "c"),
+        ]);
+        insta::assert_snapshot!(said.join("\n"), @r#"
+        Open(Thinking)
+        Piece("hm")
+        Close
+        Open(Text)
+        Piece("a")
+        Piece("b")
+        Close
+        Open(Tool { id: "x", name: "f" })
+        Piece("{}")
+        Close
+        Open(Tool { id: "y", name: "g" })
+        Piece("{}")
+        Close
+        Open(Text)
+        Piece("c")
+        Piece("--")
+        Close
+        "#);
+    }
+
+    #[test]
+    fn interleaved_calls_come_one_after_the_other() {
+        let said = said(&[
+            (tool(0, "x", "f"), r#"{"a":"}"#),
+            (tool(1, "y", "g"), "{"),
+            (Of::Text, "t"),
+            (tool(1, "", ""), "}"),
+            (tool(0, "", ""), r#"\"","b":"#),
+            (tool(0, "", ""), "{}}"),
+            (tool(0, "", ""), " "),
+        ]);
+        insta::assert_snapshot!(said.join("\n"), @r#"
+        Open(Tool { id: "x", name: "f" })
+        Piece("{\"a\":\"}")
+        Piece("\\\"\",\"b\":")
+        Piece("{}}")
+        Close
+        Open(Tool { id: "y", name: "g" })
+        Piece("{}")
+        Close
+        Open(Text)
+        Piece("t")
+        Piece("--")
+        Close
+        "#);
+    }
+
+    #[test]
+    fn what_is_never_complete_comes_out_at_the_end() {
+        let said = said(&[(tool(0, "", "f"), "{"), (Of::Text, "t"), (Of::Text, "u")]);
+        insta::assert_snapshot!(said.join("\n"), @r#"
+        Open(Tool { id: "call_hub_0", name: "f" })
+        Piece("{")
+        Piece("--")
+        Close
+        Open(Text)
+        Piece("tu")
+        Close
+        "#);
+    }
+}

@@ -1,0 +1,143 @@
+//! A route of another protocol, for workers that lack it.
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode, Uri, request};
+use serde_json::Value;
+
+use super::chat::{Stream, Translate};
+use super::{anthropic, chat, openai};
+use crate::api_error::ApiError;
+use crate::hub::gateway::answer::body::Body;
+use crate::hub::gateway::refusals;
+use crate::hub::gateway::request::intake::Intake;
+use crate::hub::gateway::request::rewrite::ModelSite;
+use crate::hub::gateway::request::scan::json::MARK;
+use crate::hub::gateway::request::scan::{Scanner, Step};
+
+/// The route that every door leads to.
+pub(in super::super) const CHAT: &str = "/v1/chat/completions";
+
+/// A route that is translated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Door {
+    /// Anthropic's `POST /v1/messages`.
+    Messages,
+}
+
+/// A request that has come in through a door, and what its client sent: a worker that has the route itself
+/// gets it as it is.
+#[derive(Debug)]
+pub(in super::super) struct Translating {
+    pub(in super::super) door: Door,
+    uri: Uri,
+    body: Bytes,
+    /// What stood in the head before: an answer in a content coding could not be read.
+    coding: Option<HeaderValue>,
+}
+
+impl Door {
+    pub(super) fn stream_type(self) -> &'static str {
+        "text/event-stream; charset=utf-8"
+    }
+
+    /// Writes a worker's stream.
+    pub(super) fn stream(self, model: String) -> Box<dyn Translate> {
+        match self {
+            Self::Messages => Box::new(Stream::new(anthropic::Events::new(model))),
+        }
+    }
+
+    fn to_chat(self, body: &Value) -> Result<Vec<u8>, ApiError> {
+        match self {
+            Self::Messages => anthropic::to_chat(body),
+        }
+    }
+
+    /// The whole answer of the worker of `model`, as the client is to get it who calls that `written`.
+    ///
+    /// # Errors
+    /// What the worker refused the request with; 502 when it is no answer.
+    pub(in super::super) fn whole(
+        self,
+        status: StatusCode,
+        body: &[u8],
+        model: &str,
+        written: &str,
+    ) -> Result<Response<Body>, ApiError> {
+        if !status.is_success() {
+            let body = serde_json::from_slice(body)
+                .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(body)));
+            return Err(chat::workers_error(status, &body, model));
+        }
+        let answer = chat::of_worker(body)?;
+        let json = match self {
+            Self::Messages => anthropic::message(&answer, written),
+        };
+        Ok(openai::json(&json))
+    }
+}
+
+impl Translating {
+    /// Puts a chat completion in the place of a request whose `body` has all arrived. Says which model it
+    /// names, and where.
+    ///
+    /// # Errors
+    /// 400 when the body is not what it has to be.
+    pub(in super::super) fn of(
+        door: Door,
+        parts: &mut request::Parts,
+        intake: &mut Intake,
+        body: Bytes,
+    ) -> Result<(Self, String, ModelSite), ApiError> {
+        let json: Value = serde_json::from_slice(body.strip_prefix(MARK).unwrap_or(&body))
+            .map_err(|_| refusals::malformed(&intake.explain()))?;
+        let chat = Bytes::from(door.to_chat(&json)?);
+        let found = match Scanner::for_content_type(None).map(|mut scanner| scanner.feed(&chat)) {
+            Ok(Step::Found(found)) if !found.value.trim().is_empty() => found,
+            _ => return Err(refusals::model_required()),
+        };
+        let length = HeaderValue::from(chat.len());
+        parts.headers.insert(CONTENT_LENGTH, length);
+        parts
+            .headers
+            .entry(CONTENT_TYPE)
+            .or_insert(HeaderValue::from_static("application/json"));
+        let translating = Self {
+            door,
+            uri: std::mem::replace(&mut parts.uri, Uri::from_static(CHAT)),
+            coding: parts.headers.remove(ACCEPT_ENCODING),
+            body,
+        };
+        intake.replace(chat);
+        let site = ModelSite::Body(found.range, found.syntax);
+        Ok((translating, found.value, site))
+    }
+
+    /// The path that the client asked for.
+    pub(in super::super) fn path(&self) -> &str {
+        self.uri.path()
+    }
+
+    /// Puts back what the client sent.
+    pub(in super::super) fn undo(
+        self,
+        parts: &mut request::Parts,
+        intake: &mut Intake,
+    ) -> ModelSite {
+        let length = HeaderValue::from(self.body.len());
+        parts.headers.insert(CONTENT_LENGTH, length);
+        if let Some(coding) = self.coding {
+            parts.headers.insert(ACCEPT_ENCODING, coding);
+        }
+        parts.uri = self.uri;
+        let mut scanner = Scanner::for_content_type(None);
+        let step = scanner.as_mut().map(|scanner| scanner.feed(&self.body));
+        intake.replace(self.body);
+        match step {
+            Ok(Step::Found(found)) => ModelSite::Body(found.range, found.syntax),
+            // It named none: a policy knew better.
+            _ => ModelSite::Path,
+        }
+    }
+}
