@@ -109,6 +109,28 @@ fn every_path_of_the_repository_exists() {
     assert!(count > 20, "only {count} paths are mentioned");
 }
 
+/// The folders of a folder, from the root.
+fn folders(of: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(root().join(of)).unwrap();
+    let entries = entries.map(|entry| entry.unwrap());
+    let folders = entries.filter(|entry| entry.file_type().unwrap().is_dir());
+    let names = folders.map(|folder| folder.file_name().into_string().unwrap());
+    names.map(|name| format!("{of}/{name}/")).collect()
+}
+
+#[test]
+fn the_drawing_of_the_tree_has_every_folder_of_the_source() {
+    let page = Page::read("docs/contributing.md");
+    let drawing = page.section("Where things are");
+    let mut folders = folders("src");
+    folders.retain(|folder| folder != "src/hub/");
+    folders.extend(self::folders("src/hub"));
+    for folder in folders {
+        let is_drawn = drawing.lines().any(|line| line.starts_with(&folder));
+        assert!(is_drawn, "{} does not show `{folder}`", page.path);
+    }
+}
+
 #[test]
 fn every_command_that_is_mentioned_is_one_of_the_programs() {
     let commands = commands();
