@@ -86,6 +86,18 @@ impl Remaining {
         Ok(Some(data))
     }
 
+    /// Looks at what has come together with the head: an answer whose body is wrong from its first byte on
+    /// is none.
+    ///
+    /// # Errors
+    /// When that is no begin of such a body.
+    pub(super) fn begin(&mut self, unread: &mut BytesMut) -> Result<(), Fault> {
+        match self {
+            Self::Chunks(chunks) => chunks.skip_lines(unread),
+            Self::Length(_) | Self::UntilClose => Ok(()),
+        }
+    }
+
     /// The worker has closed the connection.
     ///
     /// # Errors

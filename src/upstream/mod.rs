@@ -172,9 +172,11 @@ impl Upstream {
                 }
                 let Head {
                     parts,
-                    remaining,
+                    mut remaining,
                     keeps_alive,
                 } = head;
+                let begun = remaining.begin(connection.unread());
+                begun.map_err(|fault| self.explain(Failure::Fault(fault)))?;
                 let pool = Arc::clone(&self.pool);
                 let body =
                     ResponseBody::new(remaining, keeps_alive && is_complete, connection, pool);

@@ -313,7 +313,7 @@ async fn every_failure_is_told_with_the_address_and_the_cause() {
         the answer broke off: length limit exceeded
         no answer from 127.0.0.1:PORT: the head of the answer is longer than 64 KiB
         no answer from 127.0.0.1:PORT: the answer's Content-Length is not one number
-        the answer broke off: a chunk of the answer is not framed as one
+        no answer from 127.0.0.1:PORT: a chunk of the answer is not framed as one
         no answer from 127.0.0.1:PORT: the worker switched to another protocol
         no answer from 127.0.0.1:PORT: the worker sends interim answers (1xx) and no other
         no answer from 127.0.0.1:PORT in time

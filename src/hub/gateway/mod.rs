@@ -379,15 +379,13 @@ impl Gateway {
     /// The model that a path names, or that made what it names; `None` where body or query do.
     ///
     /// # Errors
-    /// 404 for a response that nobody is known to have made.
+    /// 404 for a response that nobody is known to have made, 400 where the query names more than one model.
     fn model_of_path(&self, parts: &Parts) -> Result<Option<(String, ModelSite)>, ApiError> {
         let model = match Target::of(&parts.method, parts.uri.path()) {
             Target::Upstream(name) => percent_decode_str(name).decode_utf8_lossy().into_owned(),
             Target::Made(id) => match self.owners.by(id) {
                 Some(model) => model.to_string(),
-                None if parts.uri.query().and_then(query::model).is_some() => {
-                    return Ok(None);
-                }
+                None if model_of_query(parts)?.is_some() => return Ok(None),
                 None => return Err(refusals::unknown_response(id)),
             },
             _ => return Ok(None),
@@ -518,7 +516,7 @@ async fn named_model(
         }
         other => other,
     };
-    if let Some(model) = parts.uri.query().and_then(query::model)
+    if let Some(model) = model_of_query(parts)?
         && !model.trim().is_empty()
     {
         return Ok((model, ModelSite::Query));
@@ -534,6 +532,11 @@ async fn named_model(
         }
         _ => refusals::model_required(),
     })
+}
+
+fn model_of_query(parts: &Parts) -> Result<Option<String>, ApiError> {
+    let query = parts.uri.query();
+    query.map_or(Ok(None), query::model)
 }
 
 fn is_unknown(parts: &Parts) -> bool {

@@ -114,12 +114,18 @@ pub(crate) fn malformed(what: &str) -> ApiError {
     )
 }
 
-/// A request names its model more than once.
+const TWICE: &str =
+    "more than one `model`. Which of them counts depends on who reads it; write one";
+
+/// A body names its model more than once.
 pub(crate) fn model_twice() -> ApiError {
-    malformed(
-        "it has more than one `model`. Which of them counts depends on who reads it; write one",
-    )
-    .with_param("model")
+    malformed(&format!("it has {TWICE}")).with_param("model")
+}
+
+/// A query does.
+pub(crate) fn model_twice_in_query() -> ApiError {
+    let message = format!("The request's query has {TWICE}");
+    ApiError::new(StatusCode::BAD_REQUEST, message).with_param("model")
 }
 
 /// The body is in a content coding that the hub does not read.

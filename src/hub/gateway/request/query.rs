@@ -5,15 +5,28 @@ use std::ops::Range;
 
 use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode};
 
-/// The first `model` in a query string; `None` also when it is not text.
-pub(crate) fn model(query: &str) -> Option<String> {
-    decode(&query[place(query)?]).map(Cow::into_owned)
+use crate::api_error::ApiError;
+use crate::hub::gateway::refusals;
+
+/// The `model` in a query string; `None` also when it is not text.
+///
+/// # Errors
+/// When there are more.
+pub(crate) fn model(query: &str) -> Result<Option<String>, ApiError> {
+    let mut places = places(query);
+    let Some(place) = places.next() else {
+        return Ok(None);
+    };
+    if places.next().is_some() {
+        return Err(refusals::model_twice_in_query());
+    }
+    Ok(decode(&query[place]).map(Cow::into_owned))
 }
 
-/// The query with its first `model` set to `name`.
+/// The query with its `model` set to `name`.
 pub(crate) fn with_model(query: &str, name: &str) -> String {
     let name = encode(name);
-    match place(query) {
+    match places(query).next() {
         Some(value) => format!("{}{name}{}", &query[..value.start], &query[value.end..]),
         None => query.to_owned(),
     }
@@ -24,19 +37,15 @@ pub(crate) fn encode(name: &str) -> PercentEncode<'_> {
     utf8_percent_encode(name, NON_ALPHANUMERIC)
 }
 
-/// Where the value of the first `model` stands.
-fn place(query: &str) -> Option<Range<usize>> {
+/// Where the values of `model` stand.
+fn places(query: &str) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
-    for pair in query.split('&') {
-        if let Some((key, value)) = pair.split_once('=')
-            && decode(key).as_deref() == Some("model")
-        {
-            let end = start + pair.len();
-            return Some(end - value.len()..end);
-        }
-        start += pair.len() + 1;
-    }
-    None
+    query.split('&').filter_map(move |pair| {
+        let end = start + pair.len();
+        start = end + 1;
+        let (key, value) = pair.split_once('=')?;
+        (decode(key)? == "model").then(|| end - value.len()..end)
+    })
 }
 
 pub(crate) fn decode(text: &str) -> Option<Cow<'_, str>> {
@@ -53,12 +62,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_first_model_decoded() {
-        assert_eq!(model("model=alpha").as_deref(), Some("alpha"));
-        assert_eq!(model("x=1&model=a%2Fb+c&model=d").as_deref(), Some("a/b c"));
-        assert_eq!(model("%6Dodel=a").as_deref(), Some("a"));
-        assert_eq!(model("xmodel=a&model"), None);
-        assert_eq!(model("model=%ff"), None);
+    fn reads_the_model_decoded() {
+        for (query, named) in [
+            ("model=alpha", Some("alpha")),
+            ("x=1&model=a%2Fb+c&y", Some("a/b c")),
+            ("%6Dodel=a", Some("a")),
+            ("xmodel=a&model", None),
+            ("model=%ff", None),
+        ] {
+            assert_eq!(model(query).unwrap().as_deref(), named, "{query}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_named_twice_is_refused() {
+        for query in [
+            "model=a&model=b",
+            "model=a&model=a",
+            "x=1&mode%6c=&model=%ff",
+        ] {
+            let error = model(query).unwrap_err();
+            assert_eq!(error.status, 400, "{query}");
+            assert!(error.message.contains("more than one `model`"), "{error}");
+        }
     }
 
     #[test]

@@ -57,22 +57,27 @@ async fn any_other_answer_that_breaks_breaks_for_the_client_too() {
 
 #[tokio::test]
 async fn an_answer_that_breaks_in_one_piece_with_its_head_is_no_empty_reply() {
-    for (answer, begin) in [
-        (
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
-            "HTTP/1.1 200 OK\r\n",
-        ),
-        (
-            "HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n",
-            "HTTP/1.1 201 Created\r\n",
-        ),
-    ] {
+    let answer = "HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n";
+    let (_worker, hub, mut client, mut wire) = asked(&post(ALPHA)).await;
+    wire.write(answer).await;
+    let told = client.read_to_close().await;
+    assert!(told.starts_with("HTTP/1.1 201 Created\r\n"), "{told:?}");
+    assert!(!told.contains("\r\n0\r\n"), "cut, not ended: {told}");
+    assert!(told.contains("ok"), "{told}");
+    hub.all_is_free().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_wrong_from_its_first_byte_on_is_a_502() {
+    for kind in ["application/json", "text/event-stream"] {
         let (_worker, hub, mut client, mut wire) = asked(&post(ALPHA)).await;
-        wire.write(answer).await;
-        let told = client.read_to_close().await;
-        assert!(told.starts_with(begin), "{told:?}");
-        assert!(!told.contains("\r\n0\r\n"), "cut, not ended: {told}");
-        assert_eq!(told.contains("ok"), answer.contains("ok"), "{told}");
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n";
+        wire.write(&format!("{head}content-type: {kind}\r\n\r\nzz\r\n"))
+            .await;
+        let told = client.read_to("}}").await;
+        assert!(told.starts_with("HTTP/1.1 502 "), "{told}");
+        assert!(told.contains("model `alpha`"), "{told}");
+        wire.read_to_close().await;
         hub.all_is_free().await;
     }
 }

@@ -234,6 +234,19 @@ async fn a_second_model_is_refused_also_where_the_first_has_gone_on_already() {
     assert!(client.read_to("}}").await.contains(refused));
     assert!(!worker.has_been_called().await);
 
+    // A query counts where the body names none.
+    let mut client = hub.connect().await;
+    client
+        .write("GET /v1/queue/stats?model=alpha&model=beta HTTP/1.1\r\nhost: hub\r\n\r\n")
+        .await;
+    let answer = client.read_to("}}").await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(
+        answer.contains("query has more than one `model`"),
+        "{answer}"
+    );
+    assert!(!worker.has_been_called().await);
+
     // Its beginning is on its way when the end comes.
     let request = post(r#"{"model":"alpha","x":"first-second","model":"beta"}"#);
     let (beginning, rest) = request.split_once("-second").unwrap();
