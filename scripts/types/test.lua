@@ -38,7 +38,7 @@
 ---@class (exact) hub.TestMemoryFields
 ---@field total? integer|string # 64 GiB by default
 ---@field other? integer|string # what other programs hold; 0 by default
----@field pressure? "normal"|"warning"|"critical"
+---@field pressure? "unknown"|"normal"|"warning"|"critical"
 ---@field unread? "available"|"all"|false # what of it cannot be read from now on
 
 ---@class hub.TestHub

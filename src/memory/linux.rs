@@ -20,17 +20,20 @@ pub(super) fn system() -> SystemMemory {
     let ram = ram();
     let total = ram.as_ref().map(sysinfo::System::total_memory);
     let available = ram.as_ref().map(sysinfo::System::available_memory);
-    let pressure = fs::read_to_string("/proc/pressure/memory")
-        .ok()
-        .and_then(|text| stalls(&text))
-        .or_else(|| Some(scarcity(available?, total?)))
-        .unwrap_or_default();
+    let stalls = fs::read_to_string("/proc/pressure/memory").ok();
     SystemMemory {
         total,
         available,
-        pressure,
+        pressure: pressure(stalls.as_deref(), available, total),
         ..SystemMemory::default()
     }
+}
+
+/// Told from stalls, or from what is left where the kernel does not count them.
+fn pressure(stalled: Option<&str>, available: Option<u64>, total: Option<u64>) -> Pressure {
+    let scarce = || Some(scarcity(available?, total?));
+    let pressure = stalled.and_then(stalls).or_else(scarce);
+    pressure.unwrap_or_default()
 }
 
 /// The pressure that the text of `/proc/pressure/memory` tells of.
@@ -97,6 +100,18 @@ mod tests {
         assert_eq!(psi("80.00", "10.00"), Some(Pressure::Critical));
         assert_eq!(psi("none", "0.00"), None);
         assert_eq!(stalls(""), None);
+    }
+
+    #[test]
+    fn pressure_of_which_nothing_tells_is_unknown() {
+        for (stalls, available, total) in [
+            (None, None, None),
+            (Some("what is this"), Some(1), None),
+            (None, None, Some(1)),
+        ] {
+            assert_eq!(pressure(stalls, available, total), Pressure::Unknown);
+        }
+        assert_eq!(pressure(None, Some(4), Some(100)), Pressure::Critical);
     }
 
     #[test]

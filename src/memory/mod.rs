@@ -97,8 +97,10 @@ pub struct SystemMemory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pressure {
-    /// Enough for all, or not measured.
+    /// It cannot be measured, or has not been yet.
     #[default]
+    Unknown,
+    /// Enough for all.
     Normal,
     /// The system compresses and swaps.
     Warning,
@@ -110,6 +112,7 @@ impl Pressure {
     /// The word that Lua and the status use.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Unknown => "unknown",
             Self::Normal => "normal",
             Self::Warning => "warning",
             Self::Critical => "critical",

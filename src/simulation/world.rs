@@ -272,7 +272,10 @@ impl World for SimulatedWorld {
                 .total
                 .filter(|_| state.memory.unread == Unread::Nothing)
                 .map(|total| total.saturating_sub(used)),
-            pressure: state.memory.pressure,
+            pressure: match state.memory.unread {
+                Unread::All => Pressure::Unknown,
+                Unread::Nothing | Unread::Available => state.memory.pressure,
+            },
             // What an ended process held is available at once.
             returning: 0,
         }

@@ -178,8 +178,13 @@ fn share(value: &Value) -> Option<f64> {
 /// Changes to the machine's memory.
 pub(super) fn memory(table: &Table) -> mlua::Result<impl FnOnce(&mut Memory) + use<>> {
     let fields = Fields::of("hub:set_memory", MEMORY, table)?;
-    const WORDS: &str = "\"normal\", \"warning\" or \"critical\"";
-    let all = [Pressure::Normal, Pressure::Warning, Pressure::Critical];
+    const WORDS: &str = "\"unknown\", \"normal\", \"warning\" or \"critical\"";
+    let all = [
+        Pressure::Unknown,
+        Pressure::Normal,
+        Pressure::Warning,
+        Pressure::Critical,
+    ];
     let word = |value: &Value| {
         let word = value.as_string()?.to_string_lossy();
         all.into_iter().find(|pressure| pressure.as_str() == word)
