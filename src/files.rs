@@ -3,10 +3,11 @@
 //! Whoever may write into a folder can put a pipe there, which is never opened to its end, or a device,
 //! which never ends. It knows nothing of what is in the files.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
@@ -55,6 +56,14 @@ pub(crate) fn read_own(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("others may have written it"));
     }
     read(path)
+}
+
+/// The hidden file of that ending beside another: `.hub.yaml.running`.
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(ending);
+    path.with_file_name(name)
 }
 
 /// Whether something can be written into a folder now. It leaves nothing behind.

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Names another hub.yaml; `--config` wins over it.
 pub const CONFIG_VARIABLE: &str = "MLX_HUB_CONFIG_PATH";
@@ -65,15 +65,20 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// The one spelling of a path that all others come to: links are followed as far as there is something.
+/// The one spelling of a path that all others come to: links are followed as far as there is something, and
+/// what is not there yet is taken as it is written.
 pub fn canonical(path: &Path) -> PathBuf {
     let path = absolute(path);
     if let Ok(canonical) = path.canonicalize() {
         return canonical;
     }
-    match (path.parent(), path.file_name()) {
-        (Some(folder), Some(name)) => canonical(folder).join(name),
-        _ => path,
+    let Some(folder) = path.parent().map(canonical) else {
+        return path;
+    };
+    match path.components().next_back() {
+        Some(Component::ParentDir) => folder.parent().map_or(folder.clone(), Path::to_owned),
+        Some(last) => folder.join(last),
+        None => folder,
     }
 }
 
@@ -171,6 +176,8 @@ mod tests {
             &at("link/../home/./hub.yaml")
         ));
         assert!(is_same(&at("home/gone/logs"), &at("link/gone/logs")));
+        assert!(is_same(&at("home/logs"), &at("link/gone/../logs")));
+        assert!(is_same(&at("home/gone/.."), &at("link")));
         std::fs::hard_link(at("home/hub.yaml"), at("home/copy.yaml")).unwrap();
         assert!(!is_same(&at("home/hub.yaml"), &at("home/copy.yaml")));
         // Where the file system ignores case.

@@ -4,24 +4,36 @@
 //! that another spelling, a link or, on a Mac, another case is the same file.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use super::locate::canonical;
 use super::problem::{Findings, Place};
 use super::{Config, model, older_log};
+use crate::files;
 
 /// The hub's own files in the folder of the logs, besides those that begin with `app.`.
-const OWN_FILES: [&str; 4] = ["hub.lock", "hub_runtime.json", "learned.json", "ports.json"];
+const OWN_FILES: [&str; 6] = [
+    "hub.lock",
+    "hub_program.json",
+    "hub_runtime.json",
+    "learned.json",
+    "ports.json",
+    "routes.json",
+];
 
 /// Refuses every `log_file` that is another's.
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     let logs = resolved(&config.log_path);
     let hub_yaml = resolved(&config.path);
     let workers = logs.join("workers");
+    let running = files::beside(&hub_yaml, ".running");
     let is_the_hubs = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let is_own = name.starts_with("app.") || OWN_FILES.contains(&&*name);
-        *path == hub_yaml || path.starts_with(&workers) || path.parent() == Some(&logs) && is_own
+        path == hub_yaml
+            || path == running
+            || path.starts_with(&workers)
+            || path.parent() == Some(&logs) && is_own
     };
     let mut taken: BTreeMap<PathBuf, usize> = BTreeMap::new();
     // First those that have their log by their name: it is the other one that can move.
@@ -65,26 +77,8 @@ fn is_device(path: &Path) -> bool {
         .is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }
 
-/// The path without links and `..`, in small letters; what is not there yet is taken as it is written.
+/// The path as a file system sees it that does not tell large letters from small ones.
 fn resolved(path: &Path) -> PathBuf {
-    let mut missing: Vec<OsString> = Vec::new();
-    let mut resolved = PathBuf::from("/");
-    for ancestor in path.ancestors() {
-        if let Ok(real) = ancestor.canonicalize() {
-            resolved = real;
-            break;
-        }
-        missing.extend(ancestor.components().next_back().map(|last| match last {
-            Component::Normal(name) => name.to_owned(),
-            other => other.as_os_str().to_owned(),
-        }));
-    }
-    for name in missing.into_iter().rev() {
-        if name == ".." {
-            resolved.pop();
-        } else {
-            resolved.push(name);
-        }
-    }
-    PathBuf::from(resolved.to_string_lossy().to_lowercase())
+    let path = canonical(path);
+    PathBuf::from(path.to_string_lossy().to_lowercase())
 }

@@ -4,7 +4,6 @@
 //! for the hub and its workers where the new text says. Where the folder of hub.yaml cannot be written
 //! there is none, and all goes by hub.yaml and by the marks of the workers.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -23,10 +22,7 @@ impl Trail {
         // One and the same for every link to a hub.yaml.
         let config_path = given.canonicalize();
         let config_path = &config_path.unwrap_or_else(|_| given.to_owned());
-        let mut name = OsString::from(".");
-        name.push(config_path.file_name().unwrap_or_default());
-        name.push(".running");
-        config_path.with_file_name(name)
+        files::beside(config_path, ".running")
     }
 
     /// Reads that of a hub.yaml; `None` when there is none.
