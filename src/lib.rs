@@ -24,10 +24,10 @@
 //! | `config`, `runtime_file` | `files` |
 //! | `status` | `config`, `memory` |
 //! | `worker` | `config`, `memory`, `runtime_file`, `upstream` |
-//! | `policy` | `api_error`, `config`, `memory`, `status` |
+//! | `policy` | `core` (whose questions it answers), `api_error`, `config`, `memory`, `status` |
 //! | `core` | `policy` (its questions and verdicts), `status`, `memory` (its figures), `config`, `api_error` |
 //! | `lifecycle` | `core`, `worker`, `upstream`, `policy`, `status`, `memory`, `config`, `api_error`, `files`, `runtime_file` |
-//! | `simulation` | `core`, `policy`, `lifecycle` (what it publishes), `hub::gateway` (its texts), `status`, `memory`, `config`, `api_error` |
+//! | `simulation` | `core`, `policy`, `status`, `memory`, `config`, `api_error` |
 //! | `hub::decimal` | nothing of ours |
 //! | `hub::gateway` | `core`, `policy`, `lifecycle`, `upstream`, `status`, `config`, `api_error`, `hub::decimal` |
 //! | `hub::control` | `hub::dashboard`, `lifecycle` (its handle), `status`, `api_error` |

@@ -23,9 +23,15 @@
 ---@field start? boolean # false: it does not start its default models
 ---@field may_fail? boolean # true: a policy that fails does not fail the case
 
+---@class (exact) hub.TestReloadFields
+---@field config? string|table # as of test.hub
+---@field policies? string[] # as of test.hub
+---@field policy? table # as of test.hub
+
 ---@class (exact) hub.TestWorkerFields
 ---@field load_seconds? number|string # 5 by default; texts like "1h30m" too
 ---@field end_seconds? number|string # 1 by default
+---@field free_seconds? number|string # until the machine has its memory back after that; 0 by default
 ---@field memory? integer|string # bytes it holds once loaded; texts like "20GB" too
 ---@field peak? integer|string # the most it is known to have held
 ---@field fails? string|false # why its loads fail from now on, or that they do not
@@ -53,6 +59,7 @@
 ---@field stop fun(self: hub.TestHub, model: string): hub.TestRequest
 ---@field load fun(self: hub.TestHub, model: string): hub.TestRequest
 ---@field unload fun(self: hub.TestHub, model: string): hub.TestRequest
+---@field reload fun(self: hub.TestHub, fields?: hub.TestReloadFields): hub.TestRequest # another hub.yaml, and the policies again
 ---@field crash fun(self: hub.TestHub, model: string, exit_code?: integer) # ends its worker
 ---@field advance fun(self: hub.TestHub, time: number|string) # seconds, or a text like "1h30m"
 ---@field advance_to fun(self: hub.TestHub, time: string) # to the next "22:30", "Mon 22:30" or "2026-03-02 22:30"

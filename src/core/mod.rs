@@ -5,17 +5,25 @@
 //! hub stands in one place and a policy's test meets it as its hub does.
 //!
 //! - [`machine`]: the models, from event to effects: loads, evictions, drains, ends.
-//! - [`queue`]: what bounds the requests that wait.
+//! - [`hands`]: what a hub does for its machine, and the one way from event to deed.
+//! - [`admission`]: a request, from the verdict of `on_request` to its lease, its wait or its refusal.
+//! - [`queue`]: the requests that a policy told to wait before a model.
 //! - [`fair`]: who is next among them.
+//! - [`facts`]: what everybody sees of a model, and what observers hear when that changes.
+//! - [`reload`]: what another hub.yaml changes.
 //! - [`refusals`], [`unknown`]: the words for those who cannot have what they asked for.
 //! - [`silence`]: how long a worker has been silent, as its watchdog measures it.
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) mod admission;
+pub(crate) mod facts;
 pub(crate) mod fair;
+pub(crate) mod hands;
 pub(crate) mod machine;
 pub(crate) mod queue;
 pub(crate) mod refusals;
+pub(crate) mod reload;
 pub(crate) mod silence;
 pub(crate) mod unknown;
 

@@ -108,6 +108,11 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T: Clone> Queue<T> {
+    /// How many are parked.
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
     /// Parks a request until something changes or for `seconds`. It takes turns under the name `client`.
     ///
     /// # Errors

@@ -8,11 +8,34 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::queue::QueueLimits;
+use super::unknown::{self, Known};
 use crate::api_error::ApiError;
+use crate::config::Config;
 use crate::status::{MemoryState, ModelFacts};
 
 /// The longest and shortest `Retry-After`, in seconds.
 const RETRY_AFTER: std::ops::RangeInclusive<u64> = 1..=60;
+
+/// No model of this configuration has that name or path.
+pub(crate) fn unknown_model(written: &str, config: &Config) -> ApiError {
+    let known = config.models.iter().map(|model| Known {
+        name: &model.name,
+        path: &model.model_path,
+    });
+    let known: Vec<_> = known.collect();
+    unknown::unknown_model(written, &known, "Call /v1/models to list available names.")
+}
+
+/// A policy named a model that does not exist.
+pub(crate) fn routed_to_unknown(model: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        format!(
+            "A policy routed this request to the model `{model}`, which does not exist in this hub. \
+             Correct the policy, or add the model to hub.yaml."
+        ),
+    )
+}
 
 /// As many requests wait for the model as may. A place is expected to be free `after` so long.
 pub(crate) fn queue_full(model: &str, limits: QueueLimits, after: Duration) -> ApiError {

@@ -17,6 +17,8 @@ use tokio::time::Instant;
 use crate::api_error::ApiError;
 use crate::config::ports::PortBook;
 use crate::config::{Config, Limits};
+use crate::core::admission::Doors;
+pub use crate::core::admission::Seen;
 use crate::core::queue::QueueLimits;
 use crate::core::refusals;
 pub use crate::core::{Outcome, ReloadReport};
@@ -27,7 +29,7 @@ use crate::upstream::Upstream;
 use crate::worker::command;
 
 mod arrival;
-mod deciding;
+mod hands;
 mod launcher;
 mod launches;
 mod learned;
@@ -38,7 +40,6 @@ mod on_disk;
 mod parking;
 mod publish;
 mod registry;
-mod reload;
 mod sampler;
 mod served;
 mod supervisor;
@@ -53,7 +54,6 @@ pub use lease::{Gate, Lease};
 pub use legacy::{Frozen, Held, InFlight, Legacy};
 use messages::{Command, Mailbox, Message, Reply};
 pub use parking::Place;
-pub(crate) use publish::{events, facts};
 pub use registry::Model;
 use registry::Registry;
 pub use served::Lack;
@@ -90,16 +90,6 @@ impl Grant {
     }
 }
 
-/// A point in the life of a model that a verdict was reached at; see [`Lifecycle::acquire`] and
-/// [`Lifecycle::park`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    /// How often it had been stopped.
-    stops: u64,
-    /// How often something had changed, and how many leases had come back.
-    changes: (u64, u64),
-}
-
 /// The handle.
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
@@ -127,6 +117,61 @@ impl Default for Restarts {
             sender,
             receiver: AsyncMutex::new(receiver),
         }
+    }
+}
+
+impl Doors for Lifecycle {
+    type Model = Arc<Model>;
+    type Grant = Grant;
+    type Arrival = Arrival;
+    type Place = Place;
+
+    fn find(&self, name_or_path: &str) -> Option<Arc<Model>> {
+        Self::find(self, name_or_path)
+    }
+
+    fn config(&self) -> Arc<Config> {
+        Self::config(self)
+    }
+
+    fn seen(&self, model: &Arc<Model>) -> Seen {
+        Seen {
+            stops: model.stops.load(Ordering::SeqCst),
+            changes: (model.gate.parking.changes(), model.gate.given_back()),
+        }
+    }
+
+    /// The hot path: without a message, a lock or an allocation.
+    fn try_acquire(&self, model: &Arc<Model>) -> Option<Grant> {
+        Grant::of(model)
+    }
+
+    fn arrive(
+        &self,
+        model: &Arc<Model>,
+        seen: Seen,
+        client: Arc<str>,
+        parked: Duration,
+    ) -> Arrival {
+        Arrival::new(model, seen, client, parked)
+    }
+
+    fn park(
+        &self,
+        model: &Arc<Model>,
+        seen: Seen,
+        client: &Arc<str>,
+        seconds: f64,
+    ) -> Result<Place, ApiError> {
+        let table = self.registry.table.load();
+        // Gone from hub.yaml meanwhile.
+        let limits = table
+            .config
+            .model(&model.name)
+            .map(QueueLimits::of)
+            .ok_or_else(|| ApiError::being_stopped(&model.name))?;
+        let stale = || self.seen(model).is_past(seen, &model.name);
+        Place::take(model, client, limits, seconds, stale)
     }
 }
 
@@ -193,12 +238,6 @@ impl Lifecycle {
         self.registry.status(self.policies.warnings())
     }
 
-    /// The hot path: a grant when the model is loaded and takes requests, without a message, a lock
-    /// or an allocation.
-    pub fn try_acquire(&self, model: &Arc<Model>) -> Option<Grant> {
-        Grant::of(model)
-    }
-
     /// What is known of a route that the worker of `model` lacks: a request there can only be refused,
     /// and need not load it. Costs the hot path a look.
     pub fn lack(&self, model: &Model, path: &str) -> Option<Lack> {
@@ -216,56 +255,6 @@ impl Lifecycle {
     /// The worker of `model` has answered that there is no such path.
     pub fn note_missing(&self, model: &Model, path: &str) {
         served::note_missing(&self.registry, model, path);
-    }
-
-    /// Marks the moment before `on_request` is asked about `model`.
-    pub fn seen(&self, model: &Model) -> Seen {
-        Seen {
-            stops: model.stops.load(Ordering::SeqCst),
-            changes: (model.gate.parking.changes(), model.gate.given_back()),
-        }
-    }
-
-    /// Parks a request before a model, as a policy said that looked at it after `seen`. It takes
-    /// turns under the key `client`, and its place says when to ask again: when a lease of the model
-    /// comes back or its state changes and it is its turn, or after `seconds`.
-    ///
-    /// # Errors
-    /// 429 when `queue_size` requests are parked; 503 when the model has been stopped since `seen` or
-    /// the hub shuts down.
-    pub fn park(
-        &self,
-        model: &Arc<Model>,
-        seen: Seen,
-        client: &Arc<str>,
-        seconds: f64,
-    ) -> Result<Place, ApiError> {
-        let table = self.registry.table.load();
-        // Gone from hub.yaml meanwhile.
-        let limits = table
-            .config
-            .model(&model.name)
-            .map(QueueLimits::of)
-            .ok_or_else(|| ApiError::being_stopped(&model.name))?;
-        Place::take(model, client, limits, seconds, || {
-            let now = self.seen(model);
-            if now.stops != seen.stops {
-                return Err(ApiError::being_stopped(&model.name));
-            }
-            Ok(now.changes != seen.changes)
-        })
-    }
-
-    /// Counts a request that is let go and finds the model not loaded, as one that waits for it.
-    /// `parked` says how long it has been parked before.
-    pub fn arrive(
-        &self,
-        model: &Arc<Model>,
-        seen: Seen,
-        client: Arc<str>,
-        parked: Duration,
-    ) -> Arrival {
-        Arrival::new(model, seen, client, parked)
     }
 
     /// A grant, loading the model first if need be (once, however many wait). Dropping the future

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use jiff::Zoned;
 use parking_lot::Mutex;
 
-use super::reload::keep_fixed;
 use crate::config::{Config, ModelConfig};
+use crate::core::reload::keep_fixed;
 use crate::status::EDITED;
 
 /// Size and modification time; `None` when there is no such file.

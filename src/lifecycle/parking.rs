@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Model;
 use crate::api_error::ApiError;
+use crate::core::admission;
 use crate::core::queue::{Call, Key, Queue, QueueLimits};
 
 /// The parked requests of one model.
@@ -192,31 +193,9 @@ impl Place {
         }
     }
 
-    /// The model it is parked at.
-    pub fn model(&self) -> &Arc<Model> {
-        &self.model
-    }
-
-    /// The key under which it takes turns.
-    pub fn client(&self) -> &Arc<str> {
-        &self.client
-    }
-
     /// How long it has been parked; never nothing.
     pub fn waited(&self) -> Duration {
         self.since.elapsed().max(Duration::from_millis(1))
-    }
-
-    /// The verdict was to wait on: the next is asked about.
-    pub fn stay(&mut self, seconds: f64) {
-        let parking = self.parking();
-        let mut listeners = parking.queue.lock();
-        tell(listeners.queue.stay(self.key, seconds, parking.now()));
-    }
-
-    /// It will not listen for a while. The next is asked about, and no other request of its client.
-    pub fn step_aside(&mut self) {
-        tell(self.parking().queue.lock().queue.step_aside(self.key));
     }
 
     /// It listens again, and wants to be asked about.
@@ -226,13 +205,38 @@ impl Place {
         listeners.queue.step_back(self.key, parking.now());
     }
 
-    /// It goes, and its lease or its wait for a load is counted: its client has had its turn.
-    pub fn leave(mut self) {
-        self.served = true;
-    }
-
     fn parking(&self) -> &Parking {
         &self.model.gate.parking
+    }
+}
+
+impl admission::Place for Place {
+    type Model = Arc<Model>;
+
+    fn is_at(&self, model: &Arc<Model>) -> bool {
+        Arc::ptr_eq(&self.model, model)
+    }
+
+    fn client(&self) -> &Arc<str> {
+        &self.client
+    }
+
+    fn waited(&self) -> Duration {
+        Self::waited(self)
+    }
+
+    fn stay(&mut self, seconds: f64) {
+        let parking = self.parking();
+        let mut listeners = parking.queue.lock();
+        tell(listeners.queue.stay(self.key, seconds, parking.now()));
+    }
+
+    fn step_aside(&mut self) {
+        tell(self.parking().queue.lock().queue.step_aside(self.key));
+    }
+
+    fn leave(mut self) {
+        self.served = true;
     }
 }
 

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 
 use super::registry::{Registry, Table};
 use crate::api_error::ApiError;
-use crate::config::{Config, ModelConfig};
+use crate::core::facts;
 use crate::core::machine::{Entry, Machine};
 use crate::memory::SystemMemory;
-use crate::policy::{Event, EventName, ModelEvent, Policies};
+use crate::policy::Policies;
 use crate::status::{MemoryState, ModelFacts, ProcessState};
 
 /// Publishes every model whose facts changed.
@@ -34,7 +34,7 @@ pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policie
         let before = model.facts.load();
         let facts = ModelFacts {
             load_seconds: load_seconds(entry, &before, registry),
-            ..facts(
+            ..facts::of(
                 entry,
                 config,
                 &table.config,
@@ -46,7 +46,7 @@ pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policie
         }
         let took = entry.times.load_took;
         log_change(&before, &facts, took);
-        let events = events(&before, &facts, took);
+        let events = facts::events(&before, &facts, took);
         model.facts.store(Arc::new(facts));
         model.gate.parking.changed();
         // Only now: an observer that looks at the model finds it in its new state.
@@ -59,22 +59,12 @@ pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policie
 fn publish_gone(machine: &Machine, table: &Table, policies: &Policies) {
     for model in table.leaving() {
         let before = model.facts.load();
-        let was_up = matches!(
-            before.process_state,
-            ProcessState::Running | ProcessState::Starting | ProcessState::Stopping
-        );
-        if !was_up || machine.is_ending(&model.name) {
+        let Some(facts) = facts::of_gone(&before).filter(|_| !machine.is_ending(&model.name))
+        else {
             continue;
-        }
-        let facts = ModelFacts {
-            process_state: ProcessState::Stopped,
-            memory_state: MemoryState::Unloaded,
-            pid: None,
-            loaded_since: None,
-            ..ModelFacts::clone(&before)
         };
         log_change(&before, &facts, None);
-        let events = events(&before, &facts, None);
+        let events = facts::events(&before, &facts, None);
         model.facts.store(Arc::new(facts));
         events.for_each(|event| policies.observe(event));
     }
@@ -100,69 +90,6 @@ fn load_seconds(entry: &Entry, before: &ModelFacts, registry: &Registry) -> Opti
         learned.note_load(&entry.spec.name, took);
     }
     learned.load_seconds(&entry.spec.name)
-}
-
-/// What everybody sees of a model.
-pub(crate) fn facts(
-    entry: &Entry,
-    model: &ModelConfig,
-    config: &Config,
-    port: Option<u16>,
-) -> ModelFacts {
-    ModelFacts {
-        process_state: entry.process_state(),
-        memory_state: entry.memory_state(),
-        memory_last_transition_at: entry.times.memory_changed,
-        memory_last_error: entry.error.clone(),
-        last_load_at: entry.times.loaded,
-        last_unload_at: entry.times.unloaded,
-        load_seconds: entry.times.load_took,
-        pid: entry.pid,
-        port,
-        started_at: entry.times.started,
-        stopped_at: entry.times.stopped,
-        exit_code: entry.exit_code,
-        loaded_since: entry.times.loaded_since,
-        ..ModelFacts::configured(model, &config.log_path)
-    }
-}
-
-/// What observers hear of a change, in the order in which it happens: up from the process, down to it.
-/// A load that has ended took so many seconds, if this hub began it.
-pub(crate) fn events(
-    before: &ModelFacts,
-    now: &ModelFacts,
-    took: Option<f64>,
-) -> impl Iterator<Item = Event> + use<> {
-    use EventName::{
-        ModelFailed, ModelLoaded, ModelLoading, ModelStarted, ModelStopped, ModelUnloaded,
-    };
-    let process = Some(now.process_state).filter(|state| before.process_state != *state);
-    let memory = Some(now.memory_state).filter(|state| before.memory_state != *state);
-    let started = (process == Some(ProcessState::Running)).then_some(ModelStarted);
-    let in_memory = match memory {
-        Some(MemoryState::Loading) => Some(ModelLoading),
-        Some(MemoryState::Loaded) => Some(ModelLoaded),
-        Some(MemoryState::Unloaded) if before.memory_state.holds_memory() => Some(ModelUnloaded),
-        _ => None,
-    };
-    let ended = match (process, memory) {
-        (Some(ProcessState::Failed), _) | (_, Some(MemoryState::Failed)) => Some(ModelFailed),
-        (Some(ProcessState::Stopped), _) => Some(ModelStopped),
-        _ => None,
-    };
-    let (model, error) = (now.name.clone(), now.memory_last_error.clone());
-    let names = [started, in_memory, ended].into_iter().flatten();
-    names.map(move |name| {
-        Event::of_model(
-            name,
-            ModelEvent {
-                model: model.clone(),
-                error: error.clone().filter(|_| name == ModelFailed),
-                seconds: took.filter(|_| name == ModelLoaded),
-            },
-        )
-    })
 }
 
 /// One line for the process and one for the memory, where they changed, or for a start that was

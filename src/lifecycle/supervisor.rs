@@ -9,30 +9,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::task::TaskTracker;
 
-use super::deciding::{Deciding, apart};
+use super::hands::Hands;
 use super::launcher::Launcher;
 use super::launches::Launches;
 use super::legacy::Legacy;
-use super::messages::{Answering, Command, Message, Messages, Reply, Waiting};
-use super::publish::{publish, publish_memory};
-use super::registry::{Model, Table};
-use super::reload::{changed_launches, keep_fixed};
+use super::messages::{Answering, Command, Message, Messages, Waiting};
+use super::publish::publish_memory;
+use super::registry::Table;
 use super::sampler::Sampler;
 use super::watchdog::Watchdog;
-use super::{Arrival, Grant, Lifecycle, Mailbox, served};
+use super::{Lifecycle, served};
 use crate::api_error::ApiError;
 use crate::config::Config;
-use crate::core::machine::{Answer, Effect, Event, Launch, Machine, Now, Spec, Waiter};
-use crate::core::refusals::{left_memory, wrong_reply};
+use crate::core::hands::{Hands as _, handle};
+use crate::core::machine::{Answer, Event, Launch, Machine, Spec, Waiter};
+use crate::core::reload::{changed_launches, keep_fixed};
 use crate::memory::Probe;
-use crate::policy::Event as PolicyEvent;
+use crate::policy::{Event as PolicyEvent, apart};
 use crate::runtime_file::RuntimeModels;
-use crate::status::{ProcessState, unix_now};
-use crate::worker::launch::{Instruction, Report};
+use crate::status::ProcessState;
+use crate::worker::launch::Report;
 
 mod succession;
 
@@ -85,26 +85,30 @@ impl Running {
         tracker.spawn(sampler.run());
         let watchdog = Watchdog::new(&registry, &mailbox, models_up.subscribe());
         tracker.spawn(watchdog.run());
-        let mut supervisor = Supervisor {
-            machine: Machine::new(specs(&config)),
-            world: Deciding { registry, policies },
+        let hands = Hands {
+            registry,
+            policies,
             mailbox,
             waiting: Waiting::default(),
             launches: Launches::new(launcher, models_up),
             tracker,
-            endings: TaskTracker::new(),
             idle: Arc::default(),
             listens: false,
             finished: false,
+        };
+        let idle = Arc::clone(&hands.idle);
+        let mut supervisor = Supervisor {
+            machine: Machine::new(specs(&config)),
+            hands,
+            endings: TaskTracker::new(),
             is_left: false,
         };
-        let idle = Arc::clone(&supervisor.idle);
-        supervisor.publish();
+        supervisor.hands.publish(&supervisor.machine);
         supervisor.take_over(legacy);
         supervisor.learn_dialects();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !supervisor.finished {
+        while !supervisor.hands.finished {
             tokio::select! {
                 Some(message) = self.messages.recv() => match message {
                     Message::Freeze { told, taken } => {
@@ -125,20 +129,12 @@ impl Running {
     }
 }
 
+/// The pure machine, and the hands that do what it says.
 struct Supervisor {
     machine: Machine,
-    world: Deciding,
-    mailbox: Mailbox,
-    waiting: Waiting,
-    launches: Launches,
-    tracker: TaskTracker,
+    hands: Hands,
     /// Workers of an earlier hub that no model needs, until they have ended.
     endings: TaskTracker,
-    /// Told when a model has no request in flight any more, while a load is parked.
-    idle: Arc<Notify>,
-    /// Whether the gates tell.
-    listens: bool,
-    finished: bool,
     /// Whether another hub has what was not over yet.
     is_left: bool,
 }
@@ -160,13 +156,13 @@ impl Supervisor {
                 let _ = done.send(());
             }
             Message::Shutdown { now } => {
-                let policies = &self.world.policies;
+                let policies = &self.hands.policies;
                 policies.note_change(None, "shutdown", "shutdown", None);
                 self.close_parking();
                 self.handle(Event::Shutdown { now });
             }
             Message::Measured { system, peaks } => {
-                publish_memory(&self.machine, &self.world.registry, system);
+                publish_memory(&self.machine, &self.hands.registry, system);
                 self.handle(Event::Measured { system, peaks });
             }
             Message::Trouble {
@@ -189,14 +185,14 @@ impl Supervisor {
             // Needs more than one message.
             Message::Freeze { .. } => {}
             Message::Abandon(waiter) => {
-                self.waiting.remove(waiter);
+                self.hands.waiting.remove(waiter);
                 self.handle(Event::Abandon { waiter });
             }
             Message::Worker { launch, report } => self.worker(launch, report),
             Message::Drained { launch } => self.handle(Event::Drained { launch }),
             Message::UnnamedEnded { model } => {
-                self.launches.forget_found(&model);
-                self.launches.publish(&self.world.registry);
+                self.hands.launches.forget_found(&model);
+                self.hands.launches.publish(&self.hands.registry);
             }
         }
     }
@@ -220,128 +216,41 @@ impl Supervisor {
             Command::Load(model) => Event::Load { model, waiter },
             Command::Unload(model) => Event::Unload { model, waiter },
             Command::Reload { config, start } => {
-                self.waiting.add(waiter, answer, None);
+                self.hands.waiting.add(waiter, answer, None);
                 return self.reload(*config, start, waiter);
             }
         };
-        self.waiting.add(waiter, answer, arrived);
+        self.hands.waiting.add(waiter, answer, arrived);
         self.handle(event);
     }
 
     fn handle(&mut self, event: Event) {
-        let now = Now {
-            at: self.world.registry.begun.elapsed(),
-            unix: unix_now(),
-        };
-        let effects = self.machine.handle(event, now, &mut self.world);
-        // Whoever is told of a new state must find it published.
-        self.publish();
-        for effect in effects {
-            self.carry_out(effect);
-        }
-        self.launches.publish(&self.world.registry);
-        self.listen();
+        handle(&mut self.machine, &mut self.hands, event);
+        self.hands.launches.publish(&self.hands.registry);
+        self.hands.listen(self.machine.next_asking().is_some());
     }
 
     /// Completes when it is time to ask again about a load that the policies put off.
     async fn next_asking(&self) {
         match self.machine.next_asking() {
-            Some(at) => sleep_until(self.world.registry.begun + at).await,
+            Some(at) => sleep_until(self.hands.registry.begun + at).await,
             None => std::future::pending().await,
         }
     }
 
-    /// While a load is parked, the supervisor wants to hear of models that become idle.
-    fn listen(&mut self) {
-        let parked = self.machine.next_asking().is_some();
-        if !parked && !self.listens {
-            return;
-        }
-        for model in self.world.registry.table.load().all() {
-            model
-                .gate
-                .parking
-                .tell_when_idle(parked.then_some(&self.idle));
-        }
-        if parked && !self.listens {
-            // One may have become idle since the policies were asked.
-            self.idle.notify_one();
-        }
-        self.listens = parked;
-    }
-
     /// Nobody waits for a verdict any more.
     fn close_parking(&self) {
-        for model in self.world.registry.table.load().all() {
+        for model in self.hands.registry.table.load().all() {
             model.gate.parking.close(&ApiError::shutting_down());
         }
-    }
-
-    fn publish(&self) {
-        let Deciding { registry, policies } = &self.world;
-        publish(&self.machine, registry, policies);
-    }
-
-    fn carry_out(&mut self, effect: Effect) {
-        match effect {
-            Effect::Launch {
-                model,
-                launch,
-                goal,
-            } => {
-                let registry = &self.world.registry;
-                self.launches
-                    .begin(registry, &self.mailbox, &model, launch, goal);
-            }
-            Effect::Recycle { launch, reason } => {
-                let model = self.launches.model(launch);
-                tracing::warn!(hub_model = model, "its worker is replaced: {reason}");
-                self.launches.instruct(launch, Instruction::Recycle(reason));
-            }
-            Effect::Load { launch } => self.launches.instruct(launch, Instruction::Load),
-            Effect::End { launch } => self.launches.instruct(launch, Instruction::End),
-            Effect::OpenGate { model, launch } => {
-                let upstream = self.launches.upstream(launch);
-                if let (Some(model), Some(upstream)) = (self.model(&model), upstream) {
-                    model.upstream.store(Some(upstream));
-                    model.gate.open();
-                }
-            }
-            Effect::CloseGate { model } => {
-                if let Some(model) = self.model(&model) {
-                    model.gate.close();
-                }
-            }
-            Effect::Drain { model, launch } => self.drain(&model, launch),
-            Effect::Answer { waiter, answer } => self.answer(waiter, answer),
-            Effect::Measure => self.world.registry.measure_soon.notify_one(),
-            Effect::Wake { after } => {
-                let mailbox = self.mailbox.clone();
-                self.tracker.spawn(async move {
-                    tokio::time::sleep(after).await;
-                    mailbox.send(Message::Wake);
-                });
-            }
-            Effect::Finished => self.finished = true,
-        }
-    }
-
-    /// A model by name, also one that hub.yaml no longer names and that is still ending.
-    fn model(&self, name: &str) -> Option<Arc<Model>> {
-        self.world
-            .registry
-            .table
-            .load()
-            .present_or_leaving(name)
-            .cloned()
     }
 
     /// A launch reports.
     fn worker(&mut self, launch: Launch, report: Report) {
         let event = match report {
             Report::Warnings(warnings) => {
-                if let Some(model) = self.launches.model(launch) {
-                    self.world
+                if let Some(model) = self.hands.launches.model(launch) {
+                    self.hands
                         .registry
                         .worker_warnings
                         .lock()
@@ -351,14 +260,14 @@ impl Supervisor {
             }
             Report::Spawned(spawned) => {
                 let pid = spawned.identity.pid;
-                self.launches.spawned(launch, spawned);
+                self.hands.launches.spawned(launch, spawned);
                 Event::Spawned { launch, pid }
             }
             Report::Standby { process } => {
                 if process {
                     self.learn_served(launch);
                 } else {
-                    self.launches.ended(launch);
+                    self.hands.launches.ended(launch);
                 }
                 Event::Standby { launch, process }
             }
@@ -368,7 +277,7 @@ impl Supervisor {
             }
             Report::LoadRefused(reason) => Event::LoadRefused { launch, reason },
             Report::Gone { exit_code, reason } => {
-                if let Some(model) = self.launches.ended(launch) {
+                if let Some(model) = self.hands.launches.ended(launch) {
                     self.release_port(&model);
                     self.freed(&model);
                 }
@@ -384,21 +293,23 @@ impl Supervisor {
 
     /// Learns what the program of a worker that is there now serves.
     fn learn_served(&self, launch: Launch) {
-        let config = Arc::clone(&self.world.registry.table.load().config);
+        let config = Arc::clone(&self.hands.registry.table.load().config);
         let model = self
+            .hands
             .launches
             .model(launch)
             .and_then(|name| config.model(name));
-        if let (Some(model), Some(upstream)) = (model, self.launches.upstream(launch)) {
-            let registry = Arc::clone(&self.world.registry);
-            self.tracker
+        if let (Some(model), Some(upstream)) = (model, self.hands.launches.upstream(launch)) {
+            let registry = Arc::clone(&self.hands.registry);
+            self.hands
+                .tracker
                 .spawn(served::learn(registry, model.clone(), upstream));
         }
     }
 
     /// What the worker of that model held when it was last measured is on its way back.
     fn freed(&mut self, model: &str) {
-        let measured = self.model(model).and_then(|model| model.measured());
+        let measured = self.hands.model(model).and_then(|model| model.measured());
         if let Some(measured) = measured
             && let Some(available) = measured.available
         {
@@ -409,58 +320,16 @@ impl Supervisor {
 
     /// A model that hub.yaml no longer names kept its port only while its worker held it.
     fn release_port(&self, model: &str) {
-        let registry = &self.world.registry;
+        let registry = &self.hands.registry;
         if registry.table.load().config.model(model).is_none() {
             registry.ports.lock().release(model);
         }
     }
 
-    /// Reports when the gate has no lease out, or at the drain limit.
-    fn drain(&self, name: &str, launch: Launch) {
-        let Some(model) = self.model(name) else {
-            return;
-        };
-        let limit = self.world.registry.table.load().config.drain_timeout;
-        let mailbox = self.mailbox.clone();
-        self.tracker.spawn(async move {
-            if tokio::time::timeout(limit, model.gate.drained())
-                .await
-                .is_err()
-            {
-                tracing::warn!(
-                    hub_model = %model.name,
-                    active = model.gate.active(),
-                    "requests still in flight after `drain_timeout` are cut"
-                );
-            }
-            mailbox.send(Message::Drained { launch });
-        });
-    }
-
-    fn answer(&mut self, waiter: Waiter, answer: Answer) {
-        let Some((reply, arrival)) = self.waiting.remove(waiter) else {
-            return;
-        };
-        let result = match (answer, &arrival) {
-            (Answer::Granted, Some(Arrival { model, .. })) => Grant::of(model)
-                .map(Reply::Granted)
-                .ok_or_else(|| left_memory(&model.name)),
-            // Nobody else asks for a grant.
-            (Answer::Granted, None) => Err(wrong_reply()),
-            (Answer::Verb(outcome), _) => Ok(Reply::Verb(outcome)),
-            (Answer::Reloaded(report), _) => Ok(Reply::Reloaded(report)),
-            (Answer::Refused(error), _) => Err(error),
-        };
-        // It has its lease and waits no more, before anybody is told.
-        drop(arrival);
-        // A lease that nobody takes comes back by being dropped here.
-        let _ = reply.send(result);
-    }
-
     fn reload(&mut self, mut config: Config, start: bool, waiter: Waiter) {
-        let registry = Arc::clone(&self.world.registry);
+        let registry = Arc::clone(&self.hands.registry);
         let old = registry.table.load_full();
-        let up = self.launches.models_up();
+        let up = self.hands.launches.models_up();
         let assigned = {
             let mut ports = registry.ports.lock();
             ports.set_starting_port(config.model_starting_port);
@@ -468,7 +337,7 @@ impl Supervisor {
         };
         if let Err(error) = assigned {
             let error = ApiError::new(StatusCode::BAD_REQUEST, error.to_string());
-            return self.answer(waiter, Answer::Refused(error));
+            return self.hands.answer(waiter, Answer::Refused(error));
         }
         *registry.reload_warnings.lock() = keep_fixed(&mut config, &old.config);
         let changed = changed_launches(&config, &old.config);
@@ -479,7 +348,7 @@ impl Supervisor {
         registry.on_disk.note_read();
         // A file reads its settings while it loads: they have to be the new ones.
         let config = &table.config;
-        let policies = &self.world.policies;
+        let policies = &self.hands.policies;
         apart(|| policies.reload(config.folder(), &config.policies));
         registry.relearn();
         registry.look_for_paths();
@@ -489,7 +358,7 @@ impl Supervisor {
             changed = changed.len(),
             "hub.yaml read again"
         );
-        self.world.policies.observe(PolicyEvent::config_reloaded());
+        self.hands.policies.observe(PolicyEvent::config_reloaded());
         self.learn_dialects();
         self.handle(Event::Reconcile {
             waiter,
@@ -502,7 +371,7 @@ impl Supervisor {
     /// There may be new policies: they are asked about every parked request. Those of a model that
     /// hub.yaml no longer names are refused.
     fn ask_parked_again(&self) {
-        let table = self.world.registry.table.load();
+        let table = self.hands.registry.table.load();
         for model in table.all() {
             let parking = &model.gate.parking;
             match table.config.model(&model.name) {
@@ -514,8 +383,8 @@ impl Supervisor {
 
     /// Takes down what a reload does to models, before it does.
     fn note_reload(&self, config: &Config, changed: &HashSet<String>) {
-        let policies = &self.world.policies;
-        for model in &self.world.registry.table.load().models {
+        let policies = &self.hands.policies;
+        for model in &self.hands.registry.table.load().models {
             let state = model.facts.load().process_state;
             let is_up = matches!(state, ProcessState::Running | ProcessState::Starting);
             let (what, why) = if config.model(&model.name).is_none() {
@@ -534,12 +403,12 @@ impl Supervisor {
     /// Asks every worker program what it understands, before it is needed, and shows what does not
     /// fit as warnings.
     fn learn_dialects(&self) {
-        let config = Arc::clone(&self.world.registry.table.load().config);
+        let config = Arc::clone(&self.hands.registry.table.load().config);
         let (registry, dialects) = (
-            Arc::clone(&self.world.registry),
-            Arc::clone(&self.launches.dialects),
+            Arc::clone(&self.hands.registry),
+            Arc::clone(&self.hands.launches.dialects),
         );
-        self.tracker.spawn(async move {
+        self.hands.tracker.spawn(async move {
             for model in &config.models {
                 let warnings = match dialects.of_model(model).await {
                     Ok(dialect) => dialect.command_line(model, 0).warnings,

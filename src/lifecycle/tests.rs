@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::core::admission;
 use crate::runtime_file::RuntimeModels;
 use crate::upstream::Accepts;
 use crate::worker::identity::Identity;
@@ -286,4 +287,55 @@ async fn status_counts_what_is_published() {
         ),
         (None, Some(47851))
     );
+}
+
+/// The simulation's own tests of the same names expect the same.
+#[tokio::test(start_paused = true)]
+async fn a_full_and_a_late_queue_say_when_to_come_back() {
+    let limits = "queue_size: 1, queue_timeout: 20, ";
+    let scene = Scene::new(&TWO.replace("name: beta, ", &format!("name: beta, {limits}")));
+    scene.lifecycle.start("beta").await.unwrap();
+    let beta = scene.model("beta");
+    let running = scene.acquire("beta").await.unwrap();
+    let park = || {
+        let lifecycle = &scene.lifecycle;
+        let seen = lifecycle.seen(&beta);
+        lifecycle.park(&beta, seen, &"10.0.0.7".into(), 600.0)
+    };
+    let told = |error: ApiError| (error.status, error.retry_after);
+    // Loaded: as long as the first one waits by now, and what the queue may take in all.
+    let mut parked = park().unwrap();
+    sleep(Duration::from_secs(8)).await;
+    assert_eq!(told(park().unwrap_err()), (429, Some(8)));
+    assert_eq!(told(parked.called().await.unwrap_err()), (429, Some(20)));
+    drop(parked);
+    // On its way out and to be loaded again: as long as its last load took.
+    let mut parked = park().unwrap();
+    let unload = {
+        let lifecycle = scene.lifecycle.clone();
+        let unload = async move { lifecycle.unload("beta").await };
+        scene.stage.tracker.spawn(unload)
+    };
+    sleep(Duration::from_secs(8)).await;
+    assert_eq!(told(park().unwrap_err()), (429, Some(5)));
+    parked.called().await.expect("something has changed");
+    admission::Place::stay(&mut parked, 600.0);
+    assert_eq!(told(parked.called().await.unwrap_err()), (429, Some(5)));
+    drop(running);
+    assert_eq!(unload.await.unwrap(), Ok(Outcome::Done));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_verdict_is_stale_when_the_model_was_stopped_meanwhile() {
+    let scene = Scene::new(TWO);
+    scene.lifecycle.start("alpha").await.unwrap();
+    let alpha = scene.model("alpha");
+    let seen = scene.lifecycle.seen(&alpha);
+    scene.lifecycle.stop("alpha").await.unwrap();
+    let stopped = ApiError::being_stopped("alpha");
+    let client: Arc<str> = "10.0.0.7".into();
+    let parked = scene.lifecycle.park(&alpha, seen, &client, 1.0);
+    assert_eq!(parked.unwrap_err(), stopped);
+    let arrival = scene.lifecycle.arrive(&alpha, seen, client, Duration::ZERO);
+    assert_eq!(scene.lifecycle.acquire(arrival).await.unwrap_err(), stopped);
 }

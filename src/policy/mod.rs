@@ -30,6 +30,7 @@ mod hook_thread;
 mod host;
 mod interface;
 mod journal;
+mod judge;
 mod observers;
 mod replay;
 mod sandbox;
@@ -50,6 +51,7 @@ pub use interface::questions::{
 pub use interface::unstarted::Unstarted;
 pub(crate) use interface::wording::did_you_mean;
 pub use interface::world::{GroupView, ModelView, World};
+pub(crate) use judge::apart;
 pub use replay::{Difference, Replayed, Said, Tally, replay};
 pub(crate) use sandbox::Sandbox;
 pub(crate) use sandbox::failures::{describe, running_line};
@@ -146,11 +148,21 @@ impl Policies {
     /// Loads all files again, in a new Lua state that keeps `hub.state`. The new policies replace the old ones only if every
     /// file loads; otherwise the old ones stay, [`Policies::warnings`] says why, and this returns false.
     pub fn reload(&self, folder: &Path, bundled: &[String]) -> bool {
+        self.reload_with(folder, None, bundled)
+    }
+
+    /// The same of policies that [`Policies::load_only`] loaded, with these files.
+    pub(crate) fn reload_with(
+        &self,
+        folder: &Path,
+        files: Option<&[String]>,
+        bundled: &[String],
+    ) -> bool {
         let _reloading = self.shared.reloading.lock();
         let world = Arc::clone(&self.shared.world);
         let old = self.shared.set.load_full();
         let state = old.state();
-        let set = PolicySet::load(folder, None, bundled::SCRIPTS, bundled, world, &state);
+        let set = PolicySet::load(folder, files, bundled::SCRIPTS, bundled, world, &state);
         *self.shared.refused.lock() = set.broken().to_vec();
         if set.broken().is_empty() {
             let _observing = self.shared.observing.lock();

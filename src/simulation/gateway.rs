@@ -1,15 +1,15 @@
 //! The way of a request through a simulated hub: `on_request`, its model, the worker, its end. The real
-//! one is in `gateway`; this one says the same without sockets.
+//! one is in `hub/gateway`; both do what [`decide`] says.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use http::HeaderValue;
 
-use super::{Event, Finish, Happening, Launch, NewRequest, Number, Simulation, State};
-use crate::api_error::ApiError;
-use crate::hub::gateway::{routed_to_unknown, unknown_model};
-use crate::policy::{self, Parked, RequestVerdict, RequestView, Route, World as _};
+use super::doors::{Arrival, DoorsOf};
+use super::{Event, Finish, Happening, NewRequest, Number, Simulation, State, Waiter};
+use crate::core::admission::{Entrance, Place as _, Step, Target, decide};
+use crate::core::queue::Call;
+use crate::policy::{Parked, RequestView, Route};
 
 impl Simulation {
     /// Sends a request. What becomes of it at once has happened when this returns.
@@ -23,40 +23,46 @@ impl Simulation {
     }
 
     /// Asks `on_request` and does what it says.
-    pub(super) fn ask_policies(&mut self, number: Number) {
+    fn ask_policies(&mut self, number: Number) {
         let Some(view) = self.view(number) else {
             return;
         };
-        let written = view.model.clone();
-        let (view, verdict) = self.policies().on_request(view);
-        self.asked[number].vars = view.parked.vars;
-        let route = match verdict {
-            RequestVerdict::Wait(wait) => return self.park(number, &written, &wait),
-            RequestVerdict::Reject(error) => return self.reject(number, error),
-            RequestVerdict::Route(route) => Some(route),
-            RequestVerdict::Pass | RequestVerdict::NeedBody => None,
+        let doors = DoorsOf {
+            world: self.world().clone(),
+            request: number,
         };
-        let elsewhere = route.as_ref().and_then(|route| route.model.clone());
-        let Some(model) = self.world().model(elsewhere.as_deref().unwrap_or(&written)) else {
-            return self.reject(
-                number,
-                match elsewhere {
-                    Some(model) => routed_to_unknown(&model),
-                    None => unknown_model(&written, &self.world().config),
-                },
-            );
-        };
-        if let Some(route) = route {
-            self.change(number, &route);
+        let mut place = self.hands.parked.remove(&number);
+        let named = Target::find(&doors, &view.model);
+        let (view, step) = self.policies().on_request_then(view, |view, verdict| {
+            decide(&doors, named, view, verdict, &mut place)
+        });
+        let asked = &mut self.hands.asked[number];
+        asked.vars = view.parked.vars;
+        match step {
+            Ok(Step::Go(admitted)) => {
+                asked.model = Some(admitted.model);
+                if let Some(route) = admitted.route {
+                    self.change(number, &route);
+                }
+                match admitted.entrance {
+                    Entrance::Open(lease) => self.hands.enter(number, lease),
+                    Entrance::Closed(arrival) => self.acquire(number, arrival),
+                }
+            }
+            // The whole body is always there: nobody asks for it.
+            Ok(Step::Wait | Step::NeedBody) => {
+                asked.model = place.as_ref().map(|place| place.model.clone());
+                self.hands.parked.extend(place.map(|place| (number, place)));
+                self.look_at_parked(number);
+            }
+            Err(error) => self.hands.conclude(number, State::Rejected(error)),
         }
-        self.acquire(number, model.facts.name.clone());
-        // The next in the queue is asked about now that this one is counted elsewhere.
-        self.unpark(number, true);
     }
 
     /// The request as policies see it.
-    fn view(&self, number: Number) -> Option<Box<RequestView>> {
-        let request = self.asked[number].request.as_ref()?;
+    pub(super) fn view(&self, number: Number) -> Option<Box<RequestView>> {
+        let asked = self.asked(number);
+        let request = asked.request.as_ref()?;
         let mut built = http::Request::builder()
             .method(request.method.clone())
             .uri(&request.path);
@@ -66,6 +72,7 @@ impl Simulation {
         }
         let (parts, ()) = built.body(()).ok()?.into_parts();
         let body = serde_json::Value::Object(request.body.clone()).to_string();
+        let place = self.hands.parked.get(&number);
         Some(Box::new(RequestView {
             parts,
             id: HeaderValue::try_from(id(number)).ok()?,
@@ -74,16 +81,16 @@ impl Simulation {
             protocol: RequestView::OPENAI,
             body: Some(body.into()),
             parked: Parked {
-                waited_seconds: self.parked_for(number).as_secs_f64(),
-                vars: self.asked[number].vars.clone(),
+                waited_seconds: place.map_or(0.0, |place| place.waited().as_secs_f64()),
+                vars: asked.vars.clone(),
             },
         }))
     }
 
     /// The body and the headers that the worker gets.
     fn change(&mut self, number: Number, route: &Route) {
-        let asked = &mut self.asked[number];
-        crate::hub::gateway::change(&mut asked.body, route);
+        let asked = &mut self.hands.asked[number];
+        route.change(&mut asked.body);
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let added = route.headers.iter();
         asked.added = added
@@ -91,176 +98,66 @@ impl Simulation {
             .collect();
     }
 
-    fn acquire(&mut self, number: Number, model: String) {
-        self.asked[number].model = Some(model.clone());
-        let found = self
-            .world()
-            .at(&model, |model| (model.is_open, model.stops));
-        match found {
-            Some((true, _)) => self.enter(number),
-            Some((false, seen)) => {
-                let waiter = self.waiter(number, true);
-                self.world().at(&model, |model| model.waiting += 1);
-                let event = Event::Acquire {
-                    model,
-                    waiter,
-                    seen,
-                    client: self.client(number),
-                    parked: self.parked_for(number),
-                };
-                self.handle(event);
+    /// Waits for the model to be loaded.
+    pub(super) fn acquire(&mut self, number: Number, arrival: Arrival) {
+        let event = Event::Acquire {
+            model: arrival.model.clone(),
+            seen: arrival.seen.stops,
+            client: arrival.client.clone(),
+            parked: arrival.parked,
+            waiter: self.waiter(number, Some(arrival)),
+        };
+        self.handle(event);
+    }
+
+    /// A parked request looks what is to become of it.
+    pub(super) fn look_at_parked(&mut self, number: Number) {
+        let call = self
+            .hands
+            .parked
+            .get(&number)
+            .and_then(|place| place.look());
+        match call {
+            Some(Call::Ask) => self.ask_policies(number),
+            Some(Call::Refuse(error)) => {
+                self.hands.parked.remove(&number);
+                self.hands.conclude(number, State::Rejected(error));
+            }
+            Some(Call::Until(at)) => {
+                let plan = &mut self.hands.plan;
+                plan.cancel(|other| matches!(other, Happening::Look(of) if *of == number));
+                plan.add(at, Happening::Look(number));
             }
             None => {}
         }
     }
 
-    /// A request no longer waits for its model to be loaded.
-    pub(super) fn stop_waiting(&mut self, number: Number) {
-        if let Some(model) = self.asked[number].model.clone() {
-            self.world().at(&model, |model| model.waiting -= 1);
-            self.deciding.changed.insert(model);
-        }
-    }
-
-    fn reject(&mut self, number: Number, error: ApiError) {
-        self.unpark(number, false);
-        self.conclude(number, State::Rejected(error));
-    }
-
-    /// Something asked comes to its end.
-    pub(super) fn conclude(&mut self, number: Number, state: State) {
-        let now = self.world().now();
-        let named = self.asked[number]
-            .request
-            .as_ref()
-            .map(|request| request.model.clone());
-        let named = named.and_then(|name| self.world().model(&name));
-        let asked = &mut self.asked[number];
-        asked.state = state;
-        asked.ended = Some(now);
-        let model = asked
-            .model
-            .clone()
-            .or(named.map(|model| model.facts.name.clone()));
-        // What names no model of this hub is nobody's request.
-        if let Some(request) = model.and_then(|model| asked.finished(number, model)) {
-            self.deciding.observe(policy::Event::of_request(request));
-        }
-    }
-
-    /// The model is in memory: its worker answers.
-    pub(super) fn enter(&mut self, number: Number) {
-        let (now, unix) = (self.world().now(), self.world().clock());
-        let asked = &mut self.asked[number];
-        asked.state = State::Running;
-        asked.entered = Some(now);
-        let ends_after = asked
-            .request
-            .as_ref()
-            .and_then(|request| request.ends_after);
-        let model = asked.model.clone().unwrap_or_default();
-        self.running
-            .entry(model.clone())
-            .or_default()
-            .insert(number);
-        self.world().at(&model, |model| {
-            model.active += 1;
-            model.last_request_at = Some(unix);
-            model.last_active = now;
-        });
-        if let Some(after) = ends_after {
-            self.plan(after, Happening::Finish(number));
-        }
-    }
-
     /// The worker has answered; false when it does not answer this request.
     pub(crate) fn finish(&mut self, number: Number, finish: &Finish) -> bool {
-        let left = self.leave(number, State::Done, finish);
+        let left = self.hands.leave(number, State::Done, finish);
         self.catch_up();
         left
     }
 
     /// The client goes away; false when it has its answer already.
     pub(crate) fn cancel(&mut self, number: Number) -> bool {
-        if self.asked[number].state != State::Waiting {
-            let left = self.leave(number, State::Cancelled, &Finish::default());
+        let hands = &mut self.hands;
+        if hands.asked[number].state == State::Waiting {
+            hands.parked.remove(&number);
+            hands.conclude(number, State::Cancelled);
+            let waiting = hands.waiting.iter().find(|(_, (of, _))| *of == number);
+            if let Some(id) = waiting.map(|(id, _)| *id) {
+                hands.waiting.remove(&id);
+                let is_request = true;
+                let waiter = Waiter { id, is_request };
+                self.handle(Event::Abandon { waiter });
+            }
             self.catch_up();
-            return left;
+            return true;
         }
-        self.unpark(number, false);
-        self.conclude(number, State::Cancelled);
-        let waiting = self.waiting.iter().find(|(_, of)| **of == number);
-        if let Some(id) = waiting.map(|(id, _)| *id) {
-            self.waiting.remove(&id);
-            self.stop_waiting(number);
-            let waiter = super::Waiter {
-                id,
-                is_request: true,
-            };
-            self.handle(Event::Abandon { waiter });
-        }
+        let left = hands.leave(number, State::Cancelled, &Finish::default());
         self.catch_up();
-        true
-    }
-
-    /// A request that its worker answers ends.
-    pub(super) fn leave(&mut self, number: Number, state: State, finish: &Finish) -> bool {
-        let (now, unix) = (self.world().now(), self.world().clock());
-        let asked = &mut self.asked[number];
-        if asked.state != State::Running {
-            return false;
-        }
-        asked.finish = finish.clone();
-        if state == State::Done {
-            self.note_answer(number, finish);
-        }
-        let asked = &mut self.asked[number];
-        let model = asked.model.clone().unwrap_or_default();
-        self.world().at(&model, |model| {
-            model.active -= 1;
-            model.last_request_at = Some(unix);
-            model.last_active = now;
-        });
-        if let Some(running) = self.running.get_mut(&model) {
-            running.remove(&number);
-        }
-        self.deciding.changed.insert(model.clone());
-        self.conclude(number, state);
-        self.look_at_drain(&model);
-        let active = self.world().at(&model, |model| model.active);
-        if active == Some(0) && self.machine.next_asking().is_some() {
-            self.plan(Duration::ZERO, Happening::Idle);
-        }
-        true
-    }
-
-    /// A model that is drained goes on when its last request has left.
-    pub(super) fn look_at_drain(&mut self, model: &str) {
-        let active = self.world().at(model, |model| model.active);
-        if active == Some(0)
-            && let Some(launch) = self.draining.remove(model)
-        {
-            self.plan.retain(
-                |_, happening| !matches!(happening, Happening::DrainLimit(of) if *of == launch),
-            );
-            self.plan(Duration::ZERO, Happening::Drained(launch));
-        }
-    }
-
-    /// `drain_timeout` is over.
-    pub(super) fn cut_drained(&mut self, launch: Launch) {
-        let found = self.draining.iter().find(|(_, of)| **of == launch);
-        if let Some(model) = found.map(|(model, _)| model.clone()) {
-            self.cut(&model);
-        }
-    }
-
-    /// The worker of these requests is gone.
-    pub(super) fn cut(&mut self, model: &str) {
-        let running = self.running.get(model).cloned().unwrap_or_default();
-        for number in running {
-            self.leave(number, State::Cut, &Finish::default());
-        }
+        left
     }
 }
 

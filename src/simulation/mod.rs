@@ -1,36 +1,38 @@
-//! A hub without processes, threads and waiting, on a clock that its user sets: what `policy test` and
-//! `policy replay` run policies in.
+//! A hub without processes, threads and waiting, on a clock that its user sets: what `policy test` runs
+//! policies in.
 //!
-//! The machine is the real one, and so are the policies and their Lua host. Simulated are the workers,
-//! which load and end as they are told ([`Worker`]), and the requests, which end when somebody says so. Two
-//! runs of one story are the same to the last event. It knows nothing of sockets and files.
+//! All that decides is the real hub's, in `core`, and so are the policies and their Lua host. Simulated are
+//! the [`Hands`]: workers that load and end as they are told ([`Worker`]), and requests that end when
+//! somebody says so. Two runs of one story are the same to the last event. It knows nothing of sockets and
+//! files.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::api_error::ApiError;
 use crate::config::Config;
-use crate::core::machine::{
-    Answer, Decide, Effect, Entry, Event, Goal, Launch, Machine, Now, Spec, Waiter,
-};
-use crate::policy::{
-    self, Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies, Trouble,
-    TroubleVerdict, World as _,
-};
+use crate::core::hands::handle;
+use crate::core::machine::{Entry, Event, Launch, Machine, Spec, Waiter};
+use crate::core::reload::changed_launches;
+use crate::policy::{self, Policies, World as _};
 use crate::status::{MemoryState, ProcessState};
 
+mod doors;
 mod gateway;
-mod parking;
+mod hands;
+mod plan;
 mod request;
 mod testing;
 mod trouble;
 mod world;
 
-use parking::Parking;
+use doors::Arrival;
+use hands::Hands;
+use plan::Happening;
 pub(crate) use request::{Asked, Finish, NewRequest, Number, State};
 pub use testing::{Case, bound_names, run};
-use world::Process;
 pub(crate) use world::{Memory, SimulatedWorld, Unread, Worker};
 
 /// How often idle models and parked loads are looked at, as in a real hub.
@@ -39,128 +41,13 @@ const TICK: Duration = Duration::from_secs(1);
 /// [`Simulation::settle`] gives up after so long.
 const LONGEST_SETTLING: Duration = Duration::from_secs(3600);
 
-/// Something that is going to happen.
-#[derive(Debug, Clone)]
-enum Happening {
-    /// A launch reports.
-    Report(Launch, Event),
-    /// The requests of a model that is being drained are cut.
-    DrainLimit(Launch),
-    /// No request is left in a model that is being drained.
-    Drained(Launch),
-    /// A request is done.
-    Finish(Number),
-    /// A parked request is to be looked at.
-    Inspect(Number),
-    /// A model has no request in flight any more, while a load is parked.
-    Idle,
-    /// The machine wants to be looked at.
-    Wake,
-}
-
 /// A simulated hub.
 #[derive(Debug)]
 pub(crate) struct Simulation {
     machine: Machine,
-    deciding: Deciding,
-    /// By time, and then in the order in which they were planned.
-    plan: BTreeMap<(Duration, u64), Happening>,
-    planned: u64,
+    hands: Hands,
     next_tick: Duration,
-    asked: Vec<Asked>,
-    /// Who waits for the machine's answer, by the waiter's number.
-    waiting: HashMap<u64, Number>,
     waiters: u64,
-    /// The requests that workers answer, by model.
-    running: HashMap<String, BTreeSet<Number>>,
-    parking: Parking,
-    /// Models that are being drained.
-    draining: HashMap<String, Launch>,
-    launches: HashMap<Launch, String>,
-}
-
-/// The world and the policies: what the machine asks.
-#[derive(Debug)]
-struct Deciding {
-    world: Arc<SimulatedWorld>,
-    policies: Policies,
-    /// Models at which something changed since parked requests were asked about.
-    changed: BTreeSet<String>,
-    /// Models that were stopped since then.
-    stopped: BTreeSet<String>,
-}
-
-impl Deciding {
-    /// Policies and tests see what the machine says.
-    fn publish(&mut self, machine: &Machine) {
-        for entry in machine.entries() {
-            let Some(config) = self.world.config.model(&entry.spec.name) else {
-                continue;
-            };
-            let facts = crate::lifecycle::facts(entry, config, &self.world.config, None);
-            let before = self.world.at(&entry.spec.name, |model| {
-                let stops = std::mem::replace(&mut model.stops, entry.stops);
-                let before = std::mem::replace(&mut model.facts, Arc::new(facts.clone()));
-                (before, stops != entry.stops)
-            });
-            let Some((before, is_stopped)) = before else {
-                continue;
-            };
-            let name = &entry.spec.name;
-            if is_stopped {
-                self.stopped.insert(name.clone());
-            }
-            if *before != facts {
-                self.changed.insert(name.clone());
-                // Only now: an observer that looks at the model finds it in its new state.
-                let took = entry.times.load_took;
-                crate::lifecycle::events(&before, &facts, took)
-                    .for_each(|event| self.observe(event));
-            }
-        }
-    }
-
-    /// Observers hear of it at once.
-    fn observe(&self, event: policy::Event) {
-        let time = self.world.clock();
-        self.policies.observe_now(&policy::Event { time, ..event });
-    }
-}
-
-impl Decide for Deciding {
-    fn on_load(&mut self, machine: &Machine, model: &str, pending: PendingLoad) -> LoadVerdict {
-        self.publish(machine);
-        self.policies.on_load(model, pending)
-    }
-
-    fn on_idle(&mut self, machine: &Machine, model: &str) -> IdleVerdict {
-        self.publish(machine);
-        let is_busy = self.world.at(model, |model| model.active > 0);
-        if is_busy != Some(false) {
-            return IdleVerdict::Keep(0.0);
-        }
-        let verdict = self.policies.on_idle(model);
-        if !matches!(verdict, IdleVerdict::Keep(_)) {
-            self.world.at(model, |model| model.is_open = false);
-        }
-        verdict
-    }
-
-    fn on_exit(&mut self, machine: &Machine, model: &str, exit: Exit) -> ExitVerdict {
-        self.publish(machine);
-        self.policies.on_exit(model, exit)
-    }
-
-    fn on_trouble(
-        &mut self,
-        machine: &Machine,
-        model: &str,
-        trouble: Trouble,
-        _: u64,
-    ) -> TroubleVerdict {
-        self.publish(machine);
-        self.policies.on_trouble(model, trouble)
-    }
 }
 
 /// What may be asked about a model besides requests.
@@ -185,38 +72,25 @@ impl Simulation {
         let policies = policies(Arc::clone(&world));
         Self {
             machine: Machine::new(specs),
-            deciding: Deciding {
-                world,
-                policies,
-                changed: BTreeSet::new(),
-                stopped: BTreeSet::new(),
-            },
-            plan: BTreeMap::new(),
-            planned: 0,
+            hands: Hands::new(world, policies),
             next_tick: TICK,
-            asked: Vec::new(),
-            waiting: HashMap::new(),
             waiters: 0,
-            running: HashMap::new(),
-            parking: Parking::default(),
-            draining: HashMap::new(),
-            launches: HashMap::new(),
         }
     }
 
     /// What the policies see.
     pub(crate) fn world(&self) -> &Arc<SimulatedWorld> {
-        &self.deciding.world
+        &self.hands.world
     }
 
     /// The policies.
     pub(crate) fn policies(&self) -> &Policies {
-        &self.deciding.policies
+        &self.hands.policies
     }
 
     /// Something asked earlier.
     pub(crate) fn asked(&self, number: Number) -> &Asked {
-        &self.asked[number]
+        &self.hands.asked[number]
     }
 
     /// Changes how a model's worker behaves from now on; false when there is no such model.
@@ -242,10 +116,38 @@ impl Simulation {
 
     /// Starts what hub.yaml marks `default`, as a hub does that comes up.
     pub(crate) fn start_defaults(&mut self) {
-        self.handle(Event::StartDefaults {
-            except: std::collections::HashSet::new(),
-        });
+        let except = HashSet::new();
+        self.handle(Event::StartDefaults { except });
         self.catch_up();
+    }
+
+    /// Reads another hub.yaml; `policies` reads theirs again.
+    pub(crate) fn reload(&mut self, config: Config, policies: impl FnOnce(&Policies)) -> Number {
+        let old = self.world().config();
+        let changed = changed_launches(&config, &old);
+        let models: Vec<Spec> = config.models.iter().map(Spec::from).collect();
+        self.world().reconfigure(config);
+        // A file reads its settings while it loads: they have to be the new ones.
+        policies(self.policies());
+        for model in self.world().leaving() {
+            let why = ApiError::being_stopped(&model.name);
+            self.world()
+                .queue(&model.name, |queue, _| queue.dismiss(&why));
+        }
+        for model in self.world().model_names() {
+            self.world().changed(&model);
+        }
+        self.hands.observe(policy::Event::config_reloaded());
+        let number = self.ask(None, None);
+        let event = Event::Reconcile {
+            waiter: self.waiter(number, None),
+            models,
+            changed,
+            start: true,
+        };
+        self.handle(event);
+        self.catch_up();
+        number
     }
 
     /// Lets time pass, and happen what is due meanwhile.
@@ -265,8 +167,7 @@ impl Simulation {
         if self.machine.next_asking().is_some() || self.machine.entries().any(holds_memory) {
             return;
         }
-        let planned = self.plan.first_key_value().map(|((at, _), _)| *at);
-        let next = planned.unwrap_or(until).min(until);
+        let next = self.hands.plan.next_at().unwrap_or(until).min(until);
         let last = Duration::from_secs(next.as_secs() / TICK.as_secs() * TICK.as_secs());
         self.next_tick = self.next_tick.max(last);
     }
@@ -293,9 +194,9 @@ impl Simulation {
 
     /// Starts, stops, loads or unloads a model.
     pub(crate) fn verb(&mut self, verb: Verb, model: &str) -> Number {
-        let number = self.ask(None, Some(model.to_owned()));
-        let waiter = self.waiter(number, false);
         let model = model.to_owned();
+        let number = self.ask(None, Some(model.clone()));
+        let waiter = self.waiter(number, None);
         self.handle(match verb {
             Verb::Start => Event::Start { model, waiter },
             Verb::Stop => Event::Stop { model, waiter },
@@ -309,16 +210,17 @@ impl Simulation {
     /// Ends a model's worker as a crash would; false when it has none.
     pub(crate) fn crash(&mut self, model: &str, exit_code: Option<i32>, reason: &str) -> bool {
         let process = self.world().at(model, |model| model.process).flatten();
-        let Some(Process { launch, .. }) = process else {
+        let Some(launch) = process.map(|process| process.launch) else {
             return false;
         };
-        self.forget(launch);
+        self.hands.plan.forget(launch);
+        let reason = reason.to_owned();
         self.report(
             launch,
             Event::Gone {
                 launch,
                 exit_code,
-                reason: reason.to_owned(),
+                reason,
             },
         );
         self.catch_up();
@@ -327,41 +229,37 @@ impl Simulation {
 
     fn ask(&mut self, request: Option<NewRequest>, model: Option<String>) -> Number {
         let now = self.world().now();
-        self.asked.push(Asked::new(now, request, model));
-        self.asked.len() - 1
+        self.hands.asked.push(Asked::new(now, request, model));
+        self.hands.asked.len() - 1
     }
 
-    fn waiter(&mut self, number: Number, is_request: bool) -> Waiter {
+    /// Who asked something waits for the answer, with an `arrival` if it is a request.
+    fn waiter(&mut self, number: Number, arrival: Option<Arrival>) -> Waiter {
         self.waiters += 1;
-        self.waiting.insert(self.waiters, number);
-        Waiter {
-            id: self.waiters,
-            is_request,
-        }
-    }
-
-    fn plan(&mut self, after: Duration, happening: Happening) {
-        self.planned += 1;
-        let at = self.world().now() + after;
-        self.plan.insert((at, self.planned), happening);
+        let (id, is_request) = (self.waiters, arrival.is_some());
+        self.hands.waiting.insert(id, (number, arrival));
+        Waiter { id, is_request }
     }
 
     /// Lets happen what is due now.
     fn catch_up(&mut self) {
         let now = self.world().now();
-        self.ask_parked();
-        while self
-            .plan
-            .first_key_value()
-            .is_some_and(|((at, _), _)| *at <= now)
-        {
+        self.look_at_told();
+        while self.hands.plan.next_at().is_some_and(|at| at <= now) {
             self.step(now);
+        }
+    }
+
+    /// Parked requests that were told to, look what is to become of them.
+    fn look_at_told(&mut self) {
+        while let Some(number) = self.world().with(|state| state.told.pop_front()) {
+            self.look_at_parked(number);
         }
     }
 
     /// Lets the next thing happen, if it does until then.
     fn step(&mut self, until: Duration) -> bool {
-        let planned = self.plan.first_key_value().map(|((at, _), _)| *at);
+        let planned = self.hands.plan.next_at();
         let asking = self.machine.next_asking().unwrap_or(self.next_tick);
         let tick = asking.min(self.next_tick);
         let is_planned = planned.is_some_and(|at| at <= tick);
@@ -375,210 +273,66 @@ impl Simulation {
                 self.next_tick = at + TICK;
             }
             self.handle(Event::Tick);
+            if self.hands.listens {
+                self.measure();
+            }
             self.look_for_trouble();
-        } else if let Some((_, happening)) = self.plan.pop_first() {
+        } else if let Some(happening) = self.hands.plan.pop() {
             self.happen(happening);
         }
-        self.ask_parked();
+        self.look_at_told();
         true
     }
 
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Report(launch, event) => self.report(launch, event),
-            Happening::DrainLimit(launch) => self.cut_drained(launch),
+            Happening::DrainLimit(launch) => self.hands.cut(launch),
             Happening::Drained(launch) => self.handle(Event::Drained { launch }),
             Happening::Finish(number) => {
-                self.leave(number, State::Done, &Finish::default());
+                self.hands.leave(number, State::Done, &Finish::default());
             }
-            Happening::Inspect(number) => self.look_at_parked(number),
+            Happening::Look(number) => self.look_at_parked(number),
             Happening::Idle => self.handle(Event::Idle),
+            Happening::Measure => self.measure(),
             Happening::Wake => self.handle(Event::Tick),
         }
     }
 
+    /// What the sampler of a real hub tells.
+    fn measure(&mut self) {
+        let system = self.world().memory();
+        let peaks = self.world().peaks();
+        self.handle(Event::Measured { system, peaks });
+    }
+
     /// A launch reports what became of it.
     fn report(&mut self, launch: Launch, event: Event) {
-        let Some(name) = self.launches.get(&launch).cloned() else {
+        let Some(name) = self.hands.launches.get(&launch).cloned() else {
             return;
         };
         match &event {
-            Event::Loaded { .. } => self.of_process(&name, launch, |process| process.loaded = true),
+            Event::Loaded { .. } => self
+                .hands
+                .of_process(launch, |process| process.loaded = true),
             Event::Gone { .. } => {
-                self.launches.remove(&launch);
-                self.world().at(&name, |model| {
-                    // What it held most is known when it is gone.
-                    let held = model.worker.memory_bytes;
-                    if model.process.is_some_and(|process| process.loaded) {
-                        model.peak_bytes = model.peak_bytes.max(held);
-                    }
-                    model.process = None;
-                });
-                self.cut(&name);
+                if let Some((held, available)) = self.world().free(&name) {
+                    self.handle(Event::Freed { held, available });
+                }
+                self.hands.cut(launch);
+                self.hands.launches.remove(&launch);
             }
             Event::Standby { process: false, .. } => {
-                self.launches.remove(&launch);
+                self.hands.launches.remove(&launch);
             }
             _ => {}
         }
         self.handle(event);
     }
 
-    fn of_process(&self, model: &str, launch: Launch, change: impl FnOnce(&mut Process)) {
-        self.world().at(model, |model| {
-            if let Some(process) = model.process.as_mut().filter(|p| p.launch == launch) {
-                change(process);
-            }
-        });
-    }
-
-    /// Nothing that was planned for a launch happens any more.
-    fn forget(&mut self, launch: Launch) {
-        self.plan.retain(|_, happening| match happening {
-            Happening::Report(of, _) | Happening::DrainLimit(of) | Happening::Drained(of) => {
-                *of != launch
-            }
-            Happening::Finish(_) | Happening::Inspect(_) | Happening::Idle | Happening::Wake => {
-                true
-            }
-        });
-    }
-
-    fn now(&self) -> Now {
-        Now {
-            at: self.world().now(),
-            unix: self.world().clock(),
-        }
-    }
-
     fn handle(&mut self, event: Event) {
-        let now = self.now();
-        let effects = self.machine.handle(event, now, &mut self.deciding);
-        self.deciding.publish(&self.machine);
-        for effect in effects {
-            self.carry_out(effect);
-        }
-    }
-
-    fn carry_out(&mut self, effect: Effect) {
-        match effect {
-            Effect::Launch {
-                model,
-                launch,
-                goal,
-            } => self.launch(model, launch, goal),
-            Effect::Load { launch } => self.load(launch),
-            Effect::End { launch } => self.end(launch, String::new()),
-            Effect::Recycle { launch, reason } => self.end(launch, reason),
-            Effect::OpenGate { model, .. } => {
-                let now = self.world().now();
-                self.world().at(&model, |model| {
-                    model.is_open = true;
-                    model.health.begin();
-                    model.last_active = now;
-                });
-            }
-            Effect::CloseGate { model } => {
-                self.world().at(&model, |model| model.is_open = false);
-            }
-            Effect::Drain { model, launch } => {
-                self.plan(
-                    self.world().config.drain_timeout,
-                    Happening::DrainLimit(launch),
-                );
-                self.draining.insert(model.clone(), launch);
-                self.look_at_drain(&model);
-            }
-            Effect::Answer { waiter, answer } => self.answer(waiter, answer),
-            Effect::Wake { after } => self.plan(after, Happening::Wake),
-            // What an ended process held is available at once: nothing is waited for.
-            Effect::Measure | Effect::Finished => {}
-        }
-    }
-
-    fn launch(&mut self, name: String, launch: Launch, goal: Goal) {
-        let Some(worker) = self.world().at(&name, |model| model.worker.clone()) else {
-            return;
-        };
-        self.launches.insert(launch, name.clone());
-        let none = Duration::ZERO;
-        if goal == Goal::Standby && !worker.resident {
-            let event = Event::Standby {
-                launch,
-                process: false,
-            };
-            return self.plan(none, Happening::Report(launch, event));
-        }
-        self.world().at(&name, |model| {
-            model.process = Some(Process {
-                launch,
-                loading_since: None,
-                loaded: false,
-            });
-        });
-        let pid = 1000 + u32::try_from(launch).unwrap_or_default();
-        self.plan(
-            none,
-            Happening::Report(launch, Event::Spawned { launch, pid }),
-        );
-        match goal {
-            Goal::Loaded => self.load(launch),
-            Goal::Standby => {
-                let event = Event::Standby {
-                    launch,
-                    process: true,
-                };
-                self.plan(none, Happening::Report(launch, event));
-            }
-        }
-    }
-
-    /// A worker begins to load.
-    fn load(&mut self, launch: Launch) {
-        let Some(name) = self.launches.get(&launch).cloned() else {
-            return;
-        };
-        let now = self.world().now();
-        self.of_process(&name, launch, |process| process.loading_since = Some(now));
-        let Some(worker) = self.world().at(&name, |model| model.worker.clone()) else {
-            return;
-        };
-        let event = match worker.fails {
-            None => Event::Loaded { launch },
-            Some(reason) if worker.resident => Event::LoadRefused { launch, reason },
-            Some(reason) => Event::Gone {
-                launch,
-                exit_code: Some(1),
-                reason,
-            },
-        };
-        self.plan(worker.load, Happening::Report(launch, event));
-    }
-
-    fn end(&mut self, launch: Launch, reason: String) {
-        self.forget(launch);
-        let name = self.launches.get(&launch);
-        let end = name.and_then(|name| self.world().at(name, |model| model.worker.end));
-        let event = Event::Gone {
-            launch,
-            exit_code: None,
-            reason,
-        };
-        self.plan(end.unwrap_or_default(), Happening::Report(launch, event));
-    }
-
-    fn answer(&mut self, waiter: Waiter, answer: Answer) {
-        let Some(number) = self.waiting.remove(&waiter.id) else {
-            return;
-        };
-        if waiter.is_request {
-            self.stop_waiting(number);
-        }
-        match answer {
-            Answer::Granted => self.enter(number),
-            Answer::Verb(_) | Answer::Reloaded(_) => self.conclude(number, State::Done),
-            Answer::Refused(error) => self.conclude(number, State::Rejected(error)),
-        }
+        handle(&mut self.machine, &mut self.hands, event);
+        self.hands.listens = self.machine.next_asking().is_some();
     }
 }
 

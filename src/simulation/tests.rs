@@ -1,8 +1,10 @@
 //! Stories of a simulated hub under the default policy.
 
+use super::doors::DoorsOf;
 use super::*;
 use crate::config::from_yaml;
-use crate::policy::World;
+use crate::core::admission::{Entrance, Step, Target, decide};
+use crate::policy::{RequestVerdict, Wait, World};
 
 const CONFIG: &str = "
 groups: [{name: g, max_loaded: 1, idle_unload_trigger_min: 10}]
@@ -188,9 +190,13 @@ fn a_client_that_leaves_does_not_end_the_load() {
 
 /// With one policy beside hub.yaml.
 fn hub_with(policy: &str) -> (Simulation, tempfile::TempDir) {
+    hub_of(CONFIG, policy)
+}
+
+fn hub_of(config: &str, policy: &str) -> (Simulation, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("policy.lua"), policy).unwrap();
-    let hub = Simulation::new(from_yaml(CONFIG), BEGUN, |world| {
+    let hub = Simulation::new(from_yaml(config), BEGUN, |world| {
         Policies::load(folder.path(), &[], world)
     });
     (hub, folder)
@@ -272,4 +278,153 @@ fn observers_hear_of_models_and_requests_at_the_simulated_time() {
     let loaded = format!("model.loaded {} 5.0", BEGUN as u64 + 5);
     let finished = format!("request.finished {} 0.0", BEGUN as u64 + 5);
     assert_eq!(error.message, format!("{loaded}, {finished}"));
+}
+
+#[test]
+fn a_load_begins_when_the_memory_of_the_evicted_is_back() {
+    const GIB: u64 = 1 << 30;
+    let evicts = "return { on_load = function(load, hub)
+        local other = hub.models.a
+        return other.memory_state == 'loaded' and hub.evict({ 'a' }) or hub.allow()
+    end }";
+    let (mut hub, _folder) = hub_with(evicts);
+    hub.start_defaults();
+    hub.change_worker("a", |worker| {
+        worker.memory_bytes = Some(20 * GIB);
+        worker.free = Duration::from_secs(3);
+    });
+    hub.know_peak("b", Some(50 * GIB));
+    hub.change_memory(|memory| memory.other = 10 * GIB);
+    let first = hub.send("a");
+    hub.settle();
+    assert!(hub.finish(first, &Finish::default()));
+    let second = hub.send("b");
+    hub.seconds(1);
+    assert_eq!(hub.world().memory().returning, 20 * GIB);
+    hub.seconds(2);
+    // The worker of `b` is not there yet: its memory is not.
+    assert_eq!(hub.memory_state("b"), "loading");
+    assert_eq!(hub.world().at("b", |model| model.process), Some(None));
+    hub.seconds(1);
+    assert!(
+        hub.world()
+            .at("b", |model| model.process)
+            .flatten()
+            .is_some()
+    );
+    assert_eq!(hub.world().memory().returning, 0);
+    hub.seconds(5);
+    assert_eq!(hub.state(second), "running");
+}
+
+/// The hub's own test of the same name expects the same.
+#[test]
+fn a_full_and_a_late_queue_say_when_to_come_back() {
+    let limits = "queue_size: 1, queue_timeout: 20, ";
+    let config = CONFIG.replace("name: a, ", &format!("name: a, {limits}"));
+    let (mut hub, _folder) = hub_of(&config, ONE_AT_A_TIME);
+    hub.start_defaults();
+    let retry_after = |hub: &Simulation, number| match &hub.asked(number).state {
+        State::Rejected(error) => (error.status, error.retry_after),
+        other => panic!("{other:?}"),
+    };
+    let running = hub.send("a");
+    hub.settle();
+    // Loaded: as long as the first one waits by now, and what the queue may take in all.
+    let parked = hub.send("a");
+    hub.seconds(8);
+    let full = hub.send("a");
+    assert_eq!(retry_after(&hub, full), (429, Some(8)));
+    hub.seconds(12);
+    assert_eq!(retry_after(&hub, parked), (429, Some(20)));
+    // On its way out and to be loaded again: as long as its last load took.
+    let parked = hub.send("a");
+    hub.verb(Verb::Unload, "a");
+    hub.seconds(8);
+    let full = hub.send("a");
+    assert_eq!(retry_after(&hub, full), (429, Some(5)));
+    hub.seconds(12);
+    assert_eq!(retry_after(&hub, parked), (429, Some(5)));
+    assert_eq!(hub.state(running), "running");
+}
+
+#[test]
+fn a_verdict_is_stale_when_the_model_was_stopped_meanwhile() {
+    for wait in [true, false] {
+        let mut hub = hub(CONFIG);
+        let doors = DoorsOf {
+            world: Arc::clone(hub.world()),
+            request: 0,
+        };
+        hub.send("a");
+        let view = hub.view(0).unwrap();
+        let named = Target::find(&doors, "a");
+        hub.verb(Verb::Stop, "a");
+        hub.settle();
+        let verdict = match wait {
+            true => RequestVerdict::Wait(Wait {
+                seconds: 1.0,
+                client: None,
+            }),
+            false => RequestVerdict::Pass,
+        };
+        let step = decide(&doors, named, &view, verdict, &mut None);
+        let error = match step {
+            Err(error) => error,
+            Ok(Step::Go(admitted)) => {
+                let Entrance::Closed(arrival) = admitted.entrance else {
+                    panic!("it is not loaded");
+                };
+                let number = hub.ask(None, None);
+                hub.acquire(number, arrival);
+                match hub.asked(number).state.clone() {
+                    State::Rejected(error) => error,
+                    other => panic!("{other:?}"),
+                }
+            }
+            Ok(_) => panic!("it waits"),
+        };
+        assert_eq!(error, ApiError::being_stopped("a"));
+    }
+}
+
+#[test]
+fn a_reload_starts_stops_and_restarts_and_its_policies_see_the_new_settings() {
+    let waits = "local options = hub.options('mine', { waits = true })
+        return { on_request = function(req, hub)
+          if options.waits and hub.models[req.model].active > 0 then return hub.wait({ seconds = 60 }) end
+        end, on_load = function() return hub.allow() end }";
+    let (mut hub, folder) = hub_with(waits);
+    hub.start_defaults();
+    hub.verb(Verb::Load, "b");
+    let running = ["a", "b"].map(|model| hub.send(model));
+    hub.settle();
+    let parked = ["a", "b"].map(|model| hub.send(model));
+    assert_eq!(parked.map(|number| hub.state(number)), ["waiting"; 2]);
+    let new = from_yaml(
+        "policy: {mine: {waits: false}}
+drain_timeout: 5
+models:
+- {name: a, model_path: org/a, jit_enabled: true, default: true, context_length: 1024}
+- {name: d, model_path: org/d, default: true}",
+    );
+    let reload = hub.reload(new, |policies| {
+        assert!(policies.reload(folder.path(), &[]));
+    });
+    // Nobody waits for a turn any more: `b` is gone, and the new settings let requests go.
+    assert_eq!(hub.status(parked[1]), 503);
+    assert_eq!(
+        hub.state(reload),
+        "waiting",
+        "until what it stops has ended"
+    );
+    assert_eq!(hub.world().model_names(), ["a", "d"]);
+    hub.seconds(6);
+    assert_eq!(running.map(|number| hub.state(number)), ["cut"; 2]);
+    assert_eq!(hub.state(reload), "done");
+    hub.settle();
+    assert_eq!(hub.state(parked[0]), "running");
+    assert_eq!(hub.memory_state("d"), "loaded");
+    let unknown = hub.send("b");
+    assert_eq!(hub.status(unknown), 404);
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::hands::Hands;
 use super::world::Model;
 use super::{Event, Finish, Number, Simulation};
 use crate::core::silence::{Doings, Silence};
-use crate::policy::{Trouble, TroubleKind, prompt_chars};
+use crate::policy::{Trouble, TroubleKind, World as _, prompt_chars};
 use crate::status::MemoryState;
 
 /// How often a worker is looked at, and from when on a silence is told, as in a real hub.
@@ -58,36 +59,30 @@ impl Health {
     }
 }
 
-impl Simulation {
+impl Hands {
     /// A worker has answered a request.
     pub(super) fn note_answer(&mut self, number: Number, finish: &Finish) {
         let asked = &self.asked[number];
-        let is_work = asked
-            .request
-            .as_ref()
-            .is_some_and(|it| !it.method.is_safe());
+        let request = asked.request.as_ref();
+        let is_work = request.is_some_and(|request| !request.method.is_safe());
         if let Some(model) = asked.model.as_deref().filter(|_| is_work) {
-            let now = self.world().now();
+            let now = self.world.now();
             let status = finish.status.unwrap_or(200);
-            self.world()
+            self.world
                 .at(model, |model| model.health.answered(status, now));
         }
     }
+}
 
+impl Simulation {
     /// Looks at every worker when it is time to.
     pub(super) fn look_for_trouble(&mut self) {
         let now = self.world().now();
         if !now.as_secs().is_multiple_of(LOOK.as_secs()) {
             return;
         }
-        let limit = self.world().config.stall_timeout;
-        let names: Vec<_> = self
-            .world()
-            .config
-            .models
-            .iter()
-            .map(|model| model.name.clone())
-            .collect();
+        let limit = self.world().config().stall_timeout;
+        let names = self.world().model_names();
         for name in names {
             let prompt = self.longest_prompt(&name);
             let pid = self.world().at(&name, |model| model.facts.pid).flatten();
@@ -115,8 +110,9 @@ impl Simulation {
 
     /// Characters of the longest prompt that the worker has before it.
     fn longest_prompt(&self, model: &str) -> Option<usize> {
-        let running = self.running.get(model)?.iter();
-        let bodies = running.map(|number| self.asked[*number].body.clone());
+        let running = self.hands.running.iter();
+        let running = running.filter(|(_, lease)| lease.model == model);
+        let bodies = running.map(|(number, _)| self.asked(*number).body.clone());
         bodies.map(|body| prompt_chars(&body.into())).max()
     }
 }

@@ -3,15 +3,20 @@
 //! The [`Simulation`](super::Simulation) writes, policies and tests read. It is the only place that knows
 //! what a simulated worker weighs and when a model was last used.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
+use super::Number;
 use super::trouble::Health;
-use crate::config::{Config, Settings};
+use crate::api_error::ApiError;
+use crate::config::{Config, ModelConfig, Settings};
 use crate::core::machine::Launch;
+use crate::core::queue::{About, Queue};
+use crate::core::refusals::load_ahead;
 use crate::memory::{Pressure, SystemMemory};
 use crate::policy::{GroupView, LocalTime, ModelView, World};
 use crate::status::{Activity, GroupFacts, MemoryState, ModelFacts};
@@ -25,6 +30,8 @@ pub(crate) struct Worker {
     pub(crate) end: Duration,
     /// What it holds once loaded, in bytes; while it loads, the share that fits the time.
     pub(crate) memory_bytes: Option<u64>,
+    /// From the end of its process until the system has its memory back.
+    pub(crate) free: Duration,
     /// Why its loads fail, while they do.
     pub(crate) fails: Option<String>,
     /// Whether its process stays up without the weights.
@@ -45,6 +52,7 @@ impl Default for Worker {
             load: Duration::from_secs(5),
             end: Duration::from_secs(1),
             memory_bytes: None,
+            free: Duration::ZERO,
             fails: None,
             resident: false,
             silent: false,
@@ -95,11 +103,22 @@ pub(super) struct Process {
     pub(super) loaded: bool,
 }
 
+impl Process {
+    pub(super) fn new(launch: Launch) -> Self {
+        Self {
+            launch,
+            loading_since: None,
+            loaded: false,
+        }
+    }
+}
+
 /// One model.
 #[derive(Debug, Default)]
 pub(super) struct Model {
+    name: String,
     pub(super) facts: Arc<ModelFacts>,
-    pub(super) settings: Arc<Settings>,
+    settings: Arc<Settings>,
     pub(super) worker: Worker,
     pub(super) process: Option<Process>,
     /// How often it was stopped.
@@ -107,10 +126,14 @@ pub(super) struct Model {
     /// Whether requests may enter.
     pub(super) is_open: bool,
     pub(super) active: usize,
+    /// Leases that came back.
+    pub(super) given_back: u64,
     /// Requests that wait for it to be loaded.
     pub(super) waiting: usize,
     /// Requests that a policy told to wait.
-    pub(super) parked: usize,
+    pub(super) queue: Queue<Number>,
+    /// Counts what may have changed a verdict, but for leases that come back.
+    pub(super) changes: u64,
     /// When it was opened or used last.
     pub(super) last_active: Duration,
     pub(super) last_request_at: Option<f64>,
@@ -119,7 +142,20 @@ pub(super) struct Model {
 }
 
 impl Model {
-    fn memory_bytes(&self, now: Duration) -> Option<u64> {
+    /// As hub.yaml has it; what it was before, it stays.
+    fn configured(old: Option<Self>, model: &ModelConfig, config: &Config) -> Self {
+        let old = old.unwrap_or_else(|| Self {
+            name: model.name.clone(),
+            facts: Arc::new(ModelFacts::configured(model, &config.log_path)),
+            ..Self::default()
+        });
+        Self {
+            settings: Arc::new(model.policy.clone()),
+            ..old
+        }
+    }
+
+    pub(super) fn memory_bytes(&self, now: Duration) -> Option<u64> {
         let (process, bytes) = (self.process?, self.worker.memory_bytes?);
         if process.loaded {
             return Some(bytes);
@@ -140,22 +176,37 @@ impl Model {
             _ => Duration::ZERO,
         }
     }
+
+    /// Its queue, and what a refusal of it tells of the model.
+    pub(super) fn queue_and_about(&mut self) -> (&mut Queue<Number>, About<'_>) {
+        let about = About {
+            model: &self.name,
+            load: load_ahead(&self.facts),
+        };
+        (&mut self.queue, about)
+    }
 }
 
 /// What changes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct State {
     /// Since the simulation began.
     pub(super) now: Duration,
-    /// In hub.yaml's order.
-    pub(super) models: Vec<Model>,
+    config: Arc<Config>,
+    /// In hub.yaml's order; those that it no longer names come last.
+    models: Vec<Model>,
     pub(super) memory: Memory,
+    /// What ended processes held, and when the system has it back.
+    freed: Vec<(u64, Duration)>,
+    /// What of that the machine waits for.
+    pub(super) returning: u64,
+    /// Parked requests that are to look what is to become of them.
+    pub(super) told: VecDeque<Number>,
 }
 
 /// The simulated hub as its policies see it.
 #[derive(Debug)]
 pub(crate) struct SimulatedWorld {
-    pub(super) config: Config,
     /// When the simulation began, in Unix seconds.
     begun: f64,
     state: Mutex<State>,
@@ -163,20 +214,40 @@ pub(crate) struct SimulatedWorld {
 
 impl SimulatedWorld {
     pub(super) fn new(config: Config, begun: f64) -> Self {
-        let models = config.models.iter().map(|model| Model {
-            facts: Arc::new(ModelFacts::configured(model, &config.log_path)),
-            settings: Arc::new(model.policy.clone()),
-            ..Model::default()
-        });
         let state = State {
-            models: models.collect(),
-            ..State::default()
+            now: Duration::ZERO,
+            config: Arc::new(config.clone()),
+            models: Vec::new(),
+            memory: Memory::default(),
+            freed: Vec::new(),
+            returning: 0,
+            told: VecDeque::new(),
         };
-        Self {
+        let world = Self {
             begun,
             state: Mutex::new(state),
-            config,
+        };
+        world.reconfigure(config);
+        world
+    }
+
+    /// Another hub.yaml is in force. Models that it no longer names may still be ending.
+    pub(super) fn reconfigure(&self, config: Config) {
+        let mut state = self.state.lock();
+        let mut old = std::mem::take(&mut state.models);
+        for model in &config.models {
+            let known = old.iter().position(|known| known.name == model.name);
+            let known = known.map(|place| old.remove(place));
+            let model = Model::configured(known, model, &config);
+            state.models.push(model);
         }
+        state.models.append(&mut old);
+        state.config = Arc::new(config);
+    }
+
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.state.lock().config)
     }
 
     /// Reads or changes what is there now. Never while a policy is asked.
@@ -184,42 +255,135 @@ impl SimulatedWorld {
         look(&mut self.state.lock())
     }
 
-    /// Reads or changes a model by name.
+    /// Reads or changes a model by name, also one that is still ending.
     pub(super) fn at<R>(&self, name: &str, look: impl FnOnce(&mut Model) -> R) -> Option<R> {
-        let index = self.config.models.iter().position(|m| m.name == name)?;
-        Some(look(&mut self.state.lock().models[index]))
+        let mut state = self.state.lock();
+        let model = state.models.iter_mut().find(|model| model.name == name)?;
+        Some(look(model))
+    }
+
+    /// Changes the queue of a model: whom that calls, is going to look.
+    pub(super) fn queue<T: IntoIterator<Item = Number>>(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Queue<Number>, Duration) -> T,
+    ) {
+        let mut state = self.state.lock();
+        let State {
+            models, told, now, ..
+        } = &mut *state;
+        let model = models.iter_mut().find(|model| model.name == name);
+        told.extend(
+            model
+                .map(|model| change(&mut model.queue, *now))
+                .into_iter()
+                .flatten(),
+        );
+    }
+
+    /// Something has changed at a model that may change a verdict.
+    pub(super) fn changed(&self, name: &str) {
+        self.at(name, |model| model.changes += 1);
+        self.queue(name, |queue, _| queue.change());
+    }
+
+    /// How often a model has been stopped: whoever waited for a verdict about it waits in vain.
+    pub(super) fn note_stops(&self, name: &str, stops: u64) {
+        let before = self.at(name, |model| std::mem::replace(&mut model.stops, stops));
+        if before != Some(stops) {
+            let why = ApiError::being_stopped(name);
+            self.queue(name, |queue, _| queue.dismiss(&why));
+        }
+    }
+
+    /// The models that hub.yaml no longer names.
+    pub(super) fn leaving(&self) -> Vec<Arc<ModelFacts>> {
+        let state = self.state.lock();
+        let leaving = state.models.iter().skip(state.config.models.len());
+        leaving.map(|model| Arc::clone(&model.facts)).collect()
+    }
+
+    /// The most that each model ever held, as far as that is known.
+    pub(super) fn peaks(&self) -> HashMap<String, u64> {
+        let state = self.state.lock();
+        let models = state.models.iter();
+        let peaks = models.filter_map(|model| Some((model.name.clone(), model.peak_bytes?)));
+        peaks.collect()
+    }
+
+    /// A worker's process has ended: the system has its memory back later. Says what it held, and what was
+    /// available then.
+    pub(super) fn free(&self, name: &str) -> Option<(u64, u64)> {
+        let available = self.memory().available;
+        let mut state = self.state.lock();
+        let now = state.now;
+        let model = state.models.iter_mut().find(|model| model.name == name)?;
+        let held = model.memory_bytes(now);
+        let (process, after) = (model.process.take()?, model.worker.free);
+        if process.loaded {
+            // What it held most is known when it is gone.
+            model.peak_bytes = model.peak_bytes.max(held);
+        }
+        // What is back at once need not be waited for.
+        let held = held.filter(|_| !after.is_zero())?;
+        state.freed.push((held, now + after));
+        Some((held, available?))
     }
 
     /// Since the simulation began.
     pub(crate) fn now(&self) -> Duration {
         self.state.lock().now
     }
+}
 
-    /// A model's place by name, or else by path.
-    fn find(&self, name_or_path: &str) -> Option<usize> {
+impl State {
+    /// A model by name, or else by path.
+    fn find(&self, name_or_path: &str) -> Option<&Model> {
         let models = &self.config.models;
         let by_name = models.iter().position(|model| model.name == name_or_path);
         let has_path = |path: &str| path == name_or_path;
-        by_name.or_else(|| {
-            models
-                .iter()
-                .position(|m| has_path(&m.model_path) || has_path(&m.resolved_path))
-        })
+        let of_path = || {
+            let mut models = models.iter();
+            models.position(|m| has_path(&m.model_path) || has_path(&m.resolved_path))
+        };
+        // They stand in the same order.
+        self.models.get(by_name.or_else(of_path)?)
+    }
+
+    fn system(&self) -> SystemMemory {
+        let held = self
+            .models
+            .iter()
+            .filter_map(|model| model.memory_bytes(self.now));
+        let freed = self.freed.iter().filter(|(_, back_at)| *back_at > self.now);
+        let used = held.chain(freed.map(|(bytes, _)| *bytes)).sum::<u64>() + self.memory.other;
+        let Memory { total, unread, .. } = self.memory;
+        let is_known = unread == Unread::Nothing;
+        SystemMemory {
+            total: total.filter(|_| unread != Unread::All),
+            available: total
+                .filter(|_| is_known)
+                .map(|total| total.saturating_sub(used)),
+            pressure: match unread {
+                Unread::All => Pressure::Unknown,
+                Unread::Nothing | Unread::Available => self.memory.pressure,
+            },
+            returning: self.returning,
+        }
     }
 }
 
 impl World for SimulatedWorld {
     fn model(&self, name_or_path: &str) -> Option<ModelView> {
-        let index = self.find(name_or_path)?;
         let state = self.state.lock();
-        let model = &state.models[index];
+        let model = state.find(name_or_path)?;
         let memory_bytes = model.memory_bytes(state.now);
         Some(ModelView {
             facts: Arc::clone(&model.facts),
             activity: Activity {
                 active_requests: model.active,
                 waiting_requests: model.waiting,
-                parked_requests: model.parked,
+                parked_requests: model.queue.len(),
                 last_request_at: model.last_request_at,
                 ..Activity::default()
             },
@@ -232,57 +396,44 @@ impl World for SimulatedWorld {
     }
 
     fn model_names(&self) -> Vec<String> {
-        let names = self.config.models.iter().map(|model| model.name.clone());
-        names.collect()
+        let config = self.config();
+        config
+            .models
+            .iter()
+            .map(|model| model.name.clone())
+            .collect()
     }
 
     fn group(&self, name: &str) -> Option<GroupView> {
-        let facts = GroupFacts::from(self.config.group(name)?);
-        let members = self.config.members(name).map(|model| model.name.clone());
         let state = self.state.lock();
-        let held = state
-            .models
-            .iter()
-            .map(|model| &model.facts)
-            .filter(|m| m.group.as_deref() == Some(name) && m.memory_state.holds_memory());
+        let models = &state.models[..state.config.models.len()];
+        let facts = models.iter().map(|model| &model.facts);
+        let members = facts.filter(|facts| facts.group.as_deref() == Some(name));
+        let held = members
+            .clone()
+            .filter(|facts| facts.memory_state.holds_memory());
         Some(GroupView {
-            facts,
-            members: members.collect(),
-            loaded: held.map(|model| model.name.clone()).collect(),
+            facts: GroupFacts::from(state.config.group(name)?),
+            members: members.map(|facts| facts.name.clone()).collect(),
+            loaded: held.map(|facts| facts.name.clone()).collect(),
         })
     }
 
     fn group_names(&self) -> Vec<String> {
-        let names = self.config.groups.iter().map(|group| group.name.clone());
-        names.collect()
+        let config = self.config();
+        config
+            .groups
+            .iter()
+            .map(|group| group.name.clone())
+            .collect()
     }
 
     fn memory(&self) -> SystemMemory {
-        let state = self.state.lock();
-        let bytes = |model: &Model| model.memory_bytes(state.now);
-        let held: u64 = state.models.iter().filter_map(bytes).sum();
-        let used = held + state.memory.other;
-        SystemMemory {
-            total: state
-                .memory
-                .total
-                .filter(|_| state.memory.unread != Unread::All),
-            available: state
-                .memory
-                .total
-                .filter(|_| state.memory.unread == Unread::Nothing)
-                .map(|total| total.saturating_sub(used)),
-            pressure: match state.memory.unread {
-                Unread::All => Pressure::Unknown,
-                Unread::Nothing | Unread::Available => state.memory.pressure,
-            },
-            // What an ended process held is available at once.
-            returning: 0,
-        }
+        self.state.lock().system()
     }
 
     fn settings(&self) -> Arc<Settings> {
-        Arc::new(self.config.policy.clone())
+        Arc::new(self.config().policy.clone())
     }
 
     fn clock(&self) -> f64 {

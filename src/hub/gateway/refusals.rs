@@ -9,8 +9,7 @@ use http_body_util::LengthLimitError;
 use tracing::{debug, warn};
 
 use crate::api_error::{ApiError, shown};
-use crate::config::{Config, Limits};
-use crate::core::unknown::{self, Known};
+use crate::config::Limits;
 use crate::lifecycle::Lack;
 use crate::upstream::{BoxError, UpstreamError};
 
@@ -27,33 +26,12 @@ pub(crate) fn model_required() -> ApiError {
     .with_param("model")
 }
 
-/// No model of this configuration has that name or path.
-pub(crate) fn unknown_model(written: &str, config: &Config) -> ApiError {
-    let known = config.models.iter().map(|model| Known {
-        name: &model.name,
-        path: &model.model_path,
-    });
-    let known: Vec<_> = known.collect();
-    unknown::unknown_model(written, &known, "Call /v1/models to list available names.")
-}
-
 /// A model that exists is not in the list of those that take requests.
 pub(crate) fn not_listed(model: &str) -> ApiError {
     ApiError {
         status: StatusCode::NOT_FOUND.as_u16(),
         ..ApiError::not_started(model).with_code("model_not_found")
     }
-}
-
-/// A policy named a model that does not exist.
-pub(crate) fn routed_to_unknown(model: &str) -> ApiError {
-    ApiError::new(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        format!(
-            "A policy routed this request to the model `{model}`, which does not exist in this hub. \
-             Correct the policy, or add the model to hub.yaml."
-        ),
-    )
 }
 
 /// A policy wants to change fields of a body that has none.

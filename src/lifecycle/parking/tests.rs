@@ -4,6 +4,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Waker};
 
 use super::*;
+use crate::core::admission::Place as _;
 
 /// Whether a future is ready now.
 fn is_ready(future: Pin<&mut impl Future>) -> bool {

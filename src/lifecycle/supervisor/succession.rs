@@ -29,8 +29,8 @@ impl Supervisor {
     /// Ends, and leaves every process to the next hub.
     pub(super) fn leave(&mut self) {
         self.close_parking();
-        self.launches.leave_all();
-        self.finished = true;
+        self.hands.launches.leave_all();
+        self.hands.finished = true;
         self.is_left = true;
     }
 
@@ -42,22 +42,25 @@ impl Supervisor {
         taken: oneshot::Receiver<()>,
         messages: &mut Messages,
     ) {
-        self.launches.hold_back();
+        self.hands.launches.hold_back();
         let later = self.hear_workers(messages);
-        let table = self.world.registry.table.load_full();
+        let table = self.hands.registry.table.load_full();
         let open: Vec<_> = table.all().filter(|model| model.gate.is_open()).collect();
         for model in &open {
             model.gate.close();
         }
-        let registry = &self.world.registry;
-        self.launches.publish(registry);
-        let (found, state) = (self.launches.for_next_hub(), self.world.policies.state());
+        let registry = &self.hands.registry;
+        self.hands.launches.publish(registry);
+        let (found, state) = (
+            self.hands.launches.for_next_hub(),
+            self.hands.policies.state(),
+        );
         let legacy = registry.legacy(found, self.machine.past(), state);
         let is_taken = told.send(legacy).is_ok() && taken.await.is_ok();
         if is_taken {
             return self.leave();
         }
-        self.launches.go_on();
+        self.hands.launches.go_on();
         for model in open {
             model.gate.reopen();
         }
@@ -81,7 +84,7 @@ impl Supervisor {
 
     /// Takes over what the hub before left.
     pub(super) fn take_over(&mut self, mut legacy: Legacy) {
-        self.world.registry.inherit(&mut legacy);
+        self.hands.registry.inherit(&mut legacy);
         let workers = &legacy.found.workers;
         let has_worker = |name: &str| workers.iter().any(|worker| worker.model == name);
         let events: Vec<_> = legacy
@@ -103,7 +106,7 @@ impl Supervisor {
     /// Takes over what an earlier hub left: workers of models in hub.yaml through their launches, all
     /// others are ended.
     fn adopt(&mut self, found: RuntimeModels) {
-        let config = Arc::clone(&self.world.registry.table.load().config);
+        let config = Arc::clone(&self.hands.registry.table.load().config);
         for worker in found.workers {
             let (name, pid, load) = (worker.model.clone(), worker.pid, worker.loaded);
             let Some(model) = config.model(&name) else {
@@ -117,7 +120,7 @@ impl Supervisor {
             };
             tracing::info!(hub_model = name, pid, "found the worker of an earlier hub");
             let fits = worker.settings == model.launch_settings();
-            self.launches.leave_to_next(worker);
+            self.hands.launches.leave_to_next(worker);
             self.handle(Event::Adopt {
                 model: name,
                 load,
@@ -133,13 +136,13 @@ impl Supervisor {
     /// launch waits for that.
     fn end_unnamed(&mut self, worker: RuntimeWorker, stop_timeout: Duration) {
         let (model, identity) = (worker.model.clone(), Identity::from(&worker));
-        self.launches.leave_to_next(RuntimeWorker {
+        self.hands.launches.leave_to_next(RuntimeWorker {
             // Fits no entry: it is being ended.
             settings: serde_json::Value::Null,
             ..worker
         });
-        let mailbox = self.mailbox.clone();
-        let gate = self.world.registry.gate(&model);
+        let mailbox = self.hands.mailbox.clone();
+        let gate = self.hands.registry.gate(&model);
         self.endings.spawn(async move {
             // The hub before may still serve requests of it.
             gate.drained().await;

@@ -273,6 +273,18 @@ pub struct Route {
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
 }
 
+impl Route {
+    /// Makes its changes to a body.
+    pub(crate) fn change(&self, body: &mut Settings) {
+        for (key, value) in &self.set {
+            body.insert(key.clone(), value.clone());
+        }
+        for key in &self.unset {
+            body.shift_remove(key);
+        }
+    }
+}
+
 /// `hub.wait{…}`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wait {

@@ -14,9 +14,9 @@ use parking_lot::Mutex;
 use super::super::Simulation;
 use super::asked::{AskedNow, VERBS};
 use super::logged::Lines;
-use super::options;
 use super::values::{DURATION, MOMENT, duration, moment};
-use crate::policy::{Inspect, World as _, did_you_mean};
+use super::{Source, options};
+use crate::policy::{Inspect, Policies, World as _, did_you_mean};
 
 /// A simulated hub that several Lua values look at.
 pub(super) type Shared = Arc<Mutex<Simulation>>;
@@ -31,6 +31,7 @@ pub(crate) const METHODS: &[&str] = &[
     "stop",
     "load",
     "unload",
+    "reload",
     "crash",
     "advance",
     "advance_to",
@@ -46,6 +47,7 @@ pub(super) struct TestHub {
     pub(super) hub: Shared,
     pub(super) look: Arc<Inspect>,
     pub(super) lines: Lines,
+    pub(super) source: Source,
 }
 
 impl TestHub {
@@ -115,6 +117,13 @@ impl UserData for TestHub {
                 Ok(this.asked(this.hub.lock().verb(verb, &model)))
             });
         }
+        methods.add_method("reload", |lua, this, table: Option<Table>| {
+            let table = table.map_or_else(|| lua.create_table(), Ok)?;
+            let config = this.source.config(lua, &table)?;
+            let bundled = config.policies.clone();
+            let read = |policies: &Policies| this.source.reload(policies, &bundled);
+            Ok(this.asked(this.hub.lock().reload(config, read)))
+        });
         methods.add_method("crash", |_, this, (model, code): (String, Option<i32>)| {
             this.know(&model)?;
             let ended = this.hub.lock().crash(&model, code, "its process ended");

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::Simulation;
 use crate::config::Config;
-use crate::policy::{Fields, Inspect, Policies, Sandbox, describe, running_line};
+use crate::policy::{Fields, Inspect, Policies, Sandbox, World as _, describe, running_line};
 use checks::{Failed, Failure};
 use hub::{Shared, TestHub};
 use logged::Lines;
@@ -53,6 +53,7 @@ pub fn bound_names() -> Vec<(&'static str, Vec<&'static str>)> {
     vec![
         ("test", all(&["case", "each", "hub"], &checks::NAMES)),
         ("testhubfields", all(options::HUB, &[])),
+        ("testreloadfields", all(options::RELOAD, &[])),
         ("testworkerfields", all(options::WORKER, &[])),
         ("testmemoryfields", all(options::MEMORY, &[])),
         ("testrequestfields", all(options::REQUEST, &[])),
@@ -110,6 +111,27 @@ struct File {
     folder: PathBuf,
     hub_yaml: PathBuf,
     source: Vec<u8>,
+}
+
+/// Where the configuration and the policies of a hub come from.
+struct Source {
+    file: Arc<File>,
+    /// Those of its folder, if not all.
+    files: Option<Vec<String>>,
+    failed: Failed,
+}
+
+impl Source {
+    /// Another configuration, as `hub:reload` is given it.
+    fn config(&self, lua: &Lua, table: &Table) -> mlua::Result<Config> {
+        let fields = Fields::of("hub:reload", options::RELOAD, table)?;
+        self.file.config(lua, &fields, &self.failed)
+    }
+
+    /// The policies are read again.
+    fn reload(&self, policies: &Policies, bundled: &[String]) {
+        policies.reload_with(&self.file.folder, self.files.as_deref(), bundled);
+    }
 }
 
 /// What a case is made of, in its Lua state.
@@ -257,15 +279,9 @@ impl File {
     }
 
     /// `test.hub{…}`.
-    fn hub(&self, lua: &Lua, table: &Table, stage: &Stage) -> mlua::Result<TestHub> {
+    fn hub(self: &Arc<Self>, lua: &Lua, table: &Table, stage: &Stage) -> mlua::Result<TestHub> {
         let fields = Fields::of("test.hub", options::HUB, table)?;
-        let mut config = self.config(lua, &fields, &stage.failed)?;
-        if let Some(policies) = fields.get("policies", "a list of bundled policies")? {
-            config.policies = policies;
-        }
-        if let Some(policy) = fields.get::<Table>("policy", "a table of settings")? {
-            config.policy = options::settings(lua, &fields, "policy", policy)?;
-        }
+        let config = self.config(lua, &fields, &stage.failed)?;
         let files = fields.get::<Vec<String>>("files", "a list of files beside the test")?;
         let time = fields.get::<String>("time", values::DAY)?;
         let begun = values::day(time.as_deref().unwrap_or(BEGUN))
@@ -281,8 +297,7 @@ impl File {
         let workers = fields.get::<BTreeMap<String, Table>>("workers", "a table by model")?;
         for (model, table) in workers.unwrap_or_default() {
             if !hub::change_worker(&mut hub, &model, options::worker(&table)?) {
-                let models = hub.world().config.models.iter();
-                let known: Vec<_> = models.map(|model| model.name.clone()).collect();
+                let known = hub.world().model_names();
                 return Err(hub::unknown("model", &model, &known));
             }
         }
@@ -301,11 +316,28 @@ impl File {
             look: Arc::new(Inspect::new(world)),
             lines: Arc::clone(&stage.lines),
             hub: shared,
+            source: Source {
+                file: Arc::clone(self),
+                files,
+                failed: Arc::clone(&stage.failed),
+            },
         })
     }
 
-    /// The configuration that a test gives, as a text or a table, or that of its folder.
+    /// The configuration that a test gives, as a text or a table, or that of its folder, with the policies
+    /// and settings that it gives.
     fn config(&self, lua: &Lua, fields: &Fields<'_>, failed: &Failed) -> mlua::Result<Config> {
+        let mut config = self.hub_yaml(lua, fields, failed)?;
+        if let Some(policies) = fields.get("policies", "a list of bundled policies")? {
+            config.policies = policies;
+        }
+        if let Some(policy) = fields.get::<Table>("policy", "a table of settings")? {
+            config.policy = options::settings(lua, fields, "policy", policy)?;
+        }
+        Ok(config)
+    }
+
+    fn hub_yaml(&self, lua: &Lua, fields: &Fields<'_>, failed: &Failed) -> mlua::Result<Config> {
         const EXPECTED: &str = "the text of a hub.yaml, or a table like one";
         let place = self.folder.join(format!("config of {}", self.name));
         let read = match fields.get::<Value>("config", EXPECTED)? {

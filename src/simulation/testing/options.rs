@@ -16,6 +16,9 @@ pub(crate) const HUB: &[&str] = &[
     "config", "policies", "files", "policy", "time", "workers", "memory", "start", "may_fail",
 ];
 
+/// The fields of `hub:reload{…}`: what they are in `test.hub`.
+pub(crate) const RELOAD: &[&str] = &["config", "policies", "policy"];
+
 /// The fields of `hub:request(model, {…})`.
 pub(crate) const REQUEST: &[&str] = &[
     "client", "headers", "body", "prompt", "stream", "path", "method", "seconds",
@@ -25,6 +28,7 @@ pub(crate) const REQUEST: &[&str] = &[
 pub(crate) const WORKER: &[&str] = &[
     "load_seconds",
     "end_seconds",
+    "free_seconds",
     "memory",
     "peak",
     "fails",
@@ -123,6 +127,7 @@ pub(super) fn settings(
 pub(super) struct WorkerChange {
     load: Option<Duration>,
     end: Option<Duration>,
+    free: Option<Duration>,
     memory: Option<u64>,
     pub(super) peak: Option<u64>,
     fails: Option<Option<String>>,
@@ -143,6 +148,7 @@ pub(super) fn worker(table: &Table) -> mlua::Result<WorkerChange> {
     Ok(WorkerChange {
         load: field(&fields, "load_seconds", DURATION, duration)?,
         end: field(&fields, "end_seconds", DURATION, duration)?,
+        free: field(&fields, "free_seconds", DURATION, duration)?,
         memory: field(&fields, "memory", BYTES, bytes)?,
         peak: field(&fields, "peak", BYTES, bytes)?,
         fails: field(&fields, "fails", "the reason as a text, or false", fails)?,
@@ -158,6 +164,7 @@ impl WorkerChange {
     pub(super) fn apply(self, worker: &mut Worker) {
         worker.load = self.load.unwrap_or(worker.load);
         worker.end = self.end.unwrap_or(worker.end);
+        worker.free = self.free.unwrap_or(worker.free);
         worker.memory_bytes = self.memory.or(worker.memory_bytes);
         worker.resident = self.resident.unwrap_or(worker.resident);
         worker.silent = self.silent.unwrap_or(worker.silent);

@@ -46,18 +46,8 @@ pub(crate) fn edit(body: &[u8], route: &Route) -> Result<Map<String, Value>, Api
     let body = body.strip_prefix(MARK).unwrap_or(body);
     let mut fields: Map<String, Value> =
         serde_json::from_slice(body).map_err(|_| refusals::fields_without_json())?;
-    change(&mut fields, route);
+    route.change(&mut fields);
     Ok(fields)
-}
-
-/// Makes a policy's changes.
-pub(crate) fn change(fields: &mut Map<String, Value>, route: &Route) {
-    for (key, value) in &route.set {
-        fields.insert(key.clone(), value.clone());
-    }
-    for key in &route.unset {
-        fields.shift_remove(key);
-    }
 }
 
 /// Puts `name` where the client wrote a model.

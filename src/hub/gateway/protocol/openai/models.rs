@@ -5,6 +5,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use crate::api_error::ApiError;
+use crate::core::refusals::unknown_model;
 use crate::hub::gateway::refusals;
 use crate::lifecycle::{Lifecycle, Model};
 use crate::status::{MemoryState, ModelFacts, ProcessState};
@@ -29,7 +30,7 @@ pub(crate) fn one(lifecycle: &Lifecycle, id: &str) -> Result<Value, ApiError> {
     let config = lifecycle.config();
     let model = lifecycle
         .find(&id)
-        .ok_or_else(|| refusals::unknown_model(&id, &config))?;
+        .ok_or_else(|| unknown_model(&id, &config))?;
     entry_of(&model, config.modified_at).ok_or_else(|| refusals::not_listed(&model.name))
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::config::Config;
 
 /// Puts back what takes effect only at the next start, and says so.
-pub(super) fn keep_fixed(config: &mut Config, old: &Config) -> Vec<String> {
+pub(crate) fn keep_fixed(config: &mut Config, old: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut changed = |key: &str, was: String, is: String| {
         if was != is {
@@ -26,7 +26,7 @@ pub(super) fn keep_fixed(config: &mut Config, old: &Config) -> Vec<String> {
 }
 
 /// Names of the models whose worker would be started differently now.
-pub(super) fn changed_launches(config: &Config, old: &Config) -> HashSet<String> {
+pub(crate) fn changed_launches(config: &Config, old: &Config) -> HashSet<String> {
     config
         .models
         .iter()

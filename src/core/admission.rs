@@ -1,0 +1,230 @@
+//! One asking of `on_request`, and what comes of it before any other request is asked about: a lease,
+//! a place among those that wait for the model, or one in its queue.
+//!
+//! [`decide`] is that decision. The gateway calls it with the gates of the real hub, the simulation with
+//! those of its own; both are [`Doors`]. Because the lease is taken before the next request is asked about,
+//! a rule about `model.active` holds exactly.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::refusals::{routed_to_unknown, unknown_model};
+use crate::api_error::ApiError;
+use crate::config::Config;
+use crate::policy::{RequestVerdict, RequestView, Route, Wait};
+
+/// A point in the life of a model that a verdict was reached at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// How often it had been stopped.
+    pub(crate) stops: u64,
+    /// How often something had changed, and how many leases had come back.
+    pub(crate) changes: (u64, u64),
+}
+
+impl Seen {
+    /// Whether something has changed since the `earlier` point that may change a verdict about `model`.
+    ///
+    /// # Errors
+    /// 503 when it has been stopped since: a verdict that was reached before does not undo that.
+    pub(crate) fn is_past(self, earlier: Self, model: &str) -> Result<bool, ApiError> {
+        if self.stops != earlier.stops {
+            return Err(ApiError::being_stopped(model));
+        }
+        Ok(self.changes != earlier.changes)
+    }
+}
+
+/// The models as a request finds them. What these methods do counts at once in what policies see.
+pub(crate) trait Doors {
+    /// A model.
+    type Model;
+    /// The right to send one request to its worker.
+    type Grant;
+    /// A request that is counted as one that waits for its model to be loaded.
+    type Arrival;
+    /// A request's place in the queue of a model.
+    type Place: Place<Model = Self::Model>;
+
+    /// The model of that name, or else the first with that `model_path`.
+    fn find(&self, name_or_path: &str) -> Option<Self::Model>;
+    /// The configuration in force.
+    fn config(&self) -> Arc<Config>;
+    /// Marks the moment before `on_request` is asked about a model.
+    fn seen(&self, model: &Self::Model) -> Seen;
+    /// A grant, if the model is loaded and takes requests.
+    fn try_acquire(&self, model: &Self::Model) -> Option<Self::Grant>;
+    /// Counts a request that is let go and finds the model not loaded. `parked` says how long it has been
+    /// parked before.
+    fn arrive(
+        &self,
+        model: &Self::Model,
+        seen: Seen,
+        client: Arc<str>,
+        parked: Duration,
+    ) -> Self::Arrival;
+    /// Parks a request, as a policy said that looked at the model after `seen`. It takes turns under the
+    /// key `client`.
+    ///
+    /// # Errors
+    /// 429 when `queue_size` requests are parked; 503 when the model has been stopped since `seen` or the
+    /// hub shuts down.
+    fn park(
+        &self,
+        model: &Self::Model,
+        seen: Seen,
+        client: &Arc<str>,
+        seconds: f64,
+    ) -> Result<Self::Place, ApiError>;
+}
+
+/// A request's place in the queue of a model. Dropping it gives it up.
+pub(crate) trait Place {
+    type Model;
+
+    /// Whether it is in the queue of that model.
+    fn is_at(&self, model: &Self::Model) -> bool;
+    /// The key under which it takes turns.
+    fn client(&self) -> &Arc<str>;
+    /// How long it has been parked; never nothing.
+    fn waited(&self) -> Duration;
+    /// The verdict was to wait on: the next is asked about.
+    fn stay(&mut self, seconds: f64);
+    /// It will not listen for a while. The next is asked about, and no other request of its client.
+    fn step_aside(&mut self);
+    /// It goes, and its lease or its wait for a load is counted: its client has had its turn.
+    fn leave(self);
+}
+
+/// A model that a verdict is about.
+#[derive(Debug)]
+pub(crate) struct Target<M> {
+    model: M,
+    /// Taken before the verdict, so that neither a stop nor another change since then is overlooked.
+    seen: Seen,
+}
+
+impl<M> Target<M> {
+    /// The model that a request names, as it is before the policies are asked.
+    pub(crate) fn find(doors: &impl Doors<Model = M>, name: &str) -> Option<Self> {
+        let model = doors.find(name)?;
+        let seen = doors.seen(&model);
+        Some(Self { model, seen })
+    }
+}
+
+/// A request that may go.
+pub(crate) struct Admitted<D: Doors> {
+    /// The model it goes to.
+    pub(crate) model: D::Model,
+    pub(crate) route: Option<Arc<Route>>,
+    pub(crate) entrance: Entrance<D>,
+}
+
+/// How it gets its lease.
+pub(crate) enum Entrance<D: Doors> {
+    /// It has it.
+    Open(D::Grant),
+    /// The model is not loaded, or leaves.
+    Closed(D::Arrival),
+}
+
+/// What is next for a request.
+pub(crate) enum Step<D: Doors> {
+    Go(Admitted<D>),
+    /// A policy wants the body.
+    NeedBody,
+    /// It is parked.
+    Wait,
+}
+
+/// Does what the policies said about a request for `named`, which may have a `place` in the queue.
+///
+/// # Errors
+/// What the policies refused with; 404 for a name that no model has; 429 and 503 of [`Doors::park`].
+pub(crate) fn decide<D: Doors>(
+    doors: &D,
+    named: Option<Target<D::Model>>,
+    view: &RequestView,
+    verdict: RequestVerdict,
+    place: &mut Option<D::Place>,
+) -> Result<Step<D>, ApiError> {
+    let unknown = || unknown_model(&view.model, &doors.config());
+    let route = match verdict {
+        RequestVerdict::Reject(error) => return Err(error),
+        RequestVerdict::NeedBody if view.body.is_none() => {
+            if let Some(place) = place {
+                place.step_aside();
+            }
+            return Ok(Step::NeedBody);
+        }
+        RequestVerdict::Wait(wait) => {
+            let named = named.ok_or_else(unknown)?;
+            return park(doors, &named, view, &wait, place);
+        }
+        // A policy that has the body and still asks for it abstains.
+        RequestVerdict::NeedBody | RequestVerdict::Pass => None,
+        RequestVerdict::Route(route) => Some(route),
+    };
+    let to = match route.as_ref().and_then(|route| route.model.as_deref()) {
+        // The verdict named it just now; nothing can have changed since.
+        Some(elsewhere) => {
+            Target::find(doors, elsewhere).ok_or_else(|| routed_to_unknown(elsewhere))?
+        }
+        // Only now: a policy may know where to send a name that the hub does not know.
+        None => named.ok_or_else(unknown)?,
+    };
+    let entrance = match doors.try_acquire(&to.model) {
+        Some(grant) => Entrance::Open(grant),
+        None => Entrance::Closed(arrive(doors, &to, view, place.as_ref())),
+    };
+    // The next in the queue is asked about now that this one is counted elsewhere.
+    if let Some(place) = place.take() {
+        place.leave();
+    }
+    Ok(Step::Go(Admitted {
+        model: to.model,
+        route,
+        entrance,
+    }))
+}
+
+fn park<D: Doors>(
+    doors: &D,
+    named: &Target<D::Model>,
+    view: &RequestView,
+    wait: &Wait,
+    place: &mut Option<D::Place>,
+) -> Result<Step<D>, ApiError> {
+    match place {
+        Some(place) if place.is_at(&named.model) => place.stay(wait.seconds),
+        // A reload gave the name to another model.
+        _ => {
+            let client = match &wait.client {
+                Some(client) => Arc::from(client.as_str()),
+                None => client(view.client),
+            };
+            *place = Some(doors.park(&named.model, named.seen, &client, wait.seconds)?);
+        }
+    }
+    Ok(Step::Wait)
+}
+
+fn arrive<D: Doors>(
+    doors: &D,
+    to: &Target<D::Model>,
+    view: &RequestView,
+    place: Option<&D::Place>,
+) -> D::Arrival {
+    let (client, parked) = match place {
+        Some(place) => (Arc::clone(place.client()), place.waited()),
+        None => (client(view.client), Duration::ZERO),
+    };
+    doors.arrive(&to.model, to.seen, client, parked)
+}
+
+/// The key under which a request takes turns when no policy gives another.
+fn client(address: SocketAddr) -> Arc<str> {
+    address.ip().to_string().into()
+}

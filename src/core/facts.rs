@@ -1,0 +1,84 @@
+//! What everybody sees of a model, told from the machine, and what observers hear when it changes.
+
+use super::machine::Entry;
+use crate::config::{Config, ModelConfig};
+use crate::policy::{Event, EventName, ModelEvent};
+use crate::status::{MemoryState, ModelFacts, ProcessState};
+
+/// Of a model that hub.yaml names.
+pub(crate) fn of(
+    entry: &Entry,
+    model: &ModelConfig,
+    config: &Config,
+    port: Option<u16>,
+) -> ModelFacts {
+    ModelFacts {
+        process_state: entry.process_state(),
+        memory_state: entry.memory_state(),
+        memory_last_transition_at: entry.times.memory_changed,
+        memory_last_error: entry.error.clone(),
+        last_load_at: entry.times.loaded,
+        last_unload_at: entry.times.unloaded,
+        load_seconds: entry.times.load_took,
+        pid: entry.pid,
+        port,
+        started_at: entry.times.started,
+        stopped_at: entry.times.stopped,
+        exit_code: entry.exit_code,
+        loaded_since: entry.times.loaded_since,
+        ..ModelFacts::configured(model, &config.log_path)
+    }
+}
+
+/// What observers hear of a change, in the order in which it happens: up from the process, down to it.
+/// A load that has ended took so many seconds, if this hub began it.
+pub(crate) fn events(
+    before: &ModelFacts,
+    now: &ModelFacts,
+    took: Option<f64>,
+) -> impl Iterator<Item = Event> + use<> {
+    use EventName::{
+        ModelFailed, ModelLoaded, ModelLoading, ModelStarted, ModelStopped, ModelUnloaded,
+    };
+    let process = Some(now.process_state).filter(|state| before.process_state != *state);
+    let memory = Some(now.memory_state).filter(|state| before.memory_state != *state);
+    let started = (process == Some(ProcessState::Running)).then_some(ModelStarted);
+    let in_memory = match memory {
+        Some(MemoryState::Loading) => Some(ModelLoading),
+        Some(MemoryState::Loaded) => Some(ModelLoaded),
+        Some(MemoryState::Unloaded) if before.memory_state.holds_memory() => Some(ModelUnloaded),
+        _ => None,
+    };
+    let ended = match (process, memory) {
+        (Some(ProcessState::Failed), _) | (_, Some(MemoryState::Failed)) => Some(ModelFailed),
+        (Some(ProcessState::Stopped), _) => Some(ModelStopped),
+        _ => None,
+    };
+    let (model, error) = (now.name.clone(), now.memory_last_error.clone());
+    let names = [started, in_memory, ended].into_iter().flatten();
+    names.map(move |name| {
+        Event::of_model(
+            name,
+            ModelEvent {
+                model: model.clone(),
+                error: error.clone().filter(|_| name == ModelFailed),
+                seconds: took.filter(|_| name == ModelLoaded),
+            },
+        )
+    })
+}
+
+/// Of a model that hub.yaml no longer names and that has ended; `None` when that has been seen before.
+pub(crate) fn of_gone(before: &ModelFacts) -> Option<ModelFacts> {
+    let was_up = matches!(
+        before.process_state,
+        ProcessState::Running | ProcessState::Starting | ProcessState::Stopping
+    );
+    was_up.then(|| ModelFacts {
+        process_state: ProcessState::Stopped,
+        memory_state: MemoryState::Unloaded,
+        pid: None,
+        loaded_since: None,
+        ..before.clone()
+    })
+}

@@ -1,0 +1,185 @@
+//! The hands of the real hub: what the machine's effects do to gates, workers and those who wait.
+//!
+//! Slow work (processes, draining) runs in tracked tasks that report back as messages; nothing here waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+use super::launches::Launches;
+use super::messages::{Mailbox, Message, Reply, Waiting};
+use super::publish::publish;
+use super::registry::{Model, Registry};
+use super::{Arrival, Grant, watchdog};
+use crate::core::hands;
+use crate::core::machine::{Answer, Goal, Launch, Machine, Now, Waiter};
+use crate::core::refusals::{left_memory, wrong_reply};
+use crate::policy::{Policies, TroubleKind};
+use crate::status::unix_now;
+use crate::worker::launch::Instruction;
+
+pub(super) struct Hands {
+    pub(super) registry: Arc<Registry>,
+    pub(super) policies: Policies,
+    pub(super) mailbox: Mailbox,
+    pub(super) waiting: Waiting,
+    pub(super) launches: Launches,
+    pub(super) tracker: TaskTracker,
+    /// Told when a model has no request in flight any more, while a load is parked.
+    pub(super) idle: Arc<Notify>,
+    /// Whether the gates tell.
+    pub(super) listens: bool,
+    pub(super) finished: bool,
+}
+
+impl Hands {
+    /// A model by name, also one that hub.yaml no longer names and that is still ending.
+    pub(super) fn model(&self, name: &str) -> Option<Arc<Model>> {
+        let table = self.registry.table.load();
+        table.present_or_leaving(name).cloned()
+    }
+
+    /// While a load is parked, the supervisor wants to hear of models that become idle.
+    pub(super) fn listen(&mut self, is_parked: bool) {
+        if !is_parked && !self.listens {
+            return;
+        }
+        for model in self.registry.table.load().all() {
+            let parking = &model.gate.parking;
+            parking.tell_when_idle(is_parked.then_some(&self.idle));
+        }
+        if is_parked && !self.listens {
+            // One may have become idle since the policies were asked.
+            self.idle.notify_one();
+        }
+        self.listens = is_parked;
+    }
+}
+
+impl hands::Hands for Hands {
+    type World = Registry;
+    type Judge = Policies;
+
+    fn world(&self) -> &Registry {
+        &self.registry
+    }
+
+    fn judge(&self) -> &Policies {
+        &self.policies
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            at: self.registry.begun.elapsed(),
+            unix: unix_now(),
+        }
+    }
+
+    fn publish(&mut self, machine: &Machine) {
+        publish(machine, &self.registry, &self.policies);
+    }
+
+    fn lasts(&self, model: &str, kind: TroubleKind, spell: u64) -> bool {
+        let table = self.registry.table.load();
+        let model = table.find(model);
+        model.is_some_and(|model| watchdog::lasts(model, kind, spell))
+    }
+
+    fn launch(&mut self, model: &str, launch: Launch, goal: Goal) {
+        self.launches
+            .begin(&self.registry, &self.mailbox, model, launch, goal);
+    }
+
+    fn load(&mut self, launch: Launch) {
+        self.launches.instruct(launch, Instruction::Load);
+    }
+
+    fn end(&mut self, launch: Launch) {
+        self.launches.instruct(launch, Instruction::End);
+    }
+
+    fn recycle(&mut self, launch: Launch, reason: String) {
+        let model = self.launches.model(launch);
+        tracing::warn!(hub_model = model, "its worker is replaced: {reason}");
+        self.launches.instruct(launch, Instruction::Recycle(reason));
+    }
+
+    fn open_gate(&mut self, model: &str, launch: Launch) {
+        let upstream = self.launches.upstream(launch);
+        if let (Some(model), Some(upstream)) = (self.model(model), upstream) {
+            model.upstream.store(Some(upstream));
+            model.gate.open();
+        }
+    }
+
+    fn close_gate(&mut self, model: &str) {
+        if let Some(model) = self.model(model) {
+            model.gate.close();
+        }
+    }
+
+    fn close_gate_if_idle(&mut self, model: &str) -> bool {
+        let table = self.registry.table.load();
+        let model = table.find(model);
+        model.is_some_and(|model| model.gate.close_if_idle())
+    }
+
+    fn drain(&mut self, model: &str, launch: Launch) {
+        let Some(model) = self.model(model) else {
+            return;
+        };
+        let limit = self.registry.table.load().config.drain_timeout;
+        let mailbox = self.mailbox.clone();
+        self.tracker.spawn(async move {
+            if tokio::time::timeout(limit, model.gate.drained())
+                .await
+                .is_err()
+            {
+                tracing::warn!(
+                    hub_model = %model.name,
+                    active = model.gate.active(),
+                    "requests still in flight after `drain_timeout` are cut"
+                );
+            }
+            mailbox.send(Message::Drained { launch });
+        });
+    }
+
+    fn answer(&mut self, waiter: Waiter, answer: Answer) {
+        let Some((reply, arrival)) = self.waiting.remove(waiter) else {
+            return;
+        };
+        let result = match (answer, &arrival) {
+            (Answer::Granted, Some(Arrival { model, .. })) => Grant::of(model)
+                .map(Reply::Granted)
+                .ok_or_else(|| left_memory(&model.name)),
+            // Nobody else asks for a grant.
+            (Answer::Granted, None) => Err(wrong_reply()),
+            (Answer::Verb(outcome), _) => Ok(Reply::Verb(outcome)),
+            (Answer::Reloaded(report), _) => Ok(Reply::Reloaded(report)),
+            (Answer::Refused(error), _) => Err(error),
+        };
+        // It has its lease and waits no more, before anybody is told.
+        drop(arrival);
+        // A lease that nobody takes comes back by being dropped here.
+        let _ = reply.send(result);
+    }
+
+    fn measure(&mut self) {
+        self.registry.measure_soon.notify_one();
+    }
+
+    fn wake(&mut self, after: Duration) {
+        let mailbox = self.mailbox.clone();
+        self.tracker.spawn(async move {
+            tokio::time::sleep(after).await;
+            mailbox.send(Message::Wake);
+        });
+    }
+
+    fn finish(&mut self) {
+        self.finished = true;
+    }
+}

@@ -1,0 +1,66 @@
+//! What is going to happen in a simulated hub, and when.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Number;
+use crate::core::machine::{Event, Launch};
+
+/// Something that is going to happen.
+#[derive(Debug, Clone)]
+pub(super) enum Happening {
+    /// A launch reports.
+    Report(Launch, Event),
+    /// The requests of a model that is being drained are cut.
+    DrainLimit(Launch),
+    /// No request is left in a model that is being drained.
+    Drained(Launch),
+    /// A request is done.
+    Finish(Number),
+    /// A parked request looks what is to become of it.
+    Look(Number),
+    /// A model has no request in flight any more, while a load is parked.
+    Idle,
+    /// The machine's memory is measured.
+    Measure,
+    /// The machine wants to be looked at.
+    Wake,
+}
+
+/// All of it: by time, and then in the order in which it was planned.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    happenings: BTreeMap<(Duration, u64), Happening>,
+    planned: u64,
+}
+
+impl Plan {
+    pub(super) fn add(&mut self, at: Duration, happening: Happening) {
+        self.planned += 1;
+        self.happenings.insert((at, self.planned), happening);
+    }
+
+    /// When the next thing happens.
+    pub(super) fn next_at(&self) -> Option<Duration> {
+        self.happenings.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Happening> {
+        self.happenings.pop_first().map(|(_, happening)| happening)
+    }
+
+    /// These do not happen any more.
+    pub(super) fn cancel(&mut self, is_over: impl Fn(&Happening) -> bool) {
+        self.happenings.retain(|_, happening| !is_over(happening));
+    }
+
+    /// Nothing that was planned for a launch happens any more.
+    pub(super) fn forget(&mut self, launch: Launch) {
+        self.cancel(|happening| match happening {
+            Happening::Report(of, _) | Happening::DrainLimit(of) | Happening::Drained(of) => {
+                *of == launch
+            }
+            _ => false,
+        });
+    }
+}
