@@ -133,6 +133,29 @@ fn a_worker_that_no_longer_fits_is_replaced_once_however_many_restarts_follow() 
     }
 }
 
+#[test]
+fn a_model_whose_old_worker_is_still_used_by_the_hub_before_can_be_stopped() {
+    let knobs = worker(&["--tokens", "60", "--token-ms", "50"]);
+    let yaml = |context: u32| {
+        let alpha = format!("default: true, context_length: {context}");
+        format!("{knobs}\n{}", models(&[("alpha", &alpha)]))
+    };
+    for hub in hubs(&yaml(1024)) {
+        hub.wait_for_state("alpha", "running", "loaded");
+        let stream = hub.http.stream("alpha", "hello");
+        hub.configure(&yaml(2048));
+        assert_eq!(hub.restart().status.code(), Some(0));
+        assert_eq!(hub.model("alpha")["active_requests"], 1);
+        let stop = hub.begin(&["stop-model", "alpha"]);
+        assert!(stream.said().contains("hello"));
+        let stopped = stop.end_within(SOON);
+        assert_eq!(stopped.status.code(), Some(0), "{stopped:?}");
+        hub.wait_for_state("alpha", "stopped", "unloaded");
+        assert_eq!(hub.worker_processes(), [0; 0]);
+        assert_eq!(hub.record.workers().len(), 1);
+    }
+}
+
 /// One request of a model at a time.
 const ONE_AT_A_TIME: &str = r#"return {
   on_request = function(req, hub)

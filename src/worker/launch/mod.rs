@@ -171,10 +171,14 @@ pub async fn run(
             return launch.finish(end);
         }
         tracing::info!(hub_model = %launch.order.model.name, "the worker of an earlier hub no longer fits hub.yaml");
-        if !launch.may_end_adopted(None).await {
+        let told = launch.until_unused(None).await;
+        if told == Some(Instruction::Leave) {
             return;
         }
         process.end(&launch.order).await;
+        if let Some(told) = told {
+            return launch.finish(End::before_start(&told));
+        }
     }
     let end = launch.start().await;
     launch.finish(end);
@@ -258,26 +262,26 @@ impl<R: Fn(Report) + Send + Sync> Launch<'_, R> {
             .any(|instruction| instruction == Instruction::Leave)
     }
 
-    /// Waits until no request of an earlier hub is in flight any more; once the launch has been told to end,
-    /// as it `was`, no longer than `drain_timeout`. False when the process is to be left as it is.
-    async fn may_end_adopted(&mut self, mut was: Option<Instruction>) -> bool {
+    /// Waits until no request of an earlier hub is in flight any more; once the launch has been `told` to end,
+    /// no longer than `drain_timeout`. Returns what it was told by then, at once when that is to leave.
+    async fn until_unused(&mut self, mut told: Option<Instruction>) -> Option<Instruction> {
         let mut limit = pin!(sleep(self.order.drain_timeout));
         while (self.order.is_used)() {
-            let is_told = was.is_some();
+            let is_told = told.is_some();
             tokio::select! {
                 () = sleep(LOOK) => {}
-                () = &mut limit, if is_told => return true,
+                () = &mut limit, if is_told => break,
                 instruction = self.asked_away() => match instruction {
-                    Instruction::Leave => return false,
+                    Instruction::Leave => return Some(instruction),
                     other if !is_told => {
                         limit.as_mut().reset(Instant::now() + self.order.drain_timeout);
-                        was = Some(other);
+                        told = Some(other);
                     }
                     _ => {}
                 },
             }
         }
-        true
+        told
     }
 
     /// Finds out what the program understands, and starts it if the goal needs a process.

@@ -245,9 +245,9 @@ impl Process {
             Step::Asked(Instruction::Leave) => End::Left,
             Step::Silent => self.fell_silent("", launch).await,
             Step::Asked(instruction) if matches!(self.leader, Leader::Adopted(_)) => {
-                match launch.may_end_adopted(Some(instruction)).await {
-                    true => self.end(&launch.order).await,
-                    false => End::Left,
+                match launch.until_unused(Some(instruction)).await {
+                    Some(Instruction::Leave) => End::Left,
+                    _ => self.end(&launch.order).await,
                 }
             }
             Step::Asked(_) | Step::Done(_) => self.end(&launch.order).await,
