@@ -303,8 +303,13 @@ impl Entry {
             Some((earlier, times)) if earlier == shown => {
                 (self.times, self.earlier) = (times, None);
             }
-            // It has become something else.
-            Some(_) if matches!(self.phase, Phase::Down(_) | Phase::Ending { .. }) => {
+            // It has become something else. One that has never been started is about to be adopted.
+            Some(_)
+                if matches!(
+                    self.phase,
+                    Phase::Down(Ended::Asked | Ended::Failed) | Phase::Ending { .. }
+                ) =>
+            {
                 self.earlier = None;
             }
             _ => {}

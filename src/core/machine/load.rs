@@ -156,7 +156,9 @@ impl Machine {
         entry.up = true;
         entry.ready_since.get_or_insert(now.at);
         entry.error = None;
-        entry.keep_until = now.at;
+        if entry.earlier.is_none() {
+            entry.keep_until = now.at;
+        }
         entry.troubles = Troubles::default();
         let unload = std::mem::take(&mut entry.unload_when_loaded);
         let model = entry.spec.name.clone();

@@ -100,6 +100,10 @@ impl Machine {
         let Some(i) = self.index(model) else { return };
         let entry = &mut self.entries[i];
         entry.up = fits && entry.was_up.take().unwrap_or(true);
+        if !fits {
+            // Another worker comes, with a load of its own.
+            entry.earlier = None;
+        }
         self.launch(i, if load { Goal::Loaded } else { Goal::Standby });
     }
 
