@@ -186,6 +186,22 @@ impl Channel {
         }
     }
 
+    /// All that the other process has said by now: what it said last, if it is gone.
+    pub(super) fn heard_already(&mut self) -> Vec<(Word, Vec<OwnedFd>)> {
+        let mut heard = Vec::new();
+        loop {
+            match self.take() {
+                Ok(Some(word)) => heard.push(word),
+                // Not tokio's word for it, which may not know yet what has just come.
+                Ok(None) => match read(&self.stream, &mut self.unread, &mut self.files) {
+                    Ok(read) if read > 0 => {}
+                    _ => return heard,
+                },
+                Err(_) => return heard,
+            }
+        }
+    }
+
     fn take(&mut self) -> io::Result<Option<(Word, Vec<OwnedFd>)>> {
         let Some((head, text)) = self.unread.split_first_chunk::<HEAD>() else {
             return Ok(None);
@@ -275,5 +291,22 @@ mod tests {
             assert!(other.hear().await.unwrap().is_none());
         };
         tokio::join!(said, heard);
+    }
+
+    #[tokio::test]
+    async fn the_last_words_of_one_that_is_gone_are_heard_at_once() {
+        let (one, other) = Channel::pair().unwrap();
+        let mut other = Channel::of(other.into()).unwrap();
+        assert!(other.heard_already().is_empty());
+        for pid in [1, 2] {
+            one.say(&Word::Current { pid }, &[]).await.unwrap();
+        }
+        drop(one);
+        let heard = other.heard_already().into_iter().map(|(word, _)| word);
+        let pids = heard.filter_map(|word| match word {
+            Word::Current { pid } => Some(pid),
+            _ => None,
+        });
+        assert_eq!(pids.collect::<Vec<_>>(), [1, 2]);
     }
 }

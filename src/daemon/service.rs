@@ -110,6 +110,7 @@ pub(super) struct Keeper {
     recipe: Recipe,
     /// The hub, which is a child of this process, as all its successors are.
     hub: Child,
+    pid: Option<u32>,
     /// One that does not serve yet, and hubs that only end what they have begun.
     others: Vec<Child>,
     tracker: TaskTracker,
@@ -120,6 +121,7 @@ impl Keeper {
         Self {
             channel,
             recipe,
+            pid: hub.id(),
             hub,
             others: Vec::new(),
             tracker,
@@ -137,7 +139,17 @@ impl Keeper {
         let mut is_open = true;
         loop {
             let heard = tokio::select! {
-                status = self.hub.wait() => return status.unwrap_or_default(),
+                status = self.hub.wait() => {
+                    // Its last word may have been that another one is the hub now.
+                    let ended = self.pid;
+                    for (word, files) in self.channel.heard_already() {
+                        self.obey(word, files).await;
+                    }
+                    if self.pid == ended {
+                        return status.unwrap_or_default();
+                    }
+                    continue;
+                }
                 heard = self.channel.hear(), if is_open => heard,
             };
             match heard {
@@ -170,6 +182,7 @@ impl Keeper {
                 let place = self.others.iter().position(|other| other.id() == Some(pid));
                 if let Some(place) = place {
                     std::mem::swap(&mut self.hub, &mut self.others[place]);
+                    self.pid = Some(pid);
                     let mut former = self.others.swap_remove(place);
                     // Reaped when it has ended what it serves.
                     self.tracker.spawn(async move { drop(former.wait().await) });
