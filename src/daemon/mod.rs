@@ -223,7 +223,7 @@ async fn serve(
         (Some(predecessor), Some(held)) => {
             predecessor
                 .serving(listen::reached_at(&again)?, &log_path)
-                .await?;
+                .await;
             Some(predecessor.follow(held, lifecycle.clone(), &tracker))
         }
         _ => None,

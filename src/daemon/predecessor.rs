@@ -71,12 +71,14 @@ impl Predecessor {
         }
     }
 
-    /// Tells it that this hub serves; from now on it only ends what it has begun.
-    pub(super) async fn serving(&self, address: SocketAddr, log_path: &Path) -> anyhow::Result<()> {
+    /// Tells it that this hub serves; from now on it only ends what it has begun. If it was killed meanwhile, this
+    /// one is the hub all the same: it has all there is.
+    pub(super) async fn serving(&self, address: SocketAddr, log_path: &Path) {
         let log_path = log_path.to_owned();
         let serving = Word::Serving { address, log_path };
-        self.channel.say(&serving, &[]).await?;
-        Ok(())
+        if let Err(error) = self.channel.say(&serving, &[]).await {
+            tracing::warn!(%error, "the hub before is gone; this one serves in its place");
+        }
     }
 
     /// Keeps as many leases in `held` as it serves requests, until it is gone; `lifecycle` hears what was
