@@ -2,24 +2,17 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use sysinfo::Pid;
-use tokio::time::{Instant, sleep};
 
-use super::client::{Client, ClientError};
+use super::client::Client;
 use super::find::{Hub, Place};
 use super::progress;
 use super::render::Out;
 use super::start::Start;
 use super::stop::gone;
 use crate::config::Config;
-use crate::status::Status;
 use crate::{daemon, telemetry};
-
-/// How long the old hub's listeners may take to be gone.
-const SETTLES: Duration = Duration::from_secs(5);
-const POLL: Duration = Duration::from_millis(20);
 
 /// Replace the hub by a new one before anybody notices
 ///
@@ -51,26 +44,10 @@ impl Restart {
                     "Hub manager restarted (PID: {pid}); its models stay"
                 ));
                 let new = Client::new(&config.host, config.port);
-                Start::default().report(config, &status_of(&new).await?, None, out);
+                Start::default().report(config, &new.status().await?, None, out);
                 Ok(ExitCode::SUCCESS)
             }
             None => restart_in_turn(&hub, config, out).await,
-        }
-    }
-}
-
-/// The new hub's status. On a port that both hubs had for a moment, the old one may have taken the
-/// connection with it.
-async fn status_of(new: &Client) -> Result<Status, ClientError> {
-    let deadline = Instant::now() + SETTLES;
-    loop {
-        match new.status().await {
-            Err(ClientError::Connect { .. } | ClientError::Lost { .. })
-                if Instant::now() < deadline =>
-            {
-                sleep(POLL).await;
-            }
-            status => return status,
         }
     }
 }

@@ -22,15 +22,13 @@ pub(super) fn on_all_addresses(config: &mut Config) -> anyhow::Result<Vec<TcpLis
 }
 
 /// The same where others may listen too that allow it.
-fn on_all_addresses_sharing(config: &mut Config) -> anyhow::Result<Vec<TcpListener>> {
-    on_all(config, true, |address| {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    })
+fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn on_all(
@@ -59,22 +57,47 @@ fn on_all(
 }
 
 /// The same beside a hub that listens on `others`, one of which may have an address that covers one of the
-/// new ones, as 0.0.0.0 does.
+/// new ones, as 0.0.0.0 does. Those that serve the new addresses too are kept: what waits in them to be accepted
+/// would go with them.
 pub(super) fn beside(
     config: &mut Config,
-    others: &[TcpListener],
+    others: Vec<TcpListener>,
 ) -> anyhow::Result<Vec<TcpListener>> {
     // Only while both are there: whoever comes later finds the port taken.
     let share = |listeners: &[TcpListener], on: bool| {
         let mut sockets = listeners.iter().map(SockRef::from);
         sockets.try_for_each(|socket| socket.set_reuse_port(on))
     };
-    share(others, true)?;
-    let listeners = on_all_addresses_sharing(config);
-    share(others, false)?;
-    let listeners = listeners?;
+    share(&others, true)?;
+    let listeners = on_all(config, true, |address| {
+        let same = others.iter().find(|other| is_at(other, address));
+        same.map_or_else(|| bind_shared(address), TcpListener::try_clone)
+    });
+    share(&others, false)?;
+    let mut listeners = listeners?;
     share(&listeners, false)?;
+    let covered: Vec<_> = others
+        .into_iter()
+        .filter(|other| listeners.iter().any(|listener| covers(listener, other)))
+        .collect();
+    listeners.extend(covered);
     Ok(listeners)
+}
+
+fn is_at(listener: &TcpListener, address: SocketAddr) -> bool {
+    listener.local_addr().is_ok_and(|at| at == address)
+}
+
+/// Whether it listens on all addresses, and so on that of the other one.
+fn covers(listener: &TcpListener, other: &TcpListener) -> bool {
+    let (Ok(at), Ok(other)) = (listener.local_addr(), other.local_addr()) else {
+        return false;
+    };
+    let has_both = || SockRef::from(listener).only_v6().is_ok_and(|only| !only);
+    at.port() == other.port()
+        && at.ip().is_unspecified()
+        && !other.ip().is_unspecified()
+        && (at.is_ipv4() == other.is_ipv4() || at.is_ipv6() && has_both())
 }
 
 /// Where one of these is reached from this machine.
@@ -150,6 +173,56 @@ fn cannot_listen(host: &str, port: u16, error: &io::Error) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn covering(one: &str, other: &str) -> bool {
+        let one = TcpListener::bind((one, 0)).unwrap();
+        let at = one.local_addr().unwrap();
+        let other = TcpListener::bind((other, 0)).unwrap();
+        let is_covered = covers(&one, &other);
+        assert!(!is_covered, "another port than {at}");
+        let address = SocketAddr::new(other.local_addr().unwrap().ip(), at.port());
+        SockRef::from(&one).set_reuse_port(true).unwrap();
+        let other = bind_shared(address).unwrap();
+        covers(&one, &other)
+    }
+
+    /// A hub that listens on `before` is replaced by one that is to listen on `host`; says how many of three
+    /// clients that wait to be accepted by it the new one can accept.
+    fn kept(before: &str, host: &str) -> usize {
+        let other = TcpListener::bind((before, 0)).unwrap();
+        let at = other.local_addr().unwrap();
+        let clients = [(); 3].map(|()| std::net::TcpStream::connect(at).unwrap());
+        let text = format!(
+            "{{host: '{host}', port: {}, models: [{{name: a, model_path: org/a}}]}}",
+            at.port()
+        );
+        let mut config = Config::parse(std::path::Path::new("/hub.yaml"), &text).unwrap();
+        let listeners = beside(&mut config, vec![other]).unwrap();
+        let accepted = listeners.iter().flat_map(|listener| {
+            listener.set_nonblocking(true).unwrap();
+            std::iter::from_fn(|| listener.accept().ok())
+        });
+        let accepted = accepted.count();
+        drop(clients);
+        accepted
+    }
+
+    #[test]
+    fn what_waits_to_be_accepted_stays_where_the_new_hub_listens_too() {
+        assert_eq!(kept("127.0.0.1", "0.0.0.0"), 3);
+        assert_eq!(kept("127.0.0.1", "localhost"), 3);
+        // The old hub accepts these before its listener goes.
+        assert_eq!(kept("0.0.0.0", "127.0.0.1"), 0);
+    }
+
+    #[test]
+    fn a_listener_on_all_addresses_covers_those_on_one() {
+        assert!(covering("0.0.0.0", "127.0.0.1"));
+        if TcpListener::bind("[::1]:0").is_ok() {
+            assert!(covering("::", "::1"));
+            assert!(!covering("127.0.0.1", "::1"));
+        }
+    }
 
     /// Some with which this machine reaches itself, and one twice; not every system has all of them.
     fn local(port: u16) -> Vec<SocketAddr> {

@@ -106,7 +106,7 @@ pub(super) fn prepare_beside(
     } else if (&config.host, config.port) == (&hello.host, hello.port) {
         handed.listeners
     } else {
-        listen::beside(&mut config, &handed.listeners)?
+        listen::beside(&mut config, handed.listeners)?
     };
     let lock = match config.log_path == hello.log_path {
         true => handed.lock,

@@ -6,7 +6,7 @@
 
 use std::future::{Future as _, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream as StdStream};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -17,6 +17,7 @@ use futures_util::future::join_all;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -57,13 +58,16 @@ const LINGER: Duration = Duration::from_secs(10);
 /// How long to leave the system alone when it has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// No more connections wait to be accepted.
+const BACKLOG: usize = 128;
+
 /// What a connection that cannot be accepted is a sign of.
 const TROUBLE: &str = "no more connections can be accepted";
 
 /// How serving ends.
 #[derive(Debug, Clone, Default)]
 pub struct Ending {
-    /// Cancelled, no more connections are accepted.
+    /// Cancelled, no more connections are accepted but those that wait for it already.
     pub full: CancellationToken,
     /// Cancelled, connections end after the answer they are at.
     pub shutdown: CancellationToken,
@@ -97,28 +101,35 @@ async fn accept(
     if let Err(error) = receive_buffer::widen(listener) {
         debug!(%error, "receive buffers stay as they are");
     }
+    let welcome = |stream: io::Result<StdStream>, client: SocketAddr| {
+        let (front, shutdown) = (front.of_connection(), ending.shutdown.clone());
+        let connection = async move {
+            match stream.and_then(TcpStream::from_std) {
+                // In memory of the thread that it runs on, and not of the one that accepts it:
+                // what is given back there is used again there.
+                Ok(stream) => {
+                    Box::pin(serve_connection(stream, client, front, shutdown)).await;
+                }
+                Err(error) => warn!(%client, %error, "a connection was lost"),
+            }
+        };
+        spread.spawn(connection);
+    };
     loop {
         let accepted = tokio::select! {
-            () = ending.full.cancelled() => return,
+            () = ending.full.cancelled() => {
+                for (stream, client) in waiting(listener) {
+                    welcome(stream, client);
+                }
+                return;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, client)) => {
                 troubles.note(TROUBLE, Ok::<_, io::Error>(()));
-                let (front, shutdown) = (front.of_connection(), ending.shutdown.clone());
                 // A socket belongs to the runtime that it is used on.
-                let stream = stream.into_std();
-                let connection = async move {
-                    match stream.and_then(TcpStream::from_std) {
-                        // In memory of the thread that it runs on, and not of the one that accepts it:
-                        // what is given back there is used again there.
-                        Ok(stream) => {
-                            Box::pin(serve_connection(stream, client, front, shutdown)).await;
-                        }
-                        Err(error) => warn!(%client, %error, "a connection was lost"),
-                    }
-                };
-                spread.spawn(connection);
+                welcome(stream.into_std(), client);
             }
             // The client gave up while it was queued: nothing is wrong here.
             Err(error) if is_about_the_client(&error) => {}
@@ -130,6 +141,27 @@ async fn accept(
             }
         }
     }
+}
+
+/// The connections that wait to be accepted: with the listener they would be lost.
+fn waiting(listener: &TcpListener) -> impl Iterator<Item = (io::Result<StdStream>, SocketAddr)> {
+    // Not tokio's word for it, which may not know yet what has just come.
+    let socket = SockRef::from(listener);
+    let accept = move || {
+        loop {
+            match socket.accept() {
+                Ok((stream, client)) => {
+                    let is_set = stream.set_nonblocking(true);
+                    let client = client.as_socket()?;
+                    return Some((is_set.map(|()| stream.into()), client));
+                }
+                Err(error) if is_about_the_client(&error) => {}
+                Err(_) => return None,
+            }
+        }
+    };
+    // More can only have come meanwhile, and may come for ever where another hub listens too.
+    std::iter::from_fn(accept).take(BACKLOG)
 }
 
 fn is_about_the_client(error: &io::Error) -> bool {
@@ -242,4 +274,24 @@ async fn part(mut left: Leftover, ended: hyper::Result<()>, client: SocketAddr) 
         }
     }
     left.linger().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_waits_to_be_accepted_is_not_lost_with_the_listener() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let clients: Vec<_> = (0..50).map(|_| StdStream::connect(at).unwrap()).collect();
+        let accepted: Vec<_> = waiting(&listener).collect();
+        for (stream, client) in &accepted {
+            assert!(TcpStream::from_std(stream.as_ref().unwrap().try_clone().unwrap()).is_ok());
+            let is_theirs = |stream: &StdStream| stream.local_addr().unwrap() == *client;
+            assert!(clients.iter().any(is_theirs));
+        }
+        assert_eq!(accepted.len(), clients.len());
+        assert_eq!(waiting(&listener).count(), 0);
+    }
 }
