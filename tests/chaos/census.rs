@@ -34,7 +34,8 @@ impl Census {
 
     pub(crate) fn groups(&mut self) -> Vec<Group> {
         let mut members = BTreeMap::<u32, Vec<u32>>::new();
-        for (pid, group) in processes::living() {
+        // Others may have the process ids of workers that have ended.
+        for (pid, group) in processes::living_workers() {
             members.entry(group).or_default().push(pid);
         }
         // After the look at the processes: each of them has had its say, or will the next time.

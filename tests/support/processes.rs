@@ -42,6 +42,20 @@ pub fn living() -> Vec<(u32, u32)> {
         .collect()
 }
 
+/// The same of simulated workers and their children.
+pub fn living_workers() -> Vec<(u32, u32)> {
+    let workers = with_argument(" stub-worker ");
+    let is_worker = |pid: u32| {
+        let pid = pid.to_string();
+        workers
+            .iter()
+            .any(|line| line.split_whitespace().next() == Some(&pid))
+    };
+    let mut living = living();
+    living.retain(|(pid, _)| is_worker(*pid));
+    living
+}
+
 /// Processes of a group that are not zombies.
 pub fn members(group: u32) -> Vec<u32> {
     let mut living = living();

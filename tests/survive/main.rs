@@ -12,6 +12,8 @@ mod killed;
 mod own;
 mod reloads;
 mod replaced;
+mod replaced_host;
+mod replaced_knows;
 mod replaced_meanwhile;
 mod replaced_under_load;
 mod signals;
