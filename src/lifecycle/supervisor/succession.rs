@@ -85,6 +85,7 @@ impl Supervisor {
     /// Takes over what the hub before left.
     pub(super) fn take_over(&mut self, mut legacy: Legacy) {
         self.hands.registry.inherit(&mut legacy);
+        self.hands.policies.inherit_state(&legacy.state);
         let workers = &legacy.found.workers;
         let has_worker = |name: &str| workers.iter().any(|worker| worker.model == name);
         let events: Vec<_> = legacy
