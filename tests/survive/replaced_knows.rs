@@ -98,10 +98,12 @@ fn what_policies_keep_and_what_was_learned_and_counted_is_kept() {
     let policy = r#"
     hub.on("request.finished", function(event, hub)
       hub.state.count = (hub.state.count or 0) + 1
-      hub.log.info("load=" .. hub.models[event.model].load_seconds)
       hub.log.info("count=" .. hub.state.count)
     end)
-    return {}"#;
+    return { on_idle = function(model, hub)
+      hub.log.info("load=" .. model.load_seconds)
+      return hub.keep{}
+    end }"#;
     let hub = hub(&["--load-seconds", "0.5", "--memory-mb", "30"], policy);
     for count in 1..=3_u32 {
         assert_eq!(hub.http.chat("alpha", "hello").status, 200);
@@ -117,6 +119,10 @@ fn what_policies_keep_and_what_was_learned_and_counted_is_kept() {
         let before = hub.model("alpha");
         restart(&hub);
         let after = hub.model("alpha");
+        let asked = logged(&hub, "load=").len();
+        wait_until("the new hub to ask the policy", SOON, || {
+            logged(&hub, "load=").len() > asked
+        });
         for key in ["last_load_at", "last_request_at", "started_at", "usage"] {
             assert_ne!(before[key], Value::Null, "{key}");
             assert_eq!(after[key], before[key], "{key}");
