@@ -26,11 +26,13 @@
 //! | `worker` | `config`, `memory`, `runtime_file`, `upstream` |
 //! | `policy` | `core` (whose questions it answers), `api_error`, `config`, `memory`, `status` |
 //! | `core` | `policy` (its questions and verdicts), `status`, `memory` (its figures), `config`, `api_error` |
-//! | `lifecycle` | `core`, `worker`, `upstream`, `policy`, `status`, `memory`, `config`, `api_error`, `files`, `runtime_file` |
 //! | `simulation` | `core`, `policy`, `status`, `memory`, `config`, `api_error` |
+//! | `hub::published` | `core`, `policy` (what it sees of the hub), `worker` (its programs and routes), `upstream`, `status`, `memory`, `config`, `api_error`, `files`, `runtime_file` |
+//! | `hub::supervisor` | `core`, `hub::published`, `worker`, `upstream`, `policy`, `status`, `memory`, `config`, `api_error`, `runtime_file` |
+//! | `hub::lifecycle` | `core`, `hub::published`, `hub::supervisor`, `worker` (its command), `policy`, `status`, `config`, `api_error`, and for its tests `upstream`, `memory`, `runtime_file` |
 //! | `hub::decimal` | nothing of ours |
-//! | `hub::gateway` | `core`, `policy`, `lifecycle`, `upstream`, `status`, `config`, `api_error`, `hub::decimal` |
-//! | `hub::control` | `hub::dashboard`, `lifecycle` (its handle), `status`, `api_error` |
+//! | `hub::gateway` | `core`, `policy`, `hub::lifecycle`, `upstream`, `status`, `config`, `api_error`, `hub::decimal` |
+//! | `hub::control` | `hub::dashboard`, `hub::lifecycle` (its handle), `status`, `api_error` |
 //! | `hub::dashboard` | `status` |
 //! | `hub::server` | `hub::gateway`, `config` (whom it lets in), `hub::decimal`, `api_error` |
 //! | `cli` | `status`, `config`, `files`, `runtime_file`, `policy` (to check files), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (to serve and for the demo), `stub` |
@@ -47,7 +49,6 @@ mod corpus;
 pub mod daemon;
 mod files;
 pub mod hub;
-pub mod lifecycle;
 pub mod memory;
 pub mod policy;
 pub mod runtime_file;

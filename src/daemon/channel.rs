@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-use crate::lifecycle::{InFlight, Legacy};
+use crate::hub::lifecycle::{InFlight, Legacy};
 use crate::runtime_file::RuntimeModels;
 
 /// A word may come with so many open files.

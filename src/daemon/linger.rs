@@ -18,7 +18,7 @@ use super::service::{Keeper, same};
 use super::signals::Signals;
 use super::successor::Raised;
 use crate::hub::gateway::Successor;
-use crate::lifecycle::{InFlight, Lifecycle};
+use crate::hub::lifecycle::{InFlight, Lifecycle};
 
 /// How often the requests in flight are counted for the other hub.
 const LOOK: Duration = Duration::from_millis(100);

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::channel::{Channel, Hello, Word};
-use crate::lifecycle::{Held, InFlight, Legacy, Lifecycle, Models};
+use crate::hub::lifecycle::{Held, InFlight, Legacy, Lifecycle, Models};
 
 const BROKE_OFF: &str = "the hub that was to be replaced has said nothing more";
 

@@ -10,7 +10,7 @@ use super::Serving;
 use super::channel::Word;
 use super::signals::Signals;
 use super::startup::ports_file;
-use crate::lifecycle::{Lifecycle, Models};
+use crate::hub::lifecycle::{Lifecycle, Models};
 use crate::runtime_file::{RuntimeFile, Trail};
 
 /// How long open connections may take to end once every model has.

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::channel::{Channel, Hello, Word};
 use super::service::Service;
 use crate::files;
-use crate::lifecycle::Legacy;
+use crate::hub::lifecycle::Legacy;
 
 /// How long a hub may take to get ready: it checks hub.yaml, policies and worker programs.
 const READY_LIMIT: Duration = Duration::from_secs(20);

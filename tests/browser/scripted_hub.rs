@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use mlx_openai_server_hub::api_error::ApiError;
 use mlx_openai_server_hub::hub::control::{Hub, Verb, router};
-use mlx_openai_server_hub::lifecycle::{Models, Outcome, ReloadReport};
+use mlx_openai_server_hub::hub::lifecycle::{Models, Outcome, ReloadReport};
 use mlx_openai_server_hub::status::{
     Activity, DecisionsReport, HubFacts, MemoryState, ModelFacts, PoliciesReport, ProcessState,
     RecordingReport, Status, WantedDecisions,

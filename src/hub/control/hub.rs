@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use http::StatusCode;
 
 use crate::api_error::ApiError;
-use crate::lifecycle::{Lifecycle, Models, Outcome, ReloadReport};
+use crate::hub::lifecycle::{Lifecycle, Models, Outcome, ReloadReport};
 use crate::status::{DecisionsReport, PoliciesReport, RecordingReport, Status, WantedDecisions};
 
 /// What one can do to a model.

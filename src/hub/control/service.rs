@@ -12,7 +12,7 @@ use super::error::bad_query;
 use super::extract::IgnoredBody;
 use super::hub::Hub;
 use crate::api_error::ApiError;
-use crate::lifecycle::{Models, ReloadReport};
+use crate::hub::lifecycle::{Models, ReloadReport};
 
 /// `model_status: controller` is how `start` tells a hub from another server on its port.
 pub(super) async fn health() -> Json<Value> {

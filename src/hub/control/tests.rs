@@ -13,7 +13,7 @@ use tower::ServiceExt;
 use super::openapi::description;
 use super::*;
 use crate::api_error::ApiError;
-use crate::lifecycle::{Models, Outcome, ReloadReport};
+use crate::hub::lifecycle::{Models, Outcome, ReloadReport};
 use crate::status::{
     Activity, Decision, DecisionsReport, GroupFacts, HubFacts, Origin, PoliciesReport, PolicyFacts,
     RecordingReport, Status, WantedDecisions,

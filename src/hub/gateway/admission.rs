@@ -6,7 +6,7 @@
 
 use crate::api_error::ApiError;
 use crate::core::admission::{self, Target, decide};
-use crate::lifecycle::{Lifecycle, Place};
+use crate::hub::lifecycle::{Lifecycle, Place};
 use crate::policy::{Policies, RequestView};
 
 /// A request that may go.

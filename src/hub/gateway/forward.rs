@@ -24,7 +24,7 @@ use super::protocol::{Door, Translation};
 use super::refusals;
 use crate::api_error::ApiError;
 use crate::config::Limits;
-use crate::lifecycle::{Grant, Lease, Model};
+use crate::hub::lifecycle::{Grant, Lease, Model};
 use crate::policy::RequestView;
 use crate::upstream::RequestBody;
 

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api_error::ApiError;
 use crate::config::Config;
-use crate::lifecycle::{Grant, Lifecycle, Model, Place as Parked};
+use crate::hub::lifecycle::{Grant, Lifecycle, Model, Place as Parked};
 use crate::policy::{Policies, RequestView, Route};
 use crate::upstream::Accepts;
 

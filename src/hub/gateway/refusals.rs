@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 
 use crate::api_error::{ApiError, shown};
 use crate::config::Limits;
-use crate::lifecycle::Lack;
+use crate::hub::lifecycle::Lack;
 use crate::upstream::{BoxError, UpstreamError};
 
 /// So many routes of a worker are told.

@@ -22,7 +22,7 @@ use super::forward;
 use super::refusals;
 use crate::api_error::ApiError;
 use crate::config::Limits;
-use crate::lifecycle::{Grant, Lease};
+use crate::hub::lifecycle::{Grant, Lease};
 use crate::upstream::{RequestBody, Switch};
 
 /// When one side has closed, the other may take so long to do so.

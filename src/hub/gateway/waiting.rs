@@ -21,7 +21,7 @@ use super::answer::progress::Progress;
 use super::request::intake::Intake;
 use super::{Addressed, Successor, pass_on};
 use crate::api_error::ApiError;
-use crate::lifecycle::{Grant, Model};
+use crate::hub::lifecycle::{Grant, Model};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 

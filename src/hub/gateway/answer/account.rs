@@ -22,7 +22,7 @@ use crate::hub::decimal::micros;
 use crate::hub::gateway::Gateway;
 use crate::hub::gateway::protocol::Protocol;
 use crate::hub::gateway::protocol::openai::response_owners::ResponseOwners;
-use crate::lifecycle::Model;
+use crate::hub::lifecycle::Model;
 use crate::policy::{Event, EventName, FinishedRequest};
 
 /// What proxies log for a client that has gone before its answer was complete.

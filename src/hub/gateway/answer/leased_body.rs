@@ -19,7 +19,7 @@ use super::model_name::NameRewriter;
 use crate::api_error::ApiError;
 use crate::hub::gateway::protocol::{Protocol, Translation};
 use crate::hub::gateway::refusals;
-use crate::lifecycle::{Lease, Model};
+use crate::hub::lifecycle::{Lease, Model};
 use crate::upstream::{BoxError, Fault, Idle, ResponseBody};
 
 type Item = Option<Result<Frame<Bytes>, BoxError>>;

@@ -15,7 +15,7 @@ use memchr::memmem::Finder;
 
 use super::kind::Kind;
 use crate::hub::gateway::request::scan::json::{closing_quote, unquote};
-use crate::lifecycle::Model;
+use crate::hub::lifecycle::Model;
 use crate::upstream::{Accepts, Upstream};
 
 const KEY: &[u8] = b"\"model\"";

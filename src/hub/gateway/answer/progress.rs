@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::api_error::ApiError;
 use crate::hub::gateway::refusals;
-use crate::lifecycle::Model;
+use crate::hub::lifecycle::Model;
 use crate::status::{MemoryState, unix_now};
 
 /// When to ask again for a model that has never been loaded, in seconds.

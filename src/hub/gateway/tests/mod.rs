@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::protocol::Protocol;
 use super::*;
 use crate::config::Limits;
-use crate::lifecycle::Gate;
+use crate::hub::lifecycle::Gate;
 use crate::upstream::scripted::{Scripted, Wire, eventually};
 use crate::upstream::{Accepts, Upstream};
 

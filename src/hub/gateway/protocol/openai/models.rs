@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::api_error::ApiError;
 use crate::core::refusals::unknown_model;
 use crate::hub::gateway::refusals;
-use crate::lifecycle::{Lifecycle, Model};
+use crate::hub::lifecycle::{Lifecycle, Model};
 use crate::status::{MemoryState, ModelFacts, ProcessState};
 
 /// The list of models that take requests.

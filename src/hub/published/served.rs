@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::Model;
-use super::registry::Registry;
+use super::registry::{Model, Registry};
 use crate::config::ModelConfig;
 use crate::upstream::Upstream;
 use crate::worker::dialect::Program;
@@ -28,7 +27,7 @@ const REMEMBERED: usize = 32;
 
 /// The routes of all programs that are known.
 #[derive(Debug, Default)]
-pub(super) struct Served {
+pub(in crate::hub) struct Served {
     /// Where they are kept; nowhere in tests.
     path: Option<PathBuf>,
     programs: BTreeMap<String, Arc<Routes>>,
@@ -38,7 +37,7 @@ pub(super) struct Served {
 
 /// What a model's program was found to serve.
 #[derive(Debug)]
-pub(super) struct OfModel {
+pub(in crate::hub) struct OfModel {
     /// Which program that was: another one may have come in its place.
     key: String,
     routes: Arc<Routes>,
@@ -46,11 +45,11 @@ pub(super) struct OfModel {
 
 /// What was known at a moment.
 #[derive(Debug)]
-pub(super) struct Known(BTreeMap<String, Arc<Routes>>);
+pub(in crate::hub) struct Known(BTreeMap<String, Arc<Routes>>);
 
 impl Known {
     /// Of the program that serves this model.
-    pub(super) fn of_model(&self, model: &ModelConfig) -> Option<OfModel> {
+    pub(in crate::hub) fn of_model(&self, model: &ModelConfig) -> Option<OfModel> {
         if self.0.is_empty() {
             return None;
         }
@@ -71,7 +70,7 @@ pub struct Lack {
 
 impl Served {
     /// Takes over what an earlier hub kept in `routes.json` of that folder, and keeps it there.
-    pub(super) fn recall(log_path: &Path) -> Self {
+    pub(in crate::hub) fn recall(log_path: &Path) -> Self {
         let path = log_path.join("routes.json");
         let programs = match files::read(&path) {
             Ok(text) => serde_json::from_slice(&text).map_err(io::Error::from),
@@ -93,7 +92,7 @@ impl Served {
     }
 
     /// All that is known, to be looked at without the lock: finding a program asks the disk.
-    pub(super) fn known(&self) -> Known {
+    pub(in crate::hub) fn known(&self) -> Known {
         Known(self.programs.clone())
     }
 
@@ -124,7 +123,11 @@ impl Served {
 }
 
 /// Learns what the program of `model` serves from its worker, unless that is known.
-pub(super) async fn learn(registry: Arc<Registry>, model: ModelConfig, upstream: Arc<Upstream>) {
+pub(in crate::hub) async fn learn(
+    registry: Arc<Registry>,
+    model: ModelConfig,
+    upstream: Arc<Upstream>,
+) {
     let Ok(program) = Program::of_model(&model) else {
         return;
     };
@@ -148,7 +151,7 @@ pub(super) async fn learn(registry: Arc<Registry>, model: ModelConfig, upstream:
 }
 
 /// A worker of `model` has answered that it has no such route.
-pub(super) fn note_missing(registry: &Registry, model: &Model, path: &str) {
+pub(in crate::hub) fn note_missing(registry: &Registry, model: &Model, path: &str) {
     let config = Arc::clone(&registry.table.load().config);
     let program = config
         .model(&model.name)
@@ -171,7 +174,7 @@ pub(super) fn note_missing(registry: &Registry, model: &Model, path: &str) {
 impl Model {
     /// Whether its worker is known to lack the route of this path, as far as a look tells that costs
     /// nothing.
-    pub(super) fn seems_to_lack(&self, path: &str) -> bool {
+    pub(in crate::hub) fn seems_to_lack(&self, path: &str) -> bool {
         let served = self.served.load();
         served
             .as_deref()
@@ -179,7 +182,7 @@ impl Model {
     }
 
     /// Whether it is known to have it, as far as such a look tells.
-    pub(super) fn seems_to_serve(&self, path: &str) -> bool {
+    pub(in crate::hub) fn seems_to_serve(&self, path: &str) -> bool {
         let served = self.served.load();
         let served = served.as_deref();
         served.is_some_and(|served| served.routes.are_known() && !served.routes.lack(path))
@@ -188,7 +191,7 @@ impl Model {
 
 /// Whether what is known of a model's routes is about the program that it has now. If not, it is
 /// forgotten.
-pub(super) fn is_of_its_program(registry: &Registry, model: &Model) -> bool {
+pub(in crate::hub) fn is_of_its_program(registry: &Registry, model: &Model) -> bool {
     let table = registry.table.load();
     let config = table.config.model(&model.name);
     let now = config.and_then(|config| Program::of_model(config).ok());
@@ -204,7 +207,7 @@ pub(super) fn is_of_its_program(registry: &Registry, model: &Model) -> bool {
 
 /// Looks closer at a model that [seems to lack](Model::seems_to_lack) a route: its program may be another
 /// by now.
-pub(super) fn lack(registry: &Registry, model: &Model) -> Option<Lack> {
+pub(in crate::hub) fn lack(registry: &Registry, model: &Model) -> Option<Lack> {
     if !is_of_its_program(registry, model) {
         return None;
     }

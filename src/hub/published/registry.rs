@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::gate::Gate;
 use super::learned::Learned;
-use super::lease::Gate;
 use super::on_disk::OnDisk;
 use super::served::OfModel;
 use super::usage::Usage;
@@ -30,13 +30,13 @@ use crate::upstream::Upstream;
 
 /// What a worker held when it was last measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Measured {
+pub(in crate::hub) struct Measured {
     /// Its process id: a later worker of the model has another.
-    pub(super) pid: u32,
+    pub(in crate::hub) pid: u32,
     /// What its whole process group held.
-    pub(super) bytes: u64,
+    pub(in crate::hub) bytes: u64,
     /// What the machine had left at that moment.
-    pub(super) available: Option<u64>,
+    pub(in crate::hub) available: Option<u64>,
 }
 
 /// One model as everybody but the supervisor sees it.
@@ -51,19 +51,19 @@ pub struct Model {
     /// What its requests have come to.
     pub usage: Usage,
     /// What the probe found last.
-    pub(super) measured: ArcSwapOption<Measured>,
+    pub(in crate::hub) measured: ArcSwapOption<Measured>,
     /// The most it ever held, in bytes; 0 if that is not known.
     peak_bytes: AtomicU64,
     /// Its `policy:` mapping.
-    pub(super) settings: ArcSwap<Settings>,
+    pub(in crate::hub) settings: ArcSwap<Settings>,
     /// What its program was found to serve.
-    pub(super) served: ArcSwapOption<OfModel>,
+    pub(in crate::hub) served: ArcSwapOption<OfModel>,
     /// Where its worker is; set before the gate opens.
-    pub(super) upstream: ArcSwapOption<Upstream>,
+    pub(in crate::hub) upstream: ArcSwapOption<Upstream>,
     /// How often it has been stopped: a verdict reached before a stop does not undo it.
-    pub(super) stops: AtomicU64,
-    /// Requests that wait for it to be loaded; an [`Arrival`](super::Arrival) each.
-    pub(super) waiting: AtomicUsize,
+    pub(in crate::hub) stops: AtomicU64,
+    /// Requests that wait for it to be loaded; an [`Arrival`](super::arrival::Arrival) each.
+    pub(in crate::hub) waiting: AtomicUsize,
 }
 
 impl Model {
@@ -102,7 +102,7 @@ impl Model {
     }
 
     /// What the worker that is there now was found to hold.
-    pub(super) fn measured(&self) -> Option<Measured> {
+    pub(in crate::hub) fn measured(&self) -> Option<Measured> {
         self.measured_of(&self.facts.load())
     }
 
@@ -116,7 +116,7 @@ impl Model {
     }
 
     /// Takes over what is known of it.
-    pub(super) fn learn(&self, learned: &Learned) {
+    pub(in crate::hub) fn learn(&self, learned: &Learned) {
         let peak = learned.peak_bytes(&self.name).unwrap_or(0);
         self.peak_bytes.store(peak, Ordering::Relaxed);
     }
@@ -135,7 +135,7 @@ impl Model {
     }
 
     /// What a refusal of its queue tells of it.
-    pub(super) fn about(&self) -> About<'_> {
+    pub(in crate::hub) fn about(&self) -> About<'_> {
         About {
             model: &self.name,
             load: load_ahead(&self.facts.load()),
@@ -145,9 +145,9 @@ impl Model {
 
 /// The models of one configuration, in its order and by every name a request may use.
 #[derive(Debug)]
-pub(super) struct Table {
-    pub(super) config: Arc<Config>,
-    pub(super) models: Vec<Arc<Model>>,
+pub(in crate::hub) struct Table {
+    pub(in crate::hub) config: Arc<Config>,
+    pub(in crate::hub) models: Vec<Arc<Model>>,
     /// Models that this configuration no longer names and that may still be ending.
     leaving: Vec<Arc<Model>>,
     /// The top-level `policy:` mapping.
@@ -157,7 +157,7 @@ pub(super) struct Table {
 
 impl Table {
     /// The table of `config`: models keep what they were in `old`.
-    pub(super) fn after(old: Option<&Self>, config: Arc<Config>) -> Self {
+    pub(in crate::hub) fn after(old: Option<&Self>, config: Arc<Config>) -> Self {
         let known: Vec<_> = old
             .map(|old| old.all().cloned().collect())
             .unwrap_or_default();
@@ -195,53 +195,53 @@ impl Table {
     }
 
     /// All models, also those that are leaving.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Model>> {
+    pub(in crate::hub) fn all(&self) -> impl Iterator<Item = &Arc<Model>> {
         self.models.iter().chain(&self.leaving)
     }
 
     /// The models that hub.yaml no longer names.
-    pub(super) fn leaving(&self) -> impl Iterator<Item = &Arc<Model>> {
+    pub(in crate::hub) fn leaving(&self) -> impl Iterator<Item = &Arc<Model>> {
         self.leaving.iter()
     }
 
     /// A model by name, also one that is leaving.
-    pub(super) fn present_or_leaving(&self, name: &str) -> Option<&Arc<Model>> {
+    pub(in crate::hub) fn present_or_leaving(&self, name: &str) -> Option<&Arc<Model>> {
         self.all().find(|model| &*model.name == name)
     }
 
-    pub(super) fn find(&self, name_or_path: &str) -> Option<&Arc<Model>> {
+    pub(in crate::hub) fn find(&self, name_or_path: &str) -> Option<&Arc<Model>> {
         self.by_key.get(name_or_path).map(|&i| &self.models[i])
     }
 }
 
 /// Everything that is published.
 #[derive(Debug)]
-pub(super) struct Registry {
-    pub(super) table: ArcSwap<Table>,
+pub(in crate::hub) struct Registry {
+    pub(in crate::hub) table: ArcSwap<Table>,
     /// The machine's memory as last measured.
-    pub(super) memory: ArcSwap<SystemMemory>,
+    pub(in crate::hub) memory: ArcSwap<SystemMemory>,
     /// Asks the sampler to measure that soon.
-    pub(super) measure_soon: Notify,
+    pub(in crate::hub) measure_soon: Notify,
     /// What was learned of the models.
-    pub(super) learned: Mutex<Learned>,
+    pub(in crate::hub) learned: Mutex<Learned>,
     /// The port of every model.
-    pub(super) ports: Mutex<PortBook>,
+    pub(in crate::hub) ports: Mutex<PortBook>,
     /// Warnings of the workers, by model.
-    pub(super) worker_warnings: Mutex<HashMap<String, Vec<String>>>,
+    pub(in crate::hub) worker_warnings: Mutex<HashMap<String, Vec<String>>>,
     /// Warnings about what a reload could not change.
-    pub(super) reload_warnings: Mutex<Vec<String>>,
+    pub(in crate::hub) reload_warnings: Mutex<Vec<String>>,
     /// What hub.yaml names and was not there at the last look.
     missing_paths: Mutex<Vec<String>>,
     /// From here on the machine counts time; a hub that takes another's place goes on counting.
-    pub(super) begun: Instant,
+    pub(in crate::hub) begun: Instant,
     /// The gates of models that hub.yaml does not name, for requests that the hub before has let in.
-    pub(super) strangers: Mutex<HashMap<String, Arc<Gate>>>,
-    pub(super) on_disk: OnDisk,
+    pub(in crate::hub) strangers: Mutex<HashMap<String, Arc<Gate>>>,
+    pub(in crate::hub) on_disk: OnDisk,
     troubles: Troubles,
 }
 
 impl Registry {
-    pub(super) fn new(
+    pub(in crate::hub) fn new(
         config: Arc<Config>,
         ports: PortBook,
         learned: Learned,
@@ -268,7 +268,7 @@ impl Registry {
     }
 
     /// The gate of a model, also of one that hub.yaml does not name.
-    pub(super) fn gate(&self, model: &str) -> Arc<Gate> {
+    pub(in crate::hub) fn gate(&self, model: &str) -> Arc<Gate> {
         match self.table.load().present_or_leaving(model) {
             Some(model) => Arc::clone(&model.gate),
             None => Arc::clone(self.strangers.lock().entry(model.to_owned()).or_default()),
@@ -276,7 +276,7 @@ impl Registry {
     }
 
     /// What was learned holds for models that are launched as before.
-    pub(super) fn relearn(&self) {
+    pub(in crate::hub) fn relearn(&self) {
         let table = self.table.load();
         let mut learned = self.learned.lock();
         learned.forget_changed(&table.config.models);
@@ -288,7 +288,7 @@ impl Registry {
     }
 
     /// Shows what is known of the models' programs.
-    pub(super) fn publish_served(&self) {
+    pub(in crate::hub) fn publish_served(&self) {
         let table = self.table.load();
         let known = self.learned.lock().served.known();
         for (model, config) in table.models.iter().zip(&table.config.models) {
@@ -297,14 +297,14 @@ impl Registry {
     }
 
     /// Whether the files of the models are there. A disk that does not answer holds up the caller.
-    pub(super) fn look_for_paths(&self) {
+    pub(in crate::hub) fn look_for_paths(&self) {
         let config = Arc::clone(&self.table.load().config);
         let missing = config.missing_paths();
         *self.missing_paths.lock() = missing;
     }
 
     /// Whether memory may be on the move: a model on its way, or a load that waits for its turn.
-    pub(super) fn is_busy(&self) -> bool {
+    pub(in crate::hub) fn is_busy(&self) -> bool {
         let models = &self.table.load().models;
         models.iter().any(|model| {
             model.facts.load().is_on_its_way() || model.waiting.load(Ordering::Relaxed) > 0
@@ -344,7 +344,7 @@ impl Registry {
     }
 
     /// The one place where a status is made.
-    pub(super) fn status(&self, policy_warnings: Vec<String>) -> Status {
+    pub(in crate::hub) fn status(&self, policy_warnings: Vec<String>) -> Status {
         let table = self.table.load();
         let mut warnings = table.config.warnings.clone();
         warnings.extend(self.missing_paths.lock().iter().cloned());

@@ -13,14 +13,14 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::Model;
+use super::registry::Model;
 use crate::api_error::ApiError;
 use crate::core::admission;
 use crate::core::queue::{Call, Key, Queue, QueueLimits};
 
 /// The parked requests of one model.
 #[derive(Debug)]
-pub(super) struct Parking {
+pub(in crate::hub) struct Parking {
     /// Parked requests, and the supervisor while it wants to hear of leases. As long as it is 0 the
     /// end of a lease costs one load.
     listeners: AtomicUsize,
@@ -60,17 +60,17 @@ fn tell(requests: impl IntoIterator<Item = Arc<Notify>>) {
 
 impl Parking {
     /// Requests that are parked here.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::hub) fn len(&self) -> usize {
         self.parked.load(Ordering::Relaxed)
     }
 
     /// A number that changes with whatever may change a verdict, but for leases that come back.
-    pub(super) fn changes(&self) -> u64 {
+    pub(in crate::hub) fn changes(&self) -> u64 {
         self.changes.load(Ordering::SeqCst)
     }
 
     /// Something has changed that may change a verdict.
-    pub(super) fn changed(&self) {
+    pub(in crate::hub) fn changed(&self) {
         self.changes.fetch_add(1, Ordering::SeqCst);
         if self.listeners.load(Ordering::SeqCst) > 0 {
             tell(self.queue.lock().queue.change());
@@ -78,7 +78,7 @@ impl Parking {
     }
 
     /// A lease has come back; whether it was the `last` one.
-    pub(super) fn lease_ended(&self, last: bool) {
+    pub(in crate::hub) fn lease_ended(&self, last: bool) {
         if self.listeners.load(Ordering::SeqCst) > 0 {
             let mut listeners = self.queue.lock();
             tell(listeners.queue.change());
@@ -87,7 +87,7 @@ impl Parking {
     }
 
     /// From now on `idle` is told when the last lease comes back, or nobody is.
-    pub(super) fn tell_when_idle(&self, idle: Option<&Arc<Notify>>) {
+    pub(in crate::hub) fn tell_when_idle(&self, idle: Option<&Arc<Notify>>) {
         let mut listeners = self.queue.lock();
         match (listeners.idle.is_some(), idle.is_some()) {
             (false, true) => self.listeners.fetch_add(1, Ordering::SeqCst),
@@ -98,12 +98,12 @@ impl Parking {
     }
 
     /// Sends everybody away, with this answer.
-    pub(super) fn dismiss(&self, why: &ApiError) {
+    pub(in crate::hub) fn dismiss(&self, why: &ApiError) {
         tell(self.queue.lock().queue.dismiss(why));
     }
 
     /// The same, and whoever comes later.
-    pub(super) fn close(&self, why: &ApiError) {
+    pub(in crate::hub) fn close(&self, why: &ApiError) {
         tell(self.queue.lock().queue.close(why));
     }
 
@@ -133,7 +133,7 @@ pub struct Place {
 impl Place {
     /// Parks a request before `model`, until something changes or for `seconds`. `stale` says whether
     /// something has changed since the verdict to do so.
-    pub(super) fn take(
+    pub(in crate::hub) fn take(
         model: &Arc<Model>,
         client: &Arc<str>,
         limits: QueueLimits,

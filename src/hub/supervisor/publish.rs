@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::registry::{Registry, Table};
 use crate::api_error::ApiError;
 use crate::core::facts;
 use crate::core::machine::{Entry, Machine};
+use crate::hub::published::registry::{Registry, Table};
 use crate::memory::SystemMemory;
 use crate::policy::Policies;
 use crate::status::{MemoryState, ModelFacts, ProcessState};

@@ -1,7 +1,7 @@
 //! What a hub leaves to the one that takes its place while both live: all that is known of the models, and
 //! from then on how many requests it still serves.
 //!
-//! [`Lifecycle::freeze`](super::Lifecycle::freeze) makes a [`Legacy`], and the supervisor of the next hub takes it
+//! [`Lifecycle::freeze`](crate::hub::lifecycle::Lifecycle::freeze) makes a [`Legacy`], and the supervisor of the next hub takes it
 //! over when it begins. The requests that the hub before serves are leases here, like any other: nothing is unloaded,
 //! stopped or evicted under them, and everybody counts them. How the two talk is none of its business.
 
@@ -11,8 +11,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::gate::{GatePast, Lease};
 use super::learned::Lessons;
-use super::lease::{GatePast, Lease};
 use super::registry::Registry;
 use crate::core::machine::Past;
 use crate::policy::Plain;
@@ -26,12 +26,12 @@ pub struct Legacy {
     pub found: RuntimeModels,
     /// How many requests are in flight.
     pub in_flight: InFlight,
-    pub(super) past: Vec<Past>,
-    pub(super) gates: BTreeMap<String, GatePast>,
-    pub(super) usage: BTreeMap<String, UsageTotals>,
-    pub(super) lessons: Lessons,
-    pub(super) ports: BTreeMap<String, u16>,
-    pub(super) state: Plain,
+    pub(in crate::hub) past: Vec<Past>,
+    pub(in crate::hub) gates: BTreeMap<String, GatePast>,
+    pub(in crate::hub) usage: BTreeMap<String, UsageTotals>,
+    pub(in crate::hub) lessons: Lessons,
+    pub(in crate::hub) ports: BTreeMap<String, u16>,
+    pub(in crate::hub) state: Plain,
 }
 
 impl Legacy {
@@ -56,7 +56,7 @@ pub type InFlight = BTreeMap<String, usize>;
 
 /// A hub whose models stand still, for another one to take over or not. Dropped, it goes on.
 #[derive(Debug)]
-pub struct Frozen(pub(super) oneshot::Sender<()>);
+pub struct Frozen(pub(in crate::hub) oneshot::Sender<()>);
 
 impl Frozen {
     /// Another hub has taken over: this one never touches a model again.
@@ -74,7 +74,7 @@ pub struct Held {
 }
 
 impl Held {
-    pub(super) fn new(registry: Arc<Registry>) -> Self {
+    pub(in crate::hub) fn new(registry: Arc<Registry>) -> Self {
         Self {
             registry,
             models: HashMap::new(),
@@ -94,7 +94,7 @@ impl Held {
 
 impl Registry {
     /// The requests that this hub serves, those of hubs before it among them.
-    pub(super) fn in_flight(&self) -> InFlight {
+    pub(in crate::hub) fn in_flight(&self) -> InFlight {
         let table = self.table.load();
         let of_models = table
             .all()
@@ -110,7 +110,12 @@ impl Registry {
     }
 
     /// All but the workers, of which the machine knows the `past`.
-    pub(super) fn legacy(&self, found: RuntimeModels, past: Vec<Past>, state: Plain) -> Legacy {
+    pub(in crate::hub) fn legacy(
+        &self,
+        found: RuntimeModels,
+        past: Vec<Past>,
+        state: Plain,
+    ) -> Legacy {
         let table = self.table.load();
         let models = || {
             let models = table.models.iter();
@@ -137,7 +142,7 @@ impl Registry {
     }
 
     /// Takes over what does not go through the machine.
-    pub(super) fn inherit(&self, legacy: &mut Legacy) {
+    pub(in crate::hub) fn inherit(&self, legacy: &mut Legacy) {
         self.learned
             .lock()
             .inherit(std::mem::take(&mut legacy.lessons));

@@ -6,18 +6,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::legacy::Legacy;
-use super::{Arrival, Grant, Outcome, ReloadReport};
 use crate::api_error::ApiError;
 use crate::config::Config;
 use crate::core::machine::{Launch, Waiter};
+use crate::core::{Outcome, ReloadReport};
+use crate::hub::published::arrival::Arrival;
+use crate::hub::published::grant::Grant;
+use crate::hub::published::legacy::Legacy;
 use crate::memory::SystemMemory;
 use crate::policy::Trouble;
 use crate::worker::launch::Report;
 
 /// What the handle asks for.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(in crate::hub) enum Command {
     Acquire(Arrival),
     Start(String),
     Stop(String),
@@ -28,17 +30,17 @@ pub(super) enum Command {
 
 /// What the supervisor answers when it did not refuse.
 #[derive(Debug)]
-pub(super) enum Reply {
+pub(in crate::hub) enum Reply {
     Granted(Grant),
     Verb(Outcome),
     Reloaded(ReloadReport),
 }
 
-pub(super) type Answering = oneshot::Sender<Result<Reply, ApiError>>;
+pub(in crate::hub) type Answering = oneshot::Sender<Result<Reply, ApiError>>;
 
 /// Everything that reaches the supervisor, in one ordered stream.
 #[derive(Debug)]
-pub(super) enum Message {
+pub(in crate::hub) enum Message {
     /// An order; whoever waits for the answer has that number.
     Ask {
         command: Command,
@@ -85,17 +87,17 @@ pub(super) enum Message {
     UnnamedEnded { model: String },
 }
 
-pub(super) type Messages = mpsc::UnboundedReceiver<Message>;
+pub(in crate::hub) type Messages = mpsc::UnboundedReceiver<Message>;
 
 /// The sending side.
 #[derive(Debug, Clone)]
-pub(super) struct Mailbox {
+pub(in crate::hub) struct Mailbox {
     sender: mpsc::UnboundedSender<Message>,
     waiters: Arc<AtomicU64>,
 }
 
 impl Mailbox {
-    pub(super) fn new() -> (Self, Messages) {
+    pub(in crate::hub) fn new() -> (Self, Messages) {
         let (sender, messages) = mpsc::unbounded_channel();
         (
             Self {
@@ -107,7 +109,7 @@ impl Mailbox {
     }
 
     /// Sends an order and waits for its answer. Dropping the future takes the waiter back.
-    pub(super) async fn ask(&self, command: Command) -> Result<Reply, ApiError> {
+    pub(in crate::hub) async fn ask(&self, command: Command) -> Result<Reply, ApiError> {
         let id = self.waiters.fetch_add(1, Ordering::Relaxed);
         let waiter = Waiter {
             id,
@@ -130,7 +132,7 @@ impl Mailbox {
     }
 
     /// Once the supervisor has ended there is nobody left to tell.
-    pub(super) fn send(&self, message: Message) {
+    pub(in crate::hub) fn send(&self, message: Message) {
         let _ = self.sender.send(message);
     }
 }
@@ -152,7 +154,7 @@ impl Drop for Place<'_> {
 
 /// Who waits for an answer, by number.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(in crate::hub) struct Waiting {
     answers: HashMap<u64, Wanted>,
 }
 
@@ -164,11 +166,19 @@ struct Wanted {
 }
 
 impl Waiting {
-    pub(super) fn add(&mut self, waiter: Waiter, answer: Answering, arrival: Option<Arrival>) {
+    pub(in crate::hub) fn add(
+        &mut self,
+        waiter: Waiter,
+        answer: Answering,
+        arrival: Option<Arrival>,
+    ) {
         self.answers.insert(waiter.id, Wanted { answer, arrival });
     }
 
-    pub(super) fn remove(&mut self, waiter: Waiter) -> Option<(Answering, Option<Arrival>)> {
+    pub(in crate::hub) fn remove(
+        &mut self,
+        waiter: Waiter,
+    ) -> Option<(Answering, Option<Arrival>)> {
         let wanted = self.answers.remove(&waiter.id)?;
         Some((wanted.answer, wanted.arrival))
     }

@@ -16,10 +16,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::messages::{Mailbox, Message};
-use super::registry::{Model, Registry};
-use super::vital_signs::{Errors, Largest};
 use crate::config::Config;
 use crate::core::silence::{Doings, Silence};
+use crate::hub::published::registry::{Model, Registry};
+use crate::hub::published::vital_signs::{Errors, Largest};
 use crate::policy::{Trouble, TroubleKind, prompt_chars};
 use crate::runtime_file::RuntimeModels;
 use crate::status::MemoryState;

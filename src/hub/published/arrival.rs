@@ -5,22 +5,28 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Model, Seen};
+use super::registry::Model;
+use crate::core::admission::Seen;
 
 /// A request on its way to the supervisor. The model counts it until it is dropped.
 #[derive(Debug)]
 pub struct Arrival {
-    pub(super) model: Arc<Model>,
+    pub(in crate::hub) model: Arc<Model>,
     /// Taken before the verdict.
-    pub(super) seen: Seen,
+    pub(in crate::hub) seen: Seen,
     /// Under which key it takes turns.
-    pub(super) client: Arc<str>,
+    pub(in crate::hub) client: Arc<str>,
     /// How long it has been parked before.
-    pub(super) parked: Duration,
+    pub(in crate::hub) parked: Duration,
 }
 
 impl Arrival {
-    pub(super) fn new(model: &Arc<Model>, seen: Seen, client: Arc<str>, parked: Duration) -> Self {
+    pub(in crate::hub) fn new(
+        model: &Arc<Model>,
+        seen: Seen,
+        client: Arc<str>,
+        parked: Duration,
+    ) -> Self {
         model.waiting.fetch_add(1, Ordering::SeqCst);
         Self {
             model: Arc::clone(model),

@@ -24,12 +24,12 @@ pub struct Learned {
     models: BTreeMap<String, Lesson>,
     is_saved: bool,
     /// What their programs serve.
-    pub(super) served: Served,
+    pub(in crate::hub) served: Served,
 }
 
 /// What was learned, for the hub that comes next.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub(super) struct Lessons(BTreeMap<String, Lesson>);
+pub(in crate::hub) struct Lessons(BTreeMap<String, Lesson>);
 
 /// What is known of one model.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ struct Lesson {
 
 /// Tells launch settings from others. Another build of the hub may number them otherwise: then all is
 /// learned anew.
-pub(super) fn fingerprint(settings: &serde_json::Value) -> u64 {
+pub(in crate::hub) fn fingerprint(settings: &serde_json::Value) -> u64 {
     let mut hasher = DefaultHasher::new();
     settings.to_string().hash(&mut hasher);
     hasher.finish()
@@ -91,18 +91,18 @@ impl Learned {
     }
 
     /// All that is known.
-    pub(super) fn lessons(&self) -> Lessons {
+    pub(in crate::hub) fn lessons(&self) -> Lessons {
         Lessons(self.models.clone())
     }
 
     /// Takes over what the hub before knew, which may have kept it elsewhere.
-    pub(super) fn inherit(&mut self, lessons: Lessons) {
+    pub(in crate::hub) fn inherit(&mut self, lessons: Lessons) {
         self.models.extend(lessons.0);
         self.is_saved = false;
     }
 
     /// Forgets what was learned of models whose launch settings are others now.
-    pub(super) fn forget_changed(&mut self, models: &[ModelConfig]) {
+    pub(in crate::hub) fn forget_changed(&mut self, models: &[ModelConfig]) {
         for model in models {
             let settings = fingerprint(&model.launch_settings());
             let lesson = self.models.entry(model.name.clone()).or_default();
@@ -117,7 +117,13 @@ impl Learned {
 
     /// A process that was launched with these settings holds so much now, with the weights in memory or
     /// on their way there.
-    pub(super) fn note_held(&mut self, model: &str, settings: u64, bytes: u64, is_loaded: bool) {
+    pub(in crate::hub) fn note_held(
+        &mut self,
+        model: &str,
+        settings: u64,
+        bytes: u64,
+        is_loaded: bool,
+    ) {
         let lesson = self.models.get_mut(model);
         let Some(lesson) = lesson.filter(|lesson| lesson.settings == settings) else {
             return;
@@ -135,7 +141,7 @@ impl Learned {
     }
 
     /// A load took so long.
-    pub(super) fn note_load(&mut self, model: &str, seconds: f64) {
+    pub(in crate::hub) fn note_load(&mut self, model: &str, seconds: f64) {
         if let Some(lesson) = self.models.get_mut(model) {
             lesson.load_seconds = Some(seconds);
             self.is_saved = false;
@@ -143,7 +149,7 @@ impl Learned {
     }
 
     /// A prompt of so many characters made a model silent for so long.
-    pub(super) fn note_silence(&mut self, model: &str, chars: Option<usize>, seconds: f64) {
+    pub(in crate::hub) fn note_silence(&mut self, model: &str, chars: Option<usize>, seconds: f64) {
         let Some(lesson) = self.models.get_mut(model) else {
             return;
         };
@@ -158,7 +164,11 @@ impl Learned {
     /// How long a prompt of so many characters may make it silent, told from the longest that one did.
     /// Where none of that size is known it is told from shorter ones, as if all took their length, or from
     /// longer ones.
-    pub(super) fn expected_silence(&self, model: &str, chars: Option<usize>) -> Option<f64> {
+    pub(in crate::hub) fn expected_silence(
+        &self,
+        model: &str,
+        chars: Option<usize>,
+    ) -> Option<f64> {
         let silences = &self.models.get(model)?.silences;
         let size = size_of(chars);
         if chars.is_none() {
@@ -174,23 +184,23 @@ impl Learned {
     }
 
     /// The most a model ever held, in bytes.
-    pub(super) fn peak_bytes(&self, model: &str) -> Option<u64> {
+    pub(in crate::hub) fn peak_bytes(&self, model: &str) -> Option<u64> {
         self.models.get(model)?.peak_bytes
     }
 
     /// All peaks that are known.
-    pub(super) fn peaks(&self) -> impl Iterator<Item = (&String, u64)> {
+    pub(in crate::hub) fn peaks(&self) -> impl Iterator<Item = (&String, u64)> {
         let models = self.models.iter();
         models.filter_map(|(name, lesson)| Some((name, lesson.peak_bytes?)))
     }
 
     /// Seconds that a model's last load took.
-    pub(super) fn load_seconds(&self, model: &str) -> Option<f64> {
+    pub(in crate::hub) fn load_seconds(&self, model: &str) -> Option<f64> {
         self.models.get(model)?.load_seconds
     }
 
     /// A copy to be written, if there is news.
-    pub(super) fn unsaved(&mut self) -> Option<Writing> {
+    pub(in crate::hub) fn unsaved(&mut self) -> Option<Writing> {
         if self.is_saved {
             return None;
         }
@@ -199,7 +209,7 @@ impl Learned {
     }
 
     /// A copy to be written, if there is a place for it.
-    pub(super) fn copy(&self) -> Option<Writing> {
+    pub(in crate::hub) fn copy(&self) -> Option<Writing> {
         Some(Writing {
             path: self.path.clone()?,
             models: self.models.clone(),
@@ -209,14 +219,14 @@ impl Learned {
 
 /// What is to be written, without the lock.
 #[derive(Debug)]
-pub(super) struct Writing {
+pub(in crate::hub) struct Writing {
     path: PathBuf,
     models: BTreeMap<String, Lesson>,
 }
 
 impl Writing {
     /// Replaces the file; a failure costs the next hub what was learned, and is logged.
-    pub(super) fn write(&self) {
+    pub(in crate::hub) fn write(&self) {
         if let Err(error) = telemetry::replace_private(&self.path, &self.models) {
             tracing::warn!(path = %self.path.display(), %error, "what was learned of the models is not kept");
         }

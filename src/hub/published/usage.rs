@@ -30,7 +30,7 @@ impl Usage {
     }
 
     /// Goes on counting from what they came to under the hub before.
-    pub(super) fn inherit(&self, totals: &UsageTotals) {
+    pub(in crate::hub) fn inherit(&self, totals: &UsageTotals) {
         self.requests.fetch_add(totals.requests, Ordering::Relaxed);
         self.prompt_tokens
             .fetch_add(totals.prompt_tokens, Ordering::Relaxed);

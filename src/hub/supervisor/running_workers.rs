@@ -10,9 +10,9 @@ use tokio::sync::{mpsc, watch};
 
 use super::launcher::Launcher;
 use super::messages::{Mailbox, Message};
-use super::registry::Registry;
 use crate::config::{Config, ModelConfig};
 use crate::core::machine::{Goal, Launch};
+use crate::hub::published::registry::Registry;
 use crate::runtime_file::{RuntimeModels, RuntimeWorker};
 use crate::status::ModelFacts;
 use crate::upstream::{Accepts, Upstream};
@@ -21,7 +21,7 @@ use crate::worker::identity::Identity;
 use crate::worker::launch::{Found, Instruction, Order, Spawned, Starts};
 use crate::worker::mark::Owner;
 
-pub(super) struct Launches {
+pub(super) struct RunningWorkers {
     launcher: Box<dyn Launcher>,
     pub(super) dialects: Arc<Dialects>,
     starts: Starts,
@@ -41,7 +41,7 @@ struct Launched {
     unfit: Option<RuntimeWorker>,
 }
 
-impl Launches {
+impl RunningWorkers {
     pub(super) fn new(launcher: impl Launcher, models_up: watch::Sender<RuntimeModels>) -> Self {
         Self {
             launcher: Box::new(launcher),

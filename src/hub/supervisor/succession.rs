@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::Supervisor;
+use super::messages::{Message, Messages};
 use crate::core::machine::Event;
-use crate::lifecycle::legacy::Legacy;
-use crate::lifecycle::messages::{Message, Messages};
+use crate::hub::published::legacy::Legacy;
 use crate::runtime_file::{RuntimeModels, RuntimeWorker};
 use crate::worker::identity::Identity;
 use crate::worker::launch;
@@ -29,7 +29,7 @@ impl Supervisor {
     /// Ends, and leaves every process to the next hub.
     pub(super) fn leave(&mut self) {
         self.close_parking();
-        self.hands.launches.leave_all();
+        self.hands.workers.leave_all();
         self.hands.finished = true;
         self.is_left = true;
     }
@@ -42,7 +42,7 @@ impl Supervisor {
         taken: oneshot::Receiver<()>,
         messages: &mut Messages,
     ) {
-        self.hands.launches.hold_back();
+        self.hands.workers.hold_back();
         let later = self.hear_workers(messages);
         let table = self.hands.registry.table.load_full();
         let open: Vec<_> = table.all().filter(|model| model.gate.is_open()).collect();
@@ -50,9 +50,9 @@ impl Supervisor {
             model.gate.close();
         }
         let registry = &self.hands.registry;
-        self.hands.launches.publish(registry);
+        self.hands.workers.publish(registry);
         let (found, state) = (
-            self.hands.launches.for_next_hub(),
+            self.hands.workers.for_next_hub(),
             self.hands.policies.state(),
         );
         let legacy = registry.legacy(found, self.machine.past(), state);
@@ -60,7 +60,7 @@ impl Supervisor {
         if is_taken {
             return self.leave();
         }
-        self.hands.launches.go_on();
+        self.hands.workers.go_on();
         for model in open {
             model.gate.reopen();
         }
@@ -121,7 +121,7 @@ impl Supervisor {
             };
             tracing::info!(hub_model = name, pid, "found the worker of an earlier hub");
             let fits = worker.settings == model.launch_settings();
-            self.hands.launches.leave_to_next(worker);
+            self.hands.workers.leave_to_next(worker);
             self.handle(Event::Adopt {
                 model: name,
                 load,
@@ -137,7 +137,7 @@ impl Supervisor {
     /// launch waits for that.
     fn end_unnamed(&mut self, worker: RuntimeWorker, stop_timeout: Duration) {
         let (model, identity) = (worker.model.clone(), Identity::from(&worker));
-        self.hands.launches.leave_to_next(RuntimeWorker {
+        self.hands.workers.leave_to_next(RuntimeWorker {
             // Fits no entry: it is being ended.
             settings: serde_json::Value::Null,
             ..worker

@@ -16,7 +16,7 @@ use crate::status::EDITED;
 type Stamp = Option<(u64, SystemTime)>;
 
 #[derive(Debug)]
-pub(super) struct OnDisk {
+pub(in crate::hub) struct OnDisk {
     last: Mutex<Last>,
 }
 
@@ -30,7 +30,7 @@ struct Last {
 }
 
 impl OnDisk {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(in crate::hub) fn new(config: &Config) -> Self {
         Self {
             last: Mutex::new(Last {
                 stamp: stamp(config),
@@ -41,12 +41,12 @@ impl OnDisk {
     }
 
     /// hub.yaml was read again and is in force.
-    pub(super) fn note_read(&self) {
+    pub(in crate::hub) fn note_read(&self) {
         self.last.lock().in_force_since = Zoned::now();
     }
 
     /// Why the file on disk is not valid.
-    pub(super) fn error(&self, config: &Config) -> Option<String> {
+    pub(in crate::hub) fn error(&self, config: &Config) -> Option<String> {
         let now = stamp(config);
         let mut last = self.last.lock();
         if last.stamp != now {
@@ -61,7 +61,7 @@ impl OnDisk {
 
     /// That the file, as it was found by [`OnDisk::error`], says something else than the configuration in
     /// force. With `fixed_is_told` that is not said of what only a restart can change.
-    pub(super) fn edits(&self, config: &Config, fixed_is_told: bool) -> Option<String> {
+    pub(in crate::hub) fn edits(&self, config: &Config, fixed_is_told: bool) -> Option<String> {
         let last = self.last.lock();
         let read = last.read.as_ref()?.as_ref().ok()?;
         let (changes, verb) = changes(read, config, fixed_is_told)?;

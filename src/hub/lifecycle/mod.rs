@@ -22,54 +22,26 @@ pub use crate::core::admission::Seen;
 use crate::core::queue::QueueLimits;
 use crate::core::refusals;
 pub use crate::core::{Outcome, ReloadReport};
+pub use crate::hub::published::arrival::Arrival;
+pub use crate::hub::published::gate::{Gate, Lease};
+pub use crate::hub::published::grant::Grant;
+pub use crate::hub::published::learned::Learned;
+pub use crate::hub::published::legacy::{Frozen, Held, InFlight, Legacy};
+pub use crate::hub::published::parking::Place;
+pub use crate::hub::published::registry::Model;
+use crate::hub::published::registry::Registry;
+use crate::hub::published::served;
+pub use crate::hub::published::served::Lack;
+pub use crate::hub::supervisor::Running;
+pub use crate::hub::supervisor::launcher::{Launcher, Processes};
+use crate::hub::supervisor::messages::{Command, Mailbox, Message, Reply};
 use crate::policy::{Policies, Watch, World};
 use crate::status::Status;
 use crate::telemetry::Troubles;
-use crate::upstream::Upstream;
 use crate::worker::command;
-
-mod arrival;
-mod hands;
-mod launcher;
-mod launches;
-mod learned;
-mod lease;
-mod legacy;
-mod messages;
-mod on_disk;
-mod parking;
-mod publish;
-mod registry;
-mod sampler;
-mod served;
-mod supervisor;
-mod usage;
-mod vital_signs;
-mod watchdog;
-
-pub use arrival::Arrival;
-pub use launcher::{Launcher, Processes};
-pub use learned::Learned;
-pub use lease::{Gate, Lease};
-pub use legacy::{Frozen, Held, InFlight, Legacy};
-use messages::{Command, Mailbox, Message, Reply};
-pub use parking::Place;
-pub use registry::Model;
-use registry::Registry;
-pub use served::Lack;
-pub use supervisor::Running;
 
 #[cfg(test)]
 mod tests;
-
-/// The right to send one request to a worker, and where that worker is.
-#[derive(Debug)]
-pub struct Grant {
-    /// Keep it with the response body.
-    pub lease: Lease,
-    /// The worker.
-    pub upstream: Arc<Upstream>,
-}
 
 /// What becomes of the models when the daemon shuts down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,16 +50,6 @@ pub enum Models {
     Stop,
     /// They stay as they are, for the daemon that comes next.
     Keep,
-}
-
-impl Grant {
-    /// For a request to a loaded model whose gate is open.
-    fn of(model: &Model) -> Option<Self> {
-        // The lease comes first: while it is out, the worker is not replaced.
-        let lease = model.gate.try_enter()?;
-        let upstream = model.upstream.load_full()?;
-        Some(Self { lease, upstream })
-    }
 }
 
 /// The handle.
@@ -204,7 +166,12 @@ impl Lifecycle {
             shutdown: Arc::new(watch::Sender::new(None)),
             restarts: Arc::default(),
         };
-        let running = Running::new(&handle, messages);
+        let running = Running::new(
+            &handle.registry,
+            &handle.policies,
+            &handle.mailbox,
+            messages,
+        );
         (handle, running)
     }
 

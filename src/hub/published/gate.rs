@@ -37,7 +37,7 @@ fn leases(word: u64) -> u64 {
 
 /// What a gate was under the hub before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(super) struct GatePast {
+pub(in crate::hub) struct GatePast {
     last_used_ms: u64,
     idle: Duration,
 }
@@ -57,11 +57,11 @@ pub struct Gate {
     /// Whether it goes on being as idle as it was under the hub before when it is opened.
     stays_idle: AtomicBool,
     /// What the answers tell of the worker.
-    pub(super) signs: VitalSigns,
+    pub(in crate::hub) signs: VitalSigns,
     /// Told when the last lease of a closed gate comes back.
     drained: Notify,
     /// Told when any does.
-    pub(super) parking: Parking,
+    pub(in crate::hub) parking: Parking,
 }
 
 impl Default for Gate {
@@ -95,7 +95,7 @@ impl Gate {
     }
 
     /// A lease for a request that the hub before has let in: nothing is unloaded under it.
-    pub(super) fn lease_of_before(self: &Arc<Self>) -> Lease {
+    pub(in crate::hub) fn lease_of_before(self: &Arc<Self>) -> Lease {
         self.word.fetch_add(1, Ordering::AcqRel);
         Lease {
             gate: Arc::clone(self),
@@ -104,7 +104,7 @@ impl Gate {
     }
 
     /// When it was last used, and how idle it was, under the hub before.
-    pub(super) fn past(&self) -> GatePast {
+    pub(in crate::hub) fn past(&self) -> GatePast {
         GatePast {
             last_used_ms: self.last_used_ms.load(Ordering::Relaxed),
             idle: self.idle(Instant::now()),
@@ -112,7 +112,7 @@ impl Gate {
     }
 
     /// Goes on from there. Opening it for the first time is no use.
-    pub(super) fn inherit(&self, past: GatePast) {
+    pub(in crate::hub) fn inherit(&self, past: GatePast) {
         let idle_ms = u64::try_from(past.idle.as_millis()).unwrap_or(u64::MAX);
         let last_active = self.now_ms().saturating_sub(idle_ms);
         self.last_used_ms
@@ -131,7 +131,7 @@ impl Gate {
     }
 
     /// Lets requests in as if it had never been closed.
-    pub(super) fn reopen(&self) {
+    pub(in crate::hub) fn reopen(&self) {
         self.word.fetch_or(OPEN, Ordering::AcqRel);
     }
 
@@ -150,7 +150,7 @@ impl Gate {
     }
 
     /// Whether it lets requests in.
-    pub(super) fn is_open(&self) -> bool {
+    pub(in crate::hub) fn is_open(&self) -> bool {
         self.word.load(Ordering::Acquire) & OPEN != 0
     }
 
@@ -160,7 +160,7 @@ impl Gate {
     }
 
     /// A number that changes with every lease that comes back.
-    pub(super) fn given_back(&self) -> u64 {
+    pub(in crate::hub) fn given_back(&self) -> u64 {
         self.word.load(Ordering::SeqCst) / ONE_BACK
     }
 

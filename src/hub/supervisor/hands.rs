@@ -8,14 +8,16 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use super::launches::Launches;
 use super::messages::{Mailbox, Message, Reply, Waiting};
 use super::publish::publish;
-use super::registry::{Model, Registry};
-use super::{Arrival, Grant, watchdog};
+use super::running_workers::RunningWorkers;
+use super::watchdog;
 use crate::core::hands;
 use crate::core::machine::{Answer, Goal, Launch, Machine, Now, Waiter};
 use crate::core::refusals::{left_memory, wrong_reply};
+use crate::hub::published::arrival::Arrival;
+use crate::hub::published::grant::Grant;
+use crate::hub::published::registry::{Model, Registry};
 use crate::policy::{Policies, TroubleKind};
 use crate::status::unix_now;
 use crate::worker::launch::Instruction;
@@ -25,7 +27,7 @@ pub(super) struct Hands {
     pub(super) policies: Policies,
     pub(super) mailbox: Mailbox,
     pub(super) waiting: Waiting,
-    pub(super) launches: Launches,
+    pub(super) workers: RunningWorkers,
     pub(super) tracker: TaskTracker,
     /// Told when a model has no request in flight any more, while a load is parked.
     pub(super) idle: Arc<Notify>,
@@ -88,26 +90,26 @@ impl hands::Hands for Hands {
     }
 
     fn launch(&mut self, model: &str, launch: Launch, goal: Goal) {
-        self.launches
+        self.workers
             .begin(&self.registry, &self.mailbox, model, launch, goal);
     }
 
     fn load(&mut self, launch: Launch) {
-        self.launches.instruct(launch, Instruction::Load);
+        self.workers.instruct(launch, Instruction::Load);
     }
 
     fn end(&mut self, launch: Launch) {
-        self.launches.instruct(launch, Instruction::End);
+        self.workers.instruct(launch, Instruction::End);
     }
 
     fn recycle(&mut self, launch: Launch, reason: String) {
-        let model = self.launches.model(launch);
+        let model = self.workers.model(launch);
         tracing::warn!(hub_model = model, "its worker is replaced: {reason}");
-        self.launches.instruct(launch, Instruction::Recycle(reason));
+        self.workers.instruct(launch, Instruction::Recycle(reason));
     }
 
     fn open_gate(&mut self, model: &str, launch: Launch) {
-        let upstream = self.launches.upstream(launch);
+        let upstream = self.workers.upstream(launch);
         if let (Some(model), Some(upstream)) = (self.model(model), upstream) {
             model.upstream.store(Some(upstream));
             model.gate.open();

@@ -1,8 +1,8 @@
 //! What the answers of a worker tell of its health: who waits for a byte of it, whether one came, and how
 //! many answers in a row were errors.
 //!
-//! The gateway writes, through the [`Lease`](super::Lease) of each request that the model computes for: a
-//! `GET` proves nothing. The [watchdog](super::watchdog) reads. Only bytes of the worker are signs of life:
+//! The gateway writes, through the [`Lease`](super::gate::Lease) of each request that the model computes for: a
+//! `GET` proves nothing. The watchdog reads. Only bytes of the worker are signs of life:
 //! clients that come and leave are none, and one that is slow to read is not the worker's fault.
 
 use std::collections::VecDeque;
@@ -22,7 +22,7 @@ const MOST_RECENT: usize = 1000;
 
 /// Of one model.
 #[derive(Debug, Default)]
-pub(super) struct VitalSigns {
+pub(in crate::hub) struct VitalSigns {
     word: AtomicU64,
     /// Bytes of the largest body that was sent since nobody waited; all ones if one is not known.
     largest: AtomicUsize,
@@ -43,27 +43,27 @@ struct Row {
 
 /// What a worker owes at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Vitals {
+pub(in crate::hub) struct Vitals {
     /// Requests that wait for a byte.
-    pub(super) waiting: usize,
+    pub(in crate::hub) waiting: usize,
     /// Another number after every byte.
-    pub(super) signs: u64,
+    pub(in crate::hub) signs: u64,
 }
 
 /// The errors in a row of one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Errors {
-    pub(super) in_a_row: usize,
+pub(in crate::hub) struct Errors {
+    pub(in crate::hub) in_a_row: usize,
     /// Those of the last minute.
-    pub(super) recent: usize,
-    pub(super) last_status: u16,
+    pub(in crate::hub) recent: usize,
+    pub(in crate::hub) last_status: u16,
     /// Tells this row from others.
-    pub(super) row: u64,
+    pub(in crate::hub) row: u64,
 }
 
 /// The largest body that was sent since nobody waited.
 #[derive(Debug)]
-pub(super) enum Largest {
+pub(in crate::hub) enum Largest {
     /// None, or the one that was told last.
     Same,
     /// Another, in the pieces it came in.
@@ -74,23 +74,23 @@ pub(super) enum Largest {
 
 impl VitalSigns {
     /// A request waits for a byte.
-    pub(super) fn wait(&self) {
+    pub(in crate::hub) fn wait(&self) {
         self.word.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A request waits no more.
-    pub(super) fn leave(&self) {
+    pub(in crate::hub) fn leave(&self) {
         self.word.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// A byte came; `waited`: for a request that waits no more.
-    pub(super) fn sign(&self, waited: bool) {
+    pub(in crate::hub) fn sign(&self, waited: bool) {
         let step = SIGN.wrapping_sub(u64::from(waited));
         self.word.fetch_add(step, Ordering::Relaxed);
     }
 
     /// A request has so long a body, or one whose length is not known yet.
-    pub(super) fn carries(&self, size: Option<usize>, body: impl FnOnce() -> Vec<Bytes>) {
+    pub(in crate::hub) fn carries(&self, size: Option<usize>, body: impl FnOnce() -> Vec<Bytes>) {
         let size = size.unwrap_or(usize::MAX);
         if size > self.largest.load(Ordering::Relaxed) {
             let mut unread = self.unread.lock();
@@ -101,7 +101,7 @@ impl VitalSigns {
     }
 
     /// The model answered with that status, or broke off before it did.
-    pub(super) fn answered(&self, status: u16) {
+    pub(in crate::hub) fn answered(&self, status: u16) {
         if status >= 500 {
             let mut row = self.row.lock();
             if self.errors_in_a_row.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -119,12 +119,12 @@ impl VitalSigns {
     }
 
     /// Another worker takes over: nothing is held against it.
-    pub(super) fn begin(&self) {
+    pub(in crate::hub) fn begin(&self) {
         self.errors_in_a_row.store(0, Ordering::Relaxed);
         self.forget_largest();
     }
 
-    pub(super) fn vitals(&self) -> Vitals {
+    pub(in crate::hub) fn vitals(&self) -> Vitals {
         let word = self.word.load(Ordering::Relaxed);
         Vitals {
             waiting: usize::try_from(word % SIGN).unwrap_or(usize::MAX),
@@ -133,7 +133,7 @@ impl VitalSigns {
     }
 
     /// The errors in a row, if there are any.
-    pub(super) fn errors(&self, now: Instant) -> Option<Errors> {
+    pub(in crate::hub) fn errors(&self, now: Instant) -> Option<Errors> {
         let row = self.row.lock();
         let in_a_row = self.errors_in_a_row.load(Ordering::Relaxed);
         let is_recent = |at: &&Instant| now.saturating_duration_since(**at) < RECENT;
@@ -146,7 +146,7 @@ impl VitalSigns {
     }
 
     /// The largest body, once.
-    pub(super) fn largest(&self) -> Largest {
+    pub(in crate::hub) fn largest(&self) -> Largest {
         let mut unread = self.unread.lock();
         match unread.take() {
             Some(body) => Largest::Body(body),
@@ -156,7 +156,7 @@ impl VitalSigns {
     }
 
     /// Nobody waits.
-    pub(super) fn forget_largest(&self) {
+    pub(in crate::hub) fn forget_largest(&self) {
         let mut unread = self.unread.lock();
         *unread = None;
         self.largest.store(0, Ordering::Relaxed);

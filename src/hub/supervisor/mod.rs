@@ -13,28 +13,36 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::task::TaskTracker;
 
-use super::hands::Hands;
-use super::launcher::Launcher;
-use super::launches::Launches;
-use super::legacy::Legacy;
-use super::messages::{Answering, Command, Message, Messages, Waiting};
-use super::publish::publish_memory;
-use super::registry::Table;
-use super::sampler::Sampler;
-use super::watchdog::Watchdog;
-use super::{Lifecycle, served};
 use crate::api_error::ApiError;
 use crate::config::Config;
 use crate::core::hands::{Hands as _, handle};
 use crate::core::machine::{Answer, Event, Launch, Machine, Spec, Waiter};
 use crate::core::reload::{changed_launches, keep_fixed};
+use crate::hub::published::legacy::Legacy;
+use crate::hub::published::registry::{Registry, Table};
+use crate::hub::published::served;
 use crate::memory::Probe;
-use crate::policy::{Event as PolicyEvent, apart};
+use crate::policy::{Event as PolicyEvent, Policies, apart};
 use crate::runtime_file::RuntimeModels;
 use crate::status::ProcessState;
 use crate::worker::launch::Report;
 
+mod hands;
+pub(in crate::hub) mod launcher;
+pub(in crate::hub) mod messages;
+mod publish;
+mod running_workers;
+mod sampler;
 mod succession;
+mod watchdog;
+
+use hands::Hands;
+use launcher::Launcher;
+use messages::{Answering, Command, Mailbox, Message, Messages, Waiting};
+use publish::publish_memory;
+use running_workers::RunningWorkers;
+use sampler::Sampler;
+use watchdog::Watchdog;
 
 /// How often idle models and parked loads are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -42,36 +50,45 @@ const TICK: Duration = Duration::from_secs(1);
 /// The supervisor before it is spawned.
 #[derive(Debug)]
 pub struct Running {
-    lifecycle: Lifecycle,
+    registry: Arc<Registry>,
+    policies: Policies,
+    mailbox: Mailbox,
     messages: Messages,
 }
 
 impl Running {
-    pub(super) fn new(lifecycle: &Lifecycle, messages: Messages) -> Self {
+    pub(in crate::hub) fn new(
+        registry: &Arc<Registry>,
+        policies: &Policies,
+        mailbox: &Mailbox,
+        messages: Messages,
+    ) -> Self {
         Self {
-            lifecycle: lifecycle.clone(),
+            registry: Arc::clone(registry),
+            policies: policies.clone(),
+            mailbox: mailbox.clone(),
             messages,
         }
     }
 
-    /// Runs the supervisor until [`Lifecycle::stop_all`] has ended every process, or
-    /// [`Lifecycle::hand_over`] or [`Lifecycle::freeze`] has left them to the next hub. It first takes over
+    /// Runs the supervisor until `Lifecycle::stop_all` has ended every process, or
+    /// `Lifecycle::hand_over` or `Lifecycle::freeze` has left them to the next hub. It first takes over
     /// the `legacy` of an earlier hub, and keeps the list of workers that are up in `models_up`. Memory is
     /// measured with `probe`. Tasks are spawned on `tracker`.
     pub async fn run(
-        mut self,
+        self,
         launcher: impl Launcher,
         probe: impl Probe,
         models_up: watch::Sender<RuntimeModels>,
         legacy: Legacy,
         tracker: TaskTracker,
     ) {
-        let Lifecycle {
+        let Self {
             registry,
             policies,
             mailbox,
-            ..
-        } = self.lifecycle;
+            mut messages,
+        } = self;
         let config = Arc::clone(&registry.table.load().config);
         let sampler = Sampler {
             probe: Arc::new(probe),
@@ -90,7 +107,7 @@ impl Running {
             policies,
             mailbox,
             waiting: Waiting::default(),
-            launches: Launches::new(launcher, models_up),
+            workers: RunningWorkers::new(launcher, models_up),
             tracker,
             idle: Arc::default(),
             listens: false,
@@ -110,9 +127,9 @@ impl Running {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !supervisor.hands.finished {
             tokio::select! {
-                Some(message) = self.messages.recv() => match message {
+                Some(message) = messages.recv() => match message {
                     Message::Freeze { told, taken } => {
-                        supervisor.stand_still(told, taken, &mut self.messages).await;
+                        supervisor.stand_still(told, taken, &mut messages).await;
                     }
                     message => supervisor.receive(message),
                 },
@@ -122,7 +139,7 @@ impl Running {
             }
         }
         // Whoever still waits for an answer waits in vain.
-        drop(self.messages);
+        drop(messages);
         let endings = supervisor.end();
         endings.close();
         endings.wait().await;
@@ -191,8 +208,8 @@ impl Supervisor {
             Message::Worker { launch, report } => self.worker(launch, report),
             Message::Drained { launch } => self.handle(Event::Drained { launch }),
             Message::UnnamedEnded { model } => {
-                self.hands.launches.forget_found(&model);
-                self.hands.launches.publish(&self.hands.registry);
+                self.hands.workers.forget_found(&model);
+                self.hands.workers.publish(&self.hands.registry);
             }
         }
     }
@@ -226,7 +243,7 @@ impl Supervisor {
 
     fn handle(&mut self, event: Event) {
         handle(&mut self.machine, &mut self.hands, event);
-        self.hands.launches.publish(&self.hands.registry);
+        self.hands.workers.publish(&self.hands.registry);
         self.hands.listen(self.machine.next_asking().is_some());
     }
 
@@ -249,7 +266,7 @@ impl Supervisor {
     fn worker(&mut self, launch: Launch, report: Report) {
         let event = match report {
             Report::Warnings(warnings) => {
-                if let Some(model) = self.hands.launches.model(launch) {
+                if let Some(model) = self.hands.workers.model(launch) {
                     self.hands
                         .registry
                         .worker_warnings
@@ -260,14 +277,14 @@ impl Supervisor {
             }
             Report::Spawned(spawned) => {
                 let pid = spawned.identity.pid;
-                self.hands.launches.spawned(launch, spawned);
+                self.hands.workers.spawned(launch, spawned);
                 Event::Spawned { launch, pid }
             }
             Report::Standby { process } => {
                 if process {
                     self.learn_served(launch);
                 } else {
-                    self.hands.launches.ended(launch);
+                    self.hands.workers.ended(launch);
                 }
                 Event::Standby { launch, process }
             }
@@ -277,7 +294,7 @@ impl Supervisor {
             }
             Report::LoadRefused(reason) => Event::LoadRefused { launch, reason },
             Report::Gone { exit_code, reason } => {
-                if let Some(model) = self.hands.launches.ended(launch) {
+                if let Some(model) = self.hands.workers.ended(launch) {
                     self.release_port(&model);
                     self.freed(&model);
                 }
@@ -296,10 +313,10 @@ impl Supervisor {
         let config = Arc::clone(&self.hands.registry.table.load().config);
         let model = self
             .hands
-            .launches
+            .workers
             .model(launch)
             .and_then(|name| config.model(name));
-        if let (Some(model), Some(upstream)) = (model, self.hands.launches.upstream(launch)) {
+        if let (Some(model), Some(upstream)) = (model, self.hands.workers.upstream(launch)) {
             let registry = Arc::clone(&self.hands.registry);
             self.hands
                 .tracker
@@ -329,7 +346,7 @@ impl Supervisor {
     fn reload(&mut self, mut config: Config, start: bool, waiter: Waiter) {
         let registry = Arc::clone(&self.hands.registry);
         let old = registry.table.load_full();
-        let up = self.hands.launches.models_up();
+        let up = self.hands.workers.models_up();
         let assigned = {
             let mut ports = registry.ports.lock();
             ports.set_starting_port(config.model_starting_port);
@@ -406,7 +423,7 @@ impl Supervisor {
         let config = Arc::clone(&self.hands.registry.table.load().config);
         let (registry, dialects) = (
             Arc::clone(&self.hands.registry),
-            Arc::clone(&self.hands.launches.dialects),
+            Arc::clone(&self.hands.workers.dialects),
         );
         self.hands.tracker.spawn(async move {
             for model in &config.models {

@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::learned::fingerprint;
 use super::messages::{Mailbox, Message};
-use super::registry::{Measured, Registry};
+use crate::hub::published::learned::fingerprint;
+use crate::hub::published::registry::{Measured, Registry};
 use crate::memory::{Probe, SystemMemory};
 use crate::runtime_file::RuntimeModels;
 use crate::status::MemoryState;

@@ -1,0 +1,18 @@
+//! What everybody may read without waiting: the models with their gates and queues, their facts, and what
+//! was learned of them.
+//!
+//! Only the supervisor changes what models are; requests count themselves here, by what they hold: a
+//! [`Lease`](gate::Lease), an [`Arrival`](arrival::Arrival) or a [`Place`](parking::Place). It knows no
+//! messages and no processes.
+
+pub(in crate::hub) mod arrival;
+pub(in crate::hub) mod gate;
+pub(in crate::hub) mod grant;
+pub(in crate::hub) mod learned;
+pub(in crate::hub) mod legacy;
+mod on_disk;
+pub(in crate::hub) mod parking;
+pub(in crate::hub) mod registry;
+pub(in crate::hub) mod served;
+mod usage;
+pub(in crate::hub) mod vital_signs;
