@@ -16,11 +16,11 @@ use std::thread;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use mlx_openai_server_hub::api::{MemoryState, ModelFacts, ProcessState};
 use mlx_openai_server_hub::config::Config;
 use mlx_openai_server_hub::config::ports::PortBook;
 use mlx_openai_server_hub::hub::lifecycle::{Learned, Lifecycle};
 use mlx_openai_server_hub::policy::{Event, Parked, RequestVerdict, RequestView};
-use mlx_openai_server_hub::status::{MemoryState, ModelFacts, ProcessState};
 use mlx_openai_server_hub::telemetry::Troubles;
 use tokio::time::Instant;
 

@@ -20,26 +20,27 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `api_error`, `files`, `memory`, `upstream`, `telemetry` | nothing of ours; anyone may use the last |
-//! | `config`, `runtime_file` | `files` |
-//! | `status` | `config`, `memory` |
+//! | `files`, `memory`, `upstream`, `telemetry` | nothing of ours; anyone may use the last |
+//! | `api` | `memory` (its figures) |
+//! | `config` | `api`, `files` |
+//! | `runtime_file` | `files` |
 //! | `worker` | `config`, `memory`, `runtime_file`, `upstream` |
-//! | `policy` | `core` (whose questions it answers), `api_error`, `config`, `memory`, `status` |
-//! | `core` | `policy` (its questions and verdicts), `status`, `memory` (its figures), `config`, `api_error` |
-//! | `simulation` | `core`, `policy`, `status`, `memory`, `config`, `api_error` |
-//! | `hub::published` | `core`, `policy` (what it sees of the hub), `worker` (its programs and routes), `upstream`, `status`, `memory`, `config`, `api_error`, `files`, `runtime_file` |
-//! | `hub::supervisor` | `core`, `hub::published`, `worker`, `upstream`, `policy`, `status`, `memory`, `config`, `api_error`, `runtime_file` |
-//! | `hub::lifecycle` | `core`, `hub::published`, `hub::supervisor`, `worker` (its command), `policy`, `status`, `config`, `api_error`, and for its tests `upstream`, `memory`, `runtime_file` |
+//! | `policy` | `core` (whose questions it answers), `config`, `memory`, `api` |
+//! | `core` | `policy` (its questions and verdicts), `api`, `memory` (its figures), `config` |
+//! | `simulation` | `core`, `policy`, `api`, `memory`, `config` |
+//! | `hub::published` | `core`, `policy` (what it sees of the hub), `worker` (its programs and routes), `upstream`, `api`, `memory`, `config`, `files`, `runtime_file` |
+//! | `hub::supervisor` | `core`, `hub::published`, `worker`, `upstream`, `policy`, `api`, `memory`, `config`, `runtime_file` |
+//! | `hub::lifecycle` | `core`, `hub::published`, `hub::supervisor`, `worker` (its command), `policy`, `api`, `config`, and for its tests `upstream`, `memory`, `runtime_file` |
 //! | `hub::decimal` | nothing of ours |
-//! | `hub::gateway` | `core`, `policy`, `hub::lifecycle`, `upstream`, `status`, `config`, `api_error`, `hub::decimal` |
-//! | `hub::control` | `hub::dashboard`, `hub::lifecycle` (its handle), `status`, `api_error` |
-//! | `hub::dashboard` | `status` |
-//! | `hub::server` | `hub::gateway`, `config` (whom it lets in), `hub::decimal`, `api_error` |
-//! | `cli` | `status`, `config`, `files`, `runtime_file`, `policy` (to check files), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (to serve and for the demo), `stub` |
+//! | `hub::gateway` | `core`, `policy`, `hub::lifecycle`, `upstream`, `api`, `config`, `hub::decimal` |
+//! | `hub::control` | `hub::dashboard`, `hub::lifecycle` (its handle), `api` |
+//! | `hub::dashboard` | `api` |
+//! | `hub::server` | `hub::gateway`, `config` (whom it lets in), `hub::decimal`, `api` |
+//! | `cli` | `api`, `config`, `files`, `runtime_file`, `policy` (to check files), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (to serve and for the demo), `stub` |
 //! | `daemon` | everything |
 //! | `stub` | nothing of ours: it stands in for another program |
 
-pub mod api_error;
+pub mod api;
 pub mod cli;
 pub mod config;
 mod core;
@@ -53,7 +54,6 @@ pub mod memory;
 pub mod policy;
 pub mod runtime_file;
 pub mod simulation;
-pub mod status;
 pub mod stub;
 pub mod telemetry;
 pub mod upstream;

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::status::{DecisionsReport, PoliciesReport, RecordingReport, Status, is_all_addresses};
+use crate::api::{DecisionsReport, PoliciesReport, RecordingReport, Status, is_all_addresses};
 
 /// How long a connection, and then a health check, may take: a hub answers in milliseconds, also while
 /// models load.

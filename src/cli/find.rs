@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use serde_yaml::Value;
 
 use super::client::{Client, ClientError, Probe, Told};
+use crate::api::Status;
 use crate::config::{self, Config, is_same};
 use crate::runtime_file::{RuntimeFile, Trail, is_locked};
-use crate::status::Status;
 
 /// Where to look for a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anstream::AutoStream;
 use clap::builder::styling::{AnsiColor, Style};
 
-use crate::status::local_authority;
+use crate::api::local_authority;
 
 /// stdout, the place for a command's answer.
 pub(super) struct Out {

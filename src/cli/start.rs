@@ -9,9 +9,9 @@ use super::progress;
 use super::render::{Out, dashboard_url};
 use super::table::print_models;
 use super::unknown::unknown;
+use crate::api::{ModelStatus, ProcessState, Status, is_all_addresses};
 use crate::config::Config;
 use crate::runtime_file::RuntimeModels;
-use crate::status::{ModelStatus, ProcessState, Status, is_all_addresses};
 use crate::worker::command;
 use crate::worker::earlier::Earlier;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::hub_yaml::HubYaml;
 use super::render::Out;
 use super::table::print_models;
+use crate::api::{Activity, GroupFacts, HubFacts, ModelFacts, Status, unix_now};
 use crate::config::Config;
-use crate::status::{Activity, GroupFacts, HubFacts, ModelFacts, Status, unix_now};
 use crate::worker::earlier::Earlier;
 
 /// Show the models and what they do

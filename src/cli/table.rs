@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::render::{Out, duration, yes_no};
-use crate::status::{MemoryState, ModelStatus, PolicyFacts, ProcessState};
+use crate::api::{MemoryState, ModelStatus, PolicyFacts, ProcessState};
 
 /// The table of `status`: all models, or those that are named.
 pub(super) fn print_models(out: &mut Out, models: &[ModelStatus], names: &[String]) {

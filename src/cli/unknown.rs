@@ -1,7 +1,7 @@
 //! What to say of a model's name that the hub does not know.
 
+use crate::api::Status;
 use crate::config::nearest;
-use crate::status::Status;
 
 /// As many names as a hint may hold.
 const MOST_NAMES: usize = 10;

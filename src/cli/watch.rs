@@ -8,7 +8,7 @@ use super::find::Place;
 use super::hub_yaml::HubYaml;
 use super::render::Out;
 use super::table::print_processes;
-use crate::status::{ProcessState, Status, unix_now};
+use crate::api::{ProcessState, Status, unix_now};
 
 /// Nothing is gained by asking more often.
 const SHORTEST_INTERVAL: f64 = 0.5;

@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 mod diagnose;
+mod facts;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod group;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::refusals::{routed_to_unknown, unknown_model};
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::config::Config;
 use crate::policy::{RequestVerdict, RequestView, Route, Wait};
 

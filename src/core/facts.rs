@@ -1,9 +1,9 @@
 //! What everybody sees of a model, told from the machine, and what observers hear when it changes.
 
 use super::machine::Entry;
+use crate::api::{MemoryState, ModelFacts, ProcessState};
 use crate::config::{Config, ModelConfig};
 use crate::policy::{Event, EventName, ModelEvent};
-use crate::status::{MemoryState, ModelFacts, ProcessState};
 
 /// Of a model that hub.yaml names.
 pub(crate) fn of(

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::fair::Fair;
 use super::refusals;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::config::ModelConfig;
 
 /// A request is not asked about more often than this unless something changes.

@@ -9,9 +9,8 @@ use http::StatusCode;
 
 use super::queue::QueueLimits;
 use super::unknown::{self, Known};
-use crate::api_error::ApiError;
+use crate::api::{ApiError, MemoryState, ModelFacts};
 use crate::config::Config;
-use crate::status::{MemoryState, ModelFacts};
 
 /// The longest and shortest `Retry-After`, in seconds.
 const RETRY_AFTER: std::ops::RangeInclusive<u64> = 1..=60;

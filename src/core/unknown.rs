@@ -6,7 +6,7 @@
 
 use http::StatusCode;
 
-use crate::api_error::{ApiError, shown};
+use crate::api::{ApiError, shown};
 use crate::config::nearest;
 
 /// So many names are told.

@@ -24,7 +24,7 @@ use super::sandbox::failures::{Failures, at_place, describe};
 use super::sandbox::flood::Flood;
 use super::sandbox::{self, Sandbox};
 use super::{EventName, Plain};
-use crate::status::{Origin, PolicyFacts};
+use crate::api::{Origin, PolicyFacts};
 
 /// How long a file may take to load.
 const LOADING: Duration = Duration::from_millis(250);

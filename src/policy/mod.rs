@@ -21,7 +21,7 @@ use self::journal::ruling::Asked;
 use self::journal::witness::Witness;
 use self::observers::{Observe, Observed, Queue};
 use self::set::{Answer, PolicySet};
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 
 mod bindings;
 mod bundled;
@@ -385,9 +385,9 @@ fn denial(status: StatusCode, policy: &str) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::{GroupFacts, ModelFacts};
     use crate::config::Settings;
     use crate::memory::SystemMemory;
-    use crate::status::{GroupFacts, ModelFacts};
 
     /// A full group, and `alpha` in it: idle for long, and not started. Its clock takes so long to read.
     #[derive(Default)]

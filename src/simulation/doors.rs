@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Number;
 use super::world::SimulatedWorld;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::config::Config;
 use crate::core::admission::{self, Doors, Seen};
 use crate::core::queue::{Call, Key, QueueLimits};

@@ -316,7 +316,7 @@ impl hands::Hands for Hands {
 
 impl Hands {
     /// Shows other facts of a model.
-    fn show(&self, name: &str, facts: crate::status::ModelFacts, took: Option<f64>) {
+    fn show(&self, name: &str, facts: crate::api::ModelFacts, took: Option<f64>) {
         let shown = Arc::new(facts);
         let before = self.world.at(name, |model| {
             std::mem::replace(&mut model.facts, Arc::clone(&shown))

@@ -11,13 +11,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api_error::ApiError;
+use crate::api::{ApiError, MemoryState, ProcessState};
 use crate::config::Config;
 use crate::core::hands::handle;
 use crate::core::machine::{Entry, Event, Launch, Machine, Spec, Waiter};
 use crate::core::reload::changed_launches;
 use crate::policy::{self, Policies, World as _};
-use crate::status::{MemoryState, ProcessState};
 
 mod doors;
 mod gateway;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method};
 
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::config::Settings;
 use crate::policy::FinishedRequest;
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::hands::Hands;
 use super::world::Model;
 use super::{Event, Finish, Number, Simulation};
+use crate::api::MemoryState;
 use crate::core::silence::{Doings, Silence};
 use crate::policy::{Trouble, TroubleKind, World as _, prompt_chars};
-use crate::status::MemoryState;
 
 /// How often a worker is looked at, and from when on a silence is told, as in a real hub.
 const LOOK: Duration = Duration::from_secs(5);

@@ -12,14 +12,13 @@ use parking_lot::Mutex;
 
 use super::Number;
 use super::trouble::Health;
-use crate::api_error::ApiError;
+use crate::api::{Activity, ApiError, GroupFacts, MemoryState, ModelFacts};
 use crate::config::{Config, ModelConfig, Settings};
 use crate::core::machine::Launch;
 use crate::core::queue::{About, Queue};
 use crate::core::refusals::load_ahead;
 use crate::memory::{Pressure, SystemMemory};
 use crate::policy::{GroupView, LocalTime, ModelView, World};
-use crate::status::{Activity, GroupFacts, MemoryState, ModelFacts};
 
 /// How a simulated worker behaves.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,6 @@
 //! The hubs that the tests look at.
 
-use mlx_openai_server_hub::status::{
+use mlx_openai_server_hub::api::{
     Activity, GroupFacts, HubFacts, MemoryState, ModelFacts, ProcessState,
 };
 

@@ -12,13 +12,12 @@ use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use mlx_openai_server_hub::api_error::ApiError;
+use mlx_openai_server_hub::api::{
+    Activity, ApiError, DecisionsReport, HubFacts, MemoryState, ModelFacts, PoliciesReport,
+    ProcessState, RecordingReport, Status, WantedDecisions,
+};
 use mlx_openai_server_hub::hub::control::{Hub, Verb, router};
 use mlx_openai_server_hub::hub::lifecycle::{Models, Outcome, ReloadReport};
-use mlx_openai_server_hub::status::{
-    Activity, DecisionsReport, HubFacts, MemoryState, ModelFacts, PoliciesReport, ProcessState,
-    RecordingReport, Status, WantedDecisions,
-};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::watch;

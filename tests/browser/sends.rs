@@ -1,8 +1,7 @@
 //! What the page sends when it is clicked, and how it keeps up with the hub.
 
 use http::StatusCode;
-use mlx_openai_server_hub::api_error::ApiError;
-use mlx_openai_server_hub::status::{MemoryState, ProcessState};
+use mlx_openai_server_hub::api::{ApiError, MemoryState, ProcessState};
 
 use crate::browser::{Device, button, in_browser};
 use crate::fixtures::{idle, model, three_models};

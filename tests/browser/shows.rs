@@ -1,8 +1,7 @@
 //! What the page shows of a status.
 
 use http::StatusCode;
-use mlx_openai_server_hub::api_error::ApiError;
-use mlx_openai_server_hub::status::{GroupFacts, MemoryState, ProcessState};
+use mlx_openai_server_hub::api::{ApiError, GroupFacts, MemoryState, ProcessState};
 
 use crate::browser::{Device, in_browser};
 use crate::fixtures::{busy_hub, hub, idle, model, three_models};

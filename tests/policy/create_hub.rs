@@ -1,9 +1,9 @@
 //! The default policy, row by row.
 
+use mlx_openai_server_hub::api::{GroupFacts, MemoryState, ProcessState};
 use mlx_openai_server_hub::policy::{
     Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, ModelView, RequestVerdict,
 };
-use mlx_openai_server_hub::status::{GroupFacts, MemoryState, ProcessState};
 
 use crate::world::{Hub, ModelViewExt as _, group, model, pending, rejected, request};
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use mlx_openai_server_hub::api::WantedDecisions;
 use mlx_openai_server_hub::memory::{Pressure, SystemMemory};
 use mlx_openai_server_hub::policy::{
     IdleVerdict, LoadReason, LoadVerdict, PendingLoad, Policies, RequestVerdict,
 };
-use mlx_openai_server_hub::status::WantedDecisions;
 use serde_json::json;
 
 use crate::world::{Hub, ModelViewExt as _, group, model, pending, rejected, request};

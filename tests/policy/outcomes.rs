@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use mlx_openai_server_hub::api::WantedDecisions;
 use mlx_openai_server_hub::policy::{Exit, LoadReason, Trouble, TroubleKind};
-use mlx_openai_server_hub::status::WantedDecisions;
 
 use crate::world::{Hub, pending, request};
 

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use mlx_openai_server_hub::api::ModelFacts;
 use mlx_openai_server_hub::config::Settings;
 use mlx_openai_server_hub::memory::SystemMemory;
 use mlx_openai_server_hub::policy::{GroupView, ModelView, Policies, World};
-use mlx_openai_server_hub::status::ModelFacts;
 
 use crate::world::{FakeWorld, Hub, model, rejected, request};
 

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use http::HeaderValue;
+use mlx_openai_server_hub::api::{Activity, GroupFacts, MemoryState, ModelFacts, ProcessState};
 use mlx_openai_server_hub::config::Settings;
 use mlx_openai_server_hub::memory::SystemMemory;
 use mlx_openai_server_hub::policy::{
     GroupView, LoadReason, ModelView, Parked, PendingLoad, Policies, RequestVerdict, RequestView,
     World,
 };
-use mlx_openai_server_hub::status::{Activity, GroupFacts, MemoryState, ModelFacts, ProcessState};
 use parking_lot::RwLock;
 use tempfile::TempDir;
 

@@ -14,7 +14,7 @@ use super::super::progress;
 use super::super::render::{Out, dashboard_url, duration, shell_words};
 use super::chat::Chat;
 use super::folder::{Folder, POLICY, POLICY_NAME};
-use crate::status::{MemoryState, ModelStatus};
+use crate::api::{MemoryState, ModelStatus};
 
 const HOST: &str = "127.0.0.1";
 const FIRST_MODEL: &str = "parrot";

@@ -7,11 +7,11 @@ use jiff::{ToSpan as _, Zoned};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::words;
+use crate::api::{Decision, DecisionsReport};
 use crate::cli::find::Hub;
 use crate::cli::hub_yaml::HubYaml;
 use crate::cli::render::Out;
 use crate::cli::unknown::unknown;
-use crate::status::{Decision, DecisionsReport};
 
 /// How far from the time that was asked for a decision may be: nobody looks at the clock that well.
 const AROUND: f64 = 60.0;

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::words;
+use crate::api::RecordingReport;
 use crate::cli::hub_yaml::HubYaml;
 use crate::cli::render::Out;
-use crate::status::RecordingReport;
 
 /// Record every call of a hook, for `policy replay`
 ///

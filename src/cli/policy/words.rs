@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::{Timestamp, Zoned};
 use serde_json::{Map, Value};
 
+use crate::api::Decision;
 use crate::cli::render::duration;
-use crate::status::Decision;
 
 const BEFORE_READY: &str = "before it was ready";
 

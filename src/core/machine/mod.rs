@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api_error::ApiError;
+use crate::api::{ApiError, MemoryState, ProcessState};
 use crate::config::ModelConfig;
 use crate::core::queue::QueueLimits;
 use crate::core::{Outcome, ReloadReport};
@@ -18,7 +18,6 @@ use crate::memory::SystemMemory;
 use crate::policy::{
     Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, PendingLoad, Trouble, TroubleVerdict,
 };
-use crate::status::{MemoryState, ProcessState};
 
 mod entry;
 mod load;

@@ -5,7 +5,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
-use crate::api_error::{ApiError, shown};
+use crate::api::{ApiError, shown};
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {

@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 
 use serde_json::Value;
 
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 
 /// No request of the control API needs more than a few bytes.
 pub(super) const BODY_LIMIT: usize = 64 * 1024;

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use http::StatusCode;
 
-use crate::api_error::ApiError;
+use crate::api::{
+    ApiError, DecisionsReport, PoliciesReport, RecordingReport, Status, WantedDecisions,
+};
 use crate::hub::lifecycle::{Lifecycle, Models, Outcome, ReloadReport};
-use crate::status::{DecisionsReport, PoliciesReport, RecordingReport, Status, WantedDecisions};
 
 /// What one can do to a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

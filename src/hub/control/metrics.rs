@@ -10,7 +10,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::IntoResponse;
 
 use super::hub::Hub;
-use crate::status::{ModelMetadata, ModelStatus, Status};
+use crate::api::{ModelMetadata, ModelStatus, Status};
 
 /// The form's own type: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -133,7 +133,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::status::{Activity, HubFacts, MemoryState, ModelFacts, ProcessState, UsageTotals};
+    use crate::api::{Activity, HubFacts, MemoryState, ModelFacts, ProcessState, UsageTotals};
 
     #[test]
     fn the_status_is_shown_in_prometheus_form() {

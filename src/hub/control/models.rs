@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::extract::{Caller, ModelName, empty_name};
 use super::hub::{Hub, Verb};
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 
 type Answer = Pin<Box<dyn Future<Output = Result<Json<Value>, ApiError>> + Send>>;
 

@@ -7,7 +7,7 @@ use axum::response::{Html, IntoResponse, Response};
 
 use super::error::no_such_route;
 use super::hub::Hub;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::hub::dashboard;
 
 pub(super) async fn page<H: Hub>(State(hub): State<H>) -> Result<Response, ApiError> {

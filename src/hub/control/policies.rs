@@ -14,8 +14,7 @@ use serde::Deserialize;
 use super::error::bad_query;
 use super::extract::IgnoredBody;
 use super::hub::Hub;
-use crate::api_error::ApiError;
-use crate::status::{RecordingReport, WantedDecisions};
+use crate::api::{ApiError, RecordingReport, WantedDecisions};
 
 pub(super) async fn report<H: Hub>(State(hub): State<H>) -> impl IntoResponse {
     ([(CACHE_CONTROL, "no-store")], Json(hub.policies()))

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::error::bad_query;
 use super::extract::IgnoredBody;
 use super::hub::Hub;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::hub::lifecycle::{Models, ReloadReport};
 
 /// `model_status: controller` is how `start` tells a hub from another server on its port.

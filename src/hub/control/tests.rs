@@ -12,12 +12,11 @@ use tower::ServiceExt;
 
 use super::openapi::description;
 use super::*;
-use crate::api_error::ApiError;
-use crate::hub::lifecycle::{Models, Outcome, ReloadReport};
-use crate::status::{
-    Activity, Decision, DecisionsReport, GroupFacts, HubFacts, Origin, PoliciesReport, PolicyFacts,
-    RecordingReport, Status, WantedDecisions,
+use crate::api::{
+    Activity, ApiError, Decision, DecisionsReport, GroupFacts, HubFacts, Origin, PoliciesReport,
+    PolicyFacts, RecordingReport, Status, WantedDecisions,
 };
+use crate::hub::lifecycle::{Models, Outcome, ReloadReport};
 
 /// A hub of two models: `alpha` does what it is told, `beta` has nothing left to do. `full` is over
 /// its group's cap; no other exists.

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Error, UndefinedBehavior, context};
 
-use crate::status::{Status, local_authority};
+use crate::api::{Status, local_authority};
 
 /// Scripts and styles come from the hub alone, and no other page may frame this one.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
@@ -87,7 +87,7 @@ pub fn page(status: &Status) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::HubFacts;
+    use crate::api::HubFacts;
 
     fn page_with(warning: &str) -> String {
         let hub = HubFacts {

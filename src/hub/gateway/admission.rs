@@ -4,7 +4,7 @@
 //! The gateway calls it until a request may go. Policies that may take long are asked on a thread of their
 //! own, so that this one goes on serving others.
 
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::core::admission::{self, Target, decide};
 use crate::hub::lifecycle::{Lifecycle, Place};
 use crate::policy::{Policies, RequestView};

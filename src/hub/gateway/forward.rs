@@ -22,7 +22,7 @@ use super::answer::leased_body::{LeasedBody, Shape};
 use super::answer::model_name::NameRewriter;
 use super::protocol::{Door, Translation};
 use super::refusals;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::config::Limits;
 use crate::hub::lifecycle::{Grant, Lease, Model};
 use crate::policy::RequestView;

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::config::Config;
 use crate::hub::lifecycle::{Grant, Lifecycle, Model, Place as Parked};
 use crate::policy::{Policies, RequestView, Route};

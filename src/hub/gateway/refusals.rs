@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use http_body_util::LengthLimitError;
 use tracing::{debug, warn};
 
-use crate::api_error::{ApiError, shown};
+use crate::api::{ApiError, shown};
 use crate::config::Limits;
 use crate::hub::lifecycle::Lack;
 use crate::upstream::{BoxError, UpstreamError};

@@ -21,7 +21,7 @@ use super::answer::body::Body;
 use super::forward::{REQUEST_ID, remove_hop_by_hop};
 use super::protocol::Protocol;
 use super::upgrade;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::upstream::{Accepts, RequestBody, Upstream};
 
 /// `PROOF ADDRESS`: the client of a request that another hub sends on.

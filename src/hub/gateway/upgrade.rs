@@ -20,7 +20,7 @@ use super::answer::body::Body;
 use super::answer::kind::Kind;
 use super::forward;
 use super::refusals;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::config::Limits;
 use crate::hub::lifecycle::{Grant, Lease};
 use crate::upstream::{RequestBody, Switch};

@@ -20,7 +20,7 @@ use super::answer::loading_stream::LoadingStream;
 use super::answer::progress::Progress;
 use super::request::intake::Intake;
 use super::{Addressed, Successor, pass_on};
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::hub::lifecycle::{Grant, Model};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");

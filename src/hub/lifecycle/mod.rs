@@ -14,7 +14,7 @@ use http::StatusCode;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::api_error::ApiError;
+use crate::api::{ApiError, Status};
 use crate::config::ports::PortBook;
 use crate::config::{Config, Limits};
 use crate::core::admission::Doors;
@@ -36,7 +36,6 @@ pub use crate::hub::supervisor::Running;
 pub use crate::hub::supervisor::launcher::{Launcher, Processes};
 use crate::hub::supervisor::messages::{Command, Mailbox, Message, Reply};
 use crate::policy::{Policies, Watch, World};
-use crate::status::Status;
 use crate::telemetry::Troubles;
 use crate::worker::command;
 

@@ -14,10 +14,10 @@ use tokio::sync::oneshot;
 use super::gate::{GatePast, Lease};
 use super::learned::Lessons;
 use super::registry::Registry;
+use crate::api::UsageTotals;
 use crate::core::machine::Past;
 use crate::policy::Plain;
 use crate::runtime_file::RuntimeModels;
-use crate::status::UsageTotals;
 
 /// All that goes along.
 #[derive(Debug, Default, Serialize, Deserialize)]

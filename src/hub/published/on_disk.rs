@@ -8,9 +8,9 @@ use std::time::SystemTime;
 use jiff::Zoned;
 use parking_lot::Mutex;
 
+use crate::api::EDITED;
 use crate::config::{Config, ModelConfig};
 use crate::core::reload::keep_fixed;
-use crate::status::EDITED;
 
 /// Size and modification time; `None` when there is no such file.
 type Stamp = Option<(u64, SystemTime)>;

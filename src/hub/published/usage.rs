@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::status::UsageTotals;
+use crate::api::UsageTotals;
 
 /// Counters of one model, for as long as the hub knows it.
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 
 use super::room::Room;
-use crate::api_error::{ApiError, shown};
+use crate::api::{ApiError, shown};
 use crate::config::Config;
 use crate::hub::gateway::Body;
 

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::room::Room;
 use super::unread::{self, Lent};
 use super::{astray, door};
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::hub::decimal;
 use crate::hub::decimal::micros;
 use crate::hub::gateway::{Arrived, Body, Gateway, ReadPause};

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
 use super::socket::Leftover;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 
 /// What a TLS connection begins with: a record of a handshake.
 const TLS_HANDSHAKE: u8 = 0x16;

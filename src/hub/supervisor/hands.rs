@@ -12,6 +12,7 @@ use super::messages::{Mailbox, Message, Reply, Waiting};
 use super::publish::publish;
 use super::running_workers::RunningWorkers;
 use super::watchdog;
+use crate::api::unix_now;
 use crate::core::hands;
 use crate::core::machine::{Answer, Goal, Launch, Machine, Now, Waiter};
 use crate::core::refusals::{left_memory, wrong_reply};
@@ -19,7 +20,6 @@ use crate::hub::published::arrival::Arrival;
 use crate::hub::published::grant::Grant;
 use crate::hub::published::registry::{Model, Registry};
 use crate::policy::{Policies, TroubleKind};
-use crate::status::unix_now;
 use crate::worker::launch::Instruction;
 
 pub(super) struct Hands {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::config::Config;
 use crate::core::machine::{Launch, Waiter};
 use crate::core::{Outcome, ReloadReport};

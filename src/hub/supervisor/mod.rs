@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::task::TaskTracker;
 
-use crate::api_error::ApiError;
+use crate::api::{ApiError, ProcessState};
 use crate::config::Config;
 use crate::core::hands::{Hands as _, handle};
 use crate::core::machine::{Answer, Event, Launch, Machine, Spec, Waiter};
@@ -24,7 +24,6 @@ use crate::hub::published::served;
 use crate::memory::Probe;
 use crate::policy::{Event as PolicyEvent, Policies, apart};
 use crate::runtime_file::RuntimeModels;
-use crate::status::ProcessState;
 use crate::worker::launch::Report;
 
 mod hands;

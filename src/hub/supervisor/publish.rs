@@ -4,13 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::api_error::ApiError;
+use crate::api::{ApiError, MemoryState, ModelFacts, ProcessState};
 use crate::core::facts;
 use crate::core::machine::{Entry, Machine};
 use crate::hub::published::registry::{Registry, Table};
 use crate::memory::SystemMemory;
 use crate::policy::Policies;
-use crate::status::{MemoryState, ModelFacts, ProcessState};
 
 /// Publishes every model whose facts changed.
 pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policies) {

@@ -10,11 +10,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::launcher::Launcher;
 use super::messages::{Mailbox, Message};
+use crate::api::ModelFacts;
 use crate::config::{Config, ModelConfig};
 use crate::core::machine::{Goal, Launch};
 use crate::hub::published::registry::Registry;
 use crate::runtime_file::{RuntimeModels, RuntimeWorker};
-use crate::status::ModelFacts;
 use crate::upstream::{Accepts, Upstream};
 use crate::worker::dialect::Dialects;
 use crate::worker::identity::Identity;

@@ -12,11 +12,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::messages::{Mailbox, Message};
+use crate::api::MemoryState;
 use crate::hub::published::learned::fingerprint;
 use crate::hub::published::registry::{Measured, Registry};
 use crate::memory::{Probe, SystemMemory};
 use crate::runtime_file::RuntimeModels;
-use crate::status::MemoryState;
 use crate::worker::keep_below;
 
 /// How often all is measured while a model is on its way into memory or out of it.

@@ -16,13 +16,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::messages::{Mailbox, Message};
+use crate::api::MemoryState;
 use crate::config::Config;
 use crate::core::silence::{Doings, Silence};
 use crate::hub::published::registry::{Model, Registry};
 use crate::hub::published::vital_signs::{Errors, Largest};
 use crate::policy::{Trouble, TroubleKind, prompt_chars};
 use crate::runtime_file::RuntimeModels;
-use crate::status::MemoryState;
 use crate::worker::group::{CpuTimes, Group};
 
 /// How often it looks, and from when on a silence is told.

@@ -14,10 +14,10 @@ use serde_json::Value as Json;
 
 use super::interned::{Tables, Texts};
 use super::views::handle::Handle;
+use crate::api::ModelFacts;
 use crate::policy::sandbox::flood::Flood;
 use crate::policy::sandbox::limits::Limits;
 use crate::policy::{EventName, ModelView, Plain, RequestView, World};
-use crate::status::ModelFacts;
 
 /// Bytes that `req.vars` of a request that waits may take.
 const MOST_VARS_BYTES: usize = 64 << 10;

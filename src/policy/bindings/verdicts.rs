@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue};
 use mlua::{FromLua, Lua, LuaSerdeExt as _, MultiValue, Table, Value};
 
 use super::state::plain;
-use crate::api_error::{ApiError, kind_of};
+use crate::api::{ApiError, kind_of};
 use crate::config::Settings;
 use crate::policy::interface::wording::{did_you_mean, kind};
 use crate::policy::sandbox::failures::running_line;

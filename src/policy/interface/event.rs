@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::status::unix_now;
+use crate::api::unix_now;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::config::Settings;
 use crate::policy::Plain;
 

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use crate::api::{GroupFacts, ModelFacts, unix_now};
 use crate::config::{Config, ModelConfig, Settings};
 use crate::memory::SystemMemory;
 use crate::policy::{GroupView, ModelView, World};
-use crate::status::{GroupFacts, ModelFacts, unix_now};
 
 /// The world of a configuration alone.
 #[derive(Debug)]

@@ -12,12 +12,12 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::ruling::{Asked, Ruling};
+use crate::api::{Decision, DecisionsReport, WantedDecisions};
 use crate::policy::bindings::verdicts::Verdict;
 use crate::policy::host::Policy;
 use crate::policy::interface::hook::Hook;
 use crate::policy::set::Answer;
 use crate::policy::{Details, Event, EventName, ModelEvent, RequestView, World};
-use crate::status::{Decision, DecisionsReport, WantedDecisions};
 
 /// Decisions about models that are kept.
 const MODELS: usize = 1000;

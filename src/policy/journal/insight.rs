@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
+use crate::api::{DecisionsReport, PoliciesReport, RecordingReport, WantedDecisions};
 use crate::policy::Policies;
 use crate::policy::interface::hook::Hook;
-use crate::status::{DecisionsReport, PoliciesReport, RecordingReport, WantedDecisions};
 
 impl Policies {
     /// Takes down a change that no policy decided: `what` (`unload`, `shutdown`, …) is done to `model`,

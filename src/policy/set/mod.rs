@@ -22,7 +22,7 @@ use super::sandbox::flood::{Flood, loggable};
 use super::sandbox::limits;
 use super::sandbox::limits::Interrupt;
 use super::{Event, EventName, RequestView, World};
-use crate::status::{Origin, PolicyFacts};
+use crate::api::{Origin, PolicyFacts};
 
 mod each;
 mod seat;

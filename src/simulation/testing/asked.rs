@@ -5,7 +5,7 @@ use mlua::{Lua, LuaSerdeExt as _, MetaMethod, Table, UserData, UserDataMethods, 
 use super::super::{Number, Simulation, State, Verb};
 use super::hub::Shared;
 use super::options;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::policy::did_you_mean;
 
 /// The fields, which are read at the moment.

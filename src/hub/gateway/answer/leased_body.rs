@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::account::Account;
 use super::model_name::NameRewriter;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::hub::gateway::protocol::{Protocol, Translation};
 use crate::hub::gateway::refusals;
 use crate::hub::lifecycle::{Lease, Model};

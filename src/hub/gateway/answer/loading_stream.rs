@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::body::Body;
 use super::kind::Kind;
 use super::progress::Progress;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::hub::gateway::protocol::chat::workers_error;
 use crate::hub::gateway::protocol::{Protocol, openai};
 use crate::upstream::BoxError;

@@ -237,7 +237,7 @@ mod tests {
 
     fn model() -> Model {
         let model = Model::new("alpha");
-        let facts = crate::status::ModelFacts {
+        let facts = crate::api::ModelFacts {
             model_path: "org/alpha".to_owned(),
             ..Default::default()
         };

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::api_error::ApiError;
+use crate::api::{ApiError, MemoryState, unix_now};
 use crate::hub::gateway::refusals;
 use crate::hub::lifecycle::Model;
-use crate::status::{MemoryState, unix_now};
 
 /// When to ask again for a model that has never been loaded, in seconds.
 const UNKNOWN_LOAD: f64 = 10.0;

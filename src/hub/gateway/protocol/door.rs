@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::chat::{Stream, Translate};
 use super::{anthropic, chat, openai};
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::hub::gateway::answer::body::Body;
 use crate::hub::gateway::refusals;
 use crate::hub::gateway::request::intake::Intake;

@@ -7,7 +7,7 @@ use std::fmt;
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::api_error::{ApiError, shown};
+use crate::api::{ApiError, shown};
 
 /// A value of a request, and where it stands.
 #[derive(Debug, Clone, Copy)]

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::Response;
 
 use super::answer::body::Body;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 
 mod anthropic;
 pub(super) mod chat;

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::chat::Translate;
 use super::door::Door;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 
 /// The stream, as far as it has come.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use super::read_pause::ReadPause;
 use super::rest::{Rest, Watched};
 use super::scan::json::MARK;
 use super::scan::{Scanner, Step};
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::config::Limits;
 use crate::hub::gateway::protocol::Protocol;
 use crate::hub::gateway::refusals;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode};
 
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::hub::gateway::refusals;
 
 /// The `model` in a query string; `None` also when it is not text.

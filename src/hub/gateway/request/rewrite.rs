@@ -14,7 +14,7 @@ use super::intake::Intake;
 use super::query;
 use super::scan::Syntax;
 use super::scan::json::MARK;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::hub::gateway::content_length;
 use crate::hub::gateway::protocol::openai::routes::own_route;
 use crate::hub::gateway::refusals;

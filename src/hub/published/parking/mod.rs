@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::registry::Model;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::core::admission;
 use crate::core::queue::{Call, Key, Queue, QueueLimits};
 

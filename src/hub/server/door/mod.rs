@@ -12,7 +12,7 @@ use http::request::Parts;
 use http::{HeaderValue, Version};
 
 use super::room::Room;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::config::Config;
 use crate::config::web::{self, Host};
 

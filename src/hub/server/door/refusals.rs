@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::Room;
-use crate::api_error::{ApiError, shown};
+use crate::api::{ApiError, shown};
 
 /// A page of `origin` asks for what it may not; `None` for one whose origin cannot be read.
 pub(super) fn foreign_origin(room: Room, origin: Option<&str>) -> ApiError {

@@ -9,7 +9,7 @@ use super::{
     Getter, Light, Text, View, all_names, bytes, integer, seconds, settings, string, unknown_field,
     whole,
 };
-use crate::status::ModelFacts;
+use crate::api::ModelFacts;
 
 /// The view of the model of that name or path for the running call, or nil.
 pub(in crate::policy) fn find(stage: &Stage, name_or_path: &str) -> mlua::Result<Value> {

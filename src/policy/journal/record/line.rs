@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::api::{MemoryState, ProcessState};
 use crate::memory::SystemMemory;
 use crate::policy::{Event, Exit, ModelView, Trouble};
-use crate::status::{MemoryState, ProcessState};
 
 /// The version of the format.
 pub(in crate::policy) const VERSION: u32 = 1;

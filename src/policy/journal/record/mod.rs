@@ -19,9 +19,9 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::ruling::{Asked, Ruling};
+use crate::api::{RecordingReport, unix_now};
 use crate::policy::set::Answer;
 use crate::policy::{Event, World};
-use crate::status::{RecordingReport, unix_now};
 
 pub(crate) mod line;
 mod seen;

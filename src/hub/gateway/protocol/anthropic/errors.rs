@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
 
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::hub::gateway::answer::body::Body;
 
 /// The status that Anthropic's API has for a server with too much to do.

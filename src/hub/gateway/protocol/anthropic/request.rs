@@ -9,7 +9,7 @@ use super::super::chat::{
     Content, Message, Request, Sampling, Template, Tool, ToolCall, effort, join, schema_format,
 };
 use super::super::fields::{Field, invalid};
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 
 /// Claude Code begins its system prompt with a line that is another one in every session. It would make
 /// every prompt a new one for a worker's cache.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::chat::{Head, Kind, Reason, Usage, Writer};
 use super::answer::{message_id, stop_reason, usage};
 use super::errors::error_event;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 
 /// Writes the events of one message.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::chat::{self, Stream, Translate as _};
 use super::*;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 
 fn chat_of(body: &Value) -> Value {
     serde_json::from_slice(&to_chat(body).unwrap()).unwrap()

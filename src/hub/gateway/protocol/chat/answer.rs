@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::chunk::Usage;
 use super::parts::unnamed;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 
 /// So much of an answer that is no JSON is repeated.
 const REPEATED: usize = 500;

@@ -13,7 +13,7 @@ use super::answer::{self, Reason};
 use super::chunk::{Chunk, Usage, text};
 use super::parts::{Kind, Of, Parts, Step};
 use super::sse::{Events, TooLong};
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 
 /// What is known when an answer begins.
 #[derive(Debug, Clone, Copy)]

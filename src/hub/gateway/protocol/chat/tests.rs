@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::answer::Reason;
 use super::chunk::Usage;
 use super::*;
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 
 /// Writes down what it is told.
 #[derive(Debug, Default)]

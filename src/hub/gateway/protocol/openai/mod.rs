@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::Value;
 
 use super::Protocol;
-use crate::api_error::{ApiError, shown};
+use crate::api::{ApiError, shown};
 use crate::hub::gateway::answer::body::Body;
 use crate::hub::gateway::request::stream_flag::asks_for_stream;
 use crate::policy::RequestView;

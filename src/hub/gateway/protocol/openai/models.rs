@@ -4,11 +4,10 @@
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use crate::api_error::ApiError;
+use crate::api::{ApiError, MemoryState, ModelFacts, ProcessState};
 use crate::core::refusals::unknown_model;
 use crate::hub::gateway::refusals;
 use crate::hub::lifecycle::{Lifecycle, Model};
-use crate::status::{MemoryState, ModelFacts, ProcessState};
 
 /// The list of models that take requests.
 pub(crate) fn list(lifecycle: &Lifecycle) -> Value {

@@ -12,7 +12,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 
-use crate::api_error::ApiError;
+use crate::api::ApiError;
 use crate::hub::gateway::refusals;
 
 mod zstd;

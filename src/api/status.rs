@@ -2,28 +2,15 @@
 //!
 //! The supervisor publishes a [`ModelFacts`] per model whenever one changes; [`Status::build`] joins
 //! them with the counters of the moment into what `GET /hub/status`, the dashboard, the command line
-//! and Lua show. Nothing else formats a state. It knows nothing of how models are run. Also here: where
-//! a browser on this machine reaches the hub.
+//! and Lua show. Nothing else formats a state. It knows nothing of how models are run.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::UsageTotals;
 use crate::memory::SystemMemory;
-
-mod address;
-mod configured;
-mod decisions;
-mod policies;
-mod recording;
-mod usage;
-
-pub use address::{is_all_addresses, local_authority};
-pub use decisions::{Decision, DecisionsReport, WantedDecisions};
-pub use policies::{Origin, PoliciesReport, PolicyFacts};
-pub use recording::RecordingReport;
-pub use usage::UsageTotals;
 
 /// How the warning begins that hub.yaml says something else than what is in force.
 pub const EDITED: &str = "hub.yaml has changed since ";

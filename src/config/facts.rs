@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use super::{GroupFacts, ModelFacts};
-use crate::config::{GroupConfig, ModelConfig};
+use super::{GroupConfig, ModelConfig};
+use crate::api::{GroupFacts, ModelFacts};
 
 impl ModelFacts {
     /// A model that has never been started, with its logs in `log_path`. A port is known only if

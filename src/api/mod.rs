@@ -1,0 +1,25 @@
+//! The words that all parts share: what can be done to a model and what came of it, what the hub shows of
+//! itself, and how it says that something is wrong.
+//!
+//! Everything that answers, asks or decides speaks in these types; what they mean is written here once. They
+//! do nothing.
+
+mod address;
+mod decisions;
+mod error;
+mod policies;
+mod recording;
+mod status;
+mod usage;
+
+pub use address::{is_all_addresses, local_authority};
+pub use decisions::{Decision, DecisionsReport, WantedDecisions};
+pub(crate) use error::shown;
+pub use error::{ApiError, GROUP_FULL, kind_of};
+pub use policies::{Origin, PoliciesReport, PolicyFacts};
+pub use recording::RecordingReport;
+pub use status::{
+    Activity, Counts, EDITED, GroupFacts, GroupStatus, HubFacts, MemoryState, ModelFacts,
+    ModelMetadata, ModelStatus, ProcessState, Status, unix_now,
+};
+pub use usage::UsageTotals;
