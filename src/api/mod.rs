@@ -11,6 +11,7 @@ mod policies;
 mod recording;
 mod status;
 mod usage;
+mod verb;
 
 pub use address::{is_all_addresses, local_authority};
 pub use decisions::{Decision, DecisionsReport, WantedDecisions};
@@ -23,3 +24,4 @@ pub use status::{
     ModelMetadata, ModelStatus, ProcessState, Status, unix_now,
 };
 pub use usage::UsageTotals;
+pub use verb::{Outcome, ReloadReport, Verb};

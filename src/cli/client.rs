@@ -18,7 +18,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::api::{DecisionsReport, PoliciesReport, RecordingReport, Status, is_all_addresses};
+use crate::api::{
+    DecisionsReport, PoliciesReport, RecordingReport, ReloadReport, Status, Verb, is_all_addresses,
+};
 
 /// How long a connection, and then a health check, may take: a hub answers in milliseconds, also while
 /// models load.
@@ -87,35 +89,6 @@ impl ClientError {
             Self::Connect { .. } => true,
             Self::Lost { cause, .. } => !cause.is_parse(),
             _ => false,
-        }
-    }
-}
-
-/// `POST /hub/reload`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Reloaded {
-    pub(super) started: Vec<String>,
-    pub(super) stopped: Vec<String>,
-    pub(super) unchanged: Vec<String>,
-}
-
-/// What can be done to a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
-    Start,
-    Stop,
-    Load,
-    Unload,
-}
-
-impl Action {
-    /// The last segment of the route.
-    fn route(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Stop => "stop",
-            Self::Load => "load",
-            Self::Unload => "unload",
         }
     }
 }
@@ -263,7 +236,7 @@ impl Client {
     }
 
     /// Re-reads hub.yaml. With `start` false, nothing is started.
-    pub(super) async fn reload(&self, start: bool) -> Result<Reloaded, ClientError> {
+    pub(super) async fn reload(&self, start: bool) -> Result<ReloadReport, ClientError> {
         let path = if start {
             "/hub/reload"
         } else {
@@ -299,10 +272,10 @@ impl Client {
         Ok(())
     }
 
-    /// Does `action` and waits for its final state; gives the hub's sentence about it.
-    pub(super) async fn act(&self, model: &str, action: Action) -> Result<String, ClientError> {
+    /// Does `verb` and waits for its final state; gives the hub's sentence about it.
+    pub(super) async fn act(&self, model: &str, verb: Verb) -> Result<String, ClientError> {
         let name = utf8_percent_encode(model, NOT_IN_A_NAME);
-        let path = format!("/hub/models/{name}/{}", action.route());
+        let path = format!("/hub/models/{name}/{}", verb.as_str());
         let done: Done = self.call(Method::POST, &path).await?;
         Ok(done.message)
     }

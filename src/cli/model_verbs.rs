@@ -10,10 +10,11 @@ use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 
-use super::client::{Action, Client};
+use super::client::Client;
 use super::hub_yaml::HubYaml;
 use super::progress;
 use super::render::Out;
+use crate::api::Verb;
 
 /// Start models
 ///
@@ -84,7 +85,7 @@ impl StartModel {
         let hub = hub_yaml.running_hub().await?;
         hub_yaml.config()?;
         reload(&hub.client).await?;
-        Ok(self.names.each(&hub.client, Action::Start, out).await)
+        Ok(self.names.each(&hub.client, Verb::Start, out).await)
     }
 }
 
@@ -95,21 +96,21 @@ impl StopModel {
         if let Err(error) = reload(&hub.client).await {
             out.warn(format_args!("{error:#}"));
         }
-        Ok(self.names.each(&hub.client, Action::Stop, out).await)
+        Ok(self.names.each(&hub.client, Verb::Stop, out).await)
     }
 }
 
 impl LoadModel {
     pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
         let hub = hub_yaml.running_hub().await?;
-        Ok(self.names.each(&hub.client, Action::Load, out).await)
+        Ok(self.names.each(&hub.client, Verb::Load, out).await)
     }
 }
 
 impl UnloadModel {
     pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
         let hub = hub_yaml.running_hub().await?;
-        Ok(self.names.each(&hub.client, Action::Unload, out).await)
+        Ok(self.names.each(&hub.client, Verb::Unload, out).await)
     }
 }
 
@@ -122,19 +123,19 @@ async fn reload(client: &Client) -> anyhow::Result<()> {
 }
 
 impl Names {
-    async fn each(&self, client: &Client, action: Action, out: &mut Out) -> ExitCode {
+    async fn each(&self, client: &Client, verb: Verb, out: &mut Out) -> ExitCode {
         let mut code = ExitCode::SUCCESS;
         let names = || self.names.iter().map(|name| name.trim());
         let given = names().filter(|name| !name.is_empty());
-        let acts = stream::iter(given.map(|name| client.act(name, action)));
-        let mut answers = pin!(acts.buffered(self.at_once(action)));
+        let acts = stream::iter(given.map(|name| client.act(name, verb)));
+        let mut answers = pin!(acts.buffered(self.at_once(verb)));
         let mut begin = Instant::now();
         for name in names() {
             if name.is_empty() {
                 out.warn("Skipping blank model name entry");
                 continue;
             }
-            let what = format!("{name}: {}", under_way(action));
+            let what = format!("{name}: {}", verb.under_way());
             match progress::show_since(begin, &what, answers.next()).await {
                 Some(Ok(message)) => out.ok(format_args!("{name}: {}", about(name, &message))),
                 Some(Err(error)) => {
@@ -145,7 +146,7 @@ impl Names {
                 }
                 None => break,
             }
-            if self.at_once(action) == 1 {
+            if self.at_once(verb) == 1 {
                 begin = Instant::now();
             }
         }
@@ -153,10 +154,10 @@ impl Names {
     }
 
     /// How many names are worked on at a time. Where memory is short, those that come first get it.
-    fn at_once(&self, action: Action) -> usize {
-        match action {
-            Action::Load => 1,
-            Action::Start | Action::Stop | Action::Unload => self.names.len(),
+    fn at_once(&self, verb: Verb) -> usize {
+        match verb {
+            Verb::Load => 1,
+            Verb::Start | Verb::Stop | Verb::Unload => self.names.len(),
         }
     }
 }
@@ -169,15 +170,6 @@ async fn edited(client: &Client, name: &str) -> String {
     let is_known = status.models.iter().any(|model| model.id == name);
     let edited = status.edited().filter(|_| !is_known);
     edited.map_or_else(String::new, |edited| format!("\nhint: {edited}"))
-}
-
-fn under_way(action: Action) -> &'static str {
-    match action {
-        Action::Start => "starting",
-        Action::Stop => "stopping",
-        Action::Load => "loading",
-        Action::Unload => "unloading",
-    }
 }
 
 /// The hub's sentence without its subject, which the line begins with: of "Model 'a' is already started"

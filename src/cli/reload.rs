@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::client::Reloaded;
 use super::hub_yaml::HubYaml;
 use super::progress;
 use super::render::Out;
+use crate::api::ReloadReport;
 
 /// Re-read hub.yaml and bring the running models in line with it
 ///
@@ -37,7 +37,7 @@ impl Reload {
     }
 }
 
-fn summary(reloaded: &Reloaded) -> String {
+fn summary(reloaded: &ReloadReport) -> String {
     let names = |names: &[String]| match names {
         [] => "none".to_owned(),
         names => names.join(", "),

@@ -14,8 +14,6 @@
 //! - [`refusals`], [`unknown`]: the words for those who cannot have what they asked for.
 //! - [`silence`]: how long a worker has been silent, as its watchdog measures it.
 
-use serde::{Deserialize, Serialize};
-
 pub(crate) mod admission;
 pub(crate) mod facts;
 pub(crate) mod fair;
@@ -26,23 +24,3 @@ pub(crate) mod refusals;
 pub(crate) mod reload;
 pub(crate) mod silence;
 pub(crate) mod unknown;
-
-/// What a verb on a model did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The model changed its state.
-    Done,
-    /// It was in that state already.
-    Already,
-}
-
-/// What a reload did: names in hub.yaml's order.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReloadReport {
-    /// New `default` models, and models restarted because their launch settings changed.
-    pub started: Vec<String>,
-    /// Models gone from hub.yaml, and restarted ones.
-    pub stopped: Vec<String>,
-    /// All others.
-    pub unchanged: Vec<String>,
-}

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::{ApiError, MemoryState, ProcessState};
+use crate::api::{ApiError, MemoryState, ProcessState, Verb};
 use crate::config::Config;
 use crate::core::hands::handle;
 use crate::core::machine::{Entry, Event, Launch, Machine, Spec, Waiter};
@@ -47,15 +47,6 @@ pub(crate) struct Simulation {
     hands: Hands,
     next_tick: Duration,
     waiters: u64,
-}
-
-/// What may be asked about a model besides requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verb {
-    Start,
-    Stop,
-    Load,
-    Unload,
 }
 
 impl Simulation {
@@ -196,11 +187,10 @@ impl Simulation {
         let model = model.to_owned();
         let number = self.ask(None, Some(model.clone()));
         let waiter = self.waiter(number, None);
-        self.handle(match verb {
-            Verb::Start => Event::Start { model, waiter },
-            Verb::Stop => Event::Stop { model, waiter },
-            Verb::Load => Event::Load { model, waiter },
-            Verb::Unload => Event::Unload { model, waiter },
+        self.handle(Event::Verb {
+            verb,
+            model,
+            waiter,
         });
         self.catch_up();
         number

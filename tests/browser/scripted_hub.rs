@@ -13,11 +13,11 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use mlx_openai_server_hub::api::{
-    Activity, ApiError, DecisionsReport, HubFacts, MemoryState, ModelFacts, PoliciesReport,
-    ProcessState, RecordingReport, Status, WantedDecisions,
+    Activity, ApiError, DecisionsReport, HubFacts, MemoryState, ModelFacts, Outcome,
+    PoliciesReport, ProcessState, RecordingReport, ReloadReport, Status, Verb, WantedDecisions,
 };
-use mlx_openai_server_hub::hub::control::{Hub, Verb, router};
-use mlx_openai_server_hub::hub::lifecycle::{Models, Outcome, ReloadReport};
+use mlx_openai_server_hub::hub::control::{Hub, router};
+use mlx_openai_server_hub::hub::lifecycle::Models;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::watch;

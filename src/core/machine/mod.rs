@@ -10,10 +10,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::{ApiError, MemoryState, ProcessState};
+use crate::api::{ApiError, MemoryState, Outcome, ProcessState, ReloadReport, Verb};
 use crate::config::ModelConfig;
 use crate::core::queue::QueueLimits;
-use crate::core::{Outcome, ReloadReport};
 use crate::memory::SystemMemory;
 use crate::policy::{
     Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, PendingLoad, Trouble, TroubleVerdict,
@@ -98,50 +97,24 @@ pub(crate) enum Event {
         parked: Duration,
     },
     /// A waiter has gone away.
-    Abandon {
-        waiter: Waiter,
-    },
-    Start {
-        model: String,
-        waiter: Waiter,
-    },
-    Stop {
-        model: String,
-        waiter: Waiter,
-    },
-    Load {
-        model: String,
-        waiter: Waiter,
-    },
-    Unload {
+    Abandon { waiter: Waiter },
+    /// Somebody wants that done to the model.
+    Verb {
+        verb: Verb,
         model: String,
         waiter: Waiter,
     },
     /// The launch has a process.
-    Spawned {
-        launch: Launch,
-        pid: u32,
-    },
+    Spawned { launch: Launch, pid: u32 },
     /// The launch has reached [`Goal::Standby`], with a process or without.
-    Standby {
-        launch: Launch,
-        process: bool,
-    },
+    Standby { launch: Launch, process: bool },
     /// The model is in memory and serves.
-    Loaded {
-        launch: Launch,
-    },
+    Loaded { launch: Launch },
     /// The load failed; the process stays up, unloaded.
-    LoadRefused {
-        launch: Launch,
-        reason: String,
-    },
+    LoadRefused { launch: Launch, reason: String },
     /// A process group is about to be reported gone. When it was last measured it held so many bytes,
     /// and so many were available.
-    Freed {
-        held: u64,
-        available: u64,
-    },
+    Freed { held: u64, available: u64 },
     /// Memory was measured; and the most each model ever held, in bytes.
     Measured {
         system: SystemMemory,
@@ -162,9 +135,7 @@ pub(crate) enum Event {
         spell: u64,
     },
     /// No lease is out any more, or the drain limit has passed.
-    Drained {
-        launch: Launch,
-    },
+    Drained { launch: Launch },
     /// hub.yaml was read again.
     Reconcile {
         waiter: Waiter,
@@ -180,26 +151,15 @@ pub(crate) enum Event {
         fits: bool,
     },
     /// Under an earlier hub this model was started, without a process.
-    Resume {
-        model: String,
-    },
+    Resume { model: String },
     /// What a model was under the hub before; whether that has left a worker of it.
-    Inherit {
-        past: Box<Past>,
-        has_worker: bool,
-    },
+    Inherit { past: Box<Past>, has_worker: bool },
     /// Everything is adopted: what was about to be unloaded or stopped is, now as then.
-    GoOn {
-        past: Vec<Past>,
-    },
+    GoOn { past: Vec<Past> },
     /// Start what hub.yaml marks `default`, as far as these models are not left out.
-    StartDefaults {
-        except: HashSet<String>,
-    },
+    StartDefaults { except: HashSet<String> },
     /// Stop everything; with `now`, without waiting for requests in flight.
-    Shutdown {
-        now: bool,
-    },
+    Shutdown { now: bool },
     /// A model has no request in flight any more, or other policies are in force: parked loads are
     /// asked about again.
     Idle,
@@ -349,10 +309,16 @@ impl Machine {
                 self.acquire(&model, request, seen, &client, now, decide);
             }
             Event::Abandon { waiter } => self.abandon(waiter),
-            Event::Start { model, waiter } => self.start(&model, waiter, now, decide),
-            Event::Stop { model, waiter } => self.stop(&model, waiter),
-            Event::Load { model, waiter } => self.load(&model, waiter, now, decide),
-            Event::Unload { model, waiter } => self.unload(&model, waiter),
+            Event::Verb {
+                verb,
+                model,
+                waiter,
+            } => match verb {
+                Verb::Start => self.start(&model, waiter, now, decide),
+                Verb::Stop => self.stop(&model, waiter),
+                Verb::Load => self.load(&model, waiter, now, decide),
+                Verb::Unload => self.unload(&model, waiter),
+            },
             Event::Spawned { launch, pid } => {
                 if let Some(i) = self.of_launch(launch) {
                     self.entries[i].pid = Some(pid);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::api::Verb;
 use crate::policy::TroubleKind;
 
 const MODELS: [&str; 4] = ["a", "b", "j", "k"];
@@ -173,11 +174,11 @@ impl Driver {
             Move::Verb(verb, model) => {
                 let waiter = self.waiter(false);
                 let model = MODELS[model].to_owned();
-                self.tell(match verb {
-                    0 => Event::Start { model, waiter },
-                    1 => Event::Stop { model, waiter },
-                    2 => Event::Load { model, waiter },
-                    _ => Event::Unload { model, waiter },
+                let verb = [Verb::Start, Verb::Stop, Verb::Load, Verb::Unload][usize::from(verb)];
+                self.tell(Event::Verb {
+                    verb,
+                    model,
+                    waiter,
                 });
             }
             Move::Request(model) => self.request(MODELS[model]),

@@ -7,53 +7,10 @@ use std::path::PathBuf;
 use http::StatusCode;
 
 use crate::api::{
-    ApiError, DecisionsReport, PoliciesReport, RecordingReport, Status, WantedDecisions,
+    ApiError, DecisionsReport, Outcome, PoliciesReport, RecordingReport, ReloadReport, Status,
+    Verb, WantedDecisions,
 };
-use crate::hub::lifecycle::{Lifecycle, Models, Outcome, ReloadReport};
-
-/// What one can do to a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// Let it take requests.
-    Start,
-    /// End its process.
-    Stop,
-    /// Bring it into memory.
-    Load,
-    /// Free its memory.
-    Unload,
-}
-
-impl Verb {
-    /// The word in the answer's `action`.
-    pub fn action(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Stop => "stop",
-            Self::Load => "load",
-            Self::Unload => "unload",
-        }
-    }
-
-    /// What it is then.
-    fn done(self) -> &'static str {
-        match self {
-            Self::Start => "started",
-            Self::Stop => "stopped",
-            Self::Load => "loaded",
-            Self::Unload => "unloaded",
-        }
-    }
-
-    /// The answer's `message`.
-    pub(super) fn message(self, model: &str, outcome: Outcome) -> String {
-        let done = self.done();
-        match outcome {
-            Outcome::Done => format!("Model '{model}' {done}"),
-            Outcome::Already => format!("Model '{model}' is already {done}"),
-        }
-    }
-}
+use crate::hub::lifecycle::{Lifecycle, Models};
 
 /// The hub as its control API sees it; see [`Lifecycle`] for what each call promises.
 pub trait Hub: Clone + Send + Sync + 'static {
@@ -138,13 +95,8 @@ impl Hub for Lifecycle {
 
     async fn run(&self, verb: Verb, model: &str, by: &'static str) -> Result<Outcome, ApiError> {
         let policies = Lifecycle::policies(self);
-        let number = policies.note_change(Some(model), verb.action(), by, None);
-        let result = match verb {
-            Verb::Start => self.start(model).await,
-            Verb::Stop => self.stop(model).await,
-            Verb::Load => self.load(model).await,
-            Verb::Unload => self.unload(model).await,
-        };
+        let number = policies.note_change(Some(model), verb.as_str(), by, None);
+        let result = Lifecycle::run(self, verb, model).await;
         let outcome = match &result {
             Ok(Outcome::Done) => verb.done().to_owned(),
             Ok(Outcome::Already) => format!("was already {}", verb.done()),

@@ -23,8 +23,9 @@ mod policies;
 mod root;
 mod service;
 
-pub use hub::{Hub, Verb};
+pub use hub::Hub;
 
+use crate::api::Verb;
 use error::{method_not_allowed, no_such_route};
 
 /// Where each verb on a model answers, below `/hub/models/{name}/`.

@@ -7,8 +7,8 @@ use axum::extract::State;
 use serde_json::{Value, json};
 
 use super::extract::{Caller, ModelName, empty_name};
-use super::hub::{Hub, Verb};
-use crate::api::ApiError;
+use super::hub::Hub;
+use crate::api::{ApiError, Verb};
 
 type Answer = Pin<Box<dyn Future<Output = Result<Json<Value>, ApiError>> + Send>>;
 
@@ -24,7 +24,7 @@ pub(super) fn handler<H: Hub>(
             let outcome = hub.run(verb, &name, by).await?;
             Ok(Json(json!({
                 "status": "ok",
-                "action": verb.action(),
+                "action": verb.as_str(),
                 "model": name,
                 "message": verb.message(&name, outcome),
             })))

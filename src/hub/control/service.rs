@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::error::bad_query;
 use super::extract::IgnoredBody;
 use super::hub::Hub;
-use crate::api::ApiError;
-use crate::hub::lifecycle::{Models, ReloadReport};
+use crate::api::{ApiError, ReloadReport};
+use crate::hub::lifecycle::Models;
 
 /// `model_status: controller` is how `start` tells a hub from another server on its port.
 pub(super) async fn health() -> Json<Value> {

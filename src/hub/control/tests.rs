@@ -13,10 +13,10 @@ use tower::ServiceExt;
 use super::openapi::description;
 use super::*;
 use crate::api::{
-    Activity, ApiError, Decision, DecisionsReport, GroupFacts, HubFacts, Origin, PoliciesReport,
-    PolicyFacts, RecordingReport, Status, WantedDecisions,
+    Activity, ApiError, Decision, DecisionsReport, GroupFacts, HubFacts, Origin, Outcome,
+    PoliciesReport, PolicyFacts, RecordingReport, ReloadReport, Status, Verb, WantedDecisions,
 };
-use crate::hub::lifecycle::{Models, Outcome, ReloadReport};
+use crate::hub::lifecycle::Models;
 
 /// A hub of two models: `alpha` does what it is told, `beta` has nothing left to do. `full` is over
 /// its group's cap; no other exists.
@@ -69,8 +69,8 @@ impl Hub for TableHub {
 
     async fn run(&self, verb: Verb, model: &str, by: &'static str) -> Result<Outcome, ApiError> {
         let call = match by {
-            "control API" => format!("{} {model}", verb.action()),
-            by => format!("{} {model} by {by}", verb.action()),
+            "control API" => format!("{} {model}", verb.as_str()),
+            by => format!("{} {model} by {by}", verb.as_str()),
         };
         self.calls.lock().push(call);
         match model {

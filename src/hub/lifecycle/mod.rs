@@ -14,14 +14,13 @@ use http::StatusCode;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::api::{ApiError, Status};
+use crate::api::{ApiError, Outcome, ReloadReport, Status, Verb};
 use crate::config::ports::PortBook;
 use crate::config::{Config, Limits};
 use crate::core::admission::Doors;
 pub use crate::core::admission::Seen;
 use crate::core::queue::QueueLimits;
 use crate::core::refusals;
-pub use crate::core::{Outcome, ReloadReport};
 pub use crate::hub::published::arrival::Arrival;
 pub use crate::hub::published::gate::{Gate, Lease};
 pub use crate::hub::published::grant::Grant;
@@ -237,41 +236,19 @@ impl Lifecycle {
         }
     }
 
-    /// Starts a model and returns when it is running (and loaded, unless it is JIT).
+    /// Does that to a model and returns at the final state: a started one runs (and is loaded, unless it is
+    /// JIT), the processes of a stopped one are gone. Stopping and unloading drain. Dropping the future undoes
+    /// nothing.
     ///
     /// # Errors
-    /// 404 for an unknown name; what `on_load` refused with; 503 when it failed to start.
-    pub async fn start(&self, name: &str) -> Result<Outcome, ApiError> {
-        self.verb(Command::Start(name.to_owned())).await
-    }
-
-    /// Drains and stops a model; returns when its processes are gone.
-    ///
-    /// # Errors
-    /// 404 for an unknown name.
-    pub async fn stop(&self, name: &str) -> Result<Outcome, ApiError> {
-        self.verb(Command::Stop(name.to_owned())).await
-    }
-
-    /// Loads a started model and returns when it is loaded.
-    ///
-    /// # Errors
-    /// 404 for an unknown name; 400 when it is not started; what `on_load` refused with; 503 when
-    /// the load failed.
-    pub async fn load(&self, name: &str) -> Result<Outcome, ApiError> {
-        self.verb(Command::Load(name.to_owned())).await
-    }
-
-    /// Drains a model and frees its memory; it stays started.
-    ///
-    /// # Errors
-    /// 404 for an unknown name.
-    pub async fn unload(&self, name: &str) -> Result<Outcome, ApiError> {
-        self.verb(Command::Unload(name.to_owned())).await
-    }
-
-    async fn verb(&self, command: Command) -> Result<Outcome, ApiError> {
-        match self.mailbox.ask(command).await? {
+    /// 404 for an unknown name; 400 to load what is not started; what `on_load` refused with; 503 when the
+    /// start or the load failed.
+    pub async fn run(&self, verb: Verb, name: &str) -> Result<Outcome, ApiError> {
+        match self
+            .mailbox
+            .ask(Command::Verb(verb, name.to_owned()))
+            .await?
+        {
             Reply::Verb(outcome) => Ok(outcome),
             Reply::Granted(_) | Reply::Reloaded(_) => Err(refusals::wrong_reply()),
         }

@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::ApiError;
+use crate::api::{ApiError, Outcome, ReloadReport, Verb};
 use crate::config::Config;
 use crate::core::machine::{Launch, Waiter};
-use crate::core::{Outcome, ReloadReport};
 use crate::hub::published::arrival::Arrival;
 use crate::hub::published::grant::Grant;
 use crate::hub::published::legacy::Legacy;
@@ -21,11 +20,12 @@ use crate::worker::launch::Report;
 #[derive(Debug)]
 pub(in crate::hub) enum Command {
     Acquire(Arrival),
-    Start(String),
-    Stop(String),
-    Load(String),
-    Unload(String),
-    Reload { config: Box<Config>, start: bool },
+    /// To be done to the model of that name.
+    Verb(Verb, String),
+    Reload {
+        config: Box<Config>,
+        start: bool,
+    },
 }
 
 /// What the supervisor answers when it did not refuse.

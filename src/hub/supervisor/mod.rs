@@ -227,10 +227,11 @@ impl Supervisor {
                 arrived = Some(arrival);
                 event
             }
-            Command::Start(model) => Event::Start { model, waiter },
-            Command::Stop(model) => Event::Stop { model, waiter },
-            Command::Load(model) => Event::Load { model, waiter },
-            Command::Unload(model) => Event::Unload { model, waiter },
+            Command::Verb(verb, model) => Event::Verb {
+                verb,
+                model,
+                waiter,
+            },
             Command::Reload { config, start } => {
                 self.hands.waiting.add(waiter, answer, None);
                 return self.reload(*config, start, waiter);

@@ -1,6 +1,7 @@
 //! Into memory and out of it: evictions, idle models.
 
 use super::*;
+use crate::api::Outcome;
 
 #[test]
 fn start_leaves_a_jit_model_unloaded() {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::*;
+use crate::api::Verb;
 
 mod exits;
 mod memory;
@@ -112,11 +113,16 @@ impl Story {
     fn verb(&mut self, verb: &str, model: &str) -> (Waiter, Vec<Effect>) {
         let waiter = self.waiter(false);
         let model = model.to_owned();
-        let event = match verb {
-            "start" => Event::Start { model, waiter },
-            "stop" => Event::Stop { model, waiter },
-            "load" => Event::Load { model, waiter },
-            _ => Event::Unload { model, waiter },
+        let verb = match verb {
+            "start" => Verb::Start,
+            "stop" => Verb::Stop,
+            "load" => Verb::Load,
+            _ => Verb::Unload,
+        };
+        let event = Event::Verb {
+            verb,
+            model,
+            waiter,
         };
         (waiter, self.tell(event))
     }

@@ -1,6 +1,7 @@
 //! Reloads and the shutdown.
 
 use super::*;
+use crate::api::Outcome;
 
 #[test]
 fn reload_stops_the_missing_starts_the_new_and_restarts_the_changed() {

@@ -1,6 +1,7 @@
 //! Memory on its way back: the next load waits for it, and not for ever.
 
 use super::*;
+use crate::api::Outcome;
 
 const GIBIBYTE: u64 = 1 << 30;
 

@@ -1,6 +1,7 @@
 //! Starting, stopping, failing.
 
 use super::*;
+use crate::api::Outcome;
 
 #[test]
 fn start_loads_a_model_that_is_not_jit() {

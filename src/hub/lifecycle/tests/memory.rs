@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::*;
+use crate::api::Verb;
 use crate::memory::{Probe, SystemMemory};
 
 const GIBIBYTE: u64 = 1 << 30;
@@ -139,7 +140,12 @@ impl Machine {
         let machine = Self::new();
         for model in ["alpha", "beta", "gamma"] {
             machine.load(model).await;
-            machine.scene.lifecycle.stop(model).await.unwrap();
+            machine
+                .scene
+                .lifecycle
+                .run(Verb::Stop, model)
+                .await
+                .unwrap();
             sleep(Duration::from_secs(20)).await;
         }
         machine
@@ -147,7 +153,7 @@ impl Machine {
 
     /// Loads a model and waits until it has been measured.
     async fn load(&self, model: &str) {
-        self.scene.lifecycle.start(model).await.unwrap();
+        self.scene.lifecycle.run(Verb::Start, model).await.unwrap();
         sleep(Duration::from_secs(6)).await;
     }
 
@@ -176,7 +182,12 @@ async fn the_status_tells_what_each_model_holds_and_ever_held() {
     let alpha = &status.models[0].metadata;
     assert_eq!(alpha.memory_bytes, Some(30 * GIBIBYTE));
     assert_eq!(alpha.peak_bytes, Some(30 * GIBIBYTE));
-    machine.scene.lifecycle.stop("alpha").await.unwrap();
+    machine
+        .scene
+        .lifecycle
+        .run(Verb::Stop, "alpha")
+        .await
+        .unwrap();
     let status = machine.scene.lifecycle.status();
     let alpha = &status.models[0].metadata;
     assert_eq!(alpha.memory_bytes, None, "no process");
@@ -222,7 +233,12 @@ async fn a_load_waits_until_the_memory_of_the_evicted_is_back() {
 async fn a_load_that_fits_does_not_wait_for_what_is_on_its_way_back() {
     let machine = Machine::experienced().await;
     machine.load("alpha").await;
-    machine.scene.lifecycle.stop("alpha").await.unwrap();
+    machine
+        .scene
+        .lifecycle
+        .run(Verb::Stop, "alpha")
+        .await
+        .unwrap();
     let began = Instant::now();
     // 30 are left, beta needs 20.
     machine.scene.acquire("beta").await.unwrap();
@@ -234,9 +250,19 @@ async fn memory_that_never_comes_back_holds_a_load_up_for_ten_seconds() {
     let machine = Machine::under("return {}");
     machine.load("gamma").await;
     machine.change(|ram| ram.returns_after = Duration::from_secs(3600));
-    machine.scene.lifecycle.unload("gamma").await.unwrap();
+    machine
+        .scene
+        .lifecycle
+        .run(Verb::Unload, "gamma")
+        .await
+        .unwrap();
     let began = Instant::now();
-    machine.scene.lifecycle.load("gamma").await.unwrap();
+    machine
+        .scene
+        .lifecycle
+        .run(Verb::Load, "gamma")
+        .await
+        .unwrap();
     let took = began.elapsed();
     let limit = Duration::from_secs(10) + LOAD;
     assert!(
@@ -269,8 +295,18 @@ async fn where_nothing_can_be_measured_loads_go_on_as_before() {
     assert_eq!(machine.view("alpha").memory_bytes, None);
     assert_eq!(machine.scene.states("alpha").1, "loaded");
     let began = Instant::now();
-    machine.scene.lifecycle.unload("alpha").await.unwrap();
-    machine.scene.lifecycle.load("alpha").await.unwrap();
+    machine
+        .scene
+        .lifecycle
+        .run(Verb::Unload, "alpha")
+        .await
+        .unwrap();
+    machine
+        .scene
+        .lifecycle
+        .run(Verb::Load, "alpha")
+        .await
+        .unwrap();
     assert!(began.elapsed() < END + LOAD + Duration::from_millis(100));
 }
 
@@ -308,7 +344,12 @@ return {
 async fn memory_on_its_way_back_is_no_reason_to_refuse() {
     let machine = Machine::under(BY_WHAT_RETURNS);
     machine.load("gamma").await;
-    machine.scene.lifecycle.stop("gamma").await.unwrap();
+    machine
+        .scene
+        .lifecycle
+        .run(Verb::Stop, "gamma")
+        .await
+        .unwrap();
     let memory = machine.scene.lifecycle.status().memory;
     assert_eq!(memory.available, Some(20 * GIBIBYTE));
     assert_eq!(memory.returning, 40 * GIBIBYTE);
@@ -325,7 +366,12 @@ async fn the_bundled_memory_fit_waits_for_what_is_on_its_way_back() {
     let yaml = format!("policies: [memory_fit]\n{THREE}");
     machine.scene = Machine::scene(&machine.folder, &yaml);
     machine.load("gamma").await;
-    machine.scene.lifecycle.stop("gamma").await.unwrap();
+    machine
+        .scene
+        .lifecycle
+        .run(Verb::Stop, "gamma")
+        .await
+        .unwrap();
     let began = Instant::now();
     // It needs 40 GiB, 20 are there, and the rest comes after four seconds.
     machine.scene.acquire("gamma").await.unwrap();

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::api::{Outcome, Verb};
 use crate::core::admission;
 use crate::runtime_file::RuntimeModels;
 use crate::upstream::Accepts;
@@ -149,7 +150,7 @@ models:
 #[tokio::test(start_paused = true)]
 async fn fifty_first_requests_are_one_launch() {
     let scene = Scene::new(TWO);
-    scene.lifecycle.start("beta").await.unwrap();
+    scene.lifecycle.run(Verb::Start, "beta").await.unwrap();
     assert_eq!(scene.states("beta"), ("running", "unloaded"));
     let requests: Vec<_> = (0..50).map(|_| scene.acquire_later("beta")).collect();
     let mut grants = Vec::new();
@@ -169,7 +170,7 @@ async fn fifty_first_requests_are_one_launch() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_gives_up_its_place_and_not_the_load() {
     let scene = Scene::new(TWO);
-    scene.lifecycle.start("beta").await.unwrap();
+    scene.lifecycle.run(Verb::Start, "beta").await.unwrap();
     let (leaves, stays) = (scene.acquire_later("beta"), scene.acquire_later("beta"));
     sleep(Duration::from_secs(1)).await;
     assert_eq!(scene.model("beta").activity().waiting_requests, 2);
@@ -192,23 +193,26 @@ async fn unload_waits_for_the_lease_and_then_ends_the_worker() {
     let unload = scene
         .stage
         .tracker
-        .spawn(async move { lifecycle.unload("alpha").await });
+        .spawn(async move { lifecycle.run(Verb::Unload, "alpha").await });
     sleep(Duration::from_secs(30)).await;
     assert_eq!(scene.states("alpha"), ("running", "unloading"));
     assert!(!unload.is_finished());
     drop(grant);
     assert_eq!(unload.await.unwrap(), Ok(Outcome::Done));
     assert_eq!(scene.states("alpha"), ("running", "unloaded"));
-    assert_eq!(scene.lifecycle.unload("alpha").await, Ok(Outcome::Already));
+    assert_eq!(
+        scene.lifecycle.run(Verb::Unload, "alpha").await,
+        Ok(Outcome::Already)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_drain_limit_cuts_a_lease_that_does_not_come_back() {
     let scene = Scene::new(&format!("drain_timeout: 10\n{TWO}"));
-    scene.lifecycle.start("alpha").await.unwrap();
+    scene.lifecycle.run(Verb::Start, "alpha").await.unwrap();
     let grant = scene.acquire("alpha").await.unwrap();
     let began = tokio::time::Instant::now();
-    scene.lifecycle.stop("alpha").await.unwrap();
+    scene.lifecycle.run(Verb::Stop, "alpha").await.unwrap();
     let took = began.elapsed();
     assert!(
         took >= Duration::from_secs(10) && took < Duration::from_secs(13),
@@ -222,7 +226,7 @@ async fn the_drain_limit_cuts_a_lease_that_does_not_come_back() {
 async fn a_failed_load_is_told_to_all_who_wait() {
     let scene = Scene::new(TWO);
     scene.stage.broken.lock().push("beta".into());
-    scene.lifecycle.start("beta").await.unwrap();
+    scene.lifecycle.run(Verb::Start, "beta").await.unwrap();
     let (one, two) = (scene.acquire_later("beta"), scene.acquire_later("beta"));
     for request in [one, two] {
         let error = request.await.unwrap().unwrap_err();
@@ -241,26 +245,50 @@ async fn a_failed_load_is_told_to_all_who_wait() {
 async fn unknown_models_and_models_that_are_not_started_are_refused() {
     let scene = Scene::new(TWO);
     assert_eq!(
-        scene.lifecycle.start("nosuch").await.unwrap_err().status,
+        scene
+            .lifecycle
+            .run(Verb::Start, "nosuch")
+            .await
+            .unwrap_err()
+            .status,
         404
     );
-    assert_eq!(scene.lifecycle.load("beta").await.unwrap_err().status, 400);
-    assert_eq!(scene.lifecycle.stop("beta").await, Ok(Outcome::Already));
-    assert_eq!(scene.lifecycle.unload("beta").await, Ok(Outcome::Already));
+    assert_eq!(
+        scene
+            .lifecycle
+            .run(Verb::Load, "beta")
+            .await
+            .unwrap_err()
+            .status,
+        400
+    );
+    assert_eq!(
+        scene.lifecycle.run(Verb::Stop, "beta").await,
+        Ok(Outcome::Already)
+    );
+    assert_eq!(
+        scene.lifecycle.run(Verb::Unload, "beta").await,
+        Ok(Outcome::Already)
+    );
     assert!(scene.stage.launched.lock().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn stop_all_ends_every_process_and_then_refuses() {
     let scene = Scene::new(TWO);
-    scene.lifecycle.start("alpha").await.unwrap();
+    scene.lifecycle.run(Verb::Start, "alpha").await.unwrap();
     let waiting = scene.acquire_later("beta");
     sleep(Duration::from_millis(1)).await;
     scene.lifecycle.stop_all(false);
     assert_eq!(waiting.await.unwrap().unwrap_err().status, 503);
     scene.supervisor.await.unwrap();
     assert_eq!(
-        scene.lifecycle.start("alpha").await.unwrap_err().status,
+        scene
+            .lifecycle
+            .run(Verb::Start, "alpha")
+            .await
+            .unwrap_err()
+            .status,
         503
     );
 }
@@ -268,8 +296,8 @@ async fn stop_all_ends_every_process_and_then_refuses() {
 #[tokio::test(start_paused = true)]
 async fn status_counts_what_is_published() {
     let scene = Scene::new(TWO);
-    scene.lifecycle.start("alpha").await.unwrap();
-    scene.lifecycle.start("beta").await.unwrap();
+    scene.lifecycle.run(Verb::Start, "alpha").await.unwrap();
+    scene.lifecycle.run(Verb::Start, "beta").await.unwrap();
     let status = scene.lifecycle.status();
     assert_eq!(
         (
@@ -294,7 +322,7 @@ async fn status_counts_what_is_published() {
 async fn a_full_and_a_late_queue_say_when_to_come_back() {
     let limits = "queue_size: 1, queue_timeout: 20, ";
     let scene = Scene::new(&TWO.replace("name: beta, ", &format!("name: beta, {limits}")));
-    scene.lifecycle.start("beta").await.unwrap();
+    scene.lifecycle.run(Verb::Start, "beta").await.unwrap();
     let beta = scene.model("beta");
     let running = scene.acquire("beta").await.unwrap();
     let park = || {
@@ -313,7 +341,7 @@ async fn a_full_and_a_late_queue_say_when_to_come_back() {
     let mut parked = park().unwrap();
     let unload = {
         let lifecycle = scene.lifecycle.clone();
-        let unload = async move { lifecycle.unload("beta").await };
+        let unload = async move { lifecycle.run(Verb::Unload, "beta").await };
         scene.stage.tracker.spawn(unload)
     };
     sleep(Duration::from_secs(8)).await;
@@ -328,10 +356,10 @@ async fn a_full_and_a_late_queue_say_when_to_come_back() {
 #[tokio::test(start_paused = true)]
 async fn a_verdict_is_stale_when_the_model_was_stopped_meanwhile() {
     let scene = Scene::new(TWO);
-    scene.lifecycle.start("alpha").await.unwrap();
+    scene.lifecycle.run(Verb::Start, "alpha").await.unwrap();
     let alpha = scene.model("alpha");
     let seen = scene.lifecycle.seen(&alpha);
-    scene.lifecycle.stop("alpha").await.unwrap();
+    scene.lifecycle.run(Verb::Stop, "alpha").await.unwrap();
     let stopped = ApiError::being_stopped("alpha");
     let client: Arc<str> = "10.0.0.7".into();
     let parked = scene.lifecycle.park(&alpha, seen, &client, 1.0);

@@ -1,0 +1,78 @@
+//! What can be done to a model, what came of it, and what a reload did.
+
+use serde::{Deserialize, Serialize};
+
+/// What one can do to a model. The command line, the control API, the lifecycle and `policy test` all speak of
+/// these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Let it take requests.
+    Start,
+    /// End its process.
+    Stop,
+    /// Bring it into memory.
+    Load,
+    /// Free its memory.
+    Unload,
+}
+
+impl Verb {
+    /// The word itself: the end of the route, and `action` in its answer.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Load => "load",
+            Self::Unload => "unload",
+        }
+    }
+
+    /// What the model does meanwhile.
+    pub fn under_way(self) -> &'static str {
+        match self {
+            Self::Start => "starting",
+            Self::Stop => "stopping",
+            Self::Load => "loading",
+            Self::Unload => "unloading",
+        }
+    }
+
+    /// What the model is then.
+    pub fn done(self) -> &'static str {
+        match self {
+            Self::Start => "started",
+            Self::Stop => "stopped",
+            Self::Load => "loaded",
+            Self::Unload => "unloaded",
+        }
+    }
+
+    /// A sentence about what came of it.
+    pub fn message(self, model: &str, outcome: Outcome) -> String {
+        let done = self.done();
+        match outcome {
+            Outcome::Done => format!("Model '{model}' {done}"),
+            Outcome::Already => format!("Model '{model}' is already {done}"),
+        }
+    }
+}
+
+/// What a verb on a model did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The model changed its state.
+    Done,
+    /// It was in that state already.
+    Already,
+}
+
+/// What a reload did: names in hub.yaml's order. It is also the answer of `POST /hub/reload`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// New `default` models, and models restarted because their launch settings changed.
+    pub started: Vec<String>,
+    /// Models gone from hub.yaml, and restarted ones.
+    pub stopped: Vec<String>,
+    /// All others.
+    pub unchanged: Vec<String>,
+}
