@@ -18,6 +18,8 @@ use crate::config::DEFAULT_STOP_TIMEOUT;
 use crate::runtime_file::{RuntimeFile, try_lock};
 use crate::worker::earlier::Earlier;
 
+const AGAIN: &str = "its service manager holds the port and starts the hub at the next connection: to keep it down, stop that too (`systemctl --user stop NAME.socket`, or `launchctl bootout`)";
+
 const POLL: Duration = Duration::from_millis(20);
 /// How long what outlived its daemon may take to go.
 const ALONE: Duration = Duration::from_secs(5);
@@ -57,6 +59,9 @@ impl Stop {
         )
         .await?;
         out.ok("Hub manager stopped");
+        if is_activated(&hub) {
+            out.warn(AGAIN);
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -133,9 +138,11 @@ pub(super) async fn gone(hub: &Hub, mut pids: Vec<Pid>) -> anyhow::Result<()> {
     let mut system = System::new().map_err(|error| unseen(&error))?;
     let daemon = hub.pid.map(Pid::from_u32);
     let mut alone_since = None;
+    // Whoever asks a service manager's socket has the hub started again.
+    let may_be_asked = pids.is_empty() || !is_activated(hub);
     loop {
         pids.retain(|&pid| is_alive(&mut system, pid));
-        let answers = hub.client.probe().await == Probe::Hub;
+        let answers = may_be_asked && hub.client.probe().await == Probe::Hub;
         if pids.is_empty() && !answers {
             return Ok(());
         }
@@ -147,6 +154,10 @@ pub(super) async fn gone(hub: &Hub, mut pids: Vec<Pid>) -> anyhow::Result<()> {
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+fn is_activated(hub: &Hub) -> bool {
+    hub.runtime.as_ref().is_some_and(|file| file.activated)
 }
 
 fn unseen(error: &dyn std::fmt::Display) -> anyhow::Error {

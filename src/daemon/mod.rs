@@ -186,6 +186,7 @@ async fn serve(
             .strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00")
             .to_string(),
         also: service_pid.into_iter().collect(),
+        activated,
         models: legacy.found.clone(),
     };
     runtime_file

@@ -35,6 +35,9 @@ pub struct RuntimeFile {
     /// begun.
     #[serde(default)]
     pub also: Vec<u32>,
+    /// Whether a service manager holds its sockets, and starts it at the next connection.
+    #[serde(default)]
+    pub activated: bool,
     /// What a hub that comes after a crash takes over.
     #[serde(flatten)]
     pub models: RuntimeModels,
@@ -119,6 +122,7 @@ mod tests {
             started_at: "2026-11-22T00:16:37Z".to_owned(),
             config_path: Some("/home/me/hub.yaml".to_owned()),
             also: vec![4320],
+            activated: false,
             models: RuntimeModels {
                 workers: vec![RuntimeWorker {
                     model: "qwen".to_owned(),

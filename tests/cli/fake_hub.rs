@@ -128,6 +128,7 @@ pub(crate) fn write_runtime_file(log_path: &Path, port: u16, pid: u32, workers: 
         started_at: "2026-11-22T00:16:37Z".to_owned(),
         config_path: None,
         also: Vec::new(),
+        activated: false,
         models: RuntimeModels {
             workers: workers.iter().map(worker).collect(),
             standby: Vec::new(),

@@ -106,3 +106,23 @@ fn a_hub_on_a_held_socket_is_replaced_on_that_one_only() {
     assert_eq!(hub.run(&["stop"]).status.code(), Some(0));
     hub.wait_for_end();
 }
+
+#[test]
+fn a_stop_does_not_have_the_service_manager_start_the_hub_again() {
+    let yaml = format!("{}\n{}", worker(&[]), models(&[("alpha", "default: true")]));
+    let (mut hub, listener) = Hub::start_activated(&yaml);
+    hub.wait_for_state("alpha", "running", "loaded");
+    listener.set_nonblocking(true).unwrap();
+    let stopped = hub.run(&["stop"]);
+    assert_eq!(stopped.status.code(), Some(0), "{stopped:?}");
+    let said = String::from_utf8(stopped.stdout).unwrap();
+    assert!(
+        said.contains("starts the hub at the next connection"),
+        "{said}"
+    );
+    hub.wait_for_end();
+    // A connection would be its order to start.
+    let nobody = listener.accept().unwrap_err();
+    assert_eq!(nobody.kind(), ErrorKind::WouldBlock);
+    assert_eq!(hub.worker_processes(), [0; 0]);
+}
