@@ -7,7 +7,10 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::{Method, Request, Response, StatusCode, header};
+use hyper::header::{self, HeaderValue};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
 use super::multipart::{self, Part};
@@ -69,7 +72,8 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
     let busy = worker.busy();
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    let upgrade = head.extensions.remove::<OnUpgrade>();
     let Ok(body) = body.collect().await else {
         worker
             .record
@@ -98,6 +102,9 @@ pub(super) async fn answer(
             Ok(()) => answers::queue_stats(&worker),
             Err(_) => load_failed(),
         },
+        (&Method::GET, "/v1/realtime") if head.headers.contains_key(header::UPGRADE) => {
+            realtime(&worker, upgrade)
+        }
         (&Method::POST, path) if is_post_route(&worker, path) => {
             worker.count_post().await;
             match check(worker, &head.headers, &body, busy).await {
@@ -117,6 +124,28 @@ pub(super) async fn answer(
         answer.headers_mut().insert(REQUEST_ID, id);
     }
     Ok(answer)
+}
+
+/// A WebSocket as far as its bytes go: they come back. The handshake's key is nobody's here.
+fn realtime(worker: &Worker, upgrade: Option<OnUpgrade>) -> Answer {
+    let stopping = worker.stopping.clone();
+    worker.tasks.spawn(async move {
+        let Some(Ok(connection)) = futures_util::future::OptionFuture::from(upgrade).await else {
+            return;
+        };
+        let (mut read, mut write) = tokio::io::split(TokioIo::new(connection));
+        tokio::select! {
+            _ = tokio::io::copy(&mut read, &mut write) => {}
+            () = stopping.cancelled() => {}
+        }
+    });
+    let mut answer = detail(StatusCode::SWITCHING_PROTOCOLS, "");
+    *answer.body_mut() = Full::default().boxed_unsync();
+    let headers = answer.headers_mut();
+    headers.clear();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    answer
 }
 
 /// The routes of both dialects, and then that of the newer one alone.

@@ -89,6 +89,20 @@ pub fn with_argument(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// CPU time that a process group has used.
+pub fn cpu_seconds(group: u32) -> f64 {
+    let mut system = sysinfo::System::new().expect("processes are shown");
+    let pids: Vec<_> = members(group)
+        .into_iter()
+        .map(sysinfo::Pid::from_u32)
+        .collect();
+    system.refresh_processes(sysinfo::ProcessesToUpdate::Some(&pids), true);
+    let times = pids.iter().filter_map(|pid| system.process(*pid));
+    times
+        .map(|process| process.accumulated_cpu_time() as f64 / 1000.0)
+        .sum()
+}
+
 fn table() -> String {
     let output = Command::new("ps")
         .args(["-ax", "-o", "pid=,pgid=,stat="])

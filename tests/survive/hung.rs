@@ -6,7 +6,10 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use tokio::time::Instant;
 
+use crate::support::http::chat;
+use crate::support::processes::cpu_seconds;
 use crate::support::{Hub, SOON, processes, wait_until};
 use crate::{models, pid, wait_for_pid, worker};
 
@@ -97,4 +100,92 @@ fn a_worker_that_answers_everything_with_500_is_replaced_after_five() {
         reason.contains("5 answers in a row were errors, the last one 500"),
         "{reason}"
     );
+}
+
+/// Much longer than `stall_timeout`.
+const LONG: Duration = Duration::from_secs(7);
+
+/// For so long nothing happens, and the worker must stay the same.
+fn stays(hub: &Hub, worker: u32) {
+    let end = Instant::now() + LONG;
+    while Instant::now() < end {
+        assert_eq!(pid(hub, "m"), Some(worker), "{}", told(hub));
+        // A look now and then: there is nothing to wait for.
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn connect(hub: &Hub) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", hub.http.port)).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream
+}
+
+#[test]
+fn a_client_that_takes_long_to_send_is_no_silence_of_the_worker() {
+    let hub = hub(&[], "");
+    let worker = wait_for_pid(&hub, "m");
+    let body = chat("m", "hello", false).to_string();
+    let (first, rest) = body.split_at(body.len() - 10);
+    let mut client = connect(&hub);
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close";
+    write!(
+        client,
+        "{head}\r\ncontent-length: {}\r\n\r\n{first}",
+        body.len()
+    )
+    .unwrap();
+    stays(&hub, worker);
+    client.write_all(rest.as_bytes()).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(pid(&hub, "m"), Some(worker));
+}
+
+#[test]
+fn a_client_that_takes_long_to_read_is_no_silence_of_the_worker() {
+    // More than all buffers on the way hold.
+    let hub = hub(&["--tokens", "200000"], "");
+    let worker = wait_for_pid(&hub, "m");
+    let stream = hub.http.stream("m", "hello");
+    wait_until("the worker to be held up", SOON, || {
+        cpu_seconds(worker) > 0.2 && {
+            let before = cpu_seconds(worker);
+            std::thread::sleep(Duration::from_millis(300));
+            cpu_seconds(worker) - before < 0.02
+        }
+    });
+    stays(&hub, worker);
+    let events = stream.events().collect::<Result<Vec<_>, _>>().unwrap();
+    assert_eq!(events.last().map(String::as_str), Some("[DONE]"));
+    assert!(events.len() > 200_000, "{}", events.len());
+    assert_eq!(pid(&hub, "m"), Some(worker));
+}
+
+#[test]
+fn a_websocket_on_which_nobody_speaks_is_no_silence_of_the_worker() {
+    let hub = hub(&[], "");
+    let worker = wait_for_pid(&hub, "m");
+    let mut client = connect(&hub);
+    write!(
+        client,
+        "GET /v1/realtime?model=m HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    .unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+    let head = String::from_utf8(head).unwrap();
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    assert_eq!(hub.model("m")["active_requests"], 1);
+    stays(&hub, worker);
+    client.write_all(b"still there").unwrap();
+    let mut back = [0; 11];
+    client.read_exact(&mut back).unwrap();
+    assert_eq!(&back, b"still there");
 }
