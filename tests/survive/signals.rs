@@ -62,3 +62,66 @@ fn a_service_and_its_hub_end_together_however_they_do() {
     hub.serve_again();
     assert_eq!(hub.http.get("/health").status, 200);
 }
+
+/// Streams of some seconds.
+fn with_streams() -> String {
+    let knobs = worker(&["--tokens", "80", "--token-ms", "50"]);
+    format!("{knobs}\n{}", models(&[("alpha", "default: true")]))
+}
+
+#[test]
+fn a_service_keeps_its_process_over_restarts_and_ends_when_it_is_told_to() {
+    let mut hub = Hub::start(&with_streams());
+    hub.wait_for_state("alpha", "running", "loaded");
+    let mut hubs = vec![hub.serving_pid()];
+    let service = hub.pid();
+    let streams: Vec<_> = (0..4)
+        .map(|number| {
+            let stream = hub.http.stream("alpha", &format!("number {number}"));
+            assert_eq!(hub.restart().status.code(), Some(0));
+            hubs.push(hub.serving_pid());
+            stream
+        })
+        .collect();
+    assert_eq!(hub.model("alpha")["active_requests"], 4);
+    for (number, stream) in streams.into_iter().enumerate() {
+        assert!(stream.said().contains(&format!("number {number}")));
+    }
+    let (current, earlier) = hubs.split_last().unwrap();
+    assert_eq!(earlier[0], service);
+    wait_until("the hubs between to be gone", SOON, || {
+        !earlier[1..].iter().any(|pid| processes::is_alive(*pid))
+    });
+    assert!(processes::is_alive(service) && processes::is_alive(*current));
+    hub.signal(Signal::SIGTERM);
+    assert_eq!(hub.wait_for_end().code(), Some(0));
+    assert!(!processes::is_alive(*current));
+    assert_eq!(hub.worker_processes(), [0; 0]);
+}
+
+#[test]
+fn a_hub_that_ends_its_requests_outlives_a_crash_of_the_new_one() {
+    for mut hub in [
+        Hub::start_in_background(&with_streams()),
+        Hub::start(&with_streams()),
+    ] {
+        hub.wait_for_state("alpha", "running", "loaded");
+        // The service's process itself ends with the hub.
+        assert_eq!(hub.restart().status.code(), Some(0));
+        let stream = hub.http.stream("alpha", "hello");
+        let old = hub.serving_pid();
+        assert_eq!(hub.restart().status.code(), Some(0));
+        let new = hub.serving_pid();
+        processes::send(new, Signal::SIGKILL);
+        wait_until("the new hub to be gone", SOON, || !processes::is_alive(new));
+        if !hub.is_in_background() {
+            assert_eq!(hub.wait_for_end().code(), Some(137));
+        }
+        hub.serve_again();
+        assert_ne!(hub.serving_pid(), new);
+        assert!(stream.said().contains("hello"));
+        wait_until("the old hub to be gone", SOON, || !processes::is_alive(old));
+        assert_eq!(hub.http.chat("alpha", "hello").status, 200);
+        assert_eq!(hub.record.workers().len(), 1);
+    }
+}
