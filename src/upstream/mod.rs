@@ -166,8 +166,8 @@ impl Upstream {
                     Err(failure) => return Err(self.explain(failure)),
                 };
                 let is_complete = sending.is_complete();
-                sending.let_go();
                 if !sending.is_over() {
+                    sending.let_go();
                     self.pool.let_go_on(&mut connection, sending);
                 }
                 let Head {

@@ -47,6 +47,14 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     UPGRADE,
 ];
 
+/// Headers that are about the client, and that the hub has done with.
+const NOT_FOR_WORKERS: [HeaderName; 2] = [
+    // hyper has answered it to the client by itself.
+    EXPECT,
+    // Which pages may do what is the hub's decision: a worker that knows of one would make its own.
+    ORIGIN,
+];
+
 /// Whose worker answers, and what the client called it; empty when the client did not.
 pub(super) struct Named {
     pub(super) model: Arc<Model>,
@@ -196,21 +204,27 @@ pub(super) fn outgoing(view: RequestView, body: RequestBody) -> Request<RequestB
         parts.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
     }
     parts.version = Version::HTTP_11;
-    remove_hop_by_hop(&mut parts.headers);
-    // hyper has answered it to the client by itself.
-    parts.headers.remove(EXPECT);
-    // Which pages may do what is the hub's decision: a worker that knows of one would make its own.
-    parts.headers.remove(ORIGIN);
+    remove(&mut parts.headers, &NOT_FOR_WORKERS);
     parts.headers.insert(REQUEST_ID, id);
     Request::from_parts(parts, body)
 }
 
 /// Removes what is about one connection.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    remove(headers, &[]);
+}
+
+/// Removes that, and these.
+#[inline]
+fn remove(headers: &mut HeaderMap, others: &[HeaderName]) {
     // Mostly there is none: one pass is cheaper than looking each of them up.
-    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
-        return;
+    let goes = |name: &HeaderName| HOP_BY_HOP.contains(name) || others.contains(name);
+    if headers.keys().any(goes) {
+        remove_listed(headers, others);
     }
+}
+
+fn remove_listed(headers: &mut HeaderMap, others: &[HeaderName]) {
     let listed: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -220,7 +234,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .collect();
     // The length stays: without it the message would be framed anew.
     let listed = listed.iter().filter(|name| **name != CONTENT_LENGTH);
-    for name in listed.chain(&HOP_BY_HOP) {
+    for name in listed.chain(&HOP_BY_HOP).chain(others) {
         headers.remove(name);
     }
 }

@@ -225,9 +225,10 @@ impl Gateway {
         began: Instant,
     ) -> Arrived {
         let limits = self.lifecycle.limits();
+        let intake = Intake::new(&parts.headers, body, limits, &self.budget, read_pause);
         Arrived {
             account: Account::open(&parts, id.clone(), client, Arc::clone(self), began),
-            intake: Intake::new(&parts.headers, body, limits, &self.budget, read_pause),
+            intake,
             view: Box::new(RequestView::of_head(parts, id, client)),
         }
     }
@@ -477,7 +478,7 @@ async fn translated(
     intake: &mut Intake,
     account: &Account,
 ) -> Result<(String, ModelSite, Option<Translating>), ApiError> {
-    check_length(&view.parts, intake)?;
+    check_length(intake)?;
     if view.parts.headers.contains_key(CONTENT_ENCODING) {
         intake.decode(&mut view.parts.headers)?;
     }
@@ -488,12 +489,11 @@ async fn translated(
 }
 
 /// Refuses a body that says itself that it is too long.
-fn check_length(parts: &Parts, intake: &Intake) -> Result<(), ApiError> {
-    let limit = intake.limits().body;
-    if content_length(parts).is_some_and(|length| length > limit as u64) {
-        return Err(refusals::too_large(limit));
+fn check_length(intake: &Intake) -> Result<(), ApiError> {
+    match intake.is_too_long() {
+        true => Err(refusals::too_large(intake.limits().body)),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 /// The model that a request names, in its body or else in its query. The body is what it is without its
@@ -502,7 +502,7 @@ async fn named_model(
     parts: &mut Parts,
     intake: &mut Intake,
 ) -> Result<(String, ModelSite), ApiError> {
-    check_length(parts, intake)?;
+    check_length(intake)?;
     if parts.headers.contains_key(CONTENT_ENCODING) {
         intake.decode(&mut parts.headers)?;
     }

@@ -51,6 +51,7 @@ const OLLAMA: [&str; 10] = [
 /// The answer to a request that no room is for.
 pub(super) fn answer(
     parts: &Parts,
+    room: Room,
     config: impl FnOnce() -> Arc<Config>,
 ) -> Option<Response<Body>> {
     let (method, path) = (&parts.method, parts.uri.path());
@@ -63,7 +64,7 @@ pub(super) fn answer(
         response.headers_mut().insert(ALLOW, allowed);
         return Some(response);
     }
-    let meant = meant(path)?;
+    let meant = meant(path, room)?;
     let host = parts.uri.authority().map(|authority| authority.as_str());
     let host = host.or_else(|| parts.headers.get(HOST)?.to_str().ok());
     let host = match host {
@@ -105,11 +106,14 @@ enum Meant {
 }
 
 /// `None` for a path that is right, or that nothing is known about.
-fn meant(path: &str) -> Option<Meant> {
-    match Room::of(path) {
+fn meant(path: &str, room: Room) -> Option<Meant> {
+    match room {
         Room::Workers => {
-            // Nearly every request leaves here: it begins with the route that it is for.
             let rest = path.strip_prefix("/v1/")?;
+            // Nearly every request leaves here.
+            if ROUTES.contains(&rest) {
+                return None;
+            }
             let first = rest.split('/').next().unwrap_or_default();
             let is_base = first.is_empty() || BASES.contains(&first);
             let has_more = rest.bytes().filter(|byte| *byte == b'/').count() >= 2;
@@ -207,10 +211,14 @@ mod tests {
             ("/hub/v1/chat/completions", "chat/completions"),
             ("/hub/models", "models"),
         ] {
-            assert_eq!(meant(path), Some(Meant::Route(route.to_owned())), "{path}");
+            assert_eq!(
+                meant(path, Room::of(path)),
+                Some(Meant::Route(route.to_owned())),
+                "{path}"
+            );
         }
         for path in ["/api/chat", "/api/tags", "/api/generate"] {
-            assert_eq!(meant(path), Some(Meant::Ollama), "{path}");
+            assert_eq!(meant(path, Room::of(path)), Some(Meant::Ollama), "{path}");
         }
     }
 
@@ -242,7 +250,7 @@ mod tests {
             "/api/nosuch",
             "*",
         ] {
-            assert_eq!(meant(path), None, "{path}");
+            assert_eq!(meant(path, Room::of(path)), None, "{path}");
         }
     }
 
@@ -250,7 +258,8 @@ mod tests {
         let parts = request.body(()).unwrap().into_parts().0;
         let config = "models: [{name: a, model_path: org/a}]";
         let config = Config::parse(std::path::Path::new("/hub.yaml"), config);
-        let response = answer(&parts, || Arc::new(config.unwrap())).unwrap();
+        let room = Room::of(parts.uri.path());
+        let response = answer(&parts, room, || Arc::new(config.unwrap())).unwrap();
         let status = response.status();
         let body = match response.into_body() {
             Body::Full(body) => body,

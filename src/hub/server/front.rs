@@ -34,14 +34,20 @@ type AnyBody = Either<Body, axum::body::Body>;
 
 /// Where a request goes.
 enum Way {
+    Gateway(Arrived),
+    /// Off the hot path, and large.
+    Elsewhere(Box<Elsewhere>),
+}
+
+/// Where any other request goes.
+enum Elsewhere {
     /// Nowhere: this is the answer.
     Answered(Response<Body>),
     /// Nowhere either, for a client that is no stranger: its body is read, so that its connection lasts.
     Astray(Response<Body>, Incoming),
-    Gateway(Arrived),
-    Hub(Box<Request<Lent>>),
+    Hub(Request<Lent>, SocketAddr),
     /// To the hub that has taken over.
-    Elsewhere(Box<Request<Incoming>>, SocketAddr),
+    Successor(Request<Incoming>, SocketAddr),
 }
 
 /// A request, and the room it is for.
@@ -85,29 +91,12 @@ impl Front {
         // The gateway tells of its requests itself, when their answers have ended.
         let line = (room != Room::Workers && tracing::enabled!(tracing::Level::DEBUG))
             .then(|| Box::new((parts.method.clone(), parts.uri.path().to_owned())));
-        let (way, origin) = self.way(
-            Asked { parts, body, room },
-            client,
-            read_pause,
-            &id,
-            started,
-        );
+        let asked = Asked { parts, body, room };
+        let (way, origin) = self.way(asked, client, read_pause, &id, started);
         async move {
             let mut response = match way {
-                Way::Answered(response) => response.map(Either::Left),
-                Way::Astray(mut response, body) => {
-                    Box::pin(unread::discard(body, response.headers_mut())).await;
-                    response.map(Either::Left)
-                }
                 Way::Gateway(arrived) => self.gateway.answer(arrived).await.map(Either::Left),
-                // Off the hot path, and large.
-                Way::Hub(request) => Box::pin(self.ask_hub(*request, client, &id)).await,
-                Way::Elsewhere(request, client) => {
-                    let (parts, body) = request.into_parts();
-                    let successor = self.gateway.successor();
-                    let answer = Box::pin(successor.answer(parts, body, client, &id)).await;
-                    answer.map(Either::Left)
-                }
+                Way::Elsewhere(way) => Box::pin(self.answer_elsewhere(*way, &id)).await,
             };
             if room == Room::Hub {
                 let nosniff = HeaderValue::from_static("nosniff");
@@ -141,16 +130,21 @@ impl Front {
         started: Instant,
     ) -> (Way, Option<HeaderValue>) {
         let Asked { parts, body, room } = asked;
+        let elsewhere = |way| Way::Elsewhere(Box::new(way));
         let origin = match door::check(&parts, room, || self.gateway.config()) {
             Ok(origin) => origin,
-            Err(error) => return (Way::Answered(turned_away(&parts, id, &error)), None),
+            Err(error) => {
+                let answer = turned_away(&parts, id, &error);
+                return (elsewhere(Elsewhere::Answered(answer)), None);
+            }
         };
         let way = if let Some(response) = origin.as_ref().and_then(|_| door::preflight(&parts)) {
-            Way::Answered(response)
-        } else if let Some(response) = astray::answer(&parts, || self.gateway.config()) {
-            Way::Astray(response, body)
+            elsewhere(Elsewhere::Answered(response))
+        } else if let Some(response) = astray::answer(&parts, room, || self.gateway.config()) {
+            elsewhere(Elsewhere::Astray(response, body))
         } else if self.gateway.successor().is_there() {
-            Way::Elsewhere(Box::new(Request::from_parts(parts, body)), client)
+            let request = Request::from_parts(parts, body);
+            elsewhere(Elsewhere::Successor(request, client))
         } else if room == Room::Workers {
             let id = id.clone();
             let arrived = self
@@ -158,11 +152,29 @@ impl Front {
                 .take_in(parts, body, client, read_pause, id, started);
             Way::Gateway(arrived)
         } else {
-            let mut request = Box::new(Request::from_parts(parts, Lent::new(body)));
+            let mut request = Request::from_parts(parts, Lent::new(body));
             request.extensions_mut().insert(ConnectInfo(client));
-            Way::Hub(request)
+            elsewhere(Elsewhere::Hub(request, client))
         };
         (way, origin)
+    }
+
+    /// The answer of anybody but the gateway.
+    async fn answer_elsewhere(&self, way: Elsewhere, id: &HeaderValue) -> Response<AnyBody> {
+        match way {
+            Elsewhere::Answered(response) => response.map(Either::Left),
+            Elsewhere::Astray(mut response, body) => {
+                unread::discard(body, response.headers_mut()).await;
+                response.map(Either::Left)
+            }
+            Elsewhere::Hub(request, client) => self.ask_hub(request, client, id).await,
+            Elsewhere::Successor(request, client) => {
+                let (parts, body) = request.into_parts();
+                let successor = self.gateway.successor();
+                let answer = successor.answer(parts, body, client, id).await;
+                answer.map(Either::Left)
+            }
+        }
     }
 
     /// The answer to what cannot be read as a request.

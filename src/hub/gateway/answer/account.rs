@@ -5,6 +5,7 @@
 //! the model and to the policies that observe `request.finished`. A request whose client has left, at
 //! whatever point, is one of status 499.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::hub::decimal::micros;
 use crate::hub::gateway::Gateway;
 use crate::hub::gateway::protocol::Protocol;
 use crate::hub::gateway::protocol::openai::response_owners::ResponseOwners;
+use crate::hub::gateway::protocol::openai::routes;
 use crate::hub::lifecycle::Model;
 use crate::policy::{Event, EventName, FinishedRequest};
 
@@ -51,7 +53,7 @@ struct Entries {
     client: SocketAddr,
     method: Method,
     /// A copy: a part of the head would keep all of the buffer it came in.
-    path: Box<str>,
+    path: Cow<'static, str>,
     /// What the worker is asked in its place.
     asked: Option<&'static str>,
     model: Option<Arc<Model>>,
@@ -94,7 +96,7 @@ impl Account {
             id,
             client,
             method: parts.method.clone(),
-            path: parts.uri.path().into(),
+            path: routes::shared(parts.uri.path()),
             asked: None,
             model: None,
             made: None,

@@ -54,9 +54,11 @@ pub(crate) struct Intake {
     held: usize,
     rest: Option<Rest>,
     /// What has read all that is held, as long as what follows matters.
-    scanner: Option<Scanner>,
+    scanner: Option<Box<Scanner>>,
     /// Whether the client waits for a word before it sends the body; hyper gives it at the first read.
     asks_first: bool,
+    /// Whether it announces that it is longer than it may be.
+    is_too_long: bool,
     limits: Limits,
     /// What all requests may hold, and this one's part of it.
     held_of_all: Reservation,
@@ -76,9 +78,10 @@ impl Intake {
         Self {
             chunks: VecDeque::new(),
             held: 0,
+            asks_first: headers.contains_key(EXPECT),
+            is_too_long: body.size_hint().lower() > limits.body as u64,
             rest: (!body.is_end_stream()).then(|| Rest::Plain(Limited::new(body, limits.body))),
             scanner: None,
-            asks_first: headers.contains_key(EXPECT),
             limits,
             held_of_all: budget.reservation(limits.held),
             read_pause,
@@ -115,30 +118,38 @@ impl Intake {
         &mut self,
         content_type: Option<&str>,
     ) -> Result<Step, ApiError> {
-        self.scanner = match Scanner::for_content_type(content_type) {
-            Ok(scanner) => Some(scanner),
+        let mut scanner = match Scanner::for_content_type(content_type) {
+            Ok(scanner) => scanner,
             Err(malformed) => return Ok(malformed),
         };
-        while let Some(step) = self.more().await? {
+        while let Some(chunk) = self.next_chunk().await? {
+            let step = scan(&mut scanner, &chunk, self.rest.is_none())?;
+            self.keep(chunk);
             match step {
                 Step::More => {}
-                Step::Found(found) => return Ok(Step::Found(found)),
-                end => {
-                    self.scanner = None;
-                    return Ok(end);
+                Step::Found(found) => {
+                    if self.rest.is_some() {
+                        self.scanner = Some(Box::new(scanner));
+                    }
+                    return Ok(Step::Found(found));
                 }
+                end => return Ok(end),
             }
         }
-        let scanner = self.scanner.take();
-        Ok(match scanner {
-            Some(mut scanner) if self.held > 0 => scanner.end(),
-            _ => Step::Absent,
+        Ok(match self.held {
+            0 => Step::Absent,
+            _ => scanner.end(),
         })
     }
 
     /// Whether the request came without a body.
     pub(crate) fn is_empty(&self) -> bool {
         self.held == 0 && self.rest.is_none()
+    }
+
+    /// Whether it announces that it is longer than it may be.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.is_too_long
     }
 
     /// Whether the client has sent, or is to send, what nobody has read.
@@ -157,7 +168,7 @@ impl Intake {
 
     /// The whole body, once nothing more is to come. Copies when it came in several chunks.
     pub(crate) async fn collect(&mut self) -> Result<Bytes, ApiError> {
-        while self.more().await?.is_some() {}
+        while self.more().await? {}
         Ok(self.joined())
     }
 
@@ -183,6 +194,7 @@ impl Intake {
             rest: self.rest.take(),
             scanner: self.scanner.take(),
             asks_first: std::mem::take(&mut self.asks_first),
+            is_too_long: std::mem::take(&mut self.is_too_long),
             limits: self.limits,
             held_of_all: std::mem::take(&mut self.held_of_all),
             read_pause: self.read_pause.clone(),
@@ -277,8 +289,21 @@ impl Intake {
         self.rest.is_none()
     }
 
-    /// Keeps the next chunk, and says what that brought; `None` at the end.
-    async fn more(&mut self) -> Result<Option<Step>, ApiError> {
+    /// Keeps the next chunk; whether there was one. Nothing is lost when this future is dropped.
+    async fn more(&mut self) -> Result<bool, ApiError> {
+        let Some(chunk) = self.next_chunk().await? else {
+            return Ok(false);
+        };
+        let is_last = self.rest.is_none();
+        if let Some(scanner) = &mut self.scanner {
+            scan(scanner, &chunk, is_last)?;
+        }
+        self.keep(chunk);
+        Ok(true)
+    }
+
+    /// The next chunk, which is to be kept.
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, ApiError> {
         while let Some(frame) = self.next_frame().await {
             let frame = frame.map_err(|error| refusals::body_failed(&error, self.limits))?;
             // Trailers are dropped: no worker reads them.
@@ -286,15 +311,7 @@ impl Intake {
                 if !self.held_of_all.grow(chunk.len()) {
                     return Err(refusals::too_much_held());
                 }
-                let step = match &mut self.scanner {
-                    Some(scanner) => scanner.feed(&chunk),
-                    None => Step::More,
-                };
-                if step == Step::Twice {
-                    return Err(refusals::model_twice());
-                }
-                self.keep(chunk);
-                return Ok(Some(step));
+                return Ok(Some(chunk));
             }
         }
         Ok(None)
@@ -339,6 +356,18 @@ impl Intake {
     }
 }
 
+/// What the next chunk of a body brings.
+fn scan(scanner: &mut Scanner, chunk: &[u8], is_last: bool) -> Result<Step, ApiError> {
+    let step = match is_last {
+        true => scanner.feed_last(chunk),
+        false => scanner.feed(chunk),
+    };
+    match step {
+        Step::Twice => Err(refusals::model_twice()),
+        step => Ok(step),
+    }
+}
+
 #[cfg(test)]
 impl Intake {
     /// A body that has arrived.
@@ -349,6 +378,7 @@ impl Intake {
             rest: None,
             scanner: None,
             asks_first: false,
+            is_too_long: false,
             limits: Limits::default(),
             held_of_all: Budget::default().reservation(usize::MAX),
             read_pause: ReadPause::default(),

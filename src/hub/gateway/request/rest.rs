@@ -124,7 +124,7 @@ impl Coded {
 #[derive(Debug)]
 pub(crate) struct Watched {
     pub(crate) rest: Rest,
-    pub(crate) scanner: Scanner,
+    pub(crate) scanner: Box<Scanner>,
 }
 
 impl Body for Watched {

@@ -8,8 +8,20 @@ use crate::hub::gateway::request::scan::json::Peek;
 use crate::hub::gateway::request::scan::{Step, chunks_at};
 
 fn peek(chunks: &[&[u8]]) -> Step {
-    let mut peek = Peek::new();
-    scan_chunks(chunks, |chunk| peek.feed(chunk))
+    let scan = |knows_the_last: bool| {
+        let mut peek = Peek::new();
+        let mut left = chunks.len();
+        scan_chunks(chunks, |chunk| {
+            left -= 1;
+            match knows_the_last && left == 0 {
+                true => peek.feed_last(chunk),
+                false => peek.feed(chunk),
+            }
+        })
+    };
+    let step = scan(false);
+    assert_eq!(scan(true), step, "a glance at the last chunk");
+    step
 }
 
 /// Every way to cut `text` into two chunks gives the same answer.

@@ -1,5 +1,6 @@
 //! What the head of a request tells of who sends it.
 
+use http::header::{ACCEPT_LANGUAGE, HOST, ORIGIN, REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 
 /// What stands in `Sec-Fetch-Site`, the worse the later.
@@ -34,23 +35,24 @@ impl<'h> Visitor<'h> {
     pub(super) fn of(headers: &'h HeaderMap) -> Self {
         let mut visitor = Self::default();
         for (name, value) in headers {
-            match name.as_str() {
-                "host" => visitor.has_two_hosts |= visitor.host.replace(value).is_some(),
-                "user-agent" => visitor.may_be_browser |= value.as_bytes().starts_with(b"Mozilla/"),
-                "origin" => {
-                    visitor.has_two_origins |= visitor.origin.replace(value).is_some();
-                    visitor.may_be_browser = true;
-                }
-                "referer" => {
-                    visitor.referer = Some(value);
-                    visitor.may_be_browser = true;
-                }
-                "sec-fetch-site" => {
+            // Comparing with the names that every library knows is comparing numbers.
+            if *name == HOST {
+                visitor.has_two_hosts |= visitor.host.replace(value).is_some();
+            } else if *name == USER_AGENT {
+                visitor.may_be_browser |= value.as_bytes().starts_with(b"Mozilla/");
+            } else if *name == ORIGIN {
+                visitor.has_two_origins |= visitor.origin.replace(value).is_some();
+                visitor.may_be_browser = true;
+            } else if *name == REFERER {
+                visitor.referer = Some(value);
+                visitor.may_be_browser = true;
+            } else if *name == ACCEPT_LANGUAGE {
+                visitor.may_be_browser = true;
+            } else if let Some(about) = name.as_str().strip_prefix("sec-fetch-") {
+                visitor.may_be_browser = true;
+                if about == "site" {
                     visitor.site = visitor.site.max(Site::of(value));
-                    visitor.may_be_browser = true;
                 }
-                "accept-language" => visitor.may_be_browser = true,
-                name => visitor.may_be_browser |= name.starts_with("sec-fetch-"),
             }
         }
         visitor

@@ -1,5 +1,7 @@
 //! Which part of the gateway answers a path under `/v1` or `/upstream`.
 
+use std::borrow::Cow;
+
 use http::Method;
 
 use crate::hub::gateway::protocol::Door;
@@ -23,6 +25,15 @@ const WORKER_ROUTES: [(&str, &str); 12] = [
     ("/v1/rerank", POST),
     ("/v1/queue/stats", GET),
 ];
+
+/// The path, for longer than its request: without a copy if it is known.
+pub(crate) fn shared(path: &str) -> Cow<'static, str> {
+    let mut routes = WORKER_ROUTES.iter().map(|(route, _)| *route);
+    match routes.find(|route| *route == path) {
+        Some(route) => Cow::Borrowed(route),
+        None => Cow::Owned(path.to_owned()),
+    }
+}
 
 /// Who answers.
 #[derive(Debug, PartialEq, Eq)]

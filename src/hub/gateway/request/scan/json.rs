@@ -6,8 +6,10 @@
 //! depends on who reads. It does not validate what it steps over: the worker does.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
-use memchr::memchr2;
+use memchr::memmem::Finder;
+use memchr::{memchr, memchr2, memchr3};
 
 use super::{Found, Step, Syntax};
 
@@ -63,7 +65,8 @@ pub(crate) struct Peek {
     state: State,
     /// Length of the chunks before this one.
     before: usize,
-    /// The key or the value at hand, as written; of keys no more than can matter.
+    /// The key or the value at hand, as written, if it began in an earlier chunk; of keys no more than can
+    /// matter.
     raw: Vec<u8>,
     /// Whether the key at hand is `model`.
     is_model: bool,
@@ -95,10 +98,26 @@ impl Peek {
     /// Reads the next chunk. After [`Step::Found`] it may be given the chunks that follow, to tell
     /// whether there is another; after any other answer but [`Step::More`] the scan is over.
     pub(crate) fn feed(&mut self, chunk: &[u8]) -> Step {
+        self.read(chunk, false)
+    }
+
+    /// The same with the last chunk: mostly a glance tells that no other model follows the first.
+    pub(crate) fn feed_last(&mut self, chunk: &[u8]) -> Step {
+        self.read(chunk, true)
+    }
+
+    fn read(&mut self, chunk: &[u8], is_last: bool) -> Step {
         let mut at = 0;
         while at < chunk.len() {
+            let had_found = self.has_found;
             match self.step(chunk, at) {
-                Ok(next) => at = next,
+                Ok(next) => {
+                    at = next;
+                    let has_just_found = self.has_found && !had_found;
+                    if is_last && has_just_found && !may_name_a_model(&chunk[at..]) {
+                        break;
+                    }
+                }
                 Err(end) => {
                     self.state = State::Over;
                     if end == Step::Twice || !self.has_found {
@@ -177,15 +196,19 @@ impl Peek {
     fn in_key(&mut self, chunk: &[u8], at: usize, mut escaped: bool) -> Result<usize, Step> {
         let quote = closing_quote(chunk, at, &mut escaped);
         let part = &chunk[at..quote.unwrap_or(chunk.len())];
-        let room = (LONGEST_KEY + 1).saturating_sub(self.raw.len());
-        self.raw.extend_from_slice(&part[..part.len().min(room)]);
+        self.is_model = match quote {
+            // Nearly every key is in one piece.
+            Some(_) if self.raw.is_empty() => is_model(part),
+            _ => {
+                let room = (LONGEST_KEY + 1).saturating_sub(self.raw.len());
+                self.raw.extend_from_slice(&part[..part.len().min(room)]);
+                quote.is_some() && is_model(&self.raw)
+            }
+        };
         let Some(quote) = quote else {
             self.state = State::InKey { escaped };
             return Ok(chunk.len());
         };
-        self.is_model = self.raw.len() <= LONGEST_KEY
-            && (self.raw == b"model"
-                || (self.raw.contains(&b'\\') && unquote(&self.raw).as_deref() == Some("model")));
         if self.is_model && self.has_found {
             return Err(Step::Twice);
         }
@@ -195,13 +218,19 @@ impl Peek {
 
     fn in_model(&mut self, chunk: &[u8], at: usize, mut escaped: bool) -> Result<usize, Step> {
         let quote = closing_quote(chunk, at, &mut escaped);
-        self.raw
-            .extend_from_slice(&chunk[at..quote.unwrap_or(chunk.len())]);
+        let part = &chunk[at..quote.unwrap_or(chunk.len())];
+        let raw = match quote {
+            Some(_) if self.raw.is_empty() => part,
+            _ => {
+                self.raw.extend_from_slice(part);
+                &self.raw
+            }
+        };
         let Some(quote) = quote else {
             self.state = State::InModel { escaped };
             return Ok(chunk.len());
         };
-        let value = unquote(&self.raw).ok_or(Step::Malformed)?.into_owned();
+        let value = unquote(raw).ok_or(Step::Malformed)?.into_owned();
         let range = self.value_start..self.before + quote + 1;
         self.found = Some(Found {
             value,
@@ -261,7 +290,7 @@ impl Peek {
             .iter()
             .position(|&byte| is_space(byte) || matches!(byte, b',' | b'}'));
         let end = end.map_or(chunk.len(), |end| at + end);
-        if memchr::memchr3(b'"', b'{', b'[', &chunk[at..end]).is_some() {
+        if memchr3(b'"', b'{', b'[', &chunk[at..end]).is_some() {
             return Err(Step::Malformed);
         }
         if end < chunk.len() {
@@ -269,6 +298,22 @@ impl Peek {
         }
         Ok(end)
     }
+}
+
+fn is_model(key: &[u8]) -> bool {
+    key == b"model"
+        || key.len() <= LONGEST_KEY
+            && key.contains(&b'\\')
+            && unquote(key).as_deref() == Some("model")
+}
+
+/// Whether there can be a key `model` in `text`. It ends as it does when it is written plainly, or one of its
+/// letters is an escape: `\u006d` is an m, and the others are near.
+fn may_name_a_model(text: &[u8]) -> bool {
+    static PLAIN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("model\""));
+    static ESCAPED: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\\u006"));
+    let is_escaped = || memchr(b'\\', text).is_some_and(|at| ESCAPED.find(&text[at..]).is_some());
+    PLAIN.find(text).is_some() || is_escaped()
 }
 
 /// Where the string that `at` is in ends. At the end of the chunk `escaped` tells how to go on.

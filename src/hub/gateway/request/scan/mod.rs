@@ -78,7 +78,16 @@ impl Scanner {
 
     /// Reads the next chunk. After [`Step::Found`] it may be given the chunks that follow, to tell
     /// whether there is another; after any other answer but [`Step::More`] the scan is over.
-    pub(crate) fn feed(&mut self, mut chunk: &[u8]) -> Step {
+    pub(crate) fn feed(&mut self, chunk: &[u8]) -> Step {
+        self.read(chunk, false)
+    }
+
+    /// The same with the last chunk, of which it may leave out what cannot matter.
+    pub(crate) fn feed_last(&mut self, chunk: &[u8]) -> Step {
+        self.read(chunk, true)
+    }
+
+    fn read(&mut self, mut chunk: &[u8], is_last: bool) -> Step {
         if let Self::Undecided(blanks) = self {
             let first = chunk.iter().position(|byte| !byte.is_ascii_whitespace());
             let first = first.unwrap_or(chunk.len());
@@ -92,6 +101,7 @@ impl Scanner {
             }
         }
         match self {
+            Self::Json(peek) if is_last => peek.feed_last(chunk),
             Self::Json(peek) => peek.feed(chunk),
             Self::Form(form) => form.feed(chunk),
             Self::Urlencoded(form) => form.feed(chunk),
