@@ -58,12 +58,12 @@ enum Failure {
     },
     #[error("cannot find the hub's own program: {0}")]
     Program(std::io::Error),
-    #[error("cannot start the hub manager process: {0}")]
+    #[error("cannot start the process of the hub: {0}")]
     Spawn(std::io::Error),
-    #[error("the hub manager ended at its start ({0})")]
+    #[error("the hub ended at its start ({0})")]
     Died(ExitStatus),
     #[error(
-        "the hub manager did not answer within {} seconds and was told to stop",
+        "the hub did not answer within {} seconds and was told to stop",
         START_LIMIT.as_secs()
     )]
     Silent,
@@ -225,9 +225,9 @@ mod tests {
         `logs/app.stderr.log` cannot be written: no more processes
         hint: set another `log_path` in hub.yaml
         cannot find the hub's own program: no more processes
-        cannot start the hub manager process: no more processes
-        the hub manager ended at its start (exit status: 1)
-        the hub manager did not answer within 20 seconds and was told to stop
+        cannot start the process of the hub: no more processes
+        the hub ended at its start (exit status: 1)
+        the hub did not answer within 20 seconds and was told to stop
         ");
     }
 }

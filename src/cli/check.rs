@@ -67,6 +67,9 @@ impl Check {
         for group in &config.groups {
             out.line(format_args!("  {}: {}", group.name, rule(config, group)));
         }
+        if broken.is_empty() && warnings.is_empty() {
+            out.ok("Nothing is wrong");
+        }
         Ok(match broken.is_empty() {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,

@@ -32,6 +32,12 @@ impl Out {
         self.closed
     }
 
+    /// How many characters a line has room for; none where it has for all.
+    pub(super) fn width(&self) -> Option<usize> {
+        let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+        Some(size.ws_col.into()).filter(|width| *width > 0)
+    }
+
     /// One line as it is.
     pub(super) fn line(&mut self, text: impl Display) {
         let written = writeln!(self.stream, "{text}").and_then(|()| self.stream.flush());

@@ -40,9 +40,7 @@ impl Restart {
         let replaced = progress::show("waiting for the new hub", hub.client.restart()).await?;
         match replaced {
             Some(pid) => {
-                out.ok(format_args!(
-                    "Hub manager restarted (PID: {pid}); its models stay"
-                ));
+                out.ok(format_args!("Hub restarted (PID: {pid}); its models stay"));
                 let new = Client::new(&config.host, config.port);
                 Start::default().report(config, &new.status().await?, None, out);
                 Ok(ExitCode::SUCCESS)
@@ -62,7 +60,7 @@ fn leave_program(log_path: &Path) {
 /// Replaces a hub that knows nothing of a successor: first it goes, then the new one comes.
 async fn restart_in_turn(hub: &Hub, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
     hub.client.shutdown_keeping_models().await?;
-    out.ok("Hub manager restart requested; its models stay");
+    out.ok("Hub restart requested; its models stay");
     let daemon = hub.pid.map(Pid::from_u32);
     let waiting = gone(hub, daemon.into_iter().collect());
     progress::show("waiting for requests in flight", waiting).await?;

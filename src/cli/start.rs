@@ -115,7 +115,7 @@ async fn start(config: &Config, place: &Place, out: &mut Out) -> anyhow::Result<
     let background = Background::spawn(config)?;
     let client = Client::new(&place.host, place.port);
     let ready = background.ready(&client);
-    match progress::show("waiting for the hub manager", ready).await? {
+    match progress::show("waiting for the hub", ready).await? {
         Ready::Own(pid) => {
             out.line(format_args!("Hub manager process started (PID: {pid})"));
             out.line("Hub manager is now running.");

@@ -28,7 +28,8 @@ pub(super) fn print_models(out: &mut Out, models: &[ModelStatus], names: &[Strin
         "DEFAULT",
         "MODEL",
     ];
-    print(out, header, &rows);
+    // What a user chose once goes before what changes; a path tells most at its end.
+    print(out, header, &rows, &[7], &[5, 4, 6, 3, 7]);
 }
 
 fn status_row(model: &ModelStatus) -> [String; 8] {
@@ -66,7 +67,7 @@ pub(super) fn print_processes(out: &mut Out, models: &[ModelStatus], now: f64) {
     let mut rows: Vec<_> = models.iter().map(|model| process_row(model, now)).collect();
     rows.sort();
     let header = ["NAME", "STATE", "PID", "GROUP", "UPTIME", "EXIT", "LOG"];
-    print(out, header, &rows);
+    print(out, header, &rows, &[6], &[3, 5, 6]);
 }
 
 fn process_row(model: &ModelStatus, now: f64) -> [String; 7] {
@@ -113,12 +114,13 @@ pub(super) fn print_policies(out: &mut Out, policies: &[PolicyFacts], is_live: b
         let header = [
             "#", "POLICY", "ORIGIN", "HOOKS", "STATE", "CALLS", "VERDICTS", "FAILURES", "AVERAGE",
         ];
-        print(out, header, &rows);
+        print(out, header, &rows, &[3], &[2, 8, 0, 3]);
     } else {
         let rows: Vec<_> = rows
             .map(|(place, policy)| policy_row(place, policy))
             .collect();
-        print(out, ["#", "POLICY", "ORIGIN", "HOOKS"], &rows);
+        let header = ["#", "POLICY", "ORIGIN", "HOOKS"];
+        print(out, header, &rows, &[3], &[2, 0]);
     }
     for policy in policies {
         if let Some(error) = &policy.last_error {
@@ -161,51 +163,186 @@ fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-fn print<const N: usize>(out: &mut Out, header: [&str; N], rows: &[[String; N]]) {
-    for line in layout(header, rows) {
-        out.line(format_args!("  {line}"));
+/// How much of a cell is left at least when it is shortened.
+const SHORTEST: usize = 12;
+
+/// In a terminal that is too narrow for all of it, the columns `shortened` are, and those that are `left_out`
+/// go, in that order: first such as say nothing.
+fn print<const N: usize>(
+    out: &mut Out,
+    header: [&str; N],
+    rows: &[[String; N]],
+    shortened: &[usize],
+    left_out: &[usize],
+) {
+    const INDENT: &str = "  ";
+    let mut table = Table::new(header, rows);
+    if let Some(width) = out.width() {
+        table.fit(width.saturating_sub(INDENT.len()), shortened, left_out);
+    }
+    for line in table.lines() {
+        out.line(format_args!("{INDENT}{line}"));
     }
 }
 
-/// Header, rule and rows, each cell padded to its column; nothing trails.
-fn layout<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> Vec<String> {
-    let header = header.map(str::to_owned);
-    let widths: [usize; N] = std::array::from_fn(|column| {
-        rows.iter()
-            .chain([&header])
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or_default()
-    });
-    let rule = widths.map(|width| "-".repeat(width)).join("-+-");
-    let line = |row: &[String; N]| {
-        let cells: Vec<_> = row
+/// A table by its columns, the header on top.
+struct Table(Vec<Vec<String>>);
+
+impl Table {
+    const BETWEEN: usize = " | ".len();
+
+    fn new<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> Self {
+        let column = |(at, head): (usize, &&str)| {
+            let cells = rows.iter().map(|row| row[at].clone());
+            std::iter::once((*head).to_owned()).chain(cells).collect()
+        };
+        Self(header.iter().enumerate().map(column).collect())
+    }
+
+    fn width_of(column: &[String]) -> usize {
+        let widths = column.iter().map(|cell| cell.chars().count());
+        widths.max().unwrap_or_default()
+    }
+
+    /// Columns that are left out are empty.
+    fn shown(&self) -> impl Iterator<Item = &Vec<String>> {
+        self.0.iter().filter(|column| !column.is_empty())
+    }
+
+    fn width(&self) -> usize {
+        let all: usize = self.shown().map(|column| Self::width_of(column)).sum();
+        all + Self::BETWEEN * self.shown().count().saturating_sub(1)
+    }
+
+    /// Makes it no wider than that, as far as that can be.
+    fn fit(&mut self, width: usize, shortened: &[usize], left_out: &[usize]) {
+        let says_nothing = |column: &[String]| column[1..].iter().all(|cell| cell == "-");
+        let (empty, told): (Vec<usize>, Vec<usize>) = left_out
             .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
+            .copied()
+            .partition(|column| says_nothing(&self.0[*column]));
+        for column in empty.into_iter().chain(told).map(Some).chain([None]) {
+            for column in shortened {
+                let too_much = self.width().saturating_sub(width);
+                shorten(&mut self.0[*column], too_much);
+            }
+            match column {
+                Some(column) if self.width() > width => self.0[column].clear(),
+                _ => return,
+            }
+        }
+    }
+
+    /// Header, rule and rows, each cell padded to its column; nothing trails.
+    fn lines(&self) -> Vec<String> {
+        let columns: Vec<_> = self.shown().collect();
+        let widths: Vec<usize> = columns
+            .iter()
+            .map(|column| Self::width_of(column))
             .collect();
-        cells.join(" | ").trim_end().to_owned()
-    };
-    let mut lines = vec![line(&header), rule];
-    lines.extend(rows.iter().map(line));
-    lines
+        let rule = widths.iter().map(|width| "-".repeat(*width));
+        let rule = rule.collect::<Vec<_>>().join("-+-");
+        let line = |row: usize| {
+            let cells = columns.iter().zip(&widths);
+            let cells = cells.map(|(column, width)| format!("{:width$}", column[row]));
+            cells.collect::<Vec<_>>().join(" | ").trim_end().to_owned()
+        };
+        let height = columns.first().map_or(0, |column| column.len());
+        let mut lines: Vec<String> = (0..height).map(line).collect();
+        lines.insert(1.min(lines.len()), rule);
+        lines
+    }
+}
+
+/// Takes so many characters off the cells of a column, if enough is left; what is shown is their end.
+fn shorten(column: &mut [String], too_much: usize) {
+    let width = Table::width_of(column);
+    if too_much == 0 || width <= SHORTEST {
+        return;
+    }
+    let width = width.saturating_sub(too_much).max(SHORTEST);
+    for cell in column {
+        let length = cell.chars().count();
+        if length > width {
+            let end: String = cell.chars().skip(length - width + 1).collect();
+            *cell = format!("…{end}");
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn cells<const N: usize>(rows: &[[&str; N]]) -> Vec<[String; N]> {
+        rows.iter().map(|row| row.map(str::to_owned)).collect()
+    }
+
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [
-            ["a".to_owned(), "✓".to_owned()],
-            ["long-name".to_owned(), "-".to_owned()],
-        ];
-        insta::assert_snapshot!(layout(["NAME", "DEFAULT"], &rows).join("\n"), @r"
+        let rows = cells(&[["a", "✓"], ["long-name", "-"]]);
+        let lines = Table::new(["NAME", "DEFAULT"], &rows).lines();
+        insta::assert_snapshot!(lines.join("\n"), @r"
         NAME      | DEFAULT
         ----------+--------
         a         | ✓
         long-name | -
+        ");
+    }
+
+    #[test]
+    fn a_table_fits_a_narrow_terminal() {
+        let rows = cells(&[
+            [
+                "coder",
+                "running",
+                "-",
+                "lm",
+                "mlx-community/Qwen3-Coder-30B-4bit",
+            ],
+            [
+                "embed",
+                "stopped",
+                "-",
+                "embeddings",
+                "mlx-community/bge-m3",
+            ],
+        ]);
+        let at = |width| {
+            let mut table = Table::new(["NAME", "STATE", "GROUP", "TYPE", "MODEL"], &rows);
+            table.fit(width, &[4], &[3, 2, 4]);
+            assert!(table.width() <= width, "{width}");
+            table.lines().join("\n")
+        };
+        assert_eq!(
+            at(73),
+            Table::new(["NAME", "STATE", "GROUP", "TYPE", "MODEL"], &rows)
+                .lines()
+                .join("\n")
+        );
+        insta::assert_snapshot!(at(60), @r"
+        NAME  | STATE   | GROUP | TYPE       | MODEL
+        ------+---------+-------+------------+----------------------
+        coder | running | -     | lm         | …Qwen3-Coder-30B-4bit
+        embed | stopped | -     | embeddings | mlx-community/bge-m3
+        ");
+        insta::assert_snapshot!(at(45), @r"
+        NAME  | STATE   | TYPE       | MODEL
+        ------+---------+------------+-------------
+        coder | running | lm         | …er-30B-4bit
+        embed | stopped | embeddings | …nity/bge-m3
+        ");
+        insta::assert_snapshot!(at(30), @r"
+        NAME  | STATE   | MODEL
+        ------+---------+-------------
+        coder | running | …er-30B-4bit
+        embed | stopped | …nity/bge-m3
+        ");
+        insta::assert_snapshot!(at(20), @r"
+        NAME  | STATE
+        ------+--------
+        coder | running
+        embed | stopped
         ");
     }
 }

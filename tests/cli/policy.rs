@@ -309,6 +309,13 @@ fn replay_says_what_differs_what_is_missing_and_what_is_no_recording() {
     write("others.jsonl", recording("gone", 1).as_bytes());
     write("newer.jsonl", recording("a", 9).as_bytes());
     write("no.jsonl", b"{}\n");
+    let calls = recording("a", 1);
+    let is_call = |line: &&str| line.contains("\"hook\"");
+    let without_calls = calls.lines().filter(|line| !is_call(line));
+    write(
+        "empty.jsonl",
+        without_calls.collect::<Vec<_>>().join("\n").as_bytes(),
+    );
     write(
         "broken.jsonl",
         recording("a", 1).replacen("on_load", "\"", 1).as_bytes(),
@@ -323,6 +330,7 @@ fn replay_says_what_differs_what_is_missing_and_what_is_no_recording() {
         ("a model that is gone", "others.jsonl"),
         ("a newer version", "newer.jsonl"),
         ("no recording", "no.jsonl"),
+        ("no calls", "empty.jsonl"),
         ("a broken line", "broken.jsonl"),
         ("a line that is no text", "binary.jsonl"),
         ("no file", "nosuch.jsonl"),

@@ -40,6 +40,20 @@ fn check_shows_the_command_line_of_every_model() {
 }
 
 #[test]
+fn check_says_so_when_it_finds_nothing() {
+    let home = Home::empty();
+    home.write(&MODELS.replace(", kv_bits: 4", ""));
+    install_worker(&home, "--served-model-name --max-tokens");
+    let output = home.command(["check"]).output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(stdout.ends_with("[ok] Nothing is wrong\n"), "{stdout}");
+    install_worker(&home, "--served-model-name");
+    let output = home.command(["check"]).output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(!stdout.contains("Nothing is wrong"), "{stdout}");
+}
+
+#[test]
 fn check_knows_that_a_jit_worker_stays_up_without_the_model() {
     let home = Home::empty();
     home.write(MODELS);

@@ -92,6 +92,6 @@ fn every_wait_says_what_it_waits_for() {
     unload-model a: a: unloading
     stop: reloading, waiting for requests in flight and for workers
     check: asking the worker program
-    start: waiting for the hub manager
+    start: waiting for the hub
     ");
 }

@@ -209,7 +209,7 @@ fn a_daemon_that_ends_at_its_start_is_an_error_that_names_the_logs() {
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
-        stderr.starts_with("Error: the hub manager ended at its start"),
+        stderr.starts_with("Error: the hub ended at its start"),
         "{stderr}"
     );
     let log = home.logs().join("app.stderr.log");

@@ -83,7 +83,7 @@ fn a_restart_takes_up_a_new_log_level_and_a_changed_model() {
     let (lines, _) = said.split_once("Status page").unwrap();
     let lines = lines.replace(&hub.serving_pid().to_string(), "PID");
     insta::assert_snapshot!(lines, @"
-    [ok] Hub manager restarted (PID: PID); its models stay
+    [ok] Hub restarted (PID: PID); its models stay
     [ok] alpha: starting
     [ok] beta: running
     [ok] standby: running
