@@ -23,6 +23,7 @@ mod policies;
 mod queue;
 mod recordings;
 mod refusals;
+mod responses;
 mod routes;
 mod shutdown;
 mod slow_policies;

@@ -171,6 +171,29 @@ fn policies_see_the_chat_completion_and_may_change_it() {
 }
 
 #[test]
+fn tokens_are_counted_without_a_model() {
+    let hub = Hub::start(&alpha(&[]));
+    let count = |body: &Value| {
+        let answer = hub.http.post("/v1/messages/count_tokens?beta=true", body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["input_tokens"].as_u64().unwrap()
+    };
+    let mut body = message("hello", false);
+    let few = count(&body);
+    body["messages"][0]["content"] = json!("word ".repeat(500));
+    body["model"] = json!("claude-of-no-kind");
+    let many = count(&body);
+    assert!(
+        (10..100).contains(&few) && (500..650).contains(&many),
+        "{few} {many}"
+    );
+    body["messages"] = json!(7);
+    let answer = hub.http.post("/v1/messages/count_tokens", &body);
+    assert_refused(&answer, 400, "invalid_request_error", &["`messages`"]);
+    assert_eq!(hub.model("alpha")["memory_state"], "unloaded");
+}
+
+#[test]
 fn what_is_wrong_is_said_in_anthropics_form() {
     let hub = Hub::start(&alpha(&[]));
     let refused = |body: &Value| hub.http.post(MESSAGES, body);

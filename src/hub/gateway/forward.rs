@@ -20,7 +20,7 @@ use super::answer::body::Body;
 use super::answer::kind::Kind;
 use super::answer::leased_body::{LeasedBody, Shape};
 use super::answer::model_name::NameRewriter;
-use super::protocol::{Door, Translation};
+use super::protocol::{Answering, Translation};
 use super::refusals;
 use crate::api::ApiError;
 use crate::config::Limits;
@@ -60,7 +60,7 @@ pub(super) struct Named {
     pub(super) model: Arc<Model>,
     pub(super) written: String,
     /// What translates the answer, if its client and its worker do not speak the same.
-    pub(super) door: Option<Door>,
+    pub(super) answering: Option<Answering>,
 }
 
 /// Sends the request to the worker and returns at the head of its answer; the body follows as it
@@ -85,7 +85,7 @@ pub(super) async fn forward(
     let Named {
         model,
         written,
-        door,
+        answering,
     } = named;
     let mut body = body;
     let arrival = is_work(&view.parts.method).then(|| {
@@ -110,12 +110,12 @@ pub(super) async fn forward(
     remove_cors(&mut parts.headers);
     let kind = Kind::of(&parts.headers);
     account.answered(&mut parts, kind);
-    let (shape, whole) = match door {
-        Some(door) if kind.events && parts.status.is_success() => {
-            let translation = Translation::new(door, written, &mut parts.headers);
+    let (shape, whole) = match answering {
+        Some(answering) if kind.events && parts.status.is_success() => {
+            let translation = Translation::new(answering, written, &mut parts.headers);
             (Some(Shape::Translated(Box::new(translation))), None)
         }
-        Some(door) => (None, Some(Whole { door, written })),
+        Some(answering) => (None, Some(Whole { answering, written })),
         None if body.is_end_stream() => (None, None),
         None => {
             let rewriter = NameRewriter::new(written, upstream, &mut parts, kind);
@@ -139,7 +139,7 @@ pub(super) async fn forward(
 
 /// An answer that is translated when it is complete.
 struct Whole {
-    door: Door,
+    answering: Answering,
     written: String,
 }
 
@@ -154,7 +154,8 @@ impl Whole {
         let body = Limited::new(body, LONGEST_TRANSLATED).collect().await;
         let body = body.map_err(|_| refusals::answer_broke_off(&model.name))?;
         let (body, written) = (body.to_bytes(), &self.written);
-        let mut answer = self.door.whole(parts.status, &body, &model.name, written)?;
+        let answering = self.answering;
+        let mut answer = answering.whole(parts.status, &body, &model.name, written)?;
         for (name, value) in &parts.headers {
             if ![CONTENT_LENGTH, CONTENT_TYPE].contains(name) {
                 answer.headers_mut().append(name, value.clone());

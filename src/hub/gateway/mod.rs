@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
@@ -107,15 +108,26 @@ struct Addressed {
 /// A request that is translated, unless its worker has the client's route.
 struct Translated {
     by: Translating,
+    door: Door,
     /// What a policy changed.
     route: Option<Arc<Route>>,
     lifecycle: Lifecycle,
+    owners: ResponseOwners,
 }
 
 impl Translated {
-    /// Whether the worker of `model` is known to have the client's route itself.
-    fn is_needless(&self, model: &Model) -> bool {
-        self.lifecycle.serves(model, self.by.path())
+    /// Whether the worker of `model` has the client's route itself. Of responses some have, so that a worker
+    /// of which nothing is known yet is asked.
+    async fn is_needless(&self, model: &Model, grant: &Grant) -> bool {
+        let path = self.by.path();
+        match self.door {
+            Door::Messages => self.lifecycle.serves(model, path),
+            Door::Responses => {
+                self.lifecycle
+                    .serves_now(model, &grant.upstream, path)
+                    .await
+            }
+        }
     }
 }
 
@@ -128,14 +140,17 @@ impl Addressed {
         intake: &mut Intake,
         account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
-        let door = match self.translated.take() {
-            Some(translated) if translated.is_needless(&model) => {
+        let answering = match self.translated.take() {
+            Some(translated) if Box::pin(translated.is_needless(&model, &grant)).await => {
+                if matches!(translated.door, Door::Responses) {
+                    account.makes_response(&translated.owners);
+                }
                 self.undo(*translated, intake)?;
                 None
             }
             Some(translated) => {
                 account.asks(protocol::CHAT);
-                Some(translated.by.door)
+                Some(translated.by.answering)
             }
             None => None,
         };
@@ -165,7 +180,7 @@ impl Addressed {
         let named = Named {
             model,
             written,
-            door,
+            answering,
         };
         forward::forward(grant, named, self.view, body, limits, account).await
     }
@@ -254,6 +269,7 @@ impl Gateway {
             Target::Worker | Target::Unknown | Target::Made(_) | Target::Upstream(_) => {
                 self.proxy(view, None, &mut intake, &mut account).await
             }
+            Target::CountTokens => Box::pin(count_tokens(view, &mut intake)).await,
             Target::Door(door) => {
                 self.proxy(view, Some(door), &mut intake, &mut account)
                     .await
@@ -286,10 +302,15 @@ impl Gateway {
         intake: &mut Intake,
         account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
+        let named = match door {
+            None => self.model_of_path(&view.parts)?,
+            Some(Door::Responses) => self.native(&mut view.parts, intake).await,
+            Some(Door::Messages) => None,
+        };
         let (site, translating);
-        (view.model, site, translating) = match (door, self.model_of_path(&view.parts)?) {
-            (Some(door), _) => Box::pin(translated(door, &mut view, intake, account)).await?,
-            (None, Some((model, site))) => (model, site, None),
+        (view.model, site, translating) = match (named, door) {
+            (Some((model, site)), _) => (model, site, None),
+            (None, Some(door)) => Box::pin(translated(door, &mut view, intake, account)).await?,
             (None, None) => {
                 let (model, site) = named_model(&mut view.parts, intake).await?;
                 (model, site, None)
@@ -329,9 +350,11 @@ impl Gateway {
             site,
             fields,
             tunnels,
-            translated: translating.map(|by| {
+            translated: translating.zip(door).map(|(by, door)| {
                 Box::new(Translated {
                     by,
+                    door,
+                    owners: self.owners.clone(),
                     route: admitted.route.clone(),
                     lifecycle: self.lifecycle.clone(),
                 })
@@ -354,6 +377,15 @@ impl Gateway {
         };
         // Off the hot path, and large: in a box it does not make every request's future so.
         Box::pin(waiting.answer(intake, account)).await
+    }
+
+    /// The model that a request names, if that is known to have the route: then it goes there as it comes,
+    /// without waiting for all of it. What is wrong with it is found when it is translated.
+    async fn native(&self, parts: &mut Parts, intake: &mut Intake) -> Option<(String, ModelSite)> {
+        let named = Box::pin(named_model(parts, intake)).await.ok()?;
+        let model = self.lifecycle.find(&named.0)?;
+        let path = parts.uri.path();
+        self.lifecycle.serves(&model, path).then_some(named)
     }
 
     /// Refuses what the worker of `model` would answer with a 404, before the model is loaded for it. What
@@ -478,14 +510,27 @@ async fn translated(
     intake: &mut Intake,
     account: &Account,
 ) -> Result<(String, ModelSite, Option<Translating>), ApiError> {
-    check_length(intake)?;
-    if view.parts.headers.contains_key(CONTENT_ENCODING) {
-        intake.decode(&mut view.parts.headers)?;
-    }
-    let body = intake.collect().await?;
+    let body = whole_body(&mut view.parts, intake).await?;
     let (translating, model, site) = Translating::of(door, &mut view.parts, intake, body)?;
     view.protocol = account.protocol().name;
     Ok((model, site, Some(translating)))
+}
+
+async fn count_tokens(
+    mut view: Box<RequestView>,
+    intake: &mut Intake,
+) -> Result<Response<Body>, ApiError> {
+    let body = whole_body(&mut view.parts, intake).await?;
+    protocol::count_tokens(&body)
+}
+
+/// All of a body, without its content codings.
+async fn whole_body(parts: &mut Parts, intake: &mut Intake) -> Result<Bytes, ApiError> {
+    check_length(intake)?;
+    if parts.headers.contains_key(CONTENT_ENCODING) {
+        intake.decode(&mut parts.headers)?;
+    }
+    intake.collect().await
 }
 
 /// Refuses a body that says itself that it is too long.

@@ -36,6 +36,7 @@ pub use crate::hub::supervisor::launcher::{Launcher, Processes};
 use crate::hub::supervisor::messages::{Command, Mailbox, Message, Reply};
 use crate::policy::{Policies, Watch, World};
 use crate::telemetry::Troubles;
+use crate::upstream::Upstream;
 use crate::worker::command;
 
 #[cfg(test)]
@@ -215,6 +216,14 @@ impl Lifecycle {
     /// Whether the worker of `model` is known to have a route of this path.
     pub fn serves(&self, model: &Model, path: &str) -> bool {
         model.seems_to_serve(path) && served::is_of_its_program(&self.registry, model)
+    }
+
+    /// The same of a worker that is there, and is asked when nothing is known yet.
+    pub async fn serves_now(&self, model: &Model, upstream: &Upstream, path: &str) -> bool {
+        if model.seems_to_lack(path) {
+            return false;
+        }
+        self.serves(model, path) || served::asked(upstream, path).await
     }
 
     /// The worker of `model` has answered that there is no such path.

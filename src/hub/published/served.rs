@@ -22,6 +22,9 @@ use crate::{files, telemetry};
 /// A worker that is busy may take a while.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A request is not kept waiting for longer.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
 /// Programs of so many versions are remembered.
 const REMEMBERED: usize = 32;
 
@@ -148,6 +151,16 @@ pub(in crate::hub) async fn learn(
         }
     }
     registry.publish_served();
+}
+
+/// Whether a worker says that it has a route of this path. One that does not answer at once has none.
+pub(in crate::hub) async fn asked(upstream: &Upstream, path: &str) -> bool {
+    match tokio::time::timeout(AT_ONCE, upstream.get("/openapi.json")).await {
+        Ok(Ok((StatusCode::OK, body))) => {
+            Routes::of_openapi(&body).is_some_and(|routes| !routes.lack(path))
+        }
+        _ => false,
+    }
 }
 
 /// A worker of `model` has answered that it has no such route.

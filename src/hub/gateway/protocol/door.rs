@@ -6,8 +6,9 @@ use http::{HeaderValue, Response, StatusCode, Uri, request};
 use serde_json::Value;
 
 use super::chat::{Stream, Translate};
-use super::{anthropic, chat, openai};
+use super::{anthropic, chat, openai, responses};
 use crate::api::ApiError;
+use crate::api::unix_now;
 use crate::hub::gateway::answer::body::Body;
 use crate::hub::gateway::refusals;
 use crate::hub::gateway::request::intake::Intake;
@@ -23,34 +24,54 @@ pub(in super::super) const CHAT: &str = "/v1/chat/completions";
 pub(in super::super) enum Door {
     /// Anthropic's `POST /v1/messages`.
     Messages,
+    /// OpenAI's `POST /v1/responses`.
+    Responses,
 }
 
 /// A request that has come in through a door, and what its client sent: a worker that has the route itself
 /// gets it as it is.
 #[derive(Debug)]
 pub(in super::super) struct Translating {
-    pub(in super::super) door: Door,
+    pub(in super::super) answering: Answering,
     uri: Uri,
     body: Bytes,
     /// What stood in the head before: an answer in a content coding could not be read.
     coding: Option<HeaderValue>,
 }
 
+/// How the answer is written, with what that takes of the request.
+#[derive(Debug)]
+pub(in super::super) enum Answering {
+    Message,
+    Response(Box<responses::Echoed>),
+}
+
 impl Door {
-    pub(super) fn stream_type(self) -> &'static str {
+    /// The chat completion for a request, and how its answer is written.
+    fn translate(self, body: &Value) -> Result<(Vec<u8>, Answering), ApiError> {
+        Ok(match self {
+            Self::Messages => (anthropic::to_chat(body)?, Answering::Message),
+            Self::Responses => {
+                let echoed = Box::new(responses::Echoed::of(body));
+                (responses::to_chat(body)?, Answering::Response(echoed))
+            }
+        })
+    }
+}
+
+impl Answering {
+    pub(super) fn stream_type(&self) -> &'static str {
         "text/event-stream; charset=utf-8"
     }
 
-    /// Writes a worker's stream.
-    pub(super) fn stream(self, model: String) -> Box<dyn Translate> {
+    /// Writes a worker's stream for a client that calls its model `written`.
+    pub(super) fn stream(self, written: String) -> Box<dyn Translate> {
         match self {
-            Self::Messages => Box::new(Stream::new(anthropic::Events::new(model))),
-        }
-    }
-
-    fn to_chat(self, body: &Value) -> Result<Vec<u8>, ApiError> {
-        match self {
-            Self::Messages => anthropic::to_chat(body),
+            Self::Message => Box::new(Stream::new(anthropic::Events::new(written))),
+            Self::Response(echoed) => {
+                let events = responses::Events::new(written, *echoed, now());
+                Box::new(Stream::new(events))
+            }
         }
     }
 
@@ -72,10 +93,33 @@ impl Door {
         }
         let answer = chat::of_worker(body)?;
         let json = match self {
-            Self::Messages => anthropic::message(&answer, written),
+            Self::Message => anthropic::message(&answer, written),
+            Self::Response(echoed) => responses::response(&answer, written, *echoed, now()),
         };
         Ok(openai::json(&json))
     }
+}
+
+/// Whole Unix seconds.
+fn now() -> u64 {
+    unix_now() as u64
+}
+
+/// Anthropic's `POST /v1/messages/count_tokens`: how many tokens a request takes, about. Loads no model.
+///
+/// # Errors
+/// 400 when the request is not what it has to be.
+pub(in super::super) fn count_tokens(body: &[u8]) -> Result<Response<Body>, ApiError> {
+    let json = read(body)?;
+    let chat = serde_json::from_slice(&anthropic::to_chat(&json)?).unwrap_or_default();
+    let count = serde_json::json!({"input_tokens": chat::estimate(&chat)});
+    Ok(openai::json(&count))
+}
+
+/// The JSON of a body.
+fn read(body: &[u8]) -> Result<Value, ApiError> {
+    serde_json::from_slice(body.strip_prefix(MARK).unwrap_or(body))
+        .map_err(|error| refusals::malformed(&format!("it is not valid JSON: {error}")))
 }
 
 impl Translating {
@@ -90,9 +134,9 @@ impl Translating {
         intake: &mut Intake,
         body: Bytes,
     ) -> Result<(Self, String, ModelSite), ApiError> {
-        let json: Value = serde_json::from_slice(body.strip_prefix(MARK).unwrap_or(&body))
-            .map_err(|_| refusals::malformed(&intake.explain()))?;
-        let chat = Bytes::from(door.to_chat(&json)?);
+        let json = read(&body)?;
+        let (chat, answering) = door.translate(&json)?;
+        let chat = Bytes::from(chat);
         let found = match Scanner::for_content_type(None).map(|mut scanner| scanner.feed(&chat)) {
             Ok(Step::Found(found)) if !found.value.trim().is_empty() => found,
             _ => return Err(refusals::model_required()),
@@ -104,7 +148,7 @@ impl Translating {
             .entry(CONTENT_TYPE)
             .or_insert(HeaderValue::from_static("application/json"));
         let translating = Self {
-            door,
+            answering,
             uri: std::mem::replace(&mut parts.uri, Uri::from_static(CHAT)),
             coding: parts.headers.remove(ACCEPT_ENCODING),
             body,

@@ -20,9 +20,10 @@ pub(super) mod chat;
 mod door;
 mod fields;
 pub(super) mod openai;
+mod responses;
 mod translation;
 
-pub(super) use door::{CHAT, Door, Translating};
+pub(super) use door::{Answering, CHAT, Door, Translating, count_tokens};
 pub(crate) use translation::Translation;
 
 /// How one API writes what the gateway reads and writes itself.

@@ -5,7 +5,7 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::chat::Translate;
-use super::door::Door;
+use super::door::Answering;
 use crate::api::ApiError;
 
 /// The stream, as far as it has come.
@@ -19,10 +19,14 @@ pub(crate) struct Translation {
 impl Translation {
     /// Of the answer with this head, which is made that of the client's protocol. `model` is what the client
     /// calls its model.
-    pub(in super::super) fn new(door: Door, model: String, headers: &mut HeaderMap) -> Self {
+    pub(in super::super) fn new(
+        answering: Answering,
+        model: String,
+        headers: &mut HeaderMap,
+    ) -> Self {
         headers.remove(CONTENT_LENGTH);
         for (name, value) in [
-            (CONTENT_TYPE, door.stream_type()),
+            (CONTENT_TYPE, answering.stream_type()),
             (CACHE_CONTROL, "no-cache"),
             // nginx would keep events to itself.
             (HeaderName::from_static("x-accel-buffering"), "no"),
@@ -30,7 +34,7 @@ impl Translation {
             headers.insert(name, HeaderValue::from_static(value));
         }
         Self {
-            stream: door.stream(model),
+            stream: answering.stream(model),
             out: Vec::new(),
         }
     }

@@ -83,12 +83,20 @@ pub(in super::super) struct Usage {
     completion: Option<u64>,
     #[serde(default, rename = "prompt_tokens_details")]
     prompt_details: Option<PromptDetails>,
+    #[serde(default, rename = "completion_tokens_details")]
+    completion_details: Option<CompletionDetails>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 struct PromptDetails {
     #[serde(default)]
     cached_tokens: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+struct CompletionDetails {
+    #[serde(default)]
+    reasoning_tokens: Option<u64>,
 }
 
 impl Usage {
@@ -108,5 +116,12 @@ impl Usage {
     /// Tokens of the answer, those of reasoning among them.
     pub(in super::super) fn completion(&self) -> u64 {
         self.completion.unwrap_or(0)
+    }
+
+    /// Those of reasoning.
+    pub(in super::super) fn reasoning(&self) -> u64 {
+        let details = self.completion_details;
+        let reasoning = details.and_then(|details| details.reasoning_tokens);
+        reasoning.unwrap_or(0)
     }
 }

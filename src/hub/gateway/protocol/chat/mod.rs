@@ -13,12 +13,14 @@ mod sse;
 mod stream;
 #[cfg(test)]
 pub(super) mod tests;
+mod tokens;
 
 pub(in crate::hub::gateway) use answer::workers_error;
 pub(super) use answer::{Answer, Part, Reason, of_worker};
 pub(super) use chunk::Usage;
 pub(super) use parts::Kind;
 pub(super) use stream::{Head, Stream, Translate, Writer};
+pub(super) use tokens::estimate;
 
 /// The name of a schema that its client has not named.
 const UNNAMED_SCHEMA: &str = "answer";

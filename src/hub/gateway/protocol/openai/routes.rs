@@ -11,10 +11,9 @@ const GET: &str = "GET, HEAD";
 
 /// The routes of OpenAI's API, and of what grew around it, that are known, and their methods. Others
 /// go to the worker of the model they name, whatever the method.
-const WORKER_ROUTES: [(&str, &str); 12] = [
+const WORKER_ROUTES: [(&str, &str); 11] = [
     ("/v1/chat/completions", POST),
     ("/v1/completions", POST),
-    ("/v1/responses", POST),
     ("/v1/embeddings", POST),
     ("/v1/images/generations", POST),
     ("/v1/images/edits", POST),
@@ -46,6 +45,8 @@ pub(crate) enum Target<'a> {
     Worker,
     /// A worker, perhaps by way of another protocol.
     Door(Door),
+    /// The hub: how many tokens a request of Anthropic's API takes.
+    CountTokens,
     /// The worker of the model that made the response of that id.
     Made(&'a str),
     /// The worker of the model of that percent-encoded name or path, on a route of its own.
@@ -63,6 +64,10 @@ impl<'a> Target<'a> {
                 (*allowed, Self::Worker)
             } else if path == "/v1/messages" {
                 (POST, Self::Door(Door::Messages))
+            } else if path == "/v1/responses" {
+                (POST, Self::Door(Door::Responses))
+            } else if path == "/v1/messages/count_tokens" {
+                (POST, Self::CountTokens)
             } else if path == "/v1/models" || path == "/v1/models/" {
                 (GET, Self::Models)
             } else if let Some(id) = path.strip_prefix("/v1/models/") {

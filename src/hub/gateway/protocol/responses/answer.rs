@@ -1,0 +1,163 @@
+//! A whole answer as a response, and what a response repeats of its request.
+
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::super::chat::{Answer, Part, Reason, Usage};
+
+/// What a response repeats of its request, and what there is where the client said nothing.
+const REPEATED: [(&str, &str); 16] = [
+    ("background", "false"),
+    ("instructions", "null"),
+    ("max_output_tokens", "null"),
+    ("max_tool_calls", "null"),
+    ("metadata", "{}"),
+    ("parallel_tool_calls", "true"),
+    ("previous_response_id", "null"),
+    ("prompt_cache_key", "null"),
+    ("reasoning", r#"{"effort":null,"summary":null}"#),
+    ("temperature", "1.0"),
+    ("text", r#"{"format":{"type":"text"}}"#),
+    ("tool_choice", r#""auto""#),
+    ("tools", "[]"),
+    ("top_p", "1.0"),
+    ("truncation", r#""disabled""#),
+    ("user", "null"),
+];
+
+/// What is repeated.
+#[derive(Debug, Clone)]
+pub(in crate::hub::gateway) struct Echoed(Map<String, Value>);
+
+impl Echoed {
+    pub(in super::super) fn of(request: &Value) -> Self {
+        let fields = REPEATED.iter().map(|(key, absent)| {
+            let value = request.get(*key).filter(|value| !value.is_null()).cloned();
+            let absent = || serde_json::from_str(absent).expect("it is JSON");
+            ((*key).to_owned(), value.unwrap_or_else(absent))
+        });
+        Self(fields.collect())
+    }
+}
+
+/// What all states of a response have in common.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) id: String,
+    created: u64,
+    model: String,
+    echoed: Echoed,
+}
+
+impl Frame {
+    pub(super) fn new(model: String, echoed: Echoed, created: u64) -> Self {
+        Self {
+            id: format!("resp_{}", Uuid::new_v4().simple()),
+            created,
+            model,
+            echoed,
+        }
+    }
+
+    /// The response in one of its states.
+    pub(super) fn response(&self, status: &str, output: &[Value]) -> Value {
+        let mut response = json!({
+            "id": self.id,
+            "object": "response",
+            "created_at": self.created,
+            "status": status,
+            "error": null,
+            "incomplete_details": null,
+            "model": self.model,
+            "output": output,
+            "usage": null,
+            "store": false,
+        });
+        for (key, value) in &self.echoed.0 {
+            response[key] = value.clone();
+        }
+        response
+    }
+
+    /// The response when all is said.
+    pub(super) fn ended(&self, output: &[Value], reason: Reason, usage: Usage) -> Value {
+        let cut = match reason {
+            Reason::Length => Some("max_output_tokens"),
+            Reason::Filtered => Some("content_filter"),
+            Reason::Stop | Reason::Calls => None,
+        };
+        let status = if cut.is_some() {
+            "incomplete"
+        } else {
+            "completed"
+        };
+        let mut response = self.response(status, output);
+        if let Some(reason) = cut {
+            response["incomplete_details"] = json!({ "reason": reason });
+        }
+        response["usage"] = json!({
+            "input_tokens": usage.prompt(),
+            "input_tokens_details": {"cached_tokens": usage.cached()},
+            "output_tokens": usage.completion(),
+            "output_tokens_details": {"reasoning_tokens": usage.reasoning()},
+            "total_tokens": usage.prompt() + usage.completion(),
+        });
+        response
+    }
+}
+
+/// The response for a worker's answer.
+pub(in super::super) fn response(
+    answer: &Answer,
+    model: &str,
+    echoed: Echoed,
+    created: u64,
+) -> Value {
+    let frame = Frame::new(model.to_owned(), echoed, created);
+    let output: Vec<Value> = answer
+        .parts
+        .iter()
+        .map(|part| item(&item_id(), part))
+        .collect();
+    frame.ended(&output, answer.reason, answer.usage)
+}
+
+pub(super) fn item_id() -> String {
+    Uuid::new_v4().simple().to_string()
+}
+
+/// A part that is complete.
+pub(super) fn item(id: &str, part: &Part) -> Value {
+    match part {
+        Part::Thinking(text) => json!({
+            "id": format!("rs_{id}"),
+            "type": "reasoning",
+            "summary": [],
+            "content": [{"type": "reasoning_text", "text": text}],
+            "status": "completed",
+        }),
+        Part::Text(text) => json!({
+            "id": format!("msg_{id}"),
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": [text_part(text)],
+        }),
+        Part::Call {
+            id: call,
+            name,
+            arguments,
+        } => json!({
+            "id": format!("fc_{id}"),
+            "type": "function_call",
+            "status": "completed",
+            "call_id": call,
+            "name": name,
+            "arguments": arguments,
+        }),
+    }
+}
+
+pub(super) fn text_part(text: &str) -> Value {
+    json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []})
+}

@@ -1,0 +1,230 @@
+//! What clients send, in the shapes that they send it, and what they accept.
+
+use http::StatusCode;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::super::chat::{self, Stream, Translate as _};
+use super::*;
+use crate::api::ApiError;
+
+fn chat_of(body: &Value) -> Value {
+    serde_json::from_slice(&to_chat(body).unwrap()).unwrap()
+}
+
+/// The second request of a session of codex, with what others send besides.
+fn codex() -> Value {
+    let text = |text: &str| json!([{"type": "input_text", "text": text}]);
+    json!({
+        "model": "qwen3-coder-30b",
+        "stream": true,
+        "input": [
+            {"type": "message", "id": "msg_1", "role": "developer", "content": text("You are an agent.")},
+            {"type": "message", "role": "developer", "content": [
+                {"type": "input_text", "text": "Rules."}, {"type": "input_text", "text": "More."}]},
+            {"type": "message", "role": "user", "content": text("<environment>")},
+            {"role": "user", "content": [
+                {"type": "input_text", "text": "hi"},
+                {"type": "input_image", "image_url": "data:image/png;base64,AAAA", "detail": "auto"},
+                {"type": "input_file", "filename": "plan.pdf", "file_data": "AAAA"}]},
+            {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "short"}],
+             "content": [{"type": "reasoning_text", "text": "I think."}], "encrypted_content": "x"},
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "I look."}]},
+            {"type": "function_call", "status": "completed", "id": "fc_20", "name": "exec_command",
+             "arguments": "{\"cmd\":\"ls\"}", "call_id": "call_20"},
+            {"type": "function_call", "name": "exec_command", "arguments": "{}", "call_id": "call_21"},
+            {"type": "function_call_output", "id": "fco_1", "call_id": "call_20", "output": "a.txt"},
+            {"type": "function_call_output", "call_id": "call_21", "output": [
+                {"type": "input_text", "text": "b.txt"}]},
+            {"type": "web_search_call", "id": "ws_1"},
+        ],
+        "tools": [
+            {"type": "function", "name": "exec_command", "description": "Runs", "strict": false,
+             "parameters": {"type": "object", "properties": {"cmd": {"type": "string"}}}},
+            {"type": "namespace", "name": "multi_agent_v1", "tools": [
+                {"type": "function", "name": "close_agent", "parameters": {}}]},
+            {"type": "web_search", "external_web_access": false},
+        ],
+        "tool_choice": "auto",
+        "parallel_tool_calls": true,
+        "reasoning": {"summary": "auto", "effort": "xhigh"},
+        "store": false,
+        "include": ["reasoning.encrypted_content"],
+        "prompt_cache_key": "k",
+        "client_metadata": {"session_id": "s"},
+        "text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": "object"}, "strict": false}},
+        "max_output_tokens": 50,
+    })
+}
+
+#[test]
+fn a_turn_of_codex_is_a_chat_completion() {
+    insta::with_settings!({prepend_module_to_snapshot => false}, {
+        insta::assert_json_snapshot!(chat_of(&codex()));
+    });
+}
+
+#[test]
+fn a_wrong_field_is_named() {
+    let mut said = Vec::new();
+    for (field, value) in [
+        ("input", Value::Null),
+        ("input", json!(7)),
+        ("input", json!([{"role": "tool", "content": "x"}])),
+        ("input", json!([{"role": "user", "content": 5}])),
+        ("input", json!([{"type": "function_call", "name": "x"}])),
+        (
+            "input",
+            json!([{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]),
+        ),
+        ("previous_response_id", json!("resp_1")),
+        ("max_output_tokens", json!("many")),
+        ("tools", json!([{"type": "function"}])),
+        ("tool_choice", json!("maybe")),
+        ("text", json!({"format": {"type": "xml"}})),
+    ] {
+        let mut body = codex();
+        body[field] = value;
+        let error = to_chat(&body).unwrap_err();
+        assert_eq!(error.status, 400);
+        said.push(error.message);
+    }
+    insta::with_settings!({prepend_module_to_snapshot => false}, {
+        insta::assert_snapshot!(said.join("\n"));
+    });
+}
+
+fn events_of(pieces: &[&[u8]]) -> String {
+    let echoed = Echoed::of(&json!({"model": "m", "temperature": 0.5}));
+    let writer = Events::new("qwen".to_owned(), echoed, 7);
+    let (mut stream, mut out) = (Stream::new(writer), Vec::new());
+    for piece in pieces {
+        stream.feed(piece, &mut out);
+    }
+    stream.end(
+        &ApiError::new(StatusCode::BAD_GATEWAY, "broke off"),
+        &mut out,
+    );
+    String::from_utf8(out).unwrap()
+}
+
+/// Ids are made up: each is put down by its number.
+fn without_ids(text: &str) -> String {
+    let mut ids: Vec<&str> = Vec::new();
+    let mut known = text.to_owned();
+    for word in text.split(|char: char| !char.is_ascii_alphanumeric() && char != '_') {
+        let Some((_, id)) = word.split_once('_') else {
+            continue;
+        };
+        if id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) && !ids.contains(&id) {
+            ids.push(id);
+            known = known.replace(id, &ids.len().to_string());
+        }
+    }
+    known
+}
+
+fn stream() -> Vec<u8> {
+    let chunk = |delta: Value| {
+        let chunk = json!({"id": "chatcmpl-9", "choices": [{"index": 0, "delta": delta}]});
+        format!("data: {chunk}\n\n")
+    };
+    let stream = [
+        chunk(json!({"role": "assistant"})),
+        chunk(json!({"reasoning_content": "hm"})),
+        chunk(json!({"content": "Sure"})),
+        chunk(json!({"tool_calls": [{"index": 0, "id": "call_7", "function": {"name": "f", "arguments": "{}"}}]})),
+        "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"tool_calls\"}],\"usage\":{\"prompt_tokens\":9,\
+         \"completion_tokens\":4,\"prompt_tokens_details\":{\"cached_tokens\":6}}}\n\ndata: [DONE]\n\n"
+            .to_owned(),
+    ];
+    stream.concat().into_bytes()
+}
+
+#[test]
+fn a_stream_has_the_documented_events() {
+    insta::with_settings!({prepend_module_to_snapshot => false}, {
+        insta::assert_snapshot!(without_ids(&events_of(&[&stream()])));
+    });
+}
+
+#[test]
+fn a_whole_answer_is_what_its_stream_would_complete_with() {
+    let answer = json!({
+        "id": "chatcmpl_42",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {
+            "role": "assistant", "content": "Sure", "reasoning_content": "hm",
+            "tool_calls": [{"id": "call_7", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        }}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 6}},
+    });
+    let answer = chat::of_worker(answer.to_string().as_bytes()).unwrap();
+    let echoed = Echoed::of(&json!({"model": "m", "temperature": 0.5}));
+    let whole = response(&answer, "qwen", echoed, 7);
+    let events = events_of(&[&stream()]);
+    let last = events.trim_end().rsplit("data: ").next().unwrap();
+    let last: Value = serde_json::from_str(last).unwrap();
+    let ordered = |value: &Value| {
+        let ids = without_ids(&value.to_string());
+        // Which id is named first differs.
+        ids.replace("_1\"", "_\"")
+            .replace("_2\"", "_\"")
+            .replace("_3\"", "_\"")
+            .replace("_4\"", "_\"")
+    };
+    assert_eq!(ordered(&last["response"]), ordered(&whole));
+
+    let cut = json!({"choices": [{"message": {"content": "a"}, "finish_reason": "length"}]});
+    let cut = chat::of_worker(cut.to_string().as_bytes()).unwrap();
+    let cut = response(&cut, "m", Echoed::of(&json!({})), 7);
+    assert_eq!(cut["status"], "incomplete");
+    assert_eq!(cut["incomplete_details"]["reason"], "max_output_tokens");
+}
+
+proptest! {
+    #[test]
+    fn a_client_reads_of_any_stream_what_the_worker_said(plan in chat::tests::plans(), at in any::<usize>()) {
+        let events = events_of(&plan.pieces());
+        let (mut text, mut thinking, mut arguments) = (String::new(), String::new(), Vec::new());
+        let mut completed = Value::Null;
+        let mut open = None;
+        for (number, event) in events.split_terminator("\n\n").enumerate() {
+            let (name, data) = event.split_once('\n').unwrap();
+            let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+            prop_assert_eq!(&data["type"], name.strip_prefix("event: ").unwrap());
+            prop_assert_eq!(&data["sequence_number"], number);
+            let delta = data["delta"].as_str().unwrap_or_default();
+            match data["type"].as_str().unwrap() {
+                "response.output_item.added" => {
+                    prop_assert!(open.is_none());
+                    open = data["item"]["id"].as_str().map(str::to_owned);
+                    if data["item"]["type"] == "function_call" {
+                        arguments.push(String::new());
+                    }
+                }
+                "response.output_item.done" => {
+                    let closed = open.take();
+                    prop_assert_eq!(closed.as_deref(), data["item"]["id"].as_str());
+                }
+                "response.output_text.delta" => text += delta,
+                "response.reasoning_text.delta" => thinking += delta,
+                "response.function_call_arguments.delta" => *arguments.last_mut().unwrap() += delta,
+                "response.completed" => completed = data["response"].clone(),
+                _ => {}
+            }
+            if let Some(id) = data["item_id"].as_str() {
+                prop_assert_eq!(open.as_deref(), Some(id));
+            }
+        }
+        prop_assert_eq!(&text, &plan.text);
+        prop_assert_eq!(&thinking, &plan.thinking);
+        let calls: Vec<String> = plan.calls.iter().map(|(_, arguments)| arguments.clone()).collect();
+        prop_assert_eq!(arguments, calls);
+        prop_assert_eq!(&completed["usage"]["total_tokens"], 16);
+
+        let cut = events_of(&plan.cut_off(at).pieces());
+        let last = cut.trim_end().rsplit("\n\n").next().unwrap();
+        let ends = ["event: response.completed", "event: response.failed"];
+        prop_assert!(ends.iter().any(|end| last.starts_with(end)), "{}", last);
+    }
+}
