@@ -133,7 +133,7 @@ end }";
 fn costs(criterion: &mut Criterion) {
     let mut measure = |name: &str, hub: &Lifecycle| {
         let policies = hub.policies();
-        policies.observe_now(&Event::config_reloaded());
+        policies.observe_now(&Event::config_reloaded(0.0));
         let mut view = Some(request());
         criterion.bench_function(name, |bencher| {
             bencher.iter(|| {

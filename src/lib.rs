@@ -26,7 +26,7 @@
 //! | `runtime_file` | `files` |
 //! | `worker` | `config`, `memory`, `runtime_file`, `upstream` |
 //! | `policy` | `core` (whose questions it answers), `config`, `memory`, `api` |
-//! | `core` | `policy` (its questions and verdicts), `api`, `memory` (its figures), `config` |
+//! | `core` | `api`, `memory` (its figures), `config` |
 //! | `simulation` | `core`, `policy`, `api`, `memory`, `config` |
 //! | `hub::published` | `core`, `policy` (what it sees of the hub), `worker` (its programs and routes), `upstream`, `api`, `memory`, `config`, `files`, `runtime_file` |
 //! | `hub::supervisor` | `core`, `hub::published`, `worker`, `upstream`, `policy`, `api`, `memory`, `config`, `runtime_file` |

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::refusals::{routed_to_unknown, unknown_model};
 use crate::api::ApiError;
 use crate::config::Config;
-use crate::policy::{RequestVerdict, RequestView, Route, Wait};
+use crate::core::interface::questions::{RequestVerdict, RequestView, Route, Wait};
 
 /// A point in the life of a model that a verdict was reached at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -3,7 +3,7 @@
 use super::machine::Entry;
 use crate::api::{MemoryState, ModelFacts, ProcessState};
 use crate::config::{Config, ModelConfig};
-use crate::policy::{Event, EventName, ModelEvent};
+use crate::core::interface::event::{Event, EventName, ModelEvent};
 
 /// Of a model that hub.yaml names.
 pub(crate) fn of(
@@ -31,11 +31,12 @@ pub(crate) fn of(
 }
 
 /// What observers hear of a change, in the order in which it happens: up from the process, down to it.
-/// A load that has ended took so many seconds, if this hub began it.
+/// A load that has ended took so many seconds, if this hub began it. `time` is Unix time.
 pub(crate) fn events(
     before: &ModelFacts,
     now: &ModelFacts,
     took: Option<f64>,
+    time: f64,
 ) -> impl Iterator<Item = Event> + use<> {
     use EventName::{
         ModelFailed, ModelLoaded, ModelLoading, ModelStarted, ModelStopped, ModelUnloaded,
@@ -64,6 +65,7 @@ pub(crate) fn events(
                 error: error.clone().filter(|_| name == ModelFailed),
                 seconds: took.filter(|_| name == ModelLoaded),
             },
+            time,
         )
     })
 }

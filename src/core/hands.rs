@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use super::machine::{Answer, Decide, Effect, Event, Goal, Launch, Machine, Now, Waiter};
-use crate::policy::{
+use crate::core::interface::questions::{
     Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Trouble, TroubleKind, TroubleVerdict,
-    World,
 };
+use crate::core::interface::world::World;
 
 /// The hands of a hub: what the machine's [effects](Effect) mean there, and what has to be done around a
 /// verdict.

@@ -7,6 +7,7 @@
 //! - [`machine`]: the models, from event to effects: loads, evictions, drains, ends.
 //! - [`hands`]: what a hub does for its machine, and the one way from event to deed.
 //! - [`admission`]: a request, from the verdict of `on_request` to its lease, its wait or its refusal.
+//! - [`interface`]: what policies see, are asked and may answer.
 //! - [`queue`]: the requests that a policy told to wait before a model.
 //! - [`fair`]: who is next among them.
 //! - [`facts`]: what everybody sees of a model, and what observers hear when that changes.
@@ -18,6 +19,7 @@ pub(crate) mod admission;
 pub(crate) mod facts;
 pub(crate) mod fair;
 pub(crate) mod hands;
+pub(crate) mod interface;
 pub(crate) mod machine;
 pub(crate) mod queue;
 pub(crate) mod refusals;

@@ -219,21 +219,24 @@ fn troubles(config: &Config) -> [Trouble; 3] {
 /// An event of each name.
 fn events(model: &ModelConfig) -> impl Iterator<Item = Event> {
     let event = |name| match name {
-        EventName::ConfigReloaded => Event::config_reloaded(),
-        EventName::RequestFinished => Event::of_request(FinishedRequest {
-            id: "sample".to_owned(),
-            model: model.name.clone(),
-            client: "127.0.0.1".to_owned(),
-            path: "/v1/chat/completions".to_owned(),
-            stream: true,
-            status: Some(200),
-            seconds: 2.0,
-            wait_seconds: Some(0.5),
-            first_token_seconds: Some(1.0),
-            prompt_tokens: Some(10),
-            completion_tokens: Some(100),
-            tokens_per_second: Some(100.0),
-        }),
+        EventName::ConfigReloaded => Event::config_reloaded(unix_now()),
+        EventName::RequestFinished => Event::of_request(
+            FinishedRequest {
+                id: "sample".to_owned(),
+                model: model.name.clone(),
+                client: "127.0.0.1".to_owned(),
+                path: "/v1/chat/completions".to_owned(),
+                stream: true,
+                status: Some(200),
+                seconds: 2.0,
+                wait_seconds: Some(0.5),
+                first_token_seconds: Some(1.0),
+                prompt_tokens: Some(10),
+                completion_tokens: Some(100),
+                tokens_per_second: Some(100.0),
+            },
+            unix_now(),
+        ),
         EventName::ModelStarted
         | EventName::ModelLoading
         | EventName::ModelLoaded
@@ -246,6 +249,7 @@ fn events(model: &ModelConfig) -> impl Iterator<Item = Event> {
                 error: (name == EventName::ModelFailed).then(|| "its process ended".to_owned()),
                 seconds: (name == EventName::ModelLoaded).then_some(10.0),
             },
+            unix_now(),
         ),
     };
     EventName::ALL.into_iter().map(event)

@@ -37,20 +37,20 @@ mod sandbox;
 mod set;
 mod watch;
 
+pub use crate::core::interface::event::{Details, Event, EventName, FinishedRequest, ModelEvent};
+pub use crate::core::interface::local_time::LocalTime;
+pub use crate::core::interface::plain::Plain;
+pub use crate::core::interface::questions::{
+    Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, Parked, PendingLoad, RequestVerdict,
+    RequestView, Route, Trouble, TroubleKind, TroubleVerdict, Wait,
+};
+pub use crate::core::interface::world::{GroupView, ModelView, World};
 pub(crate) use bindings::inspect::Inspect;
 pub(crate) use bindings::verdicts::Fields;
 pub(crate) use bindings::views::request::prompt_chars;
 pub use check::{Checked, Excerpt, Problem, check};
-pub use interface::event::{Details, Event, EventName, FinishedRequest, ModelEvent};
-pub use interface::local_time::LocalTime;
-pub use interface::plain::Plain;
-pub use interface::questions::{
-    Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, Parked, PendingLoad, RequestVerdict,
-    RequestView, Route, Trouble, TroubleKind, TroubleVerdict, Wait,
-};
 pub use interface::unstarted::Unstarted;
 pub(crate) use interface::wording::did_you_mean;
-pub use interface::world::{GroupView, ModelView, World};
 pub(crate) use judge::apart;
 pub use replay::{Difference, Replayed, Said, Tally, replay};
 pub(crate) use sandbox::Sandbox;
@@ -347,7 +347,7 @@ pub fn bound_names() -> Vec<(&'static str, Vec<&'static str>)> {
     let mut names = bindings::views::names_by_view();
     let verdicts = bindings::verdicts::FIELDS.map(|(class, fields)| (class, fields.to_vec()));
     names.extend(verdicts);
-    names.push(("event", interface::event::FIELDS.to_vec()));
+    names.push(("event", crate::core::interface::event::FIELDS.to_vec()));
     names.push(("policy", host::names().collect()));
     names.push(("time", LocalTime::NAMES.to_vec()));
     names

@@ -11,7 +11,7 @@ use std::thread;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::interface::event::{Event, EventName};
+use crate::core::interface::event::{Event, EventName};
 
 /// Events that may wait. At 250 ms for each it would take minutes to empty a longer queue.
 const MOST_WAITING: usize = 1024;
@@ -131,7 +131,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::policy::interface::event::ModelEvent;
+    use crate::core::interface::event::ModelEvent;
 
     /// Tells which events it saw, each only after it was let go on.
     struct Slow {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     fn event(time: f64) -> Event {
-        let event = Event::of_model(EventName::ModelLoaded, ModelEvent::default());
+        let event = Event::of_model(EventName::ModelLoaded, ModelEvent::default(), 0.0);
         Event { time, ..event }
     }
 

@@ -88,12 +88,6 @@ impl Hands {
         self.report(end.unwrap_or_default(), launch, event);
     }
 
-    /// Observers hear of it at once.
-    pub(super) fn observe(&self, event: policy::Event) {
-        let time = self.world.clock();
-        self.policies.observe_now(&policy::Event { time, ..event });
-    }
-
     /// The model is in memory: its worker answers.
     pub(super) fn enter(&mut self, number: Number, lease: Lease) {
         let asked = &mut self.asked[number];
@@ -137,7 +131,8 @@ impl Hands {
         let model = model.or(named.map(|model| model.facts.name.clone()));
         // What names no model of this hub is nobody's request.
         if let Some(request) = model.and_then(|model| asked.finished(number, model)) {
-            self.observe(policy::Event::of_request(request));
+            let event = policy::Event::of_request(request, self.world.clock());
+            self.policies.observe_now(&event);
         }
     }
 
@@ -324,7 +319,8 @@ impl Hands {
         if let Some(before) = before.filter(|before| *before != shown) {
             self.world.changed(name);
             // Only now: an observer that looks at the model finds it in its new state.
-            facts::events(&before, &shown, took).for_each(|event| self.observe(event));
+            let events = facts::events(&before, &shown, took, self.world.clock());
+            events.for_each(|event| self.policies.observe_now(&event));
         }
     }
 }

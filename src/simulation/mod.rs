@@ -127,7 +127,9 @@ impl Simulation {
         for model in self.world().model_names() {
             self.world().changed(&model);
         }
-        self.hands.observe(policy::Event::config_reloaded());
+        let now = self.world().clock();
+        self.policies()
+            .observe_now(&policy::Event::config_reloaded(now));
         let number = self.ask(None, None);
         let event = Event::Reconcile {
             waiter: self.waiter(number, None),

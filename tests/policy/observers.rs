@@ -15,6 +15,7 @@ fn loaded(model: &str) -> Event {
             seconds: Some(1.5),
             ..ModelEvent::default()
         },
+        0.0,
     )
 }
 
@@ -53,17 +54,20 @@ fn a_finished_request_says_what_is_known_of_it() {
                 said = said .. math.type(event.status) .. ' ' .. math.type(event.time)
                 hub.state.said = said";
     let policies = hearing("request.finished", body).load();
-    policies.observe_now(&Event::of_request(FinishedRequest {
-        id: "r1".to_owned(),
-        model: "alpha".to_owned(),
-        client: "127.0.0.1".to_owned(),
-        path: "/v1/completions".to_owned(),
-        stream: true,
-        status: Some(200),
-        seconds: 2.5,
-        prompt_tokens: Some(7),
-        ..FinishedRequest::default()
-    }));
+    policies.observe_now(&Event::of_request(
+        FinishedRequest {
+            id: "r1".to_owned(),
+            model: "alpha".to_owned(),
+            client: "127.0.0.1".to_owned(),
+            path: "/v1/completions".to_owned(),
+            stream: true,
+            status: Some(200),
+            seconds: 2.5,
+            prompt_tokens: Some(7),
+            ..FinishedRequest::default()
+        },
+        0.0,
+    ));
     assert_eq!(
         said(&policies),
         "r1 alpha 127.0.0.1 /v1/completions true 200 2.5 nil 7 integer float"
@@ -85,7 +89,7 @@ fn events_come_in_their_order_to_every_observer_on_a_thread_of_their_own() {
     let policies = hub.load();
     policies.observe(loaded("alpha"));
     policies.observe(loaded("beta"));
-    policies.observe(Event::config_reloaded());
+    policies.observe(Event::config_reloaded(0.0));
     let deadline = Instant::now() + Duration::from_secs(20);
     while !said(&policies).ends_with("end") {
         assert!(Instant::now() < deadline, "heard: {}", said(&policies));

@@ -15,7 +15,7 @@ fn hub(written: &str, read: &str) -> Hub {
 }
 
 fn happen(policies: &Policies) {
-    policies.observe_now(&Event::config_reloaded());
+    policies.observe_now(&Event::config_reloaded(0.0));
 }
 
 fn said(policies: &Policies) -> String {

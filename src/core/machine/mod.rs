@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use crate::api::{ApiError, MemoryState, Outcome, ProcessState, ReloadReport, Verb};
 use crate::config::ModelConfig;
-use crate::core::queue::QueueLimits;
-use crate::memory::SystemMemory;
-use crate::policy::{
+use crate::core::interface::questions::{
     Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, PendingLoad, Trouble, TroubleVerdict,
 };
+use crate::core::queue::QueueLimits;
+use crate::memory::SystemMemory;
 
 mod entry;
 mod load;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::api::Verb;
-use crate::policy::TroubleKind;
+use crate::core::interface::questions::TroubleKind;
 
 const MODELS: [&str; 4] = ["a", "b", "j", "k"];
 const GIBIBYTE: u64 = 1 << 30;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::entry::Next;
 use super::load::seconds_or_zero;
 use super::{Decide, Effect, Machine, Now, Phase};
-use crate::policy::{Trouble, TroubleKind, TroubleVerdict};
+use crate::core::interface::questions::{Trouble, TroubleKind, TroubleVerdict};
 
 /// What the policies said last, by kind of trouble.
 #[derive(Debug, Clone, Default)]

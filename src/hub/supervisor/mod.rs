@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::task::TaskTracker;
 
-use crate::api::{ApiError, ProcessState};
+use crate::api::{ApiError, ProcessState, unix_now};
 use crate::config::Config;
 use crate::core::hands::{Hands as _, handle};
 use crate::core::machine::{Answer, Event, Launch, Machine, Spec, Waiter};
@@ -375,7 +375,9 @@ impl Supervisor {
             changed = changed.len(),
             "hub.yaml read again"
         );
-        self.hands.policies.observe(PolicyEvent::config_reloaded());
+        self.hands
+            .policies
+            .observe(PolicyEvent::config_reloaded(unix_now()));
         self.learn_dialects();
         self.handle(Event::Reconcile {
             waiter,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::api::{ApiError, MemoryState, ModelFacts, ProcessState};
+use crate::api::{ApiError, MemoryState, ModelFacts, ProcessState, unix_now};
 use crate::core::facts;
 use crate::core::machine::{Entry, Machine};
 use crate::hub::published::registry::{Registry, Table};
@@ -45,7 +45,7 @@ pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policie
         }
         let took = entry.times.load_took;
         log_change(&before, &facts, took);
-        let events = facts::events(&before, &facts, took);
+        let events = facts::events(&before, &facts, took, unix_now());
         model.facts.store(Arc::new(facts));
         model.gate.parking.changed();
         // Only now: an observer that looks at the model finds it in its new state.
@@ -63,7 +63,7 @@ fn publish_gone(machine: &Machine, table: &Table, policies: &Policies) {
             continue;
         };
         log_change(&before, &facts, None);
-        let events = facts::events(&before, &facts, None);
+        let events = facts::events(&before, &facts, None, unix_now());
         model.facts.store(Arc::new(facts));
         events.for_each(|event| policies.observe(event));
     }

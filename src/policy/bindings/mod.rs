@@ -4,6 +4,7 @@
 pub(super) mod inspect;
 pub(super) mod interned;
 pub(super) mod options;
+mod plain;
 pub(super) mod stage;
 pub(super) mod state;
 pub(super) mod verdicts;

@@ -1,11 +1,6 @@
-//! What hooks are asked, what they see and what they may answer, without a word of Lua: the questions and
-//! verdicts of policies as the rest of the hub knows them.
+//! The hooks, and a world for files that are only looked at. What hooks are asked, what they see and what they
+//! may answer stands in `core/interface`: it is the hub that asks.
 
-pub(super) mod event;
 pub(super) mod hook;
-pub(super) mod local_time;
-pub(super) mod plain;
-pub(super) mod questions;
 pub(super) mod unstarted;
 pub(super) mod wording;
-pub(super) mod world;

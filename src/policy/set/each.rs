@@ -11,9 +11,9 @@ use serde_json::{Map, Value as Json};
 
 use super::super::RequestView;
 use super::{Host, PolicySet, call};
+use crate::core::interface::event::Event;
 use crate::policy::bindings::views::handle::Handle;
 use crate::policy::bindings::views::json;
-use crate::policy::interface::event::Event;
 use crate::policy::interface::hook::Hook;
 use crate::policy::journal::ruling::{Asked, Ruling};
 use crate::policy::sandbox::failures::describe;

@@ -1,7 +1,7 @@
 //! A worker that runs and does not serve is asked about, and replaced if the policies say so.
 
 use super::*;
-use crate::policy::TroubleKind;
+use crate::core::interface::questions::TroubleKind;
 
 const PID: u32 = 41;
 

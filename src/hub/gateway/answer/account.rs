@@ -18,6 +18,7 @@ use tracing::debug;
 
 use super::kind::Kind;
 use super::usage::{Tail, Usage};
+use crate::api::unix_now;
 use crate::hub::decimal;
 use crate::hub::decimal::micros;
 use crate::hub::gateway::Gateway;
@@ -275,9 +276,8 @@ impl Entries {
             return;
         };
         let waited = self.wait + self.load;
-        self.gateway
-            .policies
-            .observe(Event::of_request(FinishedRequest {
+        self.gateway.policies.observe(Event::of_request(
+            FinishedRequest {
                 id: self.id.to_str().unwrap_or_default().to_owned(),
                 model: model.name.to_string(),
                 client: self.client.ip().to_string(),
@@ -290,7 +290,9 @@ impl Entries {
                 prompt_tokens: self.usage.prompt,
                 completion_tokens: self.usage.completion,
                 tokens_per_second,
-            }));
+            },
+            unix_now(),
+        ));
     }
 }
 

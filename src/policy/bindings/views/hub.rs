@@ -14,7 +14,7 @@ use super::group::Group;
 use super::handle::Handle;
 use super::memory::Memory;
 use super::{list, log, model, read_only, settings, unknown_field};
-use crate::policy::interface::event::EventName;
+use crate::core::interface::event::EventName;
 use crate::policy::interface::wording::{did_you_mean, kind};
 use crate::policy::sandbox::failures::SANDBOX;
 use crate::policy::sandbox::limits::unlimited;

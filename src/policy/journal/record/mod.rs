@@ -331,7 +331,7 @@ mod tests {
         let progress = Arc::clone(&out.progress);
         progress.bytes.store(bytes, Ordering::Relaxed);
         let (queue, seen) = sync_channel(1);
-        let event = Event::config_reloaded();
+        let event = Event::config_reloaded(0.0);
         queue
             .send(Seen::event(&event, &Unstarted::new(config)))
             .unwrap();

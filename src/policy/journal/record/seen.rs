@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 use super::super::ruling::{Asked, Ruling};
 use super::line::{self, Call, Line, Row, Said, millis};
 use super::{FIELDS, clipped, is_name, said};
+use crate::core::interface::event::{Details, Event};
 use crate::memory::SystemMemory;
 use crate::policy::bindings::views::request::prompt_chars;
-use crate::policy::interface::event::{Details, Event};
 use crate::policy::{Exit, ModelView, PendingLoad, RequestView, Trouble, World};
 
 /// Headers that are written down; any other may be a secret.

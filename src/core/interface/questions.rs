@@ -1,15 +1,14 @@
-//! What the hooks are asked about and what they decide, as the rest of the hub sees it.
+//! What the hooks are asked about and what they decide.
 //!
-//! [`Policies`](crate::policy::Policies) turns what Lua returned into these; the gateway and the machine act on
-//! them. Nothing here knows of Lua.
+//! The Lua host turns what a policy returned into these; admission and the machine act on them.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::plain::Plain;
 use crate::api::ApiError;
 use crate::config::Settings;
-use crate::policy::Plain;
 
 /// Why a model is to take memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,7 +212,7 @@ impl RequestView {
     const OTHERS: [&'static str; 1] = ["anthropic"];
 
     /// The protocol of that name; of another name it is OpenAI's.
-    pub(in crate::policy) fn protocol_of(name: &str) -> &'static str {
+    pub(crate) fn protocol_of(name: &str) -> &'static str {
         let mut others = Self::OTHERS.into_iter();
         others.find(|other| *other == name).unwrap_or(Self::OPENAI)
     }

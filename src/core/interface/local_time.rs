@@ -1,4 +1,4 @@
-//! A moment as a clock on the wall shows it: what `hub.time()` returns. The [`World`](crate::policy::World) says
+//! A moment as a clock on the wall shows it: what `hub.time()` returns. The [`World`](super::world::World) says
 //! which clock, so that a simulated hub has one of its own.
 
 use jiff::Timestamp;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
+use super::local_time::LocalTime;
 use crate::api::{Activity, GroupFacts, ModelFacts};
 use crate::config::Settings;
 use crate::memory::SystemMemory;
-use crate::policy::LocalTime;
 
 /// What the hooks can see of the hub. Every method is cheap: no locks that others hold for long, no
 /// waiting.

@@ -1,12 +1,10 @@
 //! What observers hear of: the one type of an event, from the place where something happens to the
 //! table that Lua gets.
 //!
-//! The lifecycle and the gateway make events and hand them to [`crate::policy::Policies::observe`]; the
-//! serialized form is the table, so that a name stands here once. It knows nothing of Lua.
+//! Both hubs make events and hand them to the policies; the serialized form is the table, so that a name
+//! stands here once.
 
 use serde::{Deserialize, Serialize};
-
-use crate::api::unix_now;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -157,29 +155,31 @@ impl EventName {
 }
 
 impl Event {
-    /// `name` happened to that model, now.
-    pub fn of_model(name: EventName, model: ModelEvent) -> Self {
-        Self::now(name, Details::Model(model))
-    }
-
-    /// That request has ended, now.
-    pub fn of_request(request: FinishedRequest) -> Self {
-        Self::now(
-            EventName::RequestFinished,
-            Details::Request(Box::new(request)),
-        )
-    }
-
-    /// hub.yaml has been read again, now.
-    pub fn config_reloaded() -> Self {
-        Self::now(EventName::ConfigReloaded, Details::None {})
-    }
-
-    fn now(name: EventName, details: Details) -> Self {
+    /// `name` happened to that model, at that Unix time.
+    pub fn of_model(name: EventName, model: ModelEvent, time: f64) -> Self {
+        let details = Details::Model(model);
         Self {
             name,
-            time: unix_now(),
+            time,
             details,
+        }
+    }
+
+    /// That request has ended, at that Unix time.
+    pub fn of_request(request: FinishedRequest, time: f64) -> Self {
+        Self {
+            name: EventName::RequestFinished,
+            time,
+            details: Details::Request(Box::new(request)),
+        }
+    }
+
+    /// hub.yaml has been read again, at that Unix time.
+    pub fn config_reloaded(time: f64) -> Self {
+        Self {
+            name: EventName::ConfigReloaded,
+            time,
+            details: Details::None {},
         }
     }
 }
@@ -194,15 +194,18 @@ mod tests {
 
     #[test]
     fn the_list_of_fields_is_what_events_have() {
-        let request = Event::of_request(FinishedRequest {
-            status: Some(200),
-            wait_seconds: Some(1.0),
-            first_token_seconds: Some(1.0),
-            prompt_tokens: Some(1),
-            completion_tokens: Some(1),
-            tokens_per_second: Some(1.0),
-            ..FinishedRequest::default()
-        });
+        let request = Event::of_request(
+            FinishedRequest {
+                status: Some(200),
+                wait_seconds: Some(1.0),
+                first_token_seconds: Some(1.0),
+                prompt_tokens: Some(1),
+                completion_tokens: Some(1),
+                tokens_per_second: Some(1.0),
+                ..FinishedRequest::default()
+            },
+            0.0,
+        );
         let model = Event::of_model(
             EventName::ModelLoaded,
             ModelEvent {
@@ -210,9 +213,10 @@ mod tests {
                 seconds: Some(1.0),
                 ..ModelEvent::default()
             },
+            0.0,
         );
         let mut fields = BTreeSet::new();
-        for event in [request, model, Event::config_reloaded()] {
+        for event in [request, model, Event::config_reloaded(0.0)] {
             let json = serde_json::to_value(event).unwrap();
             fields.extend(json.as_object().unwrap().keys().cloned());
         }
@@ -226,12 +230,15 @@ mod tests {
             assert_eq!(serde_json::to_value(name).unwrap(), json!(name.as_str()));
         }
         for mut event in [
-            Event::config_reloaded(),
-            Event::of_request(FinishedRequest {
-                id: "1".to_owned(),
-                prompt_tokens: Some(3),
-                ..FinishedRequest::default()
-            }),
+            Event::config_reloaded(0.0),
+            Event::of_request(
+                FinishedRequest {
+                    id: "1".to_owned(),
+                    prompt_tokens: Some(3),
+                    ..FinishedRequest::default()
+                },
+                0.0,
+            ),
             Event::of_model(
                 EventName::ModelFailed,
                 ModelEvent {
@@ -239,6 +246,7 @@ mod tests {
                     error: Some("no memory".to_owned()),
                     seconds: None,
                 },
+                0.0,
             ),
         ] {
             // Of a time in full precision the last bit may get lost.
