@@ -1,4 +1,4 @@
-//! A thousand reloads leave nothing behind: no memory, no descriptor, no process.
+//! A thousand reloads, and hundreds of loads, leave nothing behind: no memory, no descriptor, no process.
 
 use std::process::Command;
 
@@ -88,4 +88,31 @@ fn a_thousand_reloads_leave_memory_descriptors_and_processes_as_they_were() {
     );
     assert!(end.descriptors <= warm.descriptors + 2, "{warm:?} {end:?}");
     assert_eq!(end.children, warm.children, "{warm:?} {end:?}");
+}
+
+const LOADS: usize = 600;
+
+#[test]
+fn hundreds_of_loads_leave_memory_descriptors_and_processes_as_they_were() {
+    let alpha = models(&[("alpha", "default: true, jit_enabled: true")]);
+    let hub = Hub::start(&format!("{}\n{alpha}", worker(&["--dialect", "jit"])));
+    hub.wait_for_state("alpha", "running", "unloaded");
+    let mut warm = None;
+    for round in 0..LOADS {
+        // Each is a process of its own.
+        for verb in ["load", "unload"] {
+            let answer = hub.act("alpha", verb);
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+        if round == LOADS / 5 {
+            warm = Some(held(&hub));
+        }
+    }
+    let (warm, end) = (warm.unwrap(), held(&hub));
+    assert!(
+        end.memory_kib <= warm.memory_kib + SLACK,
+        "{warm:?} {end:?}"
+    );
+    assert!(end.descriptors <= warm.descriptors + 2, "{warm:?} {end:?}");
+    assert!(end.children <= warm.children + 1, "{warm:?} {end:?}");
 }

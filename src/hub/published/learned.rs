@@ -320,6 +320,36 @@ mod tests {
     }
 
     #[test]
+    fn the_silence_to_expect_is_told_from_prompts_of_about_that_length() {
+        let mut learned = Learned::default();
+        learned.forget_changed(&models(4096));
+        let expected = |learned: &Learned, chars| learned.expected_silence("alpha", chars);
+        assert_eq!(expected(&learned, Some(5_000)), None);
+        assert_eq!(expected(&learned, None), None);
+        for seconds in [30.0, 20.0] {
+            learned.note_silence("alpha", Some(100_000), seconds);
+        }
+        learned.note_silence("alpha", Some(2_000), 1.0);
+        // The longest of its size counts, and half of a size is none.
+        assert_eq!(expected(&learned, Some(90_000)), Some(30.0));
+        assert_eq!(expected(&learned, Some(2_000)), Some(1.0));
+        // Longer ones take as much longer, of the nearest size that is known.
+        assert_eq!(expected(&learned, Some(200_000)), Some(60.0));
+        assert_eq!(expected(&learned, Some(4_096)), Some(4.0));
+        // A shorter one takes no longer than one that is known.
+        assert_eq!(expected(&learned, Some(10)), Some(1.0));
+        // A prompt of unknown length is compared with its like alone.
+        assert_eq!(expected(&learned, None), None);
+        learned.note_silence("alpha", None, 7.0);
+        assert_eq!(expected(&learned, None), Some(7.0));
+        assert_eq!(expected(&learned, Some(90_000)), Some(30.0));
+        assert_eq!(learned.expected_silence("beta", None), None);
+        // It goes by the launch settings.
+        learned.forget_changed(&models(8192));
+        assert_eq!(expected(&learned, Some(90_000)), None);
+    }
+
+    #[test]
     fn a_little_more_is_not_worth_a_write() {
         let folder = tempfile::tempdir().unwrap();
         let mut learned = Learned::recall(folder.path());

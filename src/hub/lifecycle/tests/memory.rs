@@ -197,6 +197,25 @@ async fn the_status_tells_what_each_model_holds_and_ever_held() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn memory_that_cannot_be_read_is_a_warning_until_it_can() {
+    let machine = Machine::new();
+    sleep(Duration::from_secs(1)).await;
+    let of_memory = || {
+        let warnings = machine.scene.lifecycle.status().warnings.into_iter();
+        let of_memory = warnings.filter(|warning| warning.contains("memory"));
+        of_memory.collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(of_memory(), "");
+    machine.change(|ram| ram.total = None);
+    sleep(Duration::from_secs(20)).await;
+    insta::assert_snapshot!(of_memory(), @"The machine's memory cannot be read: policies see nil, and `memory_fit` goes by what the models hold and ever held.");
+    assert_eq!(machine.scene.lifecycle.status().memory.available, None);
+    machine.change(|ram| ram.total = Some(64 * GIBIBYTE));
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(of_memory(), "");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_policy_admits_what_fits_and_evicts_for_what_does_not() {
     let machine = Machine::experienced().await;
     machine.load("alpha").await;
