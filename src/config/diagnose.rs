@@ -1,9 +1,9 @@
-//! Problems to the text a user sees: `PATH:LINE:COL: …`, an excerpt, a hint.
+//! Turns problems into the text that users see: `PATH:LINE:COL: …`, an excerpt, a hint.
 //!
 //! Only `Config::load` calls this, and only when there is something to report: finding the line of
 //! `models[1].port` takes a second scan of the text, with a parser that tells where each value
 //! stands. That parser does not accept all that the first one does; what it cannot find is reported
-//! at the nearest enclosing place, or without a line.
+//! at the nearest enclosing value, or without a line.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -15,7 +15,7 @@ use saphyr_parser::{Event, Parser, Span};
 
 use super::ConfigError;
 use super::lookalikes::{self, Lookalike};
-use super::problem::{Mark, Place, Problem, Step};
+use super::problem::{KeyPath, Mark, Problem, Segment};
 use super::yaml::SyntaxError;
 
 /// The error for a text that is not YAML.
@@ -42,7 +42,7 @@ pub(super) fn lookalike(path: &Path, text: &str, lookalike: &Lookalike) -> Confi
     }
 }
 
-/// The error for bytes that are no text.
+/// The error for bytes that are not UTF-8.
 pub(super) fn not_utf8(path: &Path, bytes: &[u8], error: &Utf8Error) -> ConfigError {
     let text = String::from_utf8_lossy(bytes);
     let offset = error.valid_up_to();
@@ -65,7 +65,7 @@ pub(super) fn problems(
     let tree = Tree::scan(text);
     let mut located: Vec<_> = problems
         .iter()
-        .map(|problem| (tree.find(&problem.place, problem.mark), problem))
+        .map(|problem| (tree.find(&problem.key_path, problem.mark), problem))
         .collect();
     located.sort_by_key(|(range, _)| range.as_ref().map_or(0, |range| range.start));
     let mut reports: Vec<_> = located
@@ -146,7 +146,7 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     )
 }
 
-/// Where everything stands: nodes in the order they were met, the root first.
+/// The position of every value: nodes in file order, the root first.
 #[derive(Default)]
 struct Tree {
     nodes: Vec<Spot>,
@@ -154,10 +154,10 @@ struct Tree {
 
 struct Spot {
     range: Range<usize>,
-    kind: Kind,
+    kind: SpotKind,
 }
 
-enum Kind {
+enum SpotKind {
     Scalar,
     List(Vec<usize>),
     /// Keys with their ranges and the nodes of their values, in file order.
@@ -186,9 +186,15 @@ impl Tree {
         let mut anchors = HashMap::new();
         for (event, span) in Parser::new_from_str(&text).map_while(Result::ok) {
             let (kind, anchor, name) = match event {
-                Event::Scalar(value, _, anchor, _) => (Kind::Scalar, anchor, value.into_owned()),
-                Event::SequenceStart(anchor, _) => (Kind::List(Vec::new()), anchor, String::new()),
-                Event::MappingStart(anchor, _) => (Kind::Map(Vec::new()), anchor, String::new()),
+                Event::Scalar(value, _, anchor, _) => {
+                    (SpotKind::Scalar, anchor, value.into_owned())
+                }
+                Event::SequenceStart(anchor, _) => {
+                    (SpotKind::List(Vec::new()), anchor, String::new())
+                }
+                Event::MappingStart(anchor, _) => {
+                    (SpotKind::Map(Vec::new()), anchor, String::new())
+                }
                 Event::Alias(anchor) => {
                     // The places an alias names are those of its anchor.
                     let Some(&node) = anchors.get(&anchor) else {
@@ -204,7 +210,7 @@ impl Tree {
                 _ => continue,
             };
             let node = tree.nodes.len();
-            let nested = !matches!(kind, Kind::Scalar);
+            let nested = !matches!(kind, SpotKind::Scalar);
             let range = bytes(span);
             tree.nodes.push(Spot {
                 range: range.clone(),
@@ -227,25 +233,27 @@ impl Tree {
             return;
         };
         match &mut self.nodes[parent.node].kind {
-            Kind::Scalar => {}
-            Kind::List(items) => items.push(node),
-            Kind::Map(entries) => match parent.key.take() {
+            SpotKind::Scalar => {}
+            SpotKind::List(items) => items.push(node),
+            SpotKind::Map(entries) => match parent.key.take() {
                 Some((key, key_range)) => entries.push((key, key_range, node)),
                 None => parent.key = Some((name, range)),
             },
         }
     }
 
-    /// The range of what `mark` means at `place`, or of the nearest enclosing thing that was found; none
-    /// for the root.
-    fn find(&self, place: &Place, mark: Mark) -> Option<Range<usize>> {
+    /// The range that `mark` means at `key_path`, or that of the nearest enclosing value found; `None` for the
+    /// root.
+    fn find(&self, key_path: &KeyPath, mark: Mark) -> Option<Range<usize>> {
         let mut node = 0;
         let mut range = None;
-        for (depth, step) in place.0.iter().enumerate() {
-            let last = depth + 1 == place.0.len();
+        for (depth, step) in key_path.0.iter().enumerate() {
+            let last = depth + 1 == key_path.0.len();
             let found = match (step, &self.nodes.get(node)?.kind) {
-                (Step::Key(key), Kind::Map(_)) => self.entry(node, key, mark == Mark::LastKey),
-                (Step::Item(index), Kind::List(items)) => items
+                (Segment::Key(key), SpotKind::Map(_)) => {
+                    self.entry(node, key, mark == Mark::LastKey)
+                }
+                (Segment::Item(index), SpotKind::List(items)) => items
                     .get(*index)
                     .map(|item| (self.nodes[*item].range.clone(), *item)),
                 _ => None,
@@ -265,9 +273,9 @@ impl Tree {
     fn value_range(&self, value: usize, key: Range<usize>) -> Range<usize> {
         let spot = &self.nodes[value];
         match &spot.kind {
-            Kind::Map(entries) => entries.first().map_or(key, |(_, range, _)| range.clone()),
-            Kind::Scalar if !spot.range.is_empty() => spot.range.clone(),
-            Kind::List(_) | Kind::Scalar => key,
+            SpotKind::Map(entries) => entries.first().map_or(key, |(_, range, _)| range.clone()),
+            SpotKind::Scalar if !spot.range.is_empty() => spot.range.clone(),
+            SpotKind::List(_) | SpotKind::Scalar => key,
         }
     }
 
@@ -283,7 +291,7 @@ impl Tree {
         last: bool,
         merges: usize,
     ) -> Option<(Range<usize>, usize)> {
-        let Kind::Map(entries) = &self.nodes[node].kind else {
+        let SpotKind::Map(entries) = &self.nodes[node].kind else {
             return None;
         };
         let mut own = entries.iter().filter(|(name, _, _)| name == key);
@@ -297,7 +305,7 @@ impl Tree {
             .iter()
             .filter(|(name, _, _)| name == "<<")
             .flat_map(|(_, _, source)| match &self.nodes[*source].kind {
-                Kind::List(sources) => sources.clone(),
+                SpotKind::List(sources) => sources.clone(),
                 _ => vec![*source],
             })
             .find_map(|source| self.entry_within(source, key, last, merges))

@@ -1,4 +1,4 @@
-//! What hub.yaml alone says about models and groups: the facts before anything has happened.
+//! The facts about models and groups that hub.yaml alone gives, before anything has happened.
 //!
 //! The supervisor builds on them, `status` shows them without a hub, and `check` shows them to policies.
 

@@ -1,5 +1,5 @@
-//! What must hold for hub.yaml whatever bytes it is made of: `fuzz/` looks for counterexamples, the
-//! test below replays what is worth keeping of them.
+//! The promises that hold for a hub.yaml of any bytes: `fuzz/` looks for counterexamples, the test below
+//! replays its corpus.
 
 use std::path::Path;
 
@@ -43,8 +43,8 @@ fn is_valid(config: &Config) {
 /// The text names the file and a place in it, and cannot play tricks on a terminal.
 fn is_an_error(text: &str, bytes: &[u8]) {
     is_for_a_terminal(text);
-    let place = text.strip_prefix("/nowhere/hub.yaml:").expect("the file");
-    let mut numbers = place.split(':').map(|number| number.parse::<usize>());
+    let key_path = text.strip_prefix("/nowhere/hub.yaml:").expect("the file");
+    let mut numbers = key_path.split(':').map(|number| number.parse::<usize>());
     let line = numbers.next().and_then(Result::ok).expect("a line");
     let column = numbers.next().and_then(Result::ok).expect("a column");
     let lines = 1 + bytes.iter().filter(|byte| **byte == b'\n').count();

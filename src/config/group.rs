@@ -2,26 +2,26 @@
 
 use std::collections::BTreeSet;
 
-use super::problem::{Findings, Place};
+use super::problem::{Findings, KeyPath};
 use super::raw::Table;
 use super::yaml::Node;
 use super::{GroupConfig, ModelConfig, model, slug};
 
 /// Reads entry number `index` of `groups`. What is wrong goes to `findings`; the name is empty then.
 pub(super) fn read(node: &Node, index: usize, findings: &mut Findings) -> GroupConfig {
-    let place = Place::default().key("groups").item(index);
+    let key_path = KeyPath::default().key("groups").item(index);
     let position = format!("group entry #{}", index + 1);
     let Node::Map(map) = node else {
         let message = format!("{position} must be a mapping, not {}", node.shown());
         let hint = node.scalar().map(|name| format!("write `- name: {name}`"));
-        findings.value(place, message, hint);
+        findings.value(key_path, message, hint);
         return GroupConfig {
             name: String::new(),
             max_loaded: None,
             idle_unload_trigger_min: None,
         };
     };
-    let mut table = Table::new(map, place, findings);
+    let mut table = Table::new(map, key_path, findings);
     let group = read_keys(&mut table, &position);
     table.finish_kindly();
     group
@@ -92,8 +92,8 @@ fn check_membership(
         model::subject(&model.name, index)
     );
     let hint = slug::known_words(group, "defined groups", &known);
-    let place = Place::default().key("models").item(index).key("group");
-    findings.value(place, message, Some(hint));
+    let key_path = KeyPath::default().key("models").item(index).key("group");
+    findings.value(key_path, message, Some(hint));
 }
 
 /// `resident` are the members that are loaded as soon as they are started.
@@ -115,11 +115,11 @@ fn check_members(
              member; without it: {names}"
         );
         let hint = "add `jit_enabled: true` to them, or remove `idle_unload_trigger_min`";
-        let place = Place::default()
+        let key_path = KeyPath::default()
             .key("groups")
             .item(index)
             .key("idle_unload_trigger_min");
-        findings.value(place, message, Some(hint.to_owned()));
+        findings.value(key_path, message, Some(hint.to_owned()));
         return;
     }
     if let Some(cap) = group.max_loaded

@@ -1,7 +1,7 @@
 //! `host` of the hub and of models: an address or a name, and nothing around it.
 //!
-//! What cannot be resolved by any machine is refused here, with what was meant; whether a name means
-//! something on this machine is seen when it is bound.
+//! A host that no machine can resolve is refused here, with a correction. Whether this machine resolves it
+//! shows when the hub binds it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -33,7 +33,7 @@ fn without_brackets(host: &str) -> &str {
 
 fn is_host(text: &str) -> bool {
     if text.contains(':') {
-        // `fe80::1%en0` says of which interface.
+        // `fe80::1%en0` names its interface.
         let (address, interface) = text.split_once('%').unwrap_or((text, "0"));
         return address.parse::<Ipv6Addr>().is_ok() && is_name(interface);
     }
@@ -44,13 +44,13 @@ fn is_host(text: &str) -> bool {
     }
 }
 
-/// Names beyond ASCII are for the system to understand.
+/// Names beyond ASCII are left to the system.
 fn is_name(text: &str) -> bool {
     let of_name = |c: char| c.is_alphanumeric() || "-._".contains(c);
     !text.is_empty() && text.chars().all(of_name)
 }
 
-/// What was meant by something with more or less around it.
+/// The host within a URL, a `host:port` or the like.
 fn hint(host: &str) -> Option<String> {
     if host.trim_matches(['[', ']']) == "*" {
         return Some("write `host: 0.0.0.0` for all addresses".to_owned());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use super::problem::{Findings, Place};
+use super::problem::{Findings, KeyPath};
 use super::raw::Table;
 use super::yaml::{Map, Node};
 use super::{Config, LogLevel, group, host, limits, locate, log_files, model, visitors};
@@ -17,7 +17,7 @@ pub(crate) const DEFAULT_PORT: u16 = 8000;
 pub(crate) const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// More than a terabyte is no log's.
-const MOST_MB: u32 = 1024 * 1024;
+const MAX_MB: u32 = 1024 * 1024;
 
 /// Reads the whole tree. The result is a valid configuration only if `findings` has no problems.
 pub(super) fn read(root: &Node, path: &Path, modified_at: u64, findings: &mut Findings) -> Config {
@@ -27,7 +27,7 @@ pub(super) fn read(root: &Node, path: &Path, modified_at: u64, findings: &mut Fi
         other => {
             let message = format!("Hub config root must be a mapping, not {}", other.shown());
             let hint = "hub.yaml begins with keys like `models:`";
-            findings.value(Place::default(), message, Some(hint.to_owned()));
+            findings.value(KeyPath::default(), message, Some(hint.to_owned()));
             return read(
                 &Node::Map(empty),
                 path,
@@ -36,7 +36,7 @@ pub(super) fn read(root: &Node, path: &Path, modified_at: u64, findings: &mut Fi
             );
         }
     };
-    let mut table = Table::new(map, Place::default(), findings);
+    let mut table = Table::new(map, KeyPath::default(), findings);
     let models = model_entries(&mut table);
     let groups = table.entries("groups").unwrap_or_default();
     let (mut config, worker_command) = read_keys(&mut table, path);
@@ -120,7 +120,7 @@ fn read_keys(table: &mut Table<'_, '_>, path: &Path) -> (Config, Vec<String>) {
             .int("stop_timeout", 0..=u32::MAX)
             .map_or(DEFAULT_STOP_TIMEOUT, seconds),
         stall_timeout: seconds(table.int("stall_timeout", 0..=u32::MAX).unwrap_or(300)),
-        worker_log_max: u64::from(table.int("worker_log_max_mb", 0..=MOST_MB).unwrap_or(50)) << 20,
+        worker_log_max: u64::from(table.int("worker_log_max_mb", 0..=MAX_MB).unwrap_or(50)) << 20,
         loading_notice: seconds(table.int("loading_notice", 0..=u32::MAX).unwrap_or(5)),
         limits: limits::read(table),
         allowed_origins: visitors::origins(table),

@@ -1,4 +1,4 @@
-//! What the hub takes from clients and workers before it gives up on them.
+//! The limits after which the hub gives up on a client or a worker.
 
 use std::time::Duration;
 
@@ -9,14 +9,13 @@ const MIB: usize = 1024 * 1024;
 /// The limits of the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// A request's body over so many bytes is refused with 413.
+    /// Largest request body in bytes; a larger one is refused with 413.
     pub body: usize,
-    /// So many bytes of all bodies may be held while it is not known where they go; then 503.
+    /// Bytes of all request bodies that may be held before their models are known; beyond it, 503.
     pub held: usize,
-    /// From sending a request until the head of its worker's answer, and up to a quarter longer; zero for
-    /// ever.
+    /// Longest wait for the head of a worker's answer; it ends up to a quarter later. Zero waits for ever.
     pub first_byte: Duration,
-    /// Between two parts of an answer, and up to a quarter longer; zero for ever.
+    /// Longest silence within an answer; it ends up to a quarter later. Zero waits for ever.
     pub idle_stream: Duration,
 }
 
@@ -35,7 +34,7 @@ impl Default for Limits {
 pub(super) fn read(table: &mut Table<'_, '_>) -> Limits {
     let default = Limits::default();
     let seconds = |seconds: u32| Duration::from_secs(seconds.into());
-    // More than a terabyte is none of these machines'.
+    // No machine has more than a terabyte.
     let megabytes = 1..=1024 * 1024_u32;
     let bytes = |megabytes: u32| usize::try_from(megabytes).unwrap_or(usize::MAX / MIB) * MIB;
     Limits {

@@ -1,7 +1,7 @@
-//! Where things lie: the base folder, hub.yaml itself, and paths written in hub.yaml.
+//! Finds the base folder, hub.yaml itself, and the paths that hub.yaml names.
 //!
-//! The command line asks [`locate`] which hub.yaml is meant; the readers ask the rest. Also here: whether
-//! two spellings name one place. Nothing here reads a file.
+//! The command line asks [`locate`] for the hub.yaml to use; the readers ask the rest. [`is_same`] compares
+//! two spellings of a path. Nothing here reads a file.
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 /// Names another hub.yaml; `--config` wins over it.
 pub const CONFIG_VARIABLE: &str = "MLX_HUB_CONFIG_PATH";
 
-/// `~/mlx-openai-server-hub`: what the hub keeps when hub.yaml says nothing else.
+/// `~/mlx-openai-server-hub`: the folder of the hub's files unless hub.yaml says otherwise.
 pub fn base_folder() -> PathBuf {
     home().join("mlx-openai-server-hub")
 }
@@ -49,8 +49,8 @@ pub(crate) fn beside(written: &str, folder: &Path) -> PathBuf {
     absolute(&folder.join(expand_home(Path::new(written.trim()))))
 }
 
-/// [`beside`] for what can only be a path or lies there, else the text as written: it names a repository
-/// then.
+/// [`beside`] for a text that can only be a path, or names something that exists; any other text is the id
+/// of a repository and stays as written.
 pub(super) fn path_or_id(written: &str, folder: &Path) -> String {
     let path = beside(written, folder);
     if written.trim_start().starts_with(['~', '/', '.']) || path.exists() {
@@ -65,8 +65,8 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// The one spelling of a path that all others come to: links are followed as far as there is something, and
-/// what is not there yet is taken as it is written.
+/// The canonical spelling of a path: links are followed as far as the path exists, and the rest is taken as
+/// written.
 pub fn canonical(path: &Path) -> PathBuf {
     let path = absolute(path);
     if let Ok(canonical) = path.canonicalize() {
@@ -82,7 +82,7 @@ pub fn canonical(path: &Path) -> PathBuf {
     }
 }
 
-/// Whether two paths are one, however they are written: by links, or in another case where the file system
+/// True if two paths are one, however they are written: by links, or in another case where the file system
 /// does not tell it apart. A second hard link is another file.
 pub fn is_same(one: &Path, other: &Path) -> bool {
     let (one, other) = (canonical(one), canonical(other));

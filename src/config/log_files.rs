@@ -1,13 +1,13 @@
-//! No two write to one log: not two models, and no model to what is the hub's own.
+//! Refuses a log file with two writers: two models, or a model and the hub itself.
 //!
-//! [`super::hub`] asks once all models are read. Paths are compared as the system would resolve them, so
-//! that another spelling, a link or, on a Mac, another case is the same file.
+//! [`super::hub`] calls it once all models are read. Paths are compared as the system resolves them: another
+//! spelling, a link or, on a Mac, another case is the same file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::locate::canonical;
-use super::problem::{Findings, Place};
+use super::problem::{Findings, KeyPath};
 use super::{Config, model, older_log};
 use crate::files;
 
@@ -21,7 +21,7 @@ const OWN_FILES: [&str; 6] = [
     "routes.json",
 ];
 
-/// Refuses every `log_file` that is another's.
+/// Refuses every `log_file` that something else writes to.
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     let logs = resolved(&config.log_path);
     let hub_yaml = resolved(&config.path);
@@ -36,7 +36,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             || path.parent() == Some(&logs) && is_own
     };
     let mut taken: BTreeMap<PathBuf, usize> = BTreeMap::new();
-    // First those that have their log by their name: it is the other one that can move.
+    // First the logs that are named after their model: only a `log_file` can move.
     let (set, named): (Vec<_>, Vec<_>) =
         (0..config.models.len()).partition(|index| config.models[*index].log_file.is_some());
     for index in named.into_iter().chain(set) {
@@ -56,14 +56,14 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             }
         };
         if entry.log_file.is_none() {
-            // The names are alike, which has been refused.
+            // Two models of one name have been refused already.
             continue;
         }
         let subject = subject(config, index);
         let message = format!("{subject}: `log_file` `{}` is {owner}", file.display());
         let hint = "set another, or remove `log_file` and the log is named after the model";
-        let place = Place::default().key("models").item(index).key("log_file");
-        findings.value(place, message, Some(hint.to_owned()));
+        let key_path = KeyPath::default().key("models").item(index).key("log_file");
+        findings.value(key_path, message, Some(hint.to_owned()));
     }
 }
 
@@ -71,13 +71,13 @@ fn subject(config: &Config, index: usize) -> String {
     model::subject(&config.models[index].name, index)
 }
 
-/// `/dev/null` is everybody's.
+/// Any number of models may write to `/dev/null`.
 fn is_device(path: &Path) -> bool {
     path.metadata()
         .is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }
 
-/// The path as a file system sees it that does not tell large letters from small ones.
+/// The path as a case-insensitive file system compares it.
 fn resolved(path: &Path) -> PathBuf {
     let path = canonical(path);
     PathBuf::from(path.to_string_lossy().to_lowercase())

@@ -1,23 +1,23 @@
 //! Characters that look like YAML's own and mean nothing to it: spaces and quotation marks of web pages
 //! and word processors.
 //!
-//! `Config::load` asks once the text has been read, and again when it could not be: then one of them is
-//! probably why, and the parser's own error points elsewhere. In quotes and comments all are welcome.
+//! `Config::load` looks for them in a text that has been read, and in one that could not be: there one of
+//! them is the likely cause, and the parser's own error points elsewhere. Quotes and comments may hold any.
 
 use std::ops::Range;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
-/// One that stands where YAML's own was meant.
+/// A character that stands in place of YAML's own.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Lookalike {
-    /// Where, in bytes.
+    /// Byte offset.
     pub(super) range: Range<usize>,
     pub(super) message: String,
     pub(super) hint: &'static str,
 }
 
-/// The first in a text that is YAML: within a plain scalar, which it has become a part of.
+/// Finds the first in valid YAML: there it is part of a plain scalar.
 pub(super) fn in_values(text: &str) -> Option<Lookalike> {
     suspects(text)?;
     let scalars = scalars(text);
@@ -31,7 +31,7 @@ pub(super) fn in_values(text: &str) -> Option<Lookalike> {
     })
 }
 
-/// The first up to the end of the line where the parser gave up a text that is no YAML.
+/// Finds the first in invalid YAML, up to the end of the line at which the parser gave up.
 pub(super) fn before_error(text: &str, error: usize) -> Option<Lookalike> {
     suspects(text)?;
     let end = text
@@ -93,17 +93,17 @@ fn is_quote(c: char) -> bool {
     matches!(c, '\u{2018}'..='\u{201f}' | '«' | '»' | '‹' | '›')
 }
 
-/// Nothing if the text has none at all, which is nearly always so.
+/// `None` if the text holds none, the usual case.
 fn suspects(text: &str) -> Option<()> {
     text.contains(|c| is_space(c) || is_quote(c)).then_some(())
 }
 
-/// Whether what follows on the line is a comment.
+/// True if the rest of the line is a comment.
 fn is_comment(line: &str) -> bool {
     line.trim_start().starts_with('#') || line.contains(" #")
 }
 
-/// Whether a value may begin after that on the line.
+/// True if a value may begin after that on the line.
 fn is_begin(line: &str) -> bool {
     let line = line.trim_end_matches(|c: char| c.is_whitespace() || is_space(c));
     line.is_empty()
@@ -116,11 +116,11 @@ struct Scalar {
     is_plain: bool,
 }
 
-/// All of the text, or of what precedes the first error.
+/// All scalars of the text, or those before the first error.
 fn scalars(text: &str) -> Vec<Scalar> {
     let offsets: Vec<usize> = text.char_indices().map(|(offset, _)| offset).collect();
     let at = |index: usize| offsets.get(index).copied().unwrap_or(text.len());
-    // As for the places of problems: the parser refuses some tabs that are legal.
+    // As in `diagnose`: the parser refuses some tabs that are legal.
     let text = text.replace('\t', " ");
     Parser::new_from_str(&text)
         .map_while(Result::ok)
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_in_quotes_in_comments_and_within_a_word_is_nobodys_business() {
+    fn lookalikes_in_quotes_in_comments_and_within_a_word_are_fine() {
         for text in [
             "a: \"x\u{a0}“y”\"",
             "a: 'x\u{a0}y' # a\u{a0}comment “too”",

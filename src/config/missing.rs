@@ -1,7 +1,7 @@
 //! Files and folders that hub.yaml names and that are not there.
 //!
-//! That is legal: a disk may not be mounted yet, a download not have ended. `check` and the status look
-//! each time, for it changes without hub.yaml being read again.
+//! Such a hub.yaml is legal: a disk may not be mounted yet, a download not finished. `check` and the status
+//! look each time, since files come and go without a reload.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::{Config, ModelConfig};
 const PATHS: [&str; 3] = ["lora_paths", "chat_template_file", "draft_model_path"];
 
 impl Config {
-    /// A sentence for each.
+    /// One sentence for each missing path.
     pub fn missing_paths(&self) -> Vec<String> {
         self.models.iter().flat_map(of_model).collect()
     }

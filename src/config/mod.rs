@@ -45,7 +45,7 @@ pub use locate::{
 };
 pub(crate) use problem::nearest;
 
-/// hub.yaml is written by hand; what is larger is not one.
+/// hub.yaml is written by hand; a larger file is refused.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// `queue_size` of a model that sets none: the worker's own default.
@@ -68,13 +68,13 @@ pub struct Config {
     pub host: String,
     /// The hub port; 0 only in the demo, for a free one.
     pub port: u16,
-    /// Where the search for free worker ports begins.
+    /// First port of the search for free worker ports.
     pub model_starting_port: u16,
     /// The hub's log level.
     pub log_level: LogLevel,
     /// Folder of all logs and of `hub_runtime.json`.
     pub log_path: PathBuf,
-    /// Whether `GET /hub` serves the dashboard.
+    /// True if `GET /hub` serves the dashboard.
     pub enable_status_page: bool,
     /// At least one, in file order; names are unique, also when case is ignored.
     pub models: Vec<ModelConfig>,
@@ -82,21 +82,21 @@ pub struct Config {
     pub groups: Vec<GroupConfig>,
     /// A load fails after this long without a sign of life.
     pub load_timeout: Duration,
-    /// How long unload, stop and shutdown wait for requests in flight.
+    /// Longest wait of unload, stop and shutdown for requests in flight.
     pub drain_timeout: Duration,
     /// From SIGTERM to SIGKILL; SIGINT at half of it.
     pub stop_timeout: Duration,
-    /// A loaded worker is ended when its requests get no byte and its processes use no CPU for so
-    /// long; zero for never.
+    /// A loaded worker is ended when for this long its requests get no byte and its processes use no CPU;
+    /// zero for never.
     pub stall_timeout: Duration,
-    /// A worker's log over so many bytes goes on in an empty file; zero for never.
+    /// Size in bytes at which a worker's log is rotated; zero for never.
     pub worker_log_max: u64,
-    /// How long a client that wants a stream waits for a load in silence, and then between two
-    /// comments about it; zero for no comments.
+    /// Longest silence towards a client that waits for a stream while its model loads: then a comment is
+    /// sent, and again at this interval. Zero for no comments.
     pub loading_notice: Duration,
     /// See [`Limits`].
     pub limits: Limits,
-    /// Web origins besides the hub's own whose pages may do all, as browsers write them.
+    /// Web origins besides the hub's own whose pages have full access, as browsers write them.
     pub allowed_origins: Vec<String>,
     /// Host names besides the usual ones that the hub answers to; lower case, without port.
     pub allowed_hosts: Vec<String>,
@@ -104,7 +104,7 @@ pub struct Config {
     pub policies: Vec<String>,
     /// Settings for all Lua policies (`hub.settings`).
     pub policy: Settings,
-    /// What is legal and still deserves a word, one sentence each.
+    /// Warnings about things that are legal, one sentence each.
     pub warnings: Vec<String>,
 }
 
@@ -115,9 +115,9 @@ pub struct ModelConfig {
     pub name: String,
     /// As written in hub.yaml: requests may use it in place of the name.
     pub model_path: String,
-    /// What the worker is given: an absolute path, else `model_path` as written (a repository id).
+    /// `model_path` as the worker gets it: an absolute path, or a repository id as written.
     pub resolved_path: String,
-    /// What kind of model it is.
+    /// The model's type.
     pub model_type: ModelType,
     /// Start the model when the hub starts.
     #[serde(skip)]
@@ -125,7 +125,7 @@ pub struct ModelConfig {
     /// The group it belongs to.
     #[serde(skip)]
     pub group: Option<String>,
-    /// Where the worker binds.
+    /// The worker's bind address.
     pub host: String,
     /// The worker's port when hub.yaml sets one.
     pub port: Option<u16>,
@@ -133,12 +133,12 @@ pub struct ModelConfig {
     pub context_length: u32,
     /// Load on the first request, not at the start.
     pub jit_enabled: bool,
-    /// Unload after so many minutes without a request.
+    /// Minutes without a request after which the model is unloaded.
     #[serde(skip)]
     pub auto_unload_minutes: Option<u32>,
     /// The worker's output goes to a file that the status does not name.
     pub no_log_file: bool,
-    /// Where the worker's output goes; `<log_path>/<name>.log` when unset.
+    /// The file for the worker's output; `<log_path>/<name>.log` when unset.
     pub log_file: Option<PathBuf>,
     /// The worker's log level: its own, else the hub's.
     pub log_level: LogLevel,
@@ -177,7 +177,7 @@ impl LaunchOption {
 pub struct GroupConfig {
     /// Unique slug.
     pub name: String,
-    /// How many members may hold memory at once; no cap when unset.
+    /// Number of members that may hold memory at once; no cap when unset.
     pub max_loaded: Option<u32>,
     /// Minutes after which an idle member is unloaded.
     pub idle_unload_trigger_min: Option<u32>,
@@ -326,7 +326,7 @@ impl Config {
 }
 
 impl ModelConfig {
-    /// Where the worker's output goes.
+    /// The file for the worker's output.
     pub fn log_file(&self, log_path: &Path) -> PathBuf {
         if self.no_log_file {
             return log_path.join(format!(".{}.private.log", self.name));
@@ -341,19 +341,19 @@ impl ModelConfig {
         })
     }
 
-    /// Whether a worker launched for `self` would be launched the same way for `other`: all that
-    /// reaches its process, and nothing the hub can change while it runs (`default`, `group`,
-    /// `auto_unload_minutes`, `policy`).
+    /// True if `self` and `other` launch the same worker: everything that reaches its process is compared,
+    /// and nothing that the hub can change while it runs (`default`, `group`, `auto_unload_minutes`,
+    /// `policy`).
     pub fn same_launch(&self, other: &Self) -> bool {
         self.launch_settings() == other.launch_settings()
     }
 
-    /// How many requests a policy may park before the model at once.
+    /// Number of requests that may queue for the model at once.
     pub fn queue_size(&self) -> usize {
         self.number("queue_size").unwrap_or(QUEUE_SIZE)
     }
 
-    /// How long a policy may park a request.
+    /// Longest time that a request may queue.
     pub fn queue_timeout(&self) -> Duration {
         let seconds = self.number("queue_timeout");
         seconds.map_or(QUEUE_TIMEOUT, Duration::from_secs)
@@ -365,14 +365,14 @@ impl ModelConfig {
         option.value.as_deref()?.parse().ok()
     }
 
-    /// What [`ModelConfig::same_launch`] compares, to be kept while the worker runs.
+    /// The settings that [`ModelConfig::same_launch`] compares, to be kept while the worker runs.
     pub fn launch_settings(&self) -> serde_json::Value {
-        // Only maps with keys that are no strings cannot be written, and there are none.
+        // Serialising fails only for maps whose keys are no strings, and there are none.
         serde_json::to_value(self).unwrap_or_default()
     }
 }
 
-/// Where a worker's log goes on when it is full.
+/// The file that a worker's full log is renamed to.
 pub(crate) fn older_log(log_file: &Path) -> PathBuf {
     let mut name = log_file.as_os_str().to_owned();
     name.push(".1");
@@ -399,7 +399,7 @@ pub fn known_keys() -> KnownKeys {
     }
 }
 
-/// That a path is a link to something that is not there.
+/// The error for a link whose target does not exist.
 pub(crate) fn dangling(path: &Path) -> Option<String> {
     let target = std::fs::read_link(path).ok()?;
     (!path.exists()).then(|| {
@@ -459,7 +459,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_models_log_is_none_of_the_hubs_own_files() {
+    fn a_models_log_is_not_one_of_the_hubs_own_files() {
         let names = [
             ("app", "_app.log"),
             ("App", "_App.log"),

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::problem::{Findings, Place};
+use super::problem::{Findings, KeyPath};
 use super::raw::Table;
 use super::yaml::{Map, Node};
 use super::{LogLevel, ModelConfig, ModelType, host, locate, options, reserved, slug};
 
-/// What [`ModelConfig::context_length`] reports when the worker's default applies.
+/// The [`ModelConfig::context_length`] to report when the worker's default applies.
 const CONTEXT_LENGTH: u32 = 32_768;
 
-/// What a model takes from the hub where its entry says nothing.
+/// The hub's settings that apply where an entry sets none.
 pub(super) struct Inherited<'a> {
     pub(super) folder: &'a Path,
     pub(super) log_level: LogLevel,
@@ -26,16 +26,16 @@ pub(super) fn read(
     hub: &Inherited<'_>,
     findings: &mut Findings,
 ) -> ModelConfig {
-    let place = Place::default().key("models").item(index);
+    let key_path = KeyPath::default().key("models").item(index);
     let position = format!("model entry #{}", index + 1);
     let Node::Map(map) = node else {
         let message = format!("{position} must be a mapping, not {}", node.shown());
         let hint = "write it as `- name: …` with `model_path: …` below";
-        findings.value(place, message, Some(hint.to_owned()));
+        findings.value(key_path, message, Some(hint.to_owned()));
         let nothing = Node::Map(Map::default());
         return read(&nothing, index, hub, &mut Findings::default());
     };
-    let mut table = Table::new(map, place, findings);
+    let mut table = Table::new(map, key_path, findings);
     table.set_subject(&position);
     let name = slug::required_name(&mut table, &position);
     let subject = subject(&name, index);
@@ -199,7 +199,7 @@ fn env(table: &mut Table<'_, '_>, map: &Map) -> BTreeMap<String, String> {
     env
 }
 
-/// How messages call a model: by name, or by position for want of one.
+/// The model's name in messages; its position if it has no name.
 pub(super) fn subject(name: &str, index: usize) -> String {
     if name.is_empty() {
         format!("model entry #{}", index + 1)
@@ -208,9 +208,9 @@ pub(super) fn subject(name: &str, index: usize) -> String {
     }
 }
 
-/// The rules that need all models: unique names, and ports that nobody else has.
+/// The rules that need all models: unique names and unique ports.
 pub(super) fn check(models: &[ModelConfig], hub_port: u16, findings: &mut Findings) {
-    // A Mac's file system takes names that differ only in case for the same log file.
+    // To a Mac's file system, names that differ only in case are the same log file.
     let names = models.iter().map(|model| model.name.as_str());
     slug::unique(names, "model", str::to_ascii_lowercase, findings);
 
@@ -224,7 +224,7 @@ pub(super) fn check(models: &[ModelConfig], hub_port: u16, findings: &mut Findin
         };
         let message = format!("{subject}: `port` {port} conflicts with {other}");
         let hint = "choose another, or remove `port` and the hub finds a free one";
-        let place = Place::default().key("models").item(index).key("port");
-        findings.value(place, message, Some(hint.to_owned()));
+        let key_path = KeyPath::default().key("models").item(index).key("port");
+        findings.value(key_path, message, Some(hint.to_owned()));
     }
 }

@@ -1,7 +1,7 @@
 //! The options of `mlx-openai-server launch` that a model entry may set, of either worker dialect.
 //!
 //! `model.rs` calls [`read`]. An option is passed on only when the user set it: the worker's own
-//! default is better than ours. Not here: what the hub decides itself (`host`, `port`, `model_path`,
+//! default is better than ours. Not here: the options that the hub sets itself (`host`, `port`, `model_path`,
 //! `model_type`, `log_level`, `served_model_name`, …) and whether the installed worker has the flag.
 
 use std::path::Path;
@@ -12,12 +12,12 @@ use super::scalar::as_number;
 use super::yaml::Node;
 use super::{LaunchOption, ModelType, locate};
 
-/// How an option is read and written.
+/// The type of an option's value.
 #[derive(Clone, Copy)]
-enum Kind {
-    /// On or not there.
+enum OptionType {
+    /// A switch: on or absent.
     Switch,
-    /// An integer of at least so much.
+    /// An integer with a minimum.
     Int(u64),
     /// A number.
     Number,
@@ -30,46 +30,46 @@ enum Kind {
 }
 
 /// In the contract's order; `lora_*` and `config_name` have rules of their own and are read between.
-const COMMON: [(&str, Kind); 5] = [
-    ("context_length", Kind::Int(1)),
-    ("max_concurrency", Kind::Int(1)),
-    ("queue_timeout", Kind::Int(1)),
-    ("queue_size", Kind::Int(0)),
-    ("quantize", Kind::Int(1)),
+const COMMON: [(&str, OptionType); 5] = [
+    ("context_length", OptionType::Int(1)),
+    ("max_concurrency", OptionType::Int(1)),
+    ("queue_timeout", OptionType::Int(1)),
+    ("queue_size", OptionType::Int(0)),
+    ("quantize", OptionType::Int(1)),
 ];
 
-const REST: [(&str, Kind); 31] = [
-    ("disable_auto_resize", Kind::Switch),
-    ("enable_auto_tool_choice", Kind::Switch),
-    ("trust_remote_code", Kind::Switch),
-    ("tool_call_parser", Kind::Text),
-    ("reasoning_parser", Kind::Text),
-    ("message_converter", Kind::Text),
-    ("chat_template_file", Kind::Path),
-    ("debug", Kind::Switch),
-    ("decode_concurrency", Kind::Int(1)),
-    ("prompt_concurrency", Kind::Int(1)),
-    ("disable_batching", Kind::Switch),
-    ("draft_model_path", Kind::PathOrId),
-    ("num_draft_tokens", Kind::Int(0)),
-    ("kv_bits", Kind::Int(1)),
-    ("kv_group_size", Kind::Int(1)),
-    ("quantized_kv_start", Kind::Int(0)),
-    ("max_bytes", Kind::Int(0)),
-    ("max_tokens", Kind::Int(1)),
-    ("prefill_step_size", Kind::Int(1)),
-    ("prompt_cache_dir", Kind::Path),
-    ("prompt_cache_size", Kind::Int(0)),
-    ("seed", Kind::Int(0)),
-    ("temperature", Kind::Number),
-    ("top_k", Kind::Int(0)),
-    ("top_p", Kind::Number),
-    ("min_p", Kind::Number),
-    ("presence_penalty", Kind::Number),
-    ("repetition_penalty", Kind::Number),
-    ("repetition_context_size", Kind::Int(0)),
-    ("xtc_probability", Kind::Number),
-    ("xtc_threshold", Kind::Number),
+const REST: [(&str, OptionType); 31] = [
+    ("disable_auto_resize", OptionType::Switch),
+    ("enable_auto_tool_choice", OptionType::Switch),
+    ("trust_remote_code", OptionType::Switch),
+    ("tool_call_parser", OptionType::Text),
+    ("reasoning_parser", OptionType::Text),
+    ("message_converter", OptionType::Text),
+    ("chat_template_file", OptionType::Path),
+    ("debug", OptionType::Switch),
+    ("decode_concurrency", OptionType::Int(1)),
+    ("prompt_concurrency", OptionType::Int(1)),
+    ("disable_batching", OptionType::Switch),
+    ("draft_model_path", OptionType::PathOrId),
+    ("num_draft_tokens", OptionType::Int(0)),
+    ("kv_bits", OptionType::Int(1)),
+    ("kv_group_size", OptionType::Int(1)),
+    ("quantized_kv_start", OptionType::Int(0)),
+    ("max_bytes", OptionType::Int(0)),
+    ("max_tokens", OptionType::Int(1)),
+    ("prefill_step_size", OptionType::Int(1)),
+    ("prompt_cache_dir", OptionType::Path),
+    ("prompt_cache_size", OptionType::Int(0)),
+    ("seed", OptionType::Int(0)),
+    ("temperature", OptionType::Number),
+    ("top_k", OptionType::Int(0)),
+    ("top_p", OptionType::Number),
+    ("min_p", OptionType::Number),
+    ("presence_penalty", OptionType::Number),
+    ("repetition_penalty", OptionType::Number),
+    ("repetition_context_size", OptionType::Int(0)),
+    ("xtc_probability", OptionType::Number),
+    ("xtc_threshold", OptionType::Number),
 ];
 
 /// Reads every launch option of a model entry.
@@ -97,23 +97,23 @@ pub(super) fn read(
 fn option(
     table: &mut Table<'_, '_>,
     key: &'static str,
-    kind: Kind,
+    kind: OptionType,
     folder: &Path,
 ) -> Option<LaunchOption> {
     let value = match kind {
-        Kind::Switch => {
+        OptionType::Switch => {
             return table.flag(key)?.then(|| LaunchOption {
                 key: key.to_owned(),
                 value: None,
             });
         }
-        Kind::Int(low) => table.int(key, low..=u64::MAX)?.to_string(),
-        Kind::Number => table.number(key)?,
-        Kind::Text => table.text(key)?,
-        Kind::Path => locate::beside(&table.text(key)?, folder)
+        OptionType::Int(low) => table.int(key, low..=u64::MAX)?.to_string(),
+        OptionType::Number => table.number(key)?,
+        OptionType::Text => table.text(key)?,
+        OptionType::Path => locate::beside(&table.text(key)?, folder)
             .display()
             .to_string(),
-        Kind::PathOrId => locate::path_or_id(&table.text(key)?, folder),
+        OptionType::PathOrId => locate::path_or_id(&table.text(key)?, folder),
     };
     Some(with_value(key, value))
 }

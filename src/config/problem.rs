@@ -1,15 +1,14 @@
-//! What is wrong with a hub.yaml, and where: filled while the tree is read, printed by
-//! [`super::diagnose`].
+//! The problems of a hub.yaml: collected while the tree is read, printed by [`super::diagnose`].
 //!
-//! A place is a path of keys and positions, not a line: lines are looked up only when there is
-//! something to report. Also here: the nearest valid word for a hint.
+//! Each has a path of keys and positions, not a line: lines are looked up only for a report. Also here: the
+//! nearest valid word for a hint.
 
-/// More are counted and not shown: each takes an excerpt, and a file can hold a hundred thousand.
-const MOST_PROBLEMS: usize = 50;
+/// Further problems are counted and not shown: each takes an excerpt, and a file can hold a hundred thousand.
+const MAX_PROBLEMS: usize = 50;
 
 /// One step from the root of hub.yaml towards a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Segment {
     Key(String),
     /// Position in a list, from 0.
     Item(usize),
@@ -17,25 +16,25 @@ pub(super) enum Step {
 
 /// The path of a value in hub.yaml; empty for the root.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Place(pub(super) Vec<Step>);
+pub(super) struct KeyPath(pub(super) Vec<Segment>);
 
-impl Place {
+impl KeyPath {
     pub(super) fn key(&self, key: &str) -> Self {
-        self.then(Step::Key(key.to_owned()))
+        self.then(Segment::Key(key.to_owned()))
     }
 
     pub(super) fn item(&self, index: usize) -> Self {
-        self.then(Step::Item(index))
+        self.then(Segment::Item(index))
     }
 
-    fn then(&self, step: Step) -> Self {
+    fn then(&self, step: Segment) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);
         Self(steps)
     }
 }
 
-/// What of a place the caret marks.
+/// The part of an entry that the caret marks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
     /// The value, or the start of a list or mapping.
@@ -46,48 +45,48 @@ pub(super) enum Mark {
     LastKey,
 }
 
-/// One thing that is wrong.
+/// One problem, with the text and hint to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
-    pub(super) place: Place,
+    pub(super) key_path: KeyPath,
     pub(super) mark: Mark,
     pub(super) message: String,
     pub(super) hint: Option<String>,
 }
 
-/// All that was found so far: problems that refuse the file, and warnings that do not.
+/// The problems, which refuse the file, and the warnings, which do not.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) problems: Vec<Problem>,
-    /// How many problems more there are than anyone would read.
+    /// Number of problems beyond [`MAX_PROBLEMS`].
     pub(super) unnamed: usize,
     pub(super) warnings: Vec<String>,
 }
 
 impl Findings {
-    /// Refuses the value at `place`.
-    pub(super) fn value(&mut self, place: Place, message: String, hint: Option<String>) {
-        self.add(place, Mark::Value, message, hint);
+    /// Refuses the value at `key_path`.
+    pub(super) fn value(&mut self, key_path: KeyPath, message: String, hint: Option<String>) {
+        self.add(key_path, Mark::Value, message, hint);
     }
 
-    /// Refuses the key at `place`.
-    pub(super) fn key(&mut self, place: Place, message: String, hint: Option<String>) {
-        self.add(place, Mark::Key, message, hint);
+    /// Refuses the key at `key_path`.
+    pub(super) fn key(&mut self, key_path: KeyPath, message: String, hint: Option<String>) {
+        self.add(key_path, Mark::Key, message, hint);
     }
 
-    /// Refuses the key at `place` for standing there a second time.
-    pub(super) fn repeated(&mut self, place: Place, message: String) {
+    /// Refuses the second occurrence of the key at `key_path`.
+    pub(super) fn repeated(&mut self, key_path: KeyPath, message: String) {
         let hint = Some("keep one of them".to_owned());
-        self.add(place, Mark::LastKey, message, hint);
+        self.add(key_path, Mark::LastKey, message, hint);
     }
 
-    fn add(&mut self, place: Place, mark: Mark, message: String, hint: Option<String>) {
-        if self.problems.len() >= MOST_PROBLEMS {
+    fn add(&mut self, key_path: KeyPath, mark: Mark, message: String, hint: Option<String>) {
+        if self.problems.len() >= MAX_PROBLEMS {
             self.unnamed += 1;
             return;
         }
         self.problems.push(Problem {
-            place,
+            key_path,
             mark,
             message,
             hint,
@@ -100,19 +99,19 @@ pub(crate) fn nearest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {
-    /// Below this two words have little in common; found by trying (`prt`/`port` is 0.93).
+    /// Two words less alike than this have little in common; found by trying (`prt`/`port` is 0.93).
     const ALIKE: f64 = 0.8;
     /// Bounds for names from a hostile file; no key is that long.
-    const LONGEST: usize = 64;
-    const MOST: usize = 200;
-    if word.len() > LONGEST {
+    const MAX_WORD_BYTES: usize = 64;
+    const MAX_CANDIDATES: usize = 200;
+    if word.len() > MAX_WORD_BYTES {
         return None;
     }
     let word = word.to_lowercase();
     candidates
         .into_iter()
-        .take(MOST)
-        .filter(|candidate| candidate.len() <= LONGEST)
+        .take(MAX_CANDIDATES)
+        .filter(|candidate| candidate.len() <= MAX_WORD_BYTES)
         .map(|candidate| {
             let alike = strsim::jaro_winkler(&word, &candidate.to_lowercase());
             (alike, candidate)

@@ -9,25 +9,25 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::Settings;
-use super::problem::{Findings, Place, did_you_mean};
+use super::problem::{Findings, KeyPath, did_you_mean};
 use super::scalar::{as_bool, as_int, as_json, as_number};
 use super::yaml::{Map, Node, Typed};
 
-/// One mapping of hub.yaml, and whose it is.
+/// One mapping of hub.yaml, with its owner.
 pub(super) struct Table<'a, 'f> {
     map: &'a Map,
-    place: Place,
-    /// ``model `a`: ``, or empty for the hub itself: what every message begins with.
+    key_path: KeyPath,
+    /// The prefix of every message: ``model `a`: ``, or empty for the hub itself.
     subject: String,
     asked: BTreeSet<&'static str>,
     findings: &'f mut Findings,
 }
 
 impl<'a, 'f> Table<'a, 'f> {
-    pub(super) fn new(map: &'a Map, place: Place, findings: &'f mut Findings) -> Self {
+    pub(super) fn new(map: &'a Map, key_path: KeyPath, findings: &'f mut Findings) -> Self {
         Self {
             map,
-            place,
+            key_path,
             subject: String::new(),
             asked: BTreeSet::new(),
             findings,
@@ -37,12 +37,12 @@ impl<'a, 'f> Table<'a, 'f> {
     /// The keys that `read` asks for, set or not.
     pub(super) fn keys(read: impl FnOnce(&mut Table<'_, '_>)) -> BTreeSet<&'static str> {
         let (map, mut findings) = (Map::default(), Findings::default());
-        let mut table = Table::new(&map, Place::default(), &mut findings);
+        let mut table = Table::new(&map, KeyPath::default(), &mut findings);
         read(&mut table);
         table.asked
     }
 
-    /// Whose keys these are: ``model `a` `` or `model entry #2`.
+    /// Sets the owner of these keys: ``model `a` `` or `model entry #2`.
     pub(super) fn set_subject(&mut self, subject: &str) {
         self.subject = format!("{subject}: ");
     }
@@ -50,31 +50,31 @@ impl<'a, 'f> Table<'a, 'f> {
     /// Refuses the value of `key`; `message` follows the subject.
     pub(super) fn refuse(&mut self, key: &str, message: &str, hint: Option<String>) {
         let message = format!("{}{message}", self.subject);
-        self.findings.value(self.place.key(key), message, hint);
+        self.findings.value(self.key_path.key(key), message, hint);
     }
 
     /// Refuses an item of the list at `key`.
     pub(super) fn refuse_item(&mut self, key: &str, index: usize, message: &str, hint: String) {
         let message = format!("{}{message}", self.subject);
-        let place = self.place.key(key).item(index);
-        self.findings.value(place, message, Some(hint));
+        let key_path = self.key_path.key(key).item(index);
+        self.findings.value(key_path, message, Some(hint));
     }
 
     /// Refuses a key of the mapping at `key`.
     pub(super) fn refuse_key_within(&mut self, key: &str, within: &str, message: &str) {
         let message = format!("{}{message}", self.subject);
-        let place = self.place.key(key).key(within);
-        self.findings.key(place, message, None);
+        let key_path = self.key_path.key(key).key(within);
+        self.findings.key(key_path, message, None);
     }
 
     /// Refuses a value of the mapping at `key`.
     pub(super) fn refuse_within(&mut self, key: &str, within: &str, message: &str) {
         let message = format!("{}{message}", self.subject);
-        let place = self.place.key(key).key(within);
-        self.findings.value(place, message, None);
+        let key_path = self.key_path.key(key).key(within);
+        self.findings.value(key_path, message, None);
     }
 
-    /// Notes what is legal and still deserves a word.
+    /// Notes a warning about something legal.
     pub(super) fn warn(&mut self, message: &str) {
         self.findings
             .warnings
@@ -90,8 +90,7 @@ impl<'a, 'f> Table<'a, 'f> {
             .filter(|node| !matches!(node, Node::Null))
     }
 
-    /// Any scalar, as text; blank is unset. Never contains NUL, which no path, argument or variable
-    /// can hold.
+    /// Any scalar, as text; blank is unset. Never contains NUL, which no path, argument or variable may.
     pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
         let node = self.node(key)?;
         self.scalar(key, node)
@@ -102,13 +101,13 @@ impl<'a, 'f> Table<'a, 'f> {
     pub(super) fn required(&mut self, key: &'static str, whose: &str) -> Option<String> {
         let Some(node) = self.node(key) else {
             let message = format!("{whose} is missing required `{key}`");
-            self.findings.value(self.place.clone(), message, None);
+            self.findings.value(self.key_path.clone(), message, None);
             return None;
         };
         let text = self.scalar(key, node)?;
         if text.trim().is_empty() {
             let message = format!("{whose}: `{key}` cannot be empty");
-            self.findings.value(self.place.key(key), message, None);
+            self.findings.value(self.key_path.key(key), message, None);
             return None;
         }
         Some(text)
@@ -242,8 +241,8 @@ impl<'a, 'f> Table<'a, 'f> {
         }
     }
 
-    /// A list of scalars that `read` makes something of; each that it cannot is refused where it stands, with
-    /// what it says is wrong with it, and what would be right.
+    /// A list of scalars converted by `read`. An item that it rejects is reported at its own position, with
+    /// the message and hint that `read` gives.
     pub(super) fn list_of<T>(
         &mut self,
         key: &'static str,
@@ -259,15 +258,15 @@ impl<'a, 'f> Table<'a, 'f> {
                 Err((why, hint)) => {
                     let (subject, shown) = (&self.subject, Node::Text(text).shown());
                     let message = format!("{subject}`{key}` item #{}, {shown}, {why}", index + 1);
-                    let place = self.place.key(key).item(index);
-                    self.findings.value(place, message, Some(hint));
+                    let key_path = self.key_path.key(key).item(index);
+                    self.findings.value(key_path, message, Some(hint));
                 }
             }
         }
         list
     }
 
-    /// The scalars of a list; each that is none is refused where it stands.
+    /// The scalars of a list; any other item is refused at its position.
     pub(super) fn items(&mut self, key: &str, items: &[Node]) -> Vec<String> {
         let items = self.numbered_items(key, items).into_iter();
         items.map(|(_, text)| text).collect()
@@ -291,8 +290,8 @@ impl<'a, 'f> Table<'a, 'f> {
                 index + 1,
                 item.shown()
             );
-            let place = self.place.key(key).item(index);
-            self.findings.value(place, message, None);
+            let key_path = self.key_path.key(key).item(index);
+            self.findings.value(key_path, message, None);
         }
         texts
     }
@@ -305,11 +304,11 @@ impl<'a, 'f> Table<'a, 'f> {
             self.refuse(key, &message, None);
             return None;
         };
-        self.report_repeated(self.place.key(key), map);
+        self.report_repeated(self.key_path.key(key), map);
         Some(map)
     }
 
-    /// A nested mapping for Lua: whatever YAML 1.2 can say and JSON can hold.
+    /// A nested mapping for Lua, of any values that both YAML 1.2 and JSON have.
     pub(super) fn settings(&mut self, key: &'static str) -> Settings {
         let Some(map) = self.map(key) else {
             return Settings::new();
@@ -317,16 +316,16 @@ impl<'a, 'f> Table<'a, 'f> {
         as_json(map)
     }
 
-    fn report_repeated(&mut self, place: Place, map: &Map) {
+    fn report_repeated(&mut self, key_path: KeyPath, map: &Map) {
         for key in &map.repeated {
             let message = format!("{}duplicate key `{key}`", self.subject);
-            self.findings.repeated(place.key(key), message);
+            self.findings.repeated(key_path.key(key), message);
         }
     }
 
-    /// Reports repeated keys and gives those that nobody asked for, with a hint each.
+    /// Reports repeated keys and returns the unknown ones, each with a hint.
     pub(super) fn finish(&mut self) -> Vec<(String, Option<String>)> {
-        self.report_repeated(self.place.clone(), self.map);
+        self.report_repeated(self.key_path.clone(), self.map);
         self.map
             .entries
             .keys()
@@ -340,7 +339,7 @@ impl<'a, 'f> Table<'a, 'f> {
         for (key, hint) in self.finish() {
             let shown = Node::Text(key.clone()).shown();
             let message = format!("{}unknown key {shown}", self.subject);
-            self.findings.key(self.place.key(&key), message, hint);
+            self.findings.key(self.key_path.key(&key), message, hint);
         }
     }
 

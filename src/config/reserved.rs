@@ -1,16 +1,16 @@
-//! What the hub decides about a worker, and what hub.yaml may therefore not say in passing.
+//! Refuses options and variables of a worker that the hub sets itself.
 //!
-//! The last of two options counts: `extra_args: [--port, 9999]` would have the worker listen where the
-//! hub does not look for it. [`super::model`] asks; each refusal says which key is meant for it.
+//! The last of two options wins: with `extra_args: [--port, 9999]` the worker would listen on a port that
+//! the hub does not know. [`super::model`] calls it; each refusal names the key to use instead.
 
 use std::collections::BTreeMap;
 
 use super::raw::Table;
 
-/// So begin the variables that mark what a hub has started.
+/// Prefix of the variables that mark a hub's workers.
 const WORKER_MARK: &str = "MLX_HUB_WORKER_";
 
-/// The options of `launch` that the hub passes itself, or does the work of, and the keys for them.
+/// The options of `launch` that the hub passes or replaces, and the key to use for each.
 const FLAGS: [(&str, &str); 10] = [
     ("--model-path", "model_path"),
     ("--model-type", "model_type"),
@@ -24,7 +24,7 @@ const FLAGS: [(&str, &str); 10] = [
     ("--auto-unload-minutes", "auto_unload_minutes"),
 ];
 
-/// `extra_args` without those.
+/// Reads `extra_args` and refuses those options in it.
 pub(super) fn extra_args(table: &mut Table<'_, '_>) -> Vec<String> {
     let key = "extra_args";
     let arguments = table.list(key).unwrap_or_default();
@@ -44,7 +44,7 @@ pub(super) fn extra_args(table: &mut Table<'_, '_>) -> Vec<String> {
     arguments
 }
 
-/// What to write in place of an option that is the hub's, with this value or before this argument.
+/// The key to write in place of a reserved option, with this value or before this argument.
 fn instead_of(flag: &str, value: Option<&str>) -> Option<String> {
     match flag {
         "--served-model-name" => {
@@ -62,11 +62,11 @@ fn instead_of(flag: &str, value: Option<&str>) -> Option<String> {
     Some(format!("write `{key}: {value}` in the model's entry"))
 }
 
-/// What to do about a configuration file of the worker.
+/// The hint for a worker's own configuration file.
 pub(super) const CONFIG_HINT: &str = "the worker's `--config` silently wins over `model_path`: write what that file says as keys of this model";
 
-/// Refuses what the hub sets in the environment whatever hub.yaml says. No worker reads a port, host or
-/// path from there.
+/// Refuses the variables that the hub always sets. No worker reads a port, host or path from its
+/// environment.
 pub(super) fn env(table: &mut Table<'_, '_>, env: &BTreeMap<String, String>) {
     for name in env.keys().filter(|name| name.starts_with(WORKER_MARK)) {
         let message = format!("`env` has `{name}`, by which the hub knows its workers");

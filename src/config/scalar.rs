@@ -1,7 +1,7 @@
-//! What a node means once the type is known.
+//! Converts a node to the type that its key wants.
 //!
-//! [`super::raw`] asks. Numbers and booleans may be quoted and may be spelled as YAML 1.1 had it, because
-//! PyYAML read them so and then Create-hub converted what was still a string.
+//! [`super::raw`] calls it. Numbers and booleans may be quoted and may have YAML 1.1's spelling, because
+//! PyYAML read them so and Create-hub converted the remaining strings.
 
 use super::Settings;
 use super::yaml::{Map, Node, Typed};

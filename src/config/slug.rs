@@ -1,8 +1,8 @@
-//! Names of models and groups: their form, and that no two are alike.
+//! Names of models and groups: their form and their uniqueness.
 
 use std::collections::HashMap;
 
-use super::problem::{Findings, Place, did_you_mean};
+use super::problem::{Findings, KeyPath, did_you_mean};
 use super::raw::Table;
 
 /// The `name` of an entry, trimmed; empty when it is missing or wrong. `position` is
@@ -72,20 +72,20 @@ pub(super) fn unique<'n>(
         let message =
             format!("{kind} entry #{position}: duplicate {kind} name `{name}` detected{also}");
         let hint = format!("{kind} entry #{} has it already; choose another", first + 1);
-        let place = Place::default()
+        let key_path = KeyPath::default()
             .key(&format!("{kind}s"))
             .item(index)
             .key("name");
-        findings.value(place, message, Some(hint));
+        findings.value(key_path, message, Some(hint));
     }
 }
 
-/// A hint for a name that is none of those defined.
+/// A hint for an undefined name.
 pub(super) fn known_words(word: &str, what: &str, words: &[&str]) -> String {
-    const MOST: usize = 10;
+    const MAX_WORDS: usize = 10;
     did_you_mean(word, words.iter().copied()).unwrap_or_else(|| {
-        let more = if words.len() > MOST { ", …" } else { "" };
-        let first = &words[..words.len().min(MOST)];
+        let more = if words.len() > MAX_WORDS { ", …" } else { "" };
+        let first = &words[..words.len().min(MAX_WORDS)];
         format!("{what}: {}{more}", first.join(", "))
     })
 }

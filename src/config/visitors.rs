@@ -1,5 +1,5 @@
-//! Which web pages and host names hub.yaml lets in besides the usual ones: `allowed_origins` and
-//! `allowed_hosts`. An entry that no request could ever match is refused.
+//! `allowed_origins` and `allowed_hosts`: the web origins and host names that hub.yaml allows besides the
+//! usual ones. An entry that no request could ever match is refused.
 
 use url::Url;
 
@@ -26,13 +26,13 @@ pub(super) fn hosts(table: &mut Table<'_, '_>) -> Vec<String> {
     })
 }
 
-/// Whether there can be pages of that origin: not of a name with a `*`, nor of a protocol without pages.
+/// True if an origin can have pages: not a name with a `*`, nor a protocol without pages.
 fn names_pages(origin: &str) -> bool {
     let without = ["ws:", "wss:", "ftp:"];
     !origin.contains('*') && !without.iter().any(|scheme| origin.starts_with(scheme))
 }
 
-/// What would be right where `text` stands.
+/// The correction for an origin written as `text`.
 fn right_origin(text: &str) -> String {
     if text == "null" || text.starts_with("file:") {
         return "files and sandboxed frames cannot be told apart (`null`): serve the page at an address, \
@@ -55,7 +55,7 @@ fn right_origin(text: &str) -> String {
     }
 }
 
-/// Whether a page at `host[:port]` hardly has a certificate.
+/// True if a page at `host[:port]` is unlikely to have a certificate.
 fn is_local(text: &str) -> bool {
     Host::of(text).is_some_and(|host| {
         host.is_address || host.name == "localhost" || host.name.ends_with(".local")

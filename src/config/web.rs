@@ -1,18 +1,18 @@
-//! Origins and host names as the web's rules compare them.
+//! Parses origins and host names into the form in which they are compared.
 //!
-//! hub.yaml's lists are read with it, and the server's door compares what requests say with those.
+//! hub.yaml's lists are parsed with it, and so are the headers that the server compares with them.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use url::Url;
 
 /// `scheme://host[:port]` as a browser writes it: lower case, without a port that the scheme has anyhow. A
-/// slash at the end is forgiven. `None` for what is no origin: `null`, a whole URL, an address that a
-/// browser would have written otherwise.
+/// slash at the end is ignored. `None` for anything else: `null`, a whole URL, an address that no browser
+/// writes that way.
 pub(crate) fn origin(text: &str) -> Option<String> {
     let url = Url::parse(text).ok()?;
     let origin = serialized(&url)?;
-    // The parser understands much that no browser sends: spaces, backslashes, `127.1`.
+    // The parser accepts much that no browser sends: spaces, backslashes, `127.1`.
     let (begin, rest) = text.split_at_checked(origin.len())?;
     if !begin.eq_ignore_ascii_case(&origin) {
         return None;
@@ -28,7 +28,7 @@ pub(crate) fn origin_of_url(url: &str) -> Option<String> {
     serialized(&Url::parse(url).ok()?)
 }
 
-/// Also of a URL whose scheme is an application's, which the URL standard leaves out.
+/// The origin, also for an application's own scheme, which the URL standard leaves out.
 fn serialized(url: &Url) -> Option<String> {
     let host = url.host_str().filter(|host| !host.is_empty())?;
     let origin = url.origin();

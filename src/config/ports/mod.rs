@@ -1,8 +1,8 @@
-//! Which worker listens on which port.
+//! The book of ports: one for each worker.
 //!
-//! The daemon alone owns a [`PortBook`]: it assigns ports at start and at reload, and asks for the next
-//! one when a port was taken between the assignment and the launch. hub.yaml's own rules about ports
-//! (ranges, two models with one port) are checked before, by `Config::load`.
+//! The daemon alone owns a [`PortBook`]: it assigns ports at start and at reload, and takes the next one
+//! when another program has bound a port between assignment and launch. `Config::load` has already checked
+//! hub.yaml's own rules about ports (ranges, two models with one port).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,16 +16,16 @@ mod probe;
 
 pub use probe::is_free;
 
-/// Ports that a worker may have, by hub.yaml or by allotment.
+/// Ports that a worker may have, set by hub.yaml or assigned.
 const PORTS: std::ops::RangeInclusive<u16> = 1024..=u16::MAX;
 
-/// Whether a port of a host can be bound now.
+/// True if a port of a host can be bound now.
 type Probe = dyn Fn(&str, u16) -> bool + Send + Sync;
 
-/// A model that cannot have a port.
+/// The reason why a model cannot have a port.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PortError {
-    /// hub.yaml gives it a port that another program listens on.
+    /// Another program listens on the port that hub.yaml sets.
     #[error(
         "model `{model}`: port {port} is in use by another program\n\
          hint: free it, or set another `port` for this model, or none and the hub finds one"
@@ -36,7 +36,7 @@ pub enum PortError {
         /// Its port in hub.yaml.
         port: u16,
     },
-    /// hub.yaml gives it a port that a running worker was allotted.
+    /// A running worker was assigned the port that hub.yaml sets.
     #[error(
         "model `{model}`: port {port} is in use by model `{holder}`\n\
          hint: stop `{holder}` first, or set another `port` for this model"
@@ -46,10 +46,10 @@ pub enum PortError {
         model: String,
         /// Its port in hub.yaml.
         port: u16,
-        /// Whose worker listens there.
+        /// The model whose worker listens there.
         holder: String,
     },
-    /// hub.yaml gives it the port that the hub itself listens on.
+    /// The hub itself listens on the port that hub.yaml sets.
     #[error(
         "model `{model}`: port {port} is the hub's own\n\
          hint: set another `port` for this model, or none and the hub finds one"
@@ -60,7 +60,7 @@ pub enum PortError {
         /// Its port in hub.yaml.
         port: u16,
     },
-    /// The search came to its end.
+    /// No free port is left.
     #[error(
         "model `{model}`: no port from {from} to 65535 is free\n\
          hint: set a lower `model_starting_port`"
@@ -68,7 +68,7 @@ pub enum PortError {
     NoneFree {
         /// The model.
         model: String,
-        /// Where the search began.
+        /// First port of the search.
         from: u16,
     },
 }
@@ -97,12 +97,12 @@ impl std::fmt::Debug for PortBook {
 }
 
 impl PortBook {
-    /// An empty book: allotted ports begin at `starting_port` and leave out `hub_port`.
+    /// An empty book: assigned ports begin at `starting_port` and leave out `hub_port`.
     pub fn new(hub_port: u16, starting_port: u16) -> Self {
         Self::with_probe(hub_port, starting_port, Box::new(is_free))
     }
 
-    /// [`PortBook::new`] with another way to find out whether a port of a host is free.
+    /// [`PortBook::new`] with another probe for free ports.
     pub fn with_probe(hub_port: u16, starting_port: u16, probe: Box<Probe>) -> Self {
         Self {
             hub_port,
@@ -134,8 +134,9 @@ impl PortBook {
         telemetry::replace_private(path, &kept)
     }
 
-    /// Takes over what [`PortBook::save`] kept, but for ports that are taken now or no worker may have, and unless the search
-    /// begins elsewhere now. A file that is missing or not ours is as good as none.
+    /// Restores the assignments that [`PortBook::save`] wrote, without ports that are taken now or that no
+    /// worker may have; none of them if `starting_port` has changed. A file that is missing or cannot be read
+    /// restores nothing.
     pub fn recall(&mut self, path: &Path) {
         let kept = files::read(path)
             .ok()
@@ -147,7 +148,7 @@ impl PortBook {
         }
     }
 
-    /// Where later searches begin (a reload may change it); ports already given stay.
+    /// Sets the first port of later searches (a reload may change it); assigned ports stay.
     pub fn set_starting_port(&mut self, starting_port: u16) {
         self.starting_port = starting_port;
     }
@@ -155,11 +156,11 @@ impl PortBook {
     /// Gives each of `models`, in this order, its port: the one hub.yaml sets, else the one it had,
     /// else the first free one. Models that are gone lose theirs.
     ///
-    /// `is_up` says whether the model's own worker is running: then it holds its port itself, and keeps
-    /// it even when the model is gone from hub.yaml, until [`PortBook::release`].
+    /// `is_up` is true for a model whose worker is running: its port is bound by that worker, and stays
+    /// assigned until [`PortBook::release`], even if the model is gone from hub.yaml.
     ///
     /// # Errors
-    /// When a port of hub.yaml is taken or no port is left; nothing is changed then.
+    /// When a port of hub.yaml is taken or no port is left; no assignment changes then.
     pub fn assign(
         &mut self,
         models: &[ModelConfig],
@@ -225,7 +226,7 @@ impl PortBook {
         }
     }
 
-    /// The first port from `from` on that nobody has.
+    /// The first free port from `from` on.
     fn search(
         &self,
         model: &ModelConfig,
@@ -251,7 +252,7 @@ impl PortBook {
         &self.ports
     }
 
-    /// The model's port was taken at launch: moves on to the next free one and gives it.
+    /// Assigns the next free port, as the model's own was taken at launch.
     ///
     /// # Errors
     /// When hub.yaml sets the port, or none is left; the model keeps its port then.

@@ -1,7 +1,7 @@
-//! Whether another program has a port: asked by binding it, without listening.
+//! Finds out whether another program has a port, by binding it without listening.
 //!
-//! The [`super::PortBook`] asks for workers, the daemon for its own port. A socket that only binds is seen
-//! by no client, and macOS' firewall has no question about it.
+//! The [`super::PortBook`] asks for workers, the daemon for its own port. No client sees a socket that is
+//! only bound, and macOS' firewall does not ask the user about it.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -9,13 +9,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 
 use socket2::{Domain, Socket, Type};
 
-/// Elsewhere than on Linux SO_REUSEADDR, without which every port of a worker that has just ended were
-/// taken, lets a port be bound at 127.0.0.1 beside another program's at all addresses, and the other way
-/// round.
+/// SO_REUSEADDR is needed to bind the port of a worker that has just ended. Except on Linux it also lets a
+/// port be bound at 127.0.0.1 while another program has it at all addresses, and the other way round.
 const ADDRESSES_ARE_APART: bool = cfg!(not(target_os = "linux"));
 
-/// Whether no program holds `port` on `host`: tries to bind every address of it. Only "in use" counts: a name that does not resolve or an
-/// address of another machine is for the worker to report.
+/// True if no program holds `port` on any address of `host`. Only "in use" counts: the worker reports a
+/// name that does not resolve, or the address of another machine.
 pub fn is_free(host: &str, port: u16) -> bool {
     let Ok(addresses) = (host, port).to_socket_addrs() else {
         return true;
@@ -25,8 +24,8 @@ pub fn is_free(host: &str, port: u16) -> bool {
     asked.all(|ip| !is_taken(SocketAddr::new(ip, port)))
 }
 
-/// The addresses at which another program would be in the way of one that listens at these. Where they
-/// are `apart`, the system does not say so by itself.
+/// The addresses to try for a listener at these. Where addresses are `apart`, the system by itself does not
+/// report a program at an overlapping one.
 fn to_ask(addresses: &[IpAddr], apart: bool) -> BTreeSet<IpAddr> {
     let mut asked: BTreeSet<_> = addresses.iter().copied().collect();
     if !apart {
@@ -68,7 +67,7 @@ mod tests {
             assert_eq!(asked(&[host], true), all);
             assert_eq!(asked(&[host], false), host);
         }
-        // A program at 127.0.0.1 is in nobody's way there.
+        // A program at 127.0.0.1 does not conflict there.
         assert_eq!(asked(&["192.0.2.7"], true), "0.0.0.0 192.0.2.7 ::");
         assert_eq!(asked(&["127.0.0.1", "::1"], false), "127.0.0.1 ::1");
     }

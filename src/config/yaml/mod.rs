@@ -1,4 +1,4 @@
-//! YAML text to a [`Node`], within bounds.
+//! Parses YAML text into a [`Node`], within bounds.
 //!
 //! `Config::load` calls [`parse`] once. It owns everything that is YAML and not hub.yaml: anchors,
 //! merge keys (`<<`), repeated keys, and the limits that keep a hostile file from taking the machine's
@@ -17,11 +17,10 @@ mod types;
 pub(super) use types::Typed;
 use types::Types;
 
-/// What a tree may take once its aliases are expanded, in bytes; a hub.yaml of a thousand models
-/// stays far below it.
+/// Largest tree in bytes, its aliases expanded; a hub.yaml of a thousand models stays far below it.
 const BUDGET: usize = 8 << 20;
 const TOO_MUCH: &str = "too large: more than 8 MiB with its aliases expanded";
-/// What a node costs besides its text: about what it takes in memory.
+/// The cost of a node besides its text, about its size in memory.
 const NODE_COST: usize = 64;
 /// The parser takes quadratic time for open brackets; it refuses more than 128 levels, but only
 /// after it has scanned them all.
@@ -46,7 +45,7 @@ pub(super) struct Map {
     pub(super) repeated: Vec<String>,
 }
 
-/// Why a text is no YAML, and where if that is known (byte offset).
+/// The reason why a text is not YAML, with the byte offset if known.
 #[derive(Debug)]
 pub(super) struct SyntaxError {
     pub(super) message: String,
@@ -70,7 +69,7 @@ pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
     };
     let types = Types::of(first, &budget).map_err(|error| in_words(&error, text))?;
     if let Some(second) = documents.next() {
-        // What follows may also be no YAML at all, which is the better message.
+        // An error in the second document makes a better message.
         Types::of(second, &budget).map_err(|error| in_words(&error, text))?;
         return Err(SyntaxError {
             message: "expected a single document, but `---` starts another one".to_owned(),
@@ -91,8 +90,8 @@ pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
     })
 }
 
-/// Where the text goes beyond [`MAX_OPEN_BRACKETS`]. It counts brackets in strings and comments too:
-/// no hub.yaml has that many, balanced or not.
+/// The offset at which [`MAX_OPEN_BRACKETS`] is exceeded. Brackets in strings and comments count too: no
+/// hub.yaml has that many, balanced or not.
 fn too_many_open_brackets(text: &str) -> Option<usize> {
     let mut open = 0_usize;
     for (offset, byte) in text.bytes().enumerate() {
@@ -131,12 +130,12 @@ fn in_words(error: &serde_yaml::Error, text: &str) -> SyntaxError {
     }
 }
 
-/// What YAML does not let stand in a file, not even in quotes.
+/// Characters that YAML forbids, even in quotes.
 fn is_forbidden(c: char) -> bool {
     c.is_control() && !matches!(c, '\n' | '\r' | '\t' | '\u{85}')
 }
 
-/// Cuts the first ` at line 4 column 1`; a second one says where the thing begins that is being read.
+/// Cuts the first ` at line 4 column 1`; a second one names the start of the enclosing value.
 fn without_position(message: &str) -> String {
     let Some((before, rest)) = message.split_once(" at line ") else {
         return message.to_owned();
@@ -145,7 +144,7 @@ fn without_position(message: &str) -> String {
     format!("{before}{after}")
 }
 
-/// What usually lies behind a message; `found` is the character it is about.
+/// The usual cause of a message; `found` is the offending character.
 fn hint(message: &str, found: Option<char>) -> Option<&'static str> {
     let says = |part| message.contains(part);
     match found {
@@ -178,8 +177,8 @@ fn second_document(text: &str) -> Option<usize> {
     None
 }
 
-/// What is left to spend on the tree; aliases copy what they name, so that the text's size says
-/// nothing about the tree's.
+/// The bytes left for the tree; aliases copy their anchors, so the size of the text does not bound that of
+/// the tree.
 struct Budget(Cell<usize>);
 
 impl Budget {
@@ -200,7 +199,7 @@ impl Budget {
 #[derive(Clone, Copy)]
 struct NodeSeed<'b> {
     budget: &'b Budget,
-    /// What the first one found, from the next node on.
+    /// The types that the first reading found, from the next node on.
     types: &'b RefCell<<Types as IntoIterator>::IntoIter>,
 }
 
@@ -297,15 +296,15 @@ impl Node {
 
     /// The value as an error message shows it, shortened.
     pub(super) fn shown(&self) -> String {
-        const LONGEST: usize = 60;
+        const MAX_CHARS: usize = 60;
         match self {
             Self::List(_) => "a list".to_owned(),
             Self::Map(_) => "a mapping".to_owned(),
             Self::Null => "nothing".to_owned(),
             scalar => {
                 let text = scalar.scalar().unwrap_or_default();
-                let mut shown: String = text.escape_debug().take(LONGEST).collect();
-                if text.chars().count() > LONGEST {
+                let mut shown: String = text.escape_debug().take(MAX_CHARS).collect();
+                if text.chars().count() > MAX_CHARS {
                     shown.push('…');
                 }
                 format!("`{shown}`")

@@ -1,9 +1,9 @@
-//! The first of two readings of a YAML document: which of its scalars YAML 1.2 takes for booleans and
-//! numbers.
+//! The first of two readings of a YAML document: it finds the scalars that are booleans and numbers in
+//! YAML 1.2.
 //!
-//! The parser tells either a scalar's value or its text. [`super::parse`] wants both, `3.10` for a key
-//! that is a text and 3.1 for one that is a number: so here are the values, in the order in which the
-//! second reading meets their texts. What is no YAML, or has a tag, is found here too.
+//! The parser gives either a scalar's value or its text. [`super::parse`] wants both, `3.10` for a key
+//! that is a text and 3.1 for one that is a number: this reading gives the values, in the order in which
+//! the second one meets their texts. It also finds invalid YAML and tags.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -15,7 +15,7 @@ use serde::de::{
 
 use super::Budget;
 
-/// A scalar that is not a text to YAML.
+/// A boolean or number, as YAML 1.2 reads it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::config) enum Typed {
     Bool(bool),
@@ -23,7 +23,7 @@ pub(in crate::config) enum Typed {
     Float(f64),
 }
 
-/// Of every node of a document, aliases followed, in order.
+/// The type of every node of a document, in order, aliases followed.
 #[derive(Default)]
 pub(super) struct Types(Vec<Option<Typed>>);
 
