@@ -24,7 +24,7 @@ pub fn try_lock(log_path: &Path) -> Result<Option<File>, (PathBuf, io::Error)> {
     Ok(file.try_lock().is_ok().then_some(file))
 }
 
-/// Whether a process that lives has the folder; it creates nothing. A hub that was killed a moment ago
+/// True if a process that lives has the folder; it creates nothing. A hub that was killed a moment ago
 /// may still have it: a worker that it was about to start has its descriptors until its program is loaded.
 pub fn is_locked(log_path: &Path) -> bool {
     // Shared, so that two that look do not see each other.

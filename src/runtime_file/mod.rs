@@ -35,7 +35,7 @@ pub struct RuntimeFile {
     /// begun.
     #[serde(default)]
     pub also: Vec<u32>,
-    /// Whether a service manager holds its sockets, and starts it at the next connection.
+    /// True if a service manager holds its sockets, and starts it at the next connection.
     #[serde(default)]
     pub activated: bool,
     /// What a hub that comes after a crash takes over.
@@ -71,7 +71,7 @@ pub struct RuntimeWorker {
     pub launch: String,
     /// The settings of hub.yaml it was started with.
     pub settings: serde_json::Value,
-    /// Whether it can stay up without the weights.
+    /// True if it can stay up without the weights.
     pub resident: bool,
     /// The one `model` value it answers to; none when it ignores it.
     pub answers_to: Option<String>,
@@ -79,7 +79,7 @@ pub struct RuntimeWorker {
     pub log_file: Option<PathBuf>,
     /// Where its output begins in its log file, bytes: what stands before is of earlier launches.
     pub log_begin: u64,
-    /// Whether its weights were in memory, or on their way.
+    /// True if its weights were in memory, or on their way.
     pub loaded: bool,
 }
 

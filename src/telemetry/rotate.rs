@@ -152,7 +152,7 @@ impl RotatingFile {
     }
 }
 
-/// Whether so much time has passed; a clock that was set back counts as due.
+/// True if so much time has passed; a clock that was set back counts as due.
 fn is_due(last: SystemTime, every: Duration) -> bool {
     let passed = SystemTime::now().duration_since(last);
     passed.map_or(true, |passed| passed >= every)

@@ -1,4 +1,4 @@
-//! The two bodies of an exchange with a worker: what goes there and what comes back.
+//! The two bodies of an exchange with a worker: the request's and the response's.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,7 +18,7 @@ use super::pool::Pool;
 /// Any error, as `http-body`'s combinators have it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What is still to come of a request's body.
+/// The unread rest of a request's body.
 pub type Rest = Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>;
 
 /// A request's body: the chunks that have been read already, then the rest as it arrives. Nothing is
@@ -58,12 +58,12 @@ impl RequestBody {
         self.rest.is_none().then(held)
     }
 
-    /// What has been read already, in the pieces it came in.
+    /// The chunks that have been read already.
     pub fn pieces(&self) -> Vec<Bytes> {
         self.chunks.iter().cloned().collect()
     }
 
-    /// Tells when nothing more is to come from the client; none if that is so now.
+    /// The flag that is set at the end of the client's body; `None` if it has ended already.
     pub fn arrival(&mut self) -> Option<Arc<AtomicBool>> {
         self.rest.is_some().then(|| {
             let is_here = self.is_here.get_or_insert_default();

@@ -1,10 +1,10 @@
 //! One connection to a worker, and the exchanges on it, one after the other (HTTP/1.1 without
 //! pipelining).
 //!
-//! It has no task of its own: whoever waits for its answer moves its bytes meanwhile, so that a request,
-//! its answer and the client's connection are one task and nothing has to be woken. Written here rather
-//! than taken from hyper's client, whose two ends talk through channels: they cost a small request a
-//! seventh of its instructions, and an open stream 12 KiB. Only the hub's own workers are spoken to.
+//! It has no task of its own: the task that waits for the answer moves the bytes, so that a request, its
+//! answer and the client's connection are one task and nothing has to be woken. The two ends of hyper's
+//! client talk through channels, which cost a small request a seventh of its instructions, and an open
+//! stream 12 KiB. It connects to the hub's own workers only.
 
 use std::io::ErrorKind;
 use std::pin::Pin;
@@ -28,14 +28,14 @@ use super::head::{self, Head};
 use super::sending::{Sending, Stopped};
 use super::{BoxError, Idle, UpstreamError};
 
-/// So much is read at once at first: small answers and the events of streams are smaller.
-const LEAST_READ: usize = 4 * 1024;
+/// Bytes of the first reads: small answers and the events of streams fit.
+const MIN_READ: usize = 4 * 1024;
 
-/// And so much of a large answer. More would hold more memory without being faster.
-const MOST_READ: usize = 64 * 1024;
+/// Bytes of the reads of a large answer. More would hold more memory without being faster.
+const MAX_READ: usize = 64 * 1024;
 
-/// So much of an upload is left with the system at once. Its own choice grows to megabytes: by the time a
-/// worker reads those they have left the processor's caches, and a body of 5 MB takes half as long again.
+/// Size of the socket's send buffer. The system's own grows to megabytes: by the time a worker reads those
+/// they have left the processor's caches, and a body of 5 MB takes half as long again.
 const SEND_BUFFER: usize = 256 * 1024;
 
 /// One connection. Dropping it closes the socket at once, whatever is in flight on it.
@@ -46,13 +46,13 @@ pub(super) struct Connection {
     pub(super) idle_since: Instant,
     stream: Stream,
     unread: BytesMut,
-    /// How much to read at once.
+    /// Bytes of the next read.
     read_size: usize,
-    /// The watch over an answer that is waited for.
+    /// The idle timer of the current answer.
     idle: Idle,
 }
 
-/// Who has the socket.
+/// The owner of the socket.
 #[derive(Debug)]
 enum Stream {
     Whole(TcpStream),
@@ -61,18 +61,18 @@ enum Stream {
         reads: OwnedReadHalf,
         _writes: AbortOnDropHandle<()>,
     },
-    /// Nobody: it is being handed over.
+    /// No owner: it is being handed over.
     None,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// None came in time.
     Silent,
     /// The body of the request failed.
     Body(BoxError),
-    /// The connection or what came over it.
+    /// The connection broke, or the answer is invalid.
     Fault(Fault),
 }
 
@@ -80,7 +80,7 @@ pub(super) enum Failure {
 pub(super) async fn connect(authority: &Arc<str>) -> Result<TcpStream, UpstreamError> {
     let connected = TcpStream::connect(&**authority).await;
     let stream = connected
-        // Without it a token waits for the acknowledgement of the one before.
+        // Otherwise a token waits for the acknowledgement of the one before.
         .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
         .map_err(|source| UpstreamError::Connect {
             authority: Arc::clone(authority),
@@ -101,12 +101,12 @@ impl Connection {
             idle_since: Instant::now(),
             stream: Stream::Whole(stream),
             unread: BytesMut::new(),
-            read_size: LEAST_READ,
+            read_size: MIN_READ,
             idle: Idle::default(),
         })
     }
 
-    /// Whether it can take a request: the worker has neither closed it nor said anything unasked.
+    /// True if it can take a request: the worker has neither closed it nor said anything unasked.
     pub(super) fn is_fresh(&self) -> bool {
         let Stream::Whole(stream) = &self.stream else {
             return false;
@@ -115,13 +115,13 @@ impl Connection {
         self.unread.is_empty() && read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
-    /// Whether nothing of an answer has come; of interim ones `sending` knows.
+    /// True if no byte of an answer has come; `sending` counts the interim ones.
     pub(super) fn is_silent(&self) -> bool {
         self.unread.is_empty()
     }
 
-    /// Whether it can take another request after a complete exchange. One that the worker answered on
-    /// before it had read the whole request is still tied to that.
+    /// True if it can take another request after a complete exchange: not if the worker answered before it
+    /// had read the whole request.
     pub(super) fn is_whole(&self) -> bool {
         matches!(self.stream, Stream::Whole(_)) && self.unread.is_empty()
     }
@@ -129,18 +129,18 @@ impl Connection {
     /// Gives back memory that only a large answer needed.
     pub(super) fn rest(&mut self) {
         self.idle_since = Instant::now();
-        if self.read_size > LEAST_READ {
-            self.read_size = LEAST_READ;
+        if self.read_size > MIN_READ {
+            self.read_size = MIN_READ;
             self.unread = BytesMut::new();
         }
     }
 
-    /// Begins to wait for an answer, for so long; zero is for ever.
+    /// Begins to wait for an answer for up to `patience`; zero is for ever.
     pub(super) fn begin(&mut self, patience: Duration) {
         self.idle.begin(patience);
     }
 
-    /// Moves what can be moved now of a request and of its answer; ready at the head of that.
+    /// Moves the bytes of a request and of its answer as far as possible; ready with the answer's head.
     pub(super) fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
@@ -168,7 +168,7 @@ impl Connection {
             Poll::Ready(Err(Stopped::Connection(error))) if !sending.has_begun() => {
                 Err(Failure::Fault(error.into()))
             }
-            // The worker may have said why it reads no more.
+            // The worker may have answered why it reads no more.
             Poll::Ready(Err(Stopped::Connection(error))) => {
                 debug!(%error, "a worker does not take the rest of a request");
                 sending.stop();
@@ -199,8 +199,8 @@ impl Connection {
         }
     }
 
-    /// Lets the rest of a request that is answered already go on in a task of `tasks`, also while nobody
-    /// reads the answer. The connection takes no further request.
+    /// Sends the rest of a request that is answered already in a task of `tasks`, independent of the reader
+    /// of the answer. The connection takes no further request.
     pub(super) fn send_on(&mut self, mut sending: Sending, tasks: &TaskTracker) {
         let stream = match std::mem::replace(&mut self.stream, Stream::None) {
             Stream::Whole(stream) => stream,
@@ -226,7 +226,7 @@ impl Connection {
         };
     }
 
-    /// What has been read and belongs to the answer.
+    /// The bytes of the answer that have been read and not taken.
     pub(super) fn unread(&mut self) -> &mut BytesMut {
         &mut self.unread
     }
@@ -251,9 +251,9 @@ fn fill(
         unread.reserve(*read_size);
     }
     let count = ready!(poll_read_buf(Pin::new(stream), cx, unread))?;
-    // There may be much more.
+    // A full buffer: there may be much more.
     if count >= *read_size {
-        *read_size = (*read_size * 4).min(MOST_READ);
+        *read_size = (*read_size * 4).min(MAX_READ);
     }
     Poll::Ready(Ok(count))
 }

@@ -1,5 +1,5 @@
-//! Where the body of a worker's answer ends: after so many bytes, after its last chunk, or with the
-//! connection (RFC 9112, section 6). Finding that out copies nothing and allocates nothing.
+//! Finds the end of a worker's response body: by its length, by its last chunk, or by the end of the
+//! connection (RFC 9112, section 6). It copies and allocates nothing.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use httparse::Status;
@@ -7,41 +7,41 @@ use memchr::memchr;
 
 use super::fault::Fault;
 
-/// A line between chunks that is longer than this is none.
-const LONGEST_LINE: usize = 4096;
+/// Longest line between chunks, in bytes; a longer one is a fault.
+const MAX_LINE_BYTES: usize = 4096;
 
-/// What is still to come of a body.
+/// The remainder of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remaining {
-    /// So many bytes; none is the end.
+    /// A number of bytes; zero at the end.
     Length(u64),
     Chunks(Chunks),
-    /// All until the worker closes the connection.
+    /// Everything until the worker closes the connection.
     UntilClose,
 }
 
-/// Where in a chunked body the next byte belongs.
+/// The part of a chunked body that the next byte belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Chunks {
-    /// To the line with the size of a chunk.
+    /// The line with the size of a chunk.
     Size,
-    /// To the data of a chunk, of which so many bytes are left.
+    /// The data of a chunk, with the number of bytes left.
     Data(u64),
-    /// To the end of line after a chunk.
+    /// The end of line after a chunk.
     DataEnd,
-    /// To the lines after the last chunk.
+    /// The lines after the last chunk.
     Trailers,
-    /// Not to the body.
+    /// None: the body has ended.
     Over,
 }
 
 impl Remaining {
-    /// Whether nothing is to come.
+    /// True at the end of the body.
     pub(super) fn is_over(self) -> bool {
         matches!(self, Self::Length(0) | Self::Chunks(Chunks::Over))
     }
 
-    /// The length of what is to come, where it is known.
+    /// The length of the remainder, if known.
     pub(super) fn length(self) -> Option<u64> {
         match self {
             Self::Length(left) => Some(left),
@@ -50,8 +50,8 @@ impl Remaining {
         }
     }
 
-    /// Takes off `unread` what it holds of the body, up to the end of a chunk; `None` when that is
-    /// nothing. Notices the end together with the last data, if it has arrived too.
+    /// Takes the body's data off `unread`, up to the end of a chunk; `None` if it holds none. Notices the end
+    /// together with the last data, if it has arrived too.
     pub(super) fn take(&mut self, unread: &mut BytesMut) -> Result<Option<Bytes>, Fault> {
         let (left, in_chunk) = match self {
             Self::Length(left) => (*left, false),
@@ -78,7 +78,7 @@ impl Remaining {
                 } else {
                     Chunks::Data(left)
                 };
-                // What is wrong there is wrong at the next call too, after this data.
+                // A fault there is reported at the next call, after this data.
                 let _ = chunks.skip_lines(unread);
             }
             _ => {}
@@ -86,11 +86,11 @@ impl Remaining {
         Ok(Some(data))
     }
 
-    /// Looks at what has come together with the head: an answer whose body is wrong from its first byte on
-    /// is none.
+    /// Checks the bytes that came with the head, so that a body with a fault in its first line fails before
+    /// the client gets a head.
     ///
     /// # Errors
-    /// When that is no begin of such a body.
+    /// When they cannot begin such a body.
     pub(super) fn begin(&mut self, unread: &mut BytesMut) -> Result<(), Fault> {
         match self {
             Self::Chunks(chunks) => chunks.skip_lines(unread),
@@ -98,7 +98,7 @@ impl Remaining {
         }
     }
 
-    /// The worker has closed the connection.
+    /// Notes that the worker has closed the connection.
     ///
     /// # Errors
     /// When more was to come.
@@ -115,12 +115,12 @@ impl Remaining {
 }
 
 impl Chunks {
-    /// Takes off `unread` the lines before the next data, or after the last, as far as they are there.
+    /// Takes the lines before the next data, or after the last, off `unread` as far as they have arrived.
     fn skip_lines(&mut self, unread: &mut BytesMut) -> Result<(), Fault> {
         loop {
             let (length, next) = match self {
                 Self::Data(_) | Self::Over => return Ok(()),
-                // The parser takes an empty line for a size of zero.
+                // The parser reads an empty line as a size of zero.
                 Self::Size
                     if unread
                         .first()
@@ -131,7 +131,7 @@ impl Chunks {
                 Self::Size => match httparse::parse_chunk_size(unread) {
                     Ok(Status::Complete((length, 0))) => (length, Self::Trailers),
                     Ok(Status::Complete((length, size))) => (length, Self::Data(size)),
-                    Ok(Status::Partial) if unread.len() <= LONGEST_LINE => return Ok(()),
+                    Ok(Status::Partial) if unread.len() <= MAX_LINE_BYTES => return Ok(()),
                     Ok(Status::Partial) | Err(_) => return Err(Fault::Chunk),
                 },
                 Self::DataEnd => match unread.get(..2) {
@@ -140,7 +140,7 @@ impl Chunks {
                     Some(_) => return Err(Fault::Chunk),
                 },
                 Self::Trailers => match memchr(b'\n', unread) {
-                    None if unread.len() <= LONGEST_LINE => return Ok(()),
+                    None if unread.len() <= MAX_LINE_BYTES => return Ok(()),
                     None => return Err(Fault::Chunk),
                     Some(at) if matches!(&unread[..at], b"" | b"\r") => (at + 1, Self::Over),
                     // No client of the hub reads trailers.
@@ -157,7 +157,7 @@ impl Chunks {
 mod tests {
     use super::*;
 
-    /// What is read of `body`, which arrives in pieces of `size`, and whether that is all of it.
+    /// Reads `body` in pieces of `size`; returns the data, and whether the body is complete.
     fn read(mut remaining: Remaining, body: &[u8], size: usize) -> Result<(Vec<u8>, bool), Fault> {
         let (mut unread, mut data) = (BytesMut::new(), Vec::new());
         for piece in body.chunks(size) {
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn what_is_no_chunk_is_refused() {
-        let long = "a".repeat(LONGEST_LINE + 1);
+        let long = "a".repeat(MAX_LINE_BYTES + 1);
         for body in [
             "ok\r\n",
             "-1\r\n",

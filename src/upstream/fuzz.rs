@@ -1,5 +1,5 @@
-//! What must hold for a worker's answer whatever bytes it is made of and however the network cuts it:
-//! `fuzz/` looks for counterexamples, the test below replays what is worth keeping of them.
+//! The promises that hold for an answer of any bytes, cut in any way by the network: `fuzz/` looks for
+//! counterexamples, the test below replays its corpus.
 
 use bytes::BytesMut;
 use http::{HeaderMap, response};
@@ -10,7 +10,7 @@ use super::head::{self, Head};
 #[cfg(test)]
 use crate::corpus;
 
-/// Panics when what is read of an answer depends on how it is cut, or is not part of it.
+/// Panics if the result of reading an answer depends on the cuts, or is not part of the answer.
 pub fn answer(bytes: &[u8]) {
     // The first byte says whether the request was HEAD.
     let Some((first, answer)) = bytes.split_first() else {
@@ -20,7 +20,7 @@ pub fn answer(bytes: &[u8]) {
     let whole = read(&[answer], for_head);
     let single: Vec<&[u8]> = answer.chunks(1).collect();
     assert_eq!(read(&single, for_head), whole, "byte by byte");
-    // Any number will do that changes with the answer.
+    // Any number that changes with the answer will do.
     let sum = answer.iter().map(|byte| usize::from(*byte)).sum::<usize>();
     let (one, two) = answer.split_at(sum % (answer.len() + 1));
     assert_eq!(read(&[one, two], for_head), whole, "{}", one.len());
@@ -29,12 +29,12 @@ pub fn answer(bytes: &[u8]) {
     }
 }
 
-/// What is read of an answer.
+/// The result of reading an answer.
 #[derive(Debug, PartialEq)]
 enum Read {
-    /// Its head is not complete.
+    /// The head is incomplete.
     Part,
-    /// It is none.
+    /// The head is invalid.
     Fault,
     Answer {
         head: String,
@@ -42,7 +42,7 @@ enum Read {
         body: Vec<u8>,
         is_over: bool,
         is_broken: bool,
-        /// How much follows, where the body has an end.
+        /// Number of bytes that follow a complete body.
         left: Option<usize>,
     },
 }

@@ -1,5 +1,4 @@
-//! The heads of an exchange with a worker as bytes: that of a request to write, that of an answer to
-//! read (RFC 9112).
+//! Writes the heads of requests to a worker and reads those of its answers (RFC 9112).
 
 use std::mem::MaybeUninit;
 
@@ -12,28 +11,27 @@ use memchr::memchr_iter;
 use super::fault::Fault;
 use super::framing::{Chunks, Remaining};
 
-/// Longer heads of answers are refused, in bytes.
-pub(super) const LONGEST: usize = 64 * 1024;
+/// Longest head of an answer, in bytes.
+pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// What every answer begins with.
+/// The first bytes of every answer.
 const START: &[u8] = b"HTTP/1.";
 
-/// More interim answers than these are a worker that has lost its way: nothing else would end them.
-const MOST_INTERIM: u32 = 32;
+/// Interim answers to one request; nothing else would end an endless series of them.
+const MAX_INTERIM: u32 = 32;
 
-/// Answers with more headers are refused.
-const MOST_HEADERS: usize = 100;
+/// Headers of one answer.
+const MAX_HEADERS: usize = 100;
 
-/// How the body of a request is framed.
+/// The framing of a request's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// It has so many bytes.
+    /// By its length in bytes.
     Length(u64),
     Chunked,
 }
 
-/// The head of a request to `host`, whose body has `length` bytes, where that is known, and how the body
-/// is framed.
+/// The head of a request to `host` with a body of `length` bytes, if that is known, and the body's framing.
 pub(super) fn encode(
     parts: &request::Parts,
     host: &HeaderValue,
@@ -78,13 +76,13 @@ fn push(head: &mut Vec<u8>, name: &str, value: &[u8]) {
 pub(super) struct Head {
     pub(super) parts: response::Parts,
     pub(super) remaining: Remaining,
-    /// Whether the connection takes another request when the body is over.
+    /// True if the connection takes another request when the body is over.
     pub(super) keeps_alive: bool,
 }
 
 /// Takes the head of an answer off `unread` once all of it has arrived; interim answers (1xx) before it
-/// are passed over, and counted in `interim`. `for_head`: the request was `HEAD`. The answer gets
-/// `headers`, whose memory is used again.
+/// are skipped, and counted in `interim`. `for_head`: the request was `HEAD`. The answer reuses
+/// the memory of `headers`.
 pub(super) fn take(
     unread: &mut BytesMut,
     for_head: bool,
@@ -104,7 +102,7 @@ pub(super) fn take(
             break read;
         }
         *interim += 1;
-        if *interim > MOST_INTERIM {
+        if *interim > MAX_INTERIM {
             return Err(Fault::Interim);
         }
     };
@@ -129,11 +127,11 @@ pub(super) fn take(
     }))
 }
 
-/// The length of the head that `unread` begins with, if it is there to its empty line.
+/// The length of the head that `unread` begins with, if all of it has arrived.
 fn length(unread: &[u8]) -> Result<Option<usize>, Fault> {
     let known = unread.len().min(START.len());
     if unread[..known] != START[..known] {
-        // Nothing that follows makes it an answer.
+        // No further byte makes it an answer.
         return Err(httparse::Error::Version.into());
     }
     let end = memchr_iter(b'\n', unread).find_map(|at| match &unread[at + 1..] {
@@ -141,14 +139,14 @@ fn length(unread: &[u8]) -> Result<Option<usize>, Fault> {
         [b'\r', b'\n', ..] => Some(at + 3),
         _ => None,
     });
-    if end.unwrap_or(unread.len()) > LONGEST {
+    if end.unwrap_or(unread.len()) > MAX_HEAD_BYTES {
         return Err(Fault::LongHead);
     }
     Ok(end)
 }
 
-/// What [`parse`] reads beside the headers, and which of them there are that most answers lack.
-struct Read {
+/// The status line, and the presence of headers that most answers lack.
+struct StatusLine {
     status: StatusCode,
     version: Version,
     /// `Transfer-Encoding`.
@@ -157,9 +155,9 @@ struct Read {
     has_connection: bool,
 }
 
-/// Reads a head that is there to its end; its values stay parts of it.
-fn parse(head: &Bytes, headers: &mut HeaderMap) -> Result<Read, Fault> {
-    let mut fields = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+/// Parses a complete head; the values of its headers are slices of it.
+fn parse(head: &Bytes, headers: &mut HeaderMap) -> Result<StatusLine, Fault> {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut answer = httparse::Response::new(&mut []);
     let parsed = ParserConfig::default().parse_response_with_uninit_headers(
         &mut answer,
@@ -180,7 +178,7 @@ fn parse(head: &Bytes, headers: &mut HeaderMap) -> Result<Read, Fault> {
         headers.append(name, value);
     }
     let status = answer.code.and_then(|code| StatusCode::from_u16(code).ok());
-    Ok(Read {
+    Ok(StatusLine {
         status: status.ok_or(httparse::Error::Status)?,
         version: match answer.version {
             Some(1) => Version::HTTP_11,
@@ -191,8 +189,8 @@ fn parse(head: &Bytes, headers: &mut HeaderMap) -> Result<Read, Fault> {
     })
 }
 
-/// How the body that follows such headers ends (RFC 9112, section 6.3). Of lengths that are not to be
-/// believed none is left for the client.
+/// The framing of the body after these headers (RFC 9112, section 6.3). Removes any length that does not
+/// apply, so that the client does not see it.
 fn remaining(headers: &mut HeaderMap, has_coding: bool) -> Result<Remaining, Fault> {
     if has_coding && let Some(codings) = headers.get_all(TRANSFER_ENCODING).iter().next_back() {
         let last = codings.as_bytes().rsplit(|byte| *byte == b',').next();
@@ -222,7 +220,7 @@ fn number(value: &HeaderValue) -> Option<u64> {
     is_number.then(|| value.to_str().ok()?.parse().ok())?
 }
 
-/// Whether a header lists that word.
+/// True if a header's list contains the word.
 fn lists(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     let mut listed = headers.get_all(name).iter();
     listed.any(|value| {
@@ -288,7 +286,7 @@ mod tests {
         }
         let mut unread = BytesMut::from(text);
         unread.extend_from_slice(b"ok");
-        // What the map held before is over.
+        // The map's earlier headers are gone.
         let mut headers = HeaderMap::new();
         headers.insert("x-old", HeaderValue::from_static("1"));
         let head = take(&mut unread, false, &mut headers, &mut 0);
@@ -313,7 +311,7 @@ mod tests {
     #[test]
     fn a_flood_of_interim_answers_is_no_answer_however_it_arrives() {
         let hints = "HTTP/1.1 103 Early Hints\r\n\r\n";
-        let most = hints.repeat(MOST_INTERIM as usize);
+        let most = hints.repeat(MAX_INTERIM as usize);
         assert!(take_one(&most).unwrap().is_none());
         assert!(matches!(
             take_one(&format!("{most}{hints}")),
@@ -330,7 +328,7 @@ mod tests {
         {
             taken += 1;
         }
-        assert_eq!(taken, MOST_INTERIM);
+        assert_eq!(taken, MAX_INTERIM);
     }
 
     #[test]
@@ -377,7 +375,7 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_refused_as_soon_as_that_is_clear() {
-        let long = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(LONGEST));
+        let long = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(MAX_HEAD_BYTES));
         for text in [
             "SSH-2.0-OpenSSH\r\n",
             "HTTX",

@@ -1,7 +1,7 @@
-//! Notices an answer that has gone silent, without a look at the clock for each of its parts.
+//! Notices a silent answer without reading the clock for each of its parts.
 //!
-//! A timer runs for a quarter of the limit at a time; four silent quarters in a row are too many. So an
-//! answer is given up after the limit, and at most a quarter of it later.
+//! A timer runs for a quarter of the limit at a time, and gives up after more than four silent quarters in a
+//! row: between the limit and a quarter beyond it.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -10,22 +10,22 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
-const LOOKS: u32 = 4;
+const QUARTERS: u32 = 4;
 
-/// The watch over one answer.
+/// The idle timer of one answer.
 #[derive(Debug, Default)]
 pub struct Idle {
     /// Zero for none.
     limit: Duration,
     /// Only an answer that has to be waited for has one.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Whom the timer wakes, as long as it runs.
+    /// The task that the running timer wakes.
     waker: Option<Waker>,
-    silent_looks: u32,
+    silent_quarters: u32,
 }
 
 impl Idle {
-    /// A watch with that limit; zero for none.
+    /// A timer with that limit; zero for none.
     pub fn new(limit: Duration) -> Self {
         Self {
             limit,
@@ -43,23 +43,23 @@ impl Idle {
 
     /// A part has come.
     pub fn moved(&mut self) {
-        self.silent_looks = 0;
+        self.silent_quarters = 0;
     }
 
-    /// Ready once nothing has come for too long; otherwise the task is woken to look again.
+    /// Ready once the answer has been silent for too long; otherwise the task is woken to poll again.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.limit.is_zero() {
             return Poll::Pending;
         }
-        let pause = self.limit / LOOKS;
+        let pause = self.limit / QUARTERS;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(pause)));
         let wakes = |waker: &Waker| waker.will_wake(cx.waker());
         if self.waker.as_ref().is_some_and(wakes) && !timer.is_elapsed() {
             return Poll::Pending;
         }
         while timer.as_mut().poll(cx).is_ready() {
-            self.silent_looks += 1;
-            if self.silent_looks > LOOKS {
+            self.silent_quarters += 1;
+            if self.silent_quarters > QUARTERS {
                 return Poll::Ready(());
             }
             timer.as_mut().reset(Instant::now() + pause);

@@ -1,5 +1,5 @@
-//! Kept-alive connections to one worker: a last-in-first-out list, so that under light load few stay
-//! warm and the others run out.
+//! Kept-alive connections to one worker: a last-in-first-out list, so that under light load a few are reused
+//! and the others expire.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -21,20 +21,19 @@ const MAX_IDLE: usize = 64;
 /// connections that are about to be closed under them.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(4);
 
-/// Threads beyond that share.
+/// Number of shelves; further threads share them.
 const SHELVES: usize = 8;
 
 /// The idle connections of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     shelves: [Shelf; SHELVES],
-    /// The task that closes what has been idle for too long, and connections that have to go on while
-    /// nobody waits for them.
+    /// The tasks that close expired connections, and those that finish uploads.
     tasks: TaskTracker,
 }
 
-/// Those that a thread has put there. It hardly ever meets another one, and its data lie on no cache line
-/// of another's.
+/// The idle connections that a thread has put there. Threads hardly ever contend for one, and no two shelves
+/// share a cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shelf(Mutex<Resting>);
@@ -42,7 +41,7 @@ struct Shelf(Mutex<Resting>);
 #[derive(Debug, Default)]
 struct Resting {
     lanes: Vec<Lane>,
-    /// Whether there is a task that closes them in time.
+    /// True if there is a task that closes them in time.
     is_watched: bool,
 }
 
@@ -78,7 +77,7 @@ impl Pool {
                 let lane = idle.lane(home);
                 let last = lane.pop()?;
                 if last.idle_since.elapsed() >= MAX_IDLE_TIME {
-                    // So has been every one before it.
+                    // All before it have been idle for longer.
                     lane.clear();
                     return None;
                 }
@@ -90,8 +89,8 @@ impl Pool {
         }
     }
 
-    /// Takes a connection back after a complete exchange. One that takes no further request is dropped,
-    /// and so is the rest of an upload on it.
+    /// Takes a connection back after a complete exchange. One that can take no further request is dropped, with
+    /// the rest of an upload on it.
     pub(super) fn put(self: &Arc<Self>, mut connection: Connection) {
         if !connection.is_whole() {
             return;
@@ -110,12 +109,12 @@ impl Pool {
         }
     }
 
-    /// Lets an upload go on that the worker answered before its end.
+    /// Finishes an upload that the worker answered before its end.
     pub(super) fn let_go_on(&self, connection: &mut Connection, sending: Sending) {
         connection.send_on(sending, &self.tasks);
     }
 
-    /// Closes what has been idle on a shelf for too long; says when to look again, unless nothing is idle.
+    /// Closes the expired connections of a shelf; returns when the next one expires, if any is idle.
     fn close_expired(&self, shelf: usize) -> Option<Instant> {
         let mut idle = self.shelves[shelf].0.lock();
         for Lane { connections, .. } in &mut idle.lanes {

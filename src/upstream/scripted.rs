@@ -1,4 +1,4 @@
-//! A worker whose every byte a test writes itself, and the reading that clients of tests share.
+//! A worker whose bytes the test writes itself, and the reading helpers that tests share.
 
 use std::time::Duration;
 
@@ -31,13 +31,12 @@ impl Scripted {
 }
 
 impl Scripted {
-    /// Whether anybody has connected that nobody has accepted yet. Whoever asks has seen the end of
-    /// what could have connected.
+    /// True if a connection waits to be accepted. Ask only after everything that could connect has ended.
     pub(crate) async fn has_been_called(&self) -> bool {
         timeout(Duration::ZERO, self.0.accept()).await.is_ok()
     }
 
-    /// All that has arrived over the connections that were made so far, each read to its end.
+    /// The bytes of all connections so far, each read to its end.
     pub(crate) async fn everything(&self) -> String {
         let mut all = String::new();
         while let Ok(Ok((stream, _))) = timeout(Duration::ZERO, self.0.accept()).await {

@@ -13,14 +13,14 @@ use tokio::io::AsyncWrite;
 use super::head::{self, Framing};
 use super::{BoxError, RequestBody};
 
-/// So many pieces are handed to the system at once.
-const MOST_PIECES: usize = 16;
+/// Pieces per system call.
+const MAX_PIECES: usize = 16;
 
-/// No more than this is taken from the client before it is written.
-const MOST_BYTES: usize = 256 * 1024;
+/// Bytes taken from the client that may wait to be written.
+const MAX_WAITING_BYTES: usize = 256 * 1024;
 
-/// So much of a request is kept in case it has to be sent again.
-const MOST_KEPT: usize = 256 * 1024;
+/// Bytes of a request that are kept in case it has to be sent again.
+const MAX_KEPT_BYTES: usize = 256 * 1024;
 
 const END_OF_CHUNK: Bytes = Bytes::from_static(b"\r\n");
 const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
@@ -28,35 +28,35 @@ const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
 /// A request that is being sent.
 #[derive(Debug)]
 pub(super) struct Sending {
-    /// What has been written and is kept, then what is to be written next.
+    /// The written pieces that are kept, then the unwritten ones.
     out: VecDeque<Bytes>,
-    /// So many pieces of `out` have been written.
+    /// Number of written pieces in `out`.
     done: usize,
-    /// And so much of the next.
+    /// Written bytes of the next piece.
     done_of_next: usize,
-    /// Length of what is to be written.
+    /// Number of unwritten bytes.
     waiting: usize,
     /// Length of `out`.
     length: usize,
-    /// Whether what has been written is kept.
+    /// True if written pieces are kept.
     keeps: bool,
     body: RequestBody,
     framing: Framing,
-    state: State,
+    state: SendState,
     has_ended: bool,
     has_begun: bool,
-    /// Interim answers to it.
+    /// Number of interim answers to it.
     pub(super) interim: u32,
     pub(super) for_head: bool,
-    /// The memory of the request's headers, for those of the answer.
+    /// The header map of the request, reused for the answer.
     pub(super) headers: HeaderMap,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum State {
-    /// There is more of the body to come.
+enum SendState {
+    /// More of the body is to come.
     Reading,
-    /// All that is left is in `out`.
+    /// The unwritten rest is in `out`.
     Ending,
     /// All of it is written.
     Over,
@@ -64,7 +64,7 @@ enum State {
     Stopped,
 }
 
-/// Why a request cannot be sent further.
+/// The reason why a request cannot be sent further.
 #[derive(Debug)]
 pub(super) enum Stopped {
     /// Its body failed.
@@ -74,11 +74,11 @@ pub(super) enum Stopped {
 }
 
 impl Sending {
-    /// Of `request` to `host`. Nothing is sent yet.
+    /// Prepares `request` to `host`; writes nothing yet.
     pub(super) fn new(request: Request<RequestBody>, host: &HeaderValue) -> Self {
         let (mut parts, mut body) = request.into_parts();
         let (head, framing) = head::encode(&parts, host, body.size_hint().exact());
-        // What has arrived already follows the head as it is, unless it becomes chunks.
+        // The chunks that have arrived follow the head as they are, unless the framing is chunked.
         let mut out = match framing {
             Framing::Length(_) => body.take_chunks(),
             Framing::Chunked => VecDeque::with_capacity(4),
@@ -89,7 +89,7 @@ impl Sending {
             Framing::Chunked => Framing::Chunked,
         };
         let waiting = head.len() + here;
-        // What they were a part of can be used for the next request.
+        // The buffer that they are slices of can be reused for the next request.
         parts.headers.clear();
         out.push_front(head);
         Self {
@@ -99,7 +99,7 @@ impl Sending {
             waiting,
             length: waiting,
             keeps: false,
-            state: State::Reading,
+            state: SendState::Reading,
             body,
             framing,
             has_ended: false,
@@ -110,13 +110,13 @@ impl Sending {
         }
     }
 
-    /// Keeps what is written from now on, as long as that is little: the connection may be one that the
-    /// worker has closed.
+    /// Keeps what is written from now on, up to [`MAX_KEPT_BYTES`], as the worker may have closed the
+    /// connection.
     pub(super) fn keep(&mut self) {
-        self.keeps = self.length <= MOST_KEPT;
+        self.keeps = self.length <= MAX_KEPT_BYTES;
     }
 
-    /// Keeps nothing more of what is written.
+    /// Keeps no more written pieces.
     pub(super) fn let_go(&mut self) {
         self.keeps = false;
         let written = self.out.drain(..self.done);
@@ -124,7 +124,7 @@ impl Sending {
         self.done = 0;
     }
 
-    /// Goes back to its beginning, for another connection, if all of it is still there.
+    /// Returns to its beginning, for another connection, if all of it is still kept.
     pub(super) fn begin_again(&mut self) -> bool {
         if self.has_begun && !self.keeps {
             return false;
@@ -133,31 +133,31 @@ impl Sending {
         self.waiting = self.length;
         self.has_begun = false;
         self.state = if self.has_ended {
-            State::Ending
+            SendState::Ending
         } else {
-            State::Reading
+            SendState::Reading
         };
         true
     }
 
-    /// Whether any of it may have reached the worker.
+    /// True if any of it may have reached the worker.
     pub(super) fn has_begun(&self) -> bool {
         self.has_begun
     }
 
-    /// Whether nothing more is written.
+    /// True if nothing more is written.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.state, State::Over | State::Stopped)
+        matches!(self.state, SendState::Over | SendState::Stopped)
     }
 
-    /// Whether the worker has been sent all of it.
+    /// True if the worker has been sent all of it.
     pub(super) fn is_complete(&self) -> bool {
-        self.state == State::Over
+        self.state == SendState::Over
     }
 
     /// Sends no more.
     pub(super) fn stop(&mut self) {
-        self.state = State::Stopped;
+        self.state = SendState::Stopped;
         self.waiting = 0;
         if !self.keeps {
             self.out.clear();
@@ -165,7 +165,7 @@ impl Sending {
         }
     }
 
-    /// Writes what can be written now. Ready when that was all.
+    /// Writes as much as the socket takes. Ready when nothing is left.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -177,19 +177,19 @@ impl Sending {
             if let Poll::Ready(Err(error)) = read {
                 return Poll::Ready(Err(Stopped::Body(error)));
             }
-            if read.is_pending() && self.waiting > waited && self.waiting < MOST_BYTES {
-                // More has often arrived by now. Each write wakes the worker, and few are much cheaper.
+            if read.is_pending() && self.waiting > waited && self.waiting < MAX_WAITING_BYTES {
+                // More has often arrived by now; each write wakes the worker, so few large ones are much cheaper.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             if self.waiting == 0 {
                 ready!(read).map_err(Stopped::Body)?;
-                self.state = State::Over;
+                self.state = SendState::Over;
                 return Poll::Ready(Ok(()));
             }
-            let mut pieces = [IoSlice::new(&[]); MOST_PIECES];
+            let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
             let unwritten = self.out.range(self.done..);
-            let count = unwritten.len().min(MOST_PIECES);
+            let count = unwritten.len().min(MAX_PIECES);
             for (piece, bytes) in pieces.iter_mut().zip(unwritten) {
                 *piece = IoSlice::new(bytes);
             }
@@ -205,9 +205,9 @@ impl Sending {
         }
     }
 
-    /// Takes more of the body, until enough waits to be written. Ready when the body is over.
+    /// Reads the body until enough bytes wait to be written. Ready at its end.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        while self.state == State::Reading && self.waiting < MOST_BYTES {
+        while self.state == SendState::Reading && self.waiting < MAX_WAITING_BYTES {
             if self.body.is_end_stream() {
                 self.end()?;
                 break;
@@ -220,7 +220,7 @@ impl Sending {
                 None => self.end()?,
             }
         }
-        if self.state == State::Reading {
+        if self.state == SendState::Reading {
             Poll::Pending
         } else {
             Poll::Ready(Ok(()))
@@ -251,7 +251,7 @@ impl Sending {
         self.waiting += bytes.len();
         self.length += bytes.len();
         self.out.push_back(bytes);
-        if self.keeps && self.length > MOST_KEPT {
+        if self.keeps && self.length > MAX_KEPT_BYTES {
             self.let_go();
         }
     }
@@ -262,7 +262,7 @@ impl Sending {
             Framing::Length(_) => return Err("it is shorter than its Content-Length".into()),
             Framing::Chunked => self.queue(LAST_CHUNK),
         }
-        self.state = State::Ending;
+        self.state = SendState::Ending;
         self.has_ended = true;
         Ok(())
     }

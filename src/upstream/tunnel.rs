@@ -1,5 +1,4 @@
-//! A request that asks a worker to leave HTTP, as WebSocket does: on a connection of its own, which
-//! never goes to the pool.
+//! A request to switch the protocol, as WebSocket's: on a connection of its own, which never joins the pool.
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -12,13 +11,13 @@ use hyper_util::rt::TokioIo;
 use super::connection::connect;
 use super::{RequestBody, Upstream, UpstreamError};
 
-/// Of an answer that refuses, so much is passed on.
+/// Longest refusal that is passed on, in bytes.
 const REFUSAL_LIMIT: usize = 1024 * 1024;
 
-/// What a worker answers to such a request.
+/// A worker's answer to such a request.
 #[derive(Debug)]
 pub enum Switch {
-    /// 101: from now on the bytes are the two sides' own business.
+    /// 101: from now on the hub only copies bytes.
     Agreed(Response<()>, TokioIo<Upgraded>),
     /// Anything else, whole.
     Refused(Response<Bytes>),
@@ -60,7 +59,7 @@ impl Upstream {
         tokio::select! {
             biased;
             done = &mut exchange => return done,
-            // Its end is what the exchange still waits for: a switch, or an error.
+            // The connection ends with a switch or an error, and the exchange waits for either.
             _ = &mut connection => {}
         }
         exchange.await
