@@ -1,7 +1,7 @@
 //! Linux: proportional shares from `smaps_rollup`, pressure from PSI.
 //!
-//! Called by the module above only. It reads /proc and nothing else; what is missing there (a container,
-//! an old kernel) is left out.
+//! Called by the module above only. It reads nothing but /proc; a figure that is missing there (in a
+//! container, with an old kernel) is left out.
 
 use std::fs;
 
@@ -29,14 +29,14 @@ pub(super) fn system() -> SystemMemory {
     }
 }
 
-/// Told from stalls, or from what is left where the kernel does not count them.
+/// Judged by stalls, or by available memory where the kernel does not count stalls.
 fn pressure(stalled: Option<&str>, available: Option<u64>, total: Option<u64>) -> Pressure {
     let scarce = || Some(scarcity(available?, total?));
     let pressure = stalled.and_then(stalls).or_else(scarce);
     pressure.unwrap_or_default()
 }
 
-/// The pressure that the text of `/proc/pressure/memory` tells of.
+/// The pressure that the text of `/proc/pressure/memory` reports.
 /// <https://docs.kernel.org/accounting/psi.html>
 fn stalls(text: &str) -> Option<Pressure> {
     let share = |kind: &str| -> Option<f64> {

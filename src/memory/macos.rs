@@ -1,7 +1,7 @@
 //! macOS: footprints as Activity Monitor shows them, and the system's own pressure level.
 //!
-//! Called by the module above only. Three calls of libc that nothing we use wraps; each that fails is
-//! replaced by what sysinfo can tell, or left out.
+//! Called by the module above only. It makes three calls of libc that no crate here wraps; if one fails,
+//! sysinfo's figure replaces it, or none does.
 #![expect(
     unsafe_code,
     reason = "libproc and sysctlbyname, with libc's own definitions; no crate of ours wraps them"
@@ -19,14 +19,14 @@ use super::{Pressure, SystemMemory, metal, ram};
 /// Processes of a group that are expected at most; more cost a second call.
 const MANY: usize = 64;
 
-/// Available is what is not used, and used is what Activity Monitor calls so: memory of programs without
-/// what they could give up, wired and compressed memory. What sysinfo calls available there counts the
-/// memory of busy programs, which only swapping would free. It is no more than the GPU may wire.
+/// Available memory is all but the used memory as Activity Monitor counts it: that of programs without
+/// purgeable pages, wired and compressed memory. sysinfo's figure includes memory of busy programs, which only
+/// swapping would free. Available is never more than the GPU may wire.
 pub(super) fn system() -> SystemMemory {
     let ram = ram();
     let total = ram.as_ref().map(System::total_memory);
     let used = ram.as_ref().map(System::used_memory);
-    // Not read is not set: an old system has no such limit to set.
+    // Old systems have no such limit, so a failed read means that it is not set.
     let limit = number(c"iogpu.wired_limit_mb").and_then(|limit| u64::try_from(limit).ok());
     SystemMemory {
         total,
@@ -49,7 +49,7 @@ fn pressure() -> Option<Pressure> {
     }
 }
 
-/// A number that the kernel has by that name.
+/// The value of a sysctl.
 fn number(name: &CStr) -> Option<c_int> {
     let mut value: c_int = 0;
     let mut size = size_of::<c_int>();
@@ -66,8 +66,8 @@ fn number(name: &CStr) -> Option<c_int> {
     (failed == 0).then_some(value)
 }
 
-/// The physical footprint: what the process wrote, compressed or not, and what it has wired, as Metal
-/// buffers are; files it only reads are not in it.
+/// The physical footprint: the pages that the process wrote, compressed or not, and wired ones such as Metal
+/// buffers, but no files that it only reads.
 pub(super) fn held_by(pid: Pid) -> Option<u64> {
     // SAFETY: plain numbers, for which zero is a value.
     let mut usage: libc::rusage_info_v4 = unsafe { zeroed() };

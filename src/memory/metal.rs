@@ -1,14 +1,14 @@
-//! How much of a Mac's memory the GPU may wire: weights beyond that are refused, or make it swap.
+//! The share of a Mac's memory that the GPU may wire: weights beyond it are refused, or make the Mac swap.
 //!
-//! `sysctl iogpu.wired_limit_mb` is the limit where somebody has set it. 0 is the system's own, which is what
-//! Metal calls `recommendedMaxWorkingSetSize`: about two thirds of the memory of Macs with up to 36 GiB, three
-//! quarters of more, as MLX and llama.cpp print it when they start.
+//! `sysctl iogpu.wired_limit_mb` is the limit if a user has set one. 0 stands for the system's own, Metal's
+//! `recommendedMaxWorkingSetSize`: about two thirds of the memory of Macs with up to 36 GiB, three quarters of
+//! more, as MLX and llama.cpp print it when they start.
 
 const MIB: u64 = 1 << 20;
-/// Macs with up to so much memory give the GPU less of it.
+/// Macs with up to this much memory give the GPU a smaller share.
 const SMALL: u64 = 36 << 30;
 
-/// Bytes that the GPU may wire on a Mac with so many bytes, whose limit is set to so many MiB; 0 for not set.
+/// Bytes that the GPU may wire on a Mac with `total` bytes whose limit is set to `limit_mib`; 0 for not set.
 pub(super) fn wirable(total: u64, limit_mib: u64) -> u64 {
     match limit_mib {
         0 if total <= SMALL => total / 3 * 2,

@@ -1,8 +1,8 @@
-//! How much memory there is, and how much of it a worker holds.
+//! Measures the machine's memory, and the memory that a worker holds.
 //!
 //! [`Probe`] is the one interface: the lifecycle samples through it and waits by it, tests put a scripted
-//! one in its place. A file per platform says what a process holds, who is in a group and how scarce
-//! memory is. It knows nothing of models and policies, and keeps nothing from one call to the next.
+//! one in its place. A file per platform measures a process, lists the members of a group and
+//! reports the pressure. It knows nothing of models and policies, and keeps nothing from one call to the next.
 
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -18,14 +18,14 @@ mod platform;
 #[path = "macos.rs"]
 mod platform;
 
-/// Reads memory. Every call may read files or ask the kernel, for about a millisecond: not for the hot
-/// path, and not for async code that others wait for.
+/// Reads memory. Every call may read files or ask the kernel, for about a millisecond: too long for
+/// the hot path and for async code that others wait for.
 pub trait Probe: Send + Sync + 'static {
     /// The machine as a whole.
     fn system(&self) -> SystemMemory;
 
     /// Bytes that the process group led by process `leader` holds, all its processes together; `None`
-    /// when there is no such group or nothing of it can be read.
+    /// when there is no such group or none of it can be read.
     fn group(&self, leader: u32) -> Option<u64>;
 }
 
@@ -43,8 +43,8 @@ impl Probe for ThisMachine {
     }
 }
 
-/// What [`Probe::group`] says of this machine: the footprint of each process on macOS (with what is
-/// compressed), its proportional share on Linux; the resident size where that cannot be read.
+/// [`Probe::group`] for this machine: the footprint of each process on macOS (with compressed pages), its
+/// proportional share on Linux; the resident size where that cannot be read.
 pub fn group_bytes(group: Pid) -> Option<u64> {
     let (mut sum, mut unread) = (None, Vec::new());
     for pid in members(group) {
@@ -85,15 +85,15 @@ pub struct SystemMemory {
     /// Bytes that programs could take without others being swapped out; `None` when that cannot be
     /// measured.
     pub available: Option<u64>,
-    /// Bytes that ended workers held and that are not available again. No probe can tell: the lifecycle
-    /// adds it.
+    /// Bytes that ended workers held and that are not available again. No probe can measure it: the
+    /// lifecycle adds it.
     #[serde(default)]
     pub returning: u64,
-    /// How hard the system works to find memory.
+    /// The memory pressure.
     pub pressure: Pressure,
 }
 
-/// The words of macOS for how scarce memory is.
+/// Memory pressure, in macOS' words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pressure {
