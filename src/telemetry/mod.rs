@@ -28,18 +28,18 @@ mod troubles;
 use rotate::RotatingFile;
 pub use troubles::Troubles;
 
-/// Lines that may wait to be written; more are lost. The room for all of them is taken at once, 32 bytes
-/// a line.
+/// Lines that may wait to be written; more are lost. Memory for all of them is allocated at once, 32 bytes a
+/// line.
 const WAITING_LINES: usize = 8192;
 
-/// Keeps the log going; what is not written yet is written when it is dropped.
+/// Keeps the log's writer running; waiting lines are written when it is dropped.
 #[derive(Debug)]
 #[must_use = "the log ends when this is dropped"]
 pub struct Guard {
     _writer: WorkerGuard,
 }
 
-/// Why there is no log. No cause is a `source`: `{:#}` would tell it twice.
+/// The reason why there is no log. No cause is a `source`: `{:#}` would print it twice.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The folder cannot be made.
@@ -50,7 +50,7 @@ pub enum TelemetryError {
     Folder {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         cause: io::Error,
     },
     /// The file cannot be written.
@@ -59,9 +59,9 @@ pub enum TelemetryError {
         .path.display()
     )]
     File {
-        /// What could not be written.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         cause: io::Error,
     },
     /// The process logs already.
@@ -107,7 +107,7 @@ fn subscriber(
         .with_filter(filter(level));
     let stderr = foreground.then(|| {
         fmt::layer()
-            // Takes the colours out where they do not belong.
+            // Strips the colours where they do not belong.
             .with_writer(|| AutoStream::auto(io::stderr()))
             .with_target(false)
             .with_filter(filter(level))
@@ -132,8 +132,8 @@ pub fn create_log_folder(log_path: &Path) -> Result<(), TelemetryError> {
     })
 }
 
-/// How to close a log folder that others than its owner may write into; none for one that is closed. A
-/// group counts as others unless it is this user's own.
+/// The way to close a log folder that others than its owner may write into; `None` for a closed one. A group
+/// counts as others unless it is this user's own.
 pub fn open_to_others(log_path: &Path) -> Option<String> {
     let metadata = log_path.metadata().ok()?;
     let mode = metadata.mode();
@@ -142,7 +142,7 @@ pub fn open_to_others(log_path: &Path) -> Option<String> {
     is_open.then(|| format!("close it with `chmod go-w {}`", log_path.display()))
 }
 
-/// The same for any folder.
+/// [`create_log_folder`] for any folder.
 ///
 /// # Errors
 /// When it cannot be created.
@@ -182,14 +182,14 @@ pub fn replace_private(path: &Path, content: &impl Serialize) -> io::Result<()> 
     Ok(())
 }
 
-/// The error without the name of the temporary file: it is another at every try, and nobody's.
+/// The error without the name of the temporary file, which is random and means nothing to a user.
 fn without_name(error: &io::Error) -> io::Error {
     let text = error.to_string();
     let why = text.split(" at path ").next().unwrap_or_default();
     io::Error::new(error.kind(), why)
 }
 
-/// The hub's own lines from `level` on; libraries speak only when something is wrong.
+/// The hub's own lines from `level` on, and the warnings of libraries.
 fn filter(level: &str) -> Targets {
     let level = level_of(level);
     let libraries = LevelFilter::from_level(level.min(Level::WARN));

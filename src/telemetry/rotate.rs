@@ -1,8 +1,7 @@
-//! A log file that never grows without end.
+//! A log file of bounded size.
 //!
-//! `app.log` is renamed to `app.log.TIME` when it is full; renamed ones go when they are too old or when
-//! all logs together are too large. tracing-appender rotates by time only, hence this. Only
-//! [`super::init`] uses it.
+//! A full `app.log` is renamed to `app.log.TIME`; renamed files are removed when they are too old or when all
+//! logs together are too large. tracing-appender rotates by time only. Only [`super::init`] uses it.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -33,10 +32,10 @@ const LIMITS: Limits = Limits {
     age: Duration::from_secs(10 * 24 * 3600),
 };
 
-/// Ages are looked at this often, at the next line.
+/// Ages are checked at the next line after this time.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
-/// Whether the file is still the one at its path is looked at this often, at the next line: somebody may
+/// At the next line after this time it is checked that the open file is still the one at its path: a user may
 /// have renamed or removed it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -52,11 +51,11 @@ pub(super) struct RotatingFile {
     troubles: Troubles,
 }
 
-/// What a line that cannot be written is a sign of.
+/// The trouble to report while lines cannot be written.
 const TROUBLE: &str = "the hub's own log `app.log` cannot be written and loses lines";
 
 impl RotatingFile {
-    /// Goes on with the file at `path`, or begins it.
+    /// Opens the file at `path` to append, or creates it.
     pub(super) fn open(path: &Path, troubles: Troubles) -> io::Result<Self> {
         Self::with_limits(path, LIMITS, troubles)
     }
@@ -102,7 +101,7 @@ impl RotatingFile {
         }
     }
 
-    /// Goes on at the path when the file has been taken away from there. An error stays until that works.
+    /// Opens a new file when the path no longer names the open one. An error is retried until it succeeds.
     fn return_when_due(&mut self) -> io::Result<()> {
         if !is_due(self.looked_at, LOOK_EVERY) {
             return Ok(());
@@ -117,10 +116,10 @@ impl RotatingFile {
         Ok(())
     }
 
-    /// Removes what is too old or too much, the oldest first. What cannot be removed stays.
+    /// Removes files that are too old or exceed the total, the oldest first. A failure leaves the file.
     fn prune(&self) {
         let now = SystemTime::now();
-        // The file in use may fill up before the next look.
+        // The file in use may fill up before the next check.
         let mut total = self.limits.file;
         for (path, size, modified) in self.predecessors() {
             total += size;
@@ -152,7 +151,7 @@ impl RotatingFile {
     }
 }
 
-/// True if so much time has passed; a clock that was set back counts as due.
+/// True if `every` has passed since `last`; a clock that was set back counts as due.
 fn is_due(last: SystemTime, every: Duration) -> bool {
     let passed = SystemTime::now().duration_since(last);
     passed.map_or(true, |passed| passed >= every)

@@ -1,8 +1,7 @@
-//! What the hub itself cannot do at the moment, for the status: write a file, take a connection.
+//! The hub's own current troubles, for the status: a file that cannot be written, a connection not accepted.
 //!
-//! Whoever fails notes it, and takes it back when it works again; nothing is kept of the past. The
-//! daemon makes the one list and hands it to those who may fail and to the lifecycle, whose status
-//! shows it.
+//! The part that fails notes it, and clears it when it works again; no past trouble is kept. The daemon makes
+//! the one list and hands it to the parts that may fail and to the lifecycle, whose status shows it.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -17,8 +16,8 @@ pub struct Troubles {
 }
 
 impl Troubles {
-    /// Notes how an attempt at `what` went: an error stays until an attempt at the same succeeds.
-    /// Says whether that is news.
+    /// Notes the result of an attempt at `what`: an error stays until an attempt at the same succeeds.
+    /// Returns true if the state or the error is new.
     pub fn note<E: Display>(&self, what: &'static str, went: Result<(), E>) -> bool {
         let mut by_what = self.by_what.lock();
         match went {
@@ -30,7 +29,7 @@ impl Troubles {
         }
     }
 
-    /// A sentence each.
+    /// One sentence for each trouble.
     pub fn warnings(&self) -> Vec<String> {
         self.by_what.lock().values().cloned().collect()
     }
