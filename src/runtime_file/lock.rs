@@ -1,5 +1,5 @@
 //! `<log_path>/hub.lock`: one hub at a time uses a log folder. Two would take each other's workers for
-//! left behind. The system gives the lock back when the process ends, however it does.
+//! leftovers. The system releases the lock however the process ends.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -11,10 +11,10 @@ fn path(log_path: &Path) -> PathBuf {
     log_path.join("hub.lock")
 }
 
-/// Takes the folder for as long as the file is kept; `None` when another has it.
+/// Locks the folder until the file is dropped; `None` when another process holds the lock.
 ///
 /// # Errors
-/// When the file, which it names, cannot be made.
+/// When the file, which the error names, cannot be created.
 pub fn try_lock(log_path: &Path) -> Result<Option<File>, (PathBuf, io::Error)> {
     let path = path(log_path);
     let file = match telemetry::open_private(&path) {
@@ -24,10 +24,10 @@ pub fn try_lock(log_path: &Path) -> Result<Option<File>, (PathBuf, io::Error)> {
     Ok(file.try_lock().is_ok().then_some(file))
 }
 
-/// True if a process that lives has the folder; it creates nothing. A hub that was killed a moment ago
-/// may still have it: a worker that it was about to start has its descriptors until its program is loaded.
+/// True if a live process holds the lock; it creates nothing. The lock of a hub that was just killed may
+/// still be held: a worker that it was starting has its descriptors until its program is loaded.
 pub fn is_locked(log_path: &Path) -> bool {
-    // Shared, so that two that look do not see each other.
+    // A shared lock, so that two callers do not see each other.
     let lock = files::open(&path(log_path)).map(|file| file.try_lock_shared());
     matches!(lock, Ok(Err(TryLockError::WouldBlock)))
 }

@@ -1,9 +1,9 @@
-//! `<log_path>/hub_runtime.json`: how commands find the daemon, and a new daemon the workers of an
-//! old one. The daemon writes it at start and at every change of a worker and removes it at a clean
+//! `<log_path>/hub_runtime.json`: with it commands find the daemon, and a new daemon the workers of an old
+//! one. The daemon writes it at start and at every change of a worker and removes it at a clean
 //! stop; the command line reads it before it looks at hub.yaml.
 //!
-//! Also here: who may use the folder ([`lock`]), and the way to it from hub.yaml when `log_path` is edited
-//! ([`Trail`]).
+//! Also here: the lock of the folder ([`lock`]), and the trail from hub.yaml to the folder after an edit of
+//! `log_path` ([`Trail`]).
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ mod trail;
 pub use lock::{is_locked, try_lock};
 pub use trail::Trail;
 
-/// What stands in the file. Unknown keys are ignored, so that older hubs can read newer files.
+/// The content of the file. Unknown keys are ignored, so that older hubs can read newer files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RuntimeFile {
     /// The daemon's process id.
@@ -31,14 +31,13 @@ pub struct RuntimeFile {
     /// Its hub.yaml; none in the file of an older hub.
     #[serde(default)]
     pub config_path: Option<String>,
-    /// Other processes that belong to it: that of the service, and hubs before it that end what they have
-    /// begun.
+    /// Other processes that belong to it: the service's, and earlier hubs that finish their requests.
     #[serde(default)]
     pub also: Vec<u32>,
     /// True if a service manager holds its sockets, and starts it at the next connection.
     #[serde(default)]
     pub activated: bool,
-    /// What a hub that comes after a crash takes over.
+    /// The models that the next hub takes over after a crash.
     #[serde(flatten)]
     pub models: RuntimeModels,
 }
@@ -67,7 +66,7 @@ pub struct RuntimeWorker {
     pub port: u16,
     /// The whole command line it was started with.
     pub command: Vec<String>,
-    /// The launch that its processes are marked with; empty for that of an older hub.
+    /// The launch that its processes are marked with; empty for a worker of an older hub.
     pub launch: String,
     /// The settings of hub.yaml it was started with.
     pub settings: serde_json::Value,
@@ -77,19 +76,19 @@ pub struct RuntimeWorker {
     pub answers_to: Option<String>,
     /// Its log file, which stays when `log_path` changes; none in the file of an older hub.
     pub log_file: Option<PathBuf>,
-    /// Where its output begins in its log file, bytes: what stands before is of earlier launches.
+    /// Byte offset of its output in its log file, after that of earlier launches.
     pub log_begin: u64,
     /// True if its weights were in memory, or on their way.
     pub loaded: bool,
 }
 
 impl RuntimeFile {
-    /// Where the file is.
+    /// The file's path.
     pub fn path(log_path: &Path) -> PathBuf {
         log_path.join("hub_runtime.json")
     }
 
-    /// Reads it; `None` when there is none or it is not one of ours.
+    /// Reads it; `None` when it is missing or not a runtime file.
     pub fn read(log_path: &Path) -> Option<Self> {
         serde_json::from_slice(&files::read(&Self::path(log_path)).ok()?).ok()
     }
@@ -102,7 +101,7 @@ impl RuntimeFile {
         telemetry::replace_private(&Self::path(log_path), self)
     }
 
-    /// Removes the file; a missing one is fine.
+    /// Removes the file, if it exists.
     pub fn remove(log_path: &Path) {
         let _ = std::fs::remove_file(Self::path(log_path));
     }

@@ -1,8 +1,8 @@
-//! `.hub.yaml.running` beside hub.yaml: which log folder its hub uses, or used when it was killed.
+//! `.hub.yaml.running` beside hub.yaml names the log folder that its hub uses, or used when it was killed.
 //!
-//! `log_path` and `port` can be edited at any time. Without this a command, and the next hub, would look
-//! for the hub and its workers where the new text says. Where the folder of hub.yaml cannot be written
-//! there is none, and all goes by hub.yaml and by the marks of the workers.
+//! `log_path` and `port` can be edited at any time: without this file a command, and the next hub, would
+//! look for the hub and its workers in the wrong folder. If hub.yaml's folder cannot be written, there is no
+//! such file, and only hub.yaml and the marks of the workers lead to them.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{files, telemetry};
 
-/// What stands in the file.
+/// The content of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trail {
     /// Its log folder.
@@ -19,13 +19,13 @@ pub struct Trail {
 
 impl Trail {
     fn path(given: &Path) -> PathBuf {
-        // One and the same for every link to a hub.yaml.
+        // All links to a hub.yaml share one.
         let config_path = given.canonicalize();
         let config_path = &config_path.unwrap_or_else(|_| given.to_owned());
         files::beside(config_path, ".running")
     }
 
-    /// Reads that of a hub.yaml; `None` when there is none.
+    /// Reads the file of a hub.yaml; `None` when there is none.
     pub fn read(config_path: &Path) -> Option<Self> {
         serde_json::from_slice(&files::read(&Self::path(config_path)).ok()?).ok()
     }
@@ -38,7 +38,7 @@ impl Trail {
         telemetry::replace_private(&Self::path(config_path), self)
     }
 
-    /// Removes it; a missing one is fine.
+    /// Removes it, if it exists.
     pub fn remove(config_path: &Path) {
         let _ = std::fs::remove_file(Self::path(config_path));
     }
