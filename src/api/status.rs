@@ -4,6 +4,7 @@
 //! them with the counters of the moment into what `GET /hub/status`, the dashboard, the command line
 //! and Lua show. Nothing else formats a state. It knows nothing of how models are run.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -89,15 +90,17 @@ impl MemoryState {
     }
 }
 
-/// What the supervisor knows of one model, published whole at every change. Times are Unix seconds.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// What the supervisor knows of one model, published whole at every change. Times are Unix seconds. The status
+/// shows it as it is, but for the fields that are skipped.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ModelFacts {
-    /// The model's name.
+    /// The model's name; the status has it as `id`.
+    #[serde(skip)]
     pub name: String,
     /// Its path as hub.yaml gives it.
     pub model_path: String,
     /// `lm`, `multimodal`, … as in hub.yaml.
-    pub model_type: &'static str,
+    pub model_type: Cow<'static, str>,
     /// Its group, if it has one.
     pub group: Option<String>,
     /// Whether it starts with the hub.
@@ -107,6 +110,7 @@ pub struct ModelFacts {
     /// The idle limit of hub.yaml, in minutes.
     pub auto_unload_minutes: Option<u32>,
     /// The context length in tokens (hub.yaml's, or the contract's default).
+    #[serde(skip)]
     pub context_length: u32,
     /// The log file to show; `None` with `no_log_file`.
     pub log_path: Option<String>,
@@ -123,6 +127,7 @@ pub struct ModelFacts {
     /// When it was last unloaded.
     pub last_unload_at: Option<f64>,
     /// How long the last load took, in seconds.
+    #[serde(skip)]
     pub load_seconds: Option<f64>,
     /// The worker's process id, while there is a process.
     pub pid: Option<u32>,
@@ -135,6 +140,7 @@ pub struct ModelFacts {
     /// Exit code of a process that ended unasked; −N for signal N.
     pub exit_code: Option<i32>,
     /// When it was loaded, by a clock that nobody sets: since the hub came up.
+    #[serde(skip)]
     pub loaded_since: Option<Duration>,
 }
 
@@ -162,21 +168,25 @@ impl ModelFacts {
 }
 
 /// What of a model moves without the supervisor.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Activity {
     /// Requests in flight.
     pub active_requests: usize,
     /// Requests that wait for the model to be loaded.
     pub waiting_requests: usize,
     /// Requests that a policy told to wait.
+    #[serde(default)]
     pub parked_requests: usize,
     /// When a request last began or ended, Unix seconds.
     pub last_request_at: Option<f64>,
     /// What its requests have come to.
+    #[serde(default)]
     pub usage: UsageTotals,
     /// Bytes its process group holds, as last measured; `None` without a process or a measure.
+    #[serde(default)]
     pub memory_bytes: Option<u64>,
     /// The most it ever held under these launch settings, in bytes; `None` if it was never measured.
+    #[serde(default)]
     pub peak_bytes: Option<u64>,
 }
 
@@ -306,65 +316,17 @@ pub struct ModelStatus {
     pub metadata: ModelMetadata,
 }
 
-/// State and settings of one model. Times are Unix seconds.
+/// State and settings of one model, side by side in one object. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelMetadata {
     /// The same as `process_state`.
     pub status: ProcessState,
-    /// See [`ProcessState`].
-    pub process_state: ProcessState,
-    /// See [`MemoryState`].
-    pub memory_state: MemoryState,
-    /// When `memory_state` last changed.
-    pub memory_last_transition_at: Option<f64>,
-    /// Why the last load failed or the process died.
-    pub memory_last_error: Option<String>,
-    /// When it was last loaded.
-    pub last_load_at: Option<f64>,
-    /// When it was last unloaded.
-    pub last_unload_at: Option<f64>,
-    /// When a request last began or ended.
-    pub last_request_at: Option<f64>,
-    /// Requests in flight.
-    pub active_requests: usize,
-    /// Requests that wait for the model to load.
-    pub waiting_requests: usize,
-    /// Requests that a policy told to wait.
-    #[serde(default)]
-    pub parked_requests: usize,
-    /// What its requests have come to since the hub started.
-    #[serde(default)]
-    pub usage: UsageTotals,
-    /// Its group, if it has one.
-    pub group: Option<String>,
-    /// Bytes its process group holds, as last measured; null without a process or a measure.
-    #[serde(default)]
-    pub memory_bytes: Option<u64>,
-    /// The most it ever held under these launch settings, in bytes; null if it was never measured.
-    #[serde(default)]
-    pub peak_bytes: Option<u64>,
-    /// Whether it starts with the hub.
-    pub default: bool,
-    /// Whether its first request loads it.
-    pub jit_enabled: bool,
-    /// `lm`, `multimodal`, … as in hub.yaml.
-    pub model_type: String,
-    /// Its path as hub.yaml gives it.
-    pub model_path: String,
-    /// Its log file; null with `no_log_file`.
-    pub log_path: Option<String>,
-    /// The worker's process id, while there is a process.
-    pub pid: Option<u32>,
-    /// The worker's port, once assigned.
-    pub port: Option<u16>,
-    /// When it was last started.
-    pub started_at: Option<f64>,
-    /// When it last stopped or failed.
-    pub stopped_at: Option<f64>,
-    /// Exit code of a process that ended unasked; −N for signal N.
-    pub exit_code: Option<i32>,
-    /// The idle limit of hub.yaml, in minutes.
-    pub auto_unload_minutes: Option<u32>,
+    /// What the supervisor published last.
+    #[serde(flatten)]
+    pub facts: ModelFacts,
+    /// The counters of the moment.
+    #[serde(flatten)]
+    pub activity: Activity,
 }
 
 impl Status {
@@ -436,31 +398,8 @@ impl ModelStatus {
             owned_by: "hub".to_owned(),
             metadata: ModelMetadata {
                 status: facts.process_state,
-                process_state: facts.process_state,
-                memory_state: facts.memory_state,
-                memory_last_transition_at: facts.memory_last_transition_at,
-                memory_last_error: facts.memory_last_error.clone(),
-                last_load_at: facts.last_load_at,
-                last_unload_at: facts.last_unload_at,
-                last_request_at: activity.last_request_at,
-                active_requests: activity.active_requests,
-                waiting_requests: activity.waiting_requests,
-                parked_requests: activity.parked_requests,
-                usage: activity.usage,
-                memory_bytes: activity.memory_bytes,
-                peak_bytes: activity.peak_bytes,
-                group: facts.group.clone(),
-                default: facts.default,
-                jit_enabled: facts.jit_enabled,
-                model_type: facts.model_type.to_owned(),
-                model_path: facts.model_path.clone(),
-                log_path: facts.log_path.clone(),
-                pid: facts.pid,
-                port: facts.port,
-                started_at: facts.started_at,
-                stopped_at: facts.stopped_at,
-                exit_code: facts.exit_code,
-                auto_unload_minutes: facts.auto_unload_minutes,
+                facts: facts.clone(),
+                activity,
             },
         }
     }

@@ -80,7 +80,7 @@ impl Logs {
         let mut models = status.models.into_iter();
         let path = models
             .find(|model| model.id == *name)
-            .and_then(|model| model.metadata.log_path);
+            .and_then(|model| model.metadata.facts.log_path);
         path.map(PathBuf::from).ok_or_else(|| {
             anyhow::anyhow!("model `{name}` has `no_log_file: true`\nhint: remove that from its entry, and start it again")
         })

@@ -78,7 +78,11 @@ impl Start {
         left: Option<&Left>,
         out: &mut Out,
     ) {
-        for model in status.models.iter().filter(|model| model.metadata.default) {
+        for model in status
+            .models
+            .iter()
+            .filter(|model| model.metadata.facts.default)
+        {
             print_default_model(model, left, out);
         }
         for warning in &status.warnings {
@@ -139,7 +143,7 @@ impl Left {
 
     /// Whether it is what it was. Of a worker that is not known yet nothing else is to be expected.
     fn has(&self, model: &ModelStatus) -> bool {
-        let facts = &model.metadata;
+        let facts = &model.metadata.facts;
         let is_same = |pid: u32| facts.pid.is_none_or(|now| now == pid);
         let mut workers = self.0.workers.iter();
         facts.process_state == ProcessState::Running
@@ -151,7 +155,7 @@ impl Left {
 /// `left` is for a hub that was started now.
 fn print_default_model(model: &ModelStatus, left: Option<&Left>, out: &mut Out) {
     let name = &model.id;
-    let facts = &model.metadata;
+    let facts = &model.metadata.facts;
     match (facts.process_state, &facts.memory_last_error) {
         (ProcessState::Failed, None) => out.err(format_args!("{name}: its process ended")),
         // Inactive or stopped with an error: the start was refused.

@@ -33,13 +33,13 @@ pub(super) fn print_models(out: &mut Out, models: &[ModelStatus], names: &[Strin
 }
 
 fn status_row(model: &ModelStatus) -> [String; 8] {
-    let facts = &model.metadata;
+    let facts = &model.metadata.facts;
     [
         model.id.clone(),
         state(model),
         yes_no(facts.memory_state == MemoryState::Loaded).to_owned(),
         or_dash(facts.auto_unload_minutes.map(|limit| format!("{limit}min"))),
-        facts.model_type.clone(),
+        facts.model_type.to_string(),
         or_dash(facts.group.clone()),
         if facts.default { "✓" } else { "-" }.to_owned(),
         facts.model_path.clone(),
@@ -48,7 +48,7 @@ fn status_row(model: &ModelStatus) -> [String; 8] {
 
 /// A model that runs without being in memory may have no process to name.
 fn state(model: &ModelStatus) -> String {
-    let facts = &model.metadata;
+    let facts = &model.metadata.facts;
     match (facts.process_state, facts.pid, facts.port) {
         (ProcessState::Running, Some(pid), Some(port)) => {
             format!("running (pid={pid}, port={port})")
@@ -71,7 +71,7 @@ pub(super) fn print_processes(out: &mut Out, models: &[ModelStatus], now: f64) {
 }
 
 fn process_row(model: &ModelStatus, now: f64) -> [String; 7] {
-    let facts = &model.metadata;
+    let facts = &model.metadata.facts;
     let log = facts.log_path.as_deref().map(Path::new);
     [
         model.id.clone(),
@@ -88,7 +88,7 @@ fn process_row(model: &ModelStatus, now: f64) -> [String; 7] {
 }
 
 fn uptime(model: &ModelStatus, now: f64) -> Option<String> {
-    let facts = &model.metadata;
+    let facts = &model.metadata.facts;
     let is_up = matches!(
         facts.process_state,
         ProcessState::Starting | ProcessState::Running | ProcessState::Stopping

@@ -75,7 +75,7 @@ fn print(status: &Status, out: &mut Out) {
     let count = |state| {
         let models = status.models.iter();
         models
-            .filter(|model| model.metadata.process_state == state)
+            .filter(|model| model.metadata.facts.process_state == state)
             .count()
     };
     let now = jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string();

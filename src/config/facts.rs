@@ -15,7 +15,7 @@ impl ModelFacts {
         Self {
             name: model.name.clone(),
             model_path: model.model_path.clone(),
-            model_type: model.model_type.as_str(),
+            model_type: model.model_type.as_str().into(),
             group: model.group.clone(),
             default: model.default,
             jit_enabled: model.jit_enabled,

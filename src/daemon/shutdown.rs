@@ -94,8 +94,8 @@ async fn stop_models(
             }
             _ = still_waiting.tick() => {
                 for model in lifecycle.status().models {
-                    if model.metadata.pid.is_some() {
-                        let active = model.metadata.active_requests;
+                    if model.metadata.facts.pid.is_some() {
+                        let active = model.metadata.activity.active_requests;
                         tracing::info!(hub_model = %model.id, active, "still waiting for it to end");
                     }
                 }

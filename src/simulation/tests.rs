@@ -174,7 +174,10 @@ fn memory_is_taken_while_a_model_loads_and_free_when_it_is_gone() {
     hub.settle();
     assert_eq!(available(&hub), 60);
     let view = World::model(&**hub.world(), "a").unwrap();
-    assert_eq!((view.memory_bytes, view.peak_bytes), (None, Some(20 * GIB)));
+    assert_eq!(
+        (view.activity.memory_bytes, view.activity.peak_bytes),
+        (None, Some(20 * GIB))
+    );
 }
 
 #[test]

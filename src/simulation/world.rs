@@ -384,12 +384,12 @@ impl World for SimulatedWorld {
                 waiting_requests: model.waiting,
                 parked_requests: model.queue.len(),
                 last_request_at: model.last_request_at,
+                memory_bytes,
+                peak_bytes: model.peak_bytes.max(memory_bytes),
                 ..Activity::default()
             },
             idle_seconds: model.idle(state.now).as_secs_f64(),
             loaded_seconds: model.loaded(state.now).map(|loaded| loaded.as_secs_f64()),
-            memory_bytes,
-            peak_bytes: model.peak_bytes.max(memory_bytes),
             settings: Arc::clone(&model.settings),
         })
     }

@@ -22,7 +22,7 @@ pub(crate) fn model(
     ModelFacts {
         name: name.to_owned(),
         model_path: format!("mlx-community/{name}"),
-        model_type: "lm",
+        model_type: "lm".into(),
         process_state,
         memory_state,
         ..ModelFacts::default()
@@ -71,12 +71,12 @@ pub(crate) fn busy_hub() -> Script {
     unloaded.port = Some(47851);
     let mut loading = model("gemma3-27b", ProcessState::Running, MemoryState::Loading);
     loading.group = Some("high_load".to_owned());
-    loading.model_type = "multimodal";
+    loading.model_type = "multimodal".into();
     loading.pid = Some(4323);
     loading.port = Some(47852);
     let mut failed = model("flux-schnell", ProcessState::Failed, MemoryState::Failed);
     failed.group = Some("images".to_owned());
-    failed.model_type = "image-generation";
+    failed.model_type = "image-generation".into();
     failed.exit_code = Some(-9);
     failed.memory_last_error =
         Some("the process ended by signal 9 before it was ready; its log ends with: Killed".into());
@@ -86,7 +86,7 @@ pub(crate) fn busy_hub() -> Script {
         MemoryState::Unloaded,
     );
     stopped.group = Some("images".to_owned());
-    stopped.model_type = "whisper";
+    stopped.model_type = "whisper".into();
     let busy = Activity {
         active_requests: 2,
         last_request_at: at,

@@ -201,8 +201,8 @@ fn on_load_sees_measured_memory_and_how_long_the_load_has_waited() {
             returning: 50,
             pressure,
         };
-        hub.world.models.write()[0].memory_bytes = Some(300);
-        hub.world.models.write()[1].peak_bytes = peak_bytes;
+        hub.world.models.write()[0].activity.memory_bytes = Some(300);
+        hub.world.models.write()[1].activity.peak_bytes = peak_bytes;
         let load = PendingLoad {
             waited_seconds,
             ..pending(LoadReason::Request, 1)

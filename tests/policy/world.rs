@@ -81,7 +81,7 @@ pub(crate) fn model(name: &str) -> ModelView {
         facts: Arc::new(ModelFacts {
             name: name.to_owned(),
             model_path: format!("org/{name}"),
-            model_type: "lm",
+            model_type: "lm".into(),
             jit_enabled: true,
             process_state: ProcessState::Running,
             ..ModelFacts::default()
@@ -89,8 +89,6 @@ pub(crate) fn model(name: &str) -> ModelView {
         activity: Activity::default(),
         idle_seconds: 0.0,
         loaded_seconds: None,
-        memory_bytes: None,
-        peak_bytes: None,
         settings: Arc::default(),
     }
 }

@@ -153,7 +153,7 @@ async fn narrate(client: &Client, out: &mut Out) -> anyhow::Result<()> {
             return Ok(());
         };
         for (old, new) in known.iter().zip(&status.models) {
-            if old.metadata.memory_state != new.metadata.memory_state {
+            if old.metadata.facts.memory_state != new.metadata.facts.memory_state {
                 tell(new, begin.elapsed(), out);
             }
         }
@@ -162,9 +162,9 @@ async fn narrate(client: &Client, out: &mut Out) -> anyhow::Result<()> {
 }
 
 fn tell(model: &ModelStatus, after: Duration, out: &mut Out) {
-    let (name, state) = (&model.id, model.metadata.memory_state);
+    let (name, state) = (&model.id, model.metadata.facts.memory_state);
     let line = format!("{name} is {} ({})", state.as_str(), duration(after));
-    match (state, &model.metadata.memory_last_error) {
+    match (state, &model.metadata.facts.memory_last_error) {
         (MemoryState::Failed, Some(error)) => out.err(format_args!("{line}: {error}")),
         (MemoryState::Loaded, _) => out.ok(line),
         _ => out.info(line),

@@ -47,10 +47,6 @@ pub struct ModelView {
     pub idle_seconds: f64,
     /// Seconds since its load, by a clock that nobody sets; `None` unless it is loaded.
     pub loaded_seconds: Option<f64>,
-    /// Bytes its process group holds, as last measured; `None` without a process or a measure.
-    pub memory_bytes: Option<u64>,
-    /// The most it ever held under these launch settings, in bytes; `None` if it was never measured.
-    pub peak_bytes: Option<u64>,
     /// Its `policy:` mapping.
     pub settings: Arc<Settings>,
 }
@@ -63,8 +59,6 @@ impl ModelView {
             activity: Activity::default(),
             idle_seconds: 0.0,
             loaded_seconds: None,
-            memory_bytes: None,
-            peak_bytes: None,
             settings: Arc::default(),
         }
     }

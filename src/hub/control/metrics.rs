@@ -30,7 +30,7 @@ const OF_MODELS: [Metric; 11] = [
         "Whether the model takes requests.",
         |model| {
             Some(f64::from(u8::from(
-                model.process_state.as_str() == "running",
+                model.facts.process_state.as_str() == "running",
             )))
         },
     ),
@@ -38,58 +38,62 @@ const OF_MODELS: [Metric; 11] = [
         "loaded",
         "gauge",
         "Whether the model is in memory.",
-        |model| Some(f64::from(u8::from(model.memory_state.as_str() == "loaded"))),
+        |model| {
+            Some(f64::from(u8::from(
+                model.facts.memory_state.as_str() == "loaded",
+            )))
+        },
     ),
     ("active_requests", "gauge", "Requests in flight.", |model| {
-        Some(model.active_requests as f64)
+        Some(model.activity.active_requests as f64)
     }),
     (
         "waiting_requests",
         "gauge",
         "Requests that wait for the model to load.",
-        |model| Some(model.waiting_requests as f64),
+        |model| Some(model.activity.waiting_requests as f64),
     ),
     (
         "parked_requests",
         "gauge",
         "Requests that a policy told to wait.",
-        |model| Some(model.parked_requests as f64),
+        |model| Some(model.activity.parked_requests as f64),
     ),
     (
         "memory_bytes",
         "gauge",
         "Bytes its process group holds.",
-        |model| model.memory_bytes.map(|bytes| bytes as f64),
+        |model| model.activity.memory_bytes.map(|bytes| bytes as f64),
     ),
     (
         "requests_total",
         "counter",
         "Requests sent to the worker that have ended.",
-        |model| Some(model.usage.requests as f64),
+        |model| Some(model.activity.usage.requests as f64),
     ),
     (
         "prompt_tokens_total",
         "counter",
         "Tokens of requests, as far as the worker said.",
-        |model| Some(model.usage.prompt_tokens as f64),
+        |model| Some(model.activity.usage.prompt_tokens as f64),
     ),
     (
         "completion_tokens_total",
         "counter",
         "Tokens of answers, as far as the worker said.",
-        |model| Some(model.usage.completion_tokens as f64),
+        |model| Some(model.activity.usage.completion_tokens as f64),
     ),
     (
         "tokens_per_second",
         "gauge",
         "Of the last answer that told its tokens.",
-        |model| model.usage.last_tokens_per_second,
+        |model| model.activity.usage.last_tokens_per_second,
     ),
     (
         "last_load_timestamp_seconds",
         "gauge",
         "When the model was last loaded.",
-        |model| model.last_load_at,
+        |model| model.facts.last_load_at,
     ),
 ];
 

@@ -401,8 +401,6 @@ impl World for Registry {
             idle_seconds: model.idle_seconds(&facts, now, loaded),
             facts,
             loaded_seconds: loaded.map(|loaded| loaded.as_secs_f64()),
-            memory_bytes: activity.memory_bytes,
-            peak_bytes: activity.peak_bytes,
             settings: model.settings.load_full(),
         })
     }

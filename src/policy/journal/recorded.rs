@@ -65,8 +65,8 @@ impl World for Recorded {
         view.activity.parked_requests = row.parked;
         view.idle_seconds = row.idle_since.map_or(0.0, since);
         view.loaded_seconds = row.loaded_since.map(since);
-        view.memory_bytes = row.memory_bytes;
-        view.peak_bytes = row.peak_bytes;
+        view.activity.memory_bytes = row.memory_bytes;
+        view.activity.peak_bytes = row.peak_bytes;
         Some(view)
     }
 

@@ -180,8 +180,8 @@ async fn the_status_tells_what_each_model_holds_and_ever_held() {
     assert_eq!(status.memory.total, Some(64 * GIBIBYTE));
     assert_eq!(machine.memory(), 30);
     let alpha = &status.models[0].metadata;
-    assert_eq!(alpha.memory_bytes, Some(30 * GIBIBYTE));
-    assert_eq!(alpha.peak_bytes, Some(30 * GIBIBYTE));
+    assert_eq!(alpha.activity.memory_bytes, Some(30 * GIBIBYTE));
+    assert_eq!(alpha.activity.peak_bytes, Some(30 * GIBIBYTE));
     machine
         .scene
         .lifecycle
@@ -190,10 +190,13 @@ async fn the_status_tells_what_each_model_holds_and_ever_held() {
         .unwrap();
     let status = machine.scene.lifecycle.status();
     let alpha = &status.models[0].metadata;
-    assert_eq!(alpha.memory_bytes, None, "no process");
-    assert_eq!(alpha.peak_bytes, Some(30 * GIBIBYTE));
+    assert_eq!(alpha.activity.memory_bytes, None, "no process");
+    assert_eq!(alpha.activity.peak_bytes, Some(30 * GIBIBYTE));
     let beta = &status.models[1].metadata;
-    assert_eq!((beta.memory_bytes, beta.peak_bytes), (None, None));
+    assert_eq!(
+        (beta.activity.memory_bytes, beta.activity.peak_bytes),
+        (None, None)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -311,7 +314,7 @@ async fn where_nothing_can_be_measured_loads_go_on_as_before() {
     for model in ["alpha", "beta", "gamma"] {
         machine.load(model).await;
     }
-    assert_eq!(machine.view("alpha").memory_bytes, None);
+    assert_eq!(machine.view("alpha").activity.memory_bytes, None);
     assert_eq!(machine.scene.states("alpha").1, "loaded");
     let began = Instant::now();
     machine
@@ -336,15 +339,24 @@ async fn what_was_learned_outlives_the_hub_and_not_other_launch_settings() {
     assert!(seconds.is_some());
     machine.scene = Machine::scene(&machine.folder, THREE);
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(machine.view("alpha").peak_bytes, Some(30 * GIBIBYTE));
+    assert_eq!(
+        machine.view("alpha").activity.peak_bytes,
+        Some(30 * GIBIBYTE)
+    );
     assert_eq!(machine.view("alpha").facts.load_seconds, seconds);
 
     let other = THREE.replace("org/alpha", "org/alpha-8bit");
     std::fs::write(machine.folder.path().join("hub.yaml"), other).unwrap();
     machine.scene.lifecycle.reload(false).await.unwrap();
     let alpha = machine.view("alpha");
-    assert_eq!((alpha.peak_bytes, alpha.facts.load_seconds), (None, None));
-    assert_eq!(machine.view("beta").peak_bytes, Some(20 * GIBIBYTE));
+    assert_eq!(
+        (alpha.activity.peak_bytes, alpha.facts.load_seconds),
+        (None, None)
+    );
+    assert_eq!(
+        machine.view("beta").activity.peak_bytes,
+        Some(20 * GIBIBYTE)
+    );
 }
 
 /// Refuses what will never fit, by what is available or on its way back.
@@ -410,7 +422,7 @@ async fn what_policies_see_at_first_and_what_they_see_in_all_is_one_model() {
     let view = machine.view("alpha");
     assert!(view.loaded_seconds.is_some_and(|loaded| loaded > 0.0));
     assert_eq!(Some(view.idle_seconds), view.loaded_seconds);
-    assert_eq!(view.memory_bytes, Some(30 * GIBIBYTE));
+    assert_eq!(view.activity.memory_bytes, Some(30 * GIBIBYTE));
     for name in ["alpha", &view.facts.model_path] {
         let facts = registry.facts(name).unwrap();
         assert!(Arc::ptr_eq(&facts, &view.facts), "{name}");

@@ -235,7 +235,7 @@ async fn a_failed_load_is_told_to_all_who_wait() {
     }
     assert_eq!(scene.states("beta"), ("failed", "failed"));
     let status = scene.lifecycle.status();
-    assert_eq!(status.models[1].metadata.exit_code, Some(0));
+    assert_eq!(status.models[1].metadata.facts.exit_code, Some(0));
     scene.stage.broken.lock().clear();
     scene.acquire("beta").await.unwrap();
     assert_eq!(scene.states("beta"), ("running", "loaded"));
@@ -307,11 +307,11 @@ async fn status_counts_what_is_published() {
         ),
         (2, 2, 1)
     );
-    assert_eq!(status.models[0].metadata.pid, Some(4321));
+    assert_eq!(status.models[0].metadata.facts.pid, Some(4321));
     assert_eq!(
         (
-            status.models[1].metadata.pid,
-            status.models[1].metadata.port
+            status.models[1].metadata.facts.pid,
+            status.models[1].metadata.facts.port
         ),
         (None, Some(47851))
     );

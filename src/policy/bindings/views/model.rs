@@ -60,10 +60,10 @@ impl View for Model {
             Ok(seconds(this.facts.load_seconds))
         }),
         ("memory_bytes", |_, stage, this| {
-            Ok(bytes(this.now(&*stage.world).memory_bytes))
+            Ok(bytes(this.now(&*stage.world).activity.memory_bytes))
         }),
         ("peak_bytes", |_, stage, this| {
-            Ok(bytes(this.now(&*stage.world).peak_bytes))
+            Ok(bytes(this.now(&*stage.world).activity.peak_bytes))
         }),
         ("default", |_, _, this| {
             Ok(Value::Boolean(this.facts.default))
@@ -85,7 +85,7 @@ impl Light for Model {
     const TEXTS: &'static [(&'static str, Text<Self>)] = &[
         ("name", |facts| Some(&facts.name)),
         ("path", |facts| Some(&facts.model_path)),
-        ("type", |facts| Some(facts.model_type)),
+        ("type", |facts| Some(facts.model_type.as_ref())),
         ("group", |facts| facts.group.as_deref()),
         ("process_state", |facts| Some(facts.process_state.as_str())),
         ("memory_state", |facts| Some(facts.memory_state.as_str())),

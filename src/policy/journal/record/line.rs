@@ -148,8 +148,8 @@ impl Row {
             idle_since: Some(view.idle_seconds).filter(|idle| *idle > 0.0).map(ago),
             loaded_since: view.loaded_seconds.map(ago),
             load_seconds: view.facts.load_seconds.map(millis),
-            memory_bytes: view.memory_bytes,
-            peak_bytes: view.peak_bytes,
+            memory_bytes: view.activity.memory_bytes,
+            peak_bytes: view.activity.peak_bytes,
         }
     }
 

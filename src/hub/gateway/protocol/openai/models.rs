@@ -90,7 +90,7 @@ mod tests {
     fn an_entry_has_the_fields_of_the_contract() {
         let mut facts = ModelFacts {
             name: "alpha".to_owned(),
-            model_type: "lm",
+            model_type: "lm".into(),
             context_length: 32768,
             memory_state: MemoryState::Loaded,
             started_at: Some(1_764_000_000.9),
