@@ -273,3 +273,121 @@ pub(crate) fn pause(seconds: f64) -> Duration {
     let seconds = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_WAIT);
     seconds.clamp(SHORTEST_WAIT, LONGEST_WAIT)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: QueueLimits = QueueLimits {
+        size: 12,
+        timeout: Duration::from_secs(300),
+    };
+    const LATER: f64 = 600.0;
+
+    fn about(load: Option<u64>) -> About<'static> {
+        About {
+            model: "alpha",
+            load: load.map(Duration::from_secs),
+        }
+    }
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A queue in which each client has parked requests; they are told by their keys.
+    fn parked(clients: &[u8]) -> (Queue<Key>, Vec<Key>) {
+        let mut queue = Queue::default();
+        let keys = clients.iter().zip(1..).map(|(client, key)| {
+            let client = client.to_string().into();
+            let parked = queue.park(&client, key, LIMITS, LATER, about(None), at(0));
+            assert_eq!(parked, Ok(key));
+            key
+        });
+        let keys = keys.collect();
+        (queue, keys)
+    }
+
+    /// Those that are asked about, one after the other, when all are told to wait on but `goes`.
+    fn round(queue: &mut Queue<Key>, goes: Option<Key>) -> Vec<Key> {
+        let (mut asked, mut told) = (Vec::new(), queue.change());
+        while let Some(key) = told {
+            assert_eq!(queue.look(key, about(None), at(1)), Call::Ask);
+            asked.push(key);
+            told = match goes == Some(key) {
+                true => queue.leave(key, true),
+                false => queue.stay(key, LATER, at(1)),
+            };
+            assert!(asked.len() < 100, "asked about in a circle: {asked:?}");
+        }
+        asked
+    }
+
+    proptest! {
+        #[test]
+        fn a_change_asks_about_the_first_of_every_client_once_and_again_when_one_has_gone(
+            clients in proptest::collection::vec(0u8..4, 1..12),
+            goes in proptest::option::of(any::<prop::sample::Index>()),
+        ) {
+            let (mut queue, keys) = parked(&clients);
+            let names: BTreeSet<u8> = clients.iter().copied().collect();
+            let first = |name: &u8| keys[clients.iter().position(|it| it == name).unwrap()];
+            let heads: BTreeSet<Key> = names.iter().map(first).collect();
+            let asked = round(&mut queue, None);
+            prop_assert_eq!(asked.len(), heads.len(), "nobody twice: {:?}", asked);
+            prop_assert_eq!(asked.iter().copied().collect::<BTreeSet<_>>(), heads.clone());
+
+            let goes = goes.map(|goes| asked[goes.index(asked.len())]);
+            let asked = round(&mut queue, goes);
+            let mut left: Vec<(u8, Key)> = clients.iter().copied().zip(keys).collect();
+            left.retain(|(_, key)| Some(*key) != goes);
+            let after = goes.and_then(|goes| asked.iter().position(|key| *key == goes));
+            let after = &asked[after.map_or(0, |place| place + 1)..];
+            for name in left.iter().map(|(name, _)| *name).collect::<BTreeSet<_>>() {
+                let head = left.iter().find(|(of, _)| *of == name).unwrap().1;
+                prop_assert!(after.contains(&head), "{head} is not asked about: {after:?}");
+            }
+            prop_assert_eq!(queue.len(), left.len());
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_when_to_come_back() {
+        let (mut queue, keys) = parked(&[1; LIMITS.size]);
+        let client = "other".into();
+        let mut full = |load, now| {
+            let parked = queue.park(&client, 0, LIMITS, LATER, about(load), at(now));
+            parked.unwrap_err().retry_after
+        };
+        assert_eq!(full(Some(40), 7), Some(40), "the load that is ahead");
+        assert_eq!(
+            full(None, 7),
+            Some(7),
+            "else as long as the first one waits"
+        );
+        assert_eq!(full(Some(900), 7), Some(60), "a minute at most");
+        let mut late = |load| match queue.look(keys[0], about(load), at(300)) {
+            Call::Refuse(error) => error.retry_after,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((late(Some(40)), late(None)), (Some(40), Some(60)));
+    }
+
+    #[test]
+    fn the_first_reason_to_send_everybody_away_counts() {
+        let (mut queue, keys) = parked(&[1, 2]);
+        let (stopped, closed) = (ApiError::being_stopped("alpha"), ApiError::shutting_down());
+        assert_eq!(queue.dismiss(&stopped), keys);
+        assert_eq!(queue.close(&closed), keys);
+        assert_eq!(
+            queue.look(keys[1], about(None), at(1)),
+            Call::Refuse(stopped)
+        );
+        let parked = queue.park(&"3".into(), 3, LIMITS, LATER, about(None), at(1));
+        assert_eq!(parked, Err(closed));
+    }
+}
