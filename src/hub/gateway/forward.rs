@@ -205,27 +205,28 @@ pub(super) fn outgoing(view: RequestView, body: RequestBody) -> Request<RequestB
         parts.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
     }
     parts.version = Version::HTTP_11;
-    remove(&mut parts.headers, &NOT_FOR_WORKERS);
+    remove_for_worker(&mut parts.headers);
     parts.headers.insert(REQUEST_ID, id);
     Request::from_parts(parts, body)
 }
 
 /// Removes what is about one connection.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    remove(headers, &[]);
-}
-
-/// Removes that, and these.
-#[inline]
-fn remove(headers: &mut HeaderMap, others: &[HeaderName]) {
     // Mostly there is none: one pass is cheaper than looking each of them up.
-    let goes = |name: &HeaderName| HOP_BY_HOP.contains(name) || others.contains(name);
-    if headers.keys().any(goes) {
-        remove_listed(headers, others);
+    if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        remove_all(headers, &[]);
     }
 }
 
-fn remove_listed(headers: &mut HeaderMap, others: &[HeaderName]) {
+/// Removes that, and what is not for workers.
+fn remove_for_worker(headers: &mut HeaderMap) {
+    let goes = |name| HOP_BY_HOP.contains(name) || NOT_FOR_WORKERS.contains(name);
+    if headers.keys().any(goes) {
+        remove_all(headers, &NOT_FOR_WORKERS);
+    }
+}
+
+fn remove_all(headers: &mut HeaderMap, others: &[HeaderName]) {
     let listed: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()

@@ -75,7 +75,8 @@ pub struct Gateway {
 #[derive(Debug)]
 pub struct Arrived {
     view: Box<RequestView>,
-    intake: Intake,
+    /// In a box, for it is large and moved several times before it is read.
+    intake: Box<Intake>,
     account: Account,
 }
 
@@ -98,7 +99,7 @@ struct Addressed {
     /// Where the client wrote the model.
     site: ModelSite,
     /// The body's fields, if a policy changed any.
-    fields: Option<Map<String, Value>>,
+    fields: Option<Box<Map<String, Value>>>,
     /// Where what follows a WebSocket's handshake goes on, if it asks for one.
     tunnels: Option<TaskTracker>,
     /// What it was before it became a chat completion.
@@ -160,7 +161,7 @@ impl Addressed {
             if let Accepts::Only(name) = accepts {
                 fields.insert("model".to_owned(), Value::from(&**name));
             }
-            rewrite::replace(&mut self.view.parts, intake, fields);
+            rewrite::replace(&mut self.view.parts, intake, *fields);
         } else if let Some(name) = rewrite::replacement(accepts, &self.view.model) {
             rewrite::rename(&mut self.view.parts, intake, &self.site, name);
         }
@@ -190,7 +191,7 @@ impl Addressed {
         self.site = translated.by.undo(&mut self.view.parts, intake);
         if let Some(route) = translated.route.filter(|_| self.fields.is_some()) {
             let body = intake.whole().unwrap_or_default();
-            self.fields = Some(rewrite::edit(&body, &route)?);
+            self.fields = Some(Box::new(rewrite::edit(&body, &route)?));
         }
         Ok(())
     }
@@ -243,7 +244,7 @@ impl Gateway {
         let intake = Intake::new(&parts.headers, body, limits, &self.budget, read_pause);
         Arrived {
             account: Account::open(&parts, id.clone(), client, Arc::clone(self), began),
-            intake,
+            intake: Box::new(intake),
             view: Box::new(RequestView::of_head(parts, id, client)),
         }
     }
@@ -339,7 +340,8 @@ impl Gateway {
         let mut fields = None;
         if let Some(route) = &admitted.route {
             if !route.set.is_empty() || !route.unset.is_empty() {
-                fields = Some(rewrite::edit(&Box::pin(intake.collect()).await?, route)?);
+                let body = Box::pin(intake.collect()).await?;
+                fields = Some(Box::new(rewrite::edit(&body, route)?));
             }
             forward::add_headers(&mut view.parts.headers, &route.headers);
         }
