@@ -16,8 +16,8 @@ use super::predecessor::{Handed, Predecessor};
 use super::successor::Recipe;
 use super::threads;
 use super::{activation, listen};
-use crate::config::Config;
 use crate::config::ports::{PortBook, PortError};
+use crate::config::{Config, is_same};
 use crate::hub::server;
 use crate::runtime_file::{RuntimeModels, Trail, try_lock};
 use crate::telemetry::Troubles;
@@ -32,6 +32,8 @@ const KILLED_HUB: Duration = Duration::from_millis(500);
 const POLL_EVERY: Duration = Duration::from_millis(10);
 const OPEN_FOLDER: &str =
     "other users may write into the log folder, and so to what the hub reads there";
+/// What outlives a hub, in its log folder.
+const KEPT: [&str; 3] = ["learned.json", "ports.json", "routes.json"];
 const OTHER_ADDRESS: &str =
     "the service manager listens for the hub where hub.yaml does not say so";
 
@@ -71,6 +73,7 @@ pub(super) fn prepare(recipe: &Recipe) -> anyhow::Result<Prepared> {
         note_address(&troubles, &listeners, &config.host);
     }
     let earlier = earlier(&config)?;
+    bring_along(&config);
     let mut ports = PortBook::new(config.port, config.model_starting_port);
     ports.recall(&ports_file(&config.log_path));
     assign_ports(&mut ports, &config, earlier.models())?;
@@ -241,6 +244,29 @@ pub(super) fn leave_trail(config_path: &Path, log_path: &Path) {
     };
     if let Err(error) = trail.write(config_path) {
         tracing::debug!(%error, "nothing beside hub.yaml says where the log folder is");
+    }
+}
+
+/// What a killed hub kept in another log folder is this one's, as far as it has nothing of its own.
+fn bring_along(config: &Config) {
+    let Some(trail) = Trail::read(&config.path) else {
+        return;
+    };
+    if is_same(&trail.log_path, &config.log_path) {
+        return;
+    }
+    for name in KEPT {
+        let (from, to) = (trail.log_path.join(name), config.log_path.join(name));
+        let Ok(text) = files::read_own(&from) else {
+            continue;
+        };
+        let kept = serde_json::from_slice::<serde_json::Value>(&text);
+        if let Ok(kept) = kept
+            && !to.exists()
+            && let Err(error) = telemetry::replace_private(&to, &kept)
+        {
+            tracing::warn!(path = %to.display(), %error, "what the hub before kept stays where it was");
+        }
     }
 }
 

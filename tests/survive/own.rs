@@ -64,11 +64,45 @@ fn the_workers_of_a_killed_hub_are_taken_over_when_log_path_has_changed() {
         hub.wait_for_state("alpha", "running", "loaded");
         assert_eq!(pid(&hub, "alpha"), worker);
         assert_eq!(hub.record.workers().len(), 1, "no second one");
+        // It goes on writing where it began, and its status says so.
+        let log_of_alpha = |folder: &str| json!(hub.folder().join(folder).join("alpha.log"));
+        assert_eq!(hub.model("alpha")["log_path"], log_of_alpha("logs"));
+        assert_eq!(hub.act("alpha", "stop").status, 200);
+        assert_eq!(hub.act("alpha", "start").status, 200);
+        hub.wait_for_state("alpha", "running", "loaded");
+        assert_eq!(hub.model("alpha")["log_path"], log_of_alpha("newlogs"));
         assert!(!hub.logs().join("hub_runtime.json").exists());
         assert_eq!(hub.run(&["stop"]).status.code(), Some(0));
         assert_eq!(hub.worker_processes(), [0; 0]);
         assert!(!hub.folder().join(".hub.yaml.running").exists());
     }
+}
+
+#[test]
+fn what_a_killed_hub_had_learned_is_known_when_log_path_has_changed() {
+    let mut hub = hub();
+    let read = |hub: &Hub, folder: &str, name: &str| -> Option<Value> {
+        let text = std::fs::read(hub.folder().join(folder).join(name)).ok()?;
+        serde_json::from_slice(&text).ok()
+    };
+    let lesson = |hub: &Hub, folder: &str| {
+        let learned = read(hub, folder, "learned.json")?;
+        (!learned["alpha"]["settings"].is_null()).then(|| learned["alpha"]["settings"].clone())
+    };
+    wait_until("the lesson to be kept", SOON, || {
+        lesson(&hub, "logs").is_some()
+    });
+    let learned = lesson(&hub, "logs");
+    hub.kill();
+    edit(&hub.config(), "log_path: logs", "log_path: newlogs");
+    // There is no worker that could tell.
+    std::fs::remove_file(hub.logs().join("hub_runtime.json")).unwrap();
+    std::fs::write(hub.logs().join("routes.json"), "{}").unwrap();
+    hub.serve_again();
+    assert_eq!(lesson(&hub, "newlogs"), learned);
+    assert_eq!(read(&hub, "newlogs", "routes.json"), Some(json!({})));
+    hub.wait_for_state("alpha", "running", "loaded");
+    assert_eq!(hub.run(&["stop"]).status.code(), Some(0));
 }
 
 /// There is nothing to take over, and the worker that was never written down is in another folder.

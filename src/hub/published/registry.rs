@@ -4,6 +4,7 @@
 //! policies see.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -58,6 +59,8 @@ pub struct Model {
     pub(in crate::hub) settings: ArcSwap<Settings>,
     /// What its program was found to serve.
     pub(in crate::hub) served: ArcSwapOption<OfModel>,
+    /// The log of its newest worker: one that was taken over goes on where it began.
+    pub(in crate::hub) worker_log: ArcSwapOption<PathBuf>,
     /// Where its worker is; set before the gate opens.
     pub(in crate::hub) upstream: ArcSwapOption<Upstream>,
     /// How often it has been stopped: a verdict reached before a stop does not undo it.
@@ -78,10 +81,18 @@ impl Model {
             peak_bytes: AtomicU64::new(0),
             settings: ArcSwap::default(),
             served: ArcSwapOption::empty(),
+            worker_log: ArcSwapOption::empty(),
             upstream: ArcSwapOption::empty(),
             stops: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
         }
+    }
+
+    /// The file that its worker writes to, or will; none for a model that hub.yaml does not name.
+    pub(in crate::hub) fn log_file(&self, config: &Config) -> Option<PathBuf> {
+        let configured = config.model(&self.name)?.log_file(&config.log_path);
+        let actual = self.worker_log.load();
+        Some((actual.as_deref()).map_or(configured, PathBuf::clone))
     }
 
     /// The counters of the moment.

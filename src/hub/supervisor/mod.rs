@@ -277,6 +277,11 @@ impl Supervisor {
             }
             Report::Spawned(spawned) => {
                 let pid = spawned.identity.pid;
+                let model = self.hands.workers.model(launch);
+                if let Some(model) = model.and_then(|model| self.hands.model(model)) {
+                    let log_file = spawned.log_file.clone();
+                    model.worker_log.store(log_file.map(Arc::new));
+                }
                 self.hands.workers.spawned(launch, spawned);
                 Event::Spawned { launch, pid }
             }

@@ -31,14 +31,15 @@ pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policie
                 .dismiss(&ApiError::being_stopped(&model.name));
         }
         let before = model.facts.load();
+        let port = registry.ports.lock().port_of(&entry.spec.name);
+        let facts = facts::of(entry, config, &table.config, port);
+        let log_file = model.log_file(&table.config);
         let facts = ModelFacts {
             load_seconds: load_seconds(entry, &before, registry),
-            ..facts::of(
-                entry,
-                config,
-                &table.config,
-                registry.ports.lock().port_of(&entry.spec.name),
-            )
+            log_path: log_file
+                .filter(|_| facts.log_path.is_some())
+                .map(|file| file.display().to_string()),
+            ..facts
         };
         if **before == facts {
             continue;

@@ -128,10 +128,13 @@ impl Sampler {
 /// Sees which files of models are missing, and keeps the logs of workers to their size.
 fn upkeep(registry: &Registry) {
     registry.look_for_paths();
-    let config = Arc::clone(&registry.table.load().config);
-    let most = config.worker_log_max;
-    for model in config.models.iter().filter(|_| most > 0) {
-        let (hub_model, file) = (&*model.name, model.log_file(&config.log_path));
+    let table = registry.table.load_full();
+    let most = table.config.worker_log_max;
+    for model in table.models.iter().filter(|_| most > 0) {
+        let Some(file) = model.log_file(&table.config) else {
+            continue;
+        };
+        let hub_model = &*model.name;
         let log = file.display();
         match keep_below(most, &file) {
             Ok(false) => {}

@@ -232,9 +232,7 @@ impl Still {
         let gate = &model.gate;
         let requests = (gate.active(), gate.given_back());
         let memory_bytes = model.measured().map(|measured| measured.bytes);
-        let log_file = config
-            .model(&model.name)
-            .map(|model| model.log_file(&config.log_path));
+        let log_file = model.log_file(config);
         let read = tokio::task::spawn_blocking(move || read(pid, log_file));
         let (cpu_times, log_size) = read.await.unwrap_or_default();
         Self {
