@@ -117,7 +117,8 @@ impl Story {
             "start" => Verb::Start,
             "stop" => Verb::Stop,
             "load" => Verb::Load,
-            _ => Verb::Unload,
+            "unload" => Verb::Unload,
+            other => panic!("no verb is called {other}"),
         };
         let event = Event::Verb {
             verb,
