@@ -1,7 +1,7 @@
 //! Finds the program of a `worker_command`.
 //!
-//! `start` looks before it spawns anything, so that a missing program is an answer in the terminal
-//! rather than a line in a log; whoever launches workers may ask the same question again.
+//! `start` looks for it before it spawns anything, so that a missing program is reported in the terminal
+//! rather than in a log; each launch looks again.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,13 +11,13 @@ use nix::unistd::{AccessFlags, access};
 
 use crate::config::ModelConfig;
 
-/// Why there is no program to run.
+/// The reason why there is no program to run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     /// The command has no words.
     #[error("`worker_command` is empty\nhint: leave it out, or name the program that has `launch`")]
     Empty,
-    /// A bare name that no folder of PATH holds.
+    /// No folder of PATH holds this bare name.
     #[error(
         "the worker command `{program}` was not found on PATH\n\
          hint: install it with `uv tool install mlx-openai-server` or \
@@ -27,7 +27,7 @@ pub enum CommandError {
         /// The name that was looked for.
         program: String,
     },
-    /// A path where nothing executable is.
+    /// The path names nothing executable.
     #[error(
         "the worker command `{}` is not an executable file\n\
          hint: correct `worker_command`, or install mlx-openai-server with \
@@ -40,7 +40,7 @@ pub enum CommandError {
     },
 }
 
-/// Why a program that [`find`] has found does not run.
+/// The reason why a program that [`find`] has found does not run.
 pub(super) fn not_run(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => {

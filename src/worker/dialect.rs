@@ -1,4 +1,4 @@
-//! What the installed worker program understands.
+//! The options that the installed worker program understands.
 //!
 //! A dialect is read off `launch --help`, once per program, never off a version number. It turns a
 //! model entry into a command line: only what the user set and the worker lists is passed, and a set
@@ -28,12 +28,12 @@ pub struct Dialect {
     flags: BTreeSet<String>,
 }
 
-/// How one model is started.
+/// The command that starts one model's worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandLine {
     /// Program and arguments.
     pub argv: Vec<String>,
-    /// Options of the model's entry that the worker does not have.
+    /// Options of the model's entry that the worker lacks.
     pub warnings: Vec<String>,
 }
 
@@ -41,9 +41,9 @@ impl Dialect {
     /// Reads the output of `launch --help`.
     ///
     /// # Errors
-    /// When it lists no `--model-path`: that is no mlx-openai-server.
+    /// When it lists no `--model-path`, as any mlx-openai-server does.
     pub fn from_help(help: &str) -> Result<Self, String> {
-        // A worker that thinks it writes on a terminal may colour its options.
+        // A worker that takes its output for a terminal may colour its options.
         let flags: BTreeSet<String> = strip_str(help)
             .to_string()
             .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
@@ -60,12 +60,12 @@ impl Dialect {
         self.flags.contains(flag)
     }
 
-    /// Whether this model's worker stays up without the weights and loads on demand.
+    /// True if this model's worker stays up without the weights and loads on demand.
     pub fn is_resident(&self, model: &ModelConfig) -> bool {
         model.jit_enabled && self.has("--jit")
     }
 
-    /// Which `model` values the worker answers to.
+    /// The `model` values that the worker answers to.
     pub fn accepts(&self, model: &ModelConfig) -> Accepts {
         if self.has("--served-model-name") {
             Accepts::Only(model.name.as_str().into())
@@ -150,7 +150,7 @@ impl Program {
         })
     }
 
-    /// A text that only this program has.
+    /// A key that is unique to this program.
     pub(crate) fn key(&self) -> String {
         let modified = self
             .modified
@@ -169,7 +169,7 @@ impl Dialects {
     /// The dialect of the program that serves `model`.
     ///
     /// # Errors
-    /// When it is not found, cannot be run, or its help is not that of a worker; not remembered then.
+    /// When it is not found, cannot be run, or its help is not that of a worker; nothing is cached then.
     pub async fn of_model(&self, model: &ModelConfig) -> Result<Arc<Dialect>, String> {
         let program = Program::of_model(model).map_err(|error| error.to_string())?;
         let cell = Arc::clone(self.known.lock().entry(program.clone()).or_default());

@@ -1,6 +1,6 @@
-//! What the hubs of one hub.yaml that are no more left: for the next hub to take over, and for `stop` to
-//! end. It is found whatever was edited since: by the runtime file of the log folder, by that of the
-//! folder to which the trail beside hub.yaml leads, and by the marks of the workers themselves.
+//! The workers and files that earlier hubs of one hub.yaml left: the next hub takes them over, or `stop` ends
+//! them. No edit hides them: they are found by the runtime file of the log folder, by that of the folder that
+//! the trail beside hub.yaml names, and by the marks of the workers themselves.
 //!
 //! A copied folder brings a copy of these files; they name the hub.yaml that they are of.
 
@@ -14,19 +14,19 @@ use super::mark::Owner;
 use crate::config::is_same;
 use crate::runtime_file::{RuntimeFile, RuntimeModels, RuntimeWorker, Trail, is_locked};
 
-/// How long a hub that was killed may still hold what it had.
+/// Longest time that a killed hub's lock may still be held.
 const KILLED_HUB: Duration = Duration::from_millis(500);
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_EVERY: Duration = Duration::from_millis(10);
 
-/// What was found.
+/// The files and processes that were found.
 #[derive(Debug)]
 pub struct Earlier {
     owner: Owner,
     survey: Survey,
     models: RuntimeModels,
-    /// Log folders besides the one of now.
+    /// Log folders besides the current one.
     others: Vec<PathBuf>,
-    /// The log folder of now, if the runtime file in it is of this hub.yaml.
+    /// The current log folder, if its runtime file belongs to this hub.yaml.
     own: Option<PathBuf>,
 }
 
@@ -39,7 +39,7 @@ impl Earlier {
             let file = RuntimeFile::read(folder)?;
             match &file.config_path {
                 Some(of) if is_same(Path::new(of), config_path) => {}
-                // It was moved here, with all that lies beside it.
+                // hub.yaml was moved here with its whole folder.
                 Some(of) if !Path::new(of).exists() => owner.set_former(Path::new(of)),
                 Some(_) => return None,
                 None if is_same(folder, log_path) => {}
@@ -94,8 +94,7 @@ impl Earlier {
         &self.models
     }
 
-    /// Another log folder in which a hub of this hub.yaml lives. For one that was killed a moment ago it
-    /// waits until it is gone.
+    /// Another log folder in which a hub of this hub.yaml runs. Waits for the end of one that was just killed.
     pub fn lives_in(&self) -> Option<&Path> {
         let begun = Instant::now();
         let mut others = self.others.iter().map(PathBuf::as_path);
@@ -104,13 +103,13 @@ impl Earlier {
                 if begun.elapsed() >= KILLED_HUB {
                     return true;
                 }
-                std::thread::sleep(LOOK);
+                std::thread::sleep(POLL_EVERY);
             }
             false
         })
     }
 
-    /// What is left, for a message: the models, and processes of which that cannot be told.
+    /// A message about the leftovers: the models, and processes whose model is unknown.
     pub fn names(&self) -> Vec<String> {
         let workers = self.models.workers.iter();
         let mut names: Vec<String> = workers.map(|worker| worker.model.clone()).collect();
@@ -124,30 +123,30 @@ impl Earlier {
         names
     }
 
-    /// Ends all but the workers of [`Earlier::models`]; returns when it is gone.
+    /// Ends all processes but the workers of [`Earlier::models`]; returns when they are gone.
     pub fn end_strays(&self) {
         leftovers::end(&self.owner, &self.pids());
     }
 
-    /// Ends all processes of this hub.yaml's workers, when there should be none any more; returns when they
+    /// Ends all processes of this hub.yaml's workers, after the last one should have ended; returns when they
     /// are gone.
     pub fn end_all(&self) {
         leftovers::end(&self.owner, &[]);
     }
 
-    /// Ends all that is left: SIGTERM, and SIGKILL after so long.
+    /// Ends everything that is left: SIGTERM, and SIGKILL after `limit`.
     pub async fn end(&self, limit: Duration) {
         leftovers::end_all(&self.owner, &self.models.workers, limit).await;
     }
 
-    /// Removes the runtime files of other log folders, when what they name stands in that of now.
+    /// Removes the runtime files of other log folders, once the current one names their workers.
     pub fn forget_others(&self) {
         for folder in &self.others {
             RuntimeFile::remove(folder);
         }
     }
 
-    /// The same for that of now too, when nothing is left.
+    /// Removes the current runtime file too, when nothing is left.
     pub fn forget(&self, config_path: &Path) {
         self.forget_others();
         if let Some(log_path) = &self.own {

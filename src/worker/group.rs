@@ -1,4 +1,4 @@
-//! A process group: signals to all of it, and whether anything of it is left.
+//! A process group: sends signals to all of it, and watches for its end.
 //!
 //! The worker leads a group of its own, so that its children end with it and a Ctrl+C in the hub's
 //! terminal does not reach it. The same calls serve macOS and Linux.
@@ -16,9 +16,9 @@ use super::leader::Leader;
 use super::{leftovers, processes};
 use crate::memory;
 
-/// How often an ending group is looked at.
-const LOOK: Duration = Duration::from_millis(15);
-/// How long a killed group may take to go before the hub gives up on it.
+/// Interval at which an ending group is checked.
+const POLL_EVERY: Duration = Duration::from_millis(15);
+/// Longest wait for the end of a killed group.
 const KILLED: Duration = Duration::from_secs(10);
 
 /// The group that a process leads.
@@ -26,7 +26,7 @@ const KILLED: Duration = Duration::from_secs(10);
 pub struct Group(Pid);
 
 impl Group {
-    /// The group led by process `pid`; none for 0, 1 and what is no process id.
+    /// The group led by process `pid`; `None` for 0, 1 and an invalid process id.
     pub fn led_by(pid: u32) -> Option<Self> {
         let pid = i32::try_from(pid).ok()?;
         (pid > 1).then(|| Self(Pid::from_raw(pid)))
@@ -41,8 +41,8 @@ impl Group {
         }
     }
 
-    /// Whether no process of the group runs any more. Zombies that somebody else must reap count as
-    /// gone; a group that is there and shows no process does not.
+    /// True if no process of the group runs any more. Zombies that another process must reap count
+    /// as gone; a group that exists and shows no process does not.
     pub fn is_gone(self) -> bool {
         match killpg(self.0, None) {
             Ok(()) => {
@@ -54,7 +54,7 @@ impl Group {
         }
     }
 
-    /// Bytes that the group's processes hold; none when that cannot be read.
+    /// Bytes that the group's processes hold; `None` when that cannot be read.
     pub fn memory_bytes(self) -> Option<u64> {
         memory::group_bytes(self.0)
     }
@@ -97,17 +97,17 @@ struct Member {
     cpu_time: Duration,
 }
 
-/// Linux counts so: a small program may have used none.
+/// Resolution of Linux' count: a small program may have used none.
 const COUNTS_HUNDREDTHS: bool = cfg!(target_os = "linux");
 
-/// CPU time by process at one moment. Without any process it could not be read; and on a system that counts
-/// exactly, where all have used none: macOS without leave to ask for the length of its ticks.
+/// CPU time by process at one moment. It could not be read if it has no process, or if on a system with an
+/// exact count all have used none: macOS without permission to ask for the length of its ticks.
 #[derive(Debug, Default)]
 pub struct CpuTimes(HashMap<sysinfo::Pid, Duration>);
 
 impl CpuTimes {
-    /// What those that run now have used since `before`; what ended meanwhile counts for nothing. None
-    /// when either could not be read.
+    /// CPU time that the running processes have used since `before`; processes that ended meanwhile do not
+    /// count. `None` when either could not be read.
     pub fn since(&self, before: &Self) -> Option<Duration> {
         let used = |(pid, now): (&sysinfo::Pid, &Duration)| {
             now.saturating_sub(before.0.get(pid).copied().unwrap_or_default())
@@ -119,7 +119,7 @@ impl CpuTimes {
         self.may_be(COUNTS_HUNDREDTHS)
     }
 
-    /// Whether it is what a system tells that counts in hundredths of a second, or exactly.
+    /// True if it is what a system tells that counts in hundredths of a second, or exactly.
     fn may_be(&self, in_hundredths: bool) -> bool {
         let mut times = self.0.values();
         let is_empty = self.0.is_empty();
@@ -127,8 +127,8 @@ impl CpuTimes {
     }
 }
 
-/// Ends a worker, its whole group and what has left it: SIGTERM, SIGINT at half of `limit`, SIGKILL at its
-/// end. Reaps the leader at once (its children leave only then) and returns when all is gone.
+/// Ends a worker, its whole group and the processes that have left it: SIGTERM, SIGINT at half of `limit`,
+/// SIGKILL at its end. Reaps the leader at once (its children leave only then) and returns when all are gone.
 pub(super) async fn end(leader: &mut Leader, group: Group, launch: &str, limit: Duration) {
     let begun = Instant::now();
     group.signal(Signal::SIGTERM);
@@ -142,7 +142,7 @@ pub(super) async fn end(leader: &mut Leader, group: Group, launch: &str, limit: 
     leftovers::end_of_launch(launch, limit.saturating_sub(begun.elapsed())).await;
 }
 
-/// SIGKILL to the whole group and to what has left it; returns when it is gone.
+/// Sends SIGKILL to the whole group and to the processes that have left it; returns when all are gone.
 pub(super) async fn kill(leader: &mut Leader, group: Group, launch: &str) {
     kill_group(leader, group).await;
     leftovers::end_of_launch(launch, Duration::ZERO).await;
@@ -163,7 +163,7 @@ async fn gone_by(leader: &mut Leader, group: Group, deadline: Instant) -> bool {
         if Instant::now() >= deadline {
             return false;
         }
-        sleep(LOOK).await;
+        sleep(POLL_EVERY).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether a process is still the one that was started: process ids are used again.
+//! Tells a process from a later one of the same id: process ids are reused.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use tokio::time::sleep;
 use super::processes;
 use crate::runtime_file::RuntimeWorker;
 
-/// Start times are told in seconds, and by a clock that may be set a little meanwhile.
+/// Tolerance of start times: they are in seconds, and the clock may be adjusted meanwhile.
 const START_TIME_SLACK: u64 = 2;
-/// How often a process that is no child is looked at: its end is noticed that late.
-const LOOK: Duration = Duration::from_millis(50);
+/// Interval at which a process that is no child is checked, the delay with which its end is noticed.
+const POLL_EVERY: Duration = Duration::from_millis(50);
 
-/// A process that leads its own group, and what tells it from a later one of the same id.
+/// A process that leads its own group, with the facts that tell it from a later one of the same id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Its process id.
     pub pid: u32,
-    /// When it began, Unix seconds.
+    /// Its start, in Unix seconds.
     pub start_time: u64,
     /// The command line it was started with.
     pub command: Vec<String>,
@@ -38,7 +38,7 @@ impl From<&RuntimeWorker> for Identity {
     }
 }
 
-/// What speaks for a process being the one that was started.
+/// Evidence that a process is the one that was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Proofs {
     start_time: bool,
@@ -46,13 +46,13 @@ struct Proofs {
 }
 
 impl Identity {
-    /// Whether this very process runs now. It is told by its start time, or by its command line when
-    /// the clock has been set since; a zombie does not run. One that cannot be seen is believed to.
+    /// True if this very process runs now. It is recognised by its start time, or by its command line
+    /// when the clock has been set since. A zombie does not run; a process that cannot be read is taken to run.
     pub fn is_running(&self) -> bool {
         self.look(|proofs| proofs.start_time || proofs.command)
     }
 
-    /// The same where nothing else speaks for it: both must be as they were.
+    /// As [`Identity::is_running`] without other evidence: start time and command line must both match.
     pub(super) fn is_surely_running(&self) -> bool {
         self.look(|proofs| proofs.start_time && proofs.command)
     }
@@ -96,12 +96,12 @@ impl Identity {
     /// Completes when the process runs no more.
     pub(super) async fn ended(&self) {
         while self.is_running() {
-            sleep(LOOK).await;
+            sleep(POLL_EVERY).await;
         }
     }
 }
 
-/// When a process began, Unix seconds; `None` when there is none of that id.
+/// A process's start in Unix seconds; `None` when no process has that id.
 pub(super) fn start_time(pid: u32) -> Option<u64> {
     let system = processes::of(&[pid], ProcessRefreshKind::nothing())?;
     let process = system.process(sysinfo::Pid::from_u32(pid));

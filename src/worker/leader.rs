@@ -11,12 +11,12 @@ use super::identity::Identity;
 pub(super) enum Leader {
     /// Started by this hub: it must be reaped, and its exit code is known.
     Child(Child),
-    /// Started by an earlier hub: somebody else reaps it, and nobody learns its exit code.
+    /// Started by an earlier hub: another process reaps it, and its exit code stays unknown.
     Adopted(Identity),
 }
 
 impl Leader {
-    /// Completes when it has ended; −N for signal N, none when its exit code cannot be known.
+    /// Completes when it has ended; −N for signal N, `None` when its exit code cannot be known.
     pub(super) async fn ended(&mut self) -> Option<i32> {
         match self {
             Self::Child(child) => {
@@ -32,7 +32,7 @@ impl Leader {
         }
     }
 
-    /// Whether it has ended; reaps it if it is a child.
+    /// True if it has ended; reaps it if it is a child.
     pub(super) fn has_ended(&mut self) -> bool {
         match self {
             Self::Child(child) => !matches!(child.try_wait(), Ok(None)),

@@ -1,9 +1,8 @@
-//! Processes of workers that nobody looks after: what a killed hub left, and what has left the group of
-//! a worker that has ended.
+//! Processes of workers without a hub: those of a killed hub, and those that have left the group of a worker
+//! that has ended.
 //!
-//! They hold memory and ports. They are known by the mark in their environment ([`super::mark`]), so that
-//! a stranger is never taken for one; a process without a readable environment is known by its group, if
-//! another of the group has the mark.
+//! They hold memory and ports. The mark in their environment ([`super::mark`]) tells them from all others; a
+//! process without a readable environment belongs to them if another of its group has the mark.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -19,16 +18,16 @@ use super::mark::{Mark, Owner};
 use super::processes;
 use crate::runtime_file::RuntimeWorker;
 
-const LOOK: Duration = Duration::from_millis(5);
-/// How long killed processes may take to go.
+const POLL_EVERY: Duration = Duration::from_millis(5);
+/// Longest wait for the end of killed processes.
 const KILLED: Duration = Duration::from_secs(10);
 
-/// The processes of this machine that workers may be, at one moment.
+/// The processes of this machine that may be workers, at one moment.
 #[derive(Debug)]
-pub(super) struct Survey(Vec<Seen>);
+pub(super) struct Survey(Vec<Candidate>);
 
 #[derive(Debug)]
-struct Seen {
+struct Candidate {
     pid: Pid,
     group: Pid,
     start_time: u64,
@@ -39,21 +38,21 @@ struct Seen {
 enum Environment {
     Marked(Mark),
     Unmarked,
-    /// There is always something in an environment: the system does not show it.
+    /// Empty if the system does not show it: no environment is really empty.
     Hidden,
 }
 
-/// A process of a worker that nobody looks after.
+/// A process of a worker without a hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Leftover {
     /// Its process id.
     pub(super) pid: u32,
-    /// The model it was launched for, if it can be told.
+    /// The model it was launched for, if known.
     pub(super) model: Option<String>,
 }
 
 impl Survey {
-    /// Of now. Takes milliseconds.
+    /// Lists the processes of this moment. Takes milliseconds.
     pub(super) fn take() -> Self {
         let kind = ProcessRefreshKind::nothing().with_environ(UpdateKind::Always);
         let Some(system) = processes::all(kind) else {
@@ -69,7 +68,7 @@ impl Survey {
                     .iter()
                     .any(|word| word.to_string_lossy().contains('='))
             };
-            Some(Seen {
+            Some(Candidate {
                 pid,
                 group: getpgid(Some(pid)).ok()?,
                 start_time: process.start_time(),
@@ -83,14 +82,14 @@ impl Survey {
         Self(seen.collect())
     }
 
-    /// Whether what a runtime file calls a worker of `owner` is one and runs.
+    /// True if a process that a runtime file names is a worker of `owner` and runs.
     pub(super) fn has(&self, worker: &RuntimeWorker, owner: &Owner) -> bool {
         let identity = Identity::from(worker);
         let Some(leader) = self.0.iter().find(|seen| is_pid(seen.pid, worker.pid)) else {
             return false;
         };
         let group = self.0.iter().filter(|seen| seen.group == leader.pid);
-        let is_marked = |seen: &Seen| seen.mark().is_some_and(|mark| owner.owns(mark));
+        let is_marked = |seen: &Candidate| seen.mark().is_some_and(|mark| owner.owns(mark));
         match leader.environment {
             Environment::Marked(_) => is_marked(leader) && identity.is_running(),
             Environment::Unmarked => false,
@@ -103,7 +102,7 @@ impl Survey {
 
     /// The log folders of the hubs that launched `owner`'s workers.
     pub(super) fn log_paths(&self, owner: &Owner) -> Vec<PathBuf> {
-        let marks = self.0.iter().filter_map(Seen::mark);
+        let marks = self.0.iter().filter_map(Candidate::mark);
         let mut paths: Vec<_> = marks
             .filter(|mark| owner.owns(mark))
             .map(|mark| mark.log_path.clone())
@@ -113,7 +112,7 @@ impl Survey {
         paths
     }
 
-    /// What belongs to `owner`, but for the groups that `adopted` processes lead.
+    /// The processes that belong to `owner`, without the groups that `adopted` processes lead.
     pub(super) fn left(&self, owner: &Owner, adopted: &[u32]) -> Vec<Leftover> {
         self.marked(|mark| owner.owns(mark))
             .filter(|seen| !adopted.iter().any(|leader| is_pid(seen.group, *leader)))
@@ -124,18 +123,20 @@ impl Survey {
             .collect()
     }
 
-    /// The model of a process, which another of its group may tell.
-    fn model_of<'s>(&'s self, seen: &'s Seen) -> Option<&'s str> {
+    /// The model of a process, from its own mark or that of another in its group.
+    fn model_of<'s>(&'s self, seen: &'s Candidate) -> Option<&'s str> {
         let group = self.0.iter().filter(|other| other.group == seen.group);
-        let mut marks = std::iter::once(seen).chain(group).filter_map(Seen::mark);
+        let mut marks = std::iter::once(seen)
+            .chain(group)
+            .filter_map(Candidate::mark);
         marks.find_map(Mark::model)
     }
 
-    /// The processes with such a mark, and those of their groups whose environment is not shown. Never
-    /// this process and its own group.
-    fn marked(&self, is_meant: impl Fn(&Mark) -> bool) -> impl Iterator<Item = &Seen> {
-        let is_own = |seen: &&Seen| seen.pid == Pid::this() || seen.group == getpgrp();
-        let is_meant = move |seen: &Seen| seen.mark().is_some_and(&is_meant);
+    /// The processes with such a mark, and those of their groups without a readable environment. Never this
+    /// process and its own group.
+    fn marked(&self, is_meant: impl Fn(&Mark) -> bool) -> impl Iterator<Item = &Candidate> {
+        let is_own = |seen: &&Candidate| seen.pid == Pid::this() || seen.group == getpgrp();
+        let is_meant = move |seen: &Candidate| seen.mark().is_some_and(&is_meant);
         let groups: HashSet<Pid> = self
             .0
             .iter()
@@ -153,7 +154,7 @@ impl Survey {
     }
 }
 
-impl Seen {
+impl Candidate {
     fn mark(&self) -> Option<&Mark> {
         match &self.environment {
             Environment::Marked(mark) => Some(mark),
@@ -161,7 +162,7 @@ impl Seen {
         }
     }
 
-    /// Whether it has not ended since.
+    /// True if it still runs.
     fn is_alive(&self) -> bool {
         let pid = self.pid.as_raw().unsigned_abs();
         let system = processes::of(&[pid], ProcessRefreshKind::nothing());
@@ -179,8 +180,8 @@ fn is_pid(pid: Pid, number: u32) -> bool {
     u32::try_from(pid.as_raw()) == Ok(number)
 }
 
-/// Ends all that is left of `owner`'s workers, but for the groups that `adopted` processes lead; returns
-/// when it is gone.
+/// Ends all leftovers of `owner`'s workers, without the groups that `adopted` processes lead; returns when
+/// they are gone.
 pub(super) fn end(owner: &Owner, adopted: &[u32]) {
     let deadline = Instant::now() + KILLED;
     let mut told = false;
@@ -200,12 +201,12 @@ pub(super) fn end(owner: &Owner, adopted: &[u32]) {
         for pid in pids {
             signal(pid, Signal::SIGKILL);
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_EVERY);
     }
 }
 
-/// Ends what has left the group of a worker of that launch, which has ended: SIGTERM, and SIGKILL after
-/// `limit`. Returns when it is gone. When nothing is left it costs one look at all processes.
+/// Ends the processes that have left the group of an ended worker of that launch: SIGTERM, and SIGKILL after
+/// `limit`. Returns when they are gone. If there are none, it costs one list of all processes.
 pub(super) async fn end_of_launch(launch: &str, limit: Duration) {
     if launch.is_empty() {
         // An older hub did not mark its launches.
@@ -240,17 +241,17 @@ pub(super) async fn end_of_launch(launch: &str, limit: Duration) {
             tracing::info!(launch, processes = ?pids, "ending what has left the group of a worker");
         }
         for seen in &left {
-            // One that has gone meanwhile is fine.
+            // The process may have ended meanwhile.
             let _ = kill(seen.pid, what);
         }
         gone_by(left, deadline).await;
     }
 }
 
-async fn gone_by(mut left: Vec<Seen>, deadline: Instant) {
+async fn gone_by(mut left: Vec<Candidate>, deadline: Instant) {
     while !left.is_empty() && Instant::now() < deadline {
-        sleep(LOOK).await;
-        left.retain(Seen::is_alive);
+        sleep(POLL_EVERY).await;
+        left.retain(Candidate::is_alive);
     }
 }
 
@@ -260,7 +261,7 @@ fn signal(pid: u32, what: Signal) {
     }
 }
 
-/// Ends the workers that a killed hub of `owner` left and their leftovers; nobody else may adopt them
+/// Ends the workers that a killed hub of `owner` left and their leftovers; no other hub may adopt them
 /// meanwhile. SIGTERM first, SIGKILL after `limit`.
 pub(super) async fn end_all(owner: &Owner, workers: &[RuntimeWorker], limit: Duration) {
     let ends = workers.iter().map(|worker| {

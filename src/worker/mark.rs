@@ -1,8 +1,8 @@
-//! What tells the processes of workers from all others: variables in their environment, which only the
-//! workers of hubs and their descendants have. They name the hub.yaml, the log folder and the launch.
+//! The mark of a worker's processes: environment variables that only the workers of hubs and their
+//! descendants have. They name the hub.yaml, the log folder and the launch.
 //!
-//! A process that has none is a stranger, whatever else it has in common with a worker. The operating
-//! system may hide the environment of a program of its own (macOS does, of `/bin/sh` for one).
+//! A process without a mark is not a worker's, however much it resembles one. The operating system may hide
+//! the environment of its own programs (macOS does, that of `/bin/sh` for one).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use crate::config;
 
-/// The folder of the logs. The first hubs set nothing else, and knew their workers by it.
+/// The log folder. The first hubs set no other variable.
 const LOG_FOLDER: &str = "MLX_HUB_WORKER_OF";
 /// The hub.yaml.
 const CONFIG: &str = "MLX_HUB_WORKER_CONFIG";
@@ -24,12 +24,12 @@ const LAUNCH: &str = "MLX_HUB_WORKER_LAUNCH";
 pub struct Owner {
     config: PathBuf,
     log_paths: Vec<PathBuf>,
-    /// Where hub.yaml lay before its folder was moved.
+    /// The path of hub.yaml before its folder was moved.
     former: Option<PathBuf>,
 }
 
 impl Owner {
-    /// That of a hub.yaml with this log folder.
+    /// The hub of a hub.yaml with this log folder.
     pub fn new(config_path: &Path, log_path: &Path) -> Self {
         Self {
             config: config::canonical(config_path),
@@ -38,17 +38,17 @@ impl Owner {
         }
     }
 
-    /// It had another log folder too.
+    /// Adds another log folder that it had.
     pub fn add_log_path(&mut self, log_path: &Path) {
         self.log_paths.push(config::canonical(log_path));
     }
 
-    /// Its hub.yaml lay at another place.
+    /// Adds an earlier path of its hub.yaml.
     pub fn set_former(&mut self, config_path: &Path) {
         self.former = Some(config_path.to_owned());
     }
 
-    /// What a worker of that launch finds in its environment.
+    /// The variables for a worker of that launch.
     pub(super) fn marks(&self, launch: &str) -> [(String, String); 3] {
         [
             (LOG_FOLDER, self.log_paths[0].display().to_string()),
@@ -67,7 +67,7 @@ impl Owner {
     }
 }
 
-/// A name for one launch of a model that no other launch has, of whatever hub.
+/// A name for one launch of a model, unique among all launches of all hubs.
 pub(super) fn launch_id(model: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let hub = process::id();
@@ -81,13 +81,13 @@ pub(super) fn launch_id(model: &str) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) log_path: PathBuf,
-    /// None for the worker of a hub that did not say.
+    /// `None` for the worker of a hub that did not set it.
     config: Option<PathBuf>,
     pub(super) launch: Option<String>,
 }
 
 impl Mark {
-    /// That in an environment.
+    /// Reads the mark from an environment.
     pub(super) fn of(environment: &[OsString]) -> Option<Self> {
         let value = |name: &str| {
             let mut words = environment.iter().filter_map(|word| word.to_str());

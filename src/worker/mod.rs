@@ -1,8 +1,8 @@
-//! One worker: the program `mlx-openai-server launch`, its process group, its log, its HTTP port.
+//! One worker: the program `mlx-openai-server launch` with its process group, its log and its HTTP port.
 //!
 //! [`launch::run`] is a worker's whole life, one task per launch: it finds the dialect, spawns, waits
-//! for readiness, loads, ends, and reports each step. It decides nothing; the lifecycle tells it what
-//! to aim at and when to end. It knows nothing of models other than its own, of leases or policies.
+//! for readiness, loads, ends, and reports each step. It decides nothing; the lifecycle gives it its
+//! goal and tells it when to end. It knows nothing of models other than its own, of leases or policies.
 
 pub mod command;
 pub mod dialect;
@@ -12,10 +12,10 @@ pub mod identity;
 pub mod launch;
 mod leader;
 mod leftovers;
-mod life;
 pub mod mark;
 mod output;
 mod processes;
 pub mod routes;
+mod signs_of_life;
 
 pub use output::keep_below;

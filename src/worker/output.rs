@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use crate::config::older_log;
 use crate::telemetry;
 
-/// How much of the end of a log is looked at for its last lines.
+/// Bytes at the end of a log that are searched for its last lines.
 const TAIL_BYTES: u64 = 8 * 1024;
-/// How many of the last lines an error shows.
+/// Number of last lines that an error shows.
 const TAIL_LINES: usize = 8;
 
 /// The log of one launch: the part of the file that this launch has written.
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
-    /// Where this launch's output begins.
+    /// Byte offset of this launch's output.
     begin: u64,
 }
 
@@ -48,7 +48,7 @@ impl Log {
         }
     }
 
-    /// Where this launch's output begins, bytes.
+    /// Byte offset of this launch's output.
     pub(super) fn begin(&self) -> u64 {
         self.begin
     }
@@ -66,7 +66,7 @@ impl Log {
     fn read_end(&self) -> std::io::Result<Vec<String>> {
         let mut file = File::open(&self.path)?;
         let size = self.size();
-        // A file that somebody has emptied holds nothing of an earlier launch.
+        // A file that was emptied holds no output of an earlier launch.
         let own = if self.begin <= size { self.begin } else { 0 };
         let begin = own.max(size.saturating_sub(TAIL_BYTES));
         file.seek(SeekFrom::Start(begin))?;
@@ -84,9 +84,9 @@ impl Log {
     }
 }
 
-/// Empties a log that is longer than `most` bytes; its end, so many bytes of it, goes to the older file beside it.
-/// The worker goes on writing to the same file, so it cannot be renamed, and what it writes meanwhile may
-/// be lost. Says whether it was so long; what is no file, as /dev/null, never is.
+/// Empties a log that is longer than `most` bytes, after copying its last `most` bytes to the older file
+/// beside it. The worker has the file open, so it cannot be renamed, and lines written meanwhile may be lost.
+/// Returns true if the log was that long; a device such as /dev/null never is.
 ///
 /// # Errors
 /// When the older file cannot be written, as on a full disk; the log is emptied all the same.
@@ -103,7 +103,7 @@ pub fn keep_below(most: u64, path: &Path) -> std::io::Result<bool> {
 
 fn keep_end(most: u64, mut log: &File, path: &Path) -> std::io::Result<()> {
     let mut older = telemetry::open_private(&older_log(path))?;
-    // First, for it may be all the room there is.
+    // First, as the older file may hold the disk's only free space.
     older.set_len(0)?;
     let length = log.metadata()?.len();
     log.seek(SeekFrom::Start(length.saturating_sub(most)))?;

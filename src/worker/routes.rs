@@ -1,8 +1,8 @@
-//! Which routes a worker program serves: all of them where its `/openapi.json` says so, else those that it
-//! is known to lack.
+//! The routes of a worker program: those that its `/openapi.json` lists, else all but those that it is known
+//! to lack.
 //!
-//! It is a matter of the program and not of the model, so it is learned once. WebSocket routes are in no
-//! such description. It knows nothing of who asks.
+//! They depend on the program and not on the model, so they are learned once. No such description lists
+//! WebSocket routes. It knows nothing of its callers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,16 +10,16 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What is below it is what clients ask for.
+/// Prefix of the routes that clients use.
 const API: &str = "/v1/";
 
 /// The routes of one program, by their paths.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Routes {
-    /// What it serves, with parameters in braces; none where it does not say.
+    /// The routes it lists, with parameters in braces; `None` without a description.
     serves: Option<BTreeSet<String>>,
-    /// What it was found to lack.
+    /// The routes it was found to lack.
     lacks: BTreeSet<String>,
 }
 
@@ -29,7 +29,7 @@ struct OpenApi {
 }
 
 impl Routes {
-    /// As an OpenAPI description has them; `None` for one that has nothing of an API of this kind.
+    /// The routes of an OpenAPI description; `None` if it describes another kind of API.
     pub fn of_openapi(json: &[u8]) -> Option<Self> {
         let described: OpenApi = serde_json::from_slice(json).ok()?;
         let paths: BTreeSet<String> = described.paths.into_keys().collect();
@@ -40,17 +40,17 @@ impl Routes {
         })
     }
 
-    /// Whether all that the program serves is known.
+    /// True if all routes of the program are known.
     pub fn are_known(&self) -> bool {
         self.serves.is_some()
     }
 
-    /// The program has answered that there is no such path.
+    /// Notes that the program has no such path.
     pub fn note_missing(&mut self, path: &str) {
         self.lacks.insert(path.to_owned());
     }
 
-    /// Whether a request to this path can only be refused.
+    /// True if a request to this path can only be refused.
     pub fn lack(&self, path: &str) -> bool {
         match &self.serves {
             Some(serves) if serves.contains(path) => false,
@@ -62,15 +62,15 @@ impl Routes {
         }
     }
 
-    /// What it serves below `/v1`, as far as it is known.
+    /// The known routes below `/v1`.
     pub fn served(&self) -> impl Iterator<Item = &str> {
         let paths = self.serves.iter().flatten().map(String::as_str);
         paths.filter(|path| path.starts_with(API))
     }
 }
 
-/// Whether a path is one of a template. A parameter at its end may be more than one part of a path, and
-/// a slash more or less is what programs redirect for.
+/// True if a path matches a template. A parameter at its end may match several segments, and a slash at the
+/// end is ignored, as programs redirect for it.
 fn matches(template: &str, path: &str) -> bool {
     let is_parameter = |part: &str| part.starts_with('{') && part.ends_with('}');
     let mut wanted = template.trim_end_matches('/').split('/').peekable();

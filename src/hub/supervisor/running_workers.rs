@@ -18,7 +18,7 @@ use crate::runtime_file::{RuntimeModels, RuntimeWorker};
 use crate::upstream::{Accepts, Upstream};
 use crate::worker::dialect::Dialects;
 use crate::worker::identity::Identity;
-use crate::worker::launch::{Found, Instruction, Order, Spawned, Starts};
+use crate::worker::launch::{EarlierWorker, Instruction, Order, Spawned, Starts};
 use crate::worker::mark::Owner;
 
 pub(super) struct RunningWorkers {
@@ -228,7 +228,11 @@ impl Launched {
     }
 }
 
-fn found(worker: RuntimeWorker, model: &ModelConfig, settings: &serde_json::Value) -> Found {
+fn found(
+    worker: RuntimeWorker,
+    model: &ModelConfig,
+    settings: &serde_json::Value,
+) -> EarlierWorker {
     let accepts = worker
         .answers_to
         .as_deref()
@@ -241,7 +245,7 @@ fn found(worker: RuntimeWorker, model: &ModelConfig, settings: &serde_json::Valu
         accepts,
         worker.log_begin,
     );
-    Found {
+    EarlierWorker {
         spawned: Spawned {
             log_file: worker.log_file,
             ..spawned
@@ -256,7 +260,7 @@ fn order(
     model: &ModelConfig,
     goal: Goal,
     (dialects, starts): (Arc<Dialects>, Starts),
-    found: Option<Found>,
+    found: Option<EarlierWorker>,
 ) -> Order {
     let ports = Arc::clone(registry);
     let owner = model.clone();

@@ -1,8 +1,8 @@
-//! The life of one worker process, from the command line to the empty process group.
+//! Runs one worker process, from the command line to the empty process group.
 //!
 //! One task per launch. It reports each step and takes four instructions: load, end, recycle, and leave.
-//! Unless it is told to leave, the last thing it reports is [`Report::Gone`] (or a standby without a
-//! process), and nothing of its process group is left then.
+//! Unless it is told to leave, its last report is [`Report::Gone`] (or a standby without a process), and its
+//! process group is empty then.
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -27,17 +27,17 @@ mod starts;
 use process::Process;
 pub use starts::Starts;
 
-/// How often a launch moves on to the next port when its own turns out to be taken.
+/// Number of ports that a launch tries when its own turns out to be taken.
 const PORT_TRIES: usize = 5;
 
-/// How often to look whether the requests of an earlier hub are over.
-const LOOK: Duration = Duration::from_millis(50);
+/// Interval of the checks for the end of an earlier hub's requests.
+const POLL_EVERY: Duration = Duration::from_millis(50);
 
-/// What to start.
+/// The order to start a worker.
 pub struct Order {
     /// The model.
     pub model: ModelConfig,
-    /// Whether to load it; otherwise to leave it on standby.
+    /// True to load it; otherwise it stays on standby.
     pub load: bool,
     /// Its port.
     pub port: u16,
@@ -51,7 +51,7 @@ pub struct Order {
     pub work_folder: PathBuf,
     /// See hub.yaml's `load_timeout`.
     pub load_timeout: Duration,
-    /// Whether requests of the model are in flight, those of an earlier hub among them.
+    /// True if requests of the model are in flight, those of an earlier hub among them.
     pub is_used: Box<dyn Fn() -> bool + Send + Sync>,
     /// See hub.yaml's `drain_timeout`.
     pub drain_timeout: Duration,
@@ -59,22 +59,22 @@ pub struct Order {
     pub stop_timeout: Duration,
     /// The dialects known so far.
     pub dialects: Arc<Dialects>,
-    /// Whether a process may be started now.
+    /// Permission to start processes, which a succession takes away.
     pub starts: Starts,
     /// The worker that an earlier hub left for this model.
-    pub found: Option<Found>,
+    pub found: Option<EarlierWorker>,
 }
 
 /// A worker that an earlier hub left.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct EarlierWorker {
     /// Its process.
     pub spawned: Spawned,
-    /// Whether hub.yaml would still start it so; otherwise it is ended before a new one is started.
+    /// True if hub.yaml would still start it with these settings; otherwise it is ended before a new one starts.
     pub keep: bool,
 }
 
-/// What the lifecycle tells a launch.
+/// An instruction of the lifecycle to a launch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Instruction {
     /// Load the resident worker.
@@ -87,27 +87,27 @@ pub enum Instruction {
     Leave,
 }
 
-/// What a launch tells the lifecycle.
+/// A report of a launch to the lifecycle.
 #[derive(Debug, Clone)]
 pub enum Report {
     /// Options of the entry that the worker lacks.
     Warnings(Vec<String>),
-    /// There is a process.
+    /// The process has been started.
     Spawned(Spawned),
-    /// Up without the weights: with a process, or (where the worker cannot) without.
+    /// On standby: with a process, or without one if the worker cannot stay up unloaded.
     Standby {
-        /// Whether there is a process.
+        /// True if there is a process.
         process: bool,
     },
     /// In memory and serving.
     Loaded,
-    /// Could not load; the process stays up.
+    /// The load failed; the process stays up.
     LoadRefused(String),
     /// The process and its group are gone.
     Gone {
-        /// Exit code of a process that ended unasked; −N for signal N; none when it is not known.
+        /// Exit code of a process that ended unasked; −N for signal N; `None` if unknown.
         exit_code: Option<i32>,
-        /// What happened, with the last lines of the log.
+        /// The message, with the last lines of the log.
         reason: String,
     },
 }
@@ -119,13 +119,13 @@ pub struct Spawned {
     pub identity: Identity,
     /// Its port.
     pub port: u16,
-    /// Whether it can stay up without the weights.
+    /// True if it can stay up without the weights.
     pub resident: bool,
-    /// Where it serves.
+    /// Its HTTP address.
     pub upstream: Arc<Upstream>,
-    /// Its log file; none for that of an older hub, which is where it would be now.
+    /// Its log file; `None` for a worker of an older hub, whose log is at the current path.
     pub log_file: Option<PathBuf>,
-    /// Where its output begins in its log file, bytes.
+    /// Byte offset of its output in its log file.
     pub log_begin: u64,
 }
 
@@ -184,23 +184,23 @@ pub async fn run(
     launch.finish(end);
 }
 
-/// How a launch came to its end.
+/// The end of a launch.
 enum End {
     /// On standby, without a process.
     Standby,
     /// The process is left running.
     Left,
-    /// The process is gone, or there never was one.
+    /// The process is gone, or never started.
     Gone {
         exit_code: Option<i32>,
         reason: String,
-        /// Whether it ended by itself before it was ready.
+        /// True if it ended by itself before it was ready.
         early: bool,
     },
 }
 
 impl End {
-    /// Of a launch that was told so before there was a process.
+    /// The end of a launch that was ended before its process started.
     fn before_start(instruction: &Instruction) -> Self {
         match instruction {
             Instruction::Leave => Self::Left,
@@ -217,7 +217,7 @@ impl End {
     }
 }
 
-/// One launch: what it is for, and both directions of talking about it.
+/// One launch: its order, its instructions and its reports.
 struct Launch<'a, R> {
     order: Order,
     instructions: UnboundedReceiver<Instruction>,
@@ -231,14 +231,14 @@ impl<R: Fn(Report) + Send + Sync> Launch<'_, R> {
 
     fn finish(&mut self, end: End) {
         match end {
-            // A worker of the next hub may have the folder by now.
+            // A worker of the next hub may use the folder by now.
             _ if self.is_to_leave() => {}
             End::Standby => self.report(Report::Standby { process: false }),
             End::Left => {}
             End::Gone {
                 exit_code, reason, ..
             } => {
-                // What the worker left in its folder is of no use to anybody.
+                // The worker's temporary files are of no further use.
                 let _ = std::fs::remove_dir_all(&self.order.work_folder);
                 self.report(Report::Gone { exit_code, reason });
             }
@@ -263,13 +263,13 @@ impl<R: Fn(Report) + Send + Sync> Launch<'_, R> {
     }
 
     /// Waits until no request of an earlier hub is in flight any more; once the launch has been `told` to end,
-    /// no longer than `drain_timeout`. Returns what it was told by then, at once when that is to leave.
+    /// no longer than `drain_timeout`. Returns the last instruction, at once if it is to leave.
     async fn until_unused(&mut self, mut told: Option<Instruction>) -> Option<Instruction> {
         let mut limit = pin!(sleep(self.order.drain_timeout));
         while (self.order.is_used)() {
             let is_told = told.is_some();
             tokio::select! {
-                () = sleep(LOOK) => {}
+                () = sleep(POLL_EVERY) => {}
                 () = &mut limit, if is_told => break,
                 instruction = self.asked_away() => match instruction {
                     Instruction::Leave => return Some(instruction),
@@ -284,7 +284,7 @@ impl<R: Fn(Report) + Send + Sync> Launch<'_, R> {
         told
     }
 
-    /// Finds out what the program understands, and starts it if the goal needs a process.
+    /// Reads the program's dialect, and starts it if the goal needs a process.
     async fn start(&mut self) -> End {
         let dialects = Arc::clone(&self.order.dialects);
         let model = self.order.model.clone();
@@ -302,7 +302,7 @@ impl<R: Fn(Report) + Send + Sync> Launch<'_, R> {
     /// Starts a process once it may be started, unless its port is taken.
     ///
     /// # Errors
-    /// What the launch was told before.
+    /// The instruction that the launch has received so far.
     async fn spawn(
         &mut self,
         dialect: &Dialect,
@@ -310,7 +310,7 @@ impl<R: Fn(Report) + Send + Sync> Launch<'_, R> {
         let starts = self.order.starts.clone();
         loop {
             tokio::select! {
-                // Without that a launch that is over could start one more.
+                // Otherwise a launch that has ended could start one more.
                 biased;
                 instruction = self.asked_away() => return Err(instruction),
                 () = starts.allowed() => {}
@@ -358,7 +358,7 @@ impl<R: Fn(Report) + Send + Sync> Launch<'_, R> {
     }
 }
 
-/// Ends a worker that an earlier hub left and that no model needs any more.
+/// Ends a worker that an earlier hub left and that no model needs.
 pub async fn end_found(identity: Identity, stop_timeout: Duration) {
     if let Some(group) = Group::led_by(identity.pid) {
         let launch = identity.launch.clone();

@@ -20,20 +20,20 @@ use crate::worker::identity::start_time;
 use crate::worker::leader::Leader;
 use crate::worker::mark::launch_id;
 use crate::worker::output::Log;
-use crate::worker::{command, life};
+use crate::worker::{command, signs_of_life};
 
-/// How often a starting worker is asked: the delay with which readiness is noticed.
+/// Interval of the health checks of a starting worker, the delay with which readiness is noticed.
 const POLL: Duration = Duration::from_millis(10);
 /// A worker whose event loop is blocked answers late; a refused connection answers at once.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// From SIGTERM to SIGKILL for a worker that hangs.
 const RECYCLE: Duration = Duration::from_secs(2);
-/// How long a worker that broke its connection may take to be gone.
+/// Longest wait for the end of a worker that broke its connection.
 const BREAKING: Duration = Duration::from_secs(1);
 const WHILE_IT_LOADED: &str = " while it loaded";
 
-/// What came first while something was awaited.
-enum Step<T> {
+/// The event that came first during a wait.
+enum FirstEvent<T> {
     Done(T),
     Exited(Option<i32>),
     Asked(Instruction),
@@ -70,7 +70,7 @@ impl Process {
         let launched = launch_id(&model.name);
         let child = Command::new(&program)
             .args(&line.argv[1..])
-            // The names of sockets that the service manager holds for the hub.
+            // The variables for the sockets of the hub's service manager.
             .env_remove("LISTEN_FDNAMES")
             .envs(environment(order, &launched))
             .current_dir(&order.work_folder)
@@ -134,7 +134,7 @@ impl Process {
         &self.spawned
     }
 
-    /// From spawned to gone.
+    /// Runs a process from its start to its end.
     pub(super) async fn live<R: Fn(Report) + Send + Sync>(
         &mut self,
         launch: &mut Launch<'_, R>,
@@ -145,16 +145,16 @@ impl Process {
         let stranger = AtomicBool::new(false);
         let ready = ready(&upstream, &command, resident, &stranger);
         match self.step(ready, launch).await {
-            Step::Done(Memory::Loaded) => launch.report(Report::Loaded),
-            Step::Done(Memory::Unloaded) if !launch.order.load => {
+            FirstEvent::Done(Memory::Loaded) => launch.report(Report::Loaded),
+            FirstEvent::Done(Memory::Unloaded) if !launch.order.load => {
                 launch.report(Report::Standby { process: true })
             }
-            Step::Done(Memory::Unloaded) => {
+            FirstEvent::Done(Memory::Unloaded) => {
                 if let Some(end) = self.load(launch).await {
                     return end;
                 }
             }
-            Step::Silent if stranger.into_inner() => {
+            FirstEvent::Silent if stranger.into_inner() => {
                 let port = self.spawned.port;
                 let more = format!("; another program answers on its port {port}");
                 return self.fell_silent(&more, launch).await;
@@ -164,7 +164,7 @@ impl Process {
         self.serve(launch).await
     }
 
-    /// Up: waits for instructions, or for the end.
+    /// Waits for instructions, or for the end.
     async fn serve<R: Fn(Report) + Send + Sync>(&mut self, launch: &mut Launch<'_, R>) -> End {
         loop {
             let instruction = tokio::select! {
@@ -186,7 +186,7 @@ impl Process {
         }
     }
 
-    /// Loads a resident worker; says how it ended if it did.
+    /// Loads a resident worker; returns its end if it ended.
     async fn load<R: Fn(Report) + Send + Sync>(
         &mut self,
         launch: &mut Launch<'_, R>,
@@ -194,12 +194,14 @@ impl Process {
         let upstream = Arc::clone(&self.spawned.upstream);
         // The one route that loads a worker of the JIT dialect without a chat.
         let answer = match self.step(upstream.get("/v1/queue/stats"), launch).await {
-            Step::Done(answer) => answer,
-            Step::Exited(exit_code) => return Some(self.died(exit_code, WHILE_IT_LOADED).await),
+            FirstEvent::Done(answer) => answer,
+            FirstEvent::Exited(exit_code) => {
+                return Some(self.died(exit_code, WHILE_IT_LOADED).await);
+            }
             other => return Some(self.broken_off(other, launch).await),
         };
         if answer.is_err()
-            // The connection broke: most likely the process is about to be gone.
+            // The connection broke: most likely the process is ending.
             && let Ok(exit_code) = timeout(BREAKING, self.leader.ended()).await
         {
             return Some(self.died(exit_code, WHILE_IT_LOADED).await);
@@ -216,45 +218,47 @@ impl Process {
         &mut self,
         work: impl Future<Output = T>,
         launch: &mut Launch<'_, R>,
-    ) -> Step<T> {
+    ) -> FirstEvent<T> {
         let limit = launch.order.load_timeout;
         tokio::select! {
-            done = work => Step::Done(done),
-            exit_code = self.leader.ended() => Step::Exited(exit_code),
-            instruction = launch.asked_away() => Step::Asked(instruction),
-            () = life::silent_for(limit, &self.log, self.group) => Step::Silent,
+            done = work => FirstEvent::Done(done),
+            exit_code = self.leader.ended() => FirstEvent::Exited(exit_code),
+            instruction = launch.asked_away() => FirstEvent::Asked(instruction),
+            () = signs_of_life::silent_for(limit, &self.log, self.group) => FirstEvent::Silent,
         }
     }
 
     async fn broken_off<T, R: Fn(Report) + Send + Sync>(
         &mut self,
-        step: Step<T>,
+        step: FirstEvent<T>,
         launch: &mut Launch<'_, R>,
     ) -> End {
         match step {
-            Step::Exited(exit_code) => match self.died(exit_code, " before it was ready").await {
-                End::Gone {
-                    exit_code, reason, ..
-                } => End::Gone {
-                    exit_code,
-                    reason,
-                    early: true,
-                },
-                other => other,
-            },
-            Step::Asked(Instruction::Leave) => End::Left,
-            Step::Silent => self.fell_silent("", launch).await,
-            Step::Asked(instruction) if matches!(self.leader, Leader::Adopted(_)) => {
+            FirstEvent::Exited(exit_code) => {
+                match self.died(exit_code, " before it was ready").await {
+                    End::Gone {
+                        exit_code, reason, ..
+                    } => End::Gone {
+                        exit_code,
+                        reason,
+                        early: true,
+                    },
+                    other => other,
+                }
+            }
+            FirstEvent::Asked(Instruction::Leave) => End::Left,
+            FirstEvent::Silent => self.fell_silent("", launch).await,
+            FirstEvent::Asked(instruction) if matches!(self.leader, Leader::Adopted(_)) => {
                 match launch.until_unused(Some(instruction)).await {
                     Some(Instruction::Leave) => End::Left,
                     _ => self.end(&launch.order).await,
                 }
             }
-            Step::Asked(_) | Step::Done(_) => self.end(&launch.order).await,
+            FirstEvent::Asked(_) | FirstEvent::Done(_) => self.end(&launch.order).await,
         }
     }
 
-    /// Ends a worker that was to load and showed no sign of life; `more` is what else is known.
+    /// Ends a worker that showed no sign of life during its load; `more` completes the message.
     async fn fell_silent<R>(&mut self, more: &str, launch: &Launch<'_, R>) -> End {
         let limit = launch.order.load_timeout.as_secs();
         let how = format!("no sign of life for {limit} s (`load_timeout`){more}");
@@ -266,7 +270,7 @@ impl Process {
     /// Ends a worker that hangs.
     async fn recycle(&mut self, reason: String, order: &Order) -> End {
         let reason = self.with_log(reason);
-        // It has nothing to finish, and its clients have waited long enough.
+        // It makes no progress, and its clients have waited long enough.
         group::end(
             &mut self.leader,
             self.group,
@@ -284,7 +288,7 @@ impl Process {
         End::without_process("it was stopped")
     }
 
-    /// The leader has ended unasked: what is left of its group goes with it.
+    /// The leader has ended unasked: the rest of its group is ended too.
     async fn died(&mut self, exit_code: Option<i32>, when: &str) -> End {
         let launch = &self.spawned.identity.launch;
         group::kill(&mut self.leader, self.group, launch).await;
@@ -305,7 +309,7 @@ impl Process {
     }
 }
 
-/// Why a worker that was asked to load has not, unless it has.
+/// The reason why a worker that was asked to load has not; `None` if it has.
 fn refusal(answer: Result<(StatusCode, Bytes), UpstreamError>) -> Option<String> {
     match answer {
         Ok((StatusCode::OK, _)) => None,
@@ -317,7 +321,7 @@ fn refusal(answer: Result<(StatusCode, Bytes), UpstreamError>) -> Option<String>
     }
 }
 
-/// How a worker ended that nobody had asked to; nobody knows with what code an adopted one did.
+/// The message about a worker that ended unasked; the exit code of an adopted one is unknown.
 fn how_it_ended(exit_code: Option<i32>, when: &str) -> String {
     match exit_code {
         Some(code) if code < 0 => format!("the worker was ended by signal {}{when}", -code),
@@ -326,14 +330,14 @@ fn how_it_ended(exit_code: Option<i32>, when: &str) -> String {
     }
 }
 
-/// Where a worker that is up has its weights.
+/// The place of a running worker's weights.
 enum Memory {
     Unloaded,
     Loaded,
 }
 
 /// Completes when the worker answers `/health` and names a model of its own `command` line there: until a
-/// worker has loaded, another program may have its port, and that is a `stranger`. Only a worker that can be `resident` may
+/// worker has loaded, another program may have its port, and that is a `stranger`. Only a `resident` worker may
 /// answer without its weights; any other is asked again until it has them.
 async fn ready(
     upstream: &Upstream,
@@ -359,8 +363,8 @@ async fn ready(
     }
 }
 
-/// Whether `/health` names what the worker was told to serve: a path or a name, by the hub or by
-/// `extra_args`. A worker that names no model at all is believed; `null` is the answer of a hub.
+/// True if `/health` names what the worker was told to serve: a path or a name, by the hub or by
+/// `extra_args`. A worker that names no model at all is accepted; `null` is the answer of a hub.
 fn is_ours(health: &serde_json::Value, command: &[String]) -> bool {
     let Some(health) = health.as_object() else {
         return false;
@@ -377,7 +381,7 @@ fn is_ours(health: &serde_json::Value, command: &[String]) -> bool {
     }
 }
 
-/// What the worker finds in its environment besides the hub's own.
+/// The variables that the worker gets besides the hub's own.
 fn environment(order: &Order, launch: &str) -> BTreeMap<String, String> {
     let mut env = BTreeMap::from([
         // Without it the last lines of a dying worker's log are lost.
@@ -385,7 +389,7 @@ fn environment(order: &Order, launch: &str) -> BTreeMap<String, String> {
         ("TMPDIR".to_owned(), order.work_folder.display().to_string()),
     ]);
     env.extend(order.model.env.clone());
-    // Whatever hub.yaml says: a later hub knows them by it.
+    // Even if hub.yaml sets them: a later hub recognises the worker by them.
     env.extend(order.owner.marks(launch));
     env
 }

@@ -1,4 +1,4 @@
-//! Whether worker processes may be started.
+//! The gate for starts of worker processes.
 //!
 //! While one hub hands over to another, neither may start any: the new one would not know of it, and the model
 //! would have two.
@@ -18,26 +18,25 @@ impl Default for Starts {
 }
 
 impl Starts {
-    /// None is started from now on. One that is just being started is waited for: when this returns, it has
-    /// been reported.
+    /// Forbids starts. Waits for one in progress: when this returns, it has been reported.
     pub fn hold_back(&self) {
         self.0.send_replace(false);
     }
 
-    /// They may be started again.
+    /// Allows starts again.
     pub fn allow(&self) {
         self.0.send_replace(true);
     }
 
-    /// Completes when they may be.
+    /// Completes when starts are allowed.
     pub(super) async fn allowed(&self) {
         // The sender lives as long as `self`.
         let _ = self.0.subscribe().wait_for(|allowed| *allowed).await;
     }
 
-    /// What `start` gives, if that is allowed now; it cannot be held back meanwhile.
+    /// Runs `start` if starts are allowed; they cannot be forbidden meanwhile.
     pub(super) fn if_allowed<T>(&self, start: impl FnOnce() -> T) -> Option<T> {
-        // The sender waits for whoever borrows the value.
+        // The sender waits while the value is borrowed.
         let allowed = self.0.borrow();
         allowed.then(start)
     }

@@ -10,13 +10,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::group::Group;
 use super::output::Log;
 
-const LOOK: Duration = Duration::from_millis(500);
-/// Memory that comes and goes by less than this is no sign of life.
+const POLL_EVERY: Duration = Duration::from_millis(500);
+/// A smaller change of memory is no sign of life.
 const MEMORY_STEP: u64 = 1024 * 1024;
 
 /// Completes when there was no sign of life for `limit`.
 pub(crate) async fn silent_for(limit: Duration, log: &Log, group: Group) {
-    let mut look = interval(LOOK.min(limit / 4).max(Duration::from_millis(10)));
+    let mut look = interval(POLL_EVERY.min(limit / 4).max(Duration::from_millis(10)));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut length, mut most_memory) = (log.size(), 0);
     let mut last_sign = Instant::now();
@@ -28,7 +28,7 @@ pub(crate) async fn silent_for(limit: Duration, log: &Log, group: Group) {
             last_sign = Instant::now();
             continue;
         }
-        // It takes milliseconds for a big model: only when the log is quiet.
+        // Reading it takes milliseconds for a big model: only when the log is quiet.
         let memory = tokio::task::spawn_blocking(move || group.memory_bytes()).await;
         let memory = memory.ok().flatten().unwrap_or(0);
         if memory > most_memory + MEMORY_STEP {
