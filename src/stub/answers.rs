@@ -1,4 +1,4 @@
-//! Everything a simulated worker answers besides chat completions.
+//! The answers of a simulated worker besides chat completions.
 
 use std::hash::{DefaultHasher, Hasher as _};
 

@@ -21,7 +21,7 @@ use super::options::{Dialect, Grandchild, Knobs, seconds};
 pub(super) const ROLE: &str = "relative";
 
 /// How often a child looks whether the worker is still there.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_EVERY: Duration = Duration::from_millis(100);
 
 /// A stubborn grandchild leaves too in the end, so that a failed test leaves nothing for ever.
 const STUBBORNNESS: Duration = Duration::from_secs(300);
@@ -105,7 +105,7 @@ async fn live(relative: Relative) -> std::io::Result<()> {
     while signal::kill(parent, None).is_ok() {
         tokio::select! {
             () = &mut grow, if !grown => grown = true,
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(POLL_EVERY) => {}
         }
     }
     tokio::time::sleep(relative.linger).await;

@@ -1,4 +1,4 @@
-//! The simulated model: whether it is loaded, what loading costs, and what it holds in memory.
+//! The simulated model: its load, the time that takes, and the memory it holds.
 
 use std::process::Child;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::options::{Dialect, Knobs};
 use super::record::Record;
 use super::server::log;
 
-/// Into how many steps a load is divided.
+/// Number of steps of a load.
 const STEPS: u32 = 10;
 const MEGABYTE: usize = 1024 * 1024;
 
@@ -35,7 +35,7 @@ impl Weights {
     }
 }
 
-/// Where the weights are: in the worker itself, or in 1.8.1's model process.
+/// The place of the weights: the worker itself, or 1.8.1's model process.
 enum Loaded {
     Here { _weights: Weights },
     InChild(Child),
@@ -58,7 +58,7 @@ pub(super) struct LoadFailed;
 pub(super) struct Model {
     knobs: Knobs,
     record: Arc<Record>,
-    /// Held while loading: whoever else needs the model waits here.
+    /// Held while loading: other requests for the model wait here.
     loaded: Mutex<Option<Loaded>>,
     initialized: AtomicBool,
 }
@@ -73,7 +73,7 @@ impl Model {
         }
     }
 
-    /// What `/health` says; 1.8.1 says so too when its model process has died.
+    /// The answer of `/health`; 1.8.1 gives it even after its model process has died.
     pub(super) fn is_initialized(&self) -> bool {
         self.initialized.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! What can be set about a simulated worker: how fast it is, and how it misbehaves.
+//! The options of a simulated worker: its speed and its misbehaviour.
 //!
 //! Every knob is an option before `launch` and a `STUB_*` variable, so that hub.yaml can set it in
 //! `worker_command` as well as in a model's `env`.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// Bodies up to this many bytes are recorded whole.
 const WHOLE_BODY: usize = 16 * 1024;
 
-/// Where to write; without a file nothing is recorded.
+/// The file to write to; without one nothing is recorded.
 pub(super) struct Record {
     file: Option<File>,
     model: String,
@@ -29,7 +29,7 @@ impl Record {
         })
     }
 
-    /// Writes one line: `event`, when, which process, which model, and `fields`.
+    /// Writes one line: `event`, time, process, model, and `fields`.
     pub(super) fn event(&self, event: &str, fields: &Value) {
         let Some(mut file) = self.file.as_ref() else {
             return;

@@ -15,7 +15,7 @@ use super::http::{Answer, Call, json_answer};
 use super::record::now;
 use super::{script, story};
 
-/// What will be said: one item.
+/// The item to send.
 struct Plan {
     id: String,
     created: u64,

@@ -23,16 +23,16 @@ use super::record::Record;
 use super::signals::{Exit, Signals};
 use super::{family, http};
 
-/// How long the real server keeps an idle connection.
+/// Time for which the real server keeps an idle connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// Everything a request can touch.
+/// The state that requests share.
 pub(super) struct Worker {
     pub knobs: Knobs,
     pub launch: Launch,
     pub record: Arc<Record>,
     pub model: Model,
-    /// Answers that go on when their client has gone.
+    /// Answers that continue after their client has gone.
     pub tasks: TaskTracker,
     /// Cancelled by the first signal.
     pub stopping: CancellationToken,
@@ -68,7 +68,7 @@ impl Worker {
         })
     }
 
-    /// Whether the port is open.
+    /// True if the port is open.
     pub(super) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
     }

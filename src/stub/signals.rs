@@ -1,5 +1,5 @@
-//! How a worker ends: SIGTERM waits for the requests in flight, SIGINT after it does not, SIGINT
-//! alone is an exit with 1, and a worker that was asked to end dies by SIGTERM.
+//! The ends of a worker: SIGTERM waits for the requests in flight, SIGINT after it does not, SIGINT alone
+//! is an exit with 1, and a worker that was asked to end dies by SIGTERM.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
@@ -22,7 +22,7 @@ pub(super) enum Exit {
 }
 
 impl Exit {
-    /// Whether the worker ends its children first.
+    /// True if the worker ends its children first.
     pub(super) fn is_orderly(self) -> bool {
         self != Self::CutShort
     }
@@ -31,7 +31,7 @@ impl Exit {
     pub(super) fn into_code(self) -> ExitCode {
         let Self::Code(code) = self else {
             // A handled signal cannot be un-handled without unsafe code; a fresh program image in
-            // the same process can, and dies with the status that the hub is to see.
+            // the same process can, and dies with the status that the hub has to see.
             let error = Command::new("/bin/sh").args(["-c", "kill -TERM $$"]).exec();
             log_failure(&error);
             return ExitCode::FAILURE;
@@ -59,7 +59,7 @@ impl Signals {
         })
     }
 
-    /// Completes when the worker is to end, and says how.
+    /// Completes when the worker has to end; returns the way.
     pub(super) async fn until_the_end(&mut self, worker: &Arc<Worker>) -> Exit {
         let mut asked: Option<Exit> = None;
         let drained = worker.drained();
