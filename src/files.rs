@@ -1,7 +1,5 @@
-//! Small files of the hub's own, read so that nothing which lies in their place can do harm.
-//!
-//! Whoever may write into a folder can put a pipe there, which is never opened to its end, or a device,
-//! which never ends. It knows nothing of what is in the files.
+//! Reads the hub's own small files safely, whatever another user has put in their place: a pipe, whose
+//! opening waits for ever, or a device, which never ends. It knows nothing of their content.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -12,12 +10,12 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 
-/// The most that a file of the hub's own may hold: thousands of models fit.
-const MOST_BYTES: u64 = 16 * 1024 * 1024;
-/// What a hub wants to write at least, bytes.
+/// Largest file of the hub's own: thousands of models fit.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
+/// Smallest free space that a hub needs, in bytes.
 const ROOM: usize = 16 * 1024;
 
-/// Opens a regular file to read. It never waits for anybody.
+/// Opens a regular file to read. It never blocks.
 ///
 /// # Errors
 /// When it cannot be opened, or is no regular file.
@@ -32,21 +30,21 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// All of a regular file that is not absurdly large.
+/// The content of a regular file of at most 16 MiB.
 ///
 /// # Errors
 /// As [`open`]; when it cannot be read or is larger than 16 MiB.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // One byte more, so that a longer file is noticed.
-    open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MOST_BYTES {
+    open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
         return Err(io::Error::other("it is larger than 16 MiB"));
     }
     Ok(bytes)
 }
 
-/// The same of a file that this user alone can have written.
+/// [`read`] for a file that only this user can have written.
 ///
 /// # Errors
 /// As [`read`]; when it is another user's, or others may write it.
@@ -66,10 +64,10 @@ pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Whether something can be written into a folder now. It leaves nothing behind.
+/// Checks that a folder can be written to now. It leaves nothing behind.
 ///
 /// # Errors
-/// Why not: that the disk is full, for one.
+/// When it cannot, as on a full disk.
 pub(crate) fn has_room(folder: &Path) -> io::Result<()> {
     let mut file = tempfile::tempfile_in(folder)?;
     file.write_all(&[b'.'; ROOM])?;
@@ -95,7 +93,7 @@ mod tests {
         );
         mkfifo(&at("pipe"), Mode::S_IRWXU).unwrap();
         File::create(at("large"))
-            .and_then(|file| file.set_len(MOST_BYTES + 1))
+            .and_then(|file| file.set_len(MAX_BYTES + 1))
             .unwrap();
         let told = [at("pipe"), "/dev/zero".into(), at("large")]
             .map(|path| read(&path).unwrap_err().to_string());
