@@ -9,20 +9,20 @@ pub(super) type Script = (&'static str, &'static str);
 /// All of them, by name.
 pub(super) const SCRIPTS: &[Script] = include!(concat!(env!("OUT_DIR"), "/bundled.rs"));
 
-/// What the names of bundled policies begin with, to tell them from the user's files.
+/// Prefix of the names of bundled policies, to tell them from the user's files.
 pub(super) const FOLDER: &str = "bundled/";
 
-/// The one that is always on, after all others.
+/// The policy that is always on, after all others.
 pub(super) const DEFAULT: &str = "create_hub";
 
-/// The text of one.
+/// The source of a bundled policy.
 pub(super) fn source(name: &str) -> Option<&'static str> {
     let found = SCRIPTS.iter().find(|(known, _)| *known == name)?;
     Some(found.1)
 }
 
-/// Those to load, in their order: the ones `wanted` names, then the default. The second list has a
-/// sentence for each name that is none.
+/// The policies to load, in their order: those in `wanted`, then the default. The second list has a sentence
+/// for each unknown name.
 pub(super) fn choose(scripts: &[Script], wanted: &[String]) -> (Vec<Script>, Vec<String>) {
     let mut chosen = Vec::new();
     let mut unknown = Vec::new();

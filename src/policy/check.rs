@@ -1,8 +1,8 @@
-//! Every policy asked about samples of everything, for `policy check`: what fails, and where.
+//! Asks every policy about samples of everything, for `policy check`, and reports failures with their lines.
 //!
 //! The samples are made from hub.yaml alone. Each hook is asked about every model twice: of a hub in
 //! which nothing has been started, and of one in which all is loaded and idle for a day, so that both
-//! sides of the usual conditions are met. The Lua state is one of its own and nobody acts on a verdict.
+//! sides of the usual conditions are met. It has a Lua state of its own, and no verdict is carried out.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::Plain;
 use super::interface::hook::Hook;
-use super::journal::ruling::Asked;
+use super::journal::ruling::Question;
 use super::sandbox::failures::place;
 use super::set::PolicySet;
 use super::{
@@ -26,29 +26,29 @@ use crate::api::{MemoryState, PolicyFacts, ProcessState, unix_now};
 use crate::config::{Config, ModelConfig, ModelType, Settings};
 use crate::memory::SystemMemory;
 
-/// How long every model of the second hub has been loaded and idle.
+/// Time for which every model of the second hub has been loaded and idle.
 const A_DAY: f64 = 86_400.0;
 
-/// How long a worker hangs.
+/// Time for which a worker hangs.
 const AN_HOUR: f64 = 3600.0;
 
-/// What `policy check` found.
+/// The findings of `policy check`.
 #[derive(Debug)]
 pub struct Checked {
     /// The policies that load, in the order in which they are asked.
     pub policies: Vec<PolicyFacts>,
-    /// What is wrong, each once.
+    /// The problems, each once.
     pub problems: Vec<Problem>,
 }
 
-/// Something that is wrong with a policy.
+/// A problem of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// `file:line: what, and what would be right`.
     pub text: String,
     /// That line of the file.
     pub excerpt: Option<Excerpt>,
-    /// What was asked when it failed, the first time; none for a file that does not load.
+    /// The question at its first failure; `None` for a file that does not load.
     pub asked: Option<String>,
 }
 
@@ -77,7 +77,7 @@ pub fn check(config: &Config) -> Checked {
         world,
         &Plain::default(),
     );
-    let mut found = Found {
+    let mut found = Problems {
         folder: config.folder(),
         seen: HashSet::new(),
         problems: Vec::new(),
@@ -111,13 +111,13 @@ pub fn check(config: &Config) -> Checked {
 }
 
 /// The problems so far.
-struct Found<'a> {
+struct Problems<'a> {
     folder: &'a Path,
     seen: HashSet<String>,
     problems: Vec<Problem>,
 }
 
-impl Found<'_> {
+impl Problems<'_> {
     fn add_all(&mut self, texts: Vec<String>, hook: Hook, model: &ModelConfig) {
         let asked = format!("{} about {}", hook.name(), model.name);
         for text in texts {
@@ -152,7 +152,7 @@ fn excerpt(folder: &Path, problem: &str) -> Option<Excerpt> {
 }
 
 /// A question for each way in which a model may be loaded, be idle, end or hang.
-fn questions<'a>(config: &Config, model: &'a ModelConfig) -> Vec<Asked<'a>> {
+fn questions<'a>(config: &Config, model: &'a ModelConfig) -> Vec<Question<'a>> {
     let name = model.name.as_str();
     let load = |(reason, waiting)| {
         let load = PendingLoad {
@@ -160,7 +160,7 @@ fn questions<'a>(config: &Config, model: &'a ModelConfig) -> Vec<Asked<'a>> {
             waiting,
             waited_seconds: 0.0,
         };
-        Asked::Load(name, load)
+        Question::Load(name, load)
     };
     let exit = |(was_ready, crashes)| {
         let exit = Exit {
@@ -169,7 +169,7 @@ fn questions<'a>(config: &Config, model: &'a ModelConfig) -> Vec<Asked<'a>> {
             uptime_seconds: if was_ready { A_DAY } else { 0.0 },
             crashes,
         };
-        Asked::Exit(name, exit)
+        Question::Exit(name, exit)
     };
     let loads = [
         (LoadReason::Request, 1),
@@ -177,10 +177,10 @@ fn questions<'a>(config: &Config, model: &'a ModelConfig) -> Vec<Asked<'a>> {
         (LoadReason::Manual, 0),
     ];
     let exits = [(false, 1), (true, 1), (true, 12)];
-    let idle = [Asked::Idle(name)].into_iter();
+    let idle = [Question::Idle(name)].into_iter();
     idle.chain(loads.map(load))
         .chain(exits.map(exit))
-        .chain(troubles(config).map(|trouble| Asked::Trouble(name, trouble)))
+        .chain(troubles(config).map(|trouble| Question::Trouble(name, trouble)))
         .collect()
 }
 

@@ -1,8 +1,7 @@
-//! The thread on which hooks of the user's policies run, so that a slow one keeps nobody waiting but those
-//! who ask it.
+//! The thread that runs the hooks of the user's policies, so that a slow one delays only its own callers.
 //!
-//! Connections put their questions here and await the answers; it knows nothing of Lua. A question whose
-//! asker has gone is dropped unasked. The thread starts with the first question and ends with the policies.
+//! Connections queue their tasks here and await the results; it knows nothing of Lua. A task whose caller has
+//! gone is dropped unrun. The thread starts with the first question and ends with the policies.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,15 +11,15 @@ use std::thread;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-/// The questions that wait for their turn.
+/// The queued tasks.
 #[derive(Default)]
 pub(super) struct HookThread {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     /// By the order in which they came.
     waiting: BTreeMap<u64, Task>,
     come: u64,
@@ -30,7 +29,7 @@ struct State {
 
 type Task = Box<dyn FnOnce() + Send>;
 
-/// A question that was put; dropped, it takes the question back.
+/// A queued task; dropping it removes the task.
 struct Put<'a> {
     hook_thread: &'a HookThread,
     number: u64,
@@ -38,21 +37,21 @@ struct Put<'a> {
 
 impl Drop for Put<'_> {
     fn drop(&mut self) {
-        // What it holds is dropped after the lock: that may ask for more.
+        // The task is dropped after the lock: its drop may queue another.
         let _taken = self.hook_thread.state.lock().waiting.remove(&self.number);
     }
 }
 
 impl HookThread {
-    /// Runs `task` on the thread, after those that came before; without a thread right here. Dropped
-    /// before it has begun, it never does. `None` only for a task that panicked.
+    /// Runs `task` on the thread, after earlier ones; if no thread can start, on the caller's. Dropped before
+    /// its turn, it never runs. `None` only for a task that panicked.
     pub(super) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         task: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let (tell, told) = oneshot::channel();
         let put = self.put(Box::new(move || {
-            // An error means that the asker has gone: what it would have got goes back by being dropped.
+            // An error means that the caller has gone: dropping the result returns what it holds.
             let _ = tell.send(task());
         }));
         let done = told.await.ok();
@@ -99,7 +98,7 @@ impl HookThread {
         started.is_ok()
     }
 
-    /// The task whose turn it is, once there is one; `None` when no more come.
+    /// Waits for the next task; `None` when no more come.
     fn next(&self) -> Option<Task> {
         let mut state = self.state.lock();
         loop {
@@ -113,7 +112,7 @@ impl HookThread {
         }
     }
 
-    /// Ends the thread, once nobody waits.
+    /// Ends the thread, once the queue is empty.
     pub(super) fn close(&self) {
         self.state.lock().is_closed = true;
         self.changed.notify_one();

@@ -1,7 +1,7 @@
-//! One Lua state: its sandbox, its limits, and how a file becomes what can be called.
+//! One Lua state: its sandbox, its limits, and the loading of files into hooks.
 //!
 //! A set has one in which the hooks of all its policies run, and one for their observers, where there are
-//! any. Whoever uses it holds its lock.
+//! any. Its user holds its lock.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::World;
 use super::bindings::stage::{Observer, Stage};
-use super::bindings::state::{Changes, State};
+use super::bindings::state::{Changes, HubState};
 use super::bindings::views;
 use super::bindings::views::{hub, log};
 use super::bundled;
@@ -26,19 +26,19 @@ use super::sandbox::{self, Sandbox};
 use super::{EventName, Plain};
 use crate::api::{Origin, PolicyFacts};
 
-/// How long a file may take to load.
+/// Time limit for loading a file.
 const LOADING: Duration = Duration::from_millis(250);
 
 /// One Lua state.
 pub(super) struct Host {
     pub(super) lua: Lua,
     pub(super) stage: Arc<Stage>,
-    /// Makes the globals of a file: what `sandbox.lua` returns.
+    /// The function that makes the globals of a file, the result of `sandbox.lua`.
     globals: Function,
-    /// What the `hub` of every file shows.
+    /// The shared fields of every file's `hub`.
     hub_fields: Table,
     modules: Arc<Modules>,
-    pub(super) state: State,
+    pub(super) state: HubState,
 }
 
 /// One loaded file.
@@ -48,20 +48,20 @@ pub(super) struct Policy {
     pub(super) hub: Table,
     pub(super) failures: Failures,
     pub(super) counts: Counts,
-    /// Whether a failure refuses instead of leaving the decision to the next policy.
+    /// True if a failure refuses instead of leaving the decision to the next policy.
     pub(super) denies: bool,
     hooks: Hooks,
-    /// What it registered with `hub.on`, in the Lua state of the observers.
+    /// The observers that it registered with `hub.on`, in their Lua state.
     pub(super) hearing: Option<Hearing>,
 }
 
-/// What a file registered with `hub.on`, in that order, and its `hub`.
+/// The observers that a file registered with `hub.on`, in that order, and its `hub`.
 pub(super) struct Hearing {
     pub(super) hub: Table,
     pub(super) observers: Vec<Observer>,
 }
 
-/// What a file has in the Lua state in which it ran.
+/// A file's values in the Lua state in which it ran.
 pub(super) struct Loaded {
     hub: Table,
     hooks: Hooks,
@@ -70,7 +70,7 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    /// Whether it registered observers.
+    /// True if it registered observers.
     pub(super) fn observes(&self) -> bool {
         !self.observers.is_empty()
     }
@@ -106,7 +106,7 @@ impl Policy {
         self.hooks.0[hook as usize].as_ref()
     }
 
-    /// Where it comes from.
+    /// Its origin.
     pub(super) fn origin(&self) -> Origin {
         match self.name.starts_with(bundled::FOLDER) {
             true => Origin::Bundled,
@@ -114,7 +114,7 @@ impl Policy {
         }
     }
 
-    /// Whether it decides anything.
+    /// True if it has hooks that decide.
     pub(super) fn has_hooks(&self) -> bool {
         self.hooks.0.iter().any(Option::is_some)
     }
@@ -125,7 +125,7 @@ impl Policy {
         hearing.map_or(&[], |hearing| &hearing.observers)
     }
 
-    /// What is known of it.
+    /// Its report.
     pub(super) fn facts(&self) -> PolicyFacts {
         let hooks = Hook::ALL.into_iter();
         let hooks = hooks.filter(|hook| self.function(*hook).is_some());
@@ -181,46 +181,45 @@ impl Host {
         })
     }
 
-    /// Lets what has been loaded take its time from now on.
+    /// Lifts the time limit of the loaded files.
     pub(super) fn trust(&self) {
         if let Err(error) = self.stage.limits.lift(&self.lua) {
             tracing::debug!("the policies stay limited: {error}");
         }
     }
 
-    /// What `hub.state` holds.
+    /// The content of `hub.state`.
     pub(super) fn content(&self) -> Plain {
-        self.apart(State::content).unwrap_or_default()
+        self.apart(HubState::content).unwrap_or_default()
     }
 
-    /// Puts `content` in the place of what `hub.state` holds.
+    /// Replaces the content of `hub.state`.
     pub(super) fn restore(&self, content: &Plain) {
         self.apart(|state| state.restore(content));
     }
 
-    /// Does something with `hub.state` under a time limit of its own, and with memory of its own, also
-    /// where policies have used up theirs.
-    fn apart<R>(&self, task: impl FnOnce(&State) -> mlua::Result<R>) -> Option<R> {
+    /// Runs `task` on `hub.state` with a time limit and memory of its own, even if policies have used up theirs.
+    fn apart<R>(&self, task: impl FnOnce(&HubState) -> mlua::Result<R>) -> Option<R> {
         self.stage.limits.begin(LOADING);
         let done = self
             .stage
             .limits
-            .with_memory(&self.lua, State::MOST_MEMORY, || task(&self.state));
+            .with_memory(&self.lua, HubState::MAX_MEMORY, || task(&self.state));
         done.inspect_err(|error| tracing::error!("hub.state is not kept: {error}"))
             .ok()
     }
 
-    /// What was written to `hub.state` since this was asked last.
+    /// The writes to `hub.state` since the last call.
     pub(super) fn changes(&self, has_failed: bool) -> Option<Changes> {
         self.apart(|state| state.changes(has_failed)).flatten()
     }
 
-    /// Does to `hub.state` what was done to another's; false when the two may differ now.
+    /// Applies another state's writes to `hub.state`; false when the two may differ now.
     pub(super) fn follow(&self, changes: &Changes) -> bool {
         self.apart(|state| state.follow(changes)).is_some()
     }
 
-    /// Runs a file that another state has run before, without a word; takes its observers.
+    /// Runs a file that another state has run before, without its log lines; takes its observers.
     ///
     /// # Errors
     /// As [`Host::load`].
@@ -272,7 +271,7 @@ impl Host {
     }
 }
 
-/// What the globals of a file are made of.
+/// The parts of a file's globals.
 #[derive(Clone, Copy)]
 struct Globals<'a> {
     make: &'a Function,
@@ -349,7 +348,7 @@ impl Modules {
     }
 }
 
-/// `lib.names` is `lib/names.lua`; nothing outside the folder has a name.
+/// `lib.names` is `lib/names.lua`; no name leads outside the folder.
 fn file_of(name: &str) -> mlua::Result<String> {
     let is_part = |part: &str| {
         let allowed = |c: char| c.is_alphanumeric() || c == '_' || c == '-';

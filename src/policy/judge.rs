@@ -1,4 +1,4 @@
-//! [`Policies`] as the machine of the lifecycle asks them.
+//! Lets the machine of the lifecycle ask [`Policies`].
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
@@ -9,7 +9,7 @@ use super::{
 use crate::core::hands::Judge;
 
 impl Policies {
-    /// Lets the policies decide, apart from other work while those of the user's may take long.
+    /// Asks the policies, in a blocking section while the user's may take long.
     fn think<R>(&self, about: impl FnOnce(&Self) -> R) -> R {
         match self.are_quick() {
             true => about(self),
@@ -18,7 +18,7 @@ impl Policies {
     }
 }
 
-/// Does something that takes long; what else this thread has to do, another one takes over.
+/// Runs a long task; another thread takes over this one's other work.
 pub(crate) fn apart<R>(task: impl FnOnce() -> R) -> R {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => block_in_place(task),

@@ -3,8 +3,8 @@
 //! [`Policies`] is the only handle: the gateway asks it `on_request`, the supervisor all other hooks. It
 //! never acts. What hooks see of the hub comes through [`World`], which the lifecycle implements.
 //!
-//! Hooks run one at a time, in one Lua state: the bundled ones, of microseconds, wherever they are asked;
-//! with a user's, requests are decided on a thread of their own. Observers have a state and a thread.
+//! Hooks run one at a time, in one Lua state. The bundled ones take microseconds and run on the caller's
+//! thread; a user's run on a thread of their own. Observers have a state and a thread.
 
 use std::fmt;
 use std::path::Path;
@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use self::bindings::verdicts::Verdict;
 use self::bundled::Script;
 use self::hook_thread::HookThread;
-use self::journal::ruling::Asked;
+use self::journal::ruling::Question;
 use self::journal::witness::Witness;
 use self::observers::{Observe, Observed, Queue};
 use self::set::{Answer, PolicySet};
@@ -66,15 +66,15 @@ pub struct Policies {
 struct Shared {
     world: Arc<dyn World>,
     set: ArcSwap<PolicySet>,
-    /// Why the last reload kept the old policies.
+    /// The reason why the last reload kept the old policies.
     refused: Mutex<Vec<String>>,
     observed: Observed,
     events: Arc<Queue>,
-    /// Where requests are decided on while a policy may take long.
+    /// The thread that decides requests while a policy may take long.
     hook_thread: Arc<HookThread>,
-    /// Held by a reload: of two, the one that begins last counts.
+    /// Held by a reload: of two, the later one counts.
     reloading: Mutex<()>,
-    /// Held while observers run: what they write to `hub.state` is not lost to a reload.
+    /// Held while observers run, so that a reload loses none of their writes to `hub.state`.
     observing: Mutex<()>,
     witness: Arc<Witness>,
 }
@@ -151,7 +151,7 @@ impl Policies {
         self.reload_with(folder, None, bundled)
     }
 
-    /// The same of policies that [`Policies::load_only`] loaded, with these files.
+    /// [`Policies::reload`] for policies that [`Policies::load_only`] loaded, with these files.
     pub(crate) fn reload_with(
         &self,
         folder: &Path,
@@ -176,7 +176,7 @@ impl Policies {
         false
     }
 
-    /// Puts what `hub.state` held under the hub before in the place of what it holds.
+    /// Replaces `hub.state` by that of the hub before.
     pub fn inherit_state(&self, state: &Plain) {
         let _observing = self.shared.observing.lock();
         self.shared.set.load_full().restore(state);
@@ -188,9 +188,9 @@ impl Policies {
         self.on_request_then(view, |_, verdict| verdict)
     }
 
-    /// The same, and what comes of the verdict: `then` runs before a policy is asked about any other
-    /// request, so that the next one sees `active` and `waiting` with this one counted. It must not
-    /// wait, and must not ask the policies.
+    /// Asks `on_request` and acts on the verdict: `then` runs before a policy is asked about any other
+    /// request, so that the next one sees `active` and `waiting` with this one counted. It must not wait,
+    /// and must not ask the policies.
     pub fn on_request_then<T>(
         &self,
         view: Box<RequestView>,
@@ -200,7 +200,7 @@ impl Policies {
         self.shared.set.load().on_request(view, then)
     }
 
-    /// The same, if it takes microseconds.
+    /// [`Policies::on_request_then`] on this thread, for hooks that take microseconds.
     ///
     /// # Errors
     /// The view, when the user has hooks of his own: those are asked [`Policies::on_hook_thread`].
@@ -216,8 +216,8 @@ impl Policies {
         Ok(set.on_request(view, |view, answer| then(view, request_verdict(answer))))
     }
 
-    /// Runs `task` on the thread of the hooks, after those that came before: for one who must not wait for
-    /// the Lua state. Dropped before its turn, it is never run; dropped later, what it made is dropped.
+    /// Runs `task` on the thread of the hooks, after earlier tasks, for callers that must not wait for the Lua
+    /// state. Dropped before its turn, it never runs; dropped later, its result is dropped.
     ///
     /// # Errors
     /// 500 for a fault of the hub's own, which its log names.
@@ -233,14 +233,14 @@ impl Policies {
         })
     }
 
-    /// Whether hooks take microseconds: true while the user has none of his own.
+    /// True while hooks take microseconds, as the user has none of his own.
     pub fn are_quick(&self) -> bool {
         self.shared.set.load().is_quick()
     }
 
-    /// Asks `on_load` about a model that wants memory.
+    /// Asks `on_load` about a model that needs memory.
     pub fn on_load(&self, model: &str, pending: PendingLoad) -> LoadVerdict {
-        match self.shared.set.load().rule(&Asked::Load(model, pending)) {
+        match self.shared.set.load().rule(&Question::Load(model, pending)) {
             Answer::Verdict(Verdict::Evict(names)) => LoadVerdict::Evict(names),
             Answer::Verdict(Verdict::Wait(wait)) => LoadVerdict::Wait(wait.seconds),
             Answer::Verdict(Verdict::Reject(error)) => LoadVerdict::Reject(error),
@@ -253,7 +253,7 @@ impl Policies {
 
     /// Asks `on_idle` about a loaded model without requests. A policy that fails closed keeps it.
     pub fn on_idle(&self, model: &str) -> IdleVerdict {
-        match self.shared.set.load().rule(&Asked::Idle(model)) {
+        match self.shared.set.load().rule(&Question::Idle(model)) {
             Answer::Verdict(Verdict::Unload) => IdleVerdict::Unload,
             Answer::Verdict(Verdict::Stop) => IdleVerdict::Stop,
             Answer::Verdict(Verdict::Keep(seconds)) => IdleVerdict::Keep(seconds),
@@ -263,7 +263,7 @@ impl Policies {
 
     /// Asks `on_exit` about a model whose worker ended unasked.
     pub fn on_exit(&self, model: &str, exit: Exit) -> ExitVerdict {
-        match self.shared.set.load().rule(&Asked::Exit(model, exit)) {
+        match self.shared.set.load().rule(&Question::Exit(model, exit)) {
             Answer::Verdict(Verdict::Restart(seconds)) => ExitVerdict::Restart(seconds),
             _ => ExitVerdict::Leave,
         }
@@ -275,7 +275,7 @@ impl Policies {
             .shared
             .set
             .load()
-            .ruling(&Asked::Trouble(model, trouble));
+            .ruling(&Question::Trouble(model, trouble));
         match ruling.answer {
             Answer::Verdict(Verdict::Restart(seconds)) => TroubleVerdict::Restart {
                 seconds,
@@ -287,8 +287,7 @@ impl Policies {
         }
     }
 
-    /// Whether a policy observes events of that name, or a recording those of every name: with none,
-    /// making one can be left out.
+    /// True if a policy observes events of that name, or a recording any: without one, no event need be made.
     pub fn observes(&self, name: EventName) -> bool {
         self.shared.observed.contains(name) || self.shared.witness.recorder.is_on()
     }
@@ -302,8 +301,8 @@ impl Policies {
         }
     }
 
-    /// Tells the observers and comes back when they have returned: for a hub that has nothing else to
-    /// do, like the simulated one of a test.
+    /// Tells the observers and waits for them: for a hub that has nothing else to do, like the simulated one of
+    /// a test.
     pub fn observe_now(&self, event: &Event) {
         self.shared.observe(event);
     }
@@ -323,7 +322,7 @@ impl Policies {
         self.shared.set.load().memory_bytes()
     }
 
-    /// What the user should know: files that do not load, hooks that fail or take long. One sentence each.
+    /// Warnings for the user, one sentence each: files that do not load, hooks that fail or take long.
     pub fn warnings(&self) -> Vec<String> {
         let refused = self.shared.refused.lock().clone();
         let refused = refused
@@ -456,7 +455,7 @@ mod tests {
         })
     }
 
-    /// Whether a request, a load, the idle timer, a silent worker and one that errs meet a rule.
+    /// True for a request, a load, the idle timer, a silent worker and a failing one, if it meets a rule.
     fn decides(scripts: &[Script]) -> [bool; 5] {
         let folder = tempfile::tempdir().unwrap();
         let policies = Policies::load_with(

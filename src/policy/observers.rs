@@ -1,8 +1,8 @@
-//! The way of events to the observers: a bounded queue, and the thread that empties it.
+//! Delivers events to the observers: a bounded queue, and the thread that empties it.
 //!
-//! Whoever reports an event never waits: without an observer for it, it costs a look at one number;
-//! with one, a push. The thread starts with the first event that somebody observes and ends with the
-//! policies. It knows nothing of Lua: the set of policies runs the observers.
+//! The sender of an event never waits: without an observer it reads one number, with one it pushes. The thread
+//! starts with the first observed event and ends with the policies. It knows nothing of Lua: the set of
+//! policies runs the observers.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,19 +14,19 @@ use parking_lot::{Condvar, Mutex};
 use crate::core::interface::event::{Event, EventName};
 
 /// Events that may wait. At 250 ms for each it would take minutes to empty a longer queue.
-const MOST_WAITING: usize = 1024;
+const MAX_WAITING: usize = 1024;
 
-/// The events that somebody observes.
+/// The names of the observed events.
 #[derive(Debug, Default)]
 pub(super) struct Observed(AtomicU32);
 
 impl Observed {
-    /// Whether somebody observes `name`.
+    /// True if `name` has an observer.
     pub(super) fn contains(&self, name: EventName) -> bool {
         self.0.load(Ordering::Relaxed) & bit(name) != 0
     }
 
-    /// Puts `names` in the place of those before.
+    /// Replaces the names.
     pub(super) fn set(&self, names: impl IntoIterator<Item = EventName>) {
         let bits = names.into_iter().fold(0, |bits, name| bits | bit(name));
         self.0.store(bits, Ordering::Relaxed);
@@ -39,19 +39,19 @@ fn bit(name: EventName) -> u32 {
 
 /// Runs the observers of an event.
 pub(super) trait Observe: Send + Sync + 'static {
-    /// Comes back when all of them have returned.
+    /// Returns when all of them have.
     fn observe(&self, event: &Event);
 }
 
-/// The events on their way.
+/// The queue of events.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     waiting: VecDeque<Event>,
     dropped: u64,
     has_thread: bool,
@@ -59,11 +59,11 @@ struct State {
 }
 
 impl Queue {
-    /// Adds an event; over the bound the oldest is dropped. `observers` run it on a thread of the
+    /// Adds an event; a full queue drops its oldest. `observers` run it on a thread of the
     /// queue's own.
     pub(super) fn push<O: Observe>(self: &Arc<Self>, event: Event, observers: &Arc<O>) {
         let mut state = self.state.lock();
-        if state.waiting.len() >= MOST_WAITING {
+        if state.waiting.len() >= MAX_WAITING {
             state.waiting.pop_front();
             state.dropped += 1;
         }
@@ -103,13 +103,13 @@ impl Queue {
         }
     }
 
-    /// Ends the thread; what still waits is lost.
+    /// Ends the thread; queued events are lost.
     pub(super) fn close(&self) {
         self.state.lock().is_closed = true;
         self.changed.notify_one();
     }
 
-    /// Forgets what was dropped, and the warning with it.
+    /// Clears the count of dropped events, and the warning with it.
     pub(super) fn forgive(&self) {
         self.state.lock().dropped = 0;
     }
@@ -120,7 +120,7 @@ impl Queue {
         (dropped > 0).then(|| {
             format!(
                 "The observers of the policies are too slow: {dropped} events were dropped before \
-                 they saw them. At most {MOST_WAITING} wait."
+                 they saw them. At most {MAX_WAITING} wait."
             )
         })
     }
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::core::interface::event::ModelEvent;
 
-    /// Tells which events it saw, each only after it was let go on.
+    /// Reports each event it saw, after waiting for a permission.
     struct Slow {
         seen: mpsc::Sender<f64>,
         go_on: Mutex<mpsc::Receiver<()>>,
@@ -163,11 +163,11 @@ mod tests {
         let queue = Arc::new(Queue::default());
         queue.push(event(-1.0), &slow);
         assert_eq!(sees.recv().unwrap(), -1.0);
-        for time in 0..MOST_WAITING + 3 {
+        for time in 0..MAX_WAITING + 3 {
             queue.push(event(time as f64), &slow);
         }
         insta::assert_snapshot!(queue.warning().unwrap(), @"The observers of the policies are too slow: 3 events were dropped before they saw them. At most 1024 wait.");
-        for time in 3..MOST_WAITING + 3 {
+        for time in 3..MAX_WAITING + 3 {
             go_on.send(()).unwrap();
             assert_eq!(sees.recv().unwrap(), time as f64);
         }
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(sees.recv().unwrap(), 1.0);
         queue.close();
         drop(slow);
-        // The sender is gone with the thread's last look at the observers.
+        // The thread drops the sender with its observers.
         assert!(sees.recv().is_err());
     }
 

@@ -1,8 +1,8 @@
-//! Recorded calls of hooks put to the policies as they are now: what would they have said?
+//! Asks the current policies about recorded calls of hooks, and compares their verdicts.
 //!
 //! `policy replay` calls it. Nothing is started and no hub is asked: the world is that of the recording,
-//! with its clock, over hub.yaml as it is now. Each call is decided from what was true then, and from what
-//! observers learned of the events before it; a different verdict does not change what comes after it.
+//! with its clock, over the current hub.yaml. Each call is decided by the facts of its moment and by what
+//! observers learned from earlier events; a different verdict does not change later lines.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,7 +17,7 @@ use http::{HeaderName, HeaderValue, Method};
 use super::journal::record::line;
 use super::journal::record::line::{Call, Heard, Line};
 use super::journal::record::said;
-use super::journal::ruling::{Asked, Ruling};
+use super::journal::ruling::{Question, Ruling};
 use super::set::{Answer, PolicySet, RecordedBody};
 use super::{Details, LoadReason, Parked, PendingLoad, RequestView, World, bundled};
 use crate::config::Config;
@@ -25,23 +25,23 @@ use crate::config::Config;
 pub use super::journal::record::line::Said;
 use super::journal::recorded::Recorded;
 
-/// Differences that are kept; more are only counted.
-const MOST: usize = 1000;
+/// Differences that are kept; further ones are only counted.
+const MAX_DIFFERENCES: usize = 1000;
 
-/// The id of every request: those of the clients are not recorded.
+/// The id of every replayed request: the clients' ids are not recorded.
 const REPLAYED: &str = "replayed";
 
-/// What came of a replay.
+/// The result of a replay.
 #[derive(Debug, Default)]
 pub struct Replayed {
     /// By hook: `on_request`, …
     pub hooks: BTreeMap<String, Tally>,
-    /// The first thousand, those that follow one another and are the same as one.
+    /// The first thousand; equal ones in a row count as one.
     pub differences: Vec<Difference>,
-    /// Calls that read something of a request that is not recorded: they were not compared when the
-    /// body had not arrived, and saw nil instead of its texts when it had.
+    /// Calls that read an unrecorded part of a request: they were not compared if the body had not arrived,
+    /// and saw nil instead of its texts if it had.
     pub unrecorded: u64,
-    /// What policies failed with, each once.
+    /// The failures of policies, each once.
     pub failures: Vec<String>,
     /// Calls that the recorder left out.
     pub dropped: u64,
@@ -50,33 +50,33 @@ pub struct Replayed {
 /// The calls of one hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
-    /// That were compared.
+    /// The number compared.
     pub calls: u64,
-    /// That would be decided otherwise.
+    /// The number that would be decided otherwise.
     pub different: u64,
-    /// That could not be compared: hub.yaml no longer names their model, or the body is missing.
+    /// The number that could not be compared: hub.yaml no longer names their model, or the body is missing.
     pub skipped: u64,
 }
 
 /// A call that would be decided otherwise.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
-    /// When it was made, Unix seconds; the first of several.
+    /// The time of the first, in Unix seconds.
     pub time: f64,
-    /// How many in a row.
+    /// Number in a row.
     pub times: u64,
     /// `on_load`, …
     pub hook: String,
-    /// The model it was about.
+    /// Its model.
     pub model: String,
-    /// As it was recorded.
+    /// The recorded verdict.
     pub before: Said,
-    /// As it would be.
+    /// The verdict of the current policies.
     pub now: Said,
 }
 
 impl Replayed {
-    /// Whether every call would be decided as it was.
+    /// True if every call would be decided in the same way.
     pub fn is_same(&self) -> bool {
         self.hooks.values().all(|tally| tally.different == 0)
     }
@@ -97,16 +97,16 @@ impl Replayed {
             && last.now == difference.now
         {
             last.times += 1;
-        } else if self.differences.len() < MOST {
+        } else if self.differences.len() < MAX_DIFFERENCES {
             self.differences.push(difference);
         }
     }
 }
 
-/// Puts the calls of `file` to the policies of `config`.
+/// Asks the policies of `config` about the calls of `file`.
 ///
 /// # Errors
-/// One or more lines: when the file is no recording, or a policy does not load.
+/// One or more lines: when the file is not a recording, or a policy does not load.
 pub fn replay(config: &Config, file: &Path) -> Result<Replayed, String> {
     let world = Arc::new(Recorded::new(config.clone()));
     let seen: Arc<dyn World> = Arc::clone(&world) as _;
@@ -148,7 +148,7 @@ pub fn replay(config: &Config, file: &Path) -> Result<Replayed, String> {
             Ok(Line::Call(call)) => replay.call(*call),
             Ok(Line::Event(heard)) => replay.event(*heard),
             Ok(Line::End { dropped, .. }) => replay.result.dropped += dropped,
-            // A hub that was killed leaves half a line at the end.
+            // A killed hub leaves half a line at the end.
             Err(_) if lines.peek().is_none() => {}
             Ok(Line::Head { .. }) | Err(_) => {
                 return Err(format!(
@@ -168,7 +168,7 @@ struct Replay {
 }
 
 impl Replay {
-    /// Tells the observers, as the hub did: what they learn, the hooks know.
+    /// Tells the observers, as the hub did; the hooks see what they store.
     fn event(&mut self, heard: Heard) {
         let Heard {
             mut event,
@@ -217,8 +217,7 @@ impl Replay {
         });
     }
 
-    /// What the policies say now, and what they failed with. Nothing when they need a body that had not
-    /// arrived.
+    /// The verdict and the failures of the current policies; `None` when they need a body that had not arrived.
     fn ask(&self, call: &Call, missed: &Arc<AtomicBool>) -> Option<(Said, Vec<String>)> {
         if let Some(request) = &call.request {
             let body = request.body.as_ref().map(|body| RecordedBody {
@@ -229,11 +228,11 @@ impl Replay {
                 missed: Arc::clone(missed),
             });
             let (view, ruling) = self.set.ruling_about_recorded(view(call, request), body);
-            return self.said(&Asked::Request(&view), ruling);
+            return self.said(&Question::Request(&view), ruling);
         }
         let model = call.model.as_str();
         let asked = match (&call.load, call.exit, call.trouble) {
-            (Some(load), ..) => Asked::Load(
+            (Some(load), ..) => Question::Load(
                 model,
                 PendingLoad {
                     reason: LoadReason::of(&load.reason),
@@ -241,14 +240,14 @@ impl Replay {
                     waited_seconds: load.waited_seconds,
                 },
             ),
-            (None, Some(exit), _) => Asked::Exit(model, exit),
-            (None, None, Some(trouble)) => Asked::Trouble(model, trouble),
-            (None, None, None) => Asked::Idle(model),
+            (None, Some(exit), _) => Question::Exit(model, exit),
+            (None, None, Some(trouble)) => Question::Trouble(model, trouble),
+            (None, None, None) => Question::Idle(model),
         };
         self.said(&asked, self.set.ruling(&asked))
     }
 
-    fn said(&self, asked: &Asked<'_>, ruling: Ruling) -> Option<(Said, Vec<String>)> {
+    fn said(&self, asked: &Question<'_>, ruling: Ruling) -> Option<(Said, Vec<String>)> {
         if matches!(ruling.answer, Answer::NeedBody) {
             return None;
         }
@@ -258,7 +257,7 @@ impl Replay {
     }
 }
 
-/// The request as far as it is recorded.
+/// The recorded part of the request.
 fn view(call: &Call, request: &line::Request) -> Box<RequestView> {
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = Method::from_bytes(request.method.as_bytes()).unwrap_or(Method::POST);

@@ -1,8 +1,8 @@
-//! Watches the folder of the policies and says when files of them have changed.
+//! Watches the folder of the policies for changed files.
 //!
-//! The daemon starts it and reloads the policies when told. What the system reports is only a hint to look:
-//! what has changed is found by comparing the files, so that editors which write by renaming, files that
-//! go and folders that are replaced are all the same. It reads no file and knows nothing of Lua.
+//! The daemon starts it and reloads the policies on its report. The system's events are only hints: changes
+//! are found by comparing the files, so that editors which write by renaming, removed files and replaced
+//! folders need no special case. It reads no file and knows nothing of Lua.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,18 +15,18 @@ use std::time::{Duration, SystemTime};
 use notify::{RecursiveMode, Watcher as _};
 use tokio::time::Instant;
 
-/// So long nothing may happen before the files are looked at: an editor writes in several steps.
+/// Quiet time before the files are compared: an editor writes in several steps.
 const SETTLE: Duration = Duration::from_millis(200);
-/// The settling ends after so long, whatever goes on.
-const LONGEST_SETTLE: Duration = Duration::from_secs(2);
-/// How often the files are looked at unasked: network folders report nothing.
-const LOOK_ANYWAY: Duration = Duration::from_secs(10);
-/// The same while something that should be watched is not.
-const LOOK_SOON: Duration = Duration::from_secs(1);
-/// Folders below the folder, and below those: further down there are no modules.
-const MOST_DEEP: usize = 4;
-/// Folders that are watched, at most.
-const MOST_FOLDERS: usize = 64;
+/// Longest wait for the quiet time.
+const MAX_SETTLE: Duration = Duration::from_secs(2);
+/// Interval of comparisons without an event: network folders report none.
+const POLL_EVERY: Duration = Duration::from_secs(10);
+/// Interval while a folder that should be watched is not.
+const POLL_UNWATCHED_EVERY: Duration = Duration::from_secs(1);
+/// Depth of watched subfolders: there are no modules further down.
+const MAX_DEPTH: usize = 4;
+/// Number of watched folders.
+const MAX_FOLDERS: usize = 64;
 
 /// A running watch; it ends when this is dropped.
 #[derive(Debug)]
@@ -40,9 +40,9 @@ enum Message {
 }
 
 impl Watch {
-    /// Watches the `*.lua` files of `folder` and of its subfolders, without those in `except`. Tells
-    /// `changed` their paths in `folder`, on a thread of the watch, once they have been left alone for
-    /// 200 ms. Without the thread nothing is watched, which is logged.
+    /// Watches the `*.lua` files of `folder` and of its subfolders, without those in `except`. Calls
+    /// `changed` with their paths in `folder`, on a thread of its own, 200 ms after the last change. If the
+    /// thread cannot start, nothing is watched, which is logged.
     pub fn start(
         folder: PathBuf,
         except: PathBuf,
@@ -57,16 +57,16 @@ impl Watch {
             system.watch(&files.folders);
             let mut patience = SETTLE;
             while wait(&messages, patience) {
-                // Watched first and looked at then: nothing happens unseen in between.
+                // Watch first and compare then, so that no change is missed in between.
                 patience = system.watch(&files.folders);
                 let now = Files::of(&folder, &except);
                 if now.folders != files.folders {
                     patience = SETTLE;
                 }
                 if now.folders.is_empty() {
-                    // The folder is gone, and hub.yaml with it: perhaps another takes its place.
+                    // The folder is gone with hub.yaml; another may take its place.
                     files.folders.clear();
-                    patience = LOOK_SOON;
+                    patience = POLL_UNWATCHED_EVERY;
                     continue;
                 }
                 let names = files.changes(&now);
@@ -90,7 +90,7 @@ impl Drop for Watch {
     }
 }
 
-/// Waits until it is time to look; false when the watch is to end.
+/// Waits for the next comparison; false when the watch ends.
 fn wait(messages: &Receiver<Message>, longest: Duration) -> bool {
     match messages.recv_timeout(longest) {
         Err(RecvTimeoutError::Timeout) => return true,
@@ -98,7 +98,7 @@ fn wait(messages: &Receiver<Message>, longest: Duration) -> bool {
         Ok(Message::Changed) => {}
     }
     let begun = Instant::now();
-    while begun.elapsed() < LONGEST_SETTLE {
+    while begun.elapsed() < MAX_SETTLE {
         match messages.recv_timeout(SETTLE) {
             Err(RecvTimeoutError::Timeout) => return true,
             Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
@@ -108,13 +108,13 @@ fn wait(messages: &Receiver<Message>, longest: Duration) -> bool {
     true
 }
 
-/// The system's reports, as far as there are any.
+/// The system's events, as far as there are any.
 struct System {
     watcher: Option<notify::RecommendedWatcher>,
     watched: Vec<(PathBuf, Identity)>,
 }
 
-/// What tells a folder from another that has taken its name: numbers are given anew, so the time too.
+/// The identity of a folder of a given name: inode numbers are reused, so the time counts too.
 type Identity = Option<(u64, u64, Option<SystemTime>)>;
 
 fn identity(folder: &Path) -> Identity {
@@ -140,18 +140,18 @@ impl System {
         }
     }
 
-    /// Watches these folders, anew if one of them has come, gone or been replaced: on macOS each call
-    /// stops all reports and starts them again. How long the reports can be relied on.
+    /// Watches these folders, only if one was added, removed or replaced: on macOS each call stops all events
+    /// and starts them again. Returns the time for which the events can be relied on.
     fn watch(&mut self, folders: &[PathBuf]) -> Duration {
         let now: Vec<_> = folders
             .iter()
             .map(|folder| (folder.clone(), identity(folder)))
             .collect();
         if !now.is_empty() && self.watched == now {
-            return LOOK_ANYWAY;
+            return POLL_EVERY;
         }
         let Some(watcher) = &mut self.watcher else {
-            return LOOK_SOON;
+            return POLL_UNWATCHED_EVERY;
         };
         for (folder, _) in self.watched.drain(..) {
             // An error means that the folder is gone.
@@ -165,20 +165,20 @@ impl System {
             }
         }
         match is_whole {
-            true => LOOK_ANYWAY,
-            false => LOOK_SOON,
+            true => POLL_EVERY,
+            false => POLL_UNWATCHED_EVERY,
         }
     }
 }
 
-/// When a file was written, and its length.
+/// A file's modification time and length.
 type Stamp = (Option<SystemTime>, u64);
 
-/// The files that count, as they are.
+/// The watched files at one moment.
 #[derive(Debug, Default)]
 struct Files {
     stamps: BTreeMap<PathBuf, Stamp>,
-    /// The folder, and those below that may hold some.
+    /// The folder, and its subfolders that may hold modules.
     folders: Vec<PathBuf>,
 }
 
@@ -190,7 +190,7 @@ impl Files {
         files
     }
 
-    /// What cannot be read is not there.
+    /// Lists the files; an unreadable one is skipped.
     fn add(&mut self, root: &Path, folder: &Path, except: &Path, depth: usize) {
         let Ok(entries) = fs::read_dir(folder) else {
             return;
@@ -205,7 +205,7 @@ impl Files {
             };
             if metadata.is_dir() {
                 let is_wanted = !name.starts_with('.') && path != except;
-                if is_wanted && depth < MOST_DEEP && self.folders.len() < MOST_FOLDERS {
+                if is_wanted && depth < MAX_DEPTH && self.folders.len() < MAX_FOLDERS {
                     self.add(root, &path, except, depth + 1);
                 }
             } else if name.ends_with(".lua") && !name.ends_with("_test.lua") {
@@ -216,7 +216,7 @@ impl Files {
         }
     }
 
-    /// The files that are not the same in `now`, or not there.
+    /// The files that differ in `now`, or are missing there.
     fn changes(&self, now: &Self) -> Vec<String> {
         let is_other = |path: &&PathBuf| self.stamps.get(*path) != now.stamps.get(*path);
         let mut paths: Vec<_> = self.stamps.keys().chain(now.stamps.keys()).collect();

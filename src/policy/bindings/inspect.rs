@@ -1,5 +1,5 @@
-//! The views of policies for who is no hook: a test that looks at its simulated hub sees what a policy
-//! would see at that moment, under the same names.
+//! The views of policies without a hook: a test reads its simulated hub as a policy would read it at that
+//! moment, under the same names.
 
 use std::sync::Arc;
 
@@ -11,20 +11,20 @@ use super::views::memory::Memory;
 use super::views::{View, model, read};
 use crate::policy::World;
 
-/// Eyes on one world.
+/// A reader of one world.
 pub(crate) struct Inspect {
     stage: Stage,
 }
 
 impl Inspect {
-    /// On that world.
+    /// A reader of that world.
     pub(crate) fn new(world: Arc<dyn World>) -> Self {
         let stage = Stage::new(world, Arc::default(), Arc::default());
         stage.open();
         Self { stage }
     }
 
-    /// A field of a model that there is.
+    /// A field of an existing model.
     ///
     /// # Errors
     /// When models have no such field; the error names the nearest one.
@@ -32,18 +32,18 @@ impl Inspect {
         model::read(lua, &self.stage, name, field)
     }
 
-    /// The same of a group.
+    /// A field of an existing group.
     ///
     /// # Errors
-    /// As above.
+    /// As [`Self::model`].
     pub(crate) fn group(&self, lua: &Lua, name: &str, field: &Value) -> mlua::Result<Value> {
         self.read(lua, Group::view(&self.stage, name)?, field)
     }
 
-    /// The same of `hub.memory`.
+    /// A field of `hub.memory`.
     ///
     /// # Errors
-    /// As above.
+    /// As [`Self::model`].
     pub(crate) fn memory(&self, lua: &Lua, field: &Value) -> mlua::Result<Value> {
         self.read(lua, Some(Memory::view(&self.stage)?), field)
     }

@@ -1,9 +1,9 @@
 //! Texts that policies read again and again, and that Lua therefore keeps: names of models, words for
 //! states.
 //!
-//! Each has a number. Rust hands out the number, which takes no memory and no reference, and Lua finds
-//! the text in a table; the other way round a key that is known comes as its number. Clients name what
-//! they like, so there are only so many, and none is long.
+//! Each has a number. Rust passes the number, which takes no memory and no reference, and Lua finds the text
+//! in a table; in the other direction Lua passes a known key as its number. Clients choose names freely, so
+//! number and length are bounded.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use mlua::{Lua, Table, Value};
 
 use crate::policy::sandbox::limits::unlimited;
 
-/// Texts that are kept; one more, and all are forgotten.
-const MOST: usize = 4096;
+/// Number of kept texts; one more, and all are forgotten.
+const MAX_TEXTS: usize = 4096;
 
-/// Longer ones are made anew each time, in bytes.
-const LONGEST: usize = 64;
+/// Longest kept text in bytes; longer ones are created each time.
+const MAX_BYTES: usize = 64;
 
-/// Those of one Lua state.
+/// The kept texts of one Lua state.
 #[derive(Default)]
 pub(crate) struct Texts {
     numbers: HashMap<Arc<str>, i64>,
@@ -27,7 +27,7 @@ pub(crate) struct Texts {
     tables: Option<Tables>,
 }
 
-/// What Lua has of them.
+/// Lua's tables of them.
 #[derive(Clone)]
 pub(crate) struct Tables {
     /// Texts by number.
@@ -47,8 +47,8 @@ impl Texts {
         Ok(tables)
     }
 
-    /// The number of `text`, or the text itself where it is not kept. To be looked up at once: the next
-    /// call may forget all numbers.
+    /// The number of `text`, or the text itself if it is not kept. Use it at once: the next call may forget all
+    /// numbers.
     pub(crate) fn value(&mut self, lua: &Lua, text: &str) -> mlua::Result<Value> {
         match self.numbers.get(text) {
             Some(number) => Ok(Value::Integer(*number)),
@@ -58,10 +58,10 @@ impl Texts {
 
     fn keep(&mut self, lua: &Lua, text: &str) -> mlua::Result<Value> {
         let string = unlimited(lua, || lua.create_string(text))?;
-        let Some(tables) = self.tables.as_ref().filter(|_| text.len() <= LONGEST) else {
+        let Some(tables) = self.tables.as_ref().filter(|_| text.len() <= MAX_BYTES) else {
             return Ok(Value::String(string));
         };
-        if self.texts.len() == MOST {
+        if self.texts.len() == MAX_TEXTS {
             tables.texts.clear()?;
             tables.numbers.clear()?;
             self.texts.clear();
@@ -87,7 +87,7 @@ impl Texts {
 mod tests {
     use super::*;
 
-    /// What Lua makes of it.
+    /// Its Lua value.
     fn seen(tables: &Tables, value: &Value) -> String {
         match value {
             Value::Integer(number) => tables.texts.get(*number).unwrap(),
@@ -102,17 +102,17 @@ mod tests {
         let tables = texts.install(&lua).unwrap();
         let first = texts.value(&lua, "running").unwrap();
         assert_eq!(texts.value(&lua, "running").unwrap(), first);
-        for number in 0..3 * MOST {
+        for number in 0..3 * MAX_TEXTS {
             let name = format!("model_{number}");
             let value = texts.value(&lua, &name).unwrap();
             assert_eq!(seen(&tables, &value), name);
             assert_eq!(**texts.text(value.as_integer().unwrap()).unwrap(), *name);
             assert_eq!(tables.numbers.get::<Value>(name).unwrap(), value);
-            assert!(texts.texts.len() <= MOST);
+            assert!(texts.texts.len() <= MAX_TEXTS);
         }
         assert_eq!(tables.texts.raw_len(), texts.texts.len());
         assert_eq!(texts.text(0), None);
-        assert_eq!(texts.text(MOST as i64 + 1), None);
+        assert_eq!(texts.text(MAX_TEXTS as i64 + 1), None);
     }
 
     #[test]
@@ -120,7 +120,7 @@ mod tests {
         let lua = Lua::new();
         let mut texts = Texts::default();
         let tables = texts.install(&lua).unwrap();
-        let long = "x".repeat(LONGEST + 1);
+        let long = "x".repeat(MAX_BYTES + 1);
         let value = texts.value(&lua, &long).unwrap();
         assert_eq!(seen(&tables, &value), long);
         assert_eq!(texts.texts.len(), 0);

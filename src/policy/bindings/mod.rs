@@ -1,5 +1,5 @@
-//! What Lua sees of the hub: read-only views of models, requests and the machine, the functions of `hub`,
-//! and how a verdict is made and read.
+//! Lua's side of the hub: read-only views of models, requests and the machine, the functions of `hub`, and the
+//! constructors of verdicts.
 
 pub(super) mod inspect;
 pub(super) mod interned;

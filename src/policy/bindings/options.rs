@@ -1,4 +1,4 @@
-//! `hub.options`: the settings of a policy, checked, with the defaults of what is left out.
+//! `hub.options`: the checked settings of a policy, with defaults for missing ones.
 //!
 //! Settings of a policy called `swap` stand under `policy: {swap: …}` of hub.yaml, or of a model.
 
@@ -75,7 +75,7 @@ fn read(lua: &Lua, name: &str, defaults: &Table, settings: &Value) -> mlua::Resu
     Ok(options)
 }
 
-/// Whether a value is of the kind of its default.
+/// True if a value has the type of its default.
 fn fits(default: &Value, value: &Value) -> bool {
     match (default, value) {
         (Value::Integer(_) | Value::Number(_), Value::Integer(number)) => *number >= 0,

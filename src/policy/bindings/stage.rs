@@ -1,5 +1,5 @@
-//! What the views of the running call read from: the world, the request, the models that were looked
-//! at, and the number that tells a view of this call from one that a policy kept.
+//! The source of the views of the running call: the world, the request, the models that it has looked at, and
+//! the number that tells a view of this call from one that a policy has kept.
 //!
 //! Used only under the lock of the Lua state it belongs to; the atomics and the mutex are there
 //! because mlua's callbacks must be `Send`, and are never contended.
@@ -19,35 +19,35 @@ use crate::policy::sandbox::flood::Flood;
 use crate::policy::sandbox::limits::Limits;
 use crate::policy::{EventName, ModelView, Plain, RequestView, World};
 
-/// Bytes that `req.vars` of a request that waits may take.
-const MOST_VARS_BYTES: usize = 64 << 10;
+/// Bytes of a queued request's `req.vars`.
+const MAX_VARS_BYTES: usize = 64 << 10;
 
 /// No call is running.
 const NO_CALL: u64 = 0;
 
-/// One per Lua state.
+/// The stage of one Lua state.
 pub(crate) struct Stage {
     pub(crate) world: Arc<dyn World>,
     pub(crate) limits: Arc<Limits>,
     /// Shared by all Lua states of a set.
     pub(crate) flood: Arc<Flood>,
-    /// Whether what policies log is dropped.
+    /// True while the log lines of policies are dropped.
     is_silent: AtomicBool,
     calls: AtomicU64,
     current: AtomicU64,
     scene: Mutex<Scene>,
-    /// What `hub.on` was given since a file began to load; `None` while none does.
+    /// The observers given to `hub.on` since a file began to load; `None` while none does.
     registered: Mutex<Option<Vec<Observer>>>,
 }
 
-/// An event, and the function of a policy that hears of it.
+/// An event, and the function of a policy that observes it.
 pub(crate) type Observer = (EventName, mlua::Function);
 
-/// What is on stage.
+/// The values on stage.
 #[derive(Default)]
 struct Scene {
     request: Option<Request>,
-    /// Those looked at in this call, each once: their views are the places here.
+    /// The models looked at in this call, each once: a view holds the place in this list.
     models: Vec<Model>,
     texts: Texts,
 }
@@ -55,7 +55,7 @@ struct Scene {
 /// A model on stage, as of the moment a policy first looked for it.
 pub(crate) struct Model {
     pub(crate) facts: Arc<ModelFacts>,
-    /// The rest, as of the moment a policy first asked for any of it.
+    /// The other facts, as of the moment a policy first read any of them.
     now: OnceCell<ModelView>,
 }
 
@@ -67,7 +67,7 @@ impl Model {
         }
     }
 
-    /// Its counters, clocks and settings. A model that is gone meanwhile has none.
+    /// Its counters, clocks and settings; `None` for a model that is gone meanwhile.
     pub(crate) fn now(&self, world: &dyn World) -> &ModelView {
         self.now.get_or_init(|| {
             let view = world.model(&self.facts.name);
@@ -76,26 +76,26 @@ impl Model {
     }
 }
 
-/// The request on stage, and what was made of it on demand.
+/// The request on stage, and the values made from it on demand.
 pub(crate) struct Request {
     pub(crate) view: Box<RequestView>,
-    /// The parsed body: unread, or read and perhaps no JSON.
+    /// The parsed body: unread, or read and perhaps not JSON.
     pub(crate) json: Option<Option<Json>>,
-    /// The same as Lua sees it.
+    /// The body as a Lua table.
     pub(crate) body: Option<Value>,
     /// `req.vars`.
     pub(crate) vars: Option<mlua::Table>,
-    /// Where they were counted before: in a recording, which has no text.
+    /// The count from a recording, which has no texts.
     pub(crate) prompt_chars: Option<usize>,
 }
 
 impl Request {
-    /// Puts `req.vars` into the view, for the next asking.
+    /// Stores `req.vars` in the view, for the next call.
     pub(crate) fn keep_vars(&mut self) -> mlua::Result<()> {
         let Some(vars) = &self.vars else {
             return Ok(());
         };
-        let kept = Plain::of(&Value::Table(vars.clone()), MOST_VARS_BYTES);
+        let kept = Plain::of(&Value::Table(vars.clone()), MAX_VARS_BYTES);
         self.view.parked.vars = Some(kept.map_err(|problem| {
             mlua::Error::runtime(format!(
                 "hub.wait: `req.vars` of a request that waits {problem}; it may hold booleans, \
@@ -121,22 +121,22 @@ impl Stage {
         }
     }
 
-    /// Drops what policies log from now on, or not: a file that loads a second time has said it all.
+    /// Drops the log lines of policies from now on, or not: a file that loads a second time has logged them.
     pub(crate) fn set_silent(&self, is_silent: bool) {
         self.is_silent.store(is_silent, Ordering::Relaxed);
     }
 
-    /// Whether a policy may log another line now.
+    /// True if a policy may log another line now.
     pub(crate) fn admits_line(&self) -> bool {
         !self.is_silent.load(Ordering::Relaxed) && self.flood.admits()
     }
 
-    /// A file begins to load: until [`Stage::loaded`] it may register observers.
+    /// Begins the load of a file: until [`Stage::loaded`] it may register observers.
     pub(crate) fn load(&self) {
         *self.registered.lock() = Some(Vec::new());
     }
 
-    /// The file has run; gives what it registered.
+    /// Ends the load; returns the registered observers.
     pub(crate) fn loaded(&self) -> Vec<Observer> {
         self.registered.lock().take().unwrap_or_default()
     }
@@ -148,7 +148,7 @@ impl Stage {
         registered.map(|all| all.push(observer)).is_some()
     }
 
-    /// A call begins; its views carry the number.
+    /// Begins a call; its views carry the number.
     pub(crate) fn open(&self) -> u64 {
         let call = self.calls.load(Ordering::Relaxed) + 1;
         self.calls.store(call, Ordering::Relaxed);
@@ -156,7 +156,7 @@ impl Stage {
         call
     }
 
-    /// The call is over, and so are its views.
+    /// Ends the call and its views.
     pub(crate) fn close(&self) {
         self.current.store(NO_CALL, Ordering::Relaxed);
         self.scene.lock().models.clear();
@@ -184,7 +184,7 @@ impl Stage {
         )))
     }
 
-    /// A call about a request begins.
+    /// Begins a call about a request.
     pub(crate) fn open_request(&self, view: Box<RequestView>) -> u64 {
         self.scene.lock().request = Some(Request {
             view,
@@ -196,7 +196,7 @@ impl Stage {
         self.open()
     }
 
-    /// The call is over; the request goes back. `None` only when none was on stage.
+    /// Ends the call and returns the request. `None` only when none was on stage.
     pub(crate) fn close_request(&self) -> Option<Box<RequestView>> {
         self.current.store(NO_CALL, Ordering::Relaxed);
         let mut scene = self.scene.lock();
@@ -215,14 +215,14 @@ impl Stage {
         }
     }
 
-    /// The model of that name or path, which is on stage from now on.
+    /// The model of that name or path, which stays on stage from now on.
     pub(crate) fn find(&self, name_or_path: &str) -> mlua::Result<Option<Handle>> {
         let call = self.enter("model")?;
         let models = &mut self.scene.lock().models;
         find(models, &*self.world, call, name_or_path)
     }
 
-    /// The same of the text of that number.
+    /// The model whose name or path is the text of that number.
     pub(crate) fn find_known(&self, number: i64) -> mlua::Result<Option<Handle>> {
         let call = self.enter("model")?;
         let Scene { models, texts, .. } = &mut *self.scene.lock();
@@ -249,7 +249,7 @@ impl Stage {
         self.scene.lock().texts.text(number).cloned()
     }
 
-    /// Keeps a text that Lua is likely to come with again.
+    /// Keeps a text that Lua is likely to use again.
     pub(crate) fn keep(&self, lua: &Lua, text: &str) -> mlua::Result<()> {
         self.scene.lock().texts.value(lua, text).map(drop)
     }
@@ -272,7 +272,7 @@ impl Stage {
         }
     }
 
-    /// The same of a model.
+    /// A text of a model on stage.
     pub(crate) fn model_text(
         &self,
         lua: &Lua,

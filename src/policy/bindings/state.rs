@@ -1,9 +1,9 @@
-//! `hub.state`, seen from Rust: it lives in the Lua state, so that a read costs what a read of a table
-//! costs, and comes out as plain data when another Lua state takes over.
+//! The Rust side of `hub.state`: it lives in the Lua state, so that a read costs no more than that of a table,
+//! and is copied out as plain data when another Lua state takes over.
 //!
-//! Observers and hooks have Lua states of their own. What an observer wrote is noted here, and the hooks'
-//! `hub.state` follows when it has returned: a hook sees all writes of an observer or none. What it holds,
-//! refuses and counts is in `state.lua`.
+//! Observers and hooks have Lua states of their own. An observer's writes are noted here and applied to the
+//! hooks' `hub.state` when it has returned: a hook sees all writes of an observer or none. `state.lua` defines
+//! the values that it accepts and the way they count.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,22 +13,22 @@ use parking_lot::Mutex;
 
 use crate::policy::Plain;
 
-/// Bytes that all values may take together.
-const MOST_BYTES: usize = 1 << 20;
+/// Bytes of all values together.
+const MAX_BYTES: usize = 1 << 20;
 
-/// The same as [`Plain`] counts, which counts at most twice as much for a value.
-const MOST_PLAIN: usize = 3 * MOST_BYTES;
+/// The limit in [`Plain`]'s count, which is at most twice as much for a value.
+const MAX_PLAIN: usize = 3 * MAX_BYTES;
 
-/// Writes of one observer that are noted, and bytes of these as [`Plain`] counts them; with more, all of
-/// `hub.state` is less to hand over.
-const MOST_WRITES: usize = 1024;
-const MOST_NOTED: usize = MOST_BYTES / 4;
+/// Writes of one observer that are noted, and their bytes in [`Plain`]'s count; beyond it, copying all of
+/// `hub.state` costs less.
+const MAX_WRITES: usize = 1024;
+const MAX_NOTED: usize = MAX_BYTES / 4;
 
-/// What an observer wrote.
+/// The writes of an observer.
 pub(crate) enum Changes {
-    /// In this order.
+    /// The writes in order.
     Writes(Vec<Write>),
-    /// So much that this is all there is now.
+    /// Too many writes: the whole content instead.
     All(Plain),
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Write {
     value: Option<Plain>,
 }
 
-/// The writes that nobody has followed yet.
+/// The writes that have not been applied elsewhere yet.
 #[derive(Default)]
 struct Notes {
     writes: Vec<Write>,
@@ -49,7 +49,7 @@ struct Notes {
 
 impl Notes {
     fn add(&mut self, way: &Value, value: &Value) {
-        let left = MOST_NOTED.saturating_sub(self.bytes);
+        let left = MAX_NOTED.saturating_sub(self.bytes);
         let copied = || {
             let way = Plain::of(way, left)?;
             let value = match value {
@@ -59,7 +59,7 @@ impl Notes {
             Ok::<_, String>(Write { way, value })
         };
         match copied() {
-            Ok(write) if self.writes.len() < MOST_WRITES => {
+            Ok(write) if self.writes.len() < MAX_WRITES => {
                 self.bytes += write.way.bytes() + write.value.as_ref().map_or(0, Plain::bytes);
                 self.writes.push(write);
             }
@@ -69,9 +69,9 @@ impl Notes {
 }
 
 /// `hub.state` of one Lua state.
-pub(crate) struct State {
+pub(crate) struct HubState {
     pub(crate) root: Table,
-    /// The functions of the sandbox that would see through its tables.
+    /// The functions of the sandbox that read its tables directly.
     pub(crate) raw: Table,
     is_writable: Arc<AtomicBool>,
     notes: Arc<Mutex<Notes>>,
@@ -80,14 +80,14 @@ pub(crate) struct State {
     follow: Function,
 }
 
-/// The name under which a Lua state keeps [`State::plain`].
+/// The name under which a Lua state keeps [`HubState::plain`].
 const PLAIN: &str = "hub.state.plain";
 
-impl State {
-    /// Memory that a copy of it may take, in bytes: a table in Lua is larger than it counts for.
-    pub(crate) const MOST_MEMORY: usize = 16 * MOST_BYTES;
+impl HubState {
+    /// Memory of a copy in bytes: a Lua table is larger than its count.
+    pub(crate) const MAX_MEMORY: usize = 16 * MAX_BYTES;
 
-    /// An empty one.
+    /// Creates an empty one.
     pub(crate) fn install(lua: &Lua) -> mlua::Result<Self> {
         let is_writable = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&is_writable);
@@ -101,7 +101,7 @@ impl State {
         let parts = lua
             .load(include_str!("state.lua"))
             .set_name(format!("={}", crate::policy::sandbox::failures::SANDBOX))
-            .call::<Table>((may_write, note, MOST_BYTES))?;
+            .call::<Table>((may_write, note, MAX_BYTES))?;
         let plain: Function = parts.get("plain")?;
         lua.set_named_registry_value(PLAIN, &plain)?;
         Ok(Self {
@@ -115,16 +115,15 @@ impl State {
         })
     }
 
-    /// Lets whoever runs write, or not.
+    /// Allows or forbids writes by the running code.
     pub(crate) fn set_writable(&self, is_writable: bool) {
         self.is_writable.store(is_writable, Ordering::Relaxed);
     }
 
-    /// What was written since this was asked last, if anything was. Where whoever wrote has failed, the
-    /// last note may be missing.
+    /// The writes since the last call, if any. If their writer has failed, the last one may be missing.
     ///
     /// # Errors
-    /// As [`State::content`].
+    /// As [`HubState::content`].
     pub(crate) fn changes(&self, has_failed: bool) -> mlua::Result<Option<Changes>> {
         let notes = std::mem::take(&mut *self.notes.lock());
         match notes.are_too_many || has_failed {
@@ -134,10 +133,10 @@ impl State {
         }
     }
 
-    /// Writes what another one noted.
+    /// Applies the noted writes of another state.
     ///
     /// # Errors
-    /// Lua's, for want of memory, or when the two did not hold the same before.
+    /// Lua's, for lack of memory, or when the two differed before.
     pub(crate) fn follow(&self, changes: &Changes) -> mlua::Result<()> {
         match changes {
             Changes::All(content) => self.restore(content),
@@ -147,23 +146,22 @@ impl State {
         }
     }
 
-    /// All that it holds.
+    /// Its whole content.
     ///
     /// # Errors
-    /// Lua's, for want of memory.
+    /// Lua's, for lack of memory.
     pub(crate) fn content(&self) -> mlua::Result<Plain> {
         let table = self.plain.call::<Table>(&self.root)?;
-        Plain::of(&Value::Table(table), MOST_PLAIN).map_err(mlua::Error::runtime)
+        Plain::of(&Value::Table(table), MAX_PLAIN).map_err(mlua::Error::runtime)
     }
 
-    /// Puts `content` in the place of all that it holds.
+    /// Replaces its whole content.
     pub(crate) fn restore(&self, content: &Plain) -> mlua::Result<()> {
         self.restore.call(content)
     }
 }
 
-/// `table` with tables of their own where it is, or holds, a part of `hub.state`: to the raw access of
-/// Rust those look empty.
+/// `table` with copies of the parts of `hub.state` that it is or holds: to Rust's raw access those look empty.
 pub(crate) fn plain(lua: &Lua, table: Table) -> mlua::Result<Table> {
     lua.named_registry_value::<Function>(PLAIN)?.call(table)
 }

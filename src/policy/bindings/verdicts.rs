@@ -1,7 +1,7 @@
-//! The constructors of verdicts, `hub.reject{…}` and the others, and what they make.
+//! The constructors of verdicts, `hub.reject{…}` and the others, and the verdicts they make.
 //!
-//! A verdict is a userdata of one type, so that a hook cannot return something that only looks like
-//! one. Every field is checked where it is written: a typo is an error at that line.
+//! A verdict is a userdata of one type, so that a hook cannot return a mere lookalike. Its constructor checks
+//! every field: a typo is an error at that line.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::policy::interface::wording::{did_you_mean, kind};
 use crate::policy::sandbox::failures::running_line;
 use crate::policy::{Route, Wait};
 
-/// What a hook decided.
+/// The decision of a hook.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Verdict {
     Route(Arc<Route>),
@@ -30,13 +30,13 @@ pub(crate) enum Verdict {
     Leave,
 }
 
-/// A verdict as Lua holds it. Cheap to clone: a policy may return the same one at every request.
+/// The Lua value of a verdict. Cheap to clone: a policy may return the same one for every request.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Made {
     pub(crate) verdict: Verdict,
     /// The line of the policy that made it: `file:line`.
     pub(crate) place: Option<Arc<str>>,
-    /// Why, in the policy's words.
+    /// The policy's reason.
     pub(crate) reason: Option<Arc<str>>,
 }
 
@@ -71,10 +71,10 @@ const REJECT: &[&str] = &[
 const WAIT: &[&str] = &["seconds", "client", "reason"];
 const KEEP: &[&str] = &["seconds", "reason"];
 const RESTART: &[&str] = &["seconds", "reason"];
-/// Of those that take nothing else; `hub.evict` takes it beside its names.
+/// The fields of constructors that take nothing else; `hub.evict` takes them beside its names.
 const REASON: &[&str] = &["reason"];
 
-/// The fields of the constructors that take some, by the class that the editor types give them.
+/// The fields of the other constructors, by their class in the editor types.
 pub(crate) const FIELDS: [(&str, &[&str]); 6] = [
     ("reasonfields", REASON),
     ("routefields", ROUTE),
@@ -147,7 +147,7 @@ fn route(lua: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
             })?;
             headers.push(header(&fields, &name, &value)?);
         }
-        // A table has no order of its own.
+        // A Lua table has no order.
         headers.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
     }
     Ok(Verdict::Route(Arc::new(Route {
@@ -202,7 +202,7 @@ fn evict(lua: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
     let listed = listed
         .collect::<mlua::Result<Vec<_>>>()
         .map_err(|_| mlua::Error::runtime(USAGE))?;
-    // A key that is no position would be ignored, and with it what the policy meant.
+    // A key that is not a position would be ignored without a word.
     let has_reason = names.contains_key("reason")?;
     let all = names.pairs::<Value, Value>().count() - usize::from(has_reason);
     if listed.is_empty() || all != listed.len() {
@@ -309,7 +309,7 @@ impl<'a> Fields<'a> {
         mlua::Error::runtime(format!("{}: {text}", self.constructor))
     }
 
-    /// A field that may be left out; `expected` says in an error what it must be.
+    /// An optional field; `expected` names its type in an error.
     pub(crate) fn get<T: FromLua>(&self, name: &str, expected: &str) -> mlua::Result<Option<T>> {
         let value = self.table.get::<Value>(name)?;
         self.table.get(name).map_err(|_| {

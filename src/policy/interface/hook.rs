@@ -52,7 +52,7 @@ impl Hook {
         }
     }
 
-    /// Whether the hook may return this verdict.
+    /// True if the hook may return this verdict.
     pub(crate) fn takes(self, verdict: &Verdict) -> bool {
         use Verdict::{Allow, Evict, Keep, Leave, Reject, Restart, Route, Stop, Unload, Wait};
         match self {

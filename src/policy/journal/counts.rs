@@ -1,4 +1,4 @@
-//! How often a policy was asked and decided, how long it took, and which hook of it takes too long.
+//! Counts the questions and verdicts of each policy, times its hooks, and reports slow ones.
 //!
 //! Written only under the lock of the Lua state that the function runs in, so a count is a plain load and
 //! store; the atomics are for the reader of the report, who takes no lock.
@@ -10,17 +10,17 @@ use tokio::time::Instant;
 
 use crate::policy::interface::hook::Hook;
 
-/// Of calls that take microseconds, one in so many is timed: reading the clock twice would cost a tenth of
+/// One in this many calls is timed: they take microseconds, and reading the clock twice would cost a tenth of
 /// one.
 const TIMED: u64 = 64;
 
-/// A hook of which so many calls were timed is known well enough to complain about.
+/// Number of timed calls before a hook is reported as slow.
 const KNOWN: u64 = 20;
 
-/// A hook that decides may take so long on average.
-const LONGEST_AVERAGE: Duration = Duration::from_millis(1);
+/// Longest average of a hook that decides.
+const MAX_AVERAGE: Duration = Duration::from_millis(1);
 
-/// Which calls are timed.
+/// The calls that are timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timed {
     /// The first and some of the later ones.
@@ -41,12 +41,12 @@ pub(crate) struct Counts {
 struct Times {
     timed: AtomicU64,
     nanoseconds: AtomicU64,
-    /// How many of the timed ones took nearly as long as they may.
+    /// Number of timed calls that took nearly as long as they may.
     nearly: AtomicU64,
 }
 
 impl Counts {
-    /// Counts a call of a hook that decides, and times it perhaps.
+    /// Counts a call of a hook that decides, and times some of them.
     pub(crate) fn call<R>(&self, hook: Hook, timed: Timed, call: impl FnOnce() -> R) -> R {
         let calls = add(&self.calls, 1);
         if timed == Timed::Some && calls % TIMED != 1 {
@@ -119,8 +119,8 @@ impl Times {
         let nearly = self.nearly.load(Ordering::Relaxed);
         let average = Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed) / timed);
         let (name, allowed) = (hook.name(), hook.allowed().as_millis());
-        // Nobody waits for an observer.
-        if hook != Hook::Observer && average > LONGEST_AVERAGE {
+        // Nothing waits for an observer.
+        if hook != Hook::Observer && average > MAX_AVERAGE {
             return Some(format!(
                 "Policy `{policy}` is slow: `{name}` takes {:.1} ms on average, and what it decides about \
                  waits for it, one after the other.",
@@ -169,7 +169,7 @@ mod tests {
         assert!(counts.average_seconds().is_some());
     }
 
-    /// What is said of a hook whose calls took these milliseconds.
+    /// The warning about a hook whose calls took these milliseconds.
     fn said(hook: Hook, milliseconds: impl IntoIterator<Item = u64>) -> String {
         let counts = Counts::default();
         for time in milliseconds {

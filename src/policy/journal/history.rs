@@ -1,9 +1,9 @@
-//! What was decided lately, so that `policy explain` can say why: a bounded ring of verdicts, of changes
-//! that no policy decided, and of what became of each.
+//! The recent decisions, from which `policy explain` gives its reasons: a bounded ring of verdicts, of changes
+//! that no policy decided, and of the outcome of each.
 //!
 //! Hooks and their verdicts come from [`super::witness`], changes from the lifecycle and the control
 //! API, and outcomes from the events that observers hear too. Verdicts on requests have a ring of their
-//! own: however many there are, they drive out none about a model.
+//! own, so that they never displace one about a model.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
-use super::ruling::{Asked, Ruling};
+use super::ruling::{Question, Ruling};
 use crate::api::{Decision, DecisionsReport, WantedDecisions};
 use crate::policy::bindings::verdicts::Verdict;
 use crate::policy::host::Policy;
@@ -27,9 +27,9 @@ const REQUESTS: usize = 250;
 const CLIP: usize = 300;
 /// Longer lists are clipped.
 const LIST: usize = 20;
-/// The same verdict on requests to a model counts as one for so long, in seconds.
+/// Seconds for which repeated verdicts on requests to a model count as one.
 const TOGETHER: f64 = 60.0;
-/// What the outcome of a route to a model begins with.
+/// Prefix of the outcome of a route to a model.
 const SENT_TO: &str = "sent to ";
 
 /// The rings.
@@ -43,12 +43,12 @@ struct Rings {
     numbers: u64,
     models: VecDeque<Decision>,
     requests: VecDeque<Decision>,
-    /// What each of `requests` was made of, in their order.
+    /// The gist of each of `requests`, in their order.
     said: VecDeque<Option<Said>>,
     is_shutting_down: bool,
 }
 
-/// A verdict on a request, to tell at once that the next one is the same.
+/// A verdict on a request, to recognise a repeated one quickly.
 #[derive(Debug)]
 struct Said {
     verdict: Verdict,
@@ -56,9 +56,9 @@ struct Said {
 }
 
 impl Said {
-    fn of(asked: &Asked<'_>, ruling: &Ruling) -> Option<Self> {
+    fn of(asked: &Question<'_>, ruling: &Ruling) -> Option<Self> {
         match (asked, &ruling.answer) {
-            (Asked::Request(view), Answer::Verdict(verdict)) => Some(Self {
+            (Question::Request(view), Answer::Verdict(verdict)) => Some(Self {
                 verdict: verdict.clone(),
                 client: view.client.ip(),
             }),
@@ -68,17 +68,17 @@ impl Said {
 }
 
 impl History {
-    /// Policies were asked; at least one of them decided, or the question is one that is always kept.
+    /// Records a verdict if a policy decided, or if the question is one that is always kept.
     pub(crate) fn decided(
         &self,
-        asked: &Asked<'_>,
+        asked: &Question<'_>,
         ruling: &Ruling,
         policies: &[Policy],
         world: &dyn World,
     ) {
         let hook = asked.hook();
         let now = world.clock();
-        if let Asked::Request(view) = asked
+        if let Question::Request(view) = asked
             && self.decided_again(view, ruling, policies, world, now)
         {
             return;
@@ -110,8 +110,8 @@ impl History {
         );
     }
 
-    /// Counts a verdict on a request that says in every word what the one before said: most do, and
-    /// putting it into words costs more than the policies.
+    /// Counts a verdict on a request that equals the one before in every word: most do, and formatting it costs
+    /// more than the policies.
     fn decided_again(
         &self,
         view: &RequestView,
@@ -154,8 +154,8 @@ impl History {
         is_same
     }
 
-    /// Something was done that no policy decided: `what` to `model`, wanted by `by`. The number is for
-    /// [`Self::ended`].
+    /// Records a change that no policy decided: `what` was done to `model` at the request of `by`. Returns the
+    /// number for [`Self::ended`].
     pub(crate) fn done(
         &self,
         now: f64,
@@ -181,7 +181,7 @@ impl History {
         rings.add(decision, None)
     }
 
-    /// What became of the decision of that number, unless that is known.
+    /// Records the outcome of the decision of that number, unless it has one.
     pub(crate) fn ended(&self, number: u64, outcome: &str) {
         let mut rings = self.rings.lock();
         let mut models = rings.models.iter_mut().rev();
@@ -190,7 +190,7 @@ impl History {
         }
     }
 
-    /// The verdict of `hook` about `model` that is still open was not carried out: `what` came before.
+    /// Records that the open verdict of `hook` about `model` was not carried out: `what` came before.
     pub(crate) fn overtaken(&self, model: &str, hook: Hook, what: &str) {
         let mut rings = self.rings.lock();
         let open = rings.open(model, |decision| {
@@ -201,7 +201,7 @@ impl History {
         }
     }
 
-    /// Something happened: it is the outcome of a decision, or it needs an entry of its own.
+    /// Records an event: the outcome of a decision, or an entry of its own.
     pub(crate) fn observe(&self, event: &Event) {
         let Details::Model(details) = &event.details else {
             return;
@@ -210,7 +210,7 @@ impl History {
         rings.happened(event.name, event.time, details);
     }
 
-    /// The decisions that are wanted, the oldest first.
+    /// The decisions of the query, the oldest first.
     pub(crate) fn report(&self, wanted: &WantedDecisions) -> DecisionsReport {
         let rings = self.rings.lock();
         let mut decisions: Vec<Decision> = rings
@@ -239,8 +239,8 @@ impl History {
 }
 
 impl Rings {
-    /// Adds a decision, or counts it to the one before when it says the same again.
-    /// A decision about a request comes with what was said.
+    /// Adds a decision, or counts it to the one before if it repeats that. A decision about a request comes with
+    /// its verdict.
     fn add(&mut self, mut decision: Decision, said: Option<Option<Said>>) -> u64 {
         self.numbers += 1;
         decision.number = self.numbers;
@@ -315,7 +315,7 @@ impl Rings {
             }
             _ => return,
         };
-        // A worker that hangs is ended before it is started again: that is no failure of the restart.
+        // A hung worker is ended before it is started again: its end is no failure of the restart.
         let is_meant = |decision: &Decision| {
             name == EventName::ModelFailed && decision.hook.as_deref() == Some(Hook::Trouble.name())
         };
@@ -326,7 +326,7 @@ impl Rings {
             decision.outcome = Some(clipped(&outcome));
             return;
         }
-        // What somebody asked for ends with an answer of its own, and `on_exit` is asked after a failure.
+        // A user's request ends with an answer of its own, and `on_exit` is asked after a failure.
         let is_told = matches!(name, EventName::ModelUnloaded | EventName::ModelStopped)
             && !self.is_explained(model);
         if is_told && !self.is_shutting_down {
@@ -347,7 +347,7 @@ impl Rings {
         }
     }
 
-    /// Whether the newest decisions say why that model is not in memory any more.
+    /// True if the newest decisions explain why that model is no longer in memory.
     fn is_explained(&self, model: &str) -> bool {
         let last = |decision: &&Decision| {
             decision.evicts(model)
@@ -371,7 +371,7 @@ fn loaded(seconds: Option<f64>) -> String {
     )
 }
 
-/// Whether a decision only says again what the last one about the same said.
+/// True if a decision only repeats the last one about the same subject.
 fn is_repeated(before: &Decision, now: &Decision) -> bool {
     let is_same = before.verdict == now.verdict
         && before.place == now.place
@@ -380,7 +380,7 @@ fn is_repeated(before: &Decision, now: &Decision) -> bool {
         && before.failed == now.failed;
     is_same
         && match now.verdict.as_str() {
-            // Nothing came of it either time.
+            // Neither had an outcome.
             "keep" | "wait" => before.outcome == now.outcome,
             _ => {
                 now.hook.as_deref() == Some(Hook::Request.name())
@@ -390,9 +390,9 @@ fn is_repeated(before: &Decision, now: &Decision) -> bool {
         }
 }
 
-fn request_id(asked: &Asked<'_>) -> Option<String> {
+fn request_id(asked: &Question<'_>) -> Option<String> {
     match asked {
-        Asked::Request(view) => {
+        Question::Request(view) => {
             let mut id = String::new();
             put_id(&mut id, view);
             Some(id)
@@ -401,12 +401,12 @@ fn request_id(asked: &Asked<'_>) -> Option<String> {
     }
 }
 
-/// Puts the id of a request in the place of the one before, and takes no memory where that is as long.
+/// Replaces the id of a request, without allocation if the earlier one is as long.
 fn put_id(place: &mut String, view: &RequestView) {
     clip(place, &String::from_utf8_lossy(view.id.as_bytes()));
 }
 
-/// The model that a verdict sends a request to, unless to the one it named.
+/// The model that a verdict routes a request to, if not the one it named.
 fn target_of(verdict: &Verdict) -> Option<&str> {
     match verdict {
         Verdict::Route(route) => route.model.as_deref(),
@@ -414,7 +414,7 @@ fn target_of(verdict: &Verdict) -> Option<&str> {
     }
 }
 
-/// What becomes of a verdict, where that is certain when it is reached.
+/// The outcome of a verdict, if it is certain from the start.
 fn outcome_at_once(hook: Hook, answer: &Answer, world: &dyn World) -> Option<String> {
     match (hook, answer) {
         (Hook::Request | Hook::Load, Answer::Verdict(Verdict::Reject(error))) => {
@@ -445,19 +445,19 @@ fn outcome_at_once(hook: Hook, answer: &Answer, world: &dyn World) -> Option<Str
     }
 }
 
-/// What a verdict was made from, as far as people ask for it.
-fn inputs(asked: &Asked<'_>, world: &dyn World) -> Map<String, Value> {
+/// The facts behind a verdict, as far as users ask for them.
+fn inputs(asked: &Question<'_>, world: &dyn World) -> Map<String, Value> {
     let model = world.model(asked.model());
     let facts = model.as_ref().map(|model| &model.facts);
     let group = facts
         .and_then(|facts| facts.group.as_deref())
         .and_then(|group| world.group(group));
     let inputs = match asked {
-        Asked::Request(view) => json!({
+        Question::Request(view) => json!({
             "path": clipped(view.parts.uri.path()),
             "client": view.client.ip().to_string(),
         }),
-        Asked::Load(_, load) => json!({
+        Question::Load(_, load) => json!({
             "reason": load.reason.as_str(),
             "waiting": load.waiting,
             "waited_seconds": load.waited_seconds,
@@ -466,7 +466,7 @@ fn inputs(asked: &Asked<'_>, world: &dyn World) -> Map<String, Value> {
             "max_loaded": group.as_ref().and_then(|group| group.facts.max_loaded),
             "memory_available": world.memory().available,
         }),
-        Asked::Idle(_) => {
+        Question::Idle(_) => {
             let by_model = facts.filter(|facts| facts.jit_enabled);
             json!({
                 "idle_seconds": model.as_ref().map(|model| model.idle_seconds),
@@ -475,7 +475,7 @@ fn inputs(asked: &Asked<'_>, world: &dyn World) -> Map<String, Value> {
                     group.as_ref().and_then(|group| group.facts.idle_unload_trigger_min),
             })
         }
-        Asked::Exit(_, exit) => json!({
+        Question::Exit(_, exit) => json!({
             "exit_code": exit.exit_code,
             "was_ready": exit.was_ready,
             "uptime_seconds": exit.uptime_seconds,
@@ -485,7 +485,7 @@ fn inputs(asked: &Asked<'_>, world: &dyn World) -> Map<String, Value> {
                 .and_then(|error| error.lines().next())
                 .map(clipped),
         }),
-        Asked::Trouble(_, trouble) => json!(trouble),
+        Question::Trouble(_, trouble) => json!(trouble),
     };
     let Value::Object(mut inputs) = inputs else {
         return Map::new();
@@ -500,7 +500,7 @@ fn clipped(text: &str) -> String {
     kept
 }
 
-/// Puts as much of `text` as is kept in the place of what was there.
+/// Replaces a text by the kept part of `text`.
 fn clip(place: &mut String, text: &str) {
     place.clear();
     // Most are short, and need no counting of characters.
@@ -514,7 +514,7 @@ fn clip(place: &mut String, text: &str) {
     }
 }
 
-/// Texts and lists of a verdict, as long as people read.
+/// Texts and lists of a verdict, clipped to a readable length.
 fn clipped_fields(mut fields: Map<String, Value>) -> Map<String, Value> {
     for value in fields.values_mut() {
         match value {

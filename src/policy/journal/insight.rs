@@ -1,5 +1,5 @@
-//! What the policies are, what they decided lately, and the recording of both: what commands and the
-//! control API ask of [`Policies`], and what the lifecycle tells it for that.
+//! The part of [`Policies`] that reports: the policies in force, their recent decisions, and the recording.
+//! Commands and the control API read it; the lifecycle reports changes and outcomes to it.
 
 use std::path::Path;
 
@@ -8,26 +8,25 @@ use crate::policy::Policies;
 use crate::policy::interface::hook::Hook;
 
 impl Policies {
-    /// Takes down a change that no policy decided: `what` (`unload`, `shutdown`, …) is done to `model`,
-    /// or to the hub, because `by` wanted it. The number is for [`Policies::note_outcome`].
+    /// Records a change that no policy decided: `what` (`unload`, `shutdown`, …) is done to `model`, or to the
+    /// hub, at the request of `by`. Returns the number for [`Policies::note_outcome`].
     pub fn note_change(&self, model: Option<&str>, what: &str, by: &str, why: Option<&str>) -> u64 {
         let now = self.shared.world.clock();
         self.shared.witness.history.done(now, model, what, by, why)
     }
 
-    /// What became of a change that was taken down, unless an event told it before.
+    /// Records the outcome of such a change, unless an event has given it before.
     pub fn note_outcome(&self, number: u64, outcome: &str) {
         self.shared.witness.history.ended(number, outcome);
     }
 
-    /// Takes down that the last verdict of `on_idle` about `model` was not carried out: a request came.
+    /// Records that the last verdict of `on_idle` about `model` was not carried out: a request came.
     pub fn note_overtaken(&self, model: &str) {
         let history = &self.shared.witness.history;
         history.overtaken(model, Hook::Idle, "a request");
     }
 
-    /// Takes down that the last verdict of `on_trouble` about `model` was not carried out: its worker
-    /// answered.
+    /// Records that the last verdict of `on_trouble` about `model` was not carried out: its worker answered.
     pub fn note_recovered(&self, model: &str) {
         let history = &self.shared.witness.history;
         history.overtaken(model, Hook::Trouble, "an answer");
@@ -47,17 +46,17 @@ impl Policies {
         self.shared.witness.recorder.stop();
     }
 
-    /// The recording that is on, or the last one.
+    /// The current recording, or the last one.
     pub fn recording(&self) -> RecordingReport {
         self.shared.witness.recorder.report()
     }
 
-    /// What was decided lately, and what became of it.
+    /// The recent decisions with their outcomes.
     pub fn decisions(&self, wanted: &WantedDecisions) -> DecisionsReport {
         self.shared.witness.history.report(wanted)
     }
 
-    /// What is known of each policy in force, in the order they are asked.
+    /// The report of each policy in force, in the order they are asked.
     pub fn report(&self) -> PoliciesReport {
         PoliciesReport {
             policies: self.shared.set.load().facts(),

@@ -1,5 +1,5 @@
-//! What policies decided, and why: the history that `policy explain` shows, how often each was asked, and the
-//! recordings that `policy replay` decides again.
+//! The decisions of policies and their reasons: the history that `policy explain` shows, the counts of each
+//! policy, and the recordings that `policy replay` decides again.
 
 pub(super) mod counts;
 pub(super) mod history;

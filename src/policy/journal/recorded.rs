@@ -1,4 +1,4 @@
-//! The world as a recording says it was, over hub.yaml as it is now.
+//! The world of a recording, over the current hub.yaml.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::record::line::Row;
 use crate::config::{Config, Settings};
 use crate::memory::SystemMemory;
 
-/// The moment of one line after the other.
+/// The world at the moment of the current line.
 pub(crate) struct Recorded {
     hub: Unstarted,
     now: Mutex<Now>,
@@ -31,7 +31,7 @@ impl Recorded {
         }
     }
 
-    /// Goes on to that moment, at which these models and the memory are not as they were.
+    /// Advances to a moment, with the models and the memory that changed.
     pub(crate) fn advance(
         &self,
         time: f64,

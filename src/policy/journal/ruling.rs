@@ -1,7 +1,7 @@
-//! What the policies together said about one question, and which of them said it where.
+//! The joint answer of the policies to one question, with the policy and the line it comes from.
 //!
-//! `set` makes a [`Ruling`] at every call of a hook; the history and the recorder read it. A verdict is
-//! put into words and JSON here and nowhere else.
+//! `set` makes a [`Ruling`] at every call of a hook; the history and the recorder read it. Only this
+//! file turns a verdict into words and JSON.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::policy::{Exit, PendingLoad, RequestView, Trouble};
 
 /// One question, as its caller put it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Asked<'a> {
+pub(crate) enum Question<'a> {
     Request(&'a RequestView),
     Load(&'a str, PendingLoad),
     Idle(&'a str),
@@ -28,7 +28,7 @@ pub(crate) enum Asked<'a> {
     Trouble(&'a str, Trouble),
 }
 
-impl Asked<'_> {
+impl Question<'_> {
     pub(crate) fn hook(&self) -> Hook {
         match self {
             Self::Request(_) => Hook::Request,
@@ -39,7 +39,7 @@ impl Asked<'_> {
         }
     }
 
-    /// The hook's first argument, on stage; a request must stand there already.
+    /// The hook's first argument, put on the stage; a request must stand there already.
     pub(crate) fn open(&self, host: &Host) -> mlua::Result<mlua::Value> {
         let (lua, stage) = (&host.lua, &host.stage);
         match self {
@@ -69,22 +69,22 @@ impl Asked<'_> {
     }
 }
 
-/// An answer and where it comes from. Without a verdict it costs nothing.
+/// An answer with its origin. Without a verdict it costs nothing.
 #[derive(Debug)]
 pub(crate) struct Ruling {
     pub(crate) answer: Answer,
     /// Number of the policy that decided.
     pub(crate) policy: Option<usize>,
-    /// Where it made the verdict: `file:line`.
+    /// The line that made the verdict: `file:line`.
     pub(crate) place: Option<Arc<str>>,
-    /// Why, in its words.
+    /// The reason that it gave.
     pub(crate) reason: Option<Arc<str>>,
-    /// What the policies before it failed with: `file:line: what`.
+    /// The failures of the policies before it: `file:line: what`.
     pub(crate) failed: Vec<String>,
 }
 
 impl Ruling {
-    /// Nobody decided.
+    /// No policy decided.
     pub(crate) fn abstain() -> Self {
         Self {
             answer: Answer::Abstain,
@@ -109,12 +109,12 @@ impl Ruling {
         self.policy = Some(number);
     }
 
-    /// Whether a policy decided, or refuses because it failed.
+    /// True if a policy decided, or refuses because it failed.
     pub(crate) fn is_verdict(&self) -> bool {
         matches!(self.answer, Answer::Verdict(_) | Answer::Denied(_))
     }
 
-    /// The verdict's constructor; where all abstained, what that means.
+    /// The verdict's constructor; if all abstained, the default.
     pub(crate) fn word(&self, hook: Hook) -> &'static str {
         match (&self.answer, hook) {
             (Answer::Verdict(verdict), _) => verdict.constructor(),
@@ -126,7 +126,7 @@ impl Ruling {
         }
     }
 
-    /// The verdict's fields, for people.
+    /// The verdict's fields, for users.
     pub(crate) fn fields(&self) -> Map<String, Value> {
         let mut fields = match &self.answer {
             Answer::Verdict(verdict) => fields(verdict),
@@ -136,7 +136,7 @@ impl Ruling {
         fields
     }
 
-    /// Those of `policies` that have the hook, came before the one that decided, and said nothing.
+    /// The policies that have the hook, came before the one that decided, and abstained.
     pub(crate) fn abstained<'a>(
         &self,
         hook: Hook,
@@ -156,7 +156,7 @@ impl Ruling {
     }
 }
 
-/// The fields of a verdict. What a route puts into a request stays out: it may be the prompt.
+/// The fields of a verdict. The fields that a route sets in a request stay out: they may be the prompt.
 fn fields(verdict: &Verdict) -> Map<String, Value> {
     let fields = match verdict {
         Verdict::Route(route) => {

@@ -1,17 +1,17 @@
-//! Who looks on when a hook is called: the history of decisions and the recorder.
+//! The two witnesses of every call of a hook: the history of decisions and the recorder.
 //!
-//! The set of policies tells it of every call, under the lock of the Lua state. A call that nobody
-//! keeps costs two looks at what is there already.
+//! The set of policies reports every call, under the lock of the Lua state. A call that neither keeps costs
+//! two checks of existing values.
 
 use std::sync::Arc;
 
 use super::history::History;
 use super::record::Recorder;
-use super::ruling::{Asked, Ruling};
+use super::ruling::{Question, Ruling};
 use crate::policy::host::Policy;
 use crate::policy::{Event, World};
 
-/// The two of them, and the world that the call was about.
+/// The witnesses, and the world of the call.
 pub(crate) struct Witness {
     pub(crate) world: Arc<dyn World>,
     pub(crate) history: History,
@@ -27,7 +27,7 @@ impl Witness {
         }
     }
 
-    /// Something happened that observers may hear of.
+    /// Notes an event that observers may receive.
     pub(crate) fn hear(&self, event: &Event) {
         self.history.observe(event);
         if self.recorder.is_on() {
@@ -35,12 +35,12 @@ impl Witness {
         }
     }
 
-    /// A hook was called.
-    pub(crate) fn see(&self, asked: &Asked<'_>, ruling: &Ruling, policies: &[Policy]) {
+    /// Notes the call of a hook.
+    pub(crate) fn see(&self, asked: &Question<'_>, ruling: &Ruling, policies: &[Policy]) {
         let is_kept = match asked {
-            Asked::Request(_) | Asked::Idle(_) | Asked::Trouble(..) => ruling.is_verdict(),
+            Question::Request(_) | Question::Idle(_) | Question::Trouble(..) => ruling.is_verdict(),
             // There are few of these, and each changes something.
-            Asked::Load(..) | Asked::Exit(..) => true,
+            Question::Load(..) | Question::Exit(..) => true,
         };
         if is_kept {
             self.history.decided(asked, ruling, policies, &*self.world);

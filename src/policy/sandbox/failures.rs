@@ -1,5 +1,4 @@
-//! What is kept of a policy's failures, and how a Lua error is told: one line that begins with
-//! `file:line:`.
+//! The failures of a policy, and the text of a Lua error: one line that begins with `file:line:`.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -8,11 +7,11 @@ use parking_lot::Mutex;
 
 use crate::policy::interface::hook::Hook;
 
-/// What tracebacks call the sandbox's own code: no file, so that it is told from policies.
+/// The sandbox's own chunk name in tracebacks: no file's, so that it differs from every policy's.
 pub(crate) const SANDBOX: &str = "[sandbox]";
 
-/// So many failures of a hook in a row switch its policy off.
-const MOST_IN_A_ROW: u32 = 10;
+/// Number of failures of a hook in a row that switches its policy off.
+const MAX_IN_A_ROW: u32 = 10;
 
 /// The failures of one policy since it was loaded.
 #[derive(Debug, Default)]
@@ -20,43 +19,43 @@ pub(crate) struct Failures {
     /// By hook: one that always succeeds does not make up for one that always fails.
     in_a_row: [AtomicU32; Hook::COUNT],
     is_off: AtomicBool,
-    seen: Mutex<Seen>,
+    seen: Mutex<FailureCount>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct FailureCount {
     total: u64,
     last: Option<String>,
 }
 
 impl Failures {
-    /// A hook answered as it should.
+    /// Notes that a hook succeeded.
     pub(crate) fn succeeded(&self, hook: Hook) {
         let in_a_row = &self.in_a_row[hook as usize];
-        // Looked at first: a store would take the cache line from other cores at every request.
+        // Read first: a store would take the cache line from other cores at every request.
         if in_a_row.load(Ordering::Relaxed) != 0 {
             in_a_row.store(0, Ordering::Relaxed);
         }
     }
 
-    /// A hook failed.
+    /// Notes that a hook failed.
     pub(crate) fn failed(&self, hook: Hook, text: String) {
         let in_a_row = self.in_a_row[hook as usize].fetch_add(1, Ordering::Relaxed) + 1;
         let mut seen = self.seen.lock();
         seen.total += 1;
         seen.last = Some(text);
-        if in_a_row == MOST_IN_A_ROW {
+        if in_a_row == MAX_IN_A_ROW {
             self.is_off.store(true, Ordering::Relaxed);
-            tracing::warn!("policy switched off after {MOST_IN_A_ROW} failures in a row");
+            tracing::warn!("policy switched off after {MAX_IN_A_ROW} failures in a row");
         }
     }
 
-    /// Whether the policy is not asked any more.
+    /// True if the policy is switched off.
     pub(crate) fn is_off(&self) -> bool {
         self.is_off.load(Ordering::Relaxed)
     }
 
-    /// How many there were, and the last one.
+    /// The number of failures, and the last one.
     pub(crate) fn total_and_last(&self) -> (u64, Option<String>) {
         let seen = self.seen.lock();
         (seen.total, seen.last.clone())
@@ -68,7 +67,7 @@ impl Failures {
         let last = seen.last.as_deref()?;
         Some(if self.is_off() {
             format!(
-                "Policy `{policy}` is switched off until it is reloaded, after {MOST_IN_A_ROW} \
+                "Policy `{policy}` is switched off until it is reloaded, after {MAX_IN_A_ROW} \
                  failures in a row. The last: {last}"
             )
         } else {
@@ -81,14 +80,14 @@ impl Failures {
     }
 }
 
-/// One line about a Lua error. Where Lua did not say the place, it is the innermost line of a policy
-/// in the traceback, or else `fallback` (`file:line`, or empty for none).
+/// One line about a Lua error. If Lua gave no position, it is the innermost line of a policy in the
+/// traceback, or else `fallback` (`file:line`, or empty for none).
 pub(crate) fn describe(error: &mlua::Error, fallback: &str) -> String {
     let (place, text) = located(error);
     joined(place.as_deref().unwrap_or(fallback), &text)
 }
 
-/// `text` at the place of the error, as [`describe`] finds it.
+/// `text` with the position of the error, as [`describe`] finds it.
 pub(crate) fn at_place(error: &mlua::Error, fallback: &str, text: &str) -> String {
     joined(located(error).0.as_deref().unwrap_or(fallback), text)
 }
@@ -100,7 +99,7 @@ fn joined(place: &str, text: &str) -> String {
     }
 }
 
-/// Where an error was raised, and what it says.
+/// The position and the message of an error.
 fn located(error: &mlua::Error) -> (Option<String>, String) {
     let (error, outer_traceback) = root(error);
     let text = match error {
@@ -140,7 +139,7 @@ pub(crate) fn running_line(lua: &Lua) -> Option<String> {
         .find_map(|line| line)
 }
 
-/// A place in the sandbox itself says nothing to who wrote the policy.
+/// A position in the sandbox itself means nothing to the author of a policy.
 pub(crate) fn without_sandbox(text: &str) -> &str {
     let inside = text
         .strip_prefix(SANDBOX)

@@ -1,7 +1,7 @@
-//! How much of the hub's log policies may take: so many lines in a minute, of so many bytes each.
+//! Limits the lines that policies write to the hub's log, in number and in length.
 //!
 //! `print`, `hub.log` and the failures of hooks go through here, because a policy runs as often as its
-//! clients like. What is left out is counted and told once it is over.
+//! clients like. Dropped lines are counted, and their number is logged afterwards.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Lines in a [`WINDOW`].
-const MOST_LINES: u64 = 1000;
+const MAX_LINES: u64 = 1000;
 const WINDOW: Duration = Duration::from_secs(60);
-/// Bytes of a line.
-const MOST_BYTES: usize = 4096;
+/// Longest line in bytes.
+const MAX_LINE_BYTES: usize = 4096;
 
-/// What the policies of one set have logged lately.
+/// The recent lines of one set of policies.
 #[derive(Debug, Default)]
 pub(crate) struct Flood(Mutex<Window>);
 
@@ -26,12 +26,12 @@ struct Window {
 }
 
 impl Flood {
-    /// Whether another line may be logged now.
+    /// True if another line may be logged now.
     pub(crate) fn admits(&self) -> bool {
         let mut window = self.0.lock();
         let now = Instant::now();
         if window.ends.is_none_or(|ends| now >= ends) {
-            let left_out = window.lines.saturating_sub(MOST_LINES);
+            let left_out = window.lines.saturating_sub(MAX_LINES);
             if left_out > 0 {
                 tracing::warn!("{left_out} lines of policies were left out of this log");
             }
@@ -41,22 +41,22 @@ impl Flood {
             };
         }
         window.lines += 1;
-        if window.lines == MOST_LINES + 1 {
+        if window.lines == MAX_LINES + 1 {
             tracing::warn!(
-                "policies log more than {MOST_LINES} lines in a minute: the rest of this minute is left out"
+                "policies log more than {MAX_LINES} lines in a minute: the rest of this minute is left out"
             );
         }
-        window.lines <= MOST_LINES
+        window.lines <= MAX_LINES
     }
 }
 
-/// A text of a policy as it may be logged: so much of it, and as one line.
+/// A policy's text as it may be logged: shortened, and as one line.
 pub(crate) fn loggable(text: &str) -> Cow<'_, str> {
-    let kept = &text[..text.floor_char_boundary(MOST_BYTES)];
+    let kept = &text[..text.floor_char_boundary(MAX_LINE_BYTES)];
     let is_odd = |c: char| c != '\t' && (c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'));
     let line = match kept.contains(is_odd) {
         false => Cow::Borrowed(kept),
-        // Else a client's text could end the line and write the next one.
+        // Otherwise a client's text could end the line and forge the next one.
         true => kept
             .chars()
             .fold(String::with_capacity(kept.len()), |mut line, c| {
@@ -91,11 +91,11 @@ mod tests {
     #[test]
     fn a_long_line_is_cut_between_two_characters() {
         assert_eq!(loggable("short"), "short");
-        let long = "ö".repeat(MOST_BYTES);
+        let long = "ö".repeat(MAX_LINE_BYTES);
         let cut = loggable(&long);
-        assert!(cut.len() < MOST_BYTES + 40, "{}", cut.len());
+        assert!(cut.len() < MAX_LINE_BYTES + 40, "{}", cut.len());
         assert!(cut.ends_with("ö… (8192 bytes in all)"), "{cut}");
-        assert!(loggable(&format!("a{long}")).len() < MOST_BYTES + 40);
+        assert!(loggable(&format!("a{long}")).len() < MAX_LINE_BYTES + 40);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The count hook: how a policy that takes too long, or goes too deep, is stopped wherever it is.
+//! The count hook: it stops a policy that takes too long, or recurses too deeply, wherever it is.
 //!
 //! Unsafe, as only the memory probe of macOS is besides. An error that a hook of mlua returns is raised after
 //! `lua_settop` in the frame of the running function, which closes its `<close>` variables while hooks are
@@ -18,7 +18,7 @@ use mlua::{Lua, ffi};
 
 use super::limits::Limits;
 
-/// Calls in calls. Lua itself goes on to 200,000, and then takes longer to say so than a hook may.
+/// Depth of nested calls. Lua's own limit is 200,000, and reporting it takes longer than a hook may.
 const DEEPEST: c_int = 8000;
 
 /// Its address is the key under which a Lua state keeps the address of its limits.
@@ -28,9 +28,9 @@ fn key() -> *const c_void {
     (&raw const KEY).cast()
 }
 
-/// Looks at the clock of `limits` once in `every` instructions of `lua`, for as long as it lives.
+/// Checks the clock of `limits` every `every` instructions of `lua`, for as long as it lives.
 pub(crate) fn install(lua: &Lua, limits: &Arc<Limits>, every: c_int) -> mlua::Result<()> {
-    // The state owns a share of what the hook looks at.
+    // The state shares ownership of the limits that the hook reads.
     lua.set_app_data(Arc::clone(limits));
     let address = Arc::as_ptr(limits);
     // SAFETY: the closure leaves the stack as it found it, and the address stays valid as long as the
@@ -44,13 +44,13 @@ pub(crate) fn install(lua: &Lua, limits: &Arc<Limits>, every: c_int) -> mlua::Re
     }
 }
 
-/// Looks no more.
+/// Removes the count hook.
 pub(crate) fn remove(lua: &Lua) -> mlua::Result<()> {
     // SAFETY: this touches no value of the state.
     unsafe { lua.exec_raw::<()>((), |state| ffi::lua_sethook(state, None, 0, 0)) }
 }
 
-/// Raises an error when the time is up, or too many calls are under way.
+/// Raises an error when the time is up, or calls are nested too deeply.
 unsafe extern "C-unwind" fn look(state: *mut ffi::lua_State, _: *mut ffi::lua_Debug) {
     // SAFETY: Lua calls this with a valid state and room for 20 values (`LUA_MINSTACK`); the address is
     // the one `install` wrote. Nothing here has a destructor that the jump of `lua_error` would skip.
@@ -59,7 +59,7 @@ unsafe extern "C-unwind" fn look(state: *mut ffi::lua_State, _: *mut ffi::lua_De
         let limits = ffi::lua_touserdata(state, -1).cast_const().cast::<Limits>();
         ffi::lua_pop(state, 1);
         if limits.as_ref().is_some_and(Limits::overruns) {
-            // The host puts its own words in the place of these.
+            // The host replaces this text by its own.
             raise(state, c"it took too long");
         }
         // No longer than there are calls.
@@ -70,7 +70,7 @@ unsafe extern "C-unwind" fn look(state: *mut ffi::lua_State, _: *mut ffi::lua_De
     }
 }
 
-/// Raises an error at the place that runs.
+/// Raises an error at the running instruction.
 unsafe fn raise(state: *mut ffi::lua_State, text: &CStr) {
     // SAFETY: as in `look`, which calls this.
     unsafe {

@@ -1,8 +1,8 @@
-//! How long and how large a policy may get, and the interrupts it cannot swallow.
+//! The limits on time and memory of a policy, and the interrupts that it cannot swallow.
 //!
-//! A count hook looks at the clock every few hundred instructions, and the library of the sandbox before
-//! what takes long in C. What they raise, and the want of a body, is remembered here as well: `pcall` in
-//! the sandbox raises it again, and the host looks here after the call, whatever the hook returned.
+//! A count hook checks the clock every few hundred instructions, and the library of the sandbox does before
+//! long work in C. The interrupt they raise, or that for a missing body, is also stored here: `pcall` in the
+//! sandbox raises it again, and the host checks it after the call, whatever the hook returned.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -14,24 +14,24 @@ use tokio::time::Instant;
 
 use super::failures::running_line;
 use super::interrupt;
-use super::patterns::{Budget, Trouble};
+use super::patterns::{Budget, MatchError};
 
 /// Memory of one policy set, in bytes.
 pub(crate) const MEMORY: usize = 64 << 20;
 
-/// Instructions between two looks at the clock: a microsecond or two, unless they compare or join large
-/// strings, which no function stands in front of.
+/// Instructions between two checks of the clock: a microsecond or two, unless they compare or join large
+/// strings, which no function of ours guards.
 const INSTRUCTIONS: i32 = 512;
 
-/// Steps of pattern matching between two looks at the clock: some tens of microseconds.
+/// Steps of pattern matching between two checks of the clock: some tens of microseconds.
 const STEPS: usize = 8192;
 
-/// Stands in for a time that the clock cannot tell.
+/// Stands for a time beyond the clock's range.
 const FOR_EVER: Duration = Duration::from_secs(1 << 32);
 
-/// Runs `make`, which makes a small value or a few, without the memory limit. Under one mlua guards every
-/// allocation by a protected call, which costs more than the value. It counts all the same: Lua's own
-/// next allocation fails if it was one too many.
+/// Runs `make`, which creates a few small values, without the memory limit: under a limit mlua guards every
+/// allocation by a protected call, which costs more than the value. Their memory counts all the same: Lua's
+/// own next allocation fails if they exceed the limit.
 pub(crate) fn unlimited<R>(lua: &Lua, make: impl FnOnce() -> mlua::Result<R>) -> mlua::Result<R> {
     let limit = lua.set_memory_limit(0)?;
     let made = make();
@@ -39,7 +39,7 @@ pub(crate) fn unlimited<R>(lua: &Lua, make: impl FnOnce() -> mlua::Result<R>) ->
     made
 }
 
-/// Why a call ended before the policy wanted it to.
+/// The reason why a call was interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interrupt {
     /// It read a part of the body that has not arrived.
@@ -51,15 +51,15 @@ pub(crate) enum Interrupt {
 /// The limits of one Lua state.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
-    /// Whether calls may take as long as they like.
+    /// True if calls may take as long as they like.
     is_lifted: AtomicBool,
     allowed_ms: AtomicU64,
-    /// Set at the first look at the clock, so that a short call never pays for reading it.
+    /// Set at the first check of the clock, so that a short call never reads it.
     deadline: Mutex<Option<Instant>>,
-    /// Nobody has looked since the call began: the deadline is that of an earlier one.
+    /// No check has run since the call began: the deadline is that of an earlier one.
     is_fresh: AtomicBool,
     interrupt: AtomicU8,
-    /// Steps of pattern matching until the next look at the clock.
+    /// Steps of pattern matching until the next check of the clock.
     steps: AtomicUsize,
 }
 
@@ -68,7 +68,7 @@ impl Limits {
     pub(crate) fn install(lua: &Lua) -> mlua::Result<Arc<Self>> {
         lua.set_memory_limit(MEMORY)?;
         let limits = Arc::new(Self::default());
-        // What runs before the first call is ours.
+        // The code before the first call is ours.
         limits.begin(Duration::MAX);
         interrupt::install(lua, &limits, INSTRUCTIONS)?;
         Ok(limits)
@@ -87,15 +87,15 @@ impl Limits {
         result
     }
 
-    /// Lets the calls that begin from now on take as long as they like, so that Lua need not count its
-    /// instructions, which takes a quarter of a short call. The memory of `lua` stays limited.
+    /// Lifts the time limit of later calls, so that Lua need not count its instructions, which takes a quarter
+    /// of a short call. The memory of `lua` stays limited.
     pub(crate) fn lift(&self, lua: &Lua) -> mlua::Result<()> {
         interrupt::remove(lua)?;
         self.is_lifted.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    /// A call begins that may take so long.
+    /// Begins a call with a time limit.
     pub(crate) fn begin(&self, allowed: Duration) {
         let allowed = match self.is_lifted.load(Ordering::Relaxed) {
             true => u64::MAX,
@@ -112,7 +112,7 @@ impl Limits {
         mlua::Error::runtime("the body has not arrived")
     }
 
-    /// What interrupted the call since it began.
+    /// The interrupt of the current call.
     pub(crate) fn interrupted(&self) -> Option<Interrupt> {
         match self.interrupt.load(Ordering::Relaxed) {
             0 => None,
@@ -139,7 +139,7 @@ impl Limits {
         )
     }
 
-    /// What a match may spend until the clock says otherwise.
+    /// The budget of a match until the next check of the clock.
     pub(crate) fn steps(&self) -> Steps<'_> {
         Steps(self)
     }
@@ -153,7 +153,7 @@ impl Limits {
         })
     }
 
-    /// Whether the time is up; if it is, that interrupts the call.
+    /// True if the time is up; interrupts the call then.
     pub(crate) fn overruns(&self) -> bool {
         let is_over = self.is_over();
         if is_over {
@@ -175,11 +175,11 @@ impl Limits {
     }
 }
 
-/// Looks at the clock once in so many steps, over all matches of a call.
+/// Checks the clock every [`STEPS`] steps, over all matches of a call.
 pub(crate) struct Steps<'a>(&'a Limits);
 
 impl Budget for Steps<'_> {
-    fn spend(&mut self, steps: usize) -> Result<(), Trouble> {
+    fn spend(&mut self, steps: usize) -> Result<(), MatchError> {
         let left = self.0.steps.load(Ordering::Relaxed);
         if steps < left {
             self.0.steps.store(left - steps, Ordering::Relaxed);
@@ -187,7 +187,7 @@ impl Budget for Steps<'_> {
         }
         self.0.steps.store(STEPS, Ordering::Relaxed);
         match self.0.is_over() {
-            true => Err(Trouble::Overrun),
+            true => Err(MatchError::Overrun),
             false => Ok(()),
         }
     }

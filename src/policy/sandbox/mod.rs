@@ -1,4 +1,4 @@
-//! A Lua state in which a file can do nothing but compute, within limits: what `sandbox.lua` leaves.
+//! A Lua state in which a file can only compute, within limits, with the globals that `sandbox.lua` leaves.
 //!
 //! The host runs policies in one, `policy test` the tests of policies.
 
@@ -9,7 +9,7 @@ use mlua::chunk::ChunkMode;
 use mlua::state::{GcGenParams, GcMode};
 use mlua::{Function, IntoLua as _, Lua, LuaOptions, StdLib, Table, Value};
 
-use super::bindings::state::State;
+use super::bindings::state::HubState;
 
 pub(super) mod failures;
 pub(super) mod flood;
@@ -24,10 +24,10 @@ use limits::Limits;
 pub(crate) struct Sandbox {
     pub(crate) lua: Lua,
     pub(super) limits: Arc<Limits>,
-    /// Makes the globals of a file: what `sandbox.lua` returns.
+    /// The function that makes the globals of a file, the result of `sandbox.lua`.
     pub(super) globals: Function,
     /// `hub.state`, for those that have a `hub`.
-    pub(super) state: State,
+    pub(super) state: HubState,
 }
 
 impl Sandbox {
@@ -35,12 +35,12 @@ impl Sandbox {
     pub(crate) fn new() -> mlua::Result<Self> {
         let libraries = StdLib::STRING | StdLib::TABLE | StdLib::MATH | StdLib::UTF8;
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
-        // The incremental collector falls behind for ever when each call makes a userdata.
+        // The incremental collector never catches up when each call makes a userdata.
         lua.gc_set_mode(GcMode::Generational(GcGenParams::default()));
         let limits = Limits::install(&lua)?;
         let looked = Arc::clone(&limits);
         let check = lua.create_function(move |lua, ()| looked.check(lua))?;
-        let state = State::install(&lua)?;
+        let state = HubState::install(&lua)?;
         let patterns = patterns::functions(&lua, &limits)?;
         lua.load(include_str!("library.lua"))
             .set_name(format!("={SANDBOX}"))
@@ -62,7 +62,7 @@ impl Sandbox {
         })
     }
 
-    /// What runs from now on may take so long.
+    /// Sets the time limit of the code that runs from now on.
     pub(crate) fn allow(&self, time: Duration) {
         self.limits.begin(time);
     }
@@ -89,7 +89,7 @@ pub(super) fn run(
         .call(())
 }
 
-/// What `lua` skips at the beginning of a file: a byte order mark and a first line that begins with `#`.
+/// The source without the beginning that `lua` skips: a byte order mark and a first line that begins with `#`.
 /// The end of that line stays, so that the others keep their numbers.
 fn without_marks(source: &[u8]) -> &[u8] {
     let source = source.strip_prefix(b"\xef\xbb\xbf").unwrap_or(source);

@@ -1,7 +1,7 @@
-//! Questions that no hub asks: every policy the same one, whatever the others say, for `policy check`;
-//! and one about a request of which only a recording is left, for `policy replay`.
+//! Questions that only commands ask: one to every policy, whatever the others decide, for `policy check`; and
+//! one about a recorded request, for `policy replay`.
 //!
-//! Nobody is told, and nothing is acted on.
+//! No observer hears of them, and no verdict is carried out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,10 +15,10 @@ use crate::core::interface::event::Event;
 use crate::policy::bindings::views::handle::Handle;
 use crate::policy::bindings::views::json;
 use crate::policy::interface::hook::Hook;
-use crate::policy::journal::ruling::{Asked, Ruling};
+use crate::policy::journal::ruling::{Question, Ruling};
 use crate::policy::sandbox::failures::describe;
 
-/// What a recording kept of a body.
+/// The recorded part of a body.
 pub(in crate::policy) struct RecordedBody {
     /// Its numbers and booleans.
     pub(in crate::policy) fields: Map<String, Json>,
@@ -51,7 +51,7 @@ impl RecordedBody {
     }
 }
 
-/// A metatable that notices reads of what is not there.
+/// A metatable that notices reads of missing fields.
 fn noticing(lua: &Lua, missed: Arc<AtomicBool>) -> mlua::Result<Table> {
     let notice = lua.create_function(move |_, _: (Value, Value)| {
         missed.store(true, Ordering::Relaxed);
@@ -64,8 +64,8 @@ fn noticing(lua: &Lua, missed: Arc<AtomicBool>) -> mlua::Result<Table> {
 }
 
 impl PolicySet {
-    /// Asks every policy about a request, whose body has arrived; the failures, each one line that
-    /// begins with `file:line:`.
+    /// Asks every policy about a request whose body has arrived; returns the failures, each one line that begins
+    /// with `file:line:`.
     pub(in crate::policy) fn failures_about_request(&self, view: Box<RequestView>) -> Vec<String> {
         let host = self.host.lock();
         let call = host.stage.open_request(view);
@@ -75,8 +75,8 @@ impl PolicySet {
         failures
     }
 
-    /// The same about anything else.
-    pub(in crate::policy) fn failures_about(&self, asked: &Asked<'_>) -> Vec<String> {
+    /// Asks every policy about anything else.
+    pub(in crate::policy) fn failures_about(&self, asked: &Question<'_>) -> Vec<String> {
         let host = self.host.lock();
         let argument = asked.open(&host);
         let failures = self.each(&host, asked.hook(), &argument);
@@ -84,7 +84,7 @@ impl PolicySet {
         failures
     }
 
-    /// Tells the observers of every policy of an event; the failures.
+    /// Tells the observers of every policy of an event; returns the failures.
     pub(in crate::policy) fn failures_about_event(&self, event: &Event) -> Vec<String> {
         let Some(seat) = &self.hearing else {
             return Vec::new();

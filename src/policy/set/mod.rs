@@ -1,4 +1,4 @@
-//! The policies in force: the files in their order, and how the first verdict is found.
+//! The policies in force: the files in their order, and the search for the first verdict.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::host::{Hearing, Host, Policy};
 use super::interface::hook::Hook;
 use super::interface::wording::{did_you_mean, kind};
 use super::journal::counts::Timed;
-use super::journal::ruling::{Asked, Ruling};
+use super::journal::ruling::{Question, Ruling};
 use super::journal::witness::Witness;
 use super::sandbox::failures::{at_place, describe};
 use super::sandbox::flood::{Flood, loggable};
@@ -32,11 +32,11 @@ use seat::Seat;
 
 /// One generation of policies; a reload makes another.
 pub(super) struct PolicySet {
-    /// Where the hooks run.
+    /// The Lua state of the hooks.
     host: Seat,
-    /// Where the observers run: however long they take, no hook waits for them.
+    /// The Lua state of the observers: no hook waits for them.
     hearing: Option<Seat>,
-    /// Whether all that runs among the hooks is ours.
+    /// True if all hooks are bundled ones.
     is_quick: bool,
     policies: Vec<Policy>,
     broken: Vec<String>,
@@ -44,14 +44,14 @@ pub(super) struct PolicySet {
     witness: Option<Arc<Witness>>,
 }
 
-/// What the policies together said.
+/// The joint answer of the policies.
 #[derive(Debug)]
 pub(super) enum Answer {
     /// Nothing.
     Abstain,
     /// The first verdict.
     Verdict(Verdict),
-    /// The policy of that name failed, and lets nothing pass then.
+    /// The policy of that name failed, and fails closed.
     Denied(String),
     /// A policy needs the body.
     NeedBody,
@@ -102,7 +102,7 @@ impl PolicySet {
                 .map_err(|error| format!("{name}: {error}"))
                 .and_then(|source| {
                     let loaded = host.load(&name, &source)?;
-                    // Once more in the other state, for the observers there.
+                    // Again in the other state, for the observers there.
                     let heard = loaded.observes().then(|| {
                         let hearing = hearing.get_or_insert_with(make_host);
                         hearing.load_again(&name, &source)
@@ -118,7 +118,7 @@ impl PolicySet {
                 }
             }
         }
-        // Those end by themselves.
+        // Bundled policies end by themselves.
         let is_quick = !policies
             .iter()
             .any(|policy| is_theirs(policy) && policy.has_hooks());
@@ -150,7 +150,7 @@ impl PolicySet {
         names.collect()
     }
 
-    /// The same, with what is known of each.
+    /// The files with the report of each.
     pub(super) fn facts(&self) -> Vec<PolicyFacts> {
         self.policies.iter().map(Policy::facts).collect()
     }
@@ -165,12 +165,12 @@ impl PolicySet {
         &self.broken
     }
 
-    /// A sentence for each name of a bundled policy that is none.
+    /// A sentence for each unknown name of a bundled policy.
     pub(super) fn unknown(&self) -> &[String] {
         &self.unknown
     }
 
-    /// What the user should know, one sentence each.
+    /// Warnings for the user, one sentence each.
     pub(super) fn warnings(&self) -> Vec<String> {
         let broken = self
             .broken
@@ -199,8 +199,7 @@ impl PolicySet {
         self.host.memory_bytes() + hearing.map_or(0, Seat::memory_bytes)
     }
 
-    /// Whether hooks take microseconds, so that they can run wherever they are needed: true while the user
-    /// has no hook of his own.
+    /// True while hooks take microseconds and can run on any thread, as the user has none of his own.
     pub(super) fn is_quick(&self) -> bool {
         self.is_quick
     }
@@ -214,7 +213,7 @@ impl PolicySet {
     ) -> (Box<RequestView>, T) {
         if !self.has(Hook::Request) {
             let ruling = Ruling::abstain();
-            self.tell_witness(&Asked::Request(&view), &ruling);
+            self.tell_witness(&Question::Request(&view), &ruling);
             let done = then(&view, ruling.answer);
             return (view, done);
         }
@@ -225,7 +224,7 @@ impl PolicySet {
             .stage
             .close_request()
             .expect("the request put on stage above is still there");
-        self.tell_witness(&Asked::Request(&view), &ruling);
+        self.tell_witness(&Question::Request(&view), &ruling);
         let done = then(&view, ruling.answer);
         if !self.is_quick {
             self.host.note_memory(&host);
@@ -234,12 +233,12 @@ impl PolicySet {
     }
 
     /// Asks about anything but a request.
-    pub(super) fn rule(&self, asked: &Asked<'_>) -> Answer {
+    pub(super) fn rule(&self, asked: &Question<'_>) -> Answer {
         self.ruling(asked).answer
     }
 
-    /// The same, with where the answer comes from.
-    pub(super) fn ruling(&self, asked: &Asked<'_>) -> Ruling {
+    /// Asks about anything but a request; returns the answer with its origin.
+    pub(super) fn ruling(&self, asked: &Question<'_>) -> Ruling {
         let hook = asked.hook();
         if !self.has(hook) {
             let ruling = Ruling::abstain();
@@ -261,18 +260,18 @@ impl PolicySet {
         self
     }
 
-    fn tell_witness(&self, asked: &Asked<'_>, ruling: &Ruling) {
+    fn tell_witness(&self, asked: &Question<'_>, ruling: &Ruling) {
         if let Some(witness) = &self.witness {
             witness.see(asked, ruling, &self.policies);
         }
     }
 
-    /// What `hub.state` holds.
+    /// The content of `hub.state`.
     pub(super) fn state(&self) -> Plain {
         self.host.lock().content()
     }
 
-    /// Puts `state` in the place of what `hub.state` holds.
+    /// Replaces the content of `hub.state`.
     pub(super) fn restore(&self, state: &Plain) {
         for seat in self.hearing.iter().chain([&self.host]) {
             seat.lock().restore(state);
@@ -425,7 +424,7 @@ fn call(
     limits.begin(hook.allowed());
     let returned = function.call::<Value>((argument, hub));
     let checked = match returned {
-        // A policy may have caught the interrupt by other means than `pcall`.
+        // A policy may have caught the interrupt otherwise than by `pcall`.
         Ok(_) if limits.interrupted() == Some(Interrupt::Overrun) => {
             Err(mlua::Error::runtime(limits.overrun_text()))
         }
@@ -433,7 +432,7 @@ fn call(
         Err(error) => Err(error),
     };
     checked.map_err(|error| {
-        if host.lua.used_memory() > MOST_KEPT {
+        if host.lua.used_memory() > MAX_KEPT {
             collect(&host.lua);
         }
         let line = function.info().line_defined.unwrap_or(1);
@@ -445,17 +444,17 @@ fn call(
     })
 }
 
-/// What is collected at once after a failure: it is more than policies need to live.
-const MOST_KEPT: usize = limits::MEMORY / 8;
+/// Memory above which garbage is collected right after a failure: policies themselves need less.
+const MAX_KEPT: usize = limits::MEMORY / 8;
 
-/// Gives back what a policy filled the memory with; the next one needs some.
+/// Frees the memory that a failed policy has filled, for the next one.
 fn collect(lua: &Lua) {
     if let Err(error) = lua.gc_collect() {
         tracing::warn!("collecting the memory of the policies failed: {error}");
     }
 }
 
-/// Checks what a hook returned.
+/// Checks the result of a hook.
 fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Made>> {
     let wrong = |what: &str| {
         mlua::Error::runtime(format!(
@@ -502,7 +501,7 @@ fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Mad
     }
 }
 
-/// The error with the line of the verdict it is about, which is nearer than that of the hook.
+/// The error with the line of its verdict, which is nearer than that of the hook.
 fn at(place: Option<&str>, error: mlua::Error) -> mlua::Error {
     match place {
         Some(place) => mlua::Error::runtime(describe(&error, place)),
@@ -527,10 +526,10 @@ fn is_theirs(policy: &Policy) -> bool {
     policy.origin() == Origin::File
 }
 
-/// A file's name, and its content or why it could not be read.
+/// A file's name, and its content or the error from reading it.
 type File = (String, io::Result<Vec<u8>>);
 
-/// The user's policies in name order. A folder that is not there has none.
+/// The user's policies in name order. A missing folder has none.
 fn user_files(folder: &Path) -> io::Result<Vec<File>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,

@@ -1,4 +1,4 @@
-//! A Lua state that one uses at a time, and what is known of it without waiting for whoever does.
+//! A Lua state with one user at a time, and the figures that others can read without waiting for that user.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,7 +8,7 @@ use super::super::host::Host;
 
 pub(super) struct Seat {
     host: Mutex<Host>,
-    /// Bytes of it when somebody looked last.
+    /// Its memory in bytes when it was last measured.
     memory: AtomicUsize,
 }
 
@@ -20,17 +20,17 @@ impl Seat {
         }
     }
 
-    /// Waits for whoever uses it.
+    /// Waits for its current user.
     pub(super) fn lock(&self) -> MutexGuard<'_, Host> {
         self.host.lock()
     }
 
-    /// Takes down what it holds, for [`Seat::memory_bytes`] while somebody uses it.
+    /// Measures its memory, for [`Seat::memory_bytes`] while it is in use.
     pub(super) fn note_memory(&self, host: &Host) {
         self.memory.store(host.lua.used_memory(), Ordering::Relaxed);
     }
 
-    /// What it holds; if somebody uses it, as it was after the last call.
+    /// Its memory in bytes; while it is in use, as after the last call.
     pub(super) fn memory_bytes(&self) -> usize {
         if let Some(host) = self.host.try_lock() {
             self.note_memory(&host);

@@ -27,7 +27,7 @@ impl Group {
         Ok(found.map(|view| Self { call, view }))
     }
 
-    /// How many more may be loaded; below zero when there are more than the cap allows.
+    /// Number of further members that may be loaded; negative when the group is over its cap.
     fn free(&self) -> Value {
         let loaded = i64::try_from(self.view.loaded.len()).unwrap_or(i64::MAX);
         match self.view.facts.max_loaded {

@@ -1,8 +1,8 @@
-//! What `req`, its headers and models are in Lua: a light userdata, which holds the number of a call and a place on
-//! the [`Stage`], where what they show stays.
+//! The Lua value of `req`, its headers and models: a light userdata with the number of a call and a place on the
+//! [`Stage`], which holds the values to show.
 //!
-//! It takes no memory and is never collected; two views of one model are equal; and one that a policy
-//! kept has the number of a call that is over.
+//! It takes no memory and is never collected; two views of one model are equal; and one that a policy has kept
+//! is recognised by the number of an earlier call.
 
 use std::ptr;
 use std::sync::Arc;
@@ -25,9 +25,9 @@ pub(in crate::policy) struct Handle {
     place: usize,
 }
 
-/// What it stands for.
+/// The object that it stands for.
 #[derive(Clone, Copy)]
-enum Kind {
+enum HandleKind {
     Request,
     /// `req.headers`.
     Headers,
@@ -56,7 +56,7 @@ impl Handle {
     /// The model at that place on stage in that call.
     ///
     /// # Errors
-    /// When there are more than a call may look at.
+    /// When a call looks at too many models.
     pub(in crate::policy) fn of_model(call: u64, place: usize) -> mlua::Result<Self> {
         let place = Self::MODELS + place;
         if place >> PLACE_BITS != 0 {
@@ -67,7 +67,7 @@ impl Handle {
         Ok(Self { call, place })
     }
 
-    /// As Lua holds it.
+    /// Its Lua value.
     pub(in crate::policy) fn value(self) -> Value {
         let address = (self.call as usize) << PLACE_BITS | self.place;
         Value::LightUserData(LightUserData(ptr::without_provenance_mut(address)))
@@ -81,26 +81,26 @@ impl Handle {
         }
     }
 
-    fn kind(self) -> Kind {
+    fn kind(self) -> HandleKind {
         match self.place {
-            Self::REQUEST => Kind::Request,
-            Self::HEADERS => Kind::Headers,
-            place => Kind::Model(place - Self::MODELS),
+            Self::REQUEST => HandleKind::Request,
+            Self::HEADERS => HandleKind::Headers,
+            place => HandleKind::Model(place - Self::MODELS),
         }
     }
 
-    /// What error messages call it.
+    /// Its name in error messages.
     fn name(self) -> &'static str {
         match self.kind() {
-            Kind::Request => Request::NAME,
-            Kind::Headers => request::HEADERS,
-            Kind::Model(_) => Model::NAME,
+            HandleKind::Request => Request::NAME,
+            HandleKind::Headers => request::HEADERS,
+            HandleKind::Model(_) => Model::NAME,
         }
     }
 
-    /// The value of a key that is no field: a header, or nothing.
+    /// The value of a key that is not a field: a header, or nil.
     fn other(self, lua: &Lua, stage: &Stage, key: &str) -> mlua::Result<Value> {
-        if let Kind::Headers = self.kind() {
+        if let HandleKind::Headers = self.kind() {
             stage.check(request::HEADERS, self.call)?;
             return request::header(lua, stage, key);
         }
@@ -109,12 +109,12 @@ impl Handle {
 
     fn unknown(self, key: &Value) -> mlua::Error {
         match self.kind() {
-            Kind::Request => unknown_field(Request::NAME, key, all_names::<Request>()),
-            Kind::Headers => {
+            HandleKind::Request => unknown_field(Request::NAME, key, all_names::<Request>()),
+            HandleKind::Headers => {
                 let text = format!("{} has names, not {}", request::HEADERS, quoted(key));
                 mlua::Error::runtime(text)
             }
-            Kind::Model(_) => unknown_field(Model::NAME, key, all_names::<Model>()),
+            HandleKind::Model(_) => unknown_field(Model::NAME, key, all_names::<Model>()),
         }
     }
 }
@@ -187,8 +187,8 @@ pub(super) fn register(lua: &Lua, stage: &Arc<Stage>, known: &Tables) -> mlua::R
     Ok(())
 }
 
-/// Finds the getter of a field, and the text of a number, which costs less in Lua than in Rust. A key
-/// that is no field may be the name of a header, which costs less to take by its number.
+/// Finds the getter of a field, and the text of a number, which costs less in Lua than in Rust. A key that is
+/// not a field may be the name of a header, which costs less as its number.
 const INDEX: &str = "local texts, getters, known, numbers, by_number, by_key = ...
 return function(self, key)
   local get = texts[key]
@@ -203,7 +203,7 @@ return function(self, key)
   return by_key(self, key)
 end";
 
-/// The function that reads a text: its number where Lua knows it.
+/// The function that reads a text: its number if Lua keeps it.
 fn text(
     lua: &Lua,
     stage: &Arc<Stage>,
@@ -214,8 +214,8 @@ fn text(
         let handle = Handle::of(userdata);
         stage.check(handle.name(), handle.call)?;
         match (handle.kind(), field.of_request, field.of_model) {
-            (Kind::Request, Some(read), _) => stage.request_text(lua, read),
-            (Kind::Model(place), _, Some(read)) => stage.model_text(lua, place, read),
+            (HandleKind::Request, Some(read), _) => stage.request_text(lua, read),
+            (HandleKind::Model(place), _, Some(read)) => stage.model_text(lua, place, read),
             _ => handle.other(lua, &stage, field.name),
         }
     })
@@ -232,8 +232,8 @@ fn getter(
         let handle = Handle::of(userdata);
         stage.check(handle.name(), handle.call)?;
         match (handle.kind(), field.of_request, field.of_model) {
-            (Kind::Request, Some(get), _) => get(lua, &stage, &Request { call: handle.call }),
-            (Kind::Model(place), _, Some(get)) => {
+            (HandleKind::Request, Some(get), _) => get(lua, &stage, &Request { call: handle.call }),
+            (HandleKind::Model(place), _, Some(get)) => {
                 stage.model(place, |model| get(lua, &stage, model))
             }
             _ => handle.other(lua, &stage, field.name),
@@ -241,7 +241,7 @@ fn getter(
     })
 }
 
-/// The function that reads what is no field and whose name has a number.
+/// The function that reads a key that is not a field and has a number.
 fn by_number(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<Function> {
     let stage = Arc::clone(stage);
     lua.create_function(move |lua, (userdata, number): (LightUserData, i64)| {
@@ -250,12 +250,12 @@ fn by_number(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<Function> {
     })
 }
 
-/// The function that reads what is no field; the name of a header has a number from then on.
+/// The function that reads a key that is not a field; the name of a header has a number from then on.
 fn by_key(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<Function> {
     let stage = Arc::clone(stage);
     lua.create_function(move |lua, (userdata, key): (LightUserData, Value)| {
         let handle = Handle::of(userdata);
-        let Kind::Headers = handle.kind() else {
+        let HandleKind::Headers = handle.kind() else {
             return Err(handle.unknown(&key));
         };
         stage.check(request::HEADERS, handle.call)?;
@@ -275,7 +275,7 @@ fn pairs(lua: &Lua, stage: &Arc<Stage>) -> mlua::Result<Function> {
     let stage = Arc::clone(stage);
     lua.create_function(move |lua, userdata: LightUserData| {
         let handle = Handle::of(userdata);
-        let Kind::Headers = handle.kind() else {
+        let HandleKind::Headers = handle.kind() else {
             let name = handle.name();
             let text = format!("bad argument #1 to 'for iterator' (table expected, got {name})");
             return Err(mlua::Error::runtime(text));

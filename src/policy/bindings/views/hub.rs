@@ -171,7 +171,7 @@ pub(super) fn register_lists(lua: &Lua, stage: &Arc<Stage>, numbers: &Table) -> 
     groups.register::<Groups>(lua, stage, groups.index(lua, stage)?)
 }
 
-/// Most keys are texts that Lua knows, and a number costs Rust less to take than a text.
+/// Most keys are texts that Lua keeps, and a number costs Rust less than a text.
 const INDEX_MODELS: &str = "local numbers, by_number, by_key = ...
 return function(_, key)
   local number = numbers[key]

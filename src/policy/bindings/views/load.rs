@@ -1,4 +1,4 @@
-//! `load`: a model that wants memory.
+//! `load`: a model that needs memory.
 
 use mlua::{Lua, Value};
 

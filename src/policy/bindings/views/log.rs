@@ -1,6 +1,6 @@
-//! `hub.log` and `print`: lines in the hub's log, with the place of the call.
+//! `hub.log` and `print`: lines in the hub's log, with the position of the call.
 //!
-//! How many there may be is not decided here; see [`crate::policy::sandbox::flood`].
+//! [`crate::policy::sandbox::flood`] limits their number.
 
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
-//! What hooks see: read-only userdata whose fields are read on demand.
+//! The views that hooks get: read-only userdata whose fields are read on demand.
 //!
 //! Each view is a small value with the number of its call; the [`Stage`] refuses it once the call is
-//! over. `req` and models, which every request reads, are a [`handle`] and nothing else. The lists of
-//! fields of a view are the one place that names them: the bindings, the nearest name in an error and
-//! the test of the editor types all read them.
+//! over. `req` and models, which every request reads, are a [`handle`] and nothing else. Only its lists
+//! of fields name the fields of a view: the bindings, the nearest name in an error and the test of the editor
+//! types all read them.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(crate) type Getter<V> = fn(&Lua, &Stage, &V) -> mlua::Result<Value>;
 
 /// A view with named fields.
 pub(crate) trait View: Sized + 'static {
-    /// What error messages call it.
+    /// Its name in error messages.
     const NAME: &'static str;
     /// Its fields.
     const FIELDS: &'static [(&'static str, Getter<Self>)];
@@ -43,13 +43,13 @@ pub(crate) trait Full: View + Send + Sync {
 
 /// A view that is a [`handle`].
 pub(crate) trait Light: View {
-    /// What its texts are part of.
+    /// The object that its texts are part of.
     type Shown;
     /// Its fields that are texts and do not change in a call.
     const TEXTS: &'static [(&'static str, Text<Self>)];
 }
 
-/// Reads one text, or none for nil.
+/// Reads one text; `None` is nil.
 pub(crate) type Text<V> = fn(&<V as Light>::Shown) -> Option<&str>;
 
 /// Makes all views known to `lua`.
@@ -121,7 +121,7 @@ fn names<T>(fields: &'static [(&'static str, T)]) -> impl Iterator<Item = &'stat
     fields.iter().map(|(name, _)| *name)
 }
 
-/// The error for a field that is not there.
+/// The error for an unknown field.
 fn unknown_field<'a>(
     view: &str,
     key: &Value,
@@ -172,8 +172,7 @@ fn list(lua: &Lua, names: &[String]) -> mlua::Result<Value> {
         .map(Value::Table)
 }
 
-/// A `policy:` mapping as a table of its own for each reader, so that a policy that changes it
-/// changes it for nobody else.
+/// A `policy:` mapping as a new table for each reader, so that no policy can change it for another.
 fn settings(lua: &Lua, settings: &crate::config::Settings) -> mlua::Result<Value> {
     json(lua, settings)
 }

@@ -77,7 +77,7 @@ impl Light for Request {
     ];
 }
 
-/// What error messages call `req.headers`.
+/// The name of `req.headers` in error messages.
 pub(super) const HEADERS: &str = "request.headers";
 
 /// A header of the request on stage, or nil.
@@ -135,7 +135,7 @@ fn parse(view: &RequestView, stage: &Stage) -> mlua::Result<Option<Json>> {
     }
     match &view.body {
         Some(bytes) => {
-            // Parsers that are given bytes skip the mark that some editors begin a text with.
+            // Parsers of bytes skip the byte order mark with which some editors begin a text.
             let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
             Ok(serde_json::from_slice(bytes).ok().filter(Json::is_object))
         }
@@ -143,7 +143,7 @@ fn parse(view: &RequestView, stage: &Stage) -> mlua::Result<Option<Json>> {
     }
 }
 
-/// Whether the content type is JSON or not given.
+/// True if the content type is JSON or missing.
 fn may_be_json(headers: &HeaderMap) -> bool {
     match headers
         .get(header::CONTENT_TYPE)
@@ -168,7 +168,7 @@ fn body(lua: &Lua, request: &mut stage::Request, stage: &Stage) -> mlua::Result<
     Ok(body)
 }
 
-/// `req.vars` as the last asking left them.
+/// `req.vars` as the last call left them.
 fn vars(lua: &Lua, view: &RequestView) -> mlua::Result<Table> {
     match view.parked.vars.as_ref().into_lua(lua)? {
         Value::Table(vars) => Ok(vars),
@@ -176,7 +176,7 @@ fn vars(lua: &Lua, view: &RequestView) -> mlua::Result<Table> {
     }
 }
 
-/// Characters of text in what the model is to read, images and the like left out.
+/// Characters of the text for the model, without images and the like.
 pub(crate) fn prompt_chars(body: &Json) -> usize {
     ["instructions", "messages", "prompt", "input"]
         .iter()

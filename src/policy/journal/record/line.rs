@@ -1,5 +1,5 @@
-//! The lines of a recording, which docs/testing-policies.md describes: what a policy could see at one call of a hook, and
-//! what was decided; and what observers could hear of. Texts of a request are not in them.
+//! The lines of a recording, which docs/testing-policies.md describes: each call of a hook
+//! with everything a policy could see and the verdict, and each event. They hold no texts of requests.
 
 use std::collections::BTreeMap;
 
@@ -23,13 +23,13 @@ pub(in crate::policy) enum Line {
         program: String,
         time: f64,
     },
-    /// The last, of a recording that was ended.
+    /// The last, if the recording was ended.
     End {
         end: String,
         time: f64,
         dropped: u64,
     },
-    /// Something that observers hear of.
+    /// An event for observers.
     Event(Box<Heard>),
     /// Any other.
     Call(Box<Call>),
@@ -62,10 +62,10 @@ pub(in crate::policy) struct Call {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::policy) trouble: Option<Trouble>,
     pub(in crate::policy) said: Said,
-    /// The models that are not as they were at the line before; at the first, all.
+    /// The models that have changed since the line before; all of them at the first.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(in crate::policy) models: BTreeMap<String, Row>,
-    /// The machine's memory, when it is not as it was.
+    /// The machine's memory, if it has changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::policy) memory: Option<SystemMemory>,
 }
@@ -82,23 +82,23 @@ pub(in crate::policy) struct Request {
     pub(in crate::policy) waited_seconds: f64,
     /// Those of a short list.
     pub(in crate::policy) headers: BTreeMap<String, String>,
-    /// None for a body that had not arrived when the policies decided.
+    /// `None` for a body that had not arrived when the policies decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(in crate::policy) body: Option<Body>,
+    pub(in crate::policy) body: Option<RecordedBody>,
 }
 
-/// What is kept of a body.
+/// The recorded part of a body.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(in crate::policy) struct Body {
+pub(in crate::policy) struct RecordedBody {
     pub(in crate::policy) size_bytes: usize,
     pub(in crate::policy) prompt_chars: usize,
-    /// Whether it is a JSON object.
+    /// True if it is a JSON object.
     pub(in crate::policy) is_json: bool,
     /// Its top-level fields that are numbers or booleans.
     pub(in crate::policy) fields: Map<String, Value>,
 }
 
-/// A load that was asked for.
+/// A load that a policy was asked about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(in crate::policy) struct Load {
     pub(in crate::policy) reason: String,
@@ -106,15 +106,15 @@ pub(in crate::policy) struct Load {
     pub(in crate::policy) waited_seconds: f64,
 }
 
-/// What the policies said.
+/// The policies' answer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Said {
-    /// The constructor: `unload`, `evict`; where all abstained, what that means: `pass`.
+    /// The constructor: `unload`, `evict`; if all abstained, the default: `pass`.
     pub verdict: String,
     /// The verdict's fields, without texts.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub fields: Map<String, Value>,
-    /// Where: `file:line`, or the file alone; none when no policy decided.
+    /// The line: `file:line`, or the file alone; `None` when no policy decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
 }
@@ -127,9 +127,9 @@ pub(in crate::policy) struct Row {
     pub(in crate::policy) active: usize,
     pub(in crate::policy) waiting: usize,
     pub(in crate::policy) parked: usize,
-    /// Unix seconds; none while it has requests, and before its first load.
+    /// Unix seconds; `None` while it has requests, and before its first load.
     pub(in crate::policy) idle_since: Option<f64>,
-    /// Unix seconds; none unless it is loaded.
+    /// Unix seconds; `None` unless it is loaded.
     pub(in crate::policy) loaded_since: Option<f64>,
     pub(in crate::policy) load_seconds: Option<f64>,
     pub(in crate::policy) memory_bytes: Option<u64>,
@@ -153,8 +153,8 @@ impl Row {
         }
     }
 
-    /// Whether the difference to `other` is none that a policy could mean: clocks that are read one
-    /// after the other, and memory that breathes.
+    /// True if the difference to `other` cannot matter to a policy: clocks that are read one after the other,
+    /// and small changes of memory.
     pub(super) fn is_about(&self, other: &Self) -> bool {
         let same = |one: Option<f64>, other: Option<f64>| match (one, other) {
             (Some(one), Some(other)) => (one - other).abs() < 0.05,
@@ -176,7 +176,7 @@ impl Row {
     }
 }
 
-/// To the millisecond: what a recording needs of a time.
+/// Rounds to the millisecond, the precision of a recording.
 pub(super) fn millis(seconds: f64) -> f64 {
     (seconds * 1000.0).round() / 1000.0
 }

@@ -1,10 +1,10 @@
-//! The recorder: writes every call of a hook and every event to a file, for `policy replay`. It is off
-//! unless somebody asked for it.
+//! The recorder: writes every call of a hook and every event to a file, for `policy replay`. It is off unless a
+//! user switches it on.
 //!
-//! The caller of a hook only copies what is at hand and puts it into a bounded queue; when that is full
-//! the call is left out and counted. A thread of its own makes the lines. It writes no text of a request:
-//! of a body only sizes, and its numbers and booleans; of the headers a few. The file is its owner's
-//! alone, is never one that was there before, and does not grow over [`LIMIT`].
+//! The caller of a hook only copies values into a bounded queue; if it is full, the call is left out and
+//! counted. A thread of its own formats the lines. It writes no text of a request: of a body only sizes,
+//! numbers and booleans; of the headers a few. The file is new, readable by its owner only, and never larger
+//! than [`LIMIT`].
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
@@ -18,7 +18,7 @@ use std::thread::{self, JoinHandle};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::ruling::{Asked, Ruling};
+use super::ruling::{Question, Ruling};
 use crate::api::{RecordingReport, unix_now};
 use crate::policy::set::Answer;
 use crate::policy::{Event, World};
@@ -27,9 +27,9 @@ pub(crate) mod line;
 mod seen;
 
 use line::{Line, Said, millis};
-use seen::{Before, Seen};
+use seen::{Before, Snapshot};
 
-/// The recording ends before its file is larger.
+/// Largest file; the recording ends before it.
 const LIMIT: u64 = 64 << 20;
 /// Calls that may wait for the disk.
 const QUEUE: usize = 1024;
@@ -37,7 +37,7 @@ const QUEUE: usize = 1024;
 const BODIES: usize = 64 << 20;
 /// Longer texts that clients send are clipped, in characters.
 const CLIP: usize = 200;
-/// So many fields of a body are written down.
+/// Fields of a body that are recorded.
 const FIELDS: usize = 40;
 
 /// The recorder of one hub.
@@ -49,8 +49,8 @@ pub(crate) struct Recorder {
 
 #[derive(Debug)]
 struct Writing {
-    /// None once it was ended.
-    queue: Option<SyncSender<Seen>>,
+    /// `None` once the recording has ended.
+    queue: Option<SyncSender<Snapshot>>,
     thread: Option<JoinHandle<()>>,
     file: PathBuf,
     since: f64,
@@ -64,12 +64,12 @@ struct Progress {
     dropped: AtomicU64,
     /// Bytes of bodies in the queue.
     bodies: AtomicUsize,
-    /// Why it ended by itself.
+    /// The reason why it ended by itself.
     error: Mutex<Option<String>>,
 }
 
 impl Recorder {
-    /// Whether calls are to be told to [`Self::see`].
+    /// True if [`Self::see`] wants calls.
     pub(crate) fn is_on(&self) -> bool {
         self.is_on.load(Ordering::Relaxed)
     }
@@ -77,7 +77,7 @@ impl Recorder {
     /// Begins a recording in a new file.
     ///
     /// # Errors
-    /// One sentence: when a recording is on, or the file cannot be made or is there already.
+    /// One sentence: when a recording is on, or the file exists already or cannot be created.
     pub(crate) fn start(&self, file: &Path) -> Result<(), String> {
         let mut writing = self.writing.lock();
         let is_going = |writing: &&Writing| self.is_on() && writing.progress.error.lock().is_none();
@@ -152,7 +152,7 @@ impl Recorder {
         }
     }
 
-    /// The recording that is on, or the last one.
+    /// The current recording, or the last one.
     pub(crate) fn report(&self) -> RecordingReport {
         let mut report = RecordingReport {
             limit_bytes: LIMIT,
@@ -171,10 +171,10 @@ impl Recorder {
         report
     }
 
-    /// A hook was called. Copies what is at hand; never waits for the disk.
+    /// Records a call of a hook. Only copies values; never waits for the disk.
     pub(crate) fn see(
         &self,
-        asked: &Asked<'_>,
+        asked: &Question<'_>,
         ruling: &Ruling,
         policy: Option<&str>,
         world: &dyn World,
@@ -183,16 +183,16 @@ impl Recorder {
         if matches!(ruling.answer, Answer::NeedBody) {
             return;
         }
-        self.put(|room| Seen::call(asked, ruling, policy, world, room));
+        self.put(|room| Snapshot::call(asked, ruling, policy, world, room));
     }
 
-    /// Something happened that observers may hear of. As above.
+    /// Records an event that observers may receive, in the same way.
     pub(crate) fn hear(&self, event: &Event, world: &dyn World) {
-        self.put(|_| Seen::event(event, world));
+        self.put(|_| Snapshot::event(event, world));
     }
 
-    /// Puts into the queue what `make` makes, which has so much room for a body.
-    fn put(&self, make: impl FnOnce(usize) -> Seen) {
+    /// Queues the result of `make`, which gets the room left for a body.
+    fn put(&self, make: impl FnOnce(usize) -> Snapshot) {
         let writing = self.writing.lock();
         let Some((queue, progress)) = writing
             .as_ref()
@@ -217,9 +217,9 @@ impl Recorder {
     }
 }
 
-/// What was said, without a text that a policy may have made from the request.
+/// The ruling, without texts that a policy may have made from the request.
 pub(crate) fn said(
-    asked: &Asked<'_>,
+    asked: &Question<'_>,
     ruling: &Ruling,
     policy: Option<&str>,
     world: &dyn World,
@@ -246,21 +246,21 @@ pub(crate) fn said(
     }
 }
 
-/// The file, and how far it is.
+/// The file and its length.
 struct Out {
     file: BufWriter<File>,
     progress: Arc<Progress>,
 }
 
 impl Out {
-    /// Writes what comes until nobody sends any more.
-    fn run(mut self, seen: &Receiver<Seen>) {
+    /// Writes queued entries until all senders are gone.
+    fn run(mut self, seen: &Receiver<Snapshot>) {
         let mut before = Before::default();
         let ended = loop {
             let next = match seen.try_recv() {
                 Ok(seen) => Some(seen),
                 Err(TryRecvError::Disconnected) => break Ok("off"),
-                // Nothing to do: what there is should be seen.
+                // The queue is empty: flush, so that readers see the lines.
                 Err(TryRecvError::Empty) => match self.file.flush() {
                     Err(error) => break Err(error),
                     Ok(()) => seen.recv().ok(),
@@ -305,7 +305,7 @@ impl Out {
     }
 }
 
-/// Whether it is a name, and no text.
+/// True if it is a name rather than a text.
 fn is_name(text: impl AsRef<str>) -> bool {
     let text = text.as_ref();
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
@@ -321,7 +321,7 @@ mod tests {
     use super::*;
     use crate::policy::Unstarted;
 
-    /// Why a recording says that it has ended, after a call that came when `bytes` were written.
+    /// The reason for the end of a recording, after a call that came when `bytes` were written.
     fn ended(file: File, bytes: u64) -> String {
         let config = crate::config::from_yaml("models: [{name: a, model_path: org/a}]");
         let out = Out {
@@ -333,7 +333,7 @@ mod tests {
         let (queue, seen) = sync_channel(1);
         let event = Event::config_reloaded(0.0);
         queue
-            .send(Seen::event(&event, &Unstarted::new(config)))
+            .send(Snapshot::event(&event, &Unstarted::new(config)))
             .unwrap();
         drop(queue);
         out.run(&seen);

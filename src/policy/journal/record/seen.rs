@@ -1,5 +1,5 @@
-//! What a recording keeps of a call or an event: copied where it happens, made a line by the thread of
-//! the recorder.
+//! The part of a call or an event that a recording keeps: copied where it happens, formatted by the recorder's
+//! thread.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use serde_json::{Map, Value};
 
-use super::super::ruling::{Asked, Ruling};
+use super::super::ruling::{Question, Ruling};
 use super::line::{self, Call, Line, Row, Said, millis};
 use super::{FIELDS, clipped, is_name, said};
 use crate::core::interface::event::{Details, Event};
@@ -15,20 +15,20 @@ use crate::memory::SystemMemory;
 use crate::policy::bindings::views::request::prompt_chars;
 use crate::policy::{Exit, ModelView, PendingLoad, RequestView, Trouble, World};
 
-/// Headers that are written down; any other may be a secret.
+/// Headers that are recorded; any other may be a secret.
 const HEADERS: [&str; 3] = ["content-type", "user-agent", "content-length"];
 
-/// The world at one moment, and what happened then.
+/// The world at one moment, with the call or event.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct Snapshot {
     time: f64,
     models: Vec<ModelView>,
     memory: SystemMemory,
-    what: What,
+    what: Happening,
 }
 
 #[derive(Debug)]
-enum What {
+enum Happening {
     Call(Box<SeenCall>),
     Event(Event),
 }
@@ -55,8 +55,8 @@ struct SeenRequest {
     body: Option<Bytes>,
 }
 
-impl Seen {
-    fn new(world: &dyn World, time: f64, what: What) -> Self {
+impl Snapshot {
+    fn new(world: &dyn World, time: f64, what: Happening) -> Self {
         let names = world.model_names();
         Self {
             time,
@@ -66,9 +66,9 @@ impl Seen {
         }
     }
 
-    /// A call of a hook. Of a body that is larger than `room` nothing is kept.
+    /// Copies a call of a hook, without a body larger than `room`.
     pub(super) fn call(
-        asked: &Asked<'_>,
+        asked: &Question<'_>,
         ruling: &Ruling,
         policy: Option<&str>,
         world: &dyn World,
@@ -84,7 +84,7 @@ impl Seen {
             said: said(asked, ruling, policy, world),
         };
         match asked {
-            Asked::Request(view) => {
+            Question::Request(view) => {
                 let headers = HEADERS.iter().filter_map(|name| {
                     let value = view.parts.headers.get(*name)?;
                     Some((*name, value.clone()))
@@ -99,15 +99,15 @@ impl Seen {
                     body: view.body.clone().filter(|body| body.len() <= room),
                 });
             }
-            Asked::Load(_, load) => call.load = Some(*load),
-            Asked::Exit(_, exit) => call.exit = Some(*exit),
-            Asked::Trouble(_, trouble) => call.trouble = Some(*trouble),
-            Asked::Idle(_) => {}
+            Question::Load(_, load) => call.load = Some(*load),
+            Question::Exit(_, exit) => call.exit = Some(*exit),
+            Question::Trouble(_, trouble) => call.trouble = Some(*trouble),
+            Question::Idle(_) => {}
         }
-        Self::new(world, world.clock(), What::Call(Box::new(call)))
+        Self::new(world, world.clock(), Happening::Call(Box::new(call)))
     }
 
-    /// An event. What a client may have written is clipped, and the id of a request left out.
+    /// Copies an event. Texts of clients are clipped, and the id of a request is left out.
     pub(super) fn event(event: &Event, world: &dyn World) -> Self {
         let mut event = event.clone();
         match &mut event.details {
@@ -118,12 +118,12 @@ impl Seen {
             Details::Model(model) => model.error = model.error.as_deref().map(clipped),
             Details::None {} => {}
         }
-        Self::new(world, event.time, What::Event(event))
+        Self::new(world, event.time, Happening::Event(event))
     }
 
-    /// Bytes of the body that it holds on to.
+    /// Bytes of the body that it holds.
     pub(super) fn body_len(&self) -> usize {
-        let What::Call(call) = &self.what else {
+        let Happening::Call(call) = &self.what else {
             return 0;
         };
         let request = call.request.as_ref();
@@ -131,13 +131,13 @@ impl Seen {
         body.map_or(0, Bytes::len)
     }
 
-    /// Whether it is a call.
+    /// True if it is a call.
     pub(super) fn is_call(&self) -> bool {
-        matches!(self.what, What::Call(_))
+        matches!(self.what, Happening::Call(_))
     }
 }
 
-/// The world as the lines so far say it.
+/// The world according to the lines so far.
 #[derive(Default)]
 pub(super) struct Before {
     models: BTreeMap<String, Row>,
@@ -145,7 +145,7 @@ pub(super) struct Before {
 }
 
 impl Before {
-    pub(super) fn line(&mut self, seen: Seen) -> Line {
+    pub(super) fn line(&mut self, seen: Snapshot) -> Line {
         let mut models = BTreeMap::new();
         for view in &seen.models {
             let row = Row::of(view, seen.time);
@@ -165,7 +165,7 @@ impl Before {
             self.memory = Some(*memory);
         }
         match seen.what {
-            What::Call(call) => Line::Call(Box::new(Call {
+            Happening::Call(call) => Line::Call(Box::new(Call {
                 time: millis(seen.time),
                 hook: call.hook.to_owned(),
                 model: call.model,
@@ -181,7 +181,7 @@ impl Before {
                 models,
                 memory,
             })),
-            What::Event(event) => Line::Event(Box::new(line::Heard {
+            Happening::Event(event) => Line::Event(Box::new(line::Heard {
                 event,
                 models,
                 memory,
@@ -190,7 +190,7 @@ impl Before {
     }
 }
 
-/// Whether a policy could not mean the difference.
+/// True if the difference cannot matter to a policy.
 fn about(was: &SystemMemory, now: &SystemMemory) -> bool {
     let near = match (was.available, now.available) {
         (Some(was), Some(now)) => was.abs_diff(now) <= was.max(now) / 64,
@@ -221,7 +221,7 @@ impl SeenRequest {
 }
 
 /// Sizes, numbers and booleans of a body.
-fn body(bytes: &Bytes) -> line::Body {
+fn body(bytes: &Bytes) -> line::RecordedBody {
     let json = serde_json::from_slice::<Value>(bytes).ok();
     let object = json.as_ref().and_then(Value::as_object);
     let scalars = object
@@ -232,7 +232,7 @@ fn body(bytes: &Bytes) -> line::Body {
         .take(FIELDS)
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
-    line::Body {
+    line::RecordedBody {
         size_bytes: bytes.len(),
         prompt_chars: json
             .as_ref()

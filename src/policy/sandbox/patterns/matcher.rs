@@ -1,42 +1,42 @@
-//! Lua's pattern matching with a budget: one pattern against one place of one subject.
+//! Lua's pattern matching with a budget: one pattern at one position of one subject.
 //!
-//! The same rules, limits and error texts as `lstrlib.c` of Lua 5.4; the recursion is that of its
-//! `match`, so that the order in which alternatives are tried is too. Every step is paid for, because
-//! the time of a match can grow exponentially with the pattern. It knows nothing of Lua states.
+//! Rules, limits and error texts are those of `lstrlib.c` of Lua 5.4; the recursion is that of its `match`, so
+//! that it tries alternatives in the same order. Every step costs, because the time of a match can grow
+//! exponentially with the pattern. It knows nothing of Lua states.
 
 /// Captures of one pattern, as in Lua.
-const MOST_CAPTURES: usize = 32;
+const MAX_CAPTURES: usize = 32;
 /// Nested calls of [`Matcher::run`], as in Lua (`MAXCCALLS`).
-const MOST_DEEP: u32 = 200;
+const MAX_DEPTH: u32 = 200;
 const ESCAPE: u8 = b'%';
 
-/// Why a match was given up.
+/// The reason why a match was given up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::policy) enum Trouble {
-    /// The pattern is wrong.
+pub(in crate::policy) enum MatchError {
+    /// The pattern is invalid.
     Malformed(String),
     /// The budget is used up.
     Overrun,
 }
 
-impl From<&str> for Trouble {
+impl From<&str> for MatchError {
     fn from(text: &str) -> Self {
         Self::Malformed(text.to_owned())
     }
 }
 
-/// How much work a match may do.
+/// The work that a match may do.
 pub(in crate::policy) trait Budget {
-    /// Pays for so many steps. An error ends the match.
-    fn spend(&mut self, steps: usize) -> Result<(), Trouble>;
+    /// Spends `steps`. An error ends the match.
+    fn spend(&mut self, steps: usize) -> Result<(), MatchError>;
 }
 
-/// What a capture holds, as a range of the subject.
+/// The content of a capture, as a range of the subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Captured {
-    /// The bytes from the first place up to the second.
+    /// The bytes from the first position up to the second.
     Range(usize, usize),
-    /// The place itself, `()`.
+    /// The position itself, `()`.
     Position(usize),
 }
 
@@ -57,7 +57,7 @@ struct Capture {
 pub(super) struct Matcher<'a, B> {
     subject: &'a [u8],
     pattern: &'a [u8],
-    captures: [Capture; MOST_CAPTURES],
+    captures: [Capture; MAX_CAPTURES],
     level: usize,
     deep: u32,
     budget: &'a mut B,
@@ -72,21 +72,21 @@ impl<'a, B: Budget> Matcher<'a, B> {
         Self {
             subject,
             pattern,
-            captures: [capture; MOST_CAPTURES],
+            captures: [capture; MAX_CAPTURES],
             level: 0,
             deep: 0,
             budget,
         }
     }
 
-    /// Where the match that begins at `start` ends, if there is one.
-    pub(super) fn at(&mut self, start: usize) -> Result<Option<usize>, Trouble> {
+    /// The end of the match that begins at `start`, if there is one.
+    pub(super) fn at(&mut self, start: usize) -> Result<Option<usize>, MatchError> {
         self.level = 0;
         self.deep = 0;
         self.run(start, 0)
     }
 
-    /// How many captures the last match has.
+    /// Number of captures of the last match.
     pub(super) fn captures(&self) -> usize {
         self.level
     }
@@ -98,7 +98,7 @@ impl<'a, B: Budget> Matcher<'a, B> {
         index: usize,
         start: usize,
         end: usize,
-    ) -> Result<Captured, Trouble> {
+    ) -> Result<Captured, MatchError> {
         if index >= self.level {
             return match index {
                 0 => Ok(Captured::Range(start, end)),
@@ -113,8 +113,8 @@ impl<'a, B: Budget> Matcher<'a, B> {
         }
     }
 
-    fn run(&mut self, s: usize, p: usize) -> Result<Option<usize>, Trouble> {
-        if self.deep == MOST_DEEP {
+    fn run(&mut self, s: usize, p: usize) -> Result<Option<usize>, MatchError> {
+        if self.deep == MAX_DEPTH {
             return Err("pattern too complex".into());
         }
         self.deep += 1;
@@ -124,7 +124,7 @@ impl<'a, B: Budget> Matcher<'a, B> {
     }
 
     /// Matches the pattern from `p` at `s`. The loop stands for calls at the end of a branch.
-    fn step(&mut self, mut s: usize, mut p: usize) -> Result<Option<usize>, Trouble> {
+    fn step(&mut self, mut s: usize, mut p: usize) -> Result<Option<usize>, MatchError> {
         loop {
             self.budget.spend(1)?;
             let Some(&first) = self.pattern.get(p) else {
@@ -172,14 +172,14 @@ impl<'a, B: Budget> Matcher<'a, B> {
         }
     }
 
-    /// As many as there are from `s` on, at least `least`, then fewer.
+    /// Takes as many as there are from `s` on, at least `least`, then fewer.
     fn most(
         &mut self,
         s: usize,
         least: usize,
         p: usize,
         end: usize,
-    ) -> Result<Option<usize>, Trouble> {
+    ) -> Result<Option<usize>, MatchError> {
         let mut count = least;
         while self.single(s + count, p, end)? {
             count += 1;
@@ -195,8 +195,8 @@ impl<'a, B: Budget> Matcher<'a, B> {
         }
     }
 
-    /// As few as will do.
-    fn fewest(&mut self, mut s: usize, p: usize, end: usize) -> Result<Option<usize>, Trouble> {
+    /// Takes as few as will do.
+    fn fewest(&mut self, mut s: usize, p: usize, end: usize) -> Result<Option<usize>, MatchError> {
         loop {
             if let Some(found) = self.run(s, end + 1)? {
                 return Ok(Some(found));
@@ -213,7 +213,7 @@ impl<'a, B: Budget> Matcher<'a, B> {
         s: usize,
         p: usize,
         length: Length,
-    ) -> Result<Option<usize>, Trouble> {
+    ) -> Result<Option<usize>, MatchError> {
         let Some(capture) = self.captures.get_mut(self.level) else {
             return Err("too many captures".into());
         };
@@ -226,7 +226,7 @@ impl<'a, B: Budget> Matcher<'a, B> {
         Ok(end)
     }
 
-    fn close_capture(&mut self, s: usize, p: usize) -> Result<Option<usize>, Trouble> {
+    fn close_capture(&mut self, s: usize, p: usize) -> Result<Option<usize>, MatchError> {
         let open = self.captures[..self.level]
             .iter()
             .rposition(|capture| capture.length == Length::Unfinished)
@@ -240,7 +240,7 @@ impl<'a, B: Budget> Matcher<'a, B> {
     }
 
     /// `%bxy`.
-    fn balance(&mut self, s: usize, p: usize) -> Result<Option<usize>, Trouble> {
+    fn balance(&mut self, s: usize, p: usize) -> Result<Option<usize>, MatchError> {
         let (Some(&open), Some(&close)) = (self.pattern.get(p), self.pattern.get(p + 1)) else {
             return Err("malformed pattern (missing arguments to '%b')".into());
         };
@@ -262,8 +262,8 @@ impl<'a, B: Budget> Matcher<'a, B> {
         Ok(None)
     }
 
-    /// `%f[set]`: where the pattern goes on when there is a frontier at `s`.
-    fn frontier(&mut self, s: usize, p: usize) -> Result<Option<usize>, Trouble> {
+    /// `%f[set]`: the position after it in the pattern, if there is a frontier at `s`.
+    fn frontier(&mut self, s: usize, p: usize) -> Result<Option<usize>, MatchError> {
         if self.pattern_byte(p) != b'[' {
             return Err("missing '[' after '%f' in pattern".into());
         }
@@ -280,7 +280,7 @@ impl<'a, B: Budget> Matcher<'a, B> {
     }
 
     /// `%1`: the same as a capture.
-    fn repeated(&mut self, s: usize, digit: u8) -> Result<Option<usize>, Trouble> {
+    fn repeated(&mut self, s: usize, digit: u8) -> Result<Option<usize>, MatchError> {
         let index = usize::from(digit).wrapping_sub(usize::from(b'1'));
         let capture = self.captures[..self.level].get(index);
         let length = capture.map(|capture| (capture.start, capture.length));
@@ -296,7 +296,7 @@ impl<'a, B: Budget> Matcher<'a, B> {
     }
 
     /// The end of the single class that begins at `p`.
-    fn class_end(&self, p: usize) -> Result<usize, Trouble> {
+    fn class_end(&self, p: usize) -> Result<usize, MatchError> {
         let length = self.pattern.len();
         match self.pattern[p] {
             ESCAPE if p + 1 == length => Err("malformed pattern (ends with '%')".into()),
@@ -324,8 +324,8 @@ impl<'a, B: Budget> Matcher<'a, B> {
         }
     }
 
-    /// Whether the byte at `s` is in the single class from `p` to `end`.
-    fn single(&mut self, s: usize, p: usize, end: usize) -> Result<bool, Trouble> {
+    /// True if the byte at `s` is in the single class from `p` to `end`.
+    fn single(&mut self, s: usize, p: usize, end: usize) -> Result<bool, MatchError> {
         self.budget.spend(1)?;
         let Some(&byte) = self.subject.get(s) else {
             return Ok(false);
@@ -338,8 +338,8 @@ impl<'a, B: Budget> Matcher<'a, B> {
         }
     }
 
-    /// Whether `byte` is in the set whose `[` is at `p` and whose `]` is at `end`.
-    fn in_set(&mut self, byte: u8, mut p: usize, end: usize) -> Result<bool, Trouble> {
+    /// True if `byte` is in the set whose `[` is at `p` and whose `]` is at `end`.
+    fn in_set(&mut self, byte: u8, mut p: usize, end: usize) -> Result<bool, MatchError> {
         self.budget.spend((end - p) / 8)?;
         let mut found = true;
         if self.pattern_byte(p + 1) == b'^' {
@@ -377,8 +377,8 @@ impl<'a, B: Budget> Matcher<'a, B> {
     }
 }
 
-fn invalid_index(index: usize) -> Trouble {
-    Trouble::Malformed(format!("invalid capture index %{}", index.wrapping_add(1)))
+fn invalid_index(index: usize) -> MatchError {
+    MatchError::Malformed(format!("invalid capture index %{}", index.wrapping_add(1)))
 }
 
 /// `%a` and the like, in the C locale; a letter that is no class stands for itself.

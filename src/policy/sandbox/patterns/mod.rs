@@ -1,14 +1,14 @@
-//! `string.find`, `match`, `gmatch` and `gsub`, in the place of Lua's own.
+//! `string.find`, `match`, `gmatch` and `gsub`, in place of Lua's own.
 //!
-//! Lua's run in C, where no time limit reaches, and a pattern can take them years. These mean the same
-//! and look at the clock as they go; the sandbox puts them into `string`. A plain search is linear.
+//! Lua's run in C, out of reach of the time limit, and a pattern can take them years. These have the same
+//! results and check the clock as they go; the sandbox puts them into `string`. A plain search is linear.
 
 use std::sync::Arc;
 
 use memchr::memmem;
 use mlua::{Function, Lua, LuaString, MultiValue, Table, Value};
 
-pub(super) use self::matcher::{Budget, Trouble};
+pub(super) use self::matcher::{Budget, MatchError};
 use self::matcher::{Captured, Matcher};
 use super::limits::{Limits, MEMORY};
 
@@ -98,8 +98,8 @@ fn gmatch(lua: &Lua, limits: &Arc<Limits>, arguments: MultiValue) -> mlua::Resul
     Ok(MultiValue::from_iter([Value::Function(step)]))
 }
 
-/// For `gsub`: a function that gives place and captures of one match after the other, or the first of
-/// them alone; and the subject.
+/// For `gsub`: a function that returns position and captures of one match after the other, or the first
+/// capture alone; and the subject.
 fn cursor(lua: &Lua, limits: &Arc<Limits>, arguments: MultiValue) -> mlua::Result<MultiValue> {
     let arguments = Arguments::new("gsub", &arguments, lua);
     let (text, pattern) = (arguments.text(0)?, arguments.text(1)?);
@@ -136,7 +136,7 @@ fn cursor(lua: &Lua, limits: &Arc<Limits>, arguments: MultiValue) -> mlua::Resul
     ]))
 }
 
-/// `gsub` with a text in the place of each match.
+/// `gsub` with a text in place of each match.
 fn replace(lua: &Lua, limits: &Arc<Limits>, arguments: MultiValue) -> mlua::Result<MultiValue> {
     let arguments = Arguments::new("gsub", &arguments, lua);
     let (text, pattern) = (arguments.text(0)?, arguments.text(1)?);
@@ -164,7 +164,7 @@ fn replace(lua: &Lua, limits: &Arc<Limits>, arguments: MultiValue) -> mlua::Resu
         );
         pay(lua, limits, put)?;
         position = end;
-        // What grows here is not yet Lua's, and not yet limited.
+        // This buffer is not Lua's, and not under its limit.
         if replaced.len() > MEMORY {
             return Err(mlua::Error::MemoryError("not enough memory".to_owned()));
         }
@@ -181,14 +181,14 @@ fn replace(lua: &Lua, limits: &Arc<Limits>, arguments: MultiValue) -> mlua::Resu
     ]))
 }
 
-/// Adds `replacement` to `replaced`, with the captures of a match where it names them.
+/// Appends `replacement` to `replaced`, with the captures that it names.
 fn put<B: Budget>(
     replaced: &mut Vec<u8>,
     replacement: &[u8],
     subject: &[u8],
     matcher: &Matcher<'_, B>,
     (start, end): (usize, usize),
-) -> Result<(), Trouble> {
+) -> Result<(), MatchError> {
     let mut rest = replacement;
     while let Some(at) = memchr::memchr(b'%', rest) {
         replaced.extend_from_slice(&rest[..at]);
@@ -213,13 +213,13 @@ fn put<B: Budget>(
     Ok(())
 }
 
-/// One match after the other, as `gmatch` and `gsub` go on from each.
+/// The iterator over matches behind `gmatch` and `gsub`.
 struct Matches {
     next: usize,
-    /// Where the last match ended: an empty one there would be the same again.
+    /// The end of the last match: an empty one there would be the same again.
     last: Option<usize>,
     left: i64,
-    /// Whether only a match at the very first place counts.
+    /// True if only a match at the very first position counts.
     is_anchored: bool,
 }
 
@@ -238,7 +238,7 @@ impl Matches {
         &mut self,
         matcher: &mut Matcher<'_, B>,
         length: usize,
-    ) -> Result<Option<(usize, usize)>, Trouble> {
+    ) -> Result<Option<(usize, usize)>, MatchError> {
         while self.left > 0 && self.next <= length {
             let start = self.next;
             let found = matcher.at(start)?;
@@ -258,7 +258,7 @@ impl Matches {
     }
 }
 
-/// The results of `find` and `match`: what `front` makes of the place, then the captures.
+/// The results of `find` and `match`: `front` of the position, then the captures.
 fn first_match<const N: usize>(
     lua: &Lua,
     limits: &Arc<Limits>,
@@ -286,14 +286,14 @@ fn first_match<const N: usize>(
     Ok(nothing())
 }
 
-/// Which captures a function returns.
+/// The captures that a function returns.
 #[derive(Clone, Copy)]
 enum Wanted {
-    /// Those that the pattern marks.
+    /// All that the pattern marks.
     Marked,
-    /// The same, or the whole match where it marks none.
+    /// All that it marks, or the whole match if it marks none.
     All,
-    /// The first of those.
+    /// The first of [`Self::All`].
     First,
 }
 
@@ -324,7 +324,7 @@ fn captures<B: Budget, const N: usize>(
     Ok(values)
 }
 
-/// A place as Lua counts: from the first byte, which is 1, to the last.
+/// A position as Lua counts it, from 1.
 fn places(start: usize, end: usize) -> [Value; 2] {
     [integer(start + 1), integer(end)]
 }
@@ -337,7 +337,7 @@ fn nothing() -> MultiValue {
     MultiValue::from_iter([Value::Nil])
 }
 
-/// What is special in a pattern: without any of these it is searched for as it is.
+/// The special characters: a pattern without any is a plain text.
 const SPECIAL: &[u8] = b"^$*+?.([%-";
 
 fn unanchored(pattern: &[u8]) -> (&[u8], bool) {
@@ -347,8 +347,8 @@ fn unanchored(pattern: &[u8]) -> (&[u8], bool) {
     }
 }
 
-/// Where a search begins that is told to begin at `place`, counted from 1, or from the end when it is
-/// below zero. `None` is behind the end.
+/// The offset of a search that begins at `place`, counted from 1, or from the end if negative. `None` is
+/// behind the end.
 fn start_in(subject: &[u8], place: i64) -> Option<usize> {
     let length = i64::try_from(subject.len()).ok()?;
     let start = match place {
@@ -359,10 +359,10 @@ fn start_in(subject: &[u8], place: i64) -> Option<usize> {
     usize::try_from(start).ok().filter(|_| start <= length)
 }
 
-fn pay<T>(lua: &Lua, limits: &Limits, done: Result<T, Trouble>) -> mlua::Result<T> {
+fn pay<T>(lua: &Lua, limits: &Limits, done: Result<T, MatchError>) -> mlua::Result<T> {
     done.map_err(|trouble| match trouble {
-        Trouble::Malformed(text) => mlua::Error::runtime(text),
-        Trouble::Overrun => limits.overrun(lua),
+        MatchError::Malformed(text) => mlua::Error::runtime(text),
+        MatchError::Overrun => limits.overrun(lua),
     })
 }
 

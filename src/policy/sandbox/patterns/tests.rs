@@ -1,4 +1,4 @@
-//! The functions here against Lua's own, on the same arguments.
+//! Compares these functions with Lua's own on the same arguments.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::functions;
 /// A Lua state with Lua's own `string`, and with ours beside it.
 struct Both {
     lua: Lua,
-    /// Calls a function of `string`; gives all that it returned, or the error.
+    /// Calls a function of `string`; returns all its results, or the error.
     call: Function,
     ours: mlua::Table,
 }
@@ -59,7 +59,7 @@ impl Both {
                 .collect::<Vec<_>>()
                 .join(", "),
             Err(error) => {
-                // Lua does not know the name of what is called by a key that is computed.
+                // Lua does not know the name of a function that is called by a computed key.
                 let text = describe(&error, "").replace(&format!("to '{name}'"), "to '?'");
                 let place = text
                     .strip_prefix("call:")
@@ -69,7 +69,7 @@ impl Both {
         }
     }
 
-    /// Panics when the two say different things.
+    /// Panics when the two results differ.
     fn compare(&self, name: &str, arguments: &[Value]) {
         let theirs: mlua::Table = self.lua.globals().get("string").unwrap();
         let expected = self.run(&theirs, name, arguments);
@@ -123,7 +123,7 @@ fn subject() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// Pieces of patterns, right and wrong ones. Few enough repetitions that the original comes to an end.
+/// Pieces of valid and invalid patterns. Few enough repetitions that the original comes to an end.
 fn pattern() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         8 => prop::sample::select(vec!["a", "b", ".", "%a", "%d", "%s", "%w", "%A", "%%", "%.", "1"]),
