@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
-use memchr::{memchr, memchr2, memchr3};
+use memchr::{memchr, memchr_iter, memchr3};
 
 use super::{Found, Step, Syntax};
 
@@ -316,19 +316,18 @@ fn may_name_a_model(text: &[u8]) -> bool {
     PLAIN.find(text).is_some() || is_escaped()
 }
 
-/// Where the string that `at` is in ends. At the end of the chunk `escaped` tells how to go on.
-pub(crate) fn closing_quote(chunk: &[u8], mut at: usize, escaped: &mut bool) -> Option<usize> {
-    if std::mem::take(escaped) {
-        at += 1;
-    }
-    loop {
-        let found = at + memchr2(b'"', b'\\', chunk.get(at..)?)?;
-        if chunk[found] == b'"' {
-            return Some(found);
-        }
-        at = found + 2;
-        *escaped = at > chunk.len();
-    }
+/// Where the string that `at` is in ends. At the end of the chunk `escaped` tells how to go on. It stops at
+/// quotes only, for texts are full of escapes (`\n`): what stands before a quote tells whether it is one.
+pub(crate) fn closing_quote(chunk: &[u8], at: usize, escaped: &mut bool) -> Option<usize> {
+    let begin = at + usize::from(std::mem::take(escaped));
+    let text = chunk.get(begin..)?;
+    let is_escaped = |end: usize| {
+        let before = text[..end].iter().rev();
+        before.take_while(|byte| **byte == b'\\').count() % 2 == 1
+    };
+    let closing = memchr_iter(b'"', text).find(|quote| !is_escaped(*quote));
+    *escaped = closing.is_none() && is_escaped(text.len());
+    closing.map(|quote| begin + quote)
 }
 
 /// The text of a JSON string written as `raw` between its quotes.
