@@ -22,7 +22,7 @@
 ---@field method string
 ---@field path string # without the query
 ---@field model string # as the client wrote it
----@field protocol "openai"|"anthropic" # how the client speaks; what came in another one is a chat completion by now
+---@field protocol "openai"|"anthropic"|"ollama" # how the client speaks; what came in another one is a chat completion by now
 ---@field stream boolean # waits for the body
 ---@field body table? # the JSON body, nil when it is none; waits for it
 ---@field headers table<string, string?> # by name, in lower case

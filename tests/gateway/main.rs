@@ -17,6 +17,7 @@ mod lacking;
 mod load_errors;
 mod loading;
 mod messages;
+mod ollama;
 mod override_default;
 mod passes_on;
 mod policies;

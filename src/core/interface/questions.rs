@@ -209,7 +209,7 @@ impl RequestView {
     pub const OPENAI: &'static str = "openai";
 
     /// Those that are translated.
-    const OTHERS: [&'static str; 1] = ["anthropic"];
+    const OTHERS: [&'static str; 2] = ["anthropic", "ollama"];
 
     /// The protocol of that name; of another name it is OpenAI's.
     pub(crate) fn protocol_of(name: &str) -> &'static str {

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
@@ -22,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::api::ApiError;
 use crate::config::Config;
 use crate::hub::lifecycle::{Grant, Lifecycle, Model, Place as Parked};
-use crate::policy::{Policies, RequestView, Route};
+use crate::policy::{Policies, RequestView};
 use crate::upstream::Accepts;
 
 mod admission;
@@ -30,12 +29,14 @@ mod answer;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod ollama;
 mod protocol;
 mod refusals;
 mod request;
 mod successor;
 #[cfg(test)]
 mod tests;
+mod translated;
 mod upgrade;
 mod waiting;
 
@@ -45,6 +46,7 @@ pub use answer::body::Body;
 pub use answer::leased_body::LeasedBody;
 pub use answer::loading_stream::LoadingStream;
 use forward::Named;
+use protocol::lm_studio;
 use protocol::openai;
 use protocol::openai::models;
 use protocol::openai::response_owners::ResponseOwners;
@@ -58,6 +60,7 @@ use request::rewrite;
 use request::rewrite::ModelSite;
 use request::scan::{Step, is_form};
 pub use successor::Successor;
+use translated::{Translated, check_length, count_tokens, translated, whole_body};
 use waiting::Waiting;
 
 /// Answers requests to `/v1`. Cheap to clone.
@@ -106,32 +109,6 @@ struct Addressed {
     translated: Option<Box<Translated>>,
 }
 
-/// A request that is translated, unless its worker has the client's route.
-struct Translated {
-    by: Translating,
-    door: Door,
-    /// What a policy changed.
-    route: Option<Arc<Route>>,
-    lifecycle: Lifecycle,
-    owners: ResponseOwners,
-}
-
-impl Translated {
-    /// Whether the worker of `model` has the client's route itself. Of responses some have, so that a worker
-    /// of which nothing is known yet is asked.
-    async fn is_needless(&self, model: &Model, grant: &Grant) -> bool {
-        let path = self.by.path();
-        match self.door {
-            Door::Messages => self.lifecycle.serves(model, path),
-            Door::Responses => {
-                self.lifecycle
-                    .serves_now(model, &grant.upstream, path)
-                    .await
-            }
-        }
-    }
-}
-
 impl Addressed {
     /// Sends it, under the name that the worker answers to.
     async fn forward(
@@ -150,7 +127,7 @@ impl Addressed {
                 None
             }
             Some(translated) => {
-                account.asks(protocol::CHAT);
+                account.asks(translated.by.asked);
                 Some(translated.by.answering)
             }
             None => None,
@@ -252,7 +229,7 @@ impl Gateway {
     /// The answer to a request. Dropping the future or the answer frees all that the request held.
     pub async fn answer(&self, arrived: Arrived) -> Response<Body> {
         let Arrived {
-            view,
+            mut view,
             mut intake,
             mut account,
         } = arrived;
@@ -269,6 +246,21 @@ impl Gateway {
             )),
             Target::Worker | Target::Unknown | Target::Made(_) | Target::Upstream(_) => {
                 self.proxy(view, None, &mut intake, &mut account).await
+            }
+            Target::Ollama(route) => {
+                let asked = self.ollama(route, view, &mut intake, &mut account);
+                Box::pin(asked).await
+            }
+            Target::LmStudio(lm_studio::Route::Shared) => {
+                view.parts.uri = lm_studio::shared(&view.parts.uri);
+                self.proxy(view, None, &mut intake, &mut account).await
+            }
+            Target::LmStudio(route) => {
+                let (method, path) = (&parts.method, parts.uri.path());
+                match lm_studio::answer(route, &self.lifecycle) {
+                    Ok(json) => json.map(|json| openai::json(&json)),
+                    Err(allowed) => Ok(openai::allowed_methods(protocol, method, path, allowed)),
+                }
             }
             Target::CountTokens => Box::pin(count_tokens(view, &mut intake)).await,
             Target::Door(door) => {
@@ -306,7 +298,7 @@ impl Gateway {
         let named = match door {
             None => self.model_of_path(&view.parts)?,
             Some(Door::Responses) => self.native(&mut view.parts, intake).await,
-            Some(Door::Messages) => None,
+            Some(_) => None,
         };
         let (site, translating);
         (view.model, site, translating) = match (named, door) {
@@ -503,44 +495,6 @@ async fn pass_on(
     account.passed_on();
     let body = intake.take_body();
     successor.ask(parts, body, client, &id).await
-}
-
-/// A request that is translated: the model that it names, and where it does after that.
-async fn translated(
-    door: Door,
-    view: &mut RequestView,
-    intake: &mut Intake,
-    account: &Account,
-) -> Result<(String, ModelSite, Option<Translating>), ApiError> {
-    let body = whole_body(&mut view.parts, intake).await?;
-    let (translating, model, site) = Translating::of(door, &mut view.parts, intake, body)?;
-    view.protocol = account.protocol().name;
-    Ok((model, site, Some(translating)))
-}
-
-async fn count_tokens(
-    mut view: Box<RequestView>,
-    intake: &mut Intake,
-) -> Result<Response<Body>, ApiError> {
-    let body = whole_body(&mut view.parts, intake).await?;
-    protocol::count_tokens(&body)
-}
-
-/// All of a body, without its content codings.
-async fn whole_body(parts: &mut Parts, intake: &mut Intake) -> Result<Bytes, ApiError> {
-    check_length(intake)?;
-    if parts.headers.contains_key(CONTENT_ENCODING) {
-        intake.decode(&mut parts.headers)?;
-    }
-    intake.collect().await
-}
-
-/// Refuses a body that says itself that it is too long.
-fn check_length(intake: &Intake) -> Result<(), ApiError> {
-    match intake.is_too_long() {
-        true => Err(refusals::too_large(intake.limits().body)),
-        false => Ok(()),
-    }
 }
 
 /// The model that a request names, in its body or else in its query. The body is what it is without its

@@ -125,7 +125,7 @@ impl Waiting {
         let body = LoadingStream::new(protocol, Box::pin(work), progress, notice);
         let mut answer = Response::new(Body::Loading(Box::new(body)));
         for (name, value) in [
-            (CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+            (CONTENT_TYPE, protocol.stream_type),
             (CACHE_CONTROL, "no-cache"),
             // nginx would keep the comments to itself.
             (HeaderName::from_static("x-accel-buffering"), "no"),

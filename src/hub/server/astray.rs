@@ -34,8 +34,8 @@ const ROUTES: [&str; 15] = [
 /// What a base URL may have too much of.
 const BASES: [&str; 5] = ["v1", "V1", "api", "openai", "hub"];
 
-/// Ollama's routes, below `/api/`.
-const OLLAMA: [&str; 10] = [
+/// What stands behind `/api/` in routes of Ollama's.
+const OLLAMA: [&str; 15] = [
     "chat",
     "generate",
     "tags",
@@ -46,6 +46,11 @@ const OLLAMA: [&str; 10] = [
     "embeddings",
     "pull",
     "create",
+    "copy",
+    "delete",
+    "push",
+    "blobs",
+    "v0",
 ];
 
 /// The answer to a request that no room is for.
@@ -73,10 +78,6 @@ pub(super) fn answer(
     };
     let (method, written) = (shown(method.as_str()), shown(path));
     let message = match meant {
-        Meant::Ollama => format!(
-            "{method} {written} is a route of Ollama's, and this hub speaks OpenAI's API: choose an \
-             OpenAI-compatible server in the client, with the base URL `http://{host}/v1`."
-        ),
         Meant::Route(route) => {
             let base = match route.starts_with("messages") {
                 true => format!("http://{host}"),
@@ -101,14 +102,12 @@ fn error(error: &ApiError) -> Response<Body> {
 enum Meant {
     /// What belongs behind `/v1/`.
     Route(String),
-    /// Another API.
-    Ollama,
 }
 
 /// `None` for a path that is right, or that nothing is known about.
 fn meant(path: &str, room: Room) -> Option<Meant> {
     match room {
-        Room::Workers => {
+        Room::Workers if !path.starts_with("/api") => {
             let rest = path.strip_prefix("/v1/")?;
             // Nearly every request leaves here.
             if ROUTES.contains(&rest) {
@@ -127,11 +126,10 @@ fn meant(path: &str, room: Room) -> Option<Meant> {
                 .contains(&rest)
                 .then(|| Meant::Route(rest.to_owned()))
         }
-        Room::Hall => {
-            if let Some(route) = path.strip_prefix("/api/")
-                && OLLAMA.contains(&route)
-            {
-                return Some(Meant::Ollama);
+        Room::Workers | Room::Hall => {
+            let other = path.strip_prefix("/api/").map(first);
+            if other.is_some_and(|route| OLLAMA.contains(&route)) {
+                return None;
             }
             let below_v1 = path.to_ascii_lowercase().contains("/v1/");
             let route = without_base(path);
@@ -141,6 +139,11 @@ fn meant(path: &str, room: Room) -> Option<Meant> {
             (is_known || (below_v1 && !route.is_empty())).then_some(Meant::Route(route))
         }
     }
+}
+
+/// The first part of a path.
+fn first(path: &str) -> &str {
+    path.split('/').next().unwrap_or_default()
 }
 
 /// Whether a route stands there twice: a client was given the route as its base URL.
@@ -217,9 +220,6 @@ mod tests {
                 "{path}"
             );
         }
-        for path in ["/api/chat", "/api/tags", "/api/generate"] {
-            assert_eq!(meant(path, Room::of(path)), Some(Meant::Ollama), "{path}");
-        }
     }
 
     #[test]
@@ -248,6 +248,9 @@ mod tests {
             "/",
             "/nosuch",
             "/api/nosuch",
+            "/api/chat",
+            "/api/tags",
+            "/api/v0/chat/completions",
             "*",
         ] {
             assert_eq!(meant(path, Room::of(path)), None, "{path}");
@@ -279,7 +282,7 @@ mod tests {
         let at = |path: &str| Request::post(path).header(HOST, "studio.local:8000");
         let texts = [
             at("//v1/chat/completions"),
-            at("/api/tags"),
+            at("/api/v1/models"),
             at("/v1/v1/messages"),
             Request::post("/chat/completions"),
         ]
@@ -290,7 +293,7 @@ mod tests {
         });
         insta::assert_snapshot!(texts.join("\n"), @r"
         POST //v1/chat/completions is not a route of this hub: the client's base URL is wrong. Set it to `http://studio.local:8000/v1`; this request then goes to /v1/chat/completions.
-        POST /api/tags is a route of Ollama's, and this hub speaks OpenAI's API: choose an OpenAI-compatible server in the client, with the base URL `http://studio.local:8000/v1`.
+        POST /api/v1/models is not a route of this hub: the client's base URL is wrong. Set it to `http://studio.local:8000/v1`; this request then goes to /v1/models.
         POST /v1/v1/messages is not a route of this hub: the client's base URL is wrong. Set it to `http://studio.local:8000`; this request then goes to /v1/messages.
         POST /chat/completions is not a route of this hub: the client's base URL is wrong. Set it to `http://localhost:8000/v1`; this request then goes to /v1/chat/completions.
         ");

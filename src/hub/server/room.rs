@@ -4,7 +4,7 @@
 /// A part of the hub's one port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Room {
-    /// `/v1`, `/upstream`: what reaches workers. The gateway answers.
+    /// `/v1`, `/upstream`, `/api` (Ollama's and LM Studio's): what reaches workers. The gateway answers.
     Workers,
     /// `/hub`: what controls the hub. The control API and the dashboard answer.
     Hub,
@@ -15,7 +15,7 @@ pub(super) enum Room {
 impl Room {
     /// The room of a path, which is taken as it is written: nobody behind decodes it first.
     pub(super) fn of(path: &str) -> Self {
-        if is_under(path, "/v1") || is_under(path, "/upstream") {
+        if is_under(path, "/v1") || is_under(path, "/upstream") || is_under(path, "/api") {
             Self::Workers
         } else if is_under(path, "/hub") {
             Self::Hub
@@ -43,6 +43,9 @@ mod tests {
             ("/v1/models", Room::Workers),
             ("/upstream/alpha/x", Room::Workers),
             ("/upstream", Room::Workers),
+            ("/api/chat", Room::Workers),
+            ("/api/v0/models", Room::Workers),
+            ("/apis", Room::Hall),
             ("/hub", Room::Hub),
             ("/hub/v1", Room::Hub),
             ("/upstreams", Room::Hall),

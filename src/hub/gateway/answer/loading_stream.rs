@@ -11,7 +11,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Response, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use serde_json::Value;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -88,7 +89,7 @@ impl State {
             Ok(answer) => {
                 let (head, body) = answer.into_parts();
                 let body = Box::new(body);
-                if head.status.is_success() && Kind::of(&head.headers).events {
+                if head.status.is_success() && is_stream(protocol, &head.headers) {
                     return Self::Passing(body);
                 }
                 Self::Gathering(Gathered {
@@ -99,6 +100,12 @@ impl State {
             }
         }
     }
+}
+
+/// Whether it is one in the client's form, or in that of the workers.
+fn is_stream(protocol: &Protocol, headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    Kind::of(headers).events || kind == Some(protocol.stream_type.as_bytes())
 }
 
 impl Gathered {

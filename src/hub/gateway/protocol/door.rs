@@ -6,7 +6,8 @@ use http::{HeaderValue, Response, StatusCode, Uri, request};
 use serde_json::Value;
 
 use super::chat::{Stream, Translate};
-use super::{anthropic, chat, openai, responses};
+use super::ollama::{Form, Origin};
+use super::{EVENTS, anthropic, chat, ollama, openai, responses};
 use crate::api::ApiError;
 use crate::api::unix_now;
 use crate::hub::gateway::answer::body::Body;
@@ -16,8 +17,9 @@ use crate::hub::gateway::request::rewrite::ModelSite;
 use crate::hub::gateway::request::scan::json::MARK;
 use crate::hub::gateway::request::scan::{Scanner, Step};
 
-/// The route that every door leads to.
-pub(in super::super) const CHAT: &str = "/v1/chat/completions";
+/// The routes that doors lead to.
+const CHAT: &str = "/v1/chat/completions";
+const EMBEDDINGS: &str = "/v1/embeddings";
 
 /// A route that is translated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,12 @@ pub(in super::super) enum Door {
     Messages,
     /// OpenAI's `POST /v1/responses`.
     Responses,
+    /// Ollama's `POST /api/chat` and `POST /api/generate`.
+    Ollama(Form),
+    /// Ollama's `POST /api/embed`.
+    OllamaEmbed,
+    /// Ollama's `POST /api/embeddings`, for one text.
+    OllamaEmbeddings,
 }
 
 /// A request that has come in through a door, and what its client sent: a worker that has the route itself
@@ -33,6 +41,8 @@ pub(in super::super) enum Door {
 #[derive(Debug)]
 pub(in super::super) struct Translating {
     pub(in super::super) answering: Answering,
+    /// The route that its worker is asked for instead.
+    pub(in super::super) asked: &'static str,
     uri: Uri,
     body: Bytes,
     /// What stood in the head before: an answer in a content coding could not be read.
@@ -44,6 +54,9 @@ pub(in super::super) struct Translating {
 pub(in super::super) enum Answering {
     Message,
     Response(Box<responses::Echoed>),
+    Ollama(Form, Origin),
+    Embeddings(Origin),
+    Embedding,
 }
 
 impl Door {
@@ -55,13 +68,33 @@ impl Door {
                 let echoed = Box::new(responses::Echoed::of(body));
                 (responses::to_chat(body)?, Answering::Response(echoed))
             }
+            Self::Ollama(form) => {
+                let chat = match form {
+                    Form::Chat => ollama::chat(body)?,
+                    Form::Generate => ollama::generate(body)?,
+                };
+                (chat, Answering::Ollama(form, Origin::now()))
+            }
+            Self::OllamaEmbed => (ollama::embed(body)?, Answering::Embeddings(Origin::now())),
+            Self::OllamaEmbeddings => (ollama::embed(body)?, Answering::Embedding),
         })
+    }
+
+    /// The route that a worker is asked for instead.
+    fn asked(self) -> &'static str {
+        match self {
+            Self::Messages | Self::Responses | Self::Ollama(_) => CHAT,
+            Self::OllamaEmbed | Self::OllamaEmbeddings => EMBEDDINGS,
+        }
     }
 }
 
 impl Answering {
     pub(super) fn stream_type(&self) -> &'static str {
-        "text/event-stream; charset=utf-8"
+        match self {
+            Self::Message | Self::Response(_) => EVENTS,
+            Self::Ollama(..) | Self::Embeddings(_) | Self::Embedding => ollama::OLLAMA.stream_type,
+        }
     }
 
     /// Writes a worker's stream for a client that calls its model `written`.
@@ -71,6 +104,18 @@ impl Answering {
             Self::Response(echoed) => {
                 let events = responses::Events::new(written, *echoed, now());
                 Box::new(Stream::new(events))
+            }
+            Self::Ollama(form, origin) => {
+                Box::new(Stream::new(ollama::Lines::new(form, written, origin)))
+            }
+            // Embeddings do not stream: what a worker says so is no answer.
+            Self::Embeddings(origin) => {
+                let lines = ollama::Lines::new(Form::Generate, written, origin);
+                Box::new(Stream::new(lines))
+            }
+            Self::Embedding => {
+                let lines = ollama::Lines::new(Form::Generate, written, Origin::now());
+                Box::new(Stream::new(lines))
             }
         }
     }
@@ -91,10 +136,13 @@ impl Answering {
                 .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(body)));
             return Err(chat::workers_error(status, &body, model));
         }
-        let answer = chat::of_worker(body)?;
+        let answer = || chat::of_worker(body);
         let json = match self {
-            Self::Message => anthropic::message(&answer, written),
-            Self::Response(echoed) => responses::response(&answer, written, *echoed, now()),
+            Self::Message => anthropic::message(&answer()?, written),
+            Self::Response(echoed) => responses::response(&answer()?, written, *echoed, now()),
+            Self::Ollama(form, origin) => ollama::whole(&answer()?, form, written, origin),
+            Self::Embeddings(origin) => ollama::embeddings(body, written, origin)?,
+            Self::Embedding => ollama::embedding(body)?,
         };
         Ok(openai::json(&json))
     }
@@ -117,7 +165,10 @@ pub(in super::super) fn count_tokens(body: &[u8]) -> Result<Response<Body>, ApiE
 }
 
 /// The JSON of a body.
-fn read(body: &[u8]) -> Result<Value, ApiError> {
+///
+/// # Errors
+/// 400 when it is none.
+pub(in super::super) fn read(body: &[u8]) -> Result<Value, ApiError> {
     serde_json::from_slice(body.strip_prefix(MARK).unwrap_or(body))
         .map_err(|error| refusals::malformed(&format!("it is not valid JSON: {error}")))
 }
@@ -149,7 +200,8 @@ impl Translating {
             .or_insert(HeaderValue::from_static("application/json"));
         let translating = Self {
             answering,
-            uri: std::mem::replace(&mut parts.uri, Uri::from_static(CHAT)),
+            asked: door.asked(),
+            uri: std::mem::replace(&mut parts.uri, Uri::from_static(door.asked())),
             coding: parts.headers.remove(ACCEPT_ENCODING),
             body,
         };

@@ -19,11 +19,13 @@ mod anthropic;
 pub(super) mod chat;
 mod door;
 mod fields;
+pub(super) mod lm_studio;
+pub(super) mod ollama;
 pub(super) mod openai;
 mod responses;
 mod translation;
 
-pub(super) use door::{Answering, CHAT, Door, Translating, count_tokens};
+pub(super) use door::{Answering, Door, Translating, count_tokens, read};
 pub(crate) use translation::Translation;
 
 /// How one API writes what the gateway reads and writes itself.
@@ -39,7 +41,12 @@ pub(crate) struct Protocol {
     pub(crate) error_event: fn(&ApiError) -> Bytes,
     /// What a stream says while its model loads: nothing that a client would take for content.
     pub(crate) notice: fn(&str) -> Bytes,
+    /// The content type of its streams.
+    pub(crate) stream_type: &'static str,
 }
+
+/// A stream of server-sent events.
+const EVENTS: &str = "text/event-stream; charset=utf-8";
 
 impl Protocol {
     /// Spoken where no other is.
@@ -49,6 +56,8 @@ impl Protocol {
     pub(super) fn of(path: &str) -> &'static Self {
         match path {
             "/v1/messages" | "/v1/messages/count_tokens" => &anthropic::ANTHROPIC,
+            // LM Studio's errors are OpenAI's.
+            path if path.starts_with("/api/") && !path.starts_with("/api/v0/") => &ollama::OLLAMA,
             _ => Self::DEFAULT,
         }
     }

@@ -3,7 +3,7 @@
 //! `request` reads what a client sends, `answer` and `stream` write what it gets, `errors` say what went
 //! wrong in its own words. They are pure: no I/O, no models, no policies.
 
-use super::Protocol;
+use super::{EVENTS, Protocol};
 use crate::hub::gateway::request::stream_flag::asks_for_stream;
 
 mod answer;
@@ -23,4 +23,5 @@ pub(super) const ANTHROPIC: Protocol = Protocol {
     error: errors::error,
     error_event: errors::error_event,
     notice: errors::ping,
+    stream_type: EVENTS,
 };

@@ -6,7 +6,7 @@ use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde_json::Value;
 
-use super::Protocol;
+use super::{EVENTS, Protocol};
 use crate::api::{ApiError, shown};
 use crate::hub::gateway::answer::body::Body;
 use crate::hub::gateway::request::stream_flag::asks_for_stream;
@@ -22,6 +22,7 @@ pub(super) const OPENAI: Protocol = Protocol {
     error,
     error_event,
     notice: comment,
+    stream_type: EVENTS,
 };
 
 /// The answer to a request that failed in the hub.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::Method;
 
-use crate::hub::gateway::protocol::Door;
+use crate::hub::gateway::protocol::{Door, lm_studio, ollama};
 
 const POST: &str = "POST";
 const GET: &str = "GET, HEAD";
@@ -45,6 +45,10 @@ pub(crate) enum Target<'a> {
     Worker,
     /// A worker, perhaps by way of another protocol.
     Door(Door),
+    /// Ollama's API.
+    Ollama(ollama::routes::Route),
+    /// LM Studio's.
+    LmStudio(lm_studio::Route<'a>),
     /// The hub: how many tokens a request of Anthropic's API takes.
     CountTokens,
     /// The worker of the model that made the response of that id.
@@ -80,6 +84,11 @@ impl<'a> Target<'a> {
                 && !id.is_empty()
             {
                 return Self::Made(id);
+            } else if path.starts_with("/api/") {
+                return match lm_studio::Route::of(method, path) {
+                    Some(route) => Self::LmStudio(route),
+                    None => Self::Ollama(ollama::routes::Route::of(method, path)),
+                };
             } else {
                 return Self::Unknown;
             };

@@ -1,0 +1,59 @@
+//! Ollama's API, over workers that speak OpenAI's.
+//!
+//! Its form is the same as that of the other adapters: `request` reads what a client sends, `answer` and
+//! `stream` write what it gets, `lists` tell of the models.
+
+use bytes::Bytes;
+use http::Response;
+use serde_json::{Value, json};
+
+use super::Protocol;
+use crate::api::ApiError;
+use crate::hub::gateway::answer::body::Body;
+use crate::hub::gateway::request::stream_flag::asks_for_stream;
+
+mod answer;
+pub(in crate::hub::gateway) mod lists;
+mod request;
+pub(in crate::hub::gateway) mod routes;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub(in crate::hub::gateway) use answer::{Form, Origin};
+pub(super) use answer::{embedding, embeddings, whole};
+pub(super) use request::{chat, embed, generate};
+pub(super) use stream::Lines;
+
+pub(super) const OLLAMA: Protocol = Protocol {
+    name: "ollama",
+    asks_for_stream,
+    error,
+    error_event,
+    notice,
+    stream_type: "application/x-ndjson",
+};
+
+fn error(error: &ApiError) -> Response<Body> {
+    let body = json!({"error": error.message}).to_string();
+    error.to_response().map(|_| Body::full(body))
+}
+
+fn error_event(error: &ApiError) -> Bytes {
+    line(&json!({"error": error.message}))
+}
+
+/// Its streams know no comments: a piece of nothing, for chats and for completions alike.
+fn notice(_: &str) -> Bytes {
+    line(&json!({
+        "model": "",
+        "created_at": answer::now(),
+        "message": {"role": "assistant", "content": ""},
+        "response": "",
+        "done": false,
+    }))
+}
+
+fn line(json: &Value) -> Bytes {
+    format!("{json}\n").into()
+}

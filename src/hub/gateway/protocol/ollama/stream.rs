@@ -1,0 +1,94 @@
+//! A stream as lines of JSON.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::super::chat::{Head, Kind, Reason, Usage, Writer};
+use super::answer::{Form, Origin, call, finish};
+use crate::api::ApiError;
+
+/// Writes the lines of one answer.
+#[derive(Debug)]
+pub(in super::super) struct Lines {
+    form: Form,
+    model: String,
+    origin: Origin,
+    /// How long the first piece took.
+    first: Option<Duration>,
+    open: Open,
+}
+
+#[derive(Debug)]
+enum Open {
+    Text,
+    Thinking,
+    /// A call is told when it is complete.
+    Call {
+        name: String,
+        arguments: String,
+    },
+}
+
+impl Lines {
+    pub(in super::super) fn new(form: Form, model: String, origin: Origin) -> Self {
+        Self {
+            form,
+            model,
+            origin,
+            first: None,
+            open: Open::Text,
+        }
+    }
+}
+
+fn write(line: &Value, out: &mut Vec<u8>) {
+    serde_json::to_writer(&mut *out, line).expect("JSON is written to memory");
+    out.push(b'\n');
+}
+
+impl Writer for Lines {
+    fn begin(&mut self, _: Head<'_>, _: &mut Vec<u8>) {}
+
+    fn open(&mut self, kind: Kind<'_>, _: &mut Vec<u8>) {
+        self.first.get_or_insert_with(|| self.origin.elapsed());
+        self.open = match kind {
+            Kind::Text => Open::Text,
+            Kind::Thinking => Open::Thinking,
+            Kind::Tool { name, .. } => Open::Call {
+                name: name.to_owned(),
+                arguments: String::new(),
+            },
+        };
+    }
+
+    fn piece(&mut self, text: &str, out: &mut Vec<u8>) {
+        let line = match &mut self.open {
+            Open::Text => self.form.said(&self.model, text, "", Vec::new()),
+            Open::Thinking => self.form.said(&self.model, "", text, Vec::new()),
+            Open::Call { arguments, .. } => {
+                arguments.push_str(text);
+                return;
+            }
+        };
+        write(&line, out);
+    }
+
+    fn close(&mut self, out: &mut Vec<u8>) {
+        if let Open::Call { name, arguments } = std::mem::replace(&mut self.open, Open::Text) {
+            let calls = vec![call(&name, &arguments)];
+            write(&self.form.said(&self.model, "", "", calls), out);
+        }
+    }
+
+    fn finish(&mut self, reason: Reason, usage: Usage, out: &mut Vec<u8>) {
+        let total = self.origin.elapsed();
+        let mut last = self.form.said(&self.model, "", "", Vec::new());
+        finish(&mut last, reason, usage, total, self.first.unwrap_or(total));
+        write(&last, out);
+    }
+
+    fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {
+        write(&json!({"error": error.message}), out);
+    }
+}

@@ -1,0 +1,196 @@
+//! What clients send, in the shapes that they send it, and what they accept.
+
+use http::StatusCode;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::super::chat::{self as one_form, Stream, Translate as _};
+use super::*;
+
+fn read(bytes: Result<Vec<u8>, ApiError>) -> Value {
+    serde_json::from_slice(&bytes.unwrap()).unwrap()
+}
+
+#[test]
+fn a_chat_is_a_chat_completion() {
+    let body = json!({
+        "model": "qwen3-4b:latest",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "look", "images": ["/9j/AAAA"]},
+            {"role": "assistant", "content": "", "thinking": "hm", "tool_calls": [
+                {"function": {"name": "f", "arguments": {"a": 1}}}, {"function": {"name": "g"}}]},
+            {"role": "tool", "tool_name": "g", "content": "of g"},
+            {"role": "tool", "content": "of f"},
+            {"role": "assistant", "content": "done"},
+        ],
+        "tools": [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}],
+        "format": {"type": "object"},
+        "options": {"temperature": 0.5, "num_predict": 9, "num_ctx": 4096, "stop": ["a"], "repeat_penalty": 1.1,
+                    "seed": 3},
+        "think": "high",
+        "keep_alive": "5m",
+    });
+    insta::with_settings!({prepend_module_to_snapshot => false}, {
+        insta::assert_json_snapshot!(read(chat(&body)));
+    });
+}
+
+#[test]
+fn what_clients_leave_out_has_its_meaning() {
+    let chat = read(chat(
+        &json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "tools": []}),
+    ));
+    assert_eq!(chat["stream"], true);
+    assert!(chat.get("tools").is_none() && chat.get("max_tokens").is_none());
+    let chat = read(generate(
+        &json!({"name": "m", "prompt": "hi", "system": "s", "stream": false, "think": false,
+                                     "format": "json", "options": {"num_predict": -1, "stop": "x"}}),
+    ));
+    assert_eq!(
+        chat["messages"],
+        json!([{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}])
+    );
+    assert_eq!(
+        (&chat["stream"], &chat["stop"]),
+        (&json!(false), &json!(["x"]))
+    );
+    assert_eq!(chat["response_format"], json!({"type": "json_object"}));
+    assert_eq!(
+        chat["chat_template_kwargs"],
+        json!({"enable_thinking": false})
+    );
+    assert!(chat.get("max_tokens").is_none());
+    let embed = read(embed(
+        &json!({"model": "m:latest", "input": ["a", "b"], "truncate": true}),
+    ));
+    assert_eq!(embed, json!({"model": "m", "input": ["a", "b"]}));
+}
+
+#[test]
+fn a_wrong_field_is_named() {
+    let said = [
+        chat(&json!({"model": "m"})),
+        chat(&json!({"model": "m", "messages": []})),
+        chat(&json!({"model": 7, "messages": []})),
+        chat(&json!({"model": "m", "messages": [{"role": "bot"}]})),
+        chat(&json!({"model": "m", "messages": [{"role": "user", "content": ["hi"]}]})),
+        chat(&json!({"model": "m", "messages": [{"role": "user"}], "format": 7})),
+        chat(
+            &json!({"model": "m", "messages": [{"role": "user"}], "options": {"num_predict": "all"}}),
+        ),
+        chat(&json!({"model": "m", "messages": [{"role": "user"}], "tools": [{"function": {}}]})),
+        generate(&json!({"model": "m"})),
+        generate(&json!({"model": "m", "prompt": "a", "suffix": "b"})),
+        embed(&json!({"model": "m"})),
+        embed(&json!({"model": "m", "input": [7]})),
+        embed(&json!([])),
+    ];
+    let said: Vec<String> = said.into_iter().map(|it| it.unwrap_err().message).collect();
+    insta::with_settings!({prepend_module_to_snapshot => false}, {
+        insta::assert_snapshot!(said.join("\n"));
+    });
+}
+
+fn lines_of(form: Form, pieces: &[&[u8]]) -> Vec<Value> {
+    let writer = Lines::new(form, "m".to_owned(), Origin::now());
+    let (mut stream, mut out) = (Stream::new(writer), Vec::new());
+    for piece in pieces {
+        stream.feed(piece, &mut out);
+    }
+    stream.end(
+        &ApiError::new(StatusCode::BAD_GATEWAY, "broke off"),
+        &mut out,
+    );
+    let text = String::from_utf8(out).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_whole_answer_has_text_thinking_calls_and_counters() {
+    let answer = json!({
+        "choices": [{"finish_reason": "stop", "message": {
+            "content": "Sure", "reasoning_content": "hm",
+            "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{\"a\":1}"}}],
+        }}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 4},
+    });
+    let answer = one_form::of_worker(answer.to_string().as_bytes()).unwrap();
+    let said = whole(&answer, Form::Chat, "m", Origin::now());
+    assert_eq!(
+        said["message"],
+        json!({
+            "role": "assistant", "content": "Sure", "thinking": "hm",
+            "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}],
+        })
+    );
+    assert_eq!(
+        (&said["done"], &said["done_reason"]),
+        (&json!(true), &json!("stop"))
+    );
+    assert_eq!(
+        (&said["prompt_eval_count"], &said["eval_count"]),
+        (&json!(9), &json!(4))
+    );
+    assert!(said["total_duration"].is_u64() && said["created_at"].is_string());
+    let said = whole(&answer, Form::Generate, "m", Origin::now());
+    assert_eq!(
+        (&said["response"], &said["thinking"]),
+        (&json!("Sure"), &json!("hm"))
+    );
+
+    let body =
+        br#"{"data": [{"embedding": [1, 2]}, {"embedding": [3]}], "usage": {"prompt_tokens": 5}}"#;
+    let said = embeddings(body, "m", Origin::now()).unwrap();
+    assert_eq!(
+        (&said["embeddings"], &said["prompt_eval_count"]),
+        (&json!([[1, 2], [3]]), &json!(5))
+    );
+    assert_eq!(embedding(body).unwrap(), json!({"embedding": [1, 2]}));
+    for body in [
+        "",
+        "{}",
+        "[]",
+        "7",
+        r#"{"data": [7]}"#,
+        r#"{"data": [{"embedding": "AAAA"}]}"#,
+    ] {
+        assert_eq!(
+            embedding(body.as_bytes()).unwrap_err().status,
+            502,
+            "{body}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_client_reads_of_any_stream_what_the_worker_said(plan in one_form::tests::plans(), at in any::<usize>()) {
+        let lines = lines_of(Form::Chat, &plan.pieces());
+        let (mut text, mut thinking, mut calls) = (String::new(), String::new(), Vec::new());
+        for line in &lines {
+            let message = &line["message"];
+            text += message["content"].as_str().unwrap();
+            thinking += message["thinking"].as_str().unwrap_or_default();
+            for call in message["tool_calls"].as_array().into_iter().flatten() {
+                let function = &call["function"];
+                calls.push((function["name"].as_str().unwrap().to_owned(), function["arguments"].clone()));
+            }
+        }
+        let (last, others) = lines.split_last().unwrap();
+        prop_assert!(others.iter().all(|line| line["done"] == false));
+        prop_assert_eq!((&last["done"], &last["eval_count"]), (&json!(true), &json!(5)));
+        prop_assert_eq!(&text, &plan.text);
+        prop_assert_eq!(&thinking, &plan.thinking);
+        let planned: Vec<(String, Value)> = plan.calls.iter()
+            .map(|(name, arguments)| (name.clone(), serde_json::from_str(arguments).unwrap()))
+            .collect();
+        prop_assert_eq!(calls, planned);
+
+        let cut = lines_of(Form::Generate, &plan.cut_off(at).pieces());
+        let last = cut.last().unwrap();
+        prop_assert!(last["done"] == true || last["error"] == "broke off", "{}", last);
+    }
+}
