@@ -2,13 +2,16 @@
 //! opening waits for ever, or a device, which never ends. It knows nothing of their content.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
+use serde::Serialize;
 
 /// Largest file of the hub's own: thousands of models fit.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
@@ -74,6 +77,53 @@ pub(crate) fn has_room(folder: &Path) -> io::Result<()> {
     file.sync_data()
 }
 
+/// Creates a folder with its parents, for its owner only; one that exists stays as it is.
+///
+/// # Errors
+/// When it cannot be created.
+pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Opens a log to append, and creates it if need be; from then on its owner alone can read it.
+///
+/// # Errors
+/// When it cannot be opened.
+pub(crate) fn open_private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .create(true)
+        .read(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)?;
+    // The mode above is for a new file alone. Devices (a worker's log may be /dev/null) stay as they are.
+    if file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+/// Replaces a JSON file in one step; its owner alone can read it.
+///
+/// # Errors
+/// When its folder cannot be written; the old file stays then.
+pub(crate) fn replace_private(path: &Path, content: &impl Serialize) -> io::Result<()> {
+    // A named temporary file has mode 0600 and replaces the old one atomically.
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| without_name(&error))?;
+    serde_json::to_writer(&mut file, content)?;
+    file.flush()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// The error without the name of the temporary file, which is random and means nothing to a user.
+fn without_name(error: &io::Error) -> io::Error {
+    let text = error.to_string();
+    let why = text.split(" at path ").next().unwrap_or_default();
+    io::Error::new(error.kind(), why)
+}
+
 #[cfg(test)]
 mod tests {
     use nix::sys::stat::Mode;
@@ -105,5 +155,15 @@ mod tests {
                 "it is larger than 16 MiB"
             ]
         );
+    }
+
+    #[test]
+    fn a_log_that_others_could_read_is_closed_to_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("open.log");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let file = open_private(&path).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

@@ -20,11 +20,12 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `files`, `memory`, `upstream`, `telemetry` | nothing of ours; anyone may use the last |
+//! | `files`, `memory`, `upstream` | nothing of ours |
+//! | `telemetry` | `files`; anyone may use it |
 //! | `api` | `memory` (its figures) |
 //! | `config` | `api`, `files` |
 //! | `runtime_file` | `files` |
-//! | `worker` | `config`, `memory`, `runtime_file`, `upstream` |
+//! | `worker` | `config`, `files`, `memory`, `runtime_file`, `upstream` |
 //! | `policy` | `core` (whose questions it answers), `config`, `memory`, `api` |
 //! | `core` | `api`, `memory` (its figures), `config` |
 //! | `simulation` | `core`, `policy`, `api`, `memory`, `config` |

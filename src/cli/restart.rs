@@ -12,7 +12,8 @@ use super::render::Out;
 use super::start::Start;
 use super::stop::gone;
 use crate::config::Config;
-use crate::{daemon, telemetry};
+use crate::daemon;
+use crate::files;
 
 /// Replace the hub by a new one before anybody notices
 ///
@@ -53,7 +54,7 @@ impl Restart {
 /// Tells the hub which program is to take its place. Without that it is the hub's own.
 fn leave_program(log_path: &Path) {
     if let Ok(program) = std::env::current_exe() {
-        let _ = telemetry::replace_private(&daemon::program_file(log_path), &program);
+        let _ = files::replace_private(&daemon::program_file(log_path), &program);
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{files, telemetry};
+use crate::files;
 
 fn path(log_path: &Path) -> PathBuf {
     log_path.join("hub.lock")
@@ -17,7 +17,7 @@ fn path(log_path: &Path) -> PathBuf {
 /// When the file, which the error names, cannot be created.
 pub fn try_lock(log_path: &Path) -> Result<Option<File>, (PathBuf, io::Error)> {
     let path = path(log_path);
-    let file = match telemetry::open_private(&path) {
+    let file = match files::open_private(&path) {
         Ok(file) => file,
         Err(error) => return Err((path, error)),
     };

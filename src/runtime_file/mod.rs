@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{files, telemetry};
+use crate::files;
 
 mod lock;
 mod trail;
@@ -98,7 +98,7 @@ impl RuntimeFile {
     /// # Errors
     /// When the folder cannot be written.
     pub fn write(&self, log_path: &Path) -> std::io::Result<()> {
-        telemetry::replace_private(&Self::path(log_path), self)
+        files::replace_private(&Self::path(log_path), self)
     }
 
     /// Removes the file, if it exists.

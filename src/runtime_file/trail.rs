@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{files, telemetry};
+use crate::files;
 
 /// The content of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ impl Trail {
     /// # Errors
     /// When the folder of hub.yaml cannot be written.
     pub fn write(&self, config_path: &Path) -> std::io::Result<()> {
-        telemetry::replace_private(&Self::path(config_path), self)
+        files::replace_private(&Self::path(config_path), self)
     }
 
     /// Removes it, if it exists.

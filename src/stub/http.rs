@@ -1,9 +1,11 @@
 //! The routes of a simulated worker and what they check before they answer.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -13,7 +15,6 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
-use super::multipart::{self, Part};
 use super::options::Dialect;
 use super::server::{Busy, Worker};
 use super::{answers, chat, responses};
@@ -28,6 +29,13 @@ pub(super) struct Call {
     pub worker: Arc<Worker>,
     pub form: Form,
     pub busy: Busy,
+}
+
+/// One part of a form.
+pub(super) struct Part {
+    pub name: String,
+    pub filename: Option<String>,
+    pub content: Bytes,
 }
 
 /// The body of a `POST`.
@@ -107,7 +115,7 @@ pub(super) async fn answer(
         }
         (&Method::POST, path) if is_post_route(&worker, path) => {
             worker.count_post().await;
-            match check(worker, &head.headers, &body, busy).await {
+            match check(worker, &head.headers, body, busy).await {
                 Ok(call) => dispatch(call, path).await,
                 Err(refusal) => refusal,
             }
@@ -196,16 +204,41 @@ async fn dispatch(call: Call, path: &str) -> Answer {
     }
 }
 
+/// The parts of a form, as far as they can be told apart.
+async fn parts(body: Bytes, boundary: String) -> Vec<Part> {
+    let body = stream::once(ready(Ok::<_, Infallible>(body)));
+    let mut form = multer::Multipart::new(body, boundary);
+    let mut parts = Vec::new();
+    while let Ok(Some(field)) = form.next_field().await {
+        let (name, filename) = (field.name(), field.file_name());
+        let (name, filename) = (
+            name.unwrap_or_default().to_owned(),
+            filename.map(str::to_owned),
+        );
+        let Ok(content) = field.bytes().await else {
+            break;
+        };
+        parts.push(Part {
+            name,
+            filename,
+            content,
+        });
+    }
+    parts
+}
+
 /// What every `POST` must pass: a body that parses, a model that is ours, a model that loads.
 async fn check(
     worker: Arc<Worker>,
     headers: &hyper::HeaderMap,
-    body: &[u8],
+    body: Bytes,
     busy: Busy,
 ) -> Result<Call, Answer> {
-    let form = match multipart::boundary(headers) {
-        Some(boundary) => Form::Parts(multipart::parts(body, &boundary)),
-        None => Form::Json(serde_json::from_slice(body).map_err(|error| unparsable(&error))?),
+    let kind = headers.get(header::CONTENT_TYPE);
+    let boundary = kind.and_then(|kind| multer::parse_boundary(kind.to_str().ok()?).ok());
+    let form = match boundary {
+        Some(boundary) => Form::Parts(parts(body, boundary).await),
+        None => Form::Json(serde_json::from_slice(&body).map_err(|error| unparsable(&error))?),
     };
     if let Form::Json(value) = &form
         && value

@@ -14,7 +14,6 @@ mod family;
 mod http;
 mod launch;
 mod model;
-mod multipart;
 mod options;
 mod record;
 mod responses;

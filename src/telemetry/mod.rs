@@ -4,16 +4,12 @@
 //! lines about a model carry `hub_model` and `hub_group`. Writing happens on a thread of its own: a full
 //! disk costs lines, never a request. It knows nothing of the hub's other parts.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
-};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anstream::AutoStream;
 use nix::unistd::getegid;
-use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Subscriber};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
@@ -21,6 +17,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, fmt};
+
+use crate::files;
 
 mod rotate;
 mod troubles;
@@ -126,7 +124,7 @@ pub fn app_log(log_path: &Path) -> PathBuf {
 /// # Errors
 /// When it cannot be created.
 pub fn create_log_folder(log_path: &Path) -> Result<(), TelemetryError> {
-    create_private_folder(log_path).map_err(|cause| TelemetryError::Folder {
+    files::create_private_folder(log_path).map_err(|cause| TelemetryError::Folder {
         path: log_path.to_owned(),
         cause,
     })
@@ -140,53 +138,6 @@ pub fn open_to_others(log_path: &Path) -> Option<String> {
     let is_own_group = metadata.gid() == getegid().as_raw();
     let is_open = mode & 0o002 != 0 || (mode & 0o020 != 0 && !is_own_group);
     is_open.then(|| format!("close it with `chmod go-w {}`", log_path.display()))
-}
-
-/// [`create_log_folder`] for any folder.
-///
-/// # Errors
-/// When it cannot be created.
-pub fn create_private_folder(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-/// Opens a log to append, and creates it if need be; from then on its owner alone can read it.
-///
-/// # Errors
-/// When it cannot be opened.
-pub fn open_private(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .create(true)
-        .read(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)?;
-    // The mode above is for a new file alone. Devices (a worker's log may be /dev/null) stay as they are.
-    if file.metadata()?.is_file() {
-        file.set_permissions(Permissions::from_mode(0o600))?;
-    }
-    Ok(file)
-}
-
-/// Replaces a JSON file in one step; its owner alone can read it.
-///
-/// # Errors
-/// When its folder cannot be written; the old file stays then.
-pub fn replace_private(path: &Path, content: &impl Serialize) -> io::Result<()> {
-    // A named temporary file has mode 0600 and replaces the old one atomically.
-    let folder = path.parent().unwrap_or_else(|| Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| without_name(&error))?;
-    serde_json::to_writer(&mut file, content)?;
-    file.flush()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
-/// The error without the name of the temporary file, which is random and means nothing to a user.
-fn without_name(error: &io::Error) -> io::Error {
-    let text = error.to_string();
-    let why = text.split(" at path ").next().unwrap_or_default();
-    io::Error::new(error.kind(), why)
 }
 
 /// The hub's own lines from `level` on, and the warnings of libraries.
@@ -209,6 +160,8 @@ fn level_of(word: &str) -> Level {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -255,16 +208,6 @@ mod tests {
             "INFO model loaded hub_model=\"qwen\" hub_group=\"small\""
         );
         assert_eq!(log.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_log_that_others_could_read_is_closed_to_them() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("open.log");
-        std::fs::write(&path, "").unwrap();
-        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        let file = open_private(&path).unwrap();
-        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -1,7 +1,10 @@
-//! A log file of bounded size.
+//! A log file that never grows without end.
 //!
-//! A full `app.log` is renamed to `app.log.TIME`; renamed files are removed when they are too old or when all
-//! logs together are too large. tracing-appender rotates by time only. Only [`super::init`] uses it.
+//! `app.log` is renamed to `app.log.TIME` when it is full. Renamed files are removed when they are too old or
+//! when all logs together are too large. Written here, because the crates lack what a hub that runs for months
+//! needs: tracing-appender rotates by time alone; file-rotate limits the number of files or their age and not
+//! both, loses the line when a file cannot be renamed, and hides its file, so that a log which somebody moved
+//! away cannot be noticed. Only [`super::init`] uses it.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -10,7 +13,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{Troubles, create_private_folder, open_private};
+use super::Troubles;
+use crate::files::{create_private_folder, open_private};
 
 /// When files are renamed and removed.
 #[derive(Debug, Clone, Copy)]

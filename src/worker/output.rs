@@ -5,7 +5,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::config::older_log;
-use crate::telemetry;
+use crate::files;
 
 /// Bytes at the end of a log that are searched for its last lines.
 const TAIL_BYTES: u64 = 8 * 1024;
@@ -29,7 +29,7 @@ impl Log {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        let file = telemetry::open_private(path)?;
+        let file = files::open_private(path)?;
         let begin = file.metadata()?.len();
         Ok((
             Self {
@@ -95,14 +95,14 @@ pub fn keep_below(most: u64, path: &Path) -> std::io::Result<bool> {
     if !is_long {
         return Ok(false);
     }
-    let log = telemetry::open_private(path)?;
+    let log = files::open_private(path)?;
     let kept = keep_end(most, &log, path);
     log.set_len(0)?;
     kept.map(|()| true)
 }
 
 fn keep_end(most: u64, mut log: &File, path: &Path) -> std::io::Result<()> {
-    let mut older = telemetry::open_private(&older_log(path))?;
+    let mut older = files::open_private(&older_log(path))?;
     // First, as the older file may hold the disk's only free space.
     older.set_len(0)?;
     let length = log.metadata()?.len();

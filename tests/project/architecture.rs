@@ -69,7 +69,7 @@ impl Table {
                 continue;
             };
             let parts = quoted(parts);
-            if imports.contains("anyone may use the last") {
+            if imports.contains("anyone may use it") {
                 table.common.extend(parts.last().cloned());
             }
             let everything = imports.starts_with("everything");

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::ModelConfig;
-use crate::{files, telemetry};
+use crate::files;
 
 mod probe;
 
@@ -131,7 +131,7 @@ impl PortBook {
             starting_port: self.starting_port,
             ports: self.ports.clone(),
         };
-        telemetry::replace_private(path, &kept)
+        files::replace_private(path, &kept)
     }
 
     /// Restores the assignments that [`PortBook::save`] wrote, without ports that are taken now or that no

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::served::Served;
 
 use crate::config::ModelConfig;
-use crate::{files, telemetry};
+use crate::files;
 
 /// What is known of all models.
 #[derive(Debug, Default)]
@@ -227,7 +227,7 @@ pub(in crate::hub) struct Writing {
 impl Writing {
     /// Replaces the file; a failure costs the next hub what was learned, and is logged.
     pub(in crate::hub) fn write(&self) {
-        if let Err(error) = telemetry::replace_private(&self.path, &self.models) {
+        if let Err(error) = files::replace_private(&self.path, &self.models) {
             tracing::warn!(path = %self.path.display(), %error, "what was learned of the models is not kept");
         }
     }

@@ -14,10 +14,10 @@ use http::StatusCode;
 
 use super::registry::{Model, Registry};
 use crate::config::ModelConfig;
+use crate::files;
 use crate::upstream::Upstream;
 use crate::worker::dialect::Program;
 use crate::worker::routes::Routes;
-use crate::{files, telemetry};
 
 /// A worker that is busy may take a while.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -119,7 +119,7 @@ impl Served {
             .iter()
             .map(|(key, routes)| (key, &**routes))
             .collect();
-        if let Err(error) = telemetry::replace_private(path, &programs) {
+        if let Err(error) = files::replace_private(path, &programs) {
             tracing::warn!(path = %path.display(), %error, "what the workers serve is not kept");
         }
     }

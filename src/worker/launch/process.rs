@@ -13,7 +13,7 @@ use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 use super::{Dialect, End, Identity, Instruction, Launch, Order, Report, Spawned, Upstream};
-use crate::telemetry;
+use crate::files;
 use crate::upstream::UpstreamError;
 use crate::worker::group::{self, Group};
 use crate::worker::identity::start_time;
@@ -63,7 +63,7 @@ impl Process {
         let errors = output
             .try_clone()
             .map_err(|error| file_error(&order.log_file, error))?;
-        telemetry::create_private_folder(&order.work_folder)
+        files::create_private_folder(&order.work_folder)
             .map_err(|error| file_error(&order.work_folder, error))?;
         let program =
             command::find(&model.worker_command, &model.env).map_err(|error| error.to_string())?;
