@@ -263,7 +263,7 @@ fn bring_along(config: &Config) {
         let kept = serde_json::from_slice::<serde_json::Value>(&text);
         if let Ok(kept) = kept
             && !to.exists()
-            && let Err(error) = telemetry::replace_private(&to, &kept)
+            && let Err(error) = files::replace_private(&to, &kept)
         {
             tracing::warn!(path = %to.display(), %error, "what the hub before kept stays where it was");
         }
