@@ -19,16 +19,21 @@ pub(super) struct Call {
 
 /// The call that is next in a conversation, of chat completions or of responses.
 pub(super) fn next_call(body: &Value) -> Option<Call> {
+    let tools = body["tools"].as_array()?;
+    let is_it = |call: &Call, tool: &Value| {
+        tool["name"] == call.name || tool["function"]["name"] == call.name
+    };
+    let is_there = |call: &Call| tools.iter().any(|tool| is_it(call, tool));
+    if body["input"].is_string() {
+        return calls(&body["input"]).into_iter().next().filter(is_there);
+    }
     let turns = body["messages"].as_array().or(body["input"].as_array())?;
     let (asked, calls) = turns.iter().enumerate().rev().find_map(|(at, turn)| {
         let calls = (turn["role"] == "user").then(|| calls(&turn["content"]))?;
         (!calls.is_empty()).then_some((at, calls))
     })?;
     let made: usize = turns[asked..].iter().map(calls_made).sum();
-    let call = calls.into_iter().nth(made)?;
-    let tools = body["tools"].as_array()?;
-    let is_it = |tool: &Value| tool["name"] == call.name || tool["function"]["name"] == call.name;
-    tools.iter().any(is_it).then_some(call)
+    calls.into_iter().nth(made).filter(is_there)
 }
 
 /// The calls that a turn has made.
@@ -153,6 +158,8 @@ mod tests {
         body["tools"] = json!([]);
         assert_eq!(call(&body), None);
 
+        let body = json!({"input": "call f {}", "tools": [{"type": "function", "name": "f"}]});
+        assert_eq!(call(&body).as_deref(), Some("{}"));
         let input = json!([
             {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "call f {}"}]},
         ]);

@@ -1,7 +1,7 @@
-//! The official `openai` clients, for Python and for Node, against a hub with simulated workers: plain,
-//! streamed, while a model loads, and refused.
+//! Clients as their makers publish them, against a hub with simulated workers: `openai` for Python and for
+//! Node, `anthropic` and `ollama` for Python, and agents that edit a file by a tool call.
 //!
-//! tests/run puts them under target/: the Python client is part of the real worker's environment.
+//! tests/run puts them under target/: one Python client is part of the real worker's environment.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail it")]
 
@@ -67,6 +67,96 @@ fn is_served(program: &Path, arguments: &[&Path], script: &str) {
     // It went to the end of the script.
     assert!(String::from_utf8_lossy(out).ends_with("all served\n"));
     assert_eq!(hub.record.count("load", "slow"), 1);
+}
+
+#[test]
+fn anthropics_and_ollamas_python_clients_and_responses_are_served() {
+    let python = target("python-clients/bin/python");
+    if is_there("the Python clients of other APIs", &python) {
+        is_served(&python, &[], "tests/support/other_clients.py");
+    }
+}
+
+/// Runs an agent in a folder of its own, where it is told to write a file by a tool call; `settings` make the
+/// command out of the hub's address, the agent's home and what it is told.
+fn edits_a_file(agent: &str, tool: &str, settings: impl Fn(&mut Command, u16, &Path)) {
+    let program = target("agents/node_modules/.bin").join(agent);
+    if !is_there(agent, &program) {
+        return;
+    }
+    let hub = hub();
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("written.txt");
+    let told = home.path().join("told");
+    std::fs::write(&told, tool.replace("FILE", file.to_str().unwrap())).unwrap();
+    let mut command = Command::new(program);
+    command
+        .env("HOME", home.path())
+        .current_dir(home.path())
+        .stdin(std::fs::File::open(&told).unwrap());
+    settings(&mut command, hub.http.port, home.path());
+    let said = command.output().unwrap();
+    let (out, error) = (&said.stdout, &said.stderr);
+    let written = std::fs::read_to_string(&file).unwrap_or_default();
+    assert_eq!(
+        written.trim(),
+        "hello",
+        "{agent}: {}{}",
+        String::from_utf8_lossy(out),
+        String::from_utf8_lossy(error)
+    );
+}
+
+#[test]
+fn claude_code_edits_a_file() {
+    let tool = r#"call Write {"file_path": "FILE", "content": "hello"}"#;
+    edits_a_file("claude", tool, |command, port, _| {
+        command
+            .args(["-p", "--permission-mode", "acceptEdits"])
+            .args(["--allowedTools", "Write"])
+            .env("ANTHROPIC_BASE_URL", format!("http://127.0.0.1:{port}"))
+            .env("ANTHROPIC_AUTH_TOKEN", "none")
+            .env("ANTHROPIC_MODEL", "quick")
+            .env("ANTHROPIC_DEFAULT_HAIKU_MODEL", "quick")
+            .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
+    });
+}
+
+#[test]
+fn codex_edits_a_file() {
+    let tool = r#"call exec_command {"cmd": "echo hello > FILE"}"#;
+    edits_a_file("codex", tool, |command, port, _| {
+        let provider = format!(
+            "model_providers.hub={{name=\"hub\", base_url=\"http://127.0.0.1:{port}/v1\", wire_api=\"responses\"}}"
+        );
+        command
+            .args(["exec", "--skip-git-repo-check"])
+            .arg("--dangerously-bypass-approvals-and-sandbox")
+            .args(["-c", &provider, "-c", "model_provider=\"hub\""])
+            .args(["-m", "quick", "-"]);
+    });
+}
+
+#[test]
+fn opencode_edits_a_file() {
+    let tool = r#"call write {"filePath": "FILE", "content": "hello"}"#;
+    edits_a_file("opencode", tool, |command, port, _| {
+        let config = serde_json::json!({
+            "provider": {"hub": {
+                "npm": "@ai-sdk/openai-compatible",
+                "options": {"baseURL": format!("http://127.0.0.1:{port}/v1"), "apiKey": "none"},
+                "models": {"quick": {}},
+            }},
+            "model": "hub/quick",
+            "small_model": "hub/quick",
+            "permission": {"edit": "allow", "external_directory": "allow"},
+            "autoupdate": false,
+            "share": "disabled",
+        });
+        command
+            .arg("run")
+            .env("OPENCODE_CONFIG_CONTENT", config.to_string());
+    });
 }
 
 #[test]
