@@ -1,7 +1,7 @@
 //! Puts the daemon into the background and waits until it answers.
 //!
-//! The daemon is this program again (`serve`), in a session of its own, so that neither Ctrl+C nor the
-//! end of the terminal reaches it. What it writes before its log is open, and a panic, go to
+//! The daemon is this program again (`serve`), in a session of its own, so that neither Ctrl+C nor the end of
+//! the terminal reaches it. Its output before its log is open, and any panic, go to
 //! `<log_path>/app.stderr.log`.
 
 use std::fs::File;
@@ -19,33 +19,33 @@ use crate::config::Config;
 use crate::runtime_file::RuntimeFile;
 use crate::{files, telemetry};
 
-/// How long a daemon may take to answer.
+/// Longest wait for a daemon's first answer.
 const START_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(10);
-/// A log of this size, in bytes, is begun anew at the next start.
-const LONGEST_LOG: u64 = 1024 * 1024;
-/// How many lines of the log an error shows.
+/// Size in bytes at which a log is emptied at the next start.
+const MAX_LOG: u64 = 1024 * 1024;
+/// Number of lines of the log in an error.
 const SHOWN_LINES: usize = 20;
 
-/// A daemon that was started and does not answer yet.
+/// A started daemon that does not answer yet.
 pub(super) struct Background {
     child: Box<dyn ChildWrapper>,
     log: File,
-    /// Where this daemon's part of the log begins.
+    /// Byte offset of this daemon's part of the log.
     log_start: u64,
     log_file: PathBuf,
     log_path: PathBuf,
 }
 
-/// Whose hub it is that answers.
+/// The hub that answers.
 pub(super) enum Ready {
-    /// This daemon's, with its process id.
+    /// This daemon, with its process id.
     Own(u32),
-    /// That of another one, which was faster; its process id, unless that is lost.
+    /// Another one, which was faster, with its process id, unless that is lost.
     Another(Option<u32>),
 }
 
-/// Why there is no daemon.
+/// The reason why there is no daemon.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(
@@ -86,7 +86,7 @@ impl Background {
             .arg("--config")
             .arg(&config.path)
             .args(["serve", "--background"])
-            // Not the caller's: a daemon must not keep a folder busy that it has nothing to do with.
+            // Not the caller's: a daemon must not keep an unrelated folder busy.
             .current_dir(config.folder())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -104,12 +104,12 @@ impl Background {
         })
     }
 
-    /// Waits until a hub answers. When the daemon dies because another one was faster, that one will do.
+    /// Waits until a hub answers. If the daemon dies because another one was faster, that one counts.
     pub(super) async fn ready(mut self, client: &Client) -> anyhow::Result<Ready> {
         let Err(failure) = self.answers(client).await? else {
             let whose = self.whose();
             if matches!(whose, Ready::Another(_)) {
-                // It would wait for the port a little longer, and take it if the other one is stopped.
+                // It would go on waiting for the port, and take it if the other one is stopped.
                 self.dismiss()?;
             }
             return Ok(whose);
@@ -121,7 +121,7 @@ impl Background {
         if said.is_empty()
             && let Err(error) = files::has_room(&self.log_path)
         {
-            // Neither could the daemon say so anywhere.
+            // The daemon could not have logged it either.
             let log_path = self.log_path.display();
             said = format!("\n  the log folder `{log_path}` cannot be written: {error}");
         }
@@ -129,19 +129,19 @@ impl Background {
         let app_log = telemetry::app_log(&self.log_path);
         let app_log = app_log.display();
         if matches!(failure, Failure::Silent) {
-            // It would come up behind the user's back, or stand in the way of the next try.
+            // Otherwise it could start later unnoticed, or block the next attempt.
             let _ = self.child.signal(Signal::SIGTERM as i32);
         }
         anyhow::bail!("{failure}{said}\nits logs: {stderr_log}, {app_log}")
     }
 
-    /// Ends a daemon that has not got its port yet, which takes no time: it handles no signal so far.
+    /// Ends a daemon without a port. It takes no time, as the daemon handles no signal so far.
     fn dismiss(&mut self) -> std::io::Result<()> {
         self.child.signal(Signal::SIGTERM as i32)?;
         self.child.wait().map(drop)
     }
 
-    /// Whose hub answers while the daemon lives: it may not have found out yet that another has the port.
+    /// The answering hub while the daemon lives, which may not have noticed yet that another has the port.
     fn whose(&self) -> Ready {
         match self.keeper() {
             Some(pid) if pid != self.child.id() => Ready::Another(Some(pid)),
@@ -149,7 +149,7 @@ impl Background {
         }
     }
 
-    /// Who keeps the runtime file, which a hub writes before it answers.
+    /// The process of the runtime file, which a hub writes before it answers.
     fn keeper(&self) -> Option<u32> {
         RuntimeFile::read(&self.log_path).map(|runtime| runtime.pid)
     }
@@ -157,7 +157,7 @@ impl Background {
     async fn answers(&mut self, client: &Client) -> std::io::Result<Result<(), Failure>> {
         let deadline = Instant::now() + START_LIMIT;
         while Instant::now() < deadline {
-            // In this order: what answers while the child is dead is not the child.
+            // In this order: a hub that answers after the child's death is not the child.
             let ended = self.child.try_wait()?;
             if let Some(status) = ended {
                 return Ok(Err(Failure::Died(status)));
@@ -170,10 +170,10 @@ impl Background {
         Ok(Err(Failure::Silent))
     }
 
-    /// What the daemon wrote, as lines that continue an error; empty when it wrote nothing.
+    /// The daemon's output, as lines that continue an error; empty without output.
     fn last_lines(&mut self) -> String {
         let mut text = Vec::new();
-        // Without the lines the error still says where they are.
+        // Without the lines the error still names the file.
         let read = self
             .log
             .seek(SeekFrom::Start(self.log_start))
@@ -190,10 +190,10 @@ impl Background {
     }
 }
 
-/// Opens the log to append, and says where that begins.
+/// Opens the log to append, and returns its length.
 fn open_log(path: &Path) -> std::io::Result<(File, u64)> {
     let log = files::open_private(path)?;
-    if log.metadata()?.len() > LONGEST_LOG {
+    if log.metadata()?.len() > MAX_LOG {
         log.set_len(0)?;
     }
     let start = log.metadata()?.len();

@@ -1,4 +1,5 @@
-//! `check`: what hub.yaml and the policies say, and what they would start. Starts and binds nothing.
+//! `check`: checks hub.yaml and the policies, and shows the processes they would start. Starts and binds
+//! nothing.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::worker::dialect::Dialects;
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {}
 
-/// What is known of one model.
+/// The plan for one model.
 struct Plan<'a> {
     model: &'a ModelConfig,
     port: u16,
@@ -31,7 +32,7 @@ struct Plan<'a> {
 }
 
 struct Worker {
-    /// Whether it stays up without the weights.
+    /// True if it stays up without the weights.
     is_resident: bool,
     argv: Vec<String>,
 }
@@ -77,12 +78,12 @@ impl Check {
     }
 }
 
-/// A plan for each model, and what its worker program has to say.
+/// A plan for each model, with the warnings of its worker program.
 async fn plans<'a>(
     config: &'a Config,
     warnings: &mut Vec<String>,
 ) -> anyhow::Result<Vec<Plan<'a>>> {
-    // Only the daemon looks which ports are taken.
+    // Only the daemon probes for taken ports.
     let all_free = Box::new(|_: &str, _| true);
     let mut ports = PortBook::with_probe(config.port, config.model_starting_port, all_free);
     ports.assign(&config.models, &|_| false)?;
@@ -167,7 +168,7 @@ impl Plan<'_> {
     }
 }
 
-/// What a group means for its members.
+/// The effect of a group on its members.
 fn rule(config: &Config, group: &GroupConfig) -> String {
     let members: Vec<_> = config
         .members(&group.name)

@@ -1,8 +1,8 @@
 //! The only client of the control API: one request, one connection, over plain HTTP/1.1.
 //!
-//! Verbs call its methods; it knows routes and bodies and prints nothing. Actions have no time limit,
-//! since they answer at the final state and a load may take minutes; a daemon that dies meanwhile
-//! closes the connection, which ends the wait.
+//! Verbs call its methods; it knows routes and bodies and prints nothing. Verbs have no time limit, since they
+//! answer at the final state and a load may take minutes; if the daemon dies, the connection closes and the
+//! wait ends.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,44 +22,44 @@ use crate::api::{
     DecisionsReport, PoliciesReport, RecordingReport, ReloadReport, Status, Verb, is_all_addresses,
 };
 
-/// How long a connection, and then a health check, may take: a hub answers in milliseconds, also while
-/// models load.
+/// Longest time for a connection, and then for a health check: a hub answers in milliseconds, also while models
+/// load.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
-/// A hub that was killed a moment ago still takes connections, and closes them unanswered.
+/// Time for which a hub that was just killed may still accept connections, and close them unanswered.
 const CLOSING: Duration = Duration::from_millis(500);
-/// How soon such a one is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How long reading the status may take, on a machine that swaps.
+/// Interval of the checks of such a hub.
+const POLL_EVERY: Duration = Duration::from_millis(20);
+/// Longest time for reading the status, even on a machine that swaps.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 
-/// What a name in a route has to be written otherwise: dots too, since `..` is a way up.
+/// Characters to escape in a name within a route: dots too, since `..` leads up.
 const NOT_IN_A_NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// How the hub knows that a command asks, for the history of decisions.
+/// Tells the hub that a command asks, for the history of decisions.
 const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
-/// Where a hub is, or may be.
+/// The address of a hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Client {
     host: String,
     port: u16,
 }
 
-/// Who answers at an address.
+/// The program that answers at an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Probe {
     /// A hub.
     Hub,
-    /// Some other program; the text says what it answered.
+    /// Another program, with its answer.
     Other(String),
-    /// Nobody.
+    /// Nothing answers.
     Nothing,
 }
 
-/// Why a request did not get the answer it wanted. No cause is a `source`: `{:#}` would tell it twice.
+/// The reason why a request failed. No cause is a `source`: `{:#}` would print it twice.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
-    /// The hub said no. The text is its own.
+    /// The hub refused; the text is its own.
     #[error("{message}")]
     Refused { message: String },
     /// No connection.
@@ -74,16 +74,16 @@ pub(super) enum ClientError {
         address: String,
         cause: hyper::Error,
     },
-    /// It is there and says nothing.
+    /// It accepts the connection and does not answer.
     #[error("the hub daemon at {address} does not answer")]
     Silent { address: String },
-    /// Something came that no hub sends.
+    /// The answer is not a hub's.
     #[error("the hub daemon at {address} sent an answer that is not understood: {reason}")]
     Strange { address: String, reason: String },
 }
 
 impl ClientError {
-    /// Whether the connection was closed before anything came that could be read.
+    /// True if the connection was closed before any answer.
     fn is_early_end(&self) -> bool {
         match self {
             Self::Connect { .. } => true,
@@ -93,10 +93,10 @@ impl ClientError {
     }
 }
 
-/// Whose hub it is, of `GET /hub/status`. Older ones tell nothing.
+/// The hub's identity from `GET /hub/status`. Older hubs send none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub(super) struct Told {
+pub(super) struct HubIdentity {
     pub(super) pid: Option<u32>,
     pub(super) config_path: Option<PathBuf>,
     pub(super) log_path: Option<PathBuf>,
@@ -152,13 +152,13 @@ impl Client {
         }
     }
 
-    /// Who answers there.
+    /// The program that answers there.
     pub(super) async fn probe(&self) -> Probe {
         let begun = Instant::now();
         loop {
             match self.probe_once().await {
                 Err(error) if error.is_early_end() && begun.elapsed() < CLOSING => {
-                    sleep(LOOK_AGAIN).await;
+                    sleep(POLL_EVERY).await;
                 }
                 Err(_) => return Probe::Other("it does not speak HTTP".to_owned()),
                 Ok(probe) => return probe,
@@ -167,7 +167,7 @@ impl Client {
     }
 
     /// # Errors
-    /// When somebody takes the connection and gives no answer that is HTTP.
+    /// When the connection is accepted and no HTTP answer comes.
     async fn probe_once(&self) -> Result<Probe, ClientError> {
         let Ok(Ok(stream)) = timeout(PROBE_LIMIT, self.connect()).await else {
             return Ok(Probe::Nothing);
@@ -183,8 +183,8 @@ impl Client {
         })
     }
 
-    /// Whose hub it is.
-    pub(super) async fn told(&self) -> Result<Told, ClientError> {
+    /// The hub's identity.
+    pub(super) async fn identity(&self) -> Result<HubIdentity, ClientError> {
         self.read("/hub/status").await
     }
 
@@ -193,17 +193,17 @@ impl Client {
         self.read("/hub/status").await
     }
 
-    /// What is known of each policy.
+    /// The report of each policy.
     pub(super) async fn policies(&self) -> Result<PoliciesReport, ClientError> {
         self.read("/hub/policies").await
     }
 
-    /// What was decided lately; `query` is that of the route.
+    /// The recent decisions; `query` is that of the route.
     pub(super) async fn decisions(&self, query: &str) -> Result<DecisionsReport, ClientError> {
         self.read(&format!("/hub/policies/decisions?{query}")).await
     }
 
-    /// The recording of hook calls that is on, or the last one.
+    /// The current recording of hook calls, or the last one.
     pub(super) async fn recording(&self) -> Result<RecordingReport, ClientError> {
         self.read("/hub/policies/recording").await
     }
@@ -224,7 +224,7 @@ impl Client {
             .await
     }
 
-    /// What a hub answers at once.
+    /// A request that a hub answers at once.
     async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         timeout(READ_LIMIT, self.call(Method::GET, path))
             .await
@@ -251,8 +251,8 @@ impl Client {
         Ok(())
     }
 
-    /// Lets another daemon take this one's place; gives its process id. `None` when the daemon knows no such
-    /// thing: 0.1.0 did not.
+    /// Replaces the daemon by a new one; returns its process id. `None` when the daemon does not support it, as
+    /// 0.1.0.
     pub(super) async fn restart(&self) -> Result<Option<u32>, ClientError> {
         let answer = self
             .send(Method::POST, "/hub/restart", Bytes::new())
@@ -272,7 +272,7 @@ impl Client {
         Ok(())
     }
 
-    /// Does `verb` and waits for its final state; gives the hub's sentence about it.
+    /// Does `verb` and waits for its final state; returns the hub's sentence about it.
     pub(super) async fn act(&self, model: &str, verb: Verb) -> Result<String, ClientError> {
         let name = utf8_percent_encode(model, NOT_IN_A_NAME);
         let path = format!("/hub/models/{name}/{}", verb.as_str());
@@ -378,7 +378,7 @@ impl Client {
     }
 }
 
-/// What an error answer says, whoever wrote it.
+/// The text of an error answer, from any program.
 fn refusal(answer: &Answer) -> String {
     serde_json::from_slice::<Envelope>(&answer.body).map_or_else(
         |_| {
@@ -412,7 +412,7 @@ mod tests {
     async fn a_hub_that_is_being_killed_is_not_taken_for_another_program() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = Client::new("127.0.0.1", listener.local_addr().unwrap().port());
-        // It takes one more connection and closes it; then its port is free.
+        // It accepts one more connection and closes it; then its port is free.
         let (probe, ()) = tokio::join!(client.probe(), async move {
             drop(listener.accept().await.unwrap());
         });

@@ -1,38 +1,37 @@
 //! Finds the daemon of a hub.yaml: by the runtime files it may have left first, then at the address that
 //! hub.yaml gives.
 //!
-//! A runtime file alone proves nothing, since a daemon that was killed leaves it behind: a hub is there
-//! when `/health` says so, and it is the one that is looked for when it says that its hub.yaml is this one.
-//! The address of hub.yaml catches a daemon whose logs were deleted; the trail beside hub.yaml one whose
-//! `log_path` was edited while it runs.
+//! A runtime file alone proves nothing, since a killed daemon leaves it behind: a hub runs if `/health`
+//! answers, and it is the right one if it names this hub.yaml. The address of hub.yaml finds a daemon whose
+//! logs were deleted; the trail beside hub.yaml one whose `log_path` was edited while it runs.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde_yaml::Value;
 
-use super::client::{Client, ClientError, Probe, Told};
+use super::client::{Client, ClientError, HubIdentity, Probe};
 use crate::api::Status;
 use crate::config::{self, Config, is_same};
 use crate::runtime_file::{RuntimeFile, Trail, is_locked};
 
-/// Where to look for a daemon.
+/// The places to look for a hub.yaml's daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    /// Whose daemon.
+pub(super) struct HubAddress {
+    /// The daemon's hub.yaml.
     pub(super) config_path: PathBuf,
     pub(super) log_path: PathBuf,
     pub(super) host: String,
     pub(super) port: u16,
 }
 
-/// A daemon that answers.
+/// An answering daemon.
 #[derive(Debug, Clone)]
 pub(super) struct Hub {
     pub(super) client: Client,
-    /// What the daemon wrote about itself, unless that is lost.
+    /// The daemon's runtime file, unless it is lost.
     pub(super) runtime: Option<RuntimeFile>,
-    /// Its process id, unless that is lost and it is too old to tell.
+    /// Its process id, unless the file is lost and the hub too old to send it.
     pub(super) pid: Option<u32>,
 }
 
@@ -40,22 +39,22 @@ pub(super) struct Hub {
 #[derive(Debug)]
 pub(super) struct Stranger {
     address: String,
-    told: Told,
+    told: HubIdentity,
     wanted: PathBuf,
-    /// The key of hub.yaml by which they are in each other's way.
+    /// The key of hub.yaml in which they conflict.
     shared: &'static str,
 }
 
-/// What is at a [`Place`].
+/// The answer to a search.
 #[derive(Debug)]
 pub(super) enum Found {
     /// Its daemon.
     Hub(Hub),
-    /// That of another hub.yaml, on the port of this one.
+    /// The daemon of another hub.yaml, on the port of this one.
     Stranger(Stranger),
-    /// Another program on the port of hub.yaml; the text says what it answered.
+    /// Another program on the port of hub.yaml, with its answer.
     Other(String),
-    /// Nobody.
+    /// Nothing answers.
     Nothing,
 }
 
@@ -89,7 +88,7 @@ impl fmt::Display for Stranger {
     }
 }
 
-impl Place {
+impl HubAddress {
     pub(super) fn of(config: &Config) -> Self {
         Self {
             config_path: config.path.clone(),
@@ -99,8 +98,8 @@ impl Place {
         }
     }
 
-    /// Makes the best of a hub.yaml that is broken or missing: what can be read of `log_path`, `host`
-    /// and `port`, and the defaults for the rest.
+    /// The address for a broken or missing hub.yaml: the `log_path`, `host` and `port` that can be read, and the
+    /// defaults for the rest.
     pub(super) fn guess(config_path: &Path) -> Self {
         let text = std::fs::read_to_string(config_path).unwrap_or_default();
         let keys = serde_yaml::from_str::<Value>(&text)
@@ -124,7 +123,7 @@ impl Place {
         }
     }
 
-    /// Looks who is there.
+    /// Searches for the daemon.
     pub(super) async fn look(&self) -> Found {
         let configured = Client::new(&self.host, self.port);
         for (folder, runtime) in self.runtime_files() {
@@ -132,8 +131,8 @@ impl Place {
             let is_configured = client == configured;
             match client.probe().await {
                 Probe::Hub => match self.meet(client, Some((&folder, runtime))).await {
-                    // Whoever is not looked for counts where this hub.yaml wants to be: on its port and in
-                    // its log folder, unless that is a copy.
+                    // Another hub counts if it uses this hub.yaml's port or log folder, unless the folder is
+                    // a copy.
                     Found::Stranger(_) if !is_configured && !self.is_taken(&folder) => {}
                     Found::Stranger(stranger) if !is_configured => {
                         return Found::Stranger(Stranger {
@@ -143,13 +142,13 @@ impl Place {
                     }
                     found => return found,
                 },
-                // A holder that keeps silent is not waited for twice.
+                // A silent lock holder is waited for only once.
                 Probe::Other(what) if is_configured => return Found::Other(what),
                 Probe::Other(_) | Probe::Nothing => {}
             }
         }
         match configured.probe().await {
-            // A hub that has just come up wrote its file after it was looked for, and before it answered.
+            // A hub that has just started wrote its file after the first read and before it answered.
             Probe::Hub => {
                 let is_its = |file: &RuntimeFile| Client::new(&file.host, file.port) == configured;
                 let files = self.runtime_files();
@@ -162,12 +161,12 @@ impl Place {
         }
     }
 
-    /// Where the logs of that hub are; an older one, which does not tell, has them where hub.yaml says.
+    /// The log folder of that hub; that of hub.yaml for an older one, which does not send it.
     pub(super) fn logs_of<'a>(&'a self, status: &'a Status) -> &'a Path {
         status.log_path.as_deref().map_or(&self.log_path, Path::new)
     }
 
-    /// What daemons of this hub.yaml may have written, with the folders in which it lies.
+    /// The runtime files that daemons of this hub.yaml may have written, with their folders.
     fn runtime_files(&self) -> Vec<(PathBuf, RuntimeFile)> {
         let trail = Trail::read(&self.config_path).map(|trail| trail.log_path);
         let trail = trail.filter(|folder| !is_same(folder, &self.log_path));
@@ -177,21 +176,21 @@ impl Place {
             .collect()
     }
 
-    /// Whether it is the log folder that hub.yaml names, and a hub has it.
+    /// True if it is the log folder that hub.yaml names, and a hub holds its lock.
     fn is_taken(&self, folder: &Path) -> bool {
         is_same(folder, &self.log_path) && is_locked(folder)
     }
 
-    /// Asks a hub whose it is.
+    /// Asks a hub for its hub.yaml.
     async fn meet(&self, client: Client, runtime: Option<(&Path, RuntimeFile)>) -> Found {
-        let told = match client.told().await {
+        let told = match client.identity().await {
             Ok(told) => told,
-            // It went while it was looked at.
+            // It ended meanwhile.
             Err(ClientError::Connect { .. } | ClientError::Lost { .. }) => return Found::Nothing,
             Err(ClientError::Silent { .. }) => {
                 return Found::Other("it does not answer GET /hub/status".to_owned());
             }
-            Err(_) => Told::default(),
+            Err(_) => HubIdentity::default(),
         };
         let its = told.config_path.as_deref();
         let is_named = its.is_some_and(|its| is_same(its, &self.config_path));
@@ -224,7 +223,7 @@ impl Place {
     /// The daemon, if one answers.
     ///
     /// # Errors
-    /// When that of another hub.yaml does.
+    /// When the daemon of another hub.yaml does.
     pub(super) async fn hub(&self) -> anyhow::Result<Option<Hub>> {
         match self.look().await {
             Found::Hub(hub) => Ok(Some(hub)),
@@ -234,9 +233,9 @@ impl Place {
     }
 }
 
-/// Whether the runtime file in a folder is that of the hub which says that its hub.yaml is `its`, although
-/// that is not the one that is looked for: an older hub does not say, and that of one whose folder was moved
-/// says where it was. A hub keeps its folder locked; a copy of the folder is not.
+/// True if the runtime file in a folder belongs to the hub that names `its` as its hub.yaml, although that is
+/// another than the wanted one: an older hub names none, and one whose folder was moved names the old path. A
+/// hub keeps its folder locked, a copy of the folder is unlocked.
 fn proves(folder: &Path, file: &RuntimeFile, its: Option<&Path>) -> bool {
     let is_its = match (&file.config_path, its) {
         (None, None) => true,
@@ -246,7 +245,7 @@ fn proves(folder: &Path, file: &RuntimeFile, its: Option<&Path>) -> bool {
     is_its && is_locked(folder)
 }
 
-/// The lines of a text that is no YAML which still say where the daemon is.
+/// The lines of invalid YAML that still give the daemon's address.
 fn lines_that_matter(text: &str) -> String {
     text.lines()
         .filter(|line| {
@@ -261,20 +260,21 @@ fn lines_that_matter(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn guess(text: &str) -> Place {
+    fn guess(text: &str) -> HubAddress {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hub.yaml");
         std::fs::write(&path, text).unwrap();
-        Place::guess(&path)
+        HubAddress::guess(&path)
     }
 
     #[test]
     fn a_daemon_can_be_found_with_a_configuration_that_breaks_the_rules() {
-        let place = guess("host: 127.0.0.1\nport: '8124'\nlog_path: /var/log/hub\nmodels: []\n");
+        let hub_address =
+            guess("host: 127.0.0.1\nport: '8124'\nlog_path: /var/log/hub\nmodels: []\n");
         assert_eq!(
-            place,
-            Place {
-                config_path: place.config_path.clone(),
+            hub_address,
+            HubAddress {
+                config_path: hub_address.config_path.clone(),
                 log_path: "/var/log/hub".into(),
                 host: "127.0.0.1".to_owned(),
                 port: 8124
@@ -284,16 +284,19 @@ mod tests {
 
     #[test]
     fn a_daemon_can_be_found_with_a_configuration_that_is_no_yaml() {
-        let place = guess("port: 8124\nlog_path: '/var/log/hub'\nmodels: [\n  - name: {\n");
-        assert_eq!(place.log_path, Path::new("/var/log/hub"));
-        assert_eq!(place.port, 8124);
+        let hub_address = guess("port: 8124\nlog_path: '/var/log/hub'\nmodels: [\n  - name: {\n");
+        assert_eq!(hub_address.log_path, Path::new("/var/log/hub"));
+        assert_eq!(hub_address.port, 8124);
     }
 
     #[test]
     fn a_missing_configuration_means_the_defaults() {
-        let place = Place::guess(Path::new("/nowhere/hub.yaml"));
-        assert!(place.log_path.ends_with("mlx-openai-server-hub/logs"));
-        assert_eq!((place.host.as_str(), place.port), ("0.0.0.0", 8000));
+        let hub_address = HubAddress::guess(Path::new("/nowhere/hub.yaml"));
+        assert!(hub_address.log_path.ends_with("mlx-openai-server-hub/logs"));
+        assert_eq!(
+            (hub_address.host.as_str(), hub_address.port),
+            ("0.0.0.0", 8000)
+        );
     }
 
     #[test]
@@ -304,12 +307,13 @@ mod tests {
             wanted: "/home/b/hub.yaml".into(),
             shared: "port",
         };
-        let new = Told {
+        let new = HubIdentity {
             pid: Some(7),
             config_path: Some("/home/a/hub.yaml".into()),
             log_path: Some("/home/a/logs".into()),
         };
-        let told = [stranger(new), stranger(Told::default())].map(|stranger| stranger.to_string());
+        let told =
+            [stranger(new), stranger(HubIdentity::default())].map(|stranger| stranger.to_string());
         insta::assert_snapshot!(told.join("\n"), @"
         the hub at 127.0.0.1:8000 is that of another hub.yaml, `/home/a/hub.yaml`, not of `/home/b/hub.yaml`; nothing was changed
         its logs are in `/home/a/logs`

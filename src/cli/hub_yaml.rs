@@ -1,10 +1,10 @@
-//! hub.yaml as a command finds it. It may be broken: that hinders only what would start something from it,
-//! and what asks it because no hub answers.
+//! hub.yaml as a command finds it. A broken one only stops commands that start something from it, or that read
+//! it because no hub answers.
 
 use std::path::{Path, PathBuf};
 
 use super::NOT_RUNNING;
-use super::find::{Hub, Place};
+use super::find::{Hub, HubAddress};
 use crate::config::{Config, ConfigError};
 
 /// The hub.yaml of a command.
@@ -21,28 +21,28 @@ impl HubYaml {
         }
     }
 
-    /// What it says.
+    /// Its configuration.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Its problems.
     pub(super) fn config(&self) -> anyhow::Result<&Config> {
         self.read.as_ref().map_err(|error| error.clone().into())
     }
 
-    /// Where its hub is, or would be.
-    pub(super) fn place(&self) -> Place {
+    /// The address of its hub.
+    pub(super) fn hub_address(&self) -> HubAddress {
         match &self.read {
-            Ok(config) => Place::of(config),
-            Err(_) => Place::guess(&self.path),
+            Ok(config) => HubAddress::of(config),
+            Err(_) => HubAddress::guess(&self.path),
         }
     }
 
-    /// Its hub, if one runs; what hub.yaml says, if not.
+    /// Its hub, if one runs, else the configuration.
     ///
     /// # Errors
-    /// When the hub of another hub.yaml is there; when none is, and hub.yaml is not valid.
+    /// When the hub of another hub.yaml answers; when no hub runs, and hub.yaml is not valid.
     pub(super) async fn hub(&self) -> anyhow::Result<Result<Hub, &Config>> {
-        match self.place().hub().await? {
+        match self.hub_address().hub().await? {
             Some(hub) => Ok(Ok(hub)),
             None => self.config().map(Err),
         }
@@ -51,7 +51,7 @@ impl HubYaml {
     /// Its hub.
     ///
     /// # Errors
-    /// As [`HubYaml::hub`]; when none runs, with how to start one.
+    /// As [`HubYaml::hub`]; when none runs, with the command that starts one.
     pub(super) async fn running_hub(&self) -> anyhow::Result<Hub> {
         let hub = self.hub().await?;
         hub.map_err(|_| anyhow::anyhow!(NOT_RUNNING))

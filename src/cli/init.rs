@@ -11,7 +11,7 @@ use super::render::{Out, shell_words};
 use crate::config::{self, Config};
 use crate::worker::command;
 
-/// What is written. A test of the examples loads it.
+/// The written text. A test of the examples loads it.
 const STARTER: &str = include_str!("../../examples/hub.yaml");
 
 /// Write a hub.yaml to begin with
@@ -40,7 +40,7 @@ impl Init {
     }
 }
 
-/// Creates the file in one step, so that one that appears meanwhile is not overwritten either.
+/// Creates the file in one step, so that a file that appears meanwhile is not overwritten.
 fn write_new(path: &Path) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)

@@ -1,4 +1,4 @@
-//! `logs`: the log of the hub or of a model, and what is added to it.
+//! `logs`: prints the log of the hub or of a model, and follows it.
 
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
@@ -13,9 +13,9 @@ use super::status::inactive;
 use super::unknown::unknown;
 use crate::{files, telemetry};
 
-/// How often a log that is followed is looked at.
-const LOOK: Duration = Duration::from_millis(200);
-/// How much is read at a time, bytes.
+/// Interval at which a followed log is read.
+const POLL_EVERY: Duration = Duration::from_millis(200);
+/// Bytes per read.
 const PIECE: u64 = 64 * 1024;
 
 /// Print the log of the hub, or of a model
@@ -56,23 +56,23 @@ impl Logs {
                 return Ok(ExitCode::SUCCESS);
             }
             tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(POLL_EVERY) => {}
                 _ = &mut interrupt => return Ok(ExitCode::SUCCESS),
             }
         }
     }
 
-    /// Where the log is.
+    /// The log's path.
     async fn path(&self, hub_yaml: &HubYaml) -> anyhow::Result<PathBuf> {
-        let place = hub_yaml.place();
-        let status = match place.hub().await? {
+        let hub_address = hub_yaml.hub_address();
+        let status = match hub_address.hub().await? {
             Some(hub) => hub.client.status().await?,
-            // The hub's own log is found with a broken hub.yaml too: it may say what is wrong.
-            None if self.model.is_none() => return Ok(telemetry::app_log(&place.log_path)),
+            // The hub's own log is found with a broken hub.yaml too: it may name the problem.
+            None if self.model.is_none() => return Ok(telemetry::app_log(&hub_address.log_path)),
             None => inactive(hub_yaml.config()?),
         };
         let Some(name) = &self.model else {
-            return Ok(telemetry::app_log(place.logs_of(&status)));
+            return Ok(telemetry::app_log(hub_address.logs_of(&status)));
         };
         if let Some(hint) = unknown(&status, name) {
             anyhow::bail!("the hub has no model called `{name}`\nhint: {hint}");
@@ -87,18 +87,18 @@ impl Logs {
     }
 }
 
-/// A log at a path, however often the file there is replaced or emptied.
+/// A log at a path, followed across rotation and truncation.
 struct Followed {
     path: PathBuf,
     file: Option<File>,
-    /// How far it has been read, bytes.
+    /// Number of bytes read.
     at: u64,
-    /// Bytes of a character that has not come whole.
+    /// Bytes of an incomplete character.
     rest: Vec<u8>,
 }
 
 impl Followed {
-    /// From the last `lines` on; there may be no file yet.
+    /// Opens it at the last `lines`; the file may not exist yet.
     fn open(path: &Path, lines: usize) -> std::io::Result<Self> {
         let file = match files::open(path) {
             Ok(file) => Some(file),
@@ -114,13 +114,13 @@ impl Followed {
         })
     }
 
-    /// Prints what has come since.
+    /// Prints the new lines.
     fn print(&mut self, out: &mut Out) -> std::io::Result<()> {
         self.print_more(out)?;
         let there = self.path.metadata().ok();
         let open = self.file.as_ref().map(File::metadata).transpose()?;
         if there.as_ref().map(node) != open.as_ref().map(node) && there.is_some() {
-            // Rotated: what was written to the old one until then has just been read.
+            // Rotated: the rest of the old file has just been read.
             self.print_more(out)?;
             self.file = files::open(&self.path).ok();
             self.at = 0;
@@ -134,7 +134,7 @@ impl Followed {
             return Ok(());
         };
         if file.metadata()?.len() < self.at {
-            // Emptied: what stands there now is new.
+            // Truncated: the whole content is new.
             self.at = 0;
         }
         file.seek(SeekFrom::Start(self.at))?;
@@ -156,7 +156,7 @@ fn node(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// How many bytes there are before a character at the end that has begun and not ended.
+/// Number of bytes before an incomplete character at the end.
 fn whole_characters(bytes: &[u8]) -> usize {
     match std::str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() => error.valid_up_to(),
@@ -164,7 +164,7 @@ fn whole_characters(bytes: &[u8]) -> usize {
     }
 }
 
-/// Where the last `lines` begin, bytes.
+/// Byte offset of the last `lines`.
 fn begin_of_last(mut file: &File, lines: usize) -> std::io::Result<u64> {
     let end = file.metadata()?.len();
     let (mut begin, mut found) = (end, 0);
@@ -180,7 +180,7 @@ fn begin_of_last(mut file: &File, lines: usize) -> std::io::Result<u64> {
             .filter(|(_, byte)| **byte == b'\n')
         {
             let after = piece + at as u64 + 1;
-            // That at the very end closes the last line.
+            // The newline at the very end closes the last line.
             if after < end {
                 found += 1;
             }

@@ -2,8 +2,8 @@
 //!
 //! `main` calls [`run`]. `serve` and `demo` are the daemon; `init` and `check` need none. Every other
 //! verb is a client: it finds the daemon ([`find`]), asks its HTTP API ([`client`]) and prints the
-//! answer ([`render`]). Nothing here starts, stops or counts models by itself, and nothing here knows
-//! how the daemon does.
+//! answer ([`render`]). Nothing here starts, stops or counts models itself, or knows how the
+//! daemon does.
 //!
 //! stdout is the answer, stderr is errors. Exit status 0: done, 1: it failed, 2: wrong usage.
 
@@ -42,7 +42,7 @@ mod table;
 mod unknown;
 mod watch;
 
-/// What to tell a user whose command needs a daemon.
+/// The hint for a command that needs a daemon.
 const NOT_RUNNING: &str = "Hub daemon is not running. Start it with 'mlx-openai-server-hub start'.";
 
 /// Runs many MLX models behind one OpenAI-compatible port.
@@ -111,7 +111,7 @@ enum Command {
     },
 }
 
-/// Parses the arguments of the process and does what they say.
+/// Parses the arguments of the process and runs the command.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -165,8 +165,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Runs a client's work on this thread: a verb has one conversation, and a small runtime starts in
-/// well under a millisecond.
+/// Runs a client's work on this thread: a verb has one connection, and a small runtime starts in well under a
+/// millisecond.
 fn wait_for(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

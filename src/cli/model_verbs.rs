@@ -1,7 +1,7 @@
 //! `start-model`, `stop-model`, `load-model` and `unload-model`: one action on several models.
 //!
-//! Each waits for the final states and prints a line per name, in the order given; one failure does not
-//! keep the others from being tried, and makes the exit status 1.
+//! Each waits for the final states and prints a line per name, in the order given. A failure makes the exit
+//! status 1 and does not stop the others.
 
 use std::pin::pin;
 use std::process::ExitCode;
@@ -114,7 +114,7 @@ impl UnloadModel {
     }
 }
 
-/// A model that was just written into hub.yaml can be started without a `reload` of its own.
+/// Reloads first, so that a model that was just added to hub.yaml can be started.
 async fn reload(client: &Client) -> anyhow::Result<()> {
     progress::show("reloading", client.reload(true))
         .await
@@ -153,7 +153,7 @@ impl Names {
         code
     }
 
-    /// How many names are worked on at a time. Where memory is short, those that come first get it.
+    /// Number of names to work on at once. If memory is short, the first ones get it.
     fn at_once(&self, verb: Verb) -> usize {
         match verb {
             Verb::Load => 1,
@@ -162,7 +162,7 @@ impl Names {
     }
 }
 
-/// A line that goes on with an error: hub.yaml may have the model that the hub has not.
+/// A line with an error; hub.yaml may have a model that the hub lacks.
 async fn edited(client: &Client, name: &str) -> String {
     let Ok(status) = client.status().await else {
         return String::new();

@@ -1,6 +1,6 @@
-//! What is waited for and since when: a moving line on a terminal, a plain line now and then in a pipe.
+//! Shows a wait and its duration: a moving line on a terminal, a plain line now and then in a pipe.
 //!
-//! It is written to stderr, so that a script that reads a command's answer is not disturbed.
+//! It writes to stderr, so that scripts can read a command's answer.
 
 use std::future::Future;
 use std::io::{IsTerminal as _, Write};
@@ -19,13 +19,13 @@ const FRAME: Duration = Duration::from_millis(100);
 const FIRST_LINE: Duration = Duration::from_secs(5);
 const NEXT_LINE: Duration = Duration::from_secs(10);
 
-/// Waits for `work`. Meanwhile stderr says `what` and how long it has taken: a terminal in one line that
-/// is gone when the work is done, anything else in a line every ten seconds.
+/// Waits for `work`. Meanwhile stderr shows `what` and the elapsed time: a terminal in one line that is erased
+/// at the end, anything else in a line every ten seconds.
 pub(super) async fn show<T>(what: &str, work: impl Future<Output = T>) -> T {
     show_since(Instant::now(), what, work).await
 }
 
-/// The same for work that has been under way since `begin`.
+/// [`wait`] for work that began at `begin`.
 pub(super) async fn show_since<T>(begin: Instant, what: &str, work: impl Future<Output = T>) -> T {
     // Here, so that the futures below hold a pointer to it and not another place for it.
     let work = pin!(work);
@@ -79,7 +79,7 @@ async fn meanwhile<T>(
     mut tick: impl FnMut(Duration),
 ) -> T {
     let mut ticks = interval_at(Instant::now() + first, next);
-    // A command that was stopped and goes on has nothing to catch up with.
+    // A suspended command that is resumed need not catch up.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut work = pin!(work);
     loop {
@@ -90,7 +90,7 @@ async fn meanwhile<T>(
     }
 }
 
-/// Whether anybody reads it must not matter to the work.
+/// A missing reader must not affect the work.
 fn write(out: &mut impl Write, text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

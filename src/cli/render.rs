@@ -1,7 +1,7 @@
-//! How the command line looks: lines, their marks and colours, durations and command lines.
+//! Formats the command line's output: lines with marks and colours, durations and command lines.
 //!
-//! Every verb prints through [`Out`]. It writes colour only to a terminal (and never with `NO_COLOR`),
-//! and a reader that has gone (`status | head -1`) is no error: the work goes on, the rest is unread.
+//! Every verb prints through [`Out`]. It writes colour only to a terminal (and never with `NO_COLOR`), and a
+//! closed pipe (`status | head -1`) is no error: the work goes on.
 
 use std::fmt::Display;
 use std::io::{Stdout, Write as _};
@@ -13,7 +13,7 @@ use clap::builder::styling::{AnsiColor, Style};
 
 use crate::api::local_authority;
 
-/// stdout, the place for a command's answer.
+/// stdout, which takes a command's answer.
 pub(super) struct Out {
     stream: AutoStream<Stdout>,
     closed: bool,
@@ -27,24 +27,24 @@ impl Out {
         }
     }
 
-    /// Whether the reader has gone. Commands that never end by themselves look at it.
+    /// True if the reader has gone. Endless commands check it.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// How many characters a line has room for; none where it has for all.
+    /// Width of a line in characters; `None` if unlimited.
     pub(super) fn width(&self) -> Option<usize> {
         let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
         Some(size.ws_col.into()).filter(|width| *width > 0)
     }
 
-    /// One line as it is.
+    /// Prints one line unchanged.
     pub(super) fn line(&mut self, text: impl Display) {
         let written = writeln!(self.stream, "{text}").and_then(|()| self.stream.flush());
         self.closed |= written.is_err();
     }
 
-    /// Text as it is, byte for byte.
+    /// Prints a text unchanged.
     pub(super) fn text(&mut self, text: &str) {
         let written = write!(self.stream, "{text}").and_then(|()| self.stream.flush());
         self.closed |= written.is_err();
@@ -66,12 +66,12 @@ impl Out {
         self.line(marked("err", AnsiColor::Red, text));
     }
 
-    /// Where the logs are.
+    /// Prints the path of the logs.
     pub(super) fn log_path(&mut self, log_path: &Path) {
         self.line(format_args!("Hub log path: {}", log_path.display()));
     }
 
-    /// Whether there is a page to look at.
+    /// Prints the address of the dashboard, if it is enabled.
     pub(super) fn status_page(&mut self, is_enabled: bool) {
         self.line(format_args!("Status page enabled: {}", yes_no(is_enabled)));
     }
@@ -84,7 +84,7 @@ pub(super) fn info(text: impl Display) -> String {
 
 fn marked(mark: &str, color: AnsiColor, text: impl Display) -> String {
     let style = Style::new().fg_color(Some(color.into()));
-    // A mark begins a message: the lines it goes on with stand under it.
+    // Further lines of a message are indented below its mark.
     let text = text.to_string().replace('\n', "\n  ");
     format!("{style}[{mark}]{style:#} {text}")
 }
@@ -104,12 +104,12 @@ pub(super) fn duration(duration: Duration) -> String {
     }
 }
 
-/// The dashboard, as a browser on this machine opens it.
+/// The dashboard's URL for a browser on this machine.
 pub(super) fn dashboard_url(host: &str, port: u16) -> String {
     format!("http://{}/hub", local_authority(host, port))
 }
 
-/// A command line as a shell takes it.
+/// A command line, quoted for a shell.
 pub(super) fn shell_words<S: AsRef<str>>(words: &[S]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     let words: Vec<_> = words

@@ -1,4 +1,4 @@
-//! `restart`: another daemon in place of the one that runs, before anybody notices.
+//! `restart`: replaces the running daemon without interruption.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use sysinfo::Pid;
 
 use super::client::Client;
-use super::find::{Hub, Place};
+use super::find::{Hub, HubAddress};
 use super::progress;
 use super::render::Out;
 use super::start::Start;
@@ -32,12 +32,12 @@ pub(super) struct Restart {}
 
 impl Restart {
     pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
-        let place = Place::of(config);
-        let Some(hub) = place.hub().await? else {
+        let hub_address = HubAddress::of(config);
+        let Some(hub) = hub_address.hub().await? else {
             return Start::default().run(config, out).await;
         };
         let status = hub.client.status().await?;
-        leave_program(place.logs_of(&status));
+        leave_program(hub_address.logs_of(&status));
         let replaced = progress::show("waiting for the new hub", hub.client.restart()).await?;
         match replaced {
             Some(pid) => {
@@ -51,14 +51,14 @@ impl Restart {
     }
 }
 
-/// Tells the hub which program is to take its place. Without that it is the hub's own.
+/// Tells the hub which program replaces it; the default is its own.
 fn leave_program(log_path: &Path) {
     if let Ok(program) = std::env::current_exe() {
         let _ = files::replace_private(&daemon::program_file(log_path), &program);
     }
 }
 
-/// Replaces a hub that knows nothing of a successor: first it goes, then the new one comes.
+/// Replaces a hub without support for a successor: it stops, then the new one starts.
 async fn restart_in_turn(hub: &Hub, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
     hub.client.shutdown_keeping_models().await?;
     out.ok("Hub restart requested; its models stay");

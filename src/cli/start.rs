@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::background::{Background, Ready};
 use super::client::Client;
-use super::find::{Found, Place};
+use super::find::{Found, HubAddress};
 use super::progress;
 use super::render::{Out, dashboard_url};
 use super::table::print_models;
@@ -37,8 +37,8 @@ pub(super) struct Start {
 
 impl Start {
     pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
-        let place = Place::of(config);
-        let status = match place.look().await {
+        let hub_address = HubAddress::of(config);
+        let status = match hub_address.look().await {
             Found::Hub(hub) => {
                 out.info(already_running(hub.pid));
                 let status = hub.client.status().await?;
@@ -49,13 +49,13 @@ impl Start {
             Found::Other(what) => anyhow::bail!(
                 "port {} on {} is in use by another program ({what})\n\
                  hint: stop it, or set `port` in {}",
-                place.port,
-                place.host,
+                hub_address.port,
+                hub_address.host,
                 config.path.display()
             ),
             Found::Nothing => {
                 let left = Left::find(config);
-                let status = start(config, &place, out).await?;
+                let status = start(config, &hub_address, out).await?;
                 self.report(config, &status, Some(&left), out);
                 status
             }
@@ -70,7 +70,7 @@ impl Start {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// What both a new and an old hub are described with; a new one comes with what it found.
+    /// Describes a new or running hub; a new one with the workers it has taken over.
     pub(super) fn report(
         &self,
         config: &Config,
@@ -101,7 +101,7 @@ impl Start {
                  stop models. To close it, set `host: 127.0.0.1` in hub.yaml.",
             );
         }
-        out.log_path(Place::of(config).logs_of(status));
+        out.log_path(HubAddress::of(config).logs_of(status));
         print_models(out, &status.models, &self.models);
     }
 }
@@ -113,11 +113,11 @@ fn already_running(pid: Option<u32>) -> String {
     }
 }
 
-async fn start(config: &Config, place: &Place, out: &mut Out) -> anyhow::Result<Status> {
+async fn start(config: &Config, hub_address: &HubAddress, out: &mut Out) -> anyhow::Result<Status> {
     command::check(&config.models)?;
     out.line("Starting hub manager...");
     let background = Background::spawn(config)?;
-    let client = Client::new(&place.host, place.port);
+    let client = Client::new(&hub_address.host, hub_address.port);
     let ready = background.ready(&client);
     match progress::show("waiting for the hub", ready).await? {
         Ready::Own(pid) => {
@@ -141,7 +141,7 @@ impl Left {
         )
     }
 
-    /// Whether it is what it was. Of a worker that is not known yet nothing else is to be expected.
+    /// True if its state has not changed. A worker that is not known yet counts as unchanged.
     fn has(&self, model: &ModelStatus) -> bool {
         let facts = &model.metadata.facts;
         let is_same = |pid: u32| facts.pid.is_none_or(|now| now == pid);
@@ -152,7 +152,7 @@ impl Left {
     }
 }
 
-/// `left` is for a hub that was started now.
+/// `left` is for a hub that was just started.
 fn print_default_model(model: &ModelStatus, left: Option<&Left>, out: &mut Out) {
     let name = &model.id;
     let facts = &model.metadata.facts;
@@ -165,7 +165,7 @@ fn print_default_model(model: &ModelStatus, left: Option<&Left>, out: &mut Out) 
         (state, _) => match left {
             Some(left) if left.has(model) => out.ok(format_args!("{name}: already running")),
             Some(_) => out.ok(format_args!("{name}: start requested")),
-            // `stopped` too: somebody may have stopped it on purpose, which is no failure.
+            // `stopped` too: a user may have stopped it on purpose, which is no failure.
             None => out.ok(format_args!("{name}: {}", state.as_str())),
         },
     }

@@ -1,4 +1,4 @@
-//! `status`: what runs, or what hub.yaml would run.
+//! `status`: shows the models of the running hub, or those of hub.yaml.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl ShowStatus {
         for warning in &status.warnings {
             out.warn(warning);
         }
-        out.log_path(hub_yaml.place().logs_of(&status));
+        out.log_path(hub_yaml.hub_address().logs_of(&status));
         let in_hub_yaml = || {
             hub_yaml
                 .config()
@@ -59,7 +59,7 @@ impl ShowStatus {
     }
 }
 
-/// The same with a warning about what a killed hub has left.
+/// The status with a warning about the leftovers of a killed hub.
 fn with_leftovers(mut status: Status, config: &Config) -> Status {
     let names = Earlier::find(&config.path, &config.log_path).names();
     if !names.is_empty() {

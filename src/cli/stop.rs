@@ -10,7 +10,7 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System}
 use tokio::time::Instant;
 
 use super::client::{ClientError, Probe};
-use super::find::{Hub, Place};
+use super::find::{Hub, HubAddress};
 use super::hub_yaml::HubYaml;
 use super::progress;
 use super::render::Out;
@@ -21,9 +21,9 @@ use crate::worker::earlier::Earlier;
 const AGAIN: &str = "its service manager holds the port and starts the hub at the next connection: to keep it down, stop that too (`systemctl --user stop NAME.socket`, or `launchctl bootout`)";
 
 const POLL: Duration = Duration::from_millis(20);
-/// How long what outlived its daemon may take to go.
+/// Longest wait for processes that outlived their daemon.
 const ALONE: Duration = Duration::from_secs(5);
-/// How long a hub that was killed may still have its log folder.
+/// Longest time that a killed hub's lock may still be held.
 const KILLED_HUB: Duration = Duration::from_millis(500);
 
 /// Stop every model and the hub
@@ -39,16 +39,16 @@ pub(super) struct Stop {}
 
 impl Stop {
     pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
-        // The reload below says what is wrong with a broken hub.yaml, if there is a hub to stop at all.
-        let place = hub_yaml.place();
-        let Some(hub) = place.hub().await? else {
-            return end_what_is_left(hub_yaml, &place, out).await;
+        // The reload below reports a broken hub.yaml, if there is a hub to stop.
+        let hub_address = hub_yaml.hub_address();
+        let Some(hub) = hub_address.hub().await? else {
+            return end_what_is_left(hub_yaml, &hub_address, out).await;
         };
         if let Err(error) = progress::show("reloading", hub.client.reload(false)).await {
             out.warn(format_args!("Reload before the stop failed: {error}"));
         }
         match hub.client.shutdown().await {
-            // It may have been stopped by someone else in the meantime.
+            // Another command may have stopped it meanwhile.
             Ok(()) | Err(ClientError::Connect { .. } | ClientError::Lost { .. }) => {}
             Err(error) => return Err(error).context("hub shutdown failed"),
         }
@@ -66,16 +66,16 @@ impl Stop {
     }
 }
 
-/// Ends the workers of a hub that was killed, so that `stop` leaves nothing behind whatever happened before.
+/// Ends the workers of a killed hub, so that `stop` never leaves any.
 async fn end_what_is_left(
     hub_yaml: &HubYaml,
-    place: &Place,
+    hub_address: &HubAddress,
     out: &mut Out,
 ) -> anyhow::Result<ExitCode> {
-    let _lock = alone_with(place).await?;
-    let earlier = Earlier::find(&place.config_path, &place.log_path);
+    let _lock = alone_with(hub_address).await?;
+    let earlier = Earlier::find(&hub_address.config_path, &hub_address.log_path);
     if let Some(log_path) = earlier.lives_in() {
-        return Err(silent(place, log_path));
+        return Err(silent(hub_address, log_path));
     }
     let names = earlier.names();
     out.info("Hub manager is not running; nothing to stop");
@@ -86,7 +86,7 @@ async fn end_what_is_left(
         earlier.end(limit).await;
     })
     .await;
-    earlier.forget(&place.config_path);
+    earlier.forget(&hub_address.config_path);
     for name in names {
         out.ok(format_args!(
             "{name}: stopped; a hub that was killed had left it"
@@ -95,37 +95,37 @@ async fn end_what_is_left(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Keeps hubs away from the log folder, if there is one.
-async fn alone_with(place: &Place) -> anyhow::Result<Option<File>> {
+/// Locks the log folder, if there is one.
+async fn alone_with(hub_address: &HubAddress) -> anyhow::Result<Option<File>> {
     let begun = Instant::now();
     loop {
-        if !place.log_path.is_dir() {
+        if !hub_address.log_path.is_dir() {
             return Ok(None);
         }
-        // One that cannot be written is in the way of no hub.
-        let Ok(lock) = try_lock(&place.log_path) else {
+        // No hub can use a folder that cannot be written.
+        let Ok(lock) = try_lock(&hub_address.log_path) else {
             return Ok(None);
         };
         if lock.is_some() {
             return Ok(lock);
         }
-        // A hub that was killed a moment ago may still have it.
+        // The lock of a hub that was just killed may still be held.
         if begun.elapsed() >= KILLED_HUB {
-            return Err(silent(place, &place.log_path));
+            return Err(silent(hub_address, &hub_address.log_path));
         }
         tokio::time::sleep(POLL).await;
     }
 }
 
-/// A hub has the log folder and nobody answers.
-fn silent(place: &Place, log_path: &Path) -> anyhow::Error {
+/// The error for a locked log folder whose hub does not answer.
+fn silent(hub_address: &HubAddress, log_path: &Path) -> anyhow::Error {
     let file = RuntimeFile::read(log_path);
     let whose = file.map_or_else(String::new, |file| format!(" (process {})", file.pid));
     anyhow::anyhow!(
         "a hub{whose} uses the log folder `{}` and does not answer; nothing was changed\n\
          hint: if it has just been started, try again; if it hangs, end it and `stop` again, for {}",
         log_path.display(),
-        place.config_path.display()
+        hub_address.config_path.display()
     )
 }
 
@@ -133,12 +133,12 @@ fn silent(place: &Place, log_path: &Path) -> anyhow::Error {
 /// daemon is there: it has its own limits.
 ///
 /// # Errors
-/// When the daemon has gone without its workers, or another answers in its place.
+/// When the daemon ended without its workers, or another answers in its place.
 pub(super) async fn gone(hub: &Hub, mut pids: Vec<Pid>) -> anyhow::Result<()> {
     let mut system = System::new().map_err(|error| unseen(&error))?;
     let daemon = hub.pid.map(Pid::from_u32);
     let mut alone_since = None;
-    // Whoever asks a service manager's socket has the hub started again.
+    // A connection to a service manager's socket would start the hub again.
     let may_be_asked = pids.is_empty() || !is_activated(hub);
     loop {
         pids.retain(|&pid| is_alive(&mut system, pid));
@@ -167,11 +167,11 @@ fn unseen(error: &dyn std::fmt::Display) -> anyhow::Error {
     )
 }
 
-/// Nobody ends a worker whose hub was killed, and a hub may be kept up by launchd or systemd.
+/// Nothing ends a worker whose hub was killed, and launchd or systemd may keep a hub up.
 fn left_alone(pids: &[Pid], answers: bool) -> anyhow::Error {
     if answers {
         return anyhow::anyhow!(
-            "the hub has ended, but another one answers in its place\n\
+            "the hub has ended, but another one answers in its hub_address\n\
              hint: stop it with what starts it, launchd or systemd perhaps"
         );
     }
@@ -183,7 +183,7 @@ fn left_alone(pids: &[Pid], answers: bool) -> anyhow::Error {
     )
 }
 
-/// The daemon and its workers, as far as they are known.
+/// The known processes of the daemon and its workers.
 fn processes(hub: &Hub) -> Vec<Pid> {
     let runtime = hub.runtime.iter();
     let workers = runtime
@@ -197,8 +197,7 @@ fn processes(hub: &Hub) -> Vec<Pid> {
         .collect()
 }
 
-/// A process that has ended but was not reaped counts as gone: the daemon's parent has exited, and in a
-/// container there may be nobody who reaps.
+/// A zombie counts as gone: the daemon's parent has exited, and in a container no process may reap it.
 fn is_alive(system: &mut System, pid: Pid) -> bool {
     let kind = ProcessRefreshKind::nothing();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, kind);

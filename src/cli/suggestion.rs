@@ -1,14 +1,14 @@
-//! What a mistyped command is answered with. clap takes for similar what shares some letters: of `show` it
-//! makes `shutdown`. Nobody is led to a command that ends something.
+//! The suggestion for a mistyped command. clap finds words similar that share some letters: for `show` it
+//! suggests `shutdown`. No suggestion here names a command that ends something.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::config::nearest;
 
-/// What ends the hub, or a model.
+/// The commands that end the hub or a model.
 const ENDING: [&str; 3] = ["shutdown", "stop", "stop-model"];
 
-/// What people type who know other programs.
+/// The commands of similar programs.
 const ELSEWHERE: [(&str, &[&str]); 6] = [
     ("show", &["status"]),
     ("models", &["status"]),
@@ -18,7 +18,7 @@ const ELSEWHERE: [(&str, &[&str]); 6] = [
     ("service", &["serve", "start"]),
 ];
 
-/// The same error with suggestions that do no harm.
+/// The error with harmless suggestions.
 pub(super) fn harmless(mut error: clap::Error) -> clap::Error {
     if error.kind() != ErrorKind::InvalidSubcommand {
         return error;
@@ -48,7 +48,7 @@ fn better(typed: &str, suggested: Vec<String>) -> Vec<String> {
     let harmless = suggested
         .into_iter()
         .filter(|word| !ENDING.contains(&word.as_str()));
-    // Those that are really alike, and no more of them than can be read.
+    // Only close matches, and few enough to read.
     let mut alike: Vec<String> = harmless
         .filter(|word| nearest(typed, [word.as_str()]).is_some())
         .collect();

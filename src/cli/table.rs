@@ -28,7 +28,7 @@ pub(super) fn print_models(out: &mut Out, models: &[ModelStatus], names: &[Strin
         "DEFAULT",
         "MODEL",
     ];
-    // What a user chose once goes before what changes; a path tells most at its end.
+    // Settings give way before changing values; the end of a path matters most.
     print(out, header, &rows, &[7], &[5, 4, 6, 3, 7]);
 }
 
@@ -46,7 +46,7 @@ fn status_row(model: &ModelStatus) -> [String; 8] {
     ]
 }
 
-/// A model that runs without being in memory may have no process to name.
+/// A started model that is not in memory may have no process.
 fn state(model: &ModelStatus) -> String {
     let facts = &model.metadata.facts;
     match (facts.process_state, facts.pid, facts.port) {
@@ -99,7 +99,7 @@ fn uptime(model: &ModelStatus, now: f64) -> Option<String> {
     Some(duration(up))
 }
 
-/// The table of `policy list`. What is counted is shown only for a hub that runs.
+/// The table of `policy list`. Counts are shown for a running hub only.
 pub(super) fn print_policies(out: &mut Out, policies: &[PolicyFacts], is_live: bool) {
     if policies.is_empty() {
         out.line("No policies: nothing is capped, unloaded or refused");
@@ -109,7 +109,7 @@ pub(super) fn print_policies(out: &mut Out, policies: &[PolicyFacts], is_live: b
     let rows = policies.iter().enumerate();
     if is_live {
         let rows: Vec<_> = rows
-            .map(|(place, policy)| counted_row(place, policy))
+            .map(|(hub_address, policy)| counted_row(hub_address, policy))
             .collect();
         let header = [
             "#", "POLICY", "ORIGIN", "HOOKS", "STATE", "CALLS", "VERDICTS", "FAILURES", "AVERAGE",
@@ -117,7 +117,7 @@ pub(super) fn print_policies(out: &mut Out, policies: &[PolicyFacts], is_live: b
         print(out, header, &rows, &[3], &[2, 8, 0, 3]);
     } else {
         let rows: Vec<_> = rows
-            .map(|(place, policy)| policy_row(place, policy))
+            .map(|(hub_address, policy)| policy_row(hub_address, policy))
             .collect();
         let header = ["#", "POLICY", "ORIGIN", "HOOKS"];
         print(out, header, &rows, &[3], &[2, 0]);
@@ -129,9 +129,9 @@ pub(super) fn print_policies(out: &mut Out, policies: &[PolicyFacts], is_live: b
     }
 }
 
-fn policy_row(place: usize, policy: &PolicyFacts) -> [String; 4] {
+fn policy_row(hub_address: usize, policy: &PolicyFacts) -> [String; 4] {
     [
-        (place + 1).to_string(),
+        (hub_address + 1).to_string(),
         policy.name.clone(),
         policy.origin.as_str().to_owned(),
         [policy.hooks.as_slice(), &policy.observes]
@@ -140,11 +140,11 @@ fn policy_row(place: usize, policy: &PolicyFacts) -> [String; 4] {
     ]
 }
 
-fn counted_row(place: usize, policy: &PolicyFacts) -> [String; 9] {
-    let [place, name, origin, hooks] = policy_row(place, policy);
+fn counted_row(hub_address: usize, policy: &PolicyFacts) -> [String; 9] {
+    let [hub_address, name, origin, hooks] = policy_row(hub_address, policy);
     let state = if policy.switched_off { "off" } else { "on" };
     [
-        place,
+        hub_address,
         name,
         origin,
         hooks,
@@ -163,11 +163,11 @@ fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// How much of a cell is left at least when it is shortened.
-const SHORTEST: usize = 12;
+/// Shortest rest of a shortened cell.
+const MIN_WIDTH: usize = 12;
 
-/// In a terminal that is too narrow for all of it, the columns `shortened` are, and those that are `left_out`
-/// go, in that order: first such as say nothing.
+/// For a terminal that is too narrow, shortens the columns `shortened`, then drops the columns `left_out`, in
+/// that order and empty ones first.
 fn print<const N: usize>(
     out: &mut Out,
     header: [&str; N],
@@ -185,7 +185,7 @@ fn print<const N: usize>(
     }
 }
 
-/// A table by its columns, the header on top.
+/// A table by columns, each with its header.
 struct Table(Vec<Vec<String>>);
 
 impl Table {
@@ -204,7 +204,7 @@ impl Table {
         widths.max().unwrap_or_default()
     }
 
-    /// Columns that are left out are empty.
+    /// Dropped columns are empty.
     fn shown(&self) -> impl Iterator<Item = &Vec<String>> {
         self.0.iter().filter(|column| !column.is_empty())
     }
@@ -214,7 +214,7 @@ impl Table {
         all + Self::BETWEEN * self.shown().count().saturating_sub(1)
     }
 
-    /// Makes it no wider than that, as far as that can be.
+    /// Fits it to a width, as far as possible.
     fn fit(&mut self, width: usize, shortened: &[usize], left_out: &[usize]) {
         let says_nothing = |column: &[String]| column[1..].iter().all(|cell| cell == "-");
         let (empty, told): (Vec<usize>, Vec<usize>) = left_out
@@ -254,13 +254,13 @@ impl Table {
     }
 }
 
-/// Takes so many characters off the cells of a column, if enough is left; what is shown is their end.
+/// Shortens the cells of a column from the front, if enough of them is left.
 fn shorten(column: &mut [String], too_much: usize) {
     let width = Table::width_of(column);
-    if too_much == 0 || width <= SHORTEST {
+    if too_much == 0 || width <= MIN_WIDTH {
         return;
     }
-    let width = width.saturating_sub(too_much).max(SHORTEST);
+    let width = width.saturating_sub(too_much).max(MIN_WIDTH);
     for cell in column {
         let length = cell.chars().count();
         if length > width {

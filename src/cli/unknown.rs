@@ -1,13 +1,13 @@
-//! What to say of a model's name that the hub does not know.
+//! The hint for a model's name that the hub does not know.
 
 use crate::api::Status;
 use crate::config::nearest;
 
-/// As many names as a hint may hold.
-const MOST_NAMES: usize = 10;
+/// Names in a hint.
+const MAX_NAMES: usize = 10;
 
 /// A hint for a name that is not among the hub's: the nearest one or all, and whether hub.yaml has been
-/// edited since. `None` for a name that it knows.
+/// edited since. `None` for a known name.
 pub(super) fn unknown(status: &Status, name: &str) -> Option<String> {
     let names: Vec<&str> = status
         .models
@@ -21,10 +21,10 @@ pub(super) fn unknown(status: &Status, name: &str) -> Option<String> {
     let hint = match nearest(name, names.iter().copied()) {
         _ if edited.is_some_and(|edited| edited.contains(name)) => String::new(),
         Some(near) => format!("did you mean `{near}`?"),
-        None if names.len() > MOST_NAMES => format!(
+        None if names.len() > MAX_NAMES => format!(
             "there are: {} and {} more",
-            names[..MOST_NAMES].join(", "),
-            names.len() - MOST_NAMES
+            names[..MAX_NAMES].join(", "),
+            names.len() - MAX_NAMES
         ),
         None => format!("there are: {}", names.join(", ")),
     };

@@ -1,17 +1,17 @@
-//! `watch`: the processes, again and again.
+//! `watch`: shows the processes repeatedly.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use super::NOT_RUNNING;
-use super::find::Place;
+use super::find::HubAddress;
 use super::hub_yaml::HubYaml;
 use super::render::Out;
 use super::table::print_processes;
 use crate::api::{ProcessState, Status, unix_now};
 
-/// Nothing is gained by asking more often.
-const SHORTEST_INTERVAL: f64 = 0.5;
+/// Shortest useful interval.
+const MIN_INTERVAL: f64 = 0.5;
 
 /// Print the state of all processes every few seconds
 ///
@@ -32,19 +32,19 @@ fn interval(text: &str) -> Result<Duration, String> {
     if seconds.is_nan() {
         return Err("not a number of seconds".to_owned());
     }
-    Duration::try_from_secs_f64(seconds.max(SHORTEST_INTERVAL)).map_err(|error| error.to_string())
+    Duration::try_from_secs_f64(seconds.max(MIN_INTERVAL)).map_err(|error| error.to_string())
 }
 
 impl Watch {
     pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
         let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
-        let place = hub_yaml.place();
-        // Whose hub it is, and whether there is a hub.yaml to come up with, is asked once.
+        let hub_address = hub_yaml.hub_address();
+        // The hub, and the hub.yaml to fall back on, are determined once.
         let _ = hub_yaml.hub().await?;
         out.line("Watching hub manager (press Ctrl+C to stop)...");
         while !out.is_closed() {
             let pause = async {
-                look(&place, out).await;
+                look(&hub_address, out).await;
                 tokio::time::sleep(self.interval).await;
             };
             tokio::select! {
@@ -59,8 +59,8 @@ impl Watch {
     }
 }
 
-async fn look(place: &Place, out: &mut Out) {
-    let hub = match place.hub().await {
+async fn look(hub_address: &HubAddress, out: &mut Out) {
+    let hub = match hub_address.hub().await {
         Ok(Some(hub)) => hub,
         Ok(None) => return out.line(NOT_RUNNING),
         Err(error) => return out.err(error),

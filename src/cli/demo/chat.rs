@@ -1,4 +1,4 @@
-//! One streamed chat completion, as any client of the OpenAI API asks for it.
+//! One streamed chat completion, requested as by any client of the OpenAI API.
 
 use std::net::Ipv4Addr;
 use std::pin::pin;
@@ -13,10 +13,10 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-/// An answer on its way.
+/// An answer in progress.
 pub(super) struct Chat {
     body: Incoming,
-    /// Events that have arrived, the last perhaps not whole.
+    /// The received events; the last one may be incomplete.
     received: Vec<u8>,
     connection: http1::Connection<TokioIo<TcpStream>, Full<Bytes>>,
 }
@@ -81,14 +81,14 @@ impl Chat {
         Some(event.trim().trim_start_matches("data: ").to_owned())
     }
 
-    /// Takes what comes next; false at the end of the body.
+    /// Receives the next bytes; false at the end of the body.
     async fn receive(&mut self) -> anyhow::Result<bool> {
         let mut connection_ended = false;
         let frame = loop {
             tokio::select! {
                 biased;
                 frame = self.body.frame() => break frame,
-                // What it received before it ended is still to be read.
+                // The bytes received before its end are still unread.
                 _ = &mut self.connection, if !connection_ended => connection_ended = true,
             }
         };
@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    /// Why there is no whole chat with a hub that answers so.
+    /// The reason why the chat is incomplete.
     async fn failure(answer: &str) -> String {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();

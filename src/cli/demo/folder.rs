@@ -7,22 +7,22 @@ use tempfile::TempDir;
 
 use crate::stub;
 
-/// The port of a hub that nobody configured.
+/// The default port of a hub.
 const USUAL_PORT: u16 = 8000;
 
-/// Where a hub that nobody configured looks for its workers' ports.
+/// The default start of the search for worker ports.
 const USUAL_WORKER_PORT: u16 = 47850;
-/// How many ports there must be to look for.
+/// Number of ports that the search needs.
 const ROOM: u16 = 100;
 
 const HUB_YAML: &str = include_str!("hub.yaml");
 
-/// The policy that the demo brings.
+/// The policy of the demo.
 pub(super) const POLICY: &str = include_str!("idle_unload.lua");
 /// Its file name.
 pub(super) const POLICY_NAME: &str = "idle_unload.lua";
 
-/// A folder with everything a hub needs; gone when dropped.
+/// A folder with everything a hub needs; removed when dropped.
 pub(super) struct Folder {
     folder: TempDir,
     /// The port its hub.yaml names.
@@ -44,7 +44,7 @@ impl Folder {
         Ok(this)
     }
 
-    /// Where it is.
+    /// Its path.
     pub(super) fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -54,7 +54,7 @@ impl Folder {
         self.path().join("hub.yaml")
     }
 
-    /// Whether the usual port was taken.
+    /// True if the usual port was taken.
     pub(super) fn has_another_port(&self) -> bool {
         self.port != USUAL_PORT
     }
@@ -68,7 +68,7 @@ impl Folder {
     }
 }
 
-/// Why there is no folder, or still one.
+/// The reason why the folder could not be created or removed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FolderError {
     #[error(
@@ -90,8 +90,7 @@ pub(super) enum FolderError {
 }
 
 fn hub_yaml(port: u16, program: &Path) -> String {
-    // Beside another demo the workers must not meet either: a port is only taken once a model is
-    // loaded.
+    // Two demos' workers must not share ports, and a port is only taken once a model is loaded.
     let workers = match port {
         USUAL_PORT => USUAL_WORKER_PORT,
         another => another.min(u16::MAX - ROOM) + 1,
@@ -106,8 +105,8 @@ fn hub_yaml(port: u16, program: &Path) -> String {
 }
 
 fn free_port() -> std::io::Result<u16> {
-    // Some systems let two programs have the same port, one on all addresses and one on this one:
-    // where somebody answers it is taken, whatever binding says.
+    // Some systems let two programs bind one port, on all addresses and on this one: a port that answers is
+    // taken, even if it can be bound.
     let usual = (Ipv4Addr::LOCALHOST, USUAL_PORT);
     if TcpStream::connect(usual).is_err() && TcpListener::bind(usual).is_ok() {
         return Ok(USUAL_PORT);

@@ -1,5 +1,5 @@
-//! What the demo prints: an introduction, a first chat, what to try, and from then on what the
-//! models do.
+//! Prints the demo's texts: an introduction, a first chat, commands to try, and then the changes of the
+//! models.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -20,16 +20,16 @@ const HOST: &str = "127.0.0.1";
 const FIRST_MODEL: &str = "parrot";
 const FIRST_PROMPT: &str = "What does a hub do all day?";
 
-/// How often the hub is asked whether it is up.
+/// Interval of the checks that wait for the hub.
 const UP_YET: Duration = Duration::from_millis(20);
-/// How often the guide looks at what the models do.
-const LOOK: Duration = Duration::from_millis(250);
+/// Interval at which the guide reads the models' states.
+const POLL_EVERY: Duration = Duration::from_millis(250);
 
 const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
 const CYAN: Style = AnsiColor::Cyan.on_default();
 
-/// Says what is about to run, and shows the policy.
+/// Introduces the demo, and shows the policy.
 pub(super) fn introduce(folder: &Folder, out: &mut Out) {
     let heading = "A hub on three simulated models. Ctrl+C ends it and leaves nothing behind.";
     out.line(format_args!("{BOLD}{heading}{BOLD:#}"));
@@ -81,7 +81,7 @@ async fn tour(folder: &Folder, out: &mut Out) -> anyhow::Result<()> {
     narrate(&client, out).await
 }
 
-/// The hub's main job: a request for a model that is still loading waits for it and is answered.
+/// Shows the hub's main job: a request for a loading model waits for it and is answered.
 async fn first_chat(port: u16, out: &mut Out) -> anyhow::Result<()> {
     let begin = Instant::now();
     out.info(format_args!(
@@ -142,12 +142,12 @@ fn code(text: &str, out: &mut Out) {
     }
 }
 
-/// One line per change of a model's memory, for as long as there is a hub.
+/// Prints one line per change of a model's memory, as long as the hub runs.
 async fn narrate(client: &Client, out: &mut Out) -> anyhow::Result<()> {
     let begin = Instant::now();
     let mut known = client.status().await?.models;
     loop {
-        sleep(LOOK).await;
+        sleep(POLL_EVERY).await;
         // The hub ends before its guide: an error here is the end.
         let Ok(status) = client.status().await else {
             return Ok(());

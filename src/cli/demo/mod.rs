@@ -1,7 +1,7 @@
 //! `demo`: a hub in the foreground on simulated models, in a temporary folder of its own.
 //!
-//! [`folder`] writes what the hub is started on, [`guide`] is the user beside it: it talks to the hub
-//! as anyone could, over HTTP, and prints what happens. The hub itself is the one that `serve` runs.
+//! [`folder`] writes the hub's files, [`guide`] acts as its user: it talks to the hub over HTTP and prints the
+//! results. The hub itself is the one that `serve` runs.
 
 use std::process::ExitCode;
 
@@ -31,7 +31,7 @@ impl Demo {
             let guide = scope.spawn(|| guide::run(&folder, &over));
             let ran = daemon::run(&folder.config(), false);
             over.cancel();
-            // A guide that panicked has said so on stderr; the hub has stopped all the same.
+            // A guide that panicked has reported it on stderr; the hub has stopped all the same.
             let _ = guide.join();
             ran
         });

@@ -1,4 +1,4 @@
-//! `policy check`: what is wrong with the policies, as a compiler says it.
+//! `policy check`: reports the problems of policies in the form of a compiler.
 
 use std::process::ExitCode;
 
@@ -43,13 +43,13 @@ impl Check {
     }
 }
 
-/// Whether a problem stands in that file.
+/// True if a problem is in that file.
 fn is_in(file: &str, problem: &str) -> bool {
     let rest = problem.strip_prefix(file);
     rest.is_some_and(|rest| rest.starts_with(':'))
 }
 
-/// The sentence, the line it is about, and what was asked.
+/// The sentence, its line, and the question.
 fn told(problem: &Problem) -> String {
     let mut text = problem.text.clone();
     if let Some(excerpt) = &problem.excerpt {

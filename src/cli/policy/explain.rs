@@ -13,7 +13,7 @@ use crate::cli::hub_yaml::HubYaml;
 use crate::cli::render::Out;
 use crate::cli::unknown::unknown;
 
-/// How far from the time that was asked for a decision may be: nobody looks at the clock that well.
+/// Largest distance of a decision from the requested time: users remember times roughly.
 const AROUND: f64 = 60.0;
 
 /// Tell why the hub did what it did
@@ -117,7 +117,7 @@ impl Explain {
     }
 }
 
-/// A wish that a policy refused: the policy's own line tells why.
+/// A request that a policy refused: the policy's own line gives the reason.
 fn told_once(decision: &Decision, all: &[Decision]) -> Decision {
     let mut decision = decision.clone();
     let is_wish = decision.hook.is_none();
@@ -141,14 +141,14 @@ fn told_once(decision: &Decision, all: &[Decision]) -> Decision {
     decision
 }
 
-/// How far the hub remembers.
+/// The reach of the hub's history.
 fn since(report: &DecisionsReport, now: &Zoned) -> String {
     report.since.map_or_else(String::new, |since| {
         format!("; the hub remembers since {}", words::time(since, now))
     })
 }
 
-/// That time of day, today or, if it is still to come, yesterday; Unix seconds.
+/// A time of day, today or, if it is still to come, yesterday, in Unix seconds.
 fn latest(at: Time, now: &Zoned) -> anyhow::Result<f64> {
     let today = now.with().time(at).build()?;
     let latest = match today > *now {

@@ -45,7 +45,7 @@ impl List {
     }
 }
 
-/// The policies as they lie there, in a world in which nothing has been started.
+/// The policies of the folder, in a world in which nothing has been started.
 pub(super) fn on_disk(config: &Config) -> Policies {
     let world = Arc::new(Unstarted::new(config.clone()));
     Policies::load(config.folder(), &config.policies, world)

@@ -1,8 +1,7 @@
-//! `policy`: what the policies are, what they decided, and what they would decide.
+//! `policy`: shows the policies, their decisions, and the decisions they would make.
 //!
-//! One verb, one file, as above. Those that need a hub are clients of its control API; the others load
-//! the policies of the folder of hub.yaml into a Lua state of their own, where they can do nothing to a
-//! running hub.
+//! One verb, one file. The verbs that need a hub are clients of its control API; the others load the policies
+//! beside hub.yaml into a Lua state of their own, where they cannot affect a running hub.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -54,9 +53,9 @@ impl Policy {
             Verb::Replay(verb) => Ok(verb.run(config, out)),
             Verb::Explain(verb) => wait_for(verb.run(&hub_yaml(), out)),
             Verb::Check(verb) => Ok(verb.run(&load()?, out)),
-            // What is bundled can be read without a hub.yaml, or with a broken one.
+            // Bundled policies can be read without a hub.yaml, or with a broken one.
             Verb::Show(verb) => verb.run(out),
-            // A test may bring a configuration of its own.
+            // A test may have a configuration of its own.
             Verb::Test(verb) => verb.run(config, out),
         }
     }

@@ -1,4 +1,4 @@
-//! `policy record`: what the hooks are asked and say, written down for `policy replay`.
+//! `policy record`: records the questions and verdicts of the hooks for `policy replay`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! `policy replay`: what the policies as they are now would have decided otherwise.
+//! `policy replay`: shows the recorded decisions that the current policies would make otherwise.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use crate::policy::{self, Difference, Replayed, Said};
 ///
 /// Puts every call of a hook in FILE, a recording of `policy record`, to the policies beside hub.yaml and
 /// the bundled ones that it names, with the models, the memory and the clock of then, and shows each
-/// decision that would be another. It needs no running hub, and starts nothing. Observers are not called,
-/// and `hub.state` is empty.
+/// decision that would be another. It needs no running hub, and starts nothing. Observers receive
+/// the recorded events, and `hub.state` begins empty.
 ///
 /// Exit status, as of diff: 0 when nothing differs; 1 when something does; 2 when it could not be found
 /// out.
@@ -104,7 +104,7 @@ fn print(out: &mut Out, replayed: &Replayed) -> ExitCode {
     }
 }
 
-/// A verdict and where it was made.
+/// A verdict with its line.
 fn told(said: &Said) -> String {
     let verdict = words::verdict(&said.verdict, &said.fields);
     match &said.place {

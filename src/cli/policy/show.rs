@@ -43,7 +43,7 @@ fn source(written: &str) -> anyhow::Result<&'static str> {
     anyhow::bail!("no bundled policy is called `{written}`\nhint: {hint}")
 }
 
-/// Each name with what the policy says of itself.
+/// Each name with the policy's description.
 fn list(out: &mut Out) {
     let width = bundled_policies()
         .map(|(name, _)| name.len())

@@ -1,4 +1,4 @@
-//! A decision in plain English: what happened, who said so where, and what it was decided from.
+//! A decision in plain English: the event, the policy and line that decided, and the facts it was decided by.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(super) fn paragraph(decision: &Decision, model: Option<&str>, now: &Zoned) -
         _ => (name, happened(decision)),
     };
     let when = time(decision.last_time, now);
-    // A wish comes before what became of it; a decision is told after what it led to.
+    // A request comes before its outcome; a decision is shown after its effects.
     let told = match decision.hook {
         Some(_) => format!("{happened}: {}", why(decision)),
         None => format!("{}: {happened}", why(decision)),
@@ -62,7 +62,7 @@ pub(super) fn paragraph(decision: &Decision, model: Option<&str>, now: &Zoned) -
     lines
 }
 
-/// What became of it.
+/// Its outcome.
 fn happened(decision: &Decision) -> String {
     match (&decision.outcome, decision.verdict.as_str()) {
         (Some(outcome), _) => outcome.clone(),
@@ -104,7 +104,7 @@ fn why(decision: &Decision) -> String {
     text
 }
 
-/// Who wanted what no policy decided.
+/// The origin of a change that no policy decided.
 fn wish(decision: &Decision) -> String {
     match decision.by.as_deref() {
         Some("command") => format!("a command asked to {}", decision.verdict),
@@ -145,7 +145,7 @@ pub(super) fn verdict(word: &str, fields: &Map<String, Value>) -> String {
     }
 }
 
-/// What it was decided from.
+/// The facts of the decision.
 fn inputs(decision: &Decision) -> Vec<String> {
     let input = |name: &str| decision.inputs.get(name);
     let number = |name: &str| input(name).and_then(Value::as_f64);
@@ -192,7 +192,7 @@ fn inputs(decision: &Decision) -> Vec<String> {
             };
             let row = number("crashes").filter(|crashes| *crashes > 1.0);
             let row = row.map(|crashes| format!("{crashes} times in a row"));
-            // What a worker logged last stands in its log; that it was killed is said already.
+            // The last lines are in the worker's log; the line above says that it was killed.
             let is_new = uptime.as_deref() == Some(BEFORE_READY);
             let error = text("error").filter(|_| is_new);
             let error = error.and_then(|error| error.split(';').next().map(str::to_owned));
@@ -226,7 +226,7 @@ fn inputs(decision: &Decision) -> Vec<String> {
     }
 }
 
-/// So many calls of hooks.
+/// A number of calls of hooks.
 pub(super) fn calls(count: u64) -> String {
     match count {
         1 => "1 call".to_owned(),
@@ -234,7 +234,7 @@ pub(super) fn calls(count: u64) -> String {
     }
 }
 
-/// Seconds as people say them.
+/// Seconds in words.
 fn span(seconds: f64) -> String {
     if seconds < 10.0 && seconds.fract() != 0.0 {
         return format!("{seconds:.1}s");
@@ -252,7 +252,7 @@ fn names(value: Option<&Value>) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-/// Ids and messages come from clients and policies: nothing of theirs may move the cursor.
+/// Ids and messages come from clients and policies, and must not control the terminal.
 fn printable(text: &str) -> String {
     text.replace(|c: char| c.is_control(), " ")
 }
