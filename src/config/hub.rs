@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::problem::{Findings, KeyPath};
 use super::raw::Table;
 use super::yaml::{Map, Node};
-use super::{Config, LogLevel, group, host, limits, locate, log_files, model, visitors};
+use super::{Config, LogLevel, allow_lists, group, host, limits, locate, log_files, model};
 
 /// The bind address of a hub whose file names none.
 pub(crate) const DEFAULT_HOST: &str = "0.0.0.0";
@@ -123,8 +123,8 @@ fn read_keys(table: &mut Table<'_, '_>, path: &Path) -> (Config, Vec<String>) {
         worker_log_max: u64::from(table.int("worker_log_max_mb", 0..=MAX_MB).unwrap_or(50)) << 20,
         loading_notice: seconds(table.int("loading_notice", 0..=u32::MAX).unwrap_or(5)),
         limits: limits::read(table),
-        allowed_origins: visitors::origins(table),
-        allowed_hosts: visitors::hosts(table),
+        allowed_origins: allow_lists::origins(table),
+        allowed_hosts: allow_lists::hosts(table),
         policies: table.list("policies").unwrap_or_default(),
         policy: table.settings("policy"),
         warnings: Vec::new(),

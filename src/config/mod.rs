@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+mod allow_lists;
 mod diagnose;
 mod facts;
 #[cfg(any(test, fuzzing))]
@@ -33,7 +34,6 @@ mod raw;
 mod reserved;
 mod scalar;
 mod slug;
-mod visitors;
 pub(crate) mod web;
 mod yaml;
 
