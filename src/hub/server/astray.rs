@@ -1,5 +1,5 @@
-//! Requests that a wrong base URL, or a wrong method, has led astray: they are told where they belong, before
-//! a worker is loaded for them.
+//! Requests with a wrong base URL or a wrong method: the answer names the right one, before a worker is loaded
+//! for them.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use http::header::{ALLOW, HOST};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 
-use super::room::Room;
+use super::area::Area;
 use crate::api::{ApiError, shown};
 use crate::config::Config;
 use crate::hub::gateway::Body;
 
-/// What stands behind `/v1/` in the routes that clients know, the longer first.
+/// The routes behind `/v1/` that clients use, the longer first.
 const ROUTES: [&str; 15] = [
     "chat/completions",
     "completions",
@@ -31,10 +31,10 @@ const ROUTES: [&str; 15] = [
     "queue/stats",
 ];
 
-/// What a base URL may have too much of.
+/// The surplus parts of wrong base URLs.
 const BASES: [&str; 5] = ["v1", "V1", "api", "openai", "hub"];
 
-/// What stands behind `/api/` in routes of Ollama's.
+/// Ollama's routes behind `/api/`.
 const OLLAMA: [&str; 15] = [
     "chat",
     "generate",
@@ -53,10 +53,10 @@ const OLLAMA: [&str; 15] = [
     "v0",
 ];
 
-/// The answer to a request that no room is for.
+/// The answer to a request for an unknown path.
 pub(super) fn answer(
     parts: &Parts,
-    room: Room,
+    area: Area,
     config: impl FnOnce() -> Arc<Config>,
 ) -> Option<Response<Body>> {
     let (method, path) = (&parts.method, parts.uri.path());
@@ -69,7 +69,7 @@ pub(super) fn answer(
         response.headers_mut().insert(ALLOW, allowed);
         return Some(response);
     }
-    let meant = meant(path, room)?;
+    let meant = meant(path, area)?;
     let host = parts.uri.authority().map(|authority| authority.as_str());
     let host = host.or_else(|| parts.headers.get(HOST)?.to_str().ok());
     let host = match host {
@@ -97,19 +97,19 @@ fn error(error: &ApiError) -> Response<Body> {
     error.to_response().map(Body::full)
 }
 
-/// What a client wanted that went astray.
+/// The probable target of such a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Meant {
-    /// What belongs behind `/v1/`.
+    /// A route behind `/v1/`.
     Route(String),
 }
 
 /// `None` for a path that is right, or that nothing is known about.
-fn meant(path: &str, room: Room) -> Option<Meant> {
-    match room {
-        Room::Workers if !path.starts_with("/api") => {
+fn meant(path: &str, area: Area) -> Option<Meant> {
+    match area {
+        Area::Workers if !path.starts_with("/api") => {
             let rest = path.strip_prefix("/v1/")?;
-            // Nearly every request leaves here.
+            // Nearly every request returns here.
             if ROUTES.contains(&rest) {
                 return None;
             }
@@ -119,14 +119,14 @@ fn meant(path: &str, room: Room) -> Option<Meant> {
             let is_wrong = (is_base && rest.len() > first.len()) || (has_more && is_doubled(rest));
             is_wrong.then(|| Meant::Route(without_base(rest)))
         }
-        Room::Hub => {
+        Area::Hub => {
             let rest = path.strip_prefix("/hub/")?;
             let rest = rest.strip_prefix("v1/").unwrap_or(rest);
             ROUTES
                 .contains(&rest)
                 .then(|| Meant::Route(rest.to_owned()))
         }
-        Room::Workers | Room::Hall => {
+        Area::Workers | Area::Public => {
             let other = path.strip_prefix("/api/").map(first);
             if other.is_some_and(|route| OLLAMA.contains(&route)) {
                 return None;
@@ -146,10 +146,10 @@ fn first(path: &str) -> &str {
     path.split('/').next().unwrap_or_default()
 }
 
-/// Whether a route stands there twice: a client was given the route as its base URL.
+/// True if a route occurs twice: the client was given the route as its base URL.
 fn is_doubled(rest: &str) -> bool {
     ROUTES.iter().any(|first| {
-        // Below these are others that hubs and workers have.
+        // Below these are other routes of hubs and workers.
         !matches!(*first, "models" | "responses" | "messages")
             && is_below(rest, first)
             && ROUTES.iter().any(|second| ends_with(rest, second))
@@ -166,7 +166,7 @@ fn ends_with(path: &str, route: &str) -> bool {
         .is_some_and(|before| before.ends_with('/'))
 }
 
-/// What is left of a path without what is too much in its base.
+/// A path without the surplus part of its base.
 fn without_base(path: &str) -> String {
     if let Some(route) = ROUTES.iter().find(|route| ends_with(path, route)) {
         return (*route).to_owned();
@@ -215,7 +215,7 @@ mod tests {
             ("/hub/models", "models"),
         ] {
             assert_eq!(
-                meant(path, Room::of(path)),
+                meant(path, Area::of(path)),
                 Some(Meant::Route(route.to_owned())),
                 "{path}"
             );
@@ -253,7 +253,7 @@ mod tests {
             "/api/v0/chat/completions",
             "*",
         ] {
-            assert_eq!(meant(path, Room::of(path)), None, "{path}");
+            assert_eq!(meant(path, Area::of(path)), None, "{path}");
         }
     }
 
@@ -261,8 +261,8 @@ mod tests {
         let parts = request.body(()).unwrap().into_parts().0;
         let config = "models: [{name: a, model_path: org/a}]";
         let config = Config::parse(std::path::Path::new("/hub.yaml"), config);
-        let room = Room::of(parts.uri.path());
-        let response = answer(&parts, room, || Arc::new(config.unwrap())).unwrap();
+        let area = Area::of(parts.uri.path());
+        let response = answer(&parts, area, || Arc::new(config.unwrap())).unwrap();
         let status = response.status();
         let body = match response.into_body() {
             Body::Full(body) => body,

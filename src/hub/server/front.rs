@@ -1,4 +1,4 @@
-//! One request: past the door, to whom it is for, and the headers that every answer has.
+//! One request: its check at the door, its dispatch, and the headers that every answer has.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tower::ServiceExt as _;
 use tracing::debug;
 use uuid::Uuid;
 
-use super::room::Room;
+use super::area::Area;
 use super::unread::{self, Lent};
 use super::{astray, door};
 use crate::api::ApiError;
@@ -26,38 +26,38 @@ use crate::hub::gateway::{Arrived, Body, Gateway, ReadPause};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
 
-/// Longer ids of clients are replaced: they go into logs and to the worker.
-const LONGEST_ID: usize = 128;
+/// Longest id of a client, as it goes into logs and to the worker; a longer one is replaced.
+const MAX_ID: usize = 128;
 
 /// The gateway's answers without a box around each piece of a stream, or the router's.
 type AnyBody = Either<Body, axum::body::Body>;
 
-/// Where a request goes.
-enum Way {
+/// The destination of a request.
+enum Destination {
     Gateway(Arrived),
     /// Off the hot path, and large.
     Elsewhere(Box<Elsewhere>),
 }
 
-/// Where any other request goes.
+/// The destination of any other request.
 enum Elsewhere {
-    /// Nowhere: this is the answer.
+    /// None: this is the answer.
     Answered(Response<Body>),
-    /// Nowhere either, for a client that is no stranger: its body is read, so that its connection lasts.
+    /// None either, for an admitted client: its body is read, so that its connection stays open.
     Astray(Response<Body>, Incoming),
     Hub(Request<Lent>, SocketAddr),
-    /// To the hub that has taken over.
+    /// The hub that has taken over.
     Successor(Request<Incoming>, SocketAddr),
 }
 
-/// A request, and the room it is for.
-struct Asked {
+/// A request with its area.
+struct Inbound {
     parts: Parts,
     body: Incoming,
-    room: Room,
+    area: Area,
 }
 
-/// What the requests of a connection share.
+/// The state that the requests of a connection share.
 pub(super) struct Front {
     gateway: Arc<Gateway>,
     hub: axum::Router,
@@ -69,8 +69,7 @@ impl Front {
         Self { gateway, hub }
     }
 
-    /// The same for a connection of its own: its requests count their references to it where no other
-    /// thread does.
+    /// A copy for one connection: no other thread touches the reference count that its requests use.
     pub(super) fn of_connection(&self) -> Arc<Self> {
         let gateway = Gateway::clone(&self.gateway);
         Arc::new(Self::new(gateway, self.hub.clone()))
@@ -87,18 +86,20 @@ impl Front {
         let (mut parts, body) = request.into_parts();
         let client = self.gateway.successor().client(&mut parts.headers, client);
         let id = request_id(&parts.headers);
-        let room = Room::of(parts.uri.path());
-        // The gateway tells of its requests itself, when their answers have ended.
-        let line = (room != Room::Workers && tracing::enabled!(tracing::Level::DEBUG))
+        let area = Area::of(parts.uri.path());
+        // The gateway logs its requests itself, at the end of their answers.
+        let line = (area != Area::Workers && tracing::enabled!(tracing::Level::DEBUG))
             .then(|| Box::new((parts.method.clone(), parts.uri.path().to_owned())));
-        let asked = Asked { parts, body, room };
+        let asked = Inbound { parts, body, area };
         let (way, origin) = self.way(asked, client, read_pause, &id, started);
         async move {
             let mut response = match way {
-                Way::Gateway(arrived) => self.gateway.answer(arrived).await.map(Either::Left),
-                Way::Elsewhere(way) => Box::pin(self.answer_elsewhere(*way, &id)).await,
+                Destination::Gateway(arrived) => {
+                    self.gateway.answer(arrived).await.map(Either::Left)
+                }
+                Destination::Elsewhere(way) => Box::pin(self.answer_elsewhere(*way, &id)).await,
             };
-            if room == Room::Hub {
+            if area == Area::Hub {
                 let nosniff = HeaderValue::from_static("nosniff");
                 response
                     .headers_mut()
@@ -120,18 +121,18 @@ impl Front {
         }
     }
 
-    /// Where a request goes, and the origin of the page it comes from, if it comes from one.
+    /// The destination of a request, and the origin of the page that sends it, if any.
     fn way(
         &self,
-        asked: Asked,
+        asked: Inbound,
         client: SocketAddr,
         read_pause: ReadPause,
         id: &HeaderValue,
         started: Instant,
-    ) -> (Way, Option<HeaderValue>) {
-        let Asked { parts, body, room } = asked;
-        let elsewhere = |way| Way::Elsewhere(Box::new(way));
-        let origin = match door::check(&parts, room, || self.gateway.config()) {
+    ) -> (Destination, Option<HeaderValue>) {
+        let Inbound { parts, body, area } = asked;
+        let elsewhere = |way| Destination::Elsewhere(Box::new(way));
+        let origin = match door::check(&parts, area, || self.gateway.config()) {
             Ok(origin) => origin,
             Err(error) => {
                 let answer = turned_away(&parts, id, &error);
@@ -140,17 +141,17 @@ impl Front {
         };
         let way = if let Some(response) = origin.as_ref().and_then(|_| door::preflight(&parts)) {
             elsewhere(Elsewhere::Answered(response))
-        } else if let Some(response) = astray::answer(&parts, room, || self.gateway.config()) {
+        } else if let Some(response) = astray::answer(&parts, area, || self.gateway.config()) {
             elsewhere(Elsewhere::Astray(response, body))
         } else if self.gateway.successor().is_there() {
             let request = Request::from_parts(parts, body);
             elsewhere(Elsewhere::Successor(request, client))
-        } else if room == Room::Workers {
+        } else if area == Area::Workers {
             let id = id.clone();
             let arrived = self
                 .gateway
                 .take_in(parts, body, client, read_pause, id, started);
-            Way::Gateway(arrived)
+            Destination::Gateway(arrived)
         } else {
             let mut request = Request::from_parts(parts, Lent::new(body));
             request.extensions_mut().insert(ConnectInfo(client));
@@ -159,7 +160,7 @@ impl Front {
         (way, origin)
     }
 
-    /// The answer of anybody but the gateway.
+    /// The answer of any other part than the gateway.
     async fn answer_elsewhere(&self, way: Elsewhere, id: &HeaderValue) -> Response<AnyBody> {
         match way {
             Elsewhere::Answered(response) => response.map(Either::Left),
@@ -177,7 +178,7 @@ impl Front {
         }
     }
 
-    /// The answer to what cannot be read as a request.
+    /// The answer to an unreadable request.
     pub(super) fn unasked(error: &ApiError) -> Response<String> {
         let mut response = error.to_response();
         let id = request_id(&HeaderMap::new());
@@ -202,7 +203,7 @@ impl Front {
         let successor = self.gateway.successor();
         let is_refused = response.status() == StatusCode::SERVICE_UNAVAILABLE;
         match again {
-            // It has waited for a model while another hub took over.
+            // The request waited for a model while another hub took over.
             Some(again) if is_refused && successor.is_there() => {
                 let answer = successor.answer_empty(again, client, id).await;
                 answer.map(Either::Left)
@@ -212,7 +213,7 @@ impl Front {
     }
 }
 
-/// The answer at the door.
+/// The door's answer.
 fn turned_away(parts: &Parts, id: &HeaderValue, error: &ApiError) -> Response<Body> {
     let (id, method, path) = (
         id.to_str().unwrap_or_default(),
@@ -223,7 +224,7 @@ fn turned_away(parts: &Parts, id: &HeaderValue, error: &ApiError) -> Response<Bo
     error.to_response().map(Body::full)
 }
 
-/// The head of a request once more. What waits is a verb, whose body nobody reads.
+/// A copy of a request's head. Only verbs wait, and their bodies are not read.
 fn again<B>(request: &Request<B>) -> Parts {
     let mut again = Request::new(());
     again.method_mut().clone_from(request.method());
@@ -233,7 +234,7 @@ fn again<B>(request: &Request<B>) -> Parts {
     again.into_parts().0
 }
 
-/// Adds what every answer has.
+/// Adds the headers that every answer has.
 fn sign(headers: &mut HeaderMap, id: HeaderValue, took: Duration) {
     headers.insert(REQUEST_ID, id);
     let time = decimal::header_value(|text| decimal::write(text, micros(took), 6));
@@ -242,19 +243,19 @@ fn sign(headers: &mut HeaderMap, id: HeaderValue, took: Duration) {
     }
 }
 
-/// The client's id if it is fit for logs, else a new one.
+/// The client's id if it is valid for logs, else a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let fit = |id: &&HeaderValue| {
-        (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+        (1..=MAX_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
     if let Some(id) = headers.get(REQUEST_ID).filter(fit) {
-        // Not a part of the head: what keeps an id would keep all of the buffer it came in.
+        // A copy: a slice of the head would keep the whole buffer in memory.
         if let Ok(id) = HeaderValue::from_bytes(id.as_bytes()) {
             return id;
         }
     }
     let mut text = Uuid::encode_buffer();
-    // Ids need not be secret: the system's random numbers cost a call into the kernel each.
+    // Ids need not be secret, and the system's random numbers cost a system call each.
     let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
     let id = id.hyphenated().encode_lower(&mut text);
     HeaderValue::from_str(id).expect("a uuid is hexadecimal digits and hyphens")
@@ -273,12 +274,12 @@ mod tests {
     #[test]
     fn a_sane_id_of_the_client_is_kept() {
         assert_eq!(id_for(b"req-1/a"), "req-1/a");
-        assert_eq!(id_for(&[b'a'; LONGEST_ID]).len(), LONGEST_ID);
+        assert_eq!(id_for(&[b'a'; MAX_ID]).len(), MAX_ID);
     }
 
     #[test]
     fn any_other_is_replaced_by_a_uuid() {
-        for sent in [b"".as_slice(), b"a b", b"\xff", &[b'a'; LONGEST_ID + 1]] {
+        for sent in [b"".as_slice(), b"a b", b"\xff", &[b'a'; MAX_ID + 1]] {
             let id = id_for(sent);
             let uuid = Uuid::parse_str(id.to_str().unwrap()).unwrap();
             assert_eq!(uuid.get_version_num(), 4);

@@ -1,8 +1,9 @@
 //! The time limit for message heads, without a timer per request.
 //!
-//! hyper starts a timer whenever it waits for a head and drops it when the head is there: with a
-//! timer of the runtime that would be taken into its wheel and out again for each request. So a
-//! connection has one timer of the runtime, and the ones hyper makes only say what it is to wait for.
+//! hyper starts a timer whenever it waits for a head and drops it when the head arrives: a timer of the runtime
+//! would enter its wheel and leave it again for each request. So a connection has one timer of the runtime, and
+//! hyper's timers only set its deadline. The gain was measured only together with that of [`super::self_wake`]
+//! (at one connection the median latency fell from 1.52 to 1.22 of nginx's), never alone.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,17 +17,17 @@ use tokio::time::Instant;
 
 use crate::hub::decimal::micros;
 
-/// What hyper gets as its timer; a connection has one of its own, since it waits for one head at a time.
+/// The timer for hyper; each connection has its own, since it waits for one head at a time.
 #[derive(Debug, Clone, Default)]
 pub(super) struct HeadTimer(Arc<Deadline>);
 
-/// Until when a head is waited for. Read and written by one task, so that no order has to be kept.
+/// The deadline for a head. One task reads and writes it, so that no ordering is needed.
 #[derive(Debug)]
 struct Deadline {
     made: Instant,
-    /// Microseconds since then; [`NONE`] while none is waited for.
+    /// The deadline in microseconds since then; [`NONE`] without a wait.
     micros: AtomicU64,
-    /// Whether that has been noticed to be over.
+    /// True if it has been noticed to have passed.
     is_over: AtomicBool,
 }
 
@@ -43,13 +44,12 @@ impl Default for Deadline {
 }
 
 impl HeadTimer {
-    /// Completes when a head has been waited for too long; hyper must be polled then. Looks when it is
-    /// time, and every `limit`.
+    /// Completes when a head is overdue; hyper must be polled then. Checks at the deadline, and every `limit`.
     pub(super) async fn expired(&self, limit: Duration) {
         loop {
             let now = Instant::now();
             let next = self.deadline().filter(|deadline| *deadline > now);
-            // What begins to wait from now on does so for as long at least.
+            // A wait that begins from now on lasts at least as long.
             tokio::time::sleep_until(next.unwrap_or(now + limit)).await;
             let deadline = self.deadline();
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
@@ -59,7 +59,7 @@ impl HeadTimer {
         }
     }
 
-    /// Whether hyper waits for a head, or has just failed at one.
+    /// True if hyper waits for a head, or has just failed at one.
     pub(super) fn is_waited_for(&self) -> bool {
         self.deadline().is_some()
     }
@@ -72,7 +72,7 @@ impl HeadTimer {
     fn wait_until(&self, deadline: Instant) {
         let micros = micros(deadline - self.0.made);
         self.0.micros.store(micros, Ordering::Relaxed);
-        // The wait before may have been over just when its head came.
+        // The earlier wait may have ended just when its head arrived.
         self.0.is_over.store(false, Ordering::Relaxed);
     }
 }
@@ -103,7 +103,7 @@ impl Future for Wait {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        // Whoever awaits `expired` wakes the task of this one.
+        // The waiter of `expired` wakes this one's task.
         match self.0.0.is_over.load(Ordering::Relaxed) {
             true => Poll::Ready(()),
             false => Poll::Pending,

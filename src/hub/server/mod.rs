@@ -1,8 +1,8 @@
 //! The one port: accepts connections, speaks HTTP/1.1 on them, and hands `/v1` to the gateway and
 //! everything else to the router of the control API and the dashboard.
 //!
-//! The daemon runs it. What every answer has in common is added here and only here: `X-Request-ID`,
-//! `X-Process-Time`, CORS. Whether a request may come in at all is decided at its [`door`].
+//! The daemon runs it. Only the server adds the headers that all answers share: `X-Request-ID`,
+//! `X-Process-Time`, CORS. Its [`door`] admits or refuses requests.
 
 use std::future::{Future as _, poll_fn};
 use std::io;
@@ -27,12 +27,12 @@ use crate::hub::gateway::{Gateway, ReadPause};
 use crate::telemetry::Troubles;
 use self_wake::OwnWakes;
 
+mod area;
 mod astray;
 mod door;
 mod front;
 mod head_timer;
 mod receive_buffer;
-mod room;
 mod self_wake;
 mod socket;
 mod threads;
@@ -48,33 +48,32 @@ pub use threads::{Spread, Threads};
 /// is not complete, so at twice this at the latest.
 const BUFFER: usize = 64 * 1024;
 
-/// A connection on which no complete head arrives for so long is closed, an idle one too.
+/// Time for a complete head; after it a connection is closed, an idle one too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// How long a client may go on sending, and take to read the last answer, when the hub has ended its
-/// side.
+/// Time for a client to stop sending and to read the last answer, after the hub has ended its side.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// How long to leave the system alone when it has no more file descriptors.
+/// Pause when the process has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// No more connections wait to be accepted.
+/// Size of the backlog of each listener.
 const BACKLOG: usize = 128;
 
-/// What a connection that cannot be accepted is a sign of.
+/// The trouble to report when a connection cannot be accepted.
 const TROUBLE: &str = "no more connections can be accepted";
 
-/// How serving ends.
+/// The two steps of the end of serving.
 #[derive(Debug, Clone, Default)]
 pub struct Ending {
-    /// Cancelled, no more connections are accepted but those that wait for it already.
+    /// Cancelled, only the connections in the backlog are still accepted.
     pub full: CancellationToken,
-    /// Cancelled, connections end after the answer they are at.
+    /// Cancelled, connections close after their current answer.
     pub shutdown: CancellationToken,
 }
 
-/// Serves `listeners` until the `ending` says that it is full; then it returns. They run on the threads of `spread`; waiting for them, and how
-/// long, is the caller's business.
+/// Accepts the connections of `listeners` until the first step of `ending`, and returns. They run on the threads
+/// of `spread`; the caller waits for their end.
 pub async fn serve(
     listeners: Vec<TcpListener>,
     gateway: Gateway,
@@ -105,8 +104,8 @@ async fn accept(
         let (front, shutdown) = (front.of_connection(), ending.shutdown.clone());
         let connection = async move {
             match stream.and_then(TcpStream::from_std) {
-                // In memory of the thread that it runs on, and not of the one that accepts it:
-                // what is given back there is used again there.
+                // In memory of the thread that runs it, and not of the one that accepts it, so
+                // that freed memory is reused there.
                 Ok(stream) => {
                     Box::pin(serve_connection(stream, client, front, shutdown)).await;
                 }
@@ -128,10 +127,10 @@ async fn accept(
         match accepted {
             Ok((stream, client)) => {
                 troubles.note(TROUBLE, Ok::<_, io::Error>(()));
-                // A socket belongs to the runtime that it is used on.
+                // A socket is registered with the runtime that uses it.
                 welcome(stream.into_std(), client);
             }
-            // The client gave up while it was queued: nothing is wrong here.
+            // The client gave up while it was in the backlog.
             Err(error) if is_about_the_client(&error) => {}
             Err(error) => {
                 if troubles.note(TROUBLE, Err(&error)) {
@@ -143,9 +142,9 @@ async fn accept(
     }
 }
 
-/// The connections that wait to be accepted: with the listener they would be lost.
+/// Accepts the connections in the backlog, which would be lost with the listener.
 fn waiting(listener: &TcpListener) -> impl Iterator<Item = (io::Result<StdStream>, SocketAddr)> {
-    // Not tokio's word for it, which may not know yet what has just come.
+    // Not tokio's readiness, which may miss a connection that has just arrived.
     let socket = SockRef::from(listener);
     let accept = move || {
         loop {
@@ -160,7 +159,7 @@ fn waiting(listener: &TcpListener) -> impl Iterator<Item = (io::Result<StdStream
             }
         }
     };
-    // More can only have come meanwhile, and may come for ever where another hub listens too.
+    // More can only have arrived meanwhile, and may arrive for ever if another hub listens too.
     std::iter::from_fn(accept).take(BACKLOG)
 }
 
@@ -174,23 +173,23 @@ fn is_about_the_client(error: &io::Error) -> bool {
     )
 }
 
-/// What happens to a connection.
+/// An event of a connection.
 enum Event {
     Ended(hyper::Result<()>),
-    /// A head has been waited for too long.
+    /// A head is overdue.
     TooLate,
-    /// The hub is about to end.
+    /// The hub is shutting down.
     Stopping,
 }
 
-/// One client's connection, to its end.
+/// Serves one client's connection to its end.
 async fn serve_connection(
     stream: TcpStream,
     client: SocketAddr,
     front: Arc<Front>,
     shutdown: CancellationToken,
 ) {
-    // Without it a token waits for the acknowledgement of the one before.
+    // Otherwise a token waits for the acknowledgement of the one before.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%client, %error, "cannot set TCP_NODELAY");
     }
@@ -240,7 +239,7 @@ async fn serve_connection(
             });
             match event.await {
                 Event::Ended(ended) => break ended,
-                // hyper sees it when it is polled.
+                // hyper notices it when it is polled.
                 Event::TooLate => too_late.set(heads.expired(HEAD_TIMEOUT)),
                 Event::Stopping => {
                     is_stopping = true;
@@ -261,10 +260,10 @@ async fn serve_connection(
     }
 }
 
-/// The last of a connection that `ended` like this.
+/// Finishes a connection that `ended` like this.
 async fn part(mut left: Leftover, ended: hyper::Result<()>, client: SocketAddr) {
     if let Err(error) = ended {
-        // Mostly clients that have gone.
+        // Mostly clients that have left.
         debug!(%client, %error, "connection ended early");
         if let Some(reason) = unreadable::reason(&error, &left) {
             let answer = unreadable::to_bytes(&Front::unasked(&reason));

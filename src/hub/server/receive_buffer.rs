@@ -1,23 +1,23 @@
-//! How much of an upload the system takes from a client before the hub reads it.
+//! The receive buffer: the part of an upload that the system takes from a client before the hub reads it.
 
 use std::io;
 use std::os::fd::AsFd;
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-/// With so much a client is done with a large body early, instead of being woken for every piece of it
-/// and taking the processor from the hub and the worker each time: 8 uploads of 5 MB at once take a
-/// tenth less, one takes a fifth less. It is also all that one client can have the system hold for it.
+/// With this size a client finishes a large body early, instead of being woken for every piece of it and
+/// competing with the hub and the worker for the processor: 8 uploads of 5 MB at once take a tenth less time,
+/// one takes a fifth less. It is also the most that the system holds for one client.
 const WANTED: usize = 2 * 1024 * 1024;
 
-/// Has the connections of `listener` take that much, where the system allows it.
+/// Sets the size for the connections of `listener`, as far as the system allows.
 pub(super) fn widen(listener: &impl AsFd) -> io::Result<()> {
     widen_to(listener, WANTED)
 }
 
 fn widen_to(listener: &impl AsFd, wanted: usize) -> io::Result<()> {
-    // A size that is set once is never adapted again, and Linux sets the largest it allows without saying
-    // so. That may be less than it would come to by itself, so a socket that is not used is asked first.
+    // A size that was set is never adapted again, and Linux silently sets the largest it allows. That may be
+    // less than its own choice, so an unused socket is tried first.
     let trial = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     trial.set_recv_buffer_size(wanted)?;
     if trial.recv_buffer_size()? >= wanted {
@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn connections_get_what_the_system_allows() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        // A little more: no system that the hub runs on allows less than that.
+        // A little more than the default: every supported system allows it.
         let wanted = of_a_connection(&listener) + 64 * 1024;
         widen_to(&listener, wanted).unwrap();
         assert!(of_a_connection(&listener) >= wanted);
@@ -51,7 +51,7 @@ mod tests {
     fn more_than_that_leaves_them_as_they_were() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let before = of_a_connection(&listener);
-        // Linux allows less and says nothing, macOS refuses.
+        // Linux silently sets less, macOS refuses.
         let _ = widen_to(&listener, 1 << 30);
         assert_eq!(of_a_connection(&listener), before);
     }

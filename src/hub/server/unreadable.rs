@@ -1,5 +1,5 @@
-//! The answer to a request whose head cannot be read: there is no request then that anybody could be
-//! asked about, so the server gives it itself, in the form of all errors, and closes the connection.
+//! The answer to an unreadable head: without a request no router can answer, so the server itself sends an error
+//! in the usual form, and closes the connection.
 
 use std::fmt::Write as _;
 
@@ -10,11 +10,11 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use super::socket::Leftover;
 use crate::api::ApiError;
 
-/// What a TLS connection begins with: a record of a handshake.
+/// The first byte of a TLS connection: a handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// What to tell a client about the head that hyper failed at with `error`; `None` when nothing can be
-/// told: it has gone, or is in the middle of another answer.
+/// The error for a head that hyper rejected with `error`; `None` when the client cannot receive one: it has
+/// gone, or is in the middle of another answer.
 pub(super) fn reason(error: &hyper::Error, left: &Leftover) -> Option<ApiError> {
     if error.is_parse_version_h2() && left.is_flushed {
         return Some(ApiError::new(
@@ -40,7 +40,7 @@ pub(super) fn reason(error: &hyper::Error, left: &Leftover) -> Option<ApiError> 
     Some(ApiError::new(status, message))
 }
 
-/// What is wrong with a head, by the words that hyper has for it, and what would be right.
+/// The fault of a head, from hyper's message, with the correction.
 fn explain(cause: &str) -> &'static str {
     let known = [
         (
@@ -74,12 +74,12 @@ fn explain(cause: &str) -> &'static str {
     )
 }
 
-/// The answer as it goes over the wire.
+/// The bytes of the answer.
 pub(super) fn to_bytes(response: &Response<String>) -> String {
     let (status, body) = (response.status(), response.body());
     let mut text = format!("HTTP/1.1 {status}\r\n");
     for (name, value) in response.headers() {
-        // The server has made them: they are plain text.
+        // The server's own values are plain text.
         let value = value.to_str().unwrap_or_default();
         let _ = write!(text, "{name}: {value}\r\n");
     }

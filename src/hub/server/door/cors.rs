@@ -1,4 +1,4 @@
-//! What tells a browser that a page of another origin may read an answer, or may ask at all.
+//! CORS: the headers that let a page of another origin read an answer, and the answer to a preflight.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use crate::hub::gateway::Body;
 
-/// The answer to a browser that asks first whether a page that may come in may send a request.
+/// The answer to the preflight of an admitted page.
 pub(in crate::hub::server) fn preflight(parts: &Parts) -> Option<Response<Body>> {
     if parts.method != Method::OPTIONS {
         return None;
@@ -28,8 +28,7 @@ pub(in crate::hub::server) fn preflight(parts: &Parts) -> Option<Response<Body>>
     Some(response)
 }
 
-/// Lets a page of `origin` read the answer, its headers too: clients look for `Retry-After` and for the
-/// request's id.
+/// Lets a page of `origin` read the answer with its headers: clients read `Retry-After` and the request's id.
 pub(in crate::hub::server) fn allow_origin(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));

@@ -1,13 +1,13 @@
-//! What those are told who may not come in, and what would let them.
+//! The errors for refused requests, with the setting that would allow them.
 
 use http::StatusCode;
 
-use super::Room;
+use super::Area;
 use crate::api::{ApiError, shown};
 
-/// A page of `origin` asks for what it may not; `None` for one whose origin cannot be read.
-pub(super) fn foreign_origin(room: Room, origin: Option<&str>) -> ApiError {
-    let what = what(room);
+/// A page of `origin` makes a request that it may not; `None` if the origin cannot be read.
+pub(super) fn foreign_origin(area: Area, origin: Option<&str>) -> ApiError {
+    let what = what(area);
     let message = match origin {
         Some(origin) if origin.contains("://") => {
             let origin = shown(origin);
@@ -27,9 +27,9 @@ pub(super) fn foreign_origin(room: Room, origin: Option<&str>) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, message)
 }
 
-/// A request of another site's page, as an image's, says no more than that.
-pub(super) fn another_site(room: Room) -> ApiError {
-    let what = what(room);
+/// A request of another site's page that names no origin, as for an image.
+pub(super) fn another_site(area: Area) -> ApiError {
+    let what = what(area);
     let message = format!(
         "A page of another site may not {what}; to let it, add its origin to `allowed_origins` in hub.yaml and \
          let it ask with `fetch`, which names the origin"
@@ -37,19 +37,19 @@ pub(super) fn another_site(room: Room) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, message)
 }
 
-/// Of two origins nobody knows which holds.
+/// Two `Origin` headers are ambiguous.
 pub(super) fn two_origins() -> ApiError {
     let message = "The request has two `Origin` headers. Send one, as browsers do.";
     ApiError::new(StatusCode::FORBIDDEN, message)
 }
 
-/// Of two hosts nobody knows which holds (RFC 9112, 3.2).
+/// Two `Host` headers are ambiguous (RFC 9112, 3.2).
 pub(super) fn two_hosts() -> ApiError {
     let message = "The request has two `Host` headers. Send one.";
     ApiError::new(StatusCode::BAD_REQUEST, message)
 }
 
-/// The hub has no such name.
+/// The hub does not answer to this name.
 pub(super) fn strange_host(host: Option<&str>) -> ApiError {
     let host = shown(host.unwrap_or_default());
     let message = format!(
@@ -59,9 +59,9 @@ pub(super) fn strange_host(host: Option<&str>) -> ApiError {
     ApiError::new(StatusCode::MISDIRECTED_REQUEST, message)
 }
 
-fn what(room: Room) -> &'static str {
-    match room {
-        Room::Hub => "control this hub",
-        Room::Workers | Room::Hall => "use the models of this hub",
+fn what(area: Area) -> &'static str {
+    match area {
+        Area::Hub => "control this hub",
+        Area::Workers | Area::Public => "use the models of this hub",
     }
 }

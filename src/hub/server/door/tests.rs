@@ -18,7 +18,7 @@ fn config() -> Arc<Config> {
 
 fn check_in(request: http::request::Builder) -> Answer {
     let parts = request.body(()).unwrap().into_parts().0;
-    check(&parts, Room::of(parts.uri.path()), config)
+    check(&parts, Area::of(parts.uri.path()), config)
 }
 
 fn status(answer: Answer) -> Result<bool, u16> {
@@ -429,7 +429,7 @@ fn a_target_in_absolute_form_outranks_the_host_header() {
 fn a_program_is_let_in_without_a_look_at_the_configuration() {
     let request = Request::post("/v1/chat/completions").header(HOST, "anything:8000");
     let parts = request.body(()).unwrap().into_parts().0;
-    let answer = check(&parts, Room::Workers, || {
+    let answer = check(&parts, Area::Workers, || {
         unreachable!("nothing is compared")
     });
     assert_eq!(answer, Ok(None));

@@ -1,12 +1,12 @@
-//! What the head of a request tells of who sends it.
+//! The facts about a request's origin, from its head.
 
 use http::header::{ACCEPT_LANGUAGE, HOST, ORIGIN, REFERER, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 
-/// What stands in `Sec-Fetch-Site`, the worse the later.
+/// The value of `Sec-Fetch-Site`, the least trusted last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) enum Site {
-    /// Nothing: a program, or an old browser.
+    /// No header: a program, or an old browser.
     #[default]
     Unsaid,
     /// `same-origin`, or `none`: the user.
@@ -17,45 +17,45 @@ pub(super) enum Site {
     Cross,
 }
 
-/// Who asks.
+/// The facts about the sender of a request.
 #[derive(Debug, Default)]
-pub(super) struct Visitor<'h> {
+pub(super) struct Caller<'h> {
     pub(super) host: Option<&'h HeaderValue>,
     pub(super) origin: Option<&'h HeaderValue>,
     pub(super) referer: Option<&'h HeaderValue>,
     pub(super) site: Site,
     pub(super) has_two_hosts: bool,
     pub(super) has_two_origins: bool,
-    /// Whether it may be a browser: every one sends one of these, few programs do.
+    /// True if it may be a browser: every one sends one of these, few programs do.
     pub(super) may_be_browser: bool,
 }
 
-impl<'h> Visitor<'h> {
+impl<'h> Caller<'h> {
     /// Reads a head, once.
     pub(super) fn of(headers: &'h HeaderMap) -> Self {
-        let mut visitor = Self::default();
+        let mut caller = Self::default();
         for (name, value) in headers {
-            // Comparing with the names that every library knows is comparing numbers.
+            // Comparing standard names compares numbers.
             if *name == HOST {
-                visitor.has_two_hosts |= visitor.host.replace(value).is_some();
+                caller.has_two_hosts |= caller.host.replace(value).is_some();
             } else if *name == USER_AGENT {
-                visitor.may_be_browser |= value.as_bytes().starts_with(b"Mozilla/");
+                caller.may_be_browser |= value.as_bytes().starts_with(b"Mozilla/");
             } else if *name == ORIGIN {
-                visitor.has_two_origins |= visitor.origin.replace(value).is_some();
-                visitor.may_be_browser = true;
+                caller.has_two_origins |= caller.origin.replace(value).is_some();
+                caller.may_be_browser = true;
             } else if *name == REFERER {
-                visitor.referer = Some(value);
-                visitor.may_be_browser = true;
+                caller.referer = Some(value);
+                caller.may_be_browser = true;
             } else if *name == ACCEPT_LANGUAGE {
-                visitor.may_be_browser = true;
+                caller.may_be_browser = true;
             } else if let Some(about) = name.as_str().strip_prefix("sec-fetch-") {
-                visitor.may_be_browser = true;
+                caller.may_be_browser = true;
                 if about == "site" {
-                    visitor.site = visitor.site.max(Site::of(value));
+                    caller.site = caller.site.max(Site::of(value));
                 }
             }
         }
-        visitor
+        caller
     }
 }
 
@@ -64,7 +64,7 @@ impl Site {
         match value.as_bytes() {
             b"same-origin" | b"none" => Self::Own,
             b"same-site" => Self::Same,
-            // A word that is still to be invented is no reason to trust.
+            // An unknown word is not trusted.
             _ => Self::Cross,
         }
     }
@@ -102,7 +102,7 @@ mod tests {
             ("accept-language", "*"),
             ("user-agent", "Mozilla/5.0 (Macintosh)"),
         ] {
-            assert!(Visitor::of(&headers(&[sign])).may_be_browser, "{sign:?}");
+            assert!(Caller::of(&headers(&[sign])).may_be_browser, "{sign:?}");
         }
         let program = headers(&[
             ("host", "box:8000"),
@@ -113,22 +113,22 @@ mod tests {
             ("sec-websocket-key", "x"),
             ("authorization", "Bearer Mozilla/"),
         ]);
-        assert!(!Visitor::of(&program).may_be_browser);
+        assert!(!Caller::of(&program).may_be_browser);
     }
 
     #[test]
     fn what_stands_twice_is_noticed() {
         let one = headers(&[("host", "a"), ("origin", "http://a")]);
-        let visitor = Visitor::of(&one);
-        assert!(!visitor.has_two_hosts && !visitor.has_two_origins);
+        let caller = Caller::of(&one);
+        assert!(!caller.has_two_hosts && !caller.has_two_origins);
         let two = headers(&[
             ("host", "a"),
             ("origin", "b"),
             ("host", "a"),
             ("origin", "b"),
         ]);
-        let visitor = Visitor::of(&two);
-        assert!(visitor.has_two_hosts && visitor.has_two_origins);
+        let caller = Caller::of(&two);
+        assert!(caller.has_two_hosts && caller.has_two_origins);
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
                 .iter()
                 .map(|value| ("sec-fetch-site", *value))
                 .collect();
-            assert_eq!(Visitor::of(&headers(&lines)).site, site, "{values:?}");
+            assert_eq!(Caller::of(&headers(&lines)).site, site, "{values:?}");
         }
     }
 }
