@@ -1,4 +1,4 @@
-//! Errors as axum answers them, and the answers of routes that do not exist.
+//! Turns errors into axum's answers, and answers for routes that do not exist.
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;

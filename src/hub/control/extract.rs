@@ -1,4 +1,4 @@
-//! Raw input of the control API, checked once: the model's name, who asks, and a body nobody reads.
+//! Raw input of the control API, checked once: the model's name, the caller, and an ignored body.
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -18,7 +18,7 @@ pub(super) const BODY_LIMIT: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct ModelName(pub(super) String);
 
-/// What a path without a model name is answered with.
+/// The answer to a path without a model name.
 pub(super) fn empty_name() -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, "Model name cannot be empty")
 }
@@ -54,8 +54,8 @@ impl<S: Send + Sync> FromRequest<S> for IgnoredBody {
     }
 }
 
-/// Who wants something, for the history of decisions: a command, the status page, or another program.
-/// The body is read to its end, as [`IgnoredBody`] is, and nothing in it changes what is done.
+/// The caller of a verb, for the history of decisions: a command, the status page, or another program. The body
+/// is read to its end, as [`IgnoredBody`] is, and has no effect.
 #[derive(Debug)]
 pub(super) struct Caller(pub(super) &'static str);
 
@@ -77,7 +77,7 @@ impl<S: Send + Sync> FromRequest<S> for Caller {
     }
 }
 
-/// How the commands call themselves.
+/// The name that the commands give themselves.
 const OWN_AGENT: &[u8] = concat!(env!("CARGO_PKG_NAME"), "/").as_bytes();
 
 fn body_error(rejection: &BytesRejection) -> ApiError {

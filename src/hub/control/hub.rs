@@ -1,4 +1,4 @@
-//! What the control API asks of the lifecycle: a trait, so that its tests and the dashboard's can
+//! The interface from the control API to the lifecycle: a trait, so that its tests and the dashboard's can
 //! answer from a table.
 
 use std::future::Future;
@@ -17,16 +17,16 @@ pub trait Hub: Clone + Send + Sync + 'static {
     /// The snapshot of the moment.
     fn status(&self) -> Status;
 
-    /// What is known of each policy.
+    /// The report of each policy.
     fn policies(&self) -> PoliciesReport;
 
-    /// Whether `GET /hub` serves the dashboard.
+    /// True if `GET /hub` serves the dashboard.
     fn page_enabled(&self) -> bool;
 
-    /// The decisions that are wanted, and what became of them.
+    /// The decisions of the query, with their outcomes.
     fn decisions(&self, wanted: &WantedDecisions) -> DecisionsReport;
 
-    /// The recording of hook calls that is on, or the last one.
+    /// The current recording of hook calls, or the last one.
     fn recording(&self) -> RecordingReport;
 
     /// Begins a recording, in a new file of that path or, without one, in the folder of the logs.
@@ -35,7 +35,7 @@ pub trait Hub: Clone + Send + Sync + 'static {
     /// Ends the recording, if one is on; may wait for the disk.
     fn stop_recording(&self) -> RecordingReport;
 
-    /// Does `verb`, which `by` wants, and returns at the final state. Dropping the future undoes nothing.
+    /// Does `verb` at the request of `by`, and returns at the final state. Dropping the future undoes nothing.
     fn run(
         &self,
         verb: Verb,
@@ -46,7 +46,7 @@ pub trait Hub: Clone + Send + Sync + 'static {
     /// Reads hub.yaml again and reconciles; with `start` false nothing is started.
     fn reload(&self, start: bool) -> impl Future<Output = Result<ReloadReport, ApiError>> + Send;
 
-    /// Lets another hub take this one's place; returns its process id when it has.
+    /// Replaces this hub by another one; returns the process id of that one afterwards.
     fn restart(&self) -> impl Future<Output = Result<u32, ApiError>> + Send;
 
     /// Asks for a shutdown and returns at once.

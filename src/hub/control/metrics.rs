@@ -1,7 +1,7 @@
-//! `GET /metrics`: the status in Prometheus' text form, for those who watch many hubs.
+//! `GET /metrics`: the status in Prometheus' text format, to monitor many hubs.
 //!
-//! It is made from the one snapshot that everything else shows, when somebody asks; nothing is counted
-//! for it. That is why it needs no library: there is nothing to register, and no histogram.
+//! Each request formats the same snapshot that the status shows; nothing is counted for it. So it needs no
+//! library: there is nothing to register, and no histogram.
 
 use std::fmt::Write as _;
 
@@ -12,10 +12,10 @@ use axum::response::IntoResponse;
 use super::hub::Hub;
 use crate::api::{ModelMetadata, ModelStatus, Status};
 
-/// The form's own type: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+/// The format's content type: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Name, type, what it is, and its value; without one a model has no line.
+/// Name, type, help text and value; without a value a model has no line.
 type Metric = (
     &'static str,
     &'static str,
@@ -111,7 +111,7 @@ fn render(status: &Status) -> String {
         "gauge",
         "Whether hub.yaml on disk is not valid.",
     );
-    // A string takes everything.
+    // Writing to a string cannot fail.
     let _ = writeln!(text, "mlx_hub_degraded {degraded}");
     header(&mut text, "warnings", "gauge", "What the status warns of.");
     let _ = writeln!(text, "mlx_hub_warnings {}", status.warnings.len());
@@ -119,7 +119,7 @@ fn render(status: &Status) -> String {
         header(&mut text, &format!("model_{name}"), kind, help);
         for ModelStatus { id, metadata, .. } in &status.models {
             if let Some(value) = value(metadata) {
-                // A model's name is letters, digits, hyphens, underscores and dots.
+                // A model's name has only letters, digits, hyphens, underscores and dots, so it needs no escape.
                 let _ = writeln!(text, "mlx_hub_model_{name}{{model=\"{id}\"}} {value}");
             }
         }

@@ -1,9 +1,8 @@
 //! The HTTP control API under `/hub`: extract, ask the lifecycle, answer in JSON.
 //!
 //! [`router`] is the whole of it; the server puts it beside the gateway on the hub's one port and
-//! the command line is its client. Who may reach it is decided at the server's door. It decides
-//! nothing about models: a verb is one call of the [`Hub`] behind it, and what that refuses is passed
-//! on as it is.
+//! the command line is its client. The server's door admits or refuses callers. It decides
+//! nothing about models: a verb is one call of the [`Hub`] behind it, whose refusals are passed on unchanged.
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -28,7 +27,7 @@ pub use hub::Hub;
 use crate::api::Verb;
 use error::{method_not_allowed, no_such_route};
 
-/// Where each verb on a model answers, below `/hub/models/{name}/`.
+/// The route of each verb on a model, below `/hub/models/{name}/`.
 const MODEL_VERBS: [(&str, Verb); 6] = [
     ("start", Verb::Start),
     ("stop", Verb::Stop),
@@ -62,7 +61,7 @@ pub fn router<H: Hub>(hub: H) -> Router {
         .with_state(hub)
 }
 
-/// No browser takes an answer for something else than it says it is.
+/// Keeps browsers from guessing another content type.
 async fn as_it_says(mut response: Response) -> Response {
     let nosniff = HeaderValue::from_static("nosniff");
     let headers = response.headers_mut();

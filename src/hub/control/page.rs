@@ -1,4 +1,4 @@
-//! `GET /hub` and what the page needs.
+//! `GET /hub` and the assets of the page.
 
 use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};

@@ -1,4 +1,4 @@
-//! What the policies are and did: `/hub/policies`.
+//! `/hub/policies`: the policies, their decisions, and the recording.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub(super) async fn report<H: Hub>(State(hub): State<H>) -> impl IntoResponse {
     ([(CACHE_CONTROL, "no-store")], Json(hub.policies()))
 }
 
-/// Which decisions: of one model, made between two times (Unix seconds), the newest so many.
+/// The filter of decisions: one model, a span of time (Unix seconds), a number of the newest.
 #[derive(Debug, Deserialize)]
 pub(super) struct DecisionsQuery {
     model: Option<String>,
@@ -47,14 +47,14 @@ pub(super) async fn recording<H: Hub>(State(hub): State<H>) -> impl IntoResponse
     ([(CACHE_CONTROL, "no-store")], Json(hub.recording()))
 }
 
-/// Where to: an absolute path that ends in `.jsonl`; without it, a new file among the logs.
+/// The file: an absolute path that ends in `.jsonl`; without it, a new file among the logs.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RecordingFile {
     file: Option<PathBuf>,
 }
 
-/// The body may be empty; one that is there must be understood.
+/// The body may be empty; otherwise it must be valid.
 pub(super) async fn start_recording<H: Hub>(
     State(hub): State<H>,
     body: Bytes,

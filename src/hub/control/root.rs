@@ -1,4 +1,4 @@
-//! `/` and `/favicon.ico`: what people and programs ask for that know nothing of the hub yet.
+//! `/` and `/favicon.ico`, for people and programs that do not know the hub yet.
 
 use axum::Json;
 use axum::extract::State;
@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::hub::Hub;
 
-/// Leads a browser to the status page, and tells all others what is where. `HEAD` answers 200: clients look
-/// with it whether anybody is there.
+/// Redirects a browser to the status page, and lists the routes for all others. `HEAD` answers 200: clients probe
+/// with it for a server.
 pub(super) async fn root<H: Hub>(
     State(hub): State<H>,
     method: Method,
@@ -37,7 +37,7 @@ pub(super) async fn root<H: Hub>(
     (vary, Json(what)).into_response()
 }
 
-/// There is none, and a browser that asks is not told of an error.
+/// There is no icon; an empty answer spares browsers an error.
 pub(super) async fn favicon() -> StatusCode {
     StatusCode::NO_CONTENT
 }

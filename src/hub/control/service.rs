@@ -14,7 +14,7 @@ use super::hub::Hub;
 use crate::api::{ApiError, ReloadReport};
 use crate::hub::lifecycle::Models;
 
-/// `model_status: controller` is how `start` tells a hub from another server on its port.
+/// By `model_status: controller`, `start` tells a hub from another server on its port.
 pub(super) async fn health() -> Json<Value> {
     Json(json!({"status": "ok", "model_id": null, "model_status": "controller"}))
 }
@@ -23,7 +23,7 @@ pub(super) async fn status<H: Hub>(State(hub): State<H>) -> impl IntoResponse {
     ([(CACHE_CONTROL, "no-store")], Json(hub.status()))
 }
 
-/// `?start=false` starts nothing: the command `stop` reloads so.
+/// `?start=false` starts nothing: the command `stop` reloads in this way.
 #[derive(Debug, Deserialize)]
 pub(super) struct ReloadQuery {
     #[serde(default = "yes")]
@@ -43,7 +43,7 @@ pub(super) async fn reload<H: Hub>(
     hub.reload(query.start).await.map(Json)
 }
 
-/// Answers when another hub has taken this one's place, or when it cannot.
+/// Answers when another hub has replaced this one, or has failed to.
 pub(super) async fn restart<H: Hub>(
     State(hub): State<H>,
     _: IgnoredBody,
@@ -57,7 +57,7 @@ pub(super) async fn restart<H: Hub>(
     })))
 }
 
-/// `?keep_models=true` leaves the models to the next hub: the command `restart` of 0.1.0 stops so.
+/// `?keep_models=true` leaves the models to the next hub: the command `restart` of 0.1.0 uses it.
 #[derive(Debug, Deserialize)]
 pub(super) struct ShutdownQuery {
     #[serde(default)]

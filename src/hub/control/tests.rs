@@ -18,8 +18,8 @@ use crate::api::{
 };
 use crate::hub::lifecycle::Models;
 
-/// A hub of two models: `alpha` does what it is told, `beta` has nothing left to do. `full` is over
-/// its group's cap; no other exists.
+/// A hub of two models: `alpha` carries out every verb, `beta` is already in the final state. `full` is over its
+/// group's cap; no other exists.
 #[derive(Clone, Default)]
 struct TableHub {
     page_disabled: bool,
@@ -129,7 +129,7 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap()
     }
 
-    /// The status and the message of an error, whose envelope is checked on the way.
+    /// The status and the message of an error; checks its envelope.
     #[track_caller]
     fn error(&self) -> (u16, String) {
         let json = self.json();

@@ -1,8 +1,8 @@
 //! The dashboard at `/hub`: one minijinja page, its style and its script.
 //!
-//! The control API serves them. The page carries the snapshot of the moment, so that its first
+//! The control API serves them. The page contains the current snapshot, so that its first
 //! paint shows the models; from then on the script reads `GET /hub/status` and calls the same
-//! routes as everybody else. Everything here renders [`Status`] and decides nothing.
+//! routes as any client. Everything here renders [`Status`] and decides nothing.
 
 use std::sync::LazyLock;
 
@@ -27,10 +27,10 @@ const STYLE: &str = concat!(
     include_str!("../../../templates/hub/phone.css"),
 );
 
-/// A file that the page loads.
+/// An asset of the page.
 #[derive(Debug, Clone, Copy)]
 pub struct Asset {
-    /// For the header of that name.
+    /// The `Content-Type` header.
     pub content_type: &'static str,
     /// The file.
     pub text: &'static str,
@@ -71,10 +71,10 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
     templates
 });
 
-/// The page, with `status` as what it shows until it has fetched a newer one.
+/// The page, which shows `status` until it has fetched a newer one.
 ///
 /// # Errors
-/// When the template uses what it is not given.
+/// When the template uses an undefined value.
 pub fn page(status: &Status) -> Result<String, Error> {
     let context = context! {
         status => Serde(status),
