@@ -1,8 +1,8 @@
-//! Asks `on_request` about a request, and lets [`decide`] do what it says before any other request is
-//! asked about.
+//! Asks `on_request` about a request, and lets [`decide`] carry out the verdict before policies are asked about any
+//! other request.
 //!
-//! The gateway calls it until a request may go. Policies that may take long are asked on a thread of their
-//! own, so that this one goes on serving others.
+//! The gateway calls it until a request may go. Policies that may take long run on a thread of their
+//! own, so that this one can serve others.
 
 use crate::api::ApiError;
 use crate::core::admission::{self, Target, decide};
@@ -12,16 +12,16 @@ use crate::policy::{Policies, RequestView};
 /// A request that may go.
 pub(super) type Admitted = admission::Admitted<Lifecycle>;
 
-/// How it gets its lease.
+/// The way to its lease.
 pub(super) type Entrance = admission::Entrance<Lifecycle>;
 
-/// What is next for a request.
+/// The next step of a request.
 pub(super) type Step = admission::Step<Lifecycle>;
 
-/// The request, and what is next for it.
+/// The request with its next step.
 pub(super) type Asked = (Box<RequestView>, Result<Step, ApiError>);
 
-/// Asks about a request, which may have a `place` in the queue; gives its view back.
+/// Asks about a request, which may have a `place` in the queue; returns its view.
 ///
 /// # Errors
 /// The view, when the policies may take long: then [`ask_on_hook_thread`] asks them.
@@ -37,10 +37,10 @@ pub(super) fn ask_at_once(
     })
 }
 
-/// The same, without keeping this thread. Dropped, it gives up the place, and the lease if it has one.
+/// [`ask`] without blocking this thread. Dropped, it gives up the place, and the lease if it has one.
 ///
 /// # Errors
-/// 500 for a fault of the hub's own; of what the policies say, the step tells.
+/// 500 for a fault of the hub's own; the step has the policies' decision.
 pub(super) async fn ask_on_hook_thread(
     lifecycle: Lifecycle,
     policies: &Policies,

@@ -1,5 +1,5 @@
-//! One exchange with a worker: the request without what belongs to the client's connection, and the
-//! answer without what belongs to the worker's.
+//! One exchange with a worker: the request without the headers of the client's connection, and the answer
+//! without those of the worker's.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -31,10 +31,10 @@ use crate::upstream::RequestBody;
 /// The header that names a request in the logs of client, hub and worker.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A whole answer that is longer is not translated.
-const LONGEST_TRANSLATED: usize = 64 * 1024 * 1024;
+/// Longest whole answer that is translated.
+const MAX_TRANSLATED: usize = 64 * 1024 * 1024;
 
-/// Headers that are about one connection and not about the message.
+/// Headers about one connection and not about the message.
 const HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -47,19 +47,19 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     UPGRADE,
 ];
 
-/// Headers that are about the client, and that the hub has done with.
+/// Headers about the client that the hub itself has handled.
 const NOT_FOR_WORKERS: [HeaderName; 2] = [
     // hyper has answered it to the client by itself.
     EXPECT,
-    // Which pages may do what is the hub's decision: a worker that knows of one would make its own.
+    // The hub decides about pages: a worker that sees an origin would decide on its own.
     ORIGIN,
 ];
 
-/// Whose worker answers, and what the client called it; empty when the client did not.
+/// The model whose worker answers, and the client's name for it; empty if the client gave none.
 pub(super) struct Named {
     pub(super) model: Arc<Model>,
     pub(super) written: String,
-    /// What translates the answer, if its client and its worker do not speak the same.
+    /// The translation of the answer, if client and worker speak different protocols.
     pub(super) answering: Option<Answering>,
 }
 
@@ -151,7 +151,7 @@ impl Whole {
         body: LeasedBody,
         model: &Model,
     ) -> Result<Response<Body>, ApiError> {
-        let body = Limited::new(body, LONGEST_TRANSLATED).collect().await;
+        let body = Limited::new(body, MAX_TRANSLATED).collect().await;
         let body = body.map_err(|_| refusals::answer_broke_off(&model.name))?;
         let (body, written) = (body.to_bytes(), &self.written);
         let answering = self.answering;
@@ -165,12 +165,12 @@ impl Whole {
     }
 }
 
-/// Whether the model computes for such a request. What only looks tells nothing of its health.
+/// True if the model computes for such a request: others tell nothing about its health.
 fn is_work(method: &Method) -> bool {
     !method.is_safe()
 }
 
-/// Awaits the answer. The worker owes one from the moment on at which all of the client's body `is_here`.
+/// Awaits the answer. The worker's time runs from the moment at which all of the client's body `is_here`.
 async fn once_it_is_here<T>(
     lease: &mut Lease,
     is_here: &AtomicBool,
@@ -187,7 +187,7 @@ async fn once_it_is_here<T>(
     .await
 }
 
-/// Adds a policy's headers. Those that frame the message are the hub's own business.
+/// Adds a policy's headers, except those that frame the message.
 pub(super) fn add_headers(headers: &mut HeaderMap, added: &[(HeaderName, HeaderValue)]) {
     for (name, value) in added {
         if ![CONTENT_LENGTH, TRANSFER_ENCODING, HOST].contains(name) {
@@ -196,10 +196,10 @@ pub(super) fn add_headers(headers: &mut HeaderMap, added: &[(HeaderName, HeaderV
     }
 }
 
-/// The request as the worker is to get it.
+/// The request for the worker.
 pub(super) fn outgoing(view: RequestView, body: RequestBody) -> Request<RequestBody> {
     let RequestView { mut parts, id, .. } = view;
-    // A client may write the whole URL, or speak HTTP/1.0; to the worker it is a plain request.
+    // A client may write the whole URL, or speak HTTP/1.0; the worker gets a plain request.
     if parts.uri.authority().is_some() {
         let path = parts.uri.into_parts().path_and_query;
         parts.uri = Uri::from(path.unwrap_or(PathAndQuery::from_static("/")));
@@ -210,15 +210,15 @@ pub(super) fn outgoing(view: RequestView, body: RequestBody) -> Request<RequestB
     Request::from_parts(parts, body)
 }
 
-/// Removes what is about one connection.
+/// Removes the headers about one connection.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    // Mostly there is none: one pass is cheaper than looking each of them up.
+    // Mostly there is none: one pass is cheaper than a lookup of each.
     if headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
         remove_all(headers, &[]);
     }
 }
 
-/// Removes that, and what is not for workers.
+/// Removes those, and the headers that are not for workers.
 fn remove_for_worker(headers: &mut HeaderMap) {
     let goes = |name| HOP_BY_HOP.contains(name) || NOT_FOR_WORKERS.contains(name);
     if headers.keys().any(goes) {
@@ -234,14 +234,14 @@ fn remove_all(headers: &mut HeaderMap, others: &[HeaderName]) {
         .flat_map(|names| names.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    // The length stays: without it the message would be framed anew.
+    // The length stays: without it the framing would change.
     let listed = listed.iter().filter(|name| **name != CONTENT_LENGTH);
     for name in listed.chain(&HOP_BY_HOP).chain(others) {
         headers.remove(name);
     }
 }
 
-/// Removes what would let web pages read a worker's answer: mlx-openai-server lets all of them.
+/// Removes the worker's CORS headers: mlx-openai-server lets all web pages read its answers.
 pub(super) fn remove_cors(headers: &mut HeaderMap) {
     let is_cors = |name: &&HeaderName| name.as_str().starts_with("access-control-");
     if !headers.keys().any(|name| is_cors(&name)) {

@@ -1,6 +1,5 @@
-//! What must hold for the two scans of request bodies whatever the client sends and however the
-//! network cuts it: `fuzz/` looks for counterexamples, the tests below replay what is worth keeping
-//! of them.
+//! The promises that hold for the scans of request bodies of any bytes, cut in any way by the network: `fuzz/`
+//! looks for counterexamples, the tests below replay its corpus.
 
 use std::fmt;
 
@@ -56,7 +55,7 @@ fn scan_cut_anyhow(content_type: Option<&str>, body: &[u8]) -> Step {
     let whole = scan(content_type, &[body]);
     let bytes: Vec<&[u8]> = body.chunks(1).collect();
     assert_eq!(scan(content_type, &bytes), whole, "byte by byte");
-    // Any number will do that changes with the body.
+    // Any number that changes with the body will do.
     let sum = body.iter().map(|byte| usize::from(*byte)).sum::<usize>();
     let (one, two) = body.split_at(sum % (body.len() + 1));
     assert_eq!(scan(content_type, &[one, two]), whole, "{}", one.len());
@@ -71,7 +70,7 @@ fn scan(content_type: Option<&str>, chunks: &[&[u8]]) -> Step {
     scan_chunks(chunks, |chunk| scanner.feed(chunk))
 }
 
-/// What a scan says of a body that comes in these chunks.
+/// The result of a scan of these chunks.
 pub(super) fn scan_chunks(chunks: &[&[u8]], mut feed: impl FnMut(&[u8]) -> Step) -> Step {
     let mut found = Step::More;
     for chunk in chunks {

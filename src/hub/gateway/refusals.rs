@@ -1,5 +1,4 @@
-//! Why the gateway refuses a request or breaks an answer off, in its exact words; how a protocol writes
-//! them is the protocol's business.
+//! The exact texts with which the gateway refuses a request or breaks off an answer; the protocol formats them.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -13,8 +12,8 @@ use crate::config::Limits;
 use crate::hub::lifecycle::Lack;
 use crate::upstream::{BoxError, UpstreamError};
 
-/// So many routes of a worker are told.
-const MOST_ROUTES: usize = 20;
+/// Number of a worker's routes in a text.
+const MAX_ROUTES: usize = 20;
 
 /// `model` is missing, null, blank or not a string.
 pub(crate) fn model_required() -> ApiError {
@@ -74,17 +73,13 @@ pub(crate) fn no_such_route(method: &Method, path: &str, model: &str, lack: &Lac
     let mut message =
         format!("The worker of model `{model}` (`{program}`) has no {method} {path}.");
     if !served.is_empty() {
-        let served: Vec<_> = served
-            .iter()
-            .take(MOST_ROUTES)
-            .map(String::as_str)
-            .collect();
+        let served: Vec<_> = served.iter().take(MAX_ROUTES).map(String::as_str).collect();
         message += &format!(" It serves {}.", served.join(", "));
     }
     ApiError::new(StatusCode::NOT_FOUND, message)
 }
 
-/// The body is not what it claims to be.
+/// The body does not match its content type.
 pub(crate) fn malformed(what: &str) -> ApiError {
     ApiError::new(
         StatusCode::BAD_REQUEST,
@@ -100,7 +95,7 @@ pub(crate) fn model_twice() -> ApiError {
     malformed(&format!("it has {TWICE}")).with_param("model")
 }
 
-/// A query does.
+/// A query names its model more than once.
 pub(crate) fn model_twice_in_query() -> ApiError {
     let message = format!("The request's query has {TWICE}");
     ApiError::new(StatusCode::BAD_REQUEST, message).with_param("model")
@@ -123,7 +118,7 @@ pub(crate) fn not_decoded(coding: &str, cause: &dyn Display) -> ApiError {
     malformed(&format!("it is not in {coding}, as its head says: {cause}"))
 }
 
-/// The body did not come whole. Why the connection says so is for the log.
+/// The body is incomplete. The connection's error goes to the log.
 fn body_broke_off(cause: &dyn Display) -> ApiError {
     debug!(%cause, "request body broke off");
     malformed("it broke off, or is not framed as its head says")
@@ -140,7 +135,7 @@ pub(crate) fn body_failed(cause: &BoxError, limits: Limits) -> ApiError {
     body_broke_off(cause)
 }
 
-/// The request wants a WebSocket on a connection that hyper does not let go.
+/// The request wants a WebSocket on a connection that hyper cannot release.
 pub(crate) fn no_websocket() -> ApiError {
     ApiError::new(
         StatusCode::BAD_REQUEST,
@@ -159,7 +154,7 @@ pub(crate) fn too_large(limit: usize) -> ApiError {
     )
 }
 
-/// The bodies that are waiting fill the memory that they may have.
+/// The waiting bodies have reached their memory limit.
 pub(crate) fn too_much_held() -> ApiError {
     ApiError::new(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -189,7 +184,7 @@ pub(crate) fn answer_paused(model: &str) -> ApiError {
     )
 }
 
-/// The client did not want to wait any longer for its model; `progress` says how far that is.
+/// The client's own limit on the wait for its model has passed; `progress` is that of the load.
 pub(crate) fn still_loading(progress: &str) -> ApiError {
     ApiError::new(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -217,7 +212,7 @@ pub(crate) fn answer_broke_off(model: &str) -> ApiError {
     worker_failed(model, "before its answer was complete")
 }
 
-/// How the connection broke differs from time to time, and is for the log.
+/// The error of the connection varies, and goes to the log.
 fn worker_failed(model: &str, when: &str) -> ApiError {
     ApiError::new(
         StatusCode::BAD_GATEWAY,

@@ -1,9 +1,9 @@
-//! The hub that has taken this one's place, for requests that came here all the same: on a connection that
-//! was open already, or while they waited for a model.
+//! The hub that has replaced this one, for requests that still arrive here: on a connection that was already
+//! open, or after a wait for a model.
 //!
-//! Server and gateway look whether there is one, and send on to it what they have not begun to answer. The
-//! client is told to close the connection, so that its next request goes to the other hub by itself. That one
-//! learns who the client is from a header with a proof that only hubs of one line of succession have.
+//! Server and gateway check for one, and forward to it the requests that they have not begun to answer. The
+//! answer closes the connection, so that the client's next request reaches the other hub directly. That one
+//! learns the client's address from a header with a proof that only hubs of one line of succession have.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -24,10 +24,10 @@ use super::upgrade;
 use crate::api::ApiError;
 use crate::upstream::{Accepts, RequestBody, Upstream};
 
-/// `PROOF ADDRESS`: the client of a request that another hub sends on.
+/// `PROOF ADDRESS`: the client of a request that another hub forwards.
 const CLIENT: HeaderName = HeaderName::from_static("x-mlx-hub-client");
 
-/// What a browser says of the page that a request comes from: the hub that took it in has looked at it.
+/// A browser's headers about the page of a request: the hub that received it has checked them.
 const ABOUT_THE_PAGE: [&str; 5] = [
     "referer",
     "sec-fetch-site",
@@ -48,12 +48,12 @@ struct Inner {
 }
 
 impl Successor {
-    /// Whether another hub has taken over.
+    /// True after another hub has taken over.
     pub fn is_there(&self) -> bool {
         self.0.is_there.load(Ordering::Acquire)
     }
 
-    /// Another hub has taken over, and is reached there from this machine.
+    /// Notes that another hub has taken over, with its address for this machine.
     pub fn set(&self, address: SocketAddr) {
         let host = address.ip().to_string();
         let hub = Upstream::new(&host, address.port(), Accepts::Any);
@@ -61,12 +61,12 @@ impl Successor {
         self.0.is_there.store(true, Ordering::Release);
     }
 
-    /// What a request is known by that another hub of this line sends on; the first value counts.
+    /// The proof of a request forwarded by another hub of this line; the first value counts.
     pub fn prove_by(&self, proof: String) -> &str {
         self.0.proof.get_or_init(|| proof)
     }
 
-    /// The client of a request: as the hub says that has sent it on, or else whoever is connected.
+    /// The client of a request: the one that a forwarding hub names, or else the peer.
     pub(crate) fn client(&self, headers: &mut HeaderMap, connected: SocketAddr) -> SocketAddr {
         let Some(proof) = self.0.proof.get() else {
             return connected;
@@ -82,7 +82,7 @@ impl Successor {
         said.unwrap_or(connected)
     }
 
-    /// Its answer to a request of which nothing has been read.
+    /// Its answer to an unread request.
     pub(crate) async fn answer(
         &self,
         parts: request::Parts,
@@ -123,7 +123,7 @@ impl Successor {
         })
     }
 
-    /// Its answer to a request, which is told to close the connection.
+    /// Its answer to a request, with a header that closes the connection.
     ///
     /// # Errors
     /// 503 when it cannot be reached.

@@ -25,10 +25,10 @@ use crate::config::Limits;
 use crate::hub::lifecycle::{Grant, Lease};
 use crate::upstream::{RequestBody, Switch};
 
-/// When one side has closed, the other may take so long to do so.
+/// Time for the other side to close after the first one has.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Whether a client asks for WebSocket.
+/// True if a client asks for WebSocket.
 pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
     headers.get(UPGRADE).is_some_and(|protocols| {
         let protocols = protocols.to_str().unwrap_or_default();
@@ -101,13 +101,13 @@ async fn carry(client: OnUpgrade, worker: TokioIo<Upgraded>, lease: Lease, mut a
     };
     both_ways(client, worker).await;
     account.completed();
-    // On a connection nobody has to speak: the worker owed it nothing.
+    // Either side may stay silent: the worker owed no answer.
     drop(lease);
 }
 
 async fn both_ways(one: impl AsyncRead + AsyncWrite, two: impl AsyncRead + AsyncWrite) {
     let ((mut from_one, mut to_one), (mut from_two, mut to_two)) = (split(one), split(two));
-    // An error is an end like any other: the side has gone.
+    // An error is an end like any other.
     let there = async {
         let _ = copy(&mut from_one, &mut to_two).await;
         let _ = to_two.shutdown().await;

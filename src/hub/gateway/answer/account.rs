@@ -1,9 +1,9 @@
-//! What one request comes to: where it went, how it ended, what it cost and how long each part took.
+//! The account of one request: its destination, its outcome, its tokens and the time of each part.
 //!
 //! [`Gateway::take_in`](crate::hub::gateway::Gateway::take_in) opens an account per request; it travels to the end of
-//! the answer with the body. Dropped, whoever drops it, it is told once: to the log, to the totals of
-//! the model and to the policies that observe `request.finished`. A request whose client has left, at
-//! whatever point, is one of status 499.
+//! the answer with the body. When it is dropped, it is reported once: to the request log, to the totals of
+//! the model and to the policies that observe `request.finished`. A request whose client has left, at any
+//! point, has status 499.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -28,21 +28,21 @@ use crate::hub::gateway::protocol::openai::routes;
 use crate::hub::lifecycle::Model;
 use crate::policy::{Event, EventName, FinishedRequest};
 
-/// What proxies log for a client that has gone before its answer was complete.
+/// The status that proxies log for a client that left before its answer was complete.
 const CLIENT_LEFT: u16 = 499;
 
 const NOT_FOUND: u16 = 404;
 
-/// What a worker answers where it has no route. Any other 404 is about a thing and not about the path.
+/// A worker's answer for a route that it lacks. Any other 404 is about an object and not about the path.
 const NO_ROUTE: &[u8] = br#"{"detail":"Not Found"}"#;
 
-/// In less time no rate of tokens can be measured.
-const SHORTEST_SPAN: Duration = Duration::from_millis(50);
+/// Shortest time over which a rate of tokens is measured.
+const MIN_SPAN: Duration = Duration::from_millis(50);
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// The account of one request. It changes hands: [`Account::take`] leaves an empty one behind, on
-/// which nothing is entered and which tells nothing.
+/// The account of one request. [`Account::take`] moves it and leaves an empty one, which records
+/// and reports nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Account(Option<Box<Entries>>);
 
@@ -53,27 +53,27 @@ struct Entries {
     id: HeaderValue,
     client: SocketAddr,
     method: Method,
-    /// A copy: a part of the head would keep all of the buffer it came in.
+    /// A copy: a slice of the head would keep the whole buffer in memory.
     path: Cow<'static, str>,
-    /// What the worker is asked in its place.
+    /// The path for the worker, if it is another one.
     asked: Option<&'static str>,
     model: Option<Arc<Model>>,
-    /// Where the id of what it makes is remembered, until the answer begins.
+    /// The store for the id of a created response, until the answer begins.
     made: Option<ResponseOwners>,
     began: Instant,
-    /// Asking the policies, without the time the request was parked.
+    /// Time of the policies, without the time in the queue.
     policy: Duration,
-    /// Parked by a policy.
+    /// Time in the queue of a policy.
     wait: Duration,
-    /// Until the model was loaded and let the request in.
+    /// Time until the model was loaded and admitted the request.
     load: Duration,
     sent: Option<Instant>,
-    /// From the first byte to the worker until the head of its answer.
+    /// Time from the first byte to the worker until the head of its answer.
     worker: Duration,
-    /// Of the answer's head, once there is one.
+    /// The status of the answer's head.
     status: Option<u16>,
     is_complete: bool,
-    /// Whether another hub answers and accounts for it.
+    /// True if another hub answers and accounts for it.
     is_passed_on: bool,
     events: bool,
     is_metered: bool,
@@ -83,7 +83,7 @@ struct Entries {
 }
 
 impl Account {
-    /// Of a request that arrived at `began`.
+    /// The account of a request that arrived at `began`.
     pub(crate) fn open(
         parts: &request::Parts,
         id: HeaderValue,
@@ -123,7 +123,7 @@ impl Account {
         (self.0.as_ref()).map_or(Protocol::DEFAULT, |entries| entries.protocol)
     }
 
-    /// Hands the account over.
+    /// Moves the account out.
     pub(crate) fn take(&mut self) -> Self {
         Self(self.0.take())
     }
@@ -134,17 +134,17 @@ impl Account {
         }
     }
 
-    /// It goes to that model, or wants to.
+    /// Records the model that the request goes to, or names.
     pub(crate) fn goes_to(&mut self, model: &Arc<Model>) {
         self.enter(|entries| entries.model = Some(Arc::clone(model)));
     }
 
-    /// Its worker is asked for another path than its client asks for.
+    /// Records that its worker gets another path than the client's.
     pub(crate) fn asks(&mut self, path: &'static str) {
         self.enter(|entries| entries.asked = Some(path));
     }
 
-    /// The policies decided about it for so long, and kept it parked for so long.
+    /// Records the time of the policies, and that in the queue.
     pub(crate) fn was_asked_about(&mut self, policy: Duration, parked: Duration) {
         self.enter(|entries| {
             entries.policy = policy;
@@ -152,17 +152,17 @@ impl Account {
         });
     }
 
-    /// It waited so long for its model to be loaded.
+    /// Records the wait for its model.
     pub(crate) fn waited_for_load(&mut self, load: Duration) {
         self.enter(|entries| entries.load = load);
     }
 
-    /// It is on its way to the worker.
+    /// Records that it was sent to the worker.
     pub(crate) fn sent(&mut self) {
         self.enter(|entries| entries.sent = Some(Instant::now()));
     }
 
-    /// The worker has answered with this head, and a body of that kind. Adds `Server-Timing`.
+    /// Records the head of the worker's answer, and the kind of its body. Adds `Server-Timing`.
     pub(crate) fn answered(&mut self, head: &mut response::Parts, kind: Kind) {
         self.enter(|entries| {
             entries.status = Some(head.status.as_u16());
@@ -173,12 +173,12 @@ impl Account {
         self.write_timing(&mut head.headers);
     }
 
-    /// Its answer is a response, whose id `made` is to remember.
+    /// Records that its answer is a response, whose id goes into `made`.
     pub(crate) fn makes_response(&mut self, made: &ResponseOwners) {
         self.enter(|entries| entries.made = Some(made.clone()));
     }
 
-    /// A part of the worker's answer passes; the last one if `is_last`.
+    /// Records a chunk of the worker's answer; the last one if `is_last`.
     pub(crate) fn passes(&mut self, data: &Bytes, is_last: bool) {
         self.enter(|entries| {
             if entries.events && entries.first_data.is_none() {
@@ -206,12 +206,12 @@ impl Account {
         });
     }
 
-    /// The worker's answer is complete.
+    /// Records that the worker's answer is complete.
     pub(crate) fn completed(&mut self) {
         self.enter(|entries| entries.is_complete = true);
     }
 
-    /// The hub has answered, with this status, or would have if the head had not been sent already.
+    /// Records that the hub answered with this status, or would have, had the head not been sent already.
     pub(crate) fn ended_with(&mut self, status: u16) {
         self.enter(|entries| {
             entries.status = Some(status);
@@ -219,12 +219,12 @@ impl Account {
         });
     }
 
-    /// Another hub answers it, and accounts for it.
+    /// Records that another hub answers it, and accounts for it.
     pub(crate) fn passed_on(&mut self) {
         self.enter(|entries| entries.is_passed_on = true);
     }
 
-    /// Adds `Server-Timing`: the parts of the way that took any time, in milliseconds.
+    /// Adds `Server-Timing`: the parts that took any time, in milliseconds.
     pub(crate) fn write_timing(&self, headers: &mut HeaderMap) {
         let Some(entries) = &self.0 else {
             return;
@@ -245,7 +245,7 @@ impl Account {
             }
             Ok(())
         });
-        // A worker may have written one too.
+        // A worker may have sent one too.
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             headers.append(SERVER_TIMING, value);
         }
@@ -253,13 +253,13 @@ impl Account {
 }
 
 impl Entries {
-    /// Tokens of a stream per second of generating them, where that can be told: of another answer nobody
-    /// knows when its first token was there, and a short time is that of the network.
+    /// Tokens of a stream per second of generation, if measurable: the first token of any other answer has no
+    /// known time, and a short time is that of the network.
     fn tokens_per_second(&self, ended: Instant) -> Option<f64> {
-        // The clock begins with the first event, and the first token is there by then.
+        // The clock begins with the first event, which has the first token.
         let tokens = self.usage.completion?.checked_sub(1)?;
         let took = ended.duration_since(self.first_data?);
-        (tokens > 0 && took >= SHORTEST_SPAN).then(|| tokens as f64 / took.as_secs_f64())
+        (tokens > 0 && took >= MIN_SPAN).then(|| tokens as f64 / took.as_secs_f64())
     }
 }
 
@@ -271,7 +271,7 @@ impl Entries {
         first_token_seconds: Option<f64>,
         tokens_per_second: Option<f64>,
     ) {
-        // What names no model of this hub is nobody's request.
+        // A request without a model of this hub counts for none.
         let Some(model) = &self.model else {
             return;
         };

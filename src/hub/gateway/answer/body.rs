@@ -11,7 +11,7 @@ use super::leased_body::LeasedBody;
 use super::loading_stream::LoadingStream;
 use crate::upstream::{BoxError, ResponseBody};
 
-/// The hub's own answer, or a worker's as it streams.
+/// The body of the hub's own answer, or of a worker's.
 #[derive(Debug)]
 pub enum Body {
     /// Written by the hub.
@@ -20,12 +20,12 @@ pub enum Body {
     Leased(Box<LeasedBody>),
     /// A stream that begins before its worker can answer.
     Loading(Box<LoadingStream>),
-    /// That of another hub.
+    /// Another hub's.
     Passed(Box<ResponseBody>),
 }
 
 impl Body {
-    /// A body of the hub's own.
+    /// The body of the hub's own answer.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         Self::Full(Full::new(bytes.into()))
     }

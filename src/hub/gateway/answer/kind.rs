@@ -1,9 +1,9 @@
-//! What kind of body an answer has, as its headers say.
+//! The kind of an answer's body, by its headers.
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 
-/// What the body of an answer is.
+/// The kind of an answer's body.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Kind {
     /// An event stream.
@@ -13,7 +13,7 @@ pub(crate) struct Kind {
 }
 
 impl Kind {
-    /// That of the body which comes with `headers`.
+    /// The kind of the body with these headers.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         let is = |begin: &[u8]| kind.is_some_and(|kind| kind.starts_with(begin));

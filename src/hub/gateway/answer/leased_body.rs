@@ -1,7 +1,7 @@
 //! A worker's answer on its way to the client.
 //!
-//! It owns the lease and, through the upstream's body, the connection to the worker: whatever ends
-//! it, the answer's end, an error or a client that has gone, frees both at once. A worker that dies in
+//! It owns the lease and, through the upstream's body, the connection to the worker: the answer's end, an
+//! error or a client that has left frees both at once. A worker that dies in
 //! the middle never looks like a clean end: the client's connection is aborted too, after an event
 //! that says why where the answer is an event stream. The account of the request ends with it.
 
@@ -24,7 +24,7 @@ use crate::upstream::{BoxError, Fault, Idle, ResponseBody};
 
 type Item = Option<Result<Frame<Bytes>, BoxError>>;
 
-/// The body of an answer that a worker gives.
+/// The body of a worker's answer.
 #[derive(Debug)]
 pub struct LeasedBody {
     /// `None` once the worker's part is over.
@@ -34,23 +34,23 @@ pub struct LeasedBody {
     broken: Option<Broken>,
 }
 
-/// What an answer holds while the worker gives it.
+/// The resources of an answer in progress.
 #[derive(Debug)]
 struct Live {
     body: ResponseBody,
     lease: Lease,
     idle: Idle,
     shape: Option<Shape>,
-    /// The last to go: it tells of a request when what that held is free.
+    /// Dropped last: it reports the request when its resources are free.
     account: Account,
 }
 
-/// What an answer becomes on its way.
+/// The change that an answer undergoes.
 #[derive(Debug)]
 pub(crate) enum Shape {
-    /// The client's name for the model is put in the place of the worker's.
+    /// The client's name for the model replaces the worker's.
     Renamed(Box<NameRewriter>),
-    /// It is told in the client's protocol.
+    /// It is translated into the client's protocol.
     Translated(Box<Translation>),
 }
 
@@ -69,7 +69,7 @@ impl Shape {
         }
     }
 
-    /// What is left when nothing follows.
+    /// The held bytes, when nothing follows.
     fn rest(&mut self, model: &Model) -> Option<Bytes> {
         match self {
             Self::Renamed(rewriter) => rewriter.rest(),
@@ -95,12 +95,12 @@ impl Shape {
     }
 }
 
-/// How far the end of a broken answer has come.
+/// The progress of ending a broken answer.
 #[derive(Debug)]
 enum Broken {
-    /// All that there is of it has been handed over.
+    /// All of its bytes have been handed over.
     Told(BoxError),
-    /// There was a chance to send it.
+    /// hyper had a chance to send them.
     Flushed(BoxError),
 }
 
@@ -165,14 +165,14 @@ impl LeasedBody {
         Poll::Ready(Some(Ok(Frame::data(event))))
     }
 
-    /// The worker has failed.
+    /// Handles the worker's failure.
     fn break_off(&mut self, error: Fault, cx: &mut Context<'_>) -> Poll<Item> {
         warn!(hub_model = %self.model.name, %error, "worker failed in the middle of an answer");
         let reason = refusals::answer_broke_off(&self.model.name);
         self.fail(error.into(), &reason, cx)
     }
 
-    /// The worker has been silent for too long.
+    /// Handles a worker that was silent for too long.
     fn give_up(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
         let reason = refusals::answer_paused(&self.model.name);
         warn!(hub_model = %self.model.name, "an answer paused for too long; it is cut");
@@ -226,7 +226,7 @@ impl Body for LeasedBody {
             } else if let Some(data) = frame.as_ref().and_then(Frame::data_ref)
                 && data.is_empty()
             {
-                // Of a translated event nothing may be left.
+                // A translated event may be empty.
                 continue;
             }
             return Poll::Ready(frame.map(Ok));

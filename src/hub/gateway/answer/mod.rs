@@ -1,7 +1,7 @@
 //! An answer on its way to the client: a worker's, passed on as it comes, or the hub's own.
 //!
-//! [`body::Body`] is the body of both. What passes is counted in the request's [`account::Account`] and
-//! searched for the model's name and the usage; nothing is parsed or held back. It knows nothing of how a
+//! [`body::Body`] is the body of both. Its bytes are counted in the request's [`account::Account`] and
+//! searched for the model's name and the usage; nothing is parsed or held back. It knows nothing of the way a
 //! request found its worker.
 
 pub(super) mod account;

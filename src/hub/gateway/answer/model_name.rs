@@ -1,9 +1,8 @@
-//! The name the client used is the name it gets back, whatever the worker calls its model.
+//! Replaces the worker's name for its model by the client's.
 //!
 //! An answer is not parsed. It is searched for the key `"model"`; in the text of a message its quotes
-//! are escaped, so what is found is a key. Its value is replaced when it is one of the worker's own
-//! names. Where the worker says what the client said, the search ends with the first find, and every
-//! chunk passes untouched. The leased body calls it.
+//! are escaped, so a match is a key. Its value is replaced if it is one of the worker's own names. If
+//! the worker uses the client's name, the search ends at the first match, and every chunk passes unchanged.
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
@@ -22,8 +21,8 @@ const KEY: &[u8] = b"\"model\"";
 
 static FIND_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(KEY));
 
-/// A `"model"` whose value is longer than this is let through as it is.
-const LONGEST_FIELD: usize = 1024;
+/// Longest value that is replaced.
+const MAX_FIELD: usize = 1024;
 
 /// The search through one answer.
 #[derive(Debug)]
@@ -31,28 +30,28 @@ pub(crate) struct NameRewriter {
     written: String,
     upstream: Arc<Upstream>,
     events: bool,
-    /// The length has been announced and must stay.
+    /// True if the length has been announced and must stay.
     is_fixed: bool,
     is_over: bool,
-    /// The beginning of what may be a field, from the end of the last chunk.
+    /// The possible beginning of a field, from the end of the last chunk.
     held: Bytes,
     /// For chunks in which something was replaced.
     scratch: BytesMut,
 }
 
-/// What stands at a place where `"model"` was found.
+/// The text behind a `"model"`.
 enum Field<'a> {
     /// A value, by its range with the quotes, and its text.
     Value(std::ops::Range<usize>, Cow<'a, str>),
-    /// Another thing than a name.
+    /// Not a name.
     Other,
-    /// More has to come before it can be told.
+    /// Incomplete: more is needed.
     Unfinished,
 }
 
 impl NameRewriter {
-    /// The search through the answer with this head, if there is something to search for. Takes the
-    /// length off the head when it is sure to change.
+    /// The search through the answer with this head, if needed. Removes the length from the head if it is sure
+    /// to change.
     pub(crate) fn new(
         written: String,
         upstream: Arc<Upstream>,
@@ -77,12 +76,12 @@ impl NameRewriter {
         })
     }
 
-    /// Whether the answer may become longer or shorter than the worker's.
+    /// True if the answer may become longer or shorter than the worker's.
     pub(crate) fn may_change_length(&self) -> bool {
         !self.is_fixed
     }
 
-    /// What the client gets of the next chunk from the worker of `model`. `is_last`: nothing follows.
+    /// The bytes for the client from the next chunk of the worker of `model`. `is_last`: nothing follows.
     pub(crate) fn feed(&mut self, model: &Model, chunk: Bytes, is_last: bool) -> Bytes {
         if self.is_over && self.held.is_empty() {
             return chunk;
@@ -108,11 +107,11 @@ impl NameRewriter {
                         && self.write(&chunk, copied, &range)
                     {
                         copied = range.end;
-                        // Every event has one, another answer only this.
+                        // Every event has one, any other answer only one.
                         self.is_over = !self.events;
                     }
                 }
-                Field::Unfinished if !is_last && chunk.len() - found < LONGEST_FIELD => {
+                Field::Unfinished if !is_last && chunk.len() - found < MAX_FIELD => {
                     return self.hold(&chunk, copied, found);
                 }
                 Field::Unfinished | Field::Other => {}
@@ -128,7 +127,7 @@ impl NameRewriter {
         self.hand_over(&chunk, copied, chunk.len())
     }
 
-    /// What was held back when the answer has ended unexpectedly.
+    /// The bytes held back when the answer ends unexpectedly.
     pub(crate) fn rest(&mut self) -> Option<Bytes> {
         Some(std::mem::take(&mut self.held)).filter(|rest| !rest.is_empty())
     }
@@ -171,7 +170,7 @@ impl NameRewriter {
     }
 }
 
-/// What follows the key that ends at `at`.
+/// The text behind the key that ends at `at`.
 fn field(chunk: &[u8], at: usize) -> Field<'_> {
     let spaces = |at: usize| {
         let is_space = |byte: &&u8| byte.is_ascii_whitespace();
@@ -198,7 +197,7 @@ fn field(chunk: &[u8], at: usize) -> Field<'_> {
     }
 }
 
-/// How much of the key stands at the end of `text`.
+/// Length of the key's beginning at the end of `text`.
 fn begun_key(text: &[u8]) -> usize {
     let longest = text.len().min(KEY.len() - 1);
     let mut lengths = (1..=longest).rev();

@@ -1,4 +1,4 @@
-//! How far the load that a request waits for has come, in the words its client sees.
+//! The progress of the load that a request waits for, in the words for its client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::api::{ApiError, MemoryState, unix_now};
 use crate::hub::gateway::refusals;
 use crate::hub::lifecycle::Model;
 
-/// When to ask again for a model that has never been loaded, in seconds.
+/// `Retry-After` for a model that has never been loaded, in seconds.
 const UNKNOWN_LOAD: f64 = 10.0;
 
-/// How far a load has come, for those who wait for it.
+/// The progress of a load, for a waiting request.
 #[derive(Debug)]
 pub(crate) struct Progress {
     model: Arc<Model>,
@@ -20,7 +20,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// That of a request which begins to wait now.
+    /// The progress for a request that begins to wait now.
     pub(crate) fn new(model: Arc<Model>) -> Self {
         Self {
             model,
@@ -28,17 +28,17 @@ impl Progress {
         }
     }
 
-    /// When the request began to wait.
+    /// The start of the wait.
     pub(crate) fn began(&self) -> Instant {
         self.began
     }
 
-    /// For how long the request has waited.
+    /// The duration of the wait.
     pub(crate) fn waited(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// The model that is waited for.
+    /// The model.
     pub(crate) fn model(&self) -> &str {
         &self.model.name
     }
@@ -55,8 +55,7 @@ impl Progress {
         }
     }
 
-    /// How long the load has been going on, and how long the last one took; `None` while it has not
-    /// begun.
+    /// The duration of the load, and that of the last one; `None` before it begins.
     fn of_load(&self) -> Option<(f64, Option<f64>)> {
         let facts = self.model.facts.load();
         let since = facts.memory_last_transition_at?;
@@ -64,14 +63,14 @@ impl Progress {
         (facts.memory_state == MemoryState::Loading).then_some((passed, facts.load_seconds))
     }
 
-    /// The refusal for a client that does not want to wait any longer.
+    /// The refusal at the end of the client's own limit.
     pub(crate) fn still_loading(&self) -> ApiError {
         let left = match self.of_load() {
             Some((passed, Some(about))) => about - passed,
             Some((_, None)) => UNKNOWN_LOAD,
             None => self.model.facts.load().load_seconds.unwrap_or(UNKNOWN_LOAD),
         };
-        // A load that takes longer than the last one may be over at any moment.
+        // A load that takes longer than the last one may end at any moment.
         let seconds = left.ceil().max(1.0) as u64;
         refusals::still_loading(&self.text()).with_retry_after(seconds)
     }

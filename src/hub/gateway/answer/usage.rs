@@ -1,4 +1,4 @@
-//! What an answer cost: the token counts that a worker writes near the end of it.
+//! The token counts that a worker writes near the end of an answer.
 //!
 //! Answers are not parsed as they pass. Of each chunk at most the last [`KEPT`] bytes are copied, and
 //! the counts are looked for once, when the answer is over. The account of the request calls it; it
@@ -13,16 +13,16 @@ use serde::Deserialize;
 /// some fields may follow them.
 const KEPT: usize = 2048;
 
-/// Room beyond [`KEPT`], so that the tail is not moved up for every small chunk.
+/// Space beyond [`KEPT`], so that the tail is not moved for every small chunk.
 const SLACK: usize = 1024;
 
-/// So many `"usage"` are looked at from the end on, before the search is given up.
-const LOOKS: usize = 8;
+/// Number of `"usage"` that the search tries, from the end.
+const MAX_TRIES: usize = 8;
 
 /// In the text of an answer the quotes are escaped: this is a key.
 const KEY: &[u8] = b"\"usage\"";
 
-/// Forwards: from the end on it would go byte by byte.
+/// Searched forwards, as memchr is slower from the end.
 static FIND_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(KEY));
 
 /// Token counts, as far as the worker gave them.
@@ -46,14 +46,14 @@ struct Written {
 impl Usage {
     /// The last counts in a piece of JSON or of an event stream that may begin anywhere.
     pub(crate) fn last_in(text: &[u8]) -> Self {
-        let (mut last, mut count) = ([0; LOOKS], 0);
+        let (mut last, mut count) = ([0; MAX_TRIES], 0);
         for at in FIND_KEY.find_iter(text) {
-            last[count % LOOKS] = at;
+            last[count % MAX_TRIES] = at;
             count += 1;
         }
-        let mut places = (count.saturating_sub(LOOKS)..count).rev();
+        let mut places = (count.saturating_sub(MAX_TRIES)..count).rev();
         places
-            .find_map(|place| read(&text[last[place % LOOKS] + KEY.len()..]))
+            .find_map(|place| read(&text[last[place % MAX_TRIES] + KEY.len()..]))
             .unwrap_or_default()
     }
 }
@@ -69,7 +69,7 @@ fn read(after_key: &[u8]) -> Option<Usage> {
     (usage != Usage::default()).then_some(usage)
 }
 
-/// The end of what has passed.
+/// The tail of the answer so far.
 #[derive(Debug, Default)]
 pub(crate) struct Tail(Vec<u8>);
 
@@ -151,11 +151,11 @@ mod tests {
     fn the_last_counts_are_taken_if_not_too_much_follows_them() {
         let written = r#""usage":{"prompt_tokens":3,"completion_tokens":5}"#;
         let later = written.replace('3', "4");
-        for others in 0..LOOKS {
+        for others in 0..MAX_TRIES {
             let text = format!("{written}{later}{}", r#""usage":null"#.repeat(others));
             assert_eq!(Usage::last_in(text.as_bytes()), counts(4, 5), "{others}");
         }
-        let text = format!("{written}{}", r#""usage":null"#.repeat(LOOKS));
+        let text = format!("{written}{}", r#""usage":null"#.repeat(MAX_TRIES));
         assert_eq!(Usage::last_in(text.as_bytes()), Usage::default());
     }
 

@@ -1,21 +1,20 @@
-//! How many bytes of request bodies the hub holds in all, while it is not known where they go or while
-//! their models load.
+//! The limit on all request bodies that the hub holds until their models are known and loaded.
 //!
-//! One big body is the client's business; many at once would take the memory that models need. The
-//! intake reserves what it reads; what it hands on, or drops, is free again. Small bodies are not
-//! counted: all threads would have to agree on a number for each.
+//! One big body does no harm; many at once would take the memory that models need. The intake reserves the bytes
+//! it reads, and frees those it hands on or drops. Small bodies are not counted: each would cost all threads an
+//! update of a shared number.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The bytes that are held. Shared by all requests.
+/// The held bytes, shared by all requests.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Budget(Arc<AtomicUsize>);
 
-/// Bodies up to this are not counted, in bytes. A connection takes more memory.
+/// Largest uncounted body in bytes. A connection takes more memory.
 const FREE: usize = 16 * 1024;
 
-/// One request's part of them; dropped, it is given back.
+/// One request's reservation; dropping it frees the bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Reservation {
     budget: Budget,
@@ -39,7 +38,7 @@ impl Budget {
 }
 
 impl Reservation {
-    /// Whether there is room for so many more.
+    /// True if `more` bytes fit.
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         if self.bytes == 0 && self.free + bytes <= FREE {
             self.free += bytes;
@@ -55,7 +54,7 @@ impl Reservation {
         true
     }
 
-    /// Gives all of it back.
+    /// Frees all of it.
     pub(crate) fn release(&mut self) {
         self.free = 0;
         if self.bytes > 0 {

@@ -1,8 +1,8 @@
 //! A request's body on its way in: the chunks read so far and the rest that is still to come.
 //!
-//! It reads no more than it must: up to the value of `model`, to the end only when somebody has to
-//! see or change the whole body. What has been read is kept as the chunks it came in, small ones joined.
-//! All of it, and what passes later, is looked through for a second `model`.
+//! It reads no more than it must: up to the value of `model`, and to the end only if a policy or a translation
+//! needs the whole body. The read chunks are kept as they came, small ones joined. All of the body, also the part
+//! that passes later, is searched for a second `model`.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -30,20 +30,19 @@ use crate::hub::gateway::refusals;
 use crate::upstream as worker;
 use crate::upstream::{BoxError, RequestBody};
 
-/// How long a client may go on sending a body that nobody wants; see [`Intake::discard`].
+/// Time for the rest of an unwanted body; see [`Intake::discard`].
 const DISCARD_TIME: Duration = Duration::from_secs(10);
 
-/// How much is read while a request waits for its model; see [`Intake::while_waiting`].
+/// Bytes read while a request waits for its model; see [`Intake::while_waiting`].
 const READ_AHEAD: usize = 4 * 1024 * 1024;
 
-/// How often to look for the client then.
+/// Interval of the checks for the client then.
 const GLANCE: Duration = Duration::from_millis(25);
 
-/// A chunk that is smaller is joined to the one before it: kept by itself it would take many times its
-/// size.
+/// A smaller chunk is joined to the one before it: kept by itself it would take many times its size.
 const SMALL: usize = 4 * 1024;
 
-/// So large a chunk becomes.
+/// Largest joined chunk.
 const JOINED: usize = 16 * 1024;
 
 /// A request's body.
@@ -53,14 +52,14 @@ pub(crate) struct Intake {
     /// Length of `chunks`.
     held: usize,
     rest: Option<Rest>,
-    /// What has read all that is held, as long as what follows matters.
+    /// The scanner of the held bytes, as long as the following ones matter.
     scanner: Option<Box<Scanner>>,
-    /// Whether the client waits for a word before it sends the body; hyper gives it at the first read.
+    /// True if the client waits for a word before it sends the body; hyper gives it at the first read.
     asks_first: bool,
-    /// Whether it announces that it is longer than it may be.
+    /// True if it announces that it is longer than it may be.
     is_too_long: bool,
     limits: Limits,
-    /// What all requests may hold, and this one's part of it.
+    /// The limit on all requests, and this one's reservation.
     held_of_all: Reservation,
     read_pause: ReadPause,
 }
@@ -88,11 +87,11 @@ impl Intake {
         }
     }
 
-    /// Reads the body as what it is without the content codings that `headers` name. They are named no
-    /// more then, and its length neither.
+    /// Decodes the content codings that `headers` name from now on, and removes them and the length from
+    /// `headers`.
     ///
     /// # Errors
-    /// 415 for a coding that is not known.
+    /// 415 for an unknown coding.
     pub(crate) fn decode(&mut self, headers: &mut HeaderMap) -> Result<(), ApiError> {
         if self.rest.is_some() {
             let Some(decoder) = Decoder::of(headers, self.limits.body)? else {
@@ -105,12 +104,12 @@ impl Intake {
         Ok(())
     }
 
-    /// The limits that hold for this request.
+    /// The limits for this request.
     pub(crate) fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// Reads up to the model that the body names, or to where it is clear that it names none.
+    /// Reads up to the model that the body names, or until it is clear that it names none.
     ///
     /// # Errors
     /// When the body breaks off (400) or is over the limit (413).
@@ -142,22 +141,22 @@ impl Intake {
         })
     }
 
-    /// Whether the request came without a body.
+    /// True if the request came without a body.
     pub(crate) fn is_empty(&self) -> bool {
         self.held == 0 && self.rest.is_none()
     }
 
-    /// Whether it announces that it is longer than it may be.
+    /// True if it announces that it is longer than it may be.
     pub(crate) fn is_too_long(&self) -> bool {
         self.is_too_long
     }
 
-    /// Whether the client has sent, or is to send, what nobody has read.
+    /// True if a part of the body is unread, or still to come.
     pub(crate) fn has_more(&self) -> bool {
         self.rest.is_some()
     }
 
-    /// Where the JSON that has been read goes wrong.
+    /// The position of a syntax error in the JSON read so far.
     pub(crate) fn explain(&mut self) -> String {
         let body = self.joined();
         match serde_json::from_slice::<IgnoredAny>(body.strip_prefix(MARK).unwrap_or(&body)) {
@@ -181,12 +180,12 @@ impl Intake {
         }
     }
 
-    /// Whether what has been read of the body asks for a stream.
+    /// True if the received part of the body asks for a stream.
     pub(crate) fn asks_for_stream(&self, protocol: &Protocol) -> bool {
         (protocol.asks_for_stream)(&self.chunks)
     }
 
-    /// The whole intake, for somebody else; an empty one stays.
+    /// Takes the whole intake; leaves an empty one.
     pub(crate) fn take(&mut self) -> Self {
         Self {
             chunks: std::mem::take(&mut self.chunks),
@@ -201,10 +200,9 @@ impl Intake {
         }
     }
 
-    /// Runs `wait` and reads on meanwhile: hyper notices that a client has hung up only when it is
-    /// not kept from reading by a body that nobody takes. What is too much to read ahead is held up:
-    /// then the socket sees the end of what the client sends, if it has come, behind all that is unread.
-    /// It has not while the client itself still holds some of it; no socket tells of that.
+    /// Runs `wait` and reads on meanwhile, as hyper notices that a client has hung up only while it reads. A
+    /// body too large to read ahead is paused: then the socket checks for the client's end behind the unread
+    /// bytes. It cannot see an end that the client has not sent yet.
     pub(crate) async fn while_waiting<T>(
         &mut self,
         wait: impl Future<Output = Result<T, ApiError>>,
@@ -225,13 +223,13 @@ impl Intake {
             tokio::select! {
                 biased;
                 done = &mut wait => return done,
-                // The socket looks whenever its connection is polled.
+                // The socket checks whenever its connection is polled.
                 () = tokio::time::sleep(GLANCE) => {}
             }
         }
     }
 
-    /// Puts `text` in the place of `range`, which lies in what has been read.
+    /// Replaces `range`, which lies in the read part, by `text`.
     pub(crate) fn splice(&mut self, range: &Range<usize>, text: Bytes) {
         let mut spliced = VecDeque::with_capacity(self.chunks.len() + 2);
         let mut text = Some(text);
@@ -255,7 +253,7 @@ impl Intake {
         self.held = self.chunks.iter().map(Bytes::len).sum();
     }
 
-    /// Puts `body` in the place of all that has been read and is to come.
+    /// Replaces the whole body by `body`.
     pub(crate) fn replace(&mut self, body: Bytes) {
         self.held = body.len();
         self.chunks = VecDeque::from([body]);
@@ -263,7 +261,7 @@ impl Intake {
         self.scanner = None;
     }
 
-    /// Hands over the body, from its start to what is still to come; nothing is left.
+    /// Takes the body, from its start to its unread rest.
     pub(crate) fn take_body(&mut self) -> RequestBody {
         self.held = 0;
         self.held_of_all.release();
@@ -284,12 +282,12 @@ impl Intake {
             return self.rest.is_none();
         }
         let rest = async { while let Some(Ok(_)) = self.next_frame().await {} };
-        // A client that sends for longer does without the text.
+        // A client that sends for longer misses the text.
         let _ = tokio::time::timeout(DISCARD_TIME, rest).await;
         self.rest.is_none()
     }
 
-    /// Keeps the next chunk; whether there was one. Nothing is lost when this future is dropped.
+    /// Keeps the next chunk; false at the end. Dropping this future loses nothing.
     async fn more(&mut self) -> Result<bool, ApiError> {
         let Some(chunk) = self.next_chunk().await? else {
             return Ok(false);
@@ -302,7 +300,7 @@ impl Intake {
         Ok(true)
     }
 
-    /// The next chunk, which is to be kept.
+    /// Reads the next chunk.
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, ApiError> {
         while let Some(frame) = self.next_frame().await {
             let frame = frame.map_err(|error| refusals::body_failed(&error, self.limits))?;
@@ -356,7 +354,7 @@ impl Intake {
     }
 }
 
-/// What the next chunk of a body brings.
+/// The next frame of a body.
 fn scan(scanner: &mut Scanner, chunk: &[u8], is_last: bool) -> Result<Step, ApiError> {
     let step = match is_last {
         true => scanner.feed_last(chunk),
@@ -400,7 +398,7 @@ mod tests {
         assert_eq!(intake.held, wire.len());
         let most = wire.len() / JOINED + 1;
         assert!(intake.chunks.len() <= most, "{}", intake.chunks.len());
-        // None of them is a part of what came over the wire.
+        // None of them is a slice of the received buffer.
         let large = wire.slice(..SMALL);
         assert!(
             intake

@@ -37,7 +37,7 @@ pub(crate) fn encode(name: &str) -> PercentEncode<'_> {
     utf8_percent_encode(name, NON_ALPHANUMERIC)
 }
 
-/// Where the values of `model` stand.
+/// The ranges of the values of `model`.
 fn places(query: &str) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
     query.split('&').filter_map(move |pair| {

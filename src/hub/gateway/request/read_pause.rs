@@ -1,8 +1,8 @@
-//! Whether a request's body is left unread for the time being.
+//! Marks a request whose body is left unread for now.
 //!
-//! hyper misses a client only where it reads, and it does not read on while nobody takes a body. So
-//! whoever stops taking it says so here and sees to it that the connection is polled now and then, and
-//! the connection's socket looks meanwhile whether the client is still there.
+//! hyper notices that a client has left only when it reads, and it does not read while no one takes the body. So
+//! the part that stops reading marks it here and polls the connection now and then, and the connection's socket
+//! checks meanwhile that the client is still there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ pub struct ReadPause(Arc<AtomicBool>);
 pub(crate) struct Hold(ReadPause);
 
 impl ReadPause {
-    /// Whether the body of the connection's request is held up.
+    /// True if the body of the connection's request is held up.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

@@ -1,5 +1,5 @@
-//! What is still to come of a request's body, decoded where it is in a content coding, and watched on
-//! its way to the worker for a second `model`.
+//! The unread rest of a request's body, decoded if it has a content coding, and searched on its way to the worker
+//! for a second `model`.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,10 +14,10 @@ use super::scan::{Scanner, Step};
 use crate::hub::gateway::refusals;
 use crate::upstream::BoxError;
 
-/// After so many decoded bytes others have their turn.
+/// Decoded bytes after which other tasks run.
 const TURN: usize = 256 * 1024;
 
-/// What a client is still to send.
+/// The rest that the client has yet to send.
 #[derive(Debug)]
 pub(crate) enum Rest {
     Plain(Limited<Incoming>),
@@ -31,11 +31,11 @@ pub(crate) struct Coded {
     /// The body itself is over.
     has_ended: bool,
     decoder: Decoder,
-    /// The next piece, where it had to be seen whether there is one.
+    /// The next piece, if it had to be read ahead.
     ahead: Option<Bytes>,
-    /// All that it holds has been decoded.
+    /// True if everything received has been decoded.
     is_over: bool,
-    /// Decoded since others had their turn.
+    /// Bytes decoded since other tasks ran.
     at_once: usize,
 }
 
@@ -120,7 +120,7 @@ impl Coded {
     }
 }
 
-/// A rest whose beginning has been looked through, and named the model.
+/// A rest whose beginning has been searched, and named the model.
 #[derive(Debug)]
 pub(crate) struct Watched {
     pub(crate) rest: Rest,

@@ -1,5 +1,5 @@
-//! The changes to a request's body: the model's name where the worker insists on its own, and the
-//! fields that a policy sets or removes. Everything else goes on byte for byte.
+//! The changes to a request's body: the model's name if the worker accepts only its own, and the
+//! fields that a policy sets or removes. Everything else passes unchanged.
 
 use std::ops::Range;
 
@@ -21,12 +21,12 @@ use crate::hub::gateway::refusals;
 use crate::policy::Route;
 use crate::upstream::Accepts;
 
-/// Where the client wrote the model.
+/// The place in which the client wrote the model.
 #[derive(Debug)]
 pub(crate) enum ModelSite {
     Query,
     Body(Range<usize>, Syntax),
-    /// Nowhere that the worker sees: before its own route, or in an earlier answer.
+    /// None that the worker sees: before its own route, or in an earlier answer.
     Path,
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn edit(body: &[u8], route: &Route) -> Result<Map<String, Value>, Api
     Ok(fields)
 }
 
-/// Puts `name` where the client wrote a model.
+/// Writes `name` in the place of the client's model.
 pub(crate) fn rename(
     parts: &mut request::Parts,
     intake: &mut Intake,
@@ -75,14 +75,14 @@ pub(crate) fn rename(
     }
 }
 
-/// Puts `fields` in the place of the whole body.
+/// Replaces the whole body by `fields`.
 pub(crate) fn replace(parts: &mut request::Parts, intake: &mut Intake, fields: Map<String, Value>) {
     let body = Bytes::from(Value::Object(fields).to_string());
     set_content_length(parts, body.len() as u64);
     intake.replace(body);
 }
 
-/// Leaves of a path below `/upstream/{name}` what the worker is to see.
+/// Strips `/upstream/{name}` from a path.
 pub(crate) fn to_own_route(parts: &mut request::Parts) {
     if !parts.uri.path().starts_with("/upstream/") {
         return;
@@ -92,7 +92,7 @@ pub(crate) fn to_own_route(parts: &mut request::Parts) {
         own.push('?');
         own.push_str(query);
     }
-    // A part of a path is one.
+    // The end of a path is a valid path.
     if let Ok(path) = own.parse::<PathAndQuery>() {
         parts.uri = path.into();
     }
@@ -103,7 +103,7 @@ fn rename_in_query(parts: &mut request::Parts, name: &str) {
         return;
     };
     let path = format!("{}?{}", parts.uri.path(), query::with_model(old, name));
-    // Only the value changed, to percent-encoded ASCII; a URI it stays.
+    // Only the value changed, to percent-encoded ASCII, so it stays a URI.
     if let Ok(path) = path.parse::<PathAndQuery>() {
         parts.uri = path.into();
     }

@@ -1,7 +1,6 @@
-//! Whether a request asks for a stream, as far as what has arrived of its body tells.
+//! Finds out whether a request asks for a stream, from the received part of its body.
 //!
-//! Only a request that waits for its model for long is looked at: the scan for `model` need not pay
-//! for it.
+//! Only a long wait for a model reads it, so that the scan for `model` need not pay for it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,7 +11,7 @@ use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 
 use super::scan::json::MARK;
 
-/// Whether a JSON object whose beginning is in `chunks` has `"stream": true` at its top level.
+/// True if a JSON object whose beginning is in `chunks` has `"stream": true` at its top level.
 pub(crate) fn asks_for_stream(chunks: &VecDeque<Bytes>) -> bool {
     let (mut stream, mut chunks) = (false, chunks.clone());
     if let Some(first) = chunks.front_mut()
@@ -21,7 +20,7 @@ pub(crate) fn asks_for_stream(chunks: &VecDeque<Bytes>) -> bool {
         first.advance(MARK.len());
     }
     let mut json = serde_json::Deserializer::from_reader(Chunks(chunks));
-    // An error means that the body has not all arrived, or is not JSON: what was seen counts.
+    // An error means that the body is incomplete or not JSON: the fields seen so far count.
     let _ = json.deserialize_map(Fields(&mut stream));
     stream
 }
@@ -55,7 +54,7 @@ impl<'de> Visitor<'de> for Fields<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
             if key == "stream" {
-                // Of another type it is the worker's to refuse.
+                // The worker refuses any other type.
                 *self.0 = map.next_value::<serde_json::Value>()? == true;
             } else {
                 map.next_value::<IgnoredAny>()?;

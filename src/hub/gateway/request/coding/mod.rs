@@ -1,8 +1,8 @@
 //! The content codings of request bodies that the hub decodes, since its workers do not: gzip, deflate
 //! and zstd, also one in the other (RFC 9110, section 8.4).
 //!
-//! A body is decoded as it arrives and in small pieces; what comes of it, and what passes from one coding
-//! to the next, may be as much as a plain body. Those who read a body call it, and know of no coding.
+//! A body is decoded as it arrives and in small pieces; the decoded body, and that between two codings, has the
+//! limit of a plain body. The readers of a body call it, and know no coding.
 
 use std::io::{self, Write as _};
 
@@ -19,16 +19,16 @@ mod zstd;
 
 use zstd::Zstd;
 
-/// So much is decoded at once.
+/// Bytes decoded at once.
 const PIECE: usize = 64 * 1024;
 
-/// Nobody packs a body more often.
-const MOST: usize = 3;
+/// Number of codings of one body.
+const MAX_CODINGS: usize = 3;
 
 /// Undoes the codings of one body.
 #[derive(Debug)]
 pub(crate) struct Decoder {
-    /// In the order in which they are undone.
+    /// The decoders in the order of use.
     stages: Vec<Stage>,
 }
 
@@ -36,9 +36,9 @@ pub(crate) struct Decoder {
 struct Stage {
     coding: Coding,
     name: &'static str,
-    /// What is to be decoded.
+    /// The undecoded bytes.
     input: BytesMut,
-    /// How much more may come of it.
+    /// Number of decoded bytes that may still follow.
     left: usize,
     limit: usize,
     is_over: bool,
@@ -50,7 +50,7 @@ enum Coding {
     Zstd(Box<Zstd>),
 }
 
-/// In zlib's format; many send it without, and servers take both.
+/// In zlib's format, or raw as many clients send it.
 #[derive(Debug)]
 enum Deflate {
     Unknown,
@@ -59,10 +59,10 @@ enum Deflate {
 }
 
 impl Decoder {
-    /// What undoes the codings that `headers` name, if they name any. So much may come of the body.
+    /// The decoder for the codings that `headers` name, if any, with a limit on the decoded body.
     ///
     /// # Errors
-    /// 415 for one that is not known.
+    /// 415 for an unknown coding.
     pub(crate) fn of(headers: &HeaderMap, limit: usize) -> Result<Option<Self>, ApiError> {
         let mut stages = Vec::new();
         for value in headers.get_all(CONTENT_ENCODING) {
@@ -71,7 +71,7 @@ impl Decoder {
                 match name.trim().to_ascii_lowercase().as_str() {
                     "" | "identity" => {}
                     known => match Stage::of(known, limit) {
-                        Some(_) if stages.len() == MOST => {
+                        Some(_) if stages.len() == MAX_CODINGS => {
                             return Err(refusals::unknown_coding(&codings));
                         }
                         Some(stage) => stages.push(stage),
@@ -80,7 +80,7 @@ impl Decoder {
                 }
             }
         }
-        // The last that was applied is the first to be undone.
+        // The coding applied last is undone first.
         stages.reverse();
         Ok((!stages.is_empty()).then_some(Self { stages }))
     }
@@ -96,7 +96,7 @@ impl Decoder {
     /// when there is none.
     ///
     /// # Errors
-    /// 400 when the body is not in its coding, 413 when too much comes of it.
+    /// 400 when the body is not in its coding, 413 when the decoded body is too large.
     pub(crate) fn next(&mut self, has_ended: bool) -> Result<Option<Bytes>, ApiError> {
         next_of(&mut self.stages, has_ended)
     }
@@ -140,7 +140,7 @@ impl Stage {
         })
     }
 
-    /// The next piece, if there is input enough for one.
+    /// The next piece, if the input suffices for one.
     fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
         loop {
             let before = self.input.len();
@@ -155,7 +155,7 @@ impl Stage {
         }
     }
 
-    /// The last piece, if there is one more.
+    /// The last piece, if there is one.
     fn end(&mut self) -> Result<Option<Bytes>, ApiError> {
         self.is_over = true;
         let piece = self.coding.end(&self.input);
@@ -174,11 +174,11 @@ impl Stage {
 }
 
 impl Coding {
-    /// Takes off `input` what it decodes; nothing of both when it needs more.
+    /// Decodes from `input`; takes and returns nothing when it needs more.
     fn decode(&mut self, input: &mut BytesMut) -> io::Result<Vec<u8>> {
         match self {
             Self::Gzip(decoder) => {
-                // One call decodes no more than a small buffer of its own holds.
+                // One call decodes at most the decoder's own small buffer.
                 let count = decoder.write(input)?;
                 input.advance(count);
                 Ok(std::mem::take(decoder.get_mut()))
@@ -188,7 +188,7 @@ impl Coding {
         }
     }
 
-    /// The last that was decoded. Nothing but `left` remains of the input.
+    /// The last decoded bytes. Only `left` remains of the input.
     fn end(&mut self, left: &[u8]) -> io::Result<Vec<u8>> {
         let is_whole = match self {
             Self::Gzip(decoder) => {

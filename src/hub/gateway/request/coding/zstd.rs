@@ -1,5 +1,5 @@
-//! zstd (RFC 8878), block by block: the decoder wants to read a whole header or a whole block at once,
-//! and what arrives ends anywhere.
+//! zstd (RFC 8878), block by block: the decoder needs a whole header or a whole block at once, and chunks end
+//! anywhere.
 
 use std::io::{self, Read as _};
 
@@ -13,64 +13,64 @@ const MAGIC: u32 = 0xFD2F_B528;
 /// Frames that hold no data begin with one of these.
 const SKIPPABLE: std::ops::RangeInclusive<u32> = 0x184D_2A50..=0x184D_2A5F;
 
-/// More memory a decoder of HTTP need not have (RFC 9659).
+/// Largest window that a decoder of HTTP must support (RFC 9659).
 const LARGEST_WINDOW: usize = 8 * 1024 * 1024;
 
-/// The most that is known of a block before it is decoded.
+/// Largest size of a decoded block.
 const LARGEST_BLOCK: usize = 128 * 1024;
 
 /// The decoder of one body.
 pub(super) struct Zstd {
     decoder: FrameDecoder,
-    state: State,
+    state: FrameState,
     has_begun: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum FrameState {
     /// Before a frame.
     Between,
-    /// In a frame that holds no data, of which so much is left.
+    /// In a frame without data, with the number of bytes left.
     Skipping(usize),
     /// Before a block.
     Block { has_checksum: bool },
-    /// The last block of a frame has been decoded, and not all of it handed on.
+    /// The last block of a frame has been decoded, and not all of it read.
     Draining,
 }
 
 impl Zstd {
-    /// A decoder of a body of which so much may come.
+    /// A decoder of a body of at most `limit` bytes.
     pub(super) fn new(limit: usize) -> Self {
         let mut decoder = FrameDecoder::new();
-        // A frame that is held whole has a window of its own size.
+        // A single-segment frame has a window of its own size.
         decoder.set_max_window_size(LARGEST_WINDOW.min(limit.max(LARGEST_BLOCK)) as u64);
         Self {
             decoder,
-            state: State::Between,
+            state: FrameState::Between,
             has_begun: false,
         }
     }
 
-    /// Takes off `input` what it decodes; nothing of both when it needs more.
+    /// Decodes from `input`; takes and returns nothing when it needs more.
     pub(super) fn decode(&mut self, input: &mut BytesMut) -> io::Result<Vec<u8>> {
         match self.state {
-            State::Between => self.begin(input)?,
-            State::Skipping(left) => {
+            FrameState::Between => self.begin(input)?,
+            FrameState::Skipping(left) => {
                 let here = left.min(input.len());
                 input.advance(here);
                 self.state = match left - here {
-                    0 => State::Between,
-                    left => State::Skipping(left),
+                    0 => FrameState::Between,
+                    left => FrameState::Skipping(left),
                 };
             }
-            State::Block { has_checksum } => self.block(input, has_checksum)?,
-            State::Draining => {}
+            FrameState::Block { has_checksum } => self.block(input, has_checksum)?,
+            FrameState::Draining => {}
         }
         let mut piece = vec![0; PIECE.min(self.decoder.can_collect())];
         let count = self.decoder.read(&mut piece)?;
         piece.truncate(count);
-        if self.state == State::Draining && self.decoder.can_collect() == 0 {
-            self.state = State::Between;
+        if self.state == FrameState::Draining && self.decoder.can_collect() == 0 {
+            self.state = FrameState::Between;
             let written = self.decoder.get_checksum_from_data();
             if written.is_some() && written != self.decoder.get_calculated_checksum() {
                 return Err(io::Error::other("its checksum is another"));
@@ -79,9 +79,9 @@ impl Zstd {
         Ok(piece)
     }
 
-    /// Whether the body may end here.
+    /// True if the body may end here.
     pub(super) fn is_at_end(&self) -> bool {
-        self.has_begun && self.state == State::Between
+        self.has_begun && self.state == FrameState::Between
     }
 
     fn begin(&mut self, input: &mut BytesMut) -> io::Result<()> {
@@ -93,7 +93,7 @@ impl Zstd {
                 input.advance(8);
                 self.has_begun = true;
                 if length > 0 {
-                    self.state = State::Skipping(length as usize);
+                    self.state = FrameState::Skipping(length as usize);
                 }
             }
             return Ok(());
@@ -112,7 +112,7 @@ impl Zstd {
                 .map_err(io::Error::other)?;
             input.advance(length);
             self.has_begun = true;
-            self.state = State::Block { has_checksum };
+            self.state = FrameState::Block { has_checksum };
         }
         Ok(())
     }
@@ -123,7 +123,7 @@ impl Zstd {
         };
         let header = u32::from_le_bytes([one, two, three, 0]);
         let (is_last, kind, size) = (header & 1 == 1, header >> 1 & 3, (header >> 3) as usize);
-        // The second kind is one byte, as often as its size says.
+        // A run-length block is one byte, repeated by its size.
         let content = if kind == 1 { 1 } else { size };
         if content > LARGEST_BLOCK {
             return Err(io::Error::other("one of its blocks is too large"));
@@ -138,7 +138,7 @@ impl Zstd {
             .map_err(io::Error::other)?;
         input.advance(length);
         if is_last {
-            self.state = State::Draining;
+            self.state = FrameState::Draining;
         }
         Ok(())
     }

@@ -1,5 +1,4 @@
-//! What the scanners of request bodies, [`Peek`] for JSON, [`Multipart`] and [`Urlencoded`], have in
-//! common.
+//! The scanners of request bodies: [`Peek`] for JSON, [`Multipart`] and [`Urlencoded`].
 
 use std::ops::Range;
 
@@ -11,7 +10,7 @@ use json::{MARK, Peek};
 use multipart::Multipart;
 use urlencoded::Urlencoded;
 
-/// How a body is written.
+/// The syntax of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Syntax {
     Json,
@@ -22,14 +21,14 @@ pub(crate) enum Syntax {
 /// The model that a body names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// As the client means it, escapes resolved.
+    /// The name, escapes resolved.
     pub(crate) value: String,
-    /// Where it is written, counted from the start of the body; in JSON with its quotes.
+    /// Its range, counted from the start of the body; in JSON with its quotes.
     pub(crate) range: Range<usize>,
     pub(crate) syntax: Syntax,
 }
 
-/// What a chunk brought.
+/// The result of a scan so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Nothing yet.
@@ -42,7 +41,7 @@ pub(crate) enum Step {
     NotAString,
     /// There is more than one.
     Twice,
-    /// The body is not what its content type says.
+    /// The body does not match its content type.
     Malformed,
 }
 
@@ -52,16 +51,15 @@ pub(crate) enum Scanner {
     Json(Peek),
     Form(Box<Multipart>),
     Urlencoded(Urlencoded),
-    /// A form if its content type is right: curl says so of everything that it is given with `-d`. After
-    /// so many blanks.
+    /// A form if its content type is right: curl sends it with any `-d`. Holds the number of leading blanks.
     Undecided(usize),
 }
 
 impl Scanner {
-    /// Forms by their content type; everything else is taken for JSON, as clients often forget to say
-    /// so.
+    /// Chooses a form scanner by content type; everything else counts as JSON, as clients often omit the
+    /// header.
     pub(crate) fn for_content_type(content_type: Option<&str>) -> Result<Self, Step> {
-        // Most requests are of this one.
+        // Most requests have this type.
         let Some(content_type) = content_type.filter(|kind| *kind != "application/json") else {
             return Ok(Self::Json(Peek::new()));
         };
@@ -82,7 +80,7 @@ impl Scanner {
         self.read(chunk, false)
     }
 
-    /// The same with the last chunk, of which it may leave out what cannot matter.
+    /// Reads the last chunk, and may skip the parts that cannot matter.
     pub(crate) fn feed_last(&mut self, chunk: &[u8]) -> Step {
         self.read(chunk, true)
     }
@@ -109,7 +107,7 @@ impl Scanner {
         }
     }
 
-    /// The body is over, and no model has been found.
+    /// Ends a scan that has found no model.
     pub(crate) fn end(&mut self) -> Step {
         match self {
             Self::Urlencoded(form) => form.end(),
@@ -119,7 +117,7 @@ impl Scanner {
     }
 }
 
-/// Whether a content type is `multipart/form-data`.
+/// True if a content type is `multipart/form-data`.
 pub(crate) fn is_form(content_type: &str) -> bool {
     is(content_type, "multipart/form-data")
 }

@@ -8,20 +8,20 @@ use memchr::memmem::{self, Finder};
 
 use super::{Found, Step, Syntax};
 
-/// A part's head longer than this is malformed.
-const LONGEST_HEAD: usize = 16 * 1024;
-/// A value longer than this is no model.
-const LONGEST_VALUE: usize = 64 * 1024;
+/// Longest head of a part, in bytes; a longer one is malformed.
+const MAX_HEAD: usize = 16 * 1024;
+/// Longest name of a model, in bytes.
+const MAX_VALUE: usize = 64 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum PartState {
     /// Before the first part, or in the content of one that is not `model`.
     Content,
     /// Between a delimiter and the blank line.
     Head,
     /// In the content of `model`.
     Value,
-    /// Behind all that matters.
+    /// Behind everything that matters.
     Over,
 }
 
@@ -30,13 +30,13 @@ enum State {
 pub(crate) struct Multipart {
     /// `\r\n--boundary`.
     delimiter: Finder<'static>,
-    state: State,
+    state: PartState,
     /// Length of what has been read.
     read: usize,
     /// In `Content` the last bytes, shorter than a delimiter: one may begin there. Otherwise the head
     /// or value as far as it has been read.
     held: Vec<u8>,
-    /// Where the value begins.
+    /// Offset of the value.
     value_start: usize,
     /// The model, until the end of the chunk that it was found in.
     found: Option<Found>,
@@ -50,7 +50,7 @@ impl Multipart {
         let delimiter = format!("\r\n--{boundary}");
         Some(Self {
             delimiter: Finder::new(delimiter.as_bytes()).into_owned(),
-            state: State::Content,
+            state: PartState::Content,
             read: 0,
             // The first delimiter stands at the very start, without its line break.
             held: b"\r\n".to_vec(),
@@ -65,10 +65,10 @@ impl Multipart {
     pub(crate) fn feed(&mut self, mut chunk: &[u8]) -> Step {
         while !chunk.is_empty() {
             let step = match self.state {
-                State::Content => Ok(self.content(chunk)),
-                State::Head => self.head(chunk),
-                State::Value => self.value(chunk),
-                State::Over => break,
+                PartState::Content => Ok(self.content(chunk)),
+                PartState::Head => self.head(chunk),
+                PartState::Value => self.value(chunk),
+                PartState::Over => break,
             };
             match step {
                 Ok(used) => {
@@ -76,7 +76,7 @@ impl Multipart {
                     chunk = &chunk[used..];
                 }
                 Err(end) => {
-                    self.state = State::Over;
+                    self.state = PartState::Over;
                     if end == Step::Twice || !self.has_found {
                         return end;
                     }
@@ -86,7 +86,7 @@ impl Multipart {
         self.found.take().map_or(Step::More, Step::Found)
     }
 
-    /// Steps to behind the next delimiter; how much of the chunk was used.
+    /// Steps behind the next delimiter; returns the number of bytes used.
     fn content(&mut self, chunk: &[u8]) -> usize {
         let length = self.delimiter.needle().len();
         let tail = self.held.len();
@@ -99,7 +99,7 @@ impl Multipart {
         };
         if let Some(end) = end {
             self.held.clear();
-            self.state = State::Head;
+            self.state = PartState::Head;
             return end;
         }
         if chunk.len() >= length {
@@ -114,7 +114,7 @@ impl Multipart {
     }
 
     fn head(&mut self, chunk: &[u8]) -> Result<usize, Step> {
-        let before = self.hold(chunk, LONGEST_HEAD);
+        let before = self.hold(chunk, MAX_HEAD);
         if self.held.starts_with(b"--") {
             return Err(Step::Absent);
         }
@@ -122,7 +122,7 @@ impl Multipart {
             return Err(Step::Malformed);
         }
         let Some(end) = find_from(&memmem::Finder::new(b"\r\n\r\n"), &self.held, before) else {
-            return self.all_held(before, LONGEST_HEAD);
+            return self.all_held(before, MAX_HEAD);
         };
         let is_model = is_model(&self.held[..end]);
         if is_model && self.has_found {
@@ -130,18 +130,18 @@ impl Multipart {
         }
         self.state = if is_model {
             self.value_start = self.read + end + 4 - before;
-            State::Value
+            PartState::Value
         } else {
-            State::Content
+            PartState::Content
         };
         self.held.clear();
         Ok(end + 4 - before)
     }
 
     fn value(&mut self, chunk: &[u8]) -> Result<usize, Step> {
-        let before = self.hold(chunk, LONGEST_VALUE);
+        let before = self.hold(chunk, MAX_VALUE);
         let Some(end) = find_from(&self.delimiter, &self.held, before) else {
-            return self.all_held(before, LONGEST_VALUE);
+            return self.all_held(before, MAX_VALUE);
         };
         self.held.truncate(end);
         let value =
@@ -153,11 +153,11 @@ impl Multipart {
             syntax: Syntax::Multipart,
         });
         self.has_found = true;
-        self.state = State::Head;
+        self.state = PartState::Head;
         Ok(end + self.delimiter.needle().len() - before)
     }
 
-    /// Copies as much of the chunk as the limit lets; the length held before.
+    /// Copies the chunk up to the limit; returns the length held before.
     fn hold(&mut self, chunk: &[u8], limit: usize) -> usize {
         let before = self.held.len();
         let room = limit.saturating_sub(before);
@@ -179,7 +179,7 @@ fn find_from(finder: &Finder<'_>, held: &[u8], before: usize) -> Option<usize> {
     finder.find(&held[from..]).map(|start| from + start)
 }
 
-/// Whether a part's head says `Content-Disposition: form-data; name="model"`.
+/// True if a part's head says `Content-Disposition: form-data; name="model"`.
 fn is_model(head: &[u8]) -> bool {
     String::from_utf8_lossy(head)
         .split("\r\n")
@@ -313,7 +313,7 @@ mod tests {
         assert_eq!(scan(&[b"--XyZ--\r\n"]), Step::Absent);
         assert_eq!(scan(&[b"{\"model\":\"a\"}"]), Step::More);
         assert_eq!(scan(&[b"--XyZoo"]), Step::Malformed);
-        let endless = [b"--XyZ\r\n".as_slice(), &[b'a'; LONGEST_HEAD]].concat();
+        let endless = [b"--XyZ\r\n".as_slice(), &[b'a'; MAX_HEAD]].concat();
         assert_eq!(scan(&[&endless]), Step::Malformed);
         let not_text = form(&[part("Content-Disposition: form-data; name=model", &[0xff])]);
         assert_eq!(scan(&[&not_text]), Step::Malformed);

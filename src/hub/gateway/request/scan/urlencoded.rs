@@ -4,38 +4,38 @@
 use super::{Found, Step, Syntax};
 use crate::hub::gateway::request::query;
 
-/// `model` with every character written as `%XX`: no longer key can mean it.
-const LONGEST_KEY: usize = 15;
-/// A value longer than this is no model.
-const LONGEST_VALUE: usize = 64 * 1024;
+/// Longest spelling of `model`, every character as `%XX`.
+const MAX_KEY: usize = 15;
+/// Longest name of a model, in bytes.
+const MAX_VALUE: usize = 64 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum FieldState {
     Key,
     /// In the value of `model`, which begins there.
     Value(usize),
     /// In a field that is not `model`.
     Other,
-    /// Behind all that matters.
+    /// Behind everything that matters.
     Over,
 }
 
 /// The scan of one body.
 #[derive(Debug)]
 pub(crate) struct Urlencoded {
-    state: State,
+    state: FieldState,
     /// Length of what has been read.
     read: usize,
-    /// The key or the value at hand; of keys no more than can matter.
+    /// The current key or value; of keys no more than can matter.
     held: Vec<u8>,
     has_found: bool,
 }
 
 impl Urlencoded {
-    /// The scan of what follows so many bytes.
+    /// A scan that starts after `offset` bytes.
     pub(crate) fn after(read: usize) -> Self {
         Self {
-            state: State::Key,
+            state: FieldState::Key,
             read,
             held: Vec::new(),
             has_found: false,
@@ -46,11 +46,11 @@ impl Urlencoded {
     /// whether there is another; after any other answer but [`Step::More`] the scan is over.
     pub(crate) fn feed(&mut self, mut chunk: &[u8]) -> Step {
         let mut found = None;
-        while !chunk.is_empty() && self.state != State::Over {
+        while !chunk.is_empty() && self.state != FieldState::Over {
             let step = match self.state {
-                State::Key => self.key(chunk),
-                State::Value(start) => self.value(chunk, start, &mut found),
-                State::Other | State::Over => Ok(self.other(chunk)),
+                FieldState::Key => self.key(chunk),
+                FieldState::Value(start) => self.value(chunk, start, &mut found),
+                FieldState::Other | FieldState::Over => Ok(self.other(chunk)),
             };
             match step {
                 Ok(used) => {
@@ -58,7 +58,7 @@ impl Urlencoded {
                     chunk = &chunk[used..];
                 }
                 Err(end) => {
-                    self.state = State::Over;
+                    self.state = FieldState::Over;
                     if end == Step::Twice || !self.has_found {
                         return end;
                     }
@@ -68,10 +68,10 @@ impl Urlencoded {
         found.map_or(Step::More, Step::Found)
     }
 
-    /// The body is over.
+    /// Ends the scan at the end of the body.
     pub(crate) fn end(&mut self) -> Step {
-        match std::mem::replace(&mut self.state, State::Over) {
-            State::Value(start) => self.found(start).map_or_else(|end| end, Step::Found),
+        match std::mem::replace(&mut self.state, FieldState::Over) {
+            FieldState::Value(start) => self.found(start).map_or_else(|end| end, Step::Found),
             _ => Step::Absent,
         }
     }
@@ -79,7 +79,7 @@ impl Urlencoded {
     fn key(&mut self, chunk: &[u8]) -> Result<usize, Step> {
         let end = memchr::memchr2(b'=', b'&', chunk);
         let part = &chunk[..end.unwrap_or(chunk.len())];
-        let room = (LONGEST_KEY + 1).saturating_sub(self.held.len());
+        let room = (MAX_KEY + 1).saturating_sub(self.held.len());
         self.held.extend_from_slice(&part[..part.len().min(room)]);
         let Some(end) = end else {
             return Ok(chunk.len());
@@ -90,9 +90,9 @@ impl Urlencoded {
         }
         self.held.clear();
         self.state = match chunk[end] {
-            b'&' => State::Key,
-            _ if is_model => State::Value(self.read + end + 1),
-            _ => State::Other,
+            b'&' => FieldState::Key,
+            _ if is_model => FieldState::Value(self.read + end + 1),
+            _ => FieldState::Other,
         };
         Ok(end + 1)
     }
@@ -105,7 +105,7 @@ impl Urlencoded {
     ) -> Result<usize, Step> {
         let end = memchr::memchr(b'&', chunk);
         let part = &chunk[..end.unwrap_or(chunk.len())];
-        if self.held.len() + part.len() > LONGEST_VALUE {
+        if self.held.len() + part.len() > MAX_VALUE {
             return Err(Step::Malformed);
         }
         self.held.extend_from_slice(part);
@@ -113,7 +113,7 @@ impl Urlencoded {
             return Ok(chunk.len());
         };
         *found = Some(self.found(start)?);
-        self.state = State::Key;
+        self.state = FieldState::Key;
         Ok(end + 1)
     }
 
@@ -121,7 +121,7 @@ impl Urlencoded {
         let Some(end) = memchr::memchr(b'&', chunk) else {
             return chunk.len();
         };
-        self.state = State::Key;
+        self.state = FieldState::Key;
         end + 1
     }
 
@@ -196,7 +196,7 @@ mod tests {
         ] {
             assert_eq!(scan_cut_anywhere(body), step, "{body}");
         }
-        let long = format!("model={}", "x".repeat(LONGEST_VALUE + 1));
+        let long = format!("model={}", "x".repeat(MAX_VALUE + 1));
         assert_eq!(scan(&[long.as_bytes()]), Step::Malformed);
     }
 }
