@@ -45,7 +45,7 @@ pub(crate) trait Doors {
     /// A request that is counted as one that waits for its model to be loaded.
     type Arrival;
     /// A request's place in the queue of a model.
-    type Place: Place<Model = Self::Model>;
+    type Place: QueuePlace<Model = Self::Model>;
 
     /// The model of that name, or else the first with that `model_path`.
     fn find(&self, name_or_path: &str) -> Option<Self::Model>;
@@ -80,7 +80,7 @@ pub(crate) trait Doors {
 }
 
 /// A request's place in the queue of a model. Dropping it gives it up.
-pub(crate) trait Place {
+pub(crate) trait QueuePlace {
     type Model;
 
     /// Whether it is in the queue of that model.

@@ -67,7 +67,7 @@ pub(crate) enum Call {
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
     order: Fair<Key>,
-    places: BTreeMap<Key, Place<T>>,
+    places: BTreeMap<Key, Entry<T>>,
     keys: Key,
     /// Who is being asked about.
     turn: Option<Key>,
@@ -80,7 +80,7 @@ pub(crate) struct Queue<T> {
 }
 
 #[derive(Debug)]
-struct Place<T> {
+struct Entry<T> {
     limits: QueueLimits,
     since: Duration,
     ask_at: Duration,
@@ -138,7 +138,7 @@ impl<T: Clone> Queue<T> {
         self.keys += 1;
         let key = self.keys;
         self.order.push(client, key);
-        let place = Place {
+        let place = Entry {
             limits,
             since: now,
             ask_at: now + pause(seconds),

@@ -37,7 +37,7 @@ pub(super) struct Arrival {
 
 /// A request that a policy told to wait before `model`.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Ticket {
     world: Arc<SimulatedWorld>,
     pub(super) model: String,
     key: Key,
@@ -89,7 +89,7 @@ impl Doors for DoorsOf {
     type Model = String;
     type Grant = Lease;
     type Arrival = Arrival;
-    type Place = Place;
+    type Place = Ticket;
 
     fn find(&self, name_or_path: &str) -> Option<String> {
         let model = self.world.model(name_or_path)?;
@@ -129,7 +129,7 @@ impl Doors for DoorsOf {
         seen: Seen,
         client: &Arc<str>,
         seconds: f64,
-    ) -> Result<Place, ApiError> {
+    ) -> Result<Ticket, ApiError> {
         let is_past = self.seen(model).is_past(seen, model)?;
         let limits = self.world.config().model(model).map(QueueLimits::of);
         let (gone, now) = (|| ApiError::being_stopped(model), self.world.now());
@@ -138,7 +138,7 @@ impl Doors for DoorsOf {
             let (queue, about) = model.queue_and_about();
             queue.park(client, self.request, limits, seconds, about, now)
         });
-        let place = Place {
+        let place = Ticket {
             world: Arc::clone(&self.world),
             model: model.clone(),
             key: parked.ok_or_else(gone)??,
@@ -153,7 +153,7 @@ impl Doors for DoorsOf {
     }
 }
 
-impl Place {
+impl Ticket {
     /// What is to become of the request.
     pub(super) fn look(&self) -> Option<Call> {
         let now = self.world.now();
@@ -164,7 +164,7 @@ impl Place {
     }
 }
 
-impl admission::Place for Place {
+impl admission::QueuePlace for Ticket {
     type Model = String;
 
     fn is_at(&self, model: &String) -> bool {
@@ -195,7 +195,7 @@ impl admission::Place for Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Ticket {
     fn drop(&mut self) {
         self.world
             .queue(&self.model, |queue, _| queue.leave(self.key, self.served));

@@ -7,7 +7,7 @@ use http::HeaderValue;
 
 use super::doors::{Arrival, DoorsOf};
 use super::{Event, Finish, Happening, NewRequest, Number, Simulation, State, Waiter};
-use crate::core::admission::{Entrance, Place as _, Step, Target, decide};
+use crate::core::admission::{Entrance, QueuePlace as _, Step, Target, decide};
 use crate::core::queue::Call;
 use crate::policy::{Parked, RequestView, Route};
 

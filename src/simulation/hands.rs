@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::doors::{Arrival, Lease, Place};
+use super::doors::{Arrival, Lease, Ticket};
 use super::plan::{Happening, Plan};
 use super::request::{Asked, Finish, Number, State};
 use super::world::{Process, SimulatedWorld};
@@ -29,7 +29,7 @@ pub(super) struct Hands {
     /// The requests that workers answer.
     pub(super) running: BTreeMap<Number, Lease>,
     /// Those that a policy told to wait.
-    pub(super) parked: BTreeMap<Number, Place>,
+    pub(super) parked: BTreeMap<Number, Ticket>,
     /// Models that are being drained.
     draining: HashMap<String, Launch>,
     pub(super) launches: HashMap<Launch, String>,

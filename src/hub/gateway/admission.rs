@@ -6,7 +6,7 @@
 
 use crate::api::ApiError;
 use crate::core::admission::{self, Target, decide};
-use crate::hub::lifecycle::{Lifecycle, Place};
+use crate::hub::lifecycle::{Lifecycle, Ticket};
 use crate::policy::{Policies, RequestView};
 
 /// A request that may go.
@@ -29,7 +29,7 @@ pub(super) fn ask_at_once(
     lifecycle: &Lifecycle,
     policies: &Policies,
     view: Box<RequestView>,
-    place: &mut Option<Place>,
+    place: &mut Option<Ticket>,
 ) -> Result<Asked, Box<RequestView>> {
     let named = Target::find(lifecycle, &view.model);
     policies.on_request_at_once(view, |view, verdict| {
@@ -45,8 +45,8 @@ pub(super) async fn ask_on_hook_thread(
     lifecycle: Lifecycle,
     policies: &Policies,
     view: Box<RequestView>,
-    mut place: Option<Place>,
-) -> Result<(Asked, Option<Place>), ApiError> {
+    mut place: Option<Ticket>,
+) -> Result<(Asked, Option<Ticket>), ApiError> {
     let ask = move |policies: &Policies| {
         let named = Target::find(&lifecycle, &view.model);
         let (view, step) = policies.on_request_then(view, |view, verdict| {

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::ApiError;
 use crate::config::Config;
-use crate::hub::lifecycle::{Grant, Lifecycle, Model, Place as Parked};
+use crate::hub::lifecycle::{Grant, Lifecycle, Model, Ticket};
 use crate::policy::{Policies, RequestView};
 use crate::upstream::Accepts;
 
@@ -427,7 +427,7 @@ impl Gateway {
         account: &mut Account,
     ) -> Result<(Box<RequestView>, Admitted), Halt> {
         let (mut thinking, mut parked) = (Duration::ZERO, Duration::ZERO);
-        let mut place: Option<Parked> = None;
+        let mut place: Option<Ticket> = None;
         loop {
             let began = Instant::now();
             let step;

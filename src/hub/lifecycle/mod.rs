@@ -26,7 +26,7 @@ pub use crate::hub::published::gate::{Gate, Lease};
 pub use crate::hub::published::grant::Grant;
 pub use crate::hub::published::learned::Learned;
 pub use crate::hub::published::legacy::{Frozen, Held, InFlight, Legacy};
-pub use crate::hub::published::parking::Place;
+pub use crate::hub::published::parking::Ticket;
 pub use crate::hub::published::registry::Model;
 use crate::hub::published::registry::Registry;
 use crate::hub::published::served;
@@ -85,7 +85,7 @@ impl Doors for Lifecycle {
     type Model = Arc<Model>;
     type Grant = Grant;
     type Arrival = Arrival;
-    type Place = Place;
+    type Place = Ticket;
 
     fn find(&self, name_or_path: &str) -> Option<Arc<Model>> {
         Self::find(self, name_or_path)
@@ -123,7 +123,7 @@ impl Doors for Lifecycle {
         seen: Seen,
         client: &Arc<str>,
         seconds: f64,
-    ) -> Result<Place, ApiError> {
+    ) -> Result<Ticket, ApiError> {
         let table = self.registry.table.load();
         // Gone from hub.yaml meanwhile.
         let limits = table
@@ -132,7 +132,7 @@ impl Doors for Lifecycle {
             .map(QueueLimits::of)
             .ok_or_else(|| ApiError::being_stopped(&model.name))?;
         let stale = || self.seen(model).is_past(seen, &model.name);
-        Place::take(model, client, limits, seconds, stale)
+        Ticket::take(model, client, limits, seconds, stale)
     }
 }
 

@@ -2,7 +2,7 @@
 //! was learned of them.
 //!
 //! Only the supervisor changes what models are; requests count themselves here, by what they hold: a
-//! [`Lease`](gate::Lease), an [`Arrival`](arrival::Arrival) or a [`Place`](parking::Place). It knows no
+//! [`Lease`](gate::Lease), an [`Arrival`](arrival::Arrival) or a [`Ticket`](parking::Ticket). It knows no
 //! messages and no processes.
 
 pub(in crate::hub) mod arrival;

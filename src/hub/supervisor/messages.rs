@@ -121,7 +121,7 @@ impl Mailbox {
             waiter,
             answer,
         });
-        let mut place = Place {
+        let mut place = AbandonOnDrop {
             mailbox: self,
             waiter,
             answered: false,
@@ -138,13 +138,13 @@ impl Mailbox {
 }
 
 /// A place in the queue; leaving it early is told to the supervisor.
-struct Place<'a> {
+struct AbandonOnDrop<'a> {
     mailbox: &'a Mailbox,
     waiter: Waiter,
     answered: bool,
 }
 
-impl Drop for Place<'_> {
+impl Drop for AbandonOnDrop<'_> {
     fn drop(&mut self) {
         if !self.answered {
             self.mailbox.send(Message::Abandon(self.waiter));

@@ -347,7 +347,7 @@ async fn a_full_and_a_late_queue_say_when_to_come_back() {
     sleep(Duration::from_secs(8)).await;
     assert_eq!(told(park().unwrap_err()), (429, Some(5)));
     parked.called().await.expect("something has changed");
-    admission::Place::stay(&mut parked, 600.0);
+    admission::QueuePlace::stay(&mut parked, 600.0);
     assert_eq!(told(parked.called().await.unwrap_err()), (429, Some(5)));
     drop(running);
     assert_eq!(unload.await.unwrap(), Ok(Outcome::Done));

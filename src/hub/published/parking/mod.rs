@@ -1,4 +1,4 @@
-//! The queue of a model among threads: the gateway parks its requests here ([`Place`]), leases and the
+//! The queue of a model among threads: the gateway parks its requests here ([`Ticket`]), leases and the
 //! supervisor tell it what changes.
 //!
 //! Who is asked about next, and who is refused, the pure [`Queue`] says. Here are the lock around it, the
@@ -121,7 +121,7 @@ impl Parking {
 
 /// A request's place in the queue of a model. Dropping it gives it up.
 #[derive(Debug)]
-pub struct Place {
+pub struct Ticket {
     model: Arc<Model>,
     key: Key,
     client: Arc<str>,
@@ -130,7 +130,7 @@ pub struct Place {
     served: bool,
 }
 
-impl Place {
+impl Ticket {
     /// Parks a request before `model`, until something changes or for `seconds`. `stale` says whether
     /// something has changed since the verdict to do so.
     pub(in crate::hub) fn take(
@@ -210,7 +210,7 @@ impl Place {
     }
 }
 
-impl admission::Place for Place {
+impl admission::QueuePlace for Ticket {
     type Model = Arc<Model>;
 
     fn is_at(&self, model: &Arc<Model>) -> bool {
@@ -240,7 +240,7 @@ impl admission::Place for Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Ticket {
     fn drop(&mut self) {
         let parking = self.parking();
         parking.remove(&mut parking.queue.lock().queue, self.key, self.served);

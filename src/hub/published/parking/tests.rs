@@ -4,7 +4,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Waker};
 
 use super::*;
-use crate::core::admission::Place as _;
+use crate::core::admission::QueuePlace as _;
 
 /// Whether a future is ready now.
 fn is_ready(future: Pin<&mut impl Future>) -> bool {
@@ -23,16 +23,16 @@ fn model() -> Arc<Model> {
     model
 }
 
-fn park_for(model: &Arc<Model>, client: &str, seconds: f64) -> Result<Place, ApiError> {
-    Place::take(model, &Arc::from(client), LIMITS, seconds, || Ok(false))
+fn park_for(model: &Arc<Model>, client: &str, seconds: f64) -> Result<Ticket, ApiError> {
+    Ticket::take(model, &Arc::from(client), LIMITS, seconds, || Ok(false))
 }
 
-fn park(model: &Arc<Model>, client: &str) -> Place {
+fn park(model: &Arc<Model>, client: &str) -> Ticket {
     park_for(model, client, 600.0).unwrap()
 }
 
 /// Whether it is to be asked about now.
-fn is_called(place: &mut Place) -> bool {
+fn is_called(place: &mut Ticket) -> bool {
     is_ready(pin!(place.called()))
 }
 
@@ -110,7 +110,7 @@ async fn a_change_while_one_is_asked_about_because_of_its_time_is_not_missed() {
 async fn a_change_between_verdict_and_place_is_not_missed() {
     let model = model();
     let client = Arc::from("a");
-    let mut place = Place::take(&model, &client, LIMITS, 600.0, || Ok(true)).unwrap();
+    let mut place = Ticket::take(&model, &client, LIMITS, 600.0, || Ok(true)).unwrap();
     assert!(is_called(&mut place));
 }
 
@@ -140,7 +140,7 @@ async fn a_place_lasts_for_queue_timeout() {
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_takes_nobody_and_says_when_to_come_back() {
     let model = model();
-    let mut places: Vec<Place> = (0..3).map(|_| park(&model, "a")).collect();
+    let mut places: Vec<Ticket> = (0..3).map(|_| park(&model, "a")).collect();
     tokio::time::advance(Duration::from_millis(6500)).await;
     let error = park_for(&model, "b", 1.0).unwrap_err();
     assert_eq!((error.status, error.retry_after), (429, Some(7)));
@@ -211,7 +211,7 @@ async fn no_lease_ends_unseen() {
         let ending = std::thread::spawn(move || drop(lease));
         let stale = || Ok(model.gate.given_back() != seen);
         let client = Arc::from("a");
-        let mut place = Place::take(&model, &client, LIMITS, 600.0, stale).unwrap();
+        let mut place = Ticket::take(&model, &client, LIMITS, 600.0, stale).unwrap();
         let called = tokio::time::timeout(Duration::from_secs(60), place.called());
         assert_eq!(called.await, Ok(Ok(())));
         ending.join().unwrap();
