@@ -37,9 +37,9 @@
 //! | `hub::control` | `hub::dashboard`, `hub::lifecycle` (its handle), `api` |
 //! | `hub::dashboard` | `api` |
 //! | `hub::server` | `hub::gateway`, `config` (whom it lets in), `hub::decimal`, `api` |
-//! | `cli` | `api`, `config`, `files`, `runtime_file`, `policy` (to check files), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (to serve and for the demo), `stub` |
+//! | `cli` | `api`, `config`, `files`, `runtime_file`, `policy` (to check files), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (to serve and for the demo), `fake_worker` |
 //! | `daemon` | everything |
-//! | `stub` | nothing of ours: it stands in for another program |
+//! | `fake_worker` | nothing of ours: it stands in for another program |
 
 pub mod api;
 pub mod cli;
@@ -49,13 +49,13 @@ mod core;
 #[path = "../tests/support/corpus.rs"]
 mod corpus;
 pub mod daemon;
+pub mod fake_worker;
 mod files;
 pub mod hub;
 pub mod memory;
 pub mod policy;
 pub mod runtime_file;
 pub mod simulation;
-pub mod stub;
 pub mod telemetry;
 pub mod upstream;
 pub mod worker;

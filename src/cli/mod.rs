@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config};
-use crate::stub;
+use crate::fake_worker;
 use hub_yaml::HubYaml;
 use render::Out;
 
@@ -161,7 +161,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             ));
             Ok(ExitCode::SUCCESS)
         }
-        Command::StubWorker { args } => Ok(stub::main(args.into_iter())),
+        Command::StubWorker { args } => Ok(fake_worker::main(args.into_iter())),
     }
 }
 

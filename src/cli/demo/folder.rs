@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::stub;
+use crate::fake_worker;
 
 /// The default port of a hub.
 const USUAL_PORT: u16 = 8000;
@@ -101,7 +101,7 @@ fn hub_yaml(port: u16, program: &Path) -> String {
         .replace("{port}", &port.to_string())
         .replace("{workers}", &workers.to_string())
         .replace("{program}", &program.to_string())
-        .replace("{stub}", stub::SUBCOMMAND)
+        .replace("{stub}", fake_worker::SUBCOMMAND)
 }
 
 fn free_port() -> std::io::Result<u16> {

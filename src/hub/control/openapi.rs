@@ -1,5 +1,5 @@
 //! `GET /openapi.json`: the description of the control API, written by hand in
-//! `templates/openapi.yaml`. Tests hold it to the route table and to the shape of the status.
+//! `openapi.yaml`. Tests hold it to the route table and to the shape of the status.
 
 use std::sync::LazyLock;
 
@@ -7,8 +7,7 @@ use axum::Json;
 use serde_json::Value;
 
 static DESCRIPTION: LazyLock<Value> = LazyLock::new(|| {
-    serde_yaml::from_str(include_str!("../../../templates/openapi.yaml"))
-        .expect("the tests read this very text")
+    serde_yaml::from_str(include_str!("openapi.yaml")).expect("the tests read this very text")
 });
 
 /// The description.

@@ -55,7 +55,7 @@ fn every_command_is_in_the_table_and_no_other() {
 #[test]
 fn every_route_of_the_control_api_is_in_the_table_and_no_other() {
     let description: serde_json::Value =
-        serde_yaml::from_str(include_str!("../../../templates/openapi.yaml")).unwrap();
+        serde_yaml::from_str(include_str!("../../../src/hub/control/openapi.yaml")).unwrap();
     let paths = description["paths"].as_object().unwrap();
     let table = first_cells(&Page::read("docs/control-api.md").section("Routes"));
     let table = table.iter().filter_map(|route| route.rsplit(' ').next());
