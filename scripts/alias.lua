@@ -4,7 +4,9 @@
 --
 -- Settings (`policy: {alias: …}` of hub.yaml):
 --   names           a mapping from a virtual name to a model or a list of models; a model's own name may
---                   be one too, to give it others to fall back to
+--                   be one too, to give it others to fall back to. A name with `*` (`claude-*haiku*`, `gpt-*`,
+--                   `*`) stands for all that look so and are no model's; of several the one with the most other
+--                   characters counts
 --   load_seconds    a model that is not loaded, and took longer at its last load, is passed over while
 --                   a later one is loaded; 0, the default: however long
 --   failed_seconds  a model that failed is tried again after so long; 60 by default
@@ -24,6 +26,35 @@ for name, models in pairs(options.names) do
     options.names[name] = { models }
   elseif type(models) ~= "table" or #models == 0 then
     error(("`policy: alias.names.%s` must be a model or a list of models"):format(name))
+  end
+end
+
+-- Names with `*`, those with more other characters first.
+local patterns = {}
+for name in pairs(options.names) do
+  if name:find("*", 1, true) then
+    local literal = name:gsub("%*", "")
+    local pattern = "^" .. name:gsub("[%^%$%(%)%%%.%[%]%+%-%?]", "%%%0"):gsub("%*", ".*") .. "$"
+    table.insert(patterns, { name = name, pattern = pattern, length = #literal })
+  end
+end
+table.sort(patterns, function(one, two)
+  if one.length ~= two.length then
+    return one.length > two.length
+  end
+  return one.name < two.name
+end)
+
+-- The models to try for a name, if it is an alias.
+local function models_of(name, hub)
+  local names = options.names[name]
+  if names or #patterns == 0 or hub.models[name] then
+    return names
+  end
+  for _, alias in ipairs(patterns) do
+    if name:find(alias.pattern) then
+      return options.names[alias.name]
+    end
   end
 end
 
@@ -47,7 +78,7 @@ end
 ---@type hub.Policy
 return {
   on_request = function(req, hub)
-    local names = options.names[req.model]
+    local names = models_of(req.model, hub)
     if not names then
       return nil
     end

@@ -92,3 +92,20 @@ test.case("an unknown model is the policy's error", function()
   hub:request("best")
   test.matches(hub.warnings[1], "names `nosuch`, which is no model")
 end)
+
+local wild = { ["claude-*haiku*"] = "small", ["claude-*"] = "big", ["gpt-*"] = { "small" }, ["*"] = "tiny" }
+
+local matched = {
+  { "the longer of two patterns", to = "claude-3-5-haiku-latest", model = "small" },
+  { "the shorter where only that fits", to = "claude-opus-4-8", model = "big" },
+  { "a list", to = "gpt-4.1", model = "small" },
+  { "a dot is a dot", to = "gpt", model = "tiny" },
+  { "a model is no alias", to = "small", model = "small" },
+}
+
+test.each(matched, function(row)
+  local hub = hub_of({ names = wild })
+  hub:start("tiny")
+  local request = hub:request(row.to)
+  test.equal(request.model, row.model)
+end)
