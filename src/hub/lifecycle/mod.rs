@@ -42,7 +42,7 @@ use crate::worker::command;
 #[cfg(test)]
 mod tests;
 
-/// What becomes of the models when the daemon shuts down.
+/// The fate of the models when the daemon shuts down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Models {
     /// They are stopped.
@@ -61,10 +61,10 @@ pub struct Lifecycle {
     restarts: Arc<Restarts>,
 }
 
-/// Somebody who wants the hub to be replaced: he is told the process id of the new one, or why there is none.
+/// A request to replace the hub, answered with the process id of the new one, or the reason why there is none.
 pub type Restarted = oneshot::Sender<Result<u32, String>>;
 
-/// Those, on their way to the daemon.
+/// The channel of these requests to the daemon.
 #[derive(Debug)]
 struct Restarts {
     sender: mpsc::UnboundedSender<Restarted>,
@@ -194,7 +194,7 @@ impl Lifecycle {
         Arc::clone(&self.registry.table.load().config)
     }
 
-    /// What the gateway takes before it gives up, as configured.
+    /// The gateway's limits, as configured.
     pub fn limits(&self) -> Limits {
         self.registry.table.load().config.limits
     }
@@ -213,7 +213,7 @@ impl Lifecycle {
         served::lack(&self.registry, model)
     }
 
-    /// Whether the worker of `model` is known to have a route of this path.
+    /// True if the worker of `model` is known to have a route of this path.
     pub fn serves(&self, model: &Model, path: &str) -> bool {
         model.seems_to_serve(path) && served::is_of_its_program(&self.registry, model)
     }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::parking::Parking;
 use super::vital_signs::VitalSigns;
 
-/// What clients are told when a worker gives no answer.
+/// The text for clients when a worker gives no answer.
 const BAD_GATEWAY: u16 = 502;
 
 /// Leases that are out are counted in the bits below it.
@@ -35,7 +35,7 @@ fn leases(word: u64) -> u64 {
     word & (OPEN - 1)
 }
 
-/// What a gate was under the hub before.
+/// The state of a gate under the hub before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(in crate::hub) struct GatePast {
     last_used_ms: u64,
@@ -54,13 +54,13 @@ pub struct Gate {
     made: Instant,
     /// Milliseconds from [`BEFORE_MADE`] `made` until it was last opened or left.
     last_active_ms: AtomicU64,
-    /// Whether it goes on being as idle as it was under the hub before when it is opened.
+    /// True if it goes on being as idle as it was under the hub before when it is opened.
     stays_idle: AtomicBool,
-    /// What the answers tell of the worker.
+    /// The worker's vital signs.
     pub(in crate::hub) signs: VitalSigns,
-    /// Told when the last lease of a closed gate comes back.
+    /// Woken when the last lease of a closed gate is returned.
     drained: Notify,
-    /// Told when any does.
+    /// Woken when any lease is returned.
     pub(in crate::hub) parking: Parking,
 }
 
@@ -149,7 +149,7 @@ impl Gate {
             .is_ok()
     }
 
-    /// Whether it lets requests in.
+    /// True if it lets requests in.
     pub(in crate::hub) fn is_open(&self) -> bool {
         self.word.load(Ordering::Acquire) & OPEN != 0
     }
@@ -220,14 +220,14 @@ pub struct Lease {
     owed: Owed,
 }
 
-/// What the worker owes a request.
+/// The debt of the worker to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owed {
-    /// Nothing that would tell of its health, or not yet.
+    /// None that would show its health, or none yet.
     Nothing,
-    /// A byte.
+    /// The next byte.
     Byte,
-    /// Nothing until the client has taken what came.
+    /// None until the client has read the received bytes.
     NotYet,
 }
 

@@ -1,4 +1,4 @@
-//! What a request needs to be sent to a worker.
+//! The grant that lets a request be sent to a worker.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::gate::Lease;
 use super::registry::Model;
 use crate::upstream::Upstream;
 
-/// The right to send one request to a worker, and where that worker is.
+/// The right to send one request to a worker, with the worker's address.
 #[derive(Debug)]
 pub struct Grant {
     /// Keep it with the response body.

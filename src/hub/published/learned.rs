@@ -1,7 +1,7 @@
-//! What is learned of models while they run: the most memory each ever held, how long its last load
-//! took, and for how long prompts made it silent.
+//! Facts learned about models while they run: the peak memory of each, the time of its last load, and the
+//! silences that prompts caused.
 //!
-//! The sampler, the watchdog and the publisher write into it, policies and the status read what comes out. It is kept
+//! The sampler, the watchdog and the publisher write it, policies and the status read it. It is kept
 //! in a file from one hub to the next, and holds as long as a model is launched with the same settings.
 
 use std::collections::BTreeMap;
@@ -16,22 +16,22 @@ use super::served::Served;
 use crate::config::ModelConfig;
 use crate::files;
 
-/// What is known of all models.
+/// The facts about all models.
 #[derive(Debug, Default)]
 pub struct Learned {
-    /// Where it is kept; nowhere in tests.
+    /// The file that keeps it; `None` in tests.
     path: Option<PathBuf>,
     models: BTreeMap<String, Lesson>,
     is_saved: bool,
-    /// What their programs serve.
+    /// The routes of their programs.
     pub(in crate::hub) served: Served,
 }
 
-/// What was learned, for the hub that comes next.
+/// The facts for the next hub.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(in crate::hub) struct Lessons(BTreeMap<String, Lesson>);
 
-/// What is known of one model.
+/// The facts about one model.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Lesson {
@@ -42,7 +42,7 @@ struct Lesson {
     load_seconds: Option<f64>,
     /// The longest silence that a byte ended, in seconds, by the [size](size_of) of the prompt.
     silences: BTreeMap<u8, f64>,
-    /// The most it held in a load that has not come to its end: less than it needs.
+    /// The most it held in an unfinished load: less than it needs.
     #[serde(skip)]
     so_far: u64,
 }
@@ -58,7 +58,7 @@ pub(in crate::hub) fn fingerprint(settings: &serde_json::Value) -> u64 {
 /// The size of a prompt whose length is not known.
 const UNKNOWN_SIZE: u8 = 255;
 
-/// What shorter prompts take does not depend on their length.
+/// Length below which the silence of a prompt does not depend on it.
 const SHORT: usize = 1024;
 
 /// Prompts of one size are at most twice as long as one another, or short.
@@ -90,18 +90,18 @@ impl Learned {
         }
     }
 
-    /// All that is known.
+    /// A copy of all facts.
     pub(in crate::hub) fn lessons(&self) -> Lessons {
         Lessons(self.models.clone())
     }
 
-    /// Takes over what the hub before knew, which may have kept it elsewhere.
+    /// Takes over the facts of the hub before, which may have kept them elsewhere.
     pub(in crate::hub) fn inherit(&mut self, lessons: Lessons) {
         self.models.extend(lessons.0);
         self.is_saved = false;
     }
 
-    /// Forgets what was learned of models whose launch settings are others now.
+    /// Forgets the facts about models whose launch settings have changed.
     pub(in crate::hub) fn forget_changed(&mut self, models: &[ModelConfig]) {
         for model in models {
             let settings = fingerprint(&model.launch_settings());
@@ -140,7 +140,7 @@ impl Learned {
         }
     }
 
-    /// A load took so long.
+    /// Records the time of a load.
     pub(in crate::hub) fn note_load(&mut self, model: &str, seconds: f64) {
         if let Some(lesson) = self.models.get_mut(model) {
             lesson.load_seconds = Some(seconds);
@@ -148,7 +148,7 @@ impl Learned {
         }
     }
 
-    /// A prompt of so many characters made a model silent for so long.
+    /// Records the silence caused by a prompt of so many characters.
     pub(in crate::hub) fn note_silence(&mut self, model: &str, chars: Option<usize>, seconds: f64) {
         let Some(lesson) = self.models.get_mut(model) else {
             return;
@@ -161,9 +161,8 @@ impl Learned {
         }
     }
 
-    /// How long a prompt of so many characters may make it silent, told from the longest that one did.
-    /// Where none of that size is known it is told from shorter ones, as if all took their length, or from
-    /// longer ones.
+    /// The silence to expect of a prompt of so many characters: the longest recorded for its size, else
+    /// estimated in proportion to length from shorter ones, or taken from longer ones.
     pub(in crate::hub) fn expected_silence(
         &self,
         model: &str,
@@ -199,7 +198,7 @@ impl Learned {
         self.models.get(model)?.load_seconds
     }
 
-    /// A copy to be written, if there is news.
+    /// A copy to be written, if anything has changed.
     pub(in crate::hub) fn unsaved(&mut self) -> Option<Writing> {
         if self.is_saved {
             return None;
@@ -208,7 +207,7 @@ impl Learned {
         self.copy()
     }
 
-    /// A copy to be written, if there is a place for it.
+    /// A copy to be written, if there is a file for it.
     pub(in crate::hub) fn copy(&self) -> Option<Writing> {
         Some(Writing {
             path: self.path.clone()?,
@@ -217,7 +216,7 @@ impl Learned {
     }
 }
 
-/// What is to be written, without the lock.
+/// The facts to be written, without the lock.
 #[derive(Debug)]
 pub(in crate::hub) struct Writing {
     path: PathBuf,

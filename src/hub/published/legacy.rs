@@ -1,9 +1,9 @@
-//! What a hub leaves to the one that takes its place while both live: all that is known of the models, and
-//! from then on how many requests it still serves.
+//! The legacy of a hub to its successor while both live: all facts about the models, and from then on the number
+//! of requests it still serves.
 //!
 //! [`Lifecycle::freeze`](crate::hub::lifecycle::Lifecycle::freeze) makes a [`Legacy`], and the supervisor of the next hub takes it
 //! over when it begins. The requests that the hub before serves are leases here, like any other: nothing is unloaded,
-//! stopped or evicted under them, and everybody counts them. How the two talk is none of its business.
+//! stopped or evicted under them, and all parts count them. It does not know how the two hubs talk.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use crate::core::machine::Past;
 use crate::policy::Plain;
 use crate::runtime_file::RuntimeModels;
 
-/// All that goes along.
+/// The legacy.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Legacy {
     /// The workers, and the models that are started without one.
     pub found: RuntimeModels,
-    /// How many requests are in flight.
+    /// Number of requests in flight.
     pub in_flight: InFlight,
     pub(in crate::hub) past: Vec<Past>,
     pub(in crate::hub) gates: BTreeMap<String, GatePast>,
@@ -35,7 +35,7 @@ pub struct Legacy {
 }
 
 impl Legacy {
-    /// Of a hub that was killed: no more than its workers.
+    /// The legacy of a killed hub: only its workers.
     pub fn of_killed(found: RuntimeModels) -> Self {
         Self {
             found,
@@ -51,7 +51,7 @@ impl Legacy {
     }
 }
 
-/// How many requests a hub serves, by model; only models that have any.
+/// Number of requests that a hub serves, by model; only models that have any.
 pub type InFlight = BTreeMap<String, usize>;
 
 /// A hub whose models stand still, for another one to take over or not. Dropped, it goes on.

@@ -1,7 +1,7 @@
-//! What everybody may read without waiting: the models with their gates and queues, their facts, and what
-//! was learned of them.
+//! The data that all parts may read without waiting: the models with their gates and queues, their facts, and
+//! the learned ones.
 //!
-//! Only the supervisor changes what models are; requests count themselves here, by what they hold: a
+//! Only the supervisor changes models; requests count themselves here, by holding a
 //! [`Lease`](gate::Lease), an [`Arrival`](arrival::Arrival) or a [`Ticket`](parking::Ticket). It knows no
 //! messages and no processes.
 

@@ -1,4 +1,4 @@
-//! hub.yaml as it lies on disk now: whether it is still valid, and what a reload would change.
+//! hub.yaml on disk: its validity, and the changes that a reload would make.
 //!
 //! The hub serves its last good configuration; the status says when the file would not load, and when it
 //! says something else by now. It is read again only when its size or modification time changed.
@@ -23,9 +23,9 @@ pub(in crate::hub) struct OnDisk {
 #[derive(Debug)]
 struct Last {
     stamp: Stamp,
-    /// What was read when the stamp had changed; nothing before it has.
+    /// The result of the last read; `None` before the stamp has changed.
     read: Option<Result<Box<Config>, String>>,
-    /// When the configuration in force was read.
+    /// The time at which the current configuration was read.
     in_force_since: Zoned,
 }
 
@@ -40,12 +40,12 @@ impl OnDisk {
         }
     }
 
-    /// hub.yaml was read again and is in force.
+    /// Notes that hub.yaml was read again and is in force.
     pub(in crate::hub) fn note_read(&self) {
         self.last.lock().in_force_since = Zoned::now();
     }
 
-    /// Why the file on disk is not valid.
+    /// The reason why the file on disk is not valid.
     pub(in crate::hub) fn error(&self, config: &Config) -> Option<String> {
         let now = stamp(config);
         let mut last = self.last.lock();
@@ -70,7 +70,7 @@ impl OnDisk {
     }
 }
 
-/// What the file has that is not in force, and the command that brings it there.
+/// The settings of the file that are not in force, and the command that applies them.
 fn changes(read: &Config, config: &Config, fixed_is_told: bool) -> Option<(String, &'static str)> {
     let mut read = read.clone();
     let is_fixed_changed = !keep_fixed(&mut read, config).is_empty() && !fixed_is_told;

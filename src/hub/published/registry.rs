@@ -1,6 +1,6 @@
-//! What the supervisor has published: the models, their facts, and what else the status shows.
+//! The facts that the supervisor has published: the models, and everything else that the status shows.
 //!
-//! Everybody reads it without waiting; only the supervisor writes. It is also the [`World`] that
+//! All parts read it without waiting; only the supervisor writes. It is also the [`World`] that
 //! policies see.
 
 use std::collections::HashMap;
@@ -29,35 +29,35 @@ use crate::policy::{GroupView, ModelView, World};
 use crate::telemetry::Troubles;
 use crate::upstream::Upstream;
 
-/// What a worker held when it was last measured.
+/// A worker's memory when it was last measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::hub) struct Measured {
     /// Its process id: a later worker of the model has another.
     pub(in crate::hub) pid: u32,
-    /// What its whole process group held.
+    /// The memory of its whole process group.
     pub(in crate::hub) bytes: u64,
-    /// What the machine had left at that moment.
+    /// The machine's available memory at that moment.
     pub(in crate::hub) available: Option<u64>,
 }
 
-/// One model as everybody but the supervisor sees it.
+/// One model, as all parts but the supervisor see it.
 #[derive(Debug)]
 pub struct Model {
     /// The model's name.
     pub name: Arc<str>,
     /// Lets requests in while the model is loaded.
     pub gate: Arc<Gate>,
-    /// What the supervisor published last.
+    /// The facts published last.
     pub facts: ArcSwap<ModelFacts>,
-    /// What its requests have come to.
+    /// The totals of its requests.
     pub usage: Usage,
-    /// What the probe found last.
+    /// The last measurement.
     pub(in crate::hub) measured: ArcSwapOption<Measured>,
-    /// The most it ever held, in bytes; 0 if that is not known.
+    /// Its peak memory in bytes; 0 if unknown.
     peak_bytes: AtomicU64,
     /// Its `policy:` mapping.
     pub(in crate::hub) settings: ArcSwap<Settings>,
-    /// What its program was found to serve.
+    /// The known routes of its program.
     pub(in crate::hub) served: ArcSwapOption<OfModel>,
     /// The log of its newest worker: one that was taken over goes on where it began.
     pub(in crate::hub) worker_log: ArcSwapOption<PathBuf>,
@@ -225,7 +225,7 @@ impl Table {
     }
 }
 
-/// Everything that is published.
+/// The published facts.
 #[derive(Debug)]
 pub(in crate::hub) struct Registry {
     pub(in crate::hub) table: ArcSwap<Table>,
@@ -233,7 +233,7 @@ pub(in crate::hub) struct Registry {
     pub(in crate::hub) memory: ArcSwap<SystemMemory>,
     /// Asks the sampler to measure that soon.
     pub(in crate::hub) measure_soon: Notify,
-    /// What was learned of the models.
+    /// The learned facts about the models.
     pub(in crate::hub) learned: Mutex<Learned>,
     /// The port of every model.
     pub(in crate::hub) ports: Mutex<PortBook>,
@@ -314,7 +314,7 @@ impl Registry {
         *self.missing_paths.lock() = missing;
     }
 
-    /// Whether memory may be on the move: a model on its way, or a load that waits for its turn.
+    /// True if memory may be on the move: a model on its way, or a load that waits for its turn.
     pub(in crate::hub) fn is_busy(&self) -> bool {
         let models = &self.table.load().models;
         models.iter().any(|model| {

@@ -1,8 +1,8 @@
-//! What the worker programs serve, as far as it has been learned, and kept from one hub to the next.
+//! The known routes of the worker programs, kept from one hub to the next.
 //!
-//! A program is asked once, in the background, when the first worker of it is there; one that does not
-//! describe itself is found out by the first request that it knows nothing of. The gateway asks before it
-//! lets a model be loaded for a request that its worker can only refuse.
+//! A program is asked once, in the background, when its first worker is up; a program without a description is
+//! learned by the first request that it has no route for. The gateway asks before it loads a model for a request
+//! that its worker can only refuse.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -22,31 +22,31 @@ use crate::worker::routes::Routes;
 /// A worker that is busy may take a while.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A request is not kept waiting for longer.
+/// Longest wait of a request.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// Programs of so many versions are remembered.
+/// Number of remembered versions of programs.
 const REMEMBERED: usize = 32;
 
-/// The routes of all programs that are known.
+/// The routes of all known programs.
 #[derive(Debug, Default)]
 pub(in crate::hub) struct Served {
-    /// Where they are kept; nowhere in tests.
+    /// The file that keeps them; `None` in tests.
     path: Option<PathBuf>,
     programs: BTreeMap<String, Arc<Routes>>,
     /// Programs that are being asked.
     asked: HashSet<String>,
 }
 
-/// What a model's program was found to serve.
+/// The known routes of a model's program.
 #[derive(Debug)]
 pub(in crate::hub) struct OfModel {
-    /// Which program that was: another one may have come in its place.
+    /// The program: another one may have replaced it.
     key: String,
     routes: Arc<Routes>,
 }
 
-/// What was known at a moment.
+/// The routes known at one moment.
 #[derive(Debug)]
 pub(in crate::hub) struct Known(BTreeMap<String, Arc<Routes>>);
 
@@ -67,12 +67,12 @@ impl Known {
 pub struct Lack {
     /// Its program, as hub.yaml names it.
     pub program: String,
-    /// What it serves below `/v1`, as far as it is known.
+    /// The known routes below `/v1`.
     pub served: Vec<String>,
 }
 
 impl Served {
-    /// Takes over what an earlier hub kept in `routes.json` of that folder, and keeps it there.
+    /// Restores the routes from `routes.json` of that folder, and keeps them there.
     pub(in crate::hub) fn recall(log_path: &Path) -> Self {
         let path = log_path.join("routes.json");
         let programs = match files::read(&path) {
@@ -94,12 +94,12 @@ impl Served {
         }
     }
 
-    /// All that is known, to be looked at without the lock: finding a program asks the disk.
+    /// A copy of all routes, to be read without the lock: finding a program reads the disk.
     pub(in crate::hub) fn known(&self) -> Known {
         Known(self.programs.clone())
     }
 
-    /// Whether this program is to be asked, by whoever is told so.
+    /// True if this program is to be asked, by whoever is told so.
     fn is_to_be_asked(&mut self, key: &str) -> bool {
         let is_known = self.programs.get(key).is_some_and(|it| it.are_known());
         !is_known && self.asked.insert(key.to_owned())
@@ -125,7 +125,7 @@ impl Served {
     }
 }
 
-/// Learns what the program of `model` serves from its worker, unless that is known.
+/// Learns the routes of the program of `model` from its worker, unless they are known.
 pub(in crate::hub) async fn learn(
     registry: Arc<Registry>,
     model: ModelConfig,
@@ -153,7 +153,7 @@ pub(in crate::hub) async fn learn(
     registry.publish_served();
 }
 
-/// Whether a worker says that it has a route of this path. One that does not answer at once has none.
+/// True if a worker says that it has a route of this path. One that does not answer at once has none.
 pub(in crate::hub) async fn asked(upstream: &Upstream, path: &str) -> bool {
     match tokio::time::timeout(AT_ONCE, upstream.get("/openapi.json")).await {
         Ok(Ok((StatusCode::OK, body))) => {
@@ -163,7 +163,7 @@ pub(in crate::hub) async fn asked(upstream: &Upstream, path: &str) -> bool {
     }
 }
 
-/// A worker of `model` has answered that it has no such route.
+/// Notes that a worker of `model` has no such route.
 pub(in crate::hub) fn note_missing(registry: &Registry, model: &Model, path: &str) {
     let config = Arc::clone(&registry.table.load().config);
     let program = config
@@ -185,7 +185,7 @@ pub(in crate::hub) fn note_missing(registry: &Registry, model: &Model, path: &st
 }
 
 impl Model {
-    /// Whether its worker is known to lack the route of this path, as far as a look tells that costs
+    /// True if its worker is known to lack the route of this path, as far as a look tells that costs
     /// nothing.
     pub(in crate::hub) fn seems_to_lack(&self, path: &str) -> bool {
         let served = self.served.load();
@@ -194,7 +194,7 @@ impl Model {
             .is_some_and(|served| served.routes.lack(path))
     }
 
-    /// Whether it is known to have it, as far as such a look tells.
+    /// True if it is known to have it, as far as such a look tells.
     pub(in crate::hub) fn seems_to_serve(&self, path: &str) -> bool {
         let served = self.served.load();
         let served = served.as_deref();
@@ -202,7 +202,7 @@ impl Model {
     }
 }
 
-/// Whether what is known of a model's routes is about the program that it has now. If not, it is
+/// True if what is known of a model's routes is about the program that it has now. If not, it is
 /// forgotten.
 pub(in crate::hub) fn is_of_its_program(registry: &Registry, model: &Model) -> bool {
     let table = registry.table.load();

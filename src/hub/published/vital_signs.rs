@@ -1,9 +1,9 @@
-//! What the answers of a worker tell of its health: who waits for a byte of it, whether one came, and how
-//! many answers in a row were errors.
+//! A worker's health, as its answers show it: the requests that wait for a byte, the bytes that came, and the
+//! number of errors in a row.
 //!
 //! The gateway writes, through the [`Lease`](super::gate::Lease) of each request that the model computes for: a
 //! `GET` proves nothing. The watchdog reads. Only bytes of the worker are signs of life:
-//! clients that come and leave are none, and one that is slow to read is not the worker's fault.
+//! clients that come and leave are not, and a client that reads slowly is not the worker's fault.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -17,10 +17,10 @@ use tokio::time::Instant;
 const SIGN: u64 = 1 << 32;
 /// Errors of the last so long are recent.
 const RECENT: Duration = Duration::from_secs(60);
-/// More recent errors are not told apart.
-const MOST_RECENT: usize = 1000;
+/// Recent errors that are counted.
+const MAX_RECENT: usize = 1000;
 
-/// Of one model.
+/// The vital signs of one model.
 #[derive(Debug, Default)]
 pub(in crate::hub) struct VitalSigns {
     word: AtomicU64,
@@ -41,7 +41,7 @@ struct Row {
     times: VecDeque<Instant>,
 }
 
-/// What a worker owes at one moment.
+/// The answers that a worker owes at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::hub) struct Vitals {
     /// Requests that wait for a byte.
@@ -73,12 +73,12 @@ pub(in crate::hub) enum Largest {
 }
 
 impl VitalSigns {
-    /// A request waits for a byte.
+    /// Notes that a request waits for a byte.
     pub(in crate::hub) fn wait(&self) {
         self.word.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A request waits no more.
+    /// Notes that a request waits no more.
     pub(in crate::hub) fn leave(&self) {
         self.word.fetch_sub(1, Ordering::Relaxed);
     }
@@ -109,7 +109,7 @@ impl VitalSigns {
                 row.times.clear();
             }
             row.last_status = status;
-            if row.times.len() == MOST_RECENT {
+            if row.times.len() == MAX_RECENT {
                 row.times.pop_front();
             }
             row.times.push_back(Instant::now());
@@ -118,7 +118,7 @@ impl VitalSigns {
         }
     }
 
-    /// Another worker takes over: nothing is held against it.
+    /// Clears the errors for a new worker.
     pub(in crate::hub) fn begin(&self) {
         self.errors_in_a_row.store(0, Ordering::Relaxed);
         self.forget_largest();

@@ -1,4 +1,4 @@
-//! The hands of the real hub: what the machine's effects do to gates, workers and those who wait.
+//! The hands of the real hub: they carry out the machine's effects on gates, workers and waiters.
 //!
 //! Slow work (processes, draining) runs in tracked tasks that report back as messages; nothing here waits.
 
@@ -31,7 +31,7 @@ pub(super) struct Hands {
     pub(super) tracker: TaskTracker,
     /// Told when a model has no request in flight any more, while a load is parked.
     pub(super) idle: Arc<Notify>,
-    /// Whether the gates tell.
+    /// True if the gates tell.
     pub(super) listens: bool,
     pub(super) finished: bool,
 }
@@ -157,7 +157,7 @@ impl hands::Hands for Hands {
             (Answer::Granted, Some(Arrival { model, .. })) => Grant::of(model)
                 .map(Reply::Granted)
                 .ok_or_else(|| left_memory(&model.name)),
-            // Nobody else asks for a grant.
+            // Only requests ask for a grant.
             (Answer::Granted, None) => Err(wrong_reply()),
             (Answer::Verb(outcome), _) => Ok(Reply::Verb(outcome)),
             (Answer::Reloaded(report), _) => Ok(Reply::Reloaded(report)),
@@ -165,7 +165,7 @@ impl hands::Hands for Hands {
         };
         // It has its lease and waits no more, before anybody is told.
         drop(arrival);
-        // A lease that nobody takes comes back by being dropped here.
+        // A lease that is not taken is returned by being dropped here.
         let _ = reply.send(result);
     }
 

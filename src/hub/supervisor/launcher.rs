@@ -1,4 +1,4 @@
-//! The seam between the supervisor and real processes: tests put a fake one here.
+//! The interface between the supervisor and real processes: tests put a fake here.
 
 use std::sync::Arc;
 

@@ -16,7 +16,7 @@ use crate::memory::SystemMemory;
 use crate::policy::Trouble;
 use crate::worker::launch::Report;
 
-/// What the handle asks for.
+/// An order of the handle.
 #[derive(Debug)]
 pub(in crate::hub) enum Command {
     Acquire(Arrival),
@@ -28,7 +28,7 @@ pub(in crate::hub) enum Command {
     },
 }
 
-/// What the supervisor answers when it did not refuse.
+/// The supervisor's answer to an accepted order.
 #[derive(Debug)]
 pub(in crate::hub) enum Reply {
     Granted(Grant),
@@ -131,13 +131,13 @@ impl Mailbox {
         reply.unwrap_or_else(|_| Err(ApiError::shutting_down()))
     }
 
-    /// Once the supervisor has ended there is nobody left to tell.
+    /// Has no effect once the supervisor has ended.
     pub(in crate::hub) fn send(&self, message: Message) {
         let _ = self.sender.send(message);
     }
 }
 
-/// A place in the queue; leaving it early is told to the supervisor.
+/// Tells the supervisor when the future of a waiter is dropped early.
 struct AbandonOnDrop<'a> {
     mailbox: &'a Mailbox,
     waiter: Waiter,
@@ -152,7 +152,7 @@ impl Drop for AbandonOnDrop<'_> {
     }
 }
 
-/// Who waits for an answer, by number.
+/// The waiters for answers, by number.
 #[derive(Debug, Default)]
 pub(in crate::hub) struct Waiting {
     answers: HashMap<u64, Wanted>,

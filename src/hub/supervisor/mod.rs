@@ -43,7 +43,7 @@ use running_workers::RunningWorkers;
 use sampler::Sampler;
 use watchdog::Watchdog;
 
-/// How often idle models and parked loads are looked at.
+/// Interval of the checks of idle models and delayed loads.
 const TICK: Duration = Duration::from_secs(1);
 
 /// The supervisor before it is spawned.
@@ -145,13 +145,13 @@ impl Running {
     }
 }
 
-/// The pure machine, and the hands that do what it says.
+/// The pure machine, and the hands that carry out its effects.
 struct Supervisor {
     machine: Machine,
     hands: Hands,
     /// Workers of an earlier hub that no model needs, until they have ended.
     endings: TaskTracker,
-    /// Whether another hub has what was not over yet.
+    /// True if another hub has what was not over yet.
     is_left: bool,
 }
 

@@ -1,5 +1,5 @@
-//! From the machine to the registry: facts that changed, with one log line and one event for the
-//! observers per change of state. The supervisor calls it before it acts on what changed.
+//! Copies changed facts from the machine to the registry, with one log line and one event for the observers per
+//! change of state. The supervisor calls it before it acts on a change.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -81,7 +81,7 @@ pub(super) fn publish_memory(machine: &Machine, registry: &Registry, system: Sys
     }
 }
 
-/// How long the last load took. One that has just ended is learned.
+/// The time of the last load. One that has just ended is learned.
 fn load_seconds(entry: &Entry, before: &ModelFacts, registry: &Registry) -> Option<f64> {
     let mut learned = registry.learned.lock();
     if let Some(took) = entry.times.load_took

@@ -1,4 +1,4 @@
-//! The launches whose tasks are there: what they run, and how to talk to them.
+//! The running launches: their workers, and the channels to them.
 //!
 //! It also keeps the list of workers that a later hub would find in `hub_runtime.json`, and hands
 //! the workers that an earlier hub left to the launches that adopt them.
@@ -31,7 +31,7 @@ pub(super) struct RunningWorkers {
     models_up: watch::Sender<RuntimeModels>,
 }
 
-/// A launch whose task is there.
+/// A running launch.
 struct Launched {
     model: String,
     settings: serde_json::Value,

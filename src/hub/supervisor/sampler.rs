@@ -1,4 +1,4 @@
-//! The task that measures memory: what each worker holds and what the machine has left.
+//! The task that measures memory: that of each worker, and the machine's available memory.
 //!
 //! What workers hold it publishes into the registry, where policies and the status look; what the machine
 //! has it tells the supervisor, which may have loads waiting for memory. It measures what has a process, knows no states beyond whether
@@ -19,11 +19,11 @@ use crate::memory::{Probe, SystemMemory};
 use crate::runtime_file::RuntimeModels;
 use crate::worker::keep_below;
 
-/// How often all is measured while a model is on its way into memory or out of it.
+/// Interval of measurements while a model is loading or unloading.
 const BUSY: Duration = Duration::from_secs(1);
-/// The same when nothing happens.
+/// Interval otherwise.
 const CALM: Duration = Duration::from_secs(5);
-/// How soon the machine is measured for a load that waits for memory to come back.
+/// Interval for a load that waits for memory to come back.
 const SOON: Duration = Duration::from_millis(100);
 /// Measuring takes at most one part in so many of the time: a Linux that walks the pages of a hundred
 /// gigabytes needs a second.
@@ -39,7 +39,7 @@ pub(super) struct Sampler {
     pub(super) upkeep: Option<JoinHandle<()>>,
 }
 
-/// One worker, and what it was launched with.
+/// One worker, with its launch settings.
 struct Worker {
     model: String,
     pid: u32,
@@ -72,7 +72,7 @@ impl Sampler {
         }
     }
 
-    /// Whether all is to be measured again; the last time began then and took so long.
+    /// True if all is to be measured again; the last time began then and took so long.
     fn is_due(&self, last: Option<(Instant, Duration)>) -> bool {
         let Some((began, took)) = last else {
             return true;
@@ -82,14 +82,14 @@ impl Sampler {
         began.elapsed() + BUSY / 10 >= pause.max(took * SHARE)
     }
 
-    /// What the machine has.
+    /// Measures the machine.
     pub(super) async fn system(&self) -> SystemMemory {
         let probe = Arc::clone(&self.probe);
         let measured = tokio::task::spawn_blocking(move || probe.system()).await;
         measured.unwrap_or_default()
     }
 
-    /// Publishes what each worker holds, and tells what the machine has.
+    /// Publishes the memory of each worker, and reports the machine's.
     async fn sample(&mut self) {
         let workers: Vec<Worker> = self.models_up.borrow().workers.iter().map(worker).collect();
         let (probe, registry) = (Arc::clone(&self.probe), Arc::clone(&self.registry));

@@ -1,4 +1,4 @@
-//! How a hub comes into what an earlier one left, and leaves what is not over to the next.
+//! Takes over the workers and requests of an earlier hub, and hands them over to the next.
 //!
 //! The supervisor calls it at its beginning, and when it is told to stand still or to leave everything.
 
@@ -17,7 +17,7 @@ use crate::worker::identity::Identity;
 use crate::worker::launch;
 
 impl Supervisor {
-    /// What is still to be waited for.
+    /// The rest to wait for.
     pub(super) fn end(self) -> TaskTracker {
         if self.is_left {
             TaskTracker::new()

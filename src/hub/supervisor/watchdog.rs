@@ -1,7 +1,7 @@
-//! Looks after workers that run: whether their requests get bytes, and what they do while none come.
+//! Watches running workers: the bytes that their requests get, and the workers' activity while none come.
 //!
-//! It only measures. What it finds wrong it tells the supervisor, every few seconds while it lasts; whether
-//! that is too much, policies say in `on_trouble`. What a silence that ended took, it teaches.
+//! It only measures. It reports trouble to the supervisor every few seconds while it lasts, and policies decide in
+//! `on_trouble`. It records the length of silences that end.
 //!
 //! A worker can hang and answer `/health`. What gives it away, whatever the dialect, is that requests wait
 //! for it and no byte comes, or nothing but errors.
@@ -25,13 +25,13 @@ use crate::policy::{Trouble, TroubleKind, prompt_chars};
 use crate::runtime_file::RuntimeModels;
 use crate::worker::group::{CpuTimes, Group};
 
-/// How often it looks, and from when on a silence is told.
-const LOOK: Duration = Duration::from_secs(5);
+/// Interval of its checks, and shortest silence that is reported.
+const POLL_EVERY: Duration = Duration::from_secs(5);
 const WORTH_TELLING: Duration = Duration::from_secs(10);
-/// Looks per `stall_timeout`, where that is short.
-const LOOKS: u32 = 10;
-const SHORTEST_LOOK: Duration = Duration::from_millis(20);
-/// Memory that comes and goes by less than this is no sign of life, in bytes.
+/// Checks per `stall_timeout`, if that is short.
+const CHECKS: u32 = 10;
+const MIN_POLL: Duration = Duration::from_millis(20);
+/// A smaller change of memory, in bytes, is no sign of life.
 const MEMORY_STEP: u64 = 1024 * 1024;
 /// Larger bodies are not read: as many characters as bytes are assumed.
 const LARGEST_READ: usize = 16 << 20;
@@ -44,13 +44,13 @@ pub(super) struct Watchdog {
     watched: HashMap<String, Watched>,
 }
 
-/// One worker, as it was at the last look.
+/// One worker, as of the last check.
 #[derive(Default)]
 struct Watched {
     pid: u32,
     signs: u64,
     silence: Silence,
-    /// Whether somebody waits.
+    /// True if somebody waits.
     is_wanted: bool,
     /// When it was looked at last while somebody waited in silence.
     since: Option<(Instant, Still)>,
@@ -59,7 +59,7 @@ struct Watched {
     told: Option<(u64, usize)>,
 }
 
-/// What does not change in a worker that does nothing.
+/// The figures that do not change in an inactive worker.
 #[derive(Debug, Default)]
 struct Still {
     cpu_times: CpuTimes,
@@ -69,7 +69,7 @@ struct Still {
     requests: (usize, u64),
 }
 
-/// Whether a model is still in the trouble that was told of.
+/// True if a model is still in the trouble that was told of.
 pub(super) fn lasts(model: &Model, kind: TroubleKind, spell: u64) -> bool {
     let signs = &model.gate.signs;
     match kind {
@@ -213,7 +213,7 @@ impl Watched {
         self.since = Some((now, still));
     }
 
-    /// How silent it is.
+    /// The length of its silence.
     fn silent(&self, model: &Model, kind: TroubleKind, registry: &Registry) -> Trouble {
         let learned = registry.learned.lock();
         Trouble {
@@ -265,8 +265,8 @@ fn read(pid: u32, log_file: Option<PathBuf>) -> (CpuTimes, Option<u64>) {
 
 fn look_every(config: &Config) -> Duration {
     match config.stall_timeout {
-        Duration::ZERO => LOOK,
-        limit => (limit / LOOKS).clamp(SHORTEST_LOOK, LOOK),
+        Duration::ZERO => POLL_EVERY,
+        limit => (limit / CHECKS).clamp(MIN_POLL, POLL_EVERY),
     }
 }
 

@@ -1,8 +1,8 @@
-//! The queue of a model among threads: the gateway parks its requests here ([`Ticket`]), leases and the
-//! supervisor tell it what changes.
+//! The queue of a model, shared by threads: the gateway queues its requests here ([`Ticket`]), leases and the
+//! supervisor report changes to it.
 //!
-//! Who is asked about next, and who is refused, the pure [`Queue`] says. Here are the lock around it, the
-//! counters that keep the hot path short while nobody is parked, and how a request is told. It knows
+//! The pure [`Queue`] decides which request is asked about next, and which is refused. This module adds the lock,
+//! the counters that keep the hot path short while no request is queued, and the wakes of requests. It knows
 //! nothing of policies or workers.
 
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::api::ApiError;
 use crate::core::admission;
 use crate::core::queue::{Call, Key, Queue, QueueLimits};
 
-/// The parked requests of one model.
+/// The queued requests of one model.
 #[derive(Debug)]
 pub(in crate::hub) struct Parking {
     /// Parked requests, and the supervisor while it wants to hear of leases. As long as it is 0 the
     /// end of a lease costs one load.
     listeners: AtomicUsize,
-    /// Parked requests, for people and policies.
+    /// Number of queued requests, for users and policies.
     parked: AtomicUsize,
     /// Counts what may have changed a verdict, but for leases that come back.
     changes: AtomicU64,
@@ -33,11 +33,11 @@ pub(in crate::hub) struct Parking {
     made: Instant,
 }
 
-/// Those who are told.
+/// The tasks to wake.
 #[derive(Debug, Default)]
 struct Listeners {
     queue: Queue<Arc<Notify>>,
-    /// Told when the last lease comes back.
+    /// Woken when the last lease is returned.
     idle: Option<Arc<Notify>>,
 }
 
@@ -53,13 +53,13 @@ impl Default for Parking {
     }
 }
 
-/// Tells requests to look what is to become of them.
+/// Wakes requests to read their decision.
 fn tell(requests: impl IntoIterator<Item = Arc<Notify>>) {
     requests.into_iter().for_each(|one| one.notify_one());
 }
 
 impl Parking {
-    /// Requests that are parked here.
+    /// Number of requests queued here.
     pub(in crate::hub) fn len(&self) -> usize {
         self.parked.load(Ordering::Relaxed)
     }
@@ -69,7 +69,7 @@ impl Parking {
         self.changes.load(Ordering::SeqCst)
     }
 
-    /// Something has changed that may change a verdict.
+    /// Notes a change that may change a verdict.
     pub(in crate::hub) fn changed(&self) {
         self.changes.fetch_add(1, Ordering::SeqCst);
         if self.listeners.load(Ordering::SeqCst) > 0 {
@@ -86,7 +86,7 @@ impl Parking {
         }
     }
 
-    /// From now on `idle` is told when the last lease comes back, or nobody is.
+    /// Sets the task to wake when the last lease is returned, or none.
     pub(in crate::hub) fn tell_when_idle(&self, idle: Option<&Arc<Notify>>) {
         let mut listeners = self.queue.lock();
         match (listeners.idle.is_some(), idle.is_some()) {
@@ -97,12 +97,12 @@ impl Parking {
         listeners.idle = idle.cloned();
     }
 
-    /// Sends everybody away, with this answer.
+    /// Refuses all requests with this answer.
     pub(in crate::hub) fn dismiss(&self, why: &ApiError) {
         tell(self.queue.lock().queue.dismiss(why));
     }
 
-    /// The same, and whoever comes later.
+    /// Refuses all requests, and later ones.
     pub(in crate::hub) fn close(&self, why: &ApiError) {
         tell(self.queue.lock().queue.close(why));
     }
@@ -119,7 +119,7 @@ impl Parking {
     }
 }
 
-/// A request's place in the queue of a model. Dropping it gives it up.
+/// A request's place in a model's queue. Dropping it leaves the queue.
 #[derive(Debug)]
 pub struct Ticket {
     model: Arc<Model>,
@@ -193,7 +193,7 @@ impl Ticket {
         }
     }
 
-    /// How long it has been parked; never nothing.
+    /// Its time in the queue; never zero.
     pub fn waited(&self) -> Duration {
         self.since.elapsed().max(Duration::from_millis(1))
     }

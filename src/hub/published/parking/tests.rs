@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 use super::*;
 use crate::core::admission::QueuePlace as _;
 
-/// Whether a future is ready now.
+/// True if a future is ready now.
 fn is_ready(future: Pin<&mut impl Future>) -> bool {
     let mut context = Context::from_waker(Waker::noop());
     future.poll(&mut context).is_ready()
@@ -31,7 +31,7 @@ fn park(model: &Arc<Model>, client: &str) -> Ticket {
     park_for(model, client, 600.0).unwrap()
 }
 
-/// Whether it is to be asked about now.
+/// True if it is to be asked about now.
 fn is_called(place: &mut Ticket) -> bool {
     is_ready(pin!(place.called()))
 }
