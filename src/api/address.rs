@@ -1,6 +1,6 @@
-//! Where a browser on this machine reaches a hub: what the dashboard and `start` print.
+//! The address at which a browser on this machine reaches a hub, for the dashboard and `start`.
 
-/// Whether a hub bound to `host` listens on every address of the machine.
+/// True if a hub bound to `host` listens on every address of the machine.
 pub fn is_all_addresses(host: &str) -> bool {
     matches!(host, "0.0.0.0" | "::" | "[::]")
 }

@@ -1,4 +1,4 @@
-//! What was decided, by whom and why: the answer of `GET /hub/policies/decisions`, which
+//! The decisions, with their authors and reasons: the answer of `GET /hub/policies/decisions`, which
 //! `policy explain` tells in words.
 
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ pub struct Decision {
     pub time: f64,
     /// When it was made the last time.
     pub last_time: f64,
-    /// How often it was made in a row.
+    /// Number of times it was made in a row.
     pub times: u64,
     /// The hook that was asked; none when no policy was.
     pub hook: Option<String>,
@@ -32,33 +32,33 @@ pub struct Decision {
     pub request: Option<String>,
     /// The policy that decided; none when all abstained, or none was asked.
     pub policy: Option<String>,
-    /// Where it made the verdict: `file:line`.
+    /// The line that made the verdict: `file:line`.
     pub place: Option<String>,
     /// The verdict's constructor, `unload`, or what was done.
     pub verdict: String,
     /// The verdict's fields. Of what a route sets in a body only the names.
     pub fields: Map<String, Value>,
-    /// Why, in the words of who decided.
+    /// The reason, in the words of its author.
     pub reason: Option<String>,
-    /// What the decision was made from.
+    /// The facts of the decision.
     pub inputs: Map<String, Value>,
     /// Policies that were asked before and said nothing.
     pub abstained: Vec<String>,
     /// Policies that were asked before and failed: `file:line: what`.
     pub failed: Vec<String>,
-    /// Who wanted it, where no policy did: `command`, `status page`, `control API`, `reload`, `shutdown`.
+    /// The author, if no policy: `command`, `status page`, `control API`, `reload`, `shutdown`.
     pub by: Option<String>,
-    /// What became of it; none while that is open.
+    /// The outcome; `None` while it is open.
     pub outcome: Option<String>,
 }
 
 impl Decision {
-    /// Whether it is about that model, or unloads it for another.
+    /// True if it is about that model, or unloads it for another.
     pub fn concerns(&self, model: &str) -> bool {
         self.model.as_deref() == Some(model) || self.evicts(model)
     }
 
-    /// Whether it unloads that model to make room.
+    /// True if it unloads that model to make room.
     pub fn evicts(&self, model: &str) -> bool {
         let names = self.fields.get("evict").and_then(Value::as_array);
         names.is_some_and(|names| names.iter().any(|name| name == model))
@@ -79,7 +79,7 @@ pub struct WantedDecisions {
 }
 
 impl WantedDecisions {
-    /// Whether that decision is one of them, limit apart.
+    /// True if that decision is one of them, limit apart.
     pub fn takes(&self, decision: &Decision) -> bool {
         let model = self.model.as_deref();
         model.is_none_or(|model| decision.model.is_none() || decision.concerns(model))

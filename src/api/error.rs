@@ -10,10 +10,10 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
-/// The code of a 429 that time alone does not heal: somebody has to make room first.
+/// The code of a 429 that does not pass with time: a user has to free memory first.
 pub const GROUP_FULL: &str = "group_full";
 
-/// What the clients of OpenAI and of Anthropic read to tell whether to send a request again.
+/// The header by which the clients of OpenAI and of Anthropic decide whether to retry.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// When to come back after a 429 that does not say so itself, in seconds.
@@ -25,7 +25,7 @@ const SOON: u64 = 5;
 pub struct ApiError {
     /// HTTP status, 400 to 599.
     pub status: u16,
-    /// What failed, on which thing, and what to do.
+    /// The failure, its subject, and the remedy.
     pub message: String,
     /// OpenAI's `type`; by default derived from the status.
     pub kind: String,
@@ -135,9 +135,9 @@ fn start_it(model: &str) -> String {
 /// a terminal would obey.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     /// In characters.
-    const LONGEST: usize = 200;
+    const MAX_CHARS: usize = 200;
     let is_plain = |char: char| !char.is_control() && !is_invisible(char);
-    let end = text.char_indices().nth(LONGEST).map(|(at, _)| at);
+    let end = text.char_indices().nth(MAX_CHARS).map(|(at, _)| at);
     if end.is_none() && text.chars().all(is_plain) {
         return Cow::Borrowed(text);
     }
@@ -155,7 +155,7 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Whether it turns the direction of a line, or ends it, and is not seen itself.
+/// True if it turns the direction of a line, or ends it, and is not seen itself.
 fn is_invisible(char: char) -> bool {
     matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

@@ -1,4 +1,4 @@
-//! What is known of each policy: the answer of `GET /hub/policies`, which `policy list` shows.
+//! The report of each policy: the answer of `GET /hub/policies`, which `policy list` shows.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,30 +18,30 @@ pub struct PoliciesReport {
 pub struct PolicyFacts {
     /// `alpha.lua`, or `bundled/create_hub.lua`.
     pub name: String,
-    /// Where it comes from.
+    /// Its origin.
     pub origin: Origin,
     /// Its hooks: `on_request`, …
     pub hooks: Vec<String>,
     /// The events that it observes: `model.loaded`, …
     #[serde(default)]
     pub observes: Vec<String>,
-    /// Whether it refuses when it fails (`on_error = "deny"`).
+    /// True if it refuses when it fails (`on_error = "deny"`).
     pub denies: bool,
-    /// How often a hook of it was asked.
+    /// Number of calls of its hooks.
     pub calls: u64,
-    /// How often it decided.
+    /// Number of its verdicts.
     pub verdicts: u64,
-    /// How often it failed.
+    /// Number of its failures.
     pub failures: u64,
-    /// How long a call took on average, in seconds; none before the first one that was timed.
+    /// Average time of a call in seconds; `None` before the first timed one.
     pub average_seconds: Option<f64>,
     /// The last failure: `file:line: what`.
     pub last_error: Option<String>,
-    /// Whether it is not asked any more, after too many failures in a row.
+    /// True if it is not asked any more, after too many failures in a row.
     pub switched_off: bool,
 }
 
-/// Where a policy comes from.
+/// The origin of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {

@@ -1,13 +1,13 @@
-//! What is known of the recording of hook calls: the answer of `GET /hub/policies/recording`.
+//! The state of the recording of hook calls: the answer of `GET /hub/policies/recording`.
 
 use serde::{Deserialize, Serialize};
 
 /// The recording that is on, or the last one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RecordingReport {
-    /// Whether calls are being written down.
+    /// True if calls are being written down.
     pub recording: bool,
-    /// Where to; none before the first recording of this hub.
+    /// The file; `None` before the first recording of this hub.
     pub file: Option<String>,
     /// When it began, Unix seconds.
     pub since: Option<f64>,
@@ -19,6 +19,6 @@ pub struct RecordingReport {
     pub limit_bytes: u64,
     /// Calls that were left out because the disk was too slow.
     pub dropped: u64,
-    /// Why it ended, if not because somebody said so.
+    /// The reason why it ended, unless a user ended it.
     pub error: Option<String>,
 }

@@ -84,7 +84,7 @@ impl MemoryState {
         }
     }
 
-    /// Whether memory is held or about to be.
+    /// True if memory is held or about to be.
     pub fn holds_memory(self) -> bool {
         matches!(self, Self::Loading | Self::Loaded | Self::Unloading)
     }
@@ -103,9 +103,9 @@ pub struct ModelFacts {
     pub model_type: Cow<'static, str>,
     /// Its group, if it has one.
     pub group: Option<String>,
-    /// Whether it starts with the hub.
+    /// True if it starts with the hub.
     pub default: bool,
-    /// Whether it is loaded by its first request rather than at its start.
+    /// True if it is loaded by its first request rather than at its start.
     pub jit_enabled: bool,
     /// The idle limit of hub.yaml, in minutes.
     pub auto_unload_minutes: Option<u32>,
@@ -145,7 +145,7 @@ pub struct ModelFacts {
 }
 
 impl ModelFacts {
-    /// Whether the model counts as started: it takes requests now or soon will.
+    /// True if the model counts as started: it takes requests now or soon will.
     pub fn is_started(&self) -> bool {
         matches!(
             self.process_state,
@@ -153,7 +153,7 @@ impl ModelFacts {
         )
     }
 
-    /// Whether it is between two states.
+    /// True if it is between two states.
     pub fn is_on_its_way(&self) -> bool {
         let process = matches!(
             self.process_state,
@@ -214,11 +214,11 @@ pub struct HubFacts {
     pub config_path: String,
     /// The log folder in use.
     pub log_path: String,
-    /// Whether `GET /hub` serves the dashboard.
+    /// True if `GET /hub` serves the dashboard.
     pub enable_status_page: bool,
     /// Modification time of hub.yaml, Unix seconds: `created` of every model.
     pub config_modified_at: u64,
-    /// Whether hub.yaml as it lies on disk is not valid, or not readable.
+    /// True if hub.yaml on disk is invalid or unreadable.
     pub degraded: bool,
     /// Everything a user should know about, one sentence each.
     pub warnings: Vec<String>,

@@ -1,4 +1,4 @@
-//! What the requests to a model have come to since the hub started.
+//! The totals of the requests to a model since the hub started.
 
 use serde::{Deserialize, Serialize};
 

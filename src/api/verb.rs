@@ -1,8 +1,8 @@
-//! What can be done to a model, what came of it, and what a reload did.
+//! The verbs on a model, their outcomes, and the report of a reload.
 
 use serde::{Deserialize, Serialize};
 
-/// What one can do to a model. The command line, the control API, the lifecycle and `policy test` all speak of
+/// A verb on a model. The command line, the control API, the lifecycle and `policy test` all speak of
 /// these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
@@ -27,7 +27,7 @@ impl Verb {
         }
     }
 
-    /// What the model does meanwhile.
+    /// The model's activity meanwhile.
     pub fn under_way(self) -> &'static str {
         match self {
             Self::Start => "starting",
@@ -37,7 +37,7 @@ impl Verb {
         }
     }
 
-    /// What the model is then.
+    /// The model's state afterwards.
     pub fn done(self) -> &'static str {
         match self {
             Self::Start => "started",
@@ -57,7 +57,7 @@ impl Verb {
     }
 }
 
-/// What a verb on a model did.
+/// The outcome of a verb on a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The model changed its state.
@@ -66,7 +66,7 @@ pub enum Outcome {
     Already,
 }
 
-/// What a reload did: names in hub.yaml's order. It is also the answer of `POST /hub/reload`.
+/// The report of a reload, with names in hub.yaml's order. It is also the answer of `POST /hub/reload`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadReport {
     /// New `default` models, and models restarted because their launch settings changed.

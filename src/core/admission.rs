@@ -17,9 +17,9 @@ use crate::core::interface::questions::{RequestVerdict, RequestView, Route, Wait
 /// A point in the life of a model that a verdict was reached at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Seen {
-    /// How often it had been stopped.
+    /// Number of its stops.
     pub(crate) stops: u64,
-    /// How often something had changed, and how many leases had come back.
+    /// Number of changes, and of returned leases.
     pub(crate) changes: (u64, u64),
 }
 
@@ -83,7 +83,7 @@ pub(crate) trait Doors {
 pub(crate) trait QueuePlace {
     type Model;
 
-    /// Whether it is in the queue of that model.
+    /// True if it is in the queue of that model.
     fn is_at(&self, model: &Self::Model) -> bool;
     /// The key under which it takes turns.
     fn client(&self) -> &Arc<str>;
@@ -122,7 +122,7 @@ pub(crate) struct Admitted<D: Doors> {
     pub(crate) entrance: Entrance<D>,
 }
 
-/// How it gets its lease.
+/// The way to its lease.
 pub(crate) enum Entrance<D: Doors> {
     /// It has it.
     Open(D::Grant),
@@ -130,7 +130,7 @@ pub(crate) enum Entrance<D: Doors> {
     Closed(D::Arrival),
 }
 
-/// What is next for a request.
+/// The next step of a request.
 pub(crate) enum Step<D: Doors> {
     Go(Admitted<D>),
     /// A policy wants the body.

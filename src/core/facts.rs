@@ -1,4 +1,4 @@
-//! What everybody sees of a model, told from the machine, and what observers hear when it changes.
+//! The facts about a model, derived from the machine, and the events of their changes.
 
 use super::machine::Entry;
 use crate::api::{MemoryState, ModelFacts, ProcessState};
@@ -30,7 +30,7 @@ pub(crate) fn of(
     }
 }
 
-/// What observers hear of a change, in the order in which it happens: up from the process, down to it.
+/// The events of a change, in the order in which it happens: up from the process, down to it.
 /// A load that has ended took so many seconds, if this hub began it. `time` is Unix time.
 pub(crate) fn events(
     before: &ModelFacts,

@@ -1,6 +1,7 @@
-//! Who is next: clients in turn, and of each client first come first served.
+//! A fair order: clients in turn, and each client's requests first come, first served.
 //!
-//! The queue of a model keeps its parked requests in it, the machine those that wait for a load. Pure: it knows neither time nor requests, only keys and names of clients.
+//! The queue of a model keeps its requests in it, the machine those that wait for a load. Pure: it knows neither
+//! time nor requests, only keys and names of clients.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

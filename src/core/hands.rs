@@ -1,4 +1,4 @@
-//! What a hub does for its machine. The real hub and the simulated one are two implementations of
+//! The actions of a hub for its machine. The real hub and the simulated one are two implementations of
 //! [`Hands`]; [`handle`] is the one way in which an event becomes deeds.
 
 use std::time::Duration;
@@ -15,15 +15,15 @@ pub(crate) trait Hands {
     type World: World + ?Sized;
     type Judge: Judge;
 
-    /// What policies see.
+    /// The world of the policies.
     fn world(&self) -> &Self::World;
     /// The policies.
     fn judge(&self) -> &Self::Judge;
     /// The moment.
     fn now(&self) -> Now;
-    /// Shows everybody what the machine says.
+    /// Publishes the machine's facts.
     fn publish(&mut self, machine: &Machine);
-    /// Whether the worker of that model is still in the trouble that was told of.
+    /// True if the worker of that model is still in the trouble that was told of.
     fn lasts(&self, model: &str, kind: TroubleKind, spell: u64) -> bool;
 
     /// Starts a worker for the model.
@@ -52,7 +52,7 @@ pub(crate) trait Hands {
     fn finish(&mut self);
 }
 
-/// Whoever decides: the policies, as the hooks of the machine's events ask them.
+/// The judge: the policies, asked by the hooks of the machine's events.
 pub(crate) trait Judge {
     fn on_load(&self, model: &str, pending: PendingLoad) -> LoadVerdict;
     fn on_idle(&self, model: &str) -> IdleVerdict;
@@ -67,7 +67,7 @@ pub(crate) trait Judge {
 /// Hands the machine an event, shows what it says, and does what is to be done.
 pub(crate) fn handle(machine: &mut Machine, hands: &mut impl Hands, event: Event) {
     let effects = machine.handle(event, hands.now(), &mut Asking(hands));
-    // Whoever is told of a new state must find it published.
+    // A state must be published before anything is told about it.
     hands.publish(machine);
     for effect in effects {
         carry_out(hands, effect);

@@ -1,4 +1,4 @@
-//! What the hub decides, apart from what it does: read this first.
+//! The decisions of the hub, apart from its actions: read this first.
 //!
 //! Everything here is pure: no tokio, no clock, no I/O. Time comes in as a value, what is to be done goes
 //! out as one. The real hub and the simulated one of `policy test` run the same code, so that a rule of the
@@ -10,7 +10,7 @@
 //! - [`interface`]: what policies see, are asked and may answer.
 //! - [`queue`]: the requests that a policy told to wait before a model.
 //! - [`fair`]: who is next among them.
-//! - [`facts`]: what everybody sees of a model, and what observers hear when that changes.
+//! - [`facts`]: the facts about a model, and the events of their changes.
 //! - [`reload`]: what another hub.yaml changes.
 //! - [`refusals`], [`unknown`]: the words for those who cannot have what they asked for.
 //! - [`silence`]: how long a worker has been silent, as its watchdog measures it.

@@ -18,10 +18,10 @@ use crate::api::ApiError;
 use crate::config::ModelConfig;
 
 /// A request is not asked about more often than this unless something changes.
-pub(crate) const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+pub(crate) const MIN_WAIT: Duration = Duration::from_millis(100);
 
 /// What a policy's `seconds` count for at most: later than any `queue_timeout`.
-const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
+const MAX_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How many may be parked at a model, and how long each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl QueueLimits {
     pub(crate) fn of(model: &ModelConfig) -> Self {
         Self {
             size: model.queue_size(),
-            timeout: model.queue_timeout().min(LONGEST_WAIT),
+            timeout: model.queue_timeout().min(MAX_WAIT),
         }
     }
 }
@@ -44,15 +44,15 @@ impl QueueLimits {
 /// The number of a place in a queue; never used twice.
 pub(crate) type Key = u64;
 
-/// What a refusal tells of the model.
+/// The facts about the model in a refusal.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct About<'a> {
     pub(crate) model: &'a str,
-    /// How long its load takes, if one is ahead.
+    /// The expected time of its load, if one is ahead.
     pub(crate) load: Option<Duration>,
 }
 
-/// What is to become of a parked request.
+/// The decision about a queued request.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Call {
     /// The policies are to be asked about it.
@@ -75,7 +75,7 @@ pub(crate) struct Queue<T> {
     round: VecDeque<Key>,
     /// Something has changed since the round began.
     changed: bool,
-    /// Why nobody may park here any more.
+    /// The reason why no request may queue here any more.
     closed: Option<ApiError>,
 }
 
@@ -88,7 +88,7 @@ struct Entry<T> {
     away: bool,
     /// It knows that it has the turn, and passes it on with the verdict.
     has_turn: bool,
-    /// Why it may not stay.
+    /// The reason why it may not stay.
     refused: Option<ApiError>,
     tell: T,
 }
@@ -108,7 +108,7 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T: Clone> Queue<T> {
-    /// How many are parked.
+    /// Number of queued requests.
     pub(crate) fn len(&self) -> usize {
         self.places.len()
     }
@@ -155,7 +155,7 @@ impl<T: Clone> Queue<T> {
     /// was: [`Queue::stay`], [`Queue::step_aside`] or [`Queue::leave`].
     pub(crate) fn look(&mut self, key: Key, about: About<'_>, now: Duration) -> Call {
         let Some(place) = self.places.get_mut(&key) else {
-            return Call::Until(now + LONGEST_WAIT);
+            return Call::Until(now + MAX_WAIT);
         };
         if let Some(why) = &place.refused {
             return Call::Refuse(why.clone());
@@ -219,7 +219,7 @@ impl<T: Clone> Queue<T> {
         self.change()
     }
 
-    /// Sends everybody away, with this answer: all are to be told.
+    /// Refuses all with this answer; all have to be woken.
     #[must_use]
     pub(crate) fn dismiss(&mut self, why: &ApiError) -> Vec<T> {
         let tell = self.places.values_mut().map(|place| {
@@ -230,7 +230,7 @@ impl<T: Clone> Queue<T> {
         tell.collect()
     }
 
-    /// The same, and whoever comes later.
+    /// Refuses all, and later ones.
     #[must_use]
     pub(crate) fn close(&mut self, why: &ApiError) -> Vec<T> {
         self.closed = Some(why.clone());
@@ -249,7 +249,7 @@ impl<T: Clone> Queue<T> {
         self.advance()
     }
 
-    /// Gives the turn to the next, if nobody has it.
+    /// Gives the turn to the next, if it is free.
     fn advance(&mut self) -> Option<T> {
         while self.turn.is_none() {
             if self.round.is_empty() {
@@ -270,8 +270,8 @@ impl<T: Clone> Queue<T> {
 
 /// When to ask again after a verdict to wait for so long.
 pub(crate) fn pause(seconds: f64) -> Duration {
-    let seconds = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_WAIT);
-    seconds.clamp(SHORTEST_WAIT, LONGEST_WAIT)
+    let seconds = Duration::try_from_secs_f64(seconds).unwrap_or(MAX_WAIT);
+    seconds.clamp(MIN_WAIT, MAX_WAIT)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What those are told who cannot have what they asked for.
+//! The refusals of requests and verbs.
 //!
 //! The queues are those of requests parked before a model and of those whose load the policy puts off.
 //! What a model's state forbids is in [`ApiError`]: policies say it in the same words.

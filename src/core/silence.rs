@@ -10,14 +10,14 @@ use std::time::Duration;
 /// A server that only waits still turns its event loop: less than half a percent of a core is nothing.
 const IDLE_SHARE: f64 = 0.005;
 /// More are thinned out.
-const MOST_MOMENTS: usize = 512;
+const MAX_MOMENTS: usize = 512;
 
-/// What the worker did between two looks.
+/// The worker's activity between two checks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Doings {
     /// CPU time that it used; none when that cannot be read.
     pub(crate) cpu: Option<Duration>,
-    /// Whether its log or its memory changed.
+    /// True if its log or its memory changed.
     pub(crate) moved: bool,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Doings {
 pub(crate) struct Silence {
     lasted: Duration,
     cpu: Duration,
-    /// Whether a look could not read the CPU time.
+    /// True if a look could not read the CPU time.
     is_cpu_unknown: bool,
     /// How long it had lasted, and what CPU time it had taken, at the looks since the worker moved last.
     moments: VecDeque<(Duration, Duration)>,
@@ -43,11 +43,11 @@ impl Silence {
             Some(cpu) => self.cpu += cpu,
             None => self.is_cpu_unknown = true,
         }
-        // What cannot be seen may be work.
+        // Unseen activity may be work.
         if doings.moved || doings.cpu.is_none() {
             self.moments.clear();
         }
-        if self.moments.len() == MOST_MOMENTS {
+        if self.moments.len() == MAX_MOMENTS {
             let mut nth = 0;
             self.moments.retain(|_| {
                 nth += 1;
@@ -81,12 +81,12 @@ impl Silence {
 mod tests {
     use super::*;
 
-    const LOOK: Duration = Duration::from_secs(5);
+    const POLL_EVERY: Duration = Duration::from_secs(5);
 
     fn looks(silence: &mut Silence, count: u32, cpu: Option<f64>, moved: bool) {
-        let cpu = cpu.map(|share| LOOK.mul_f64(share));
+        let cpu = cpu.map(|share| POLL_EVERY.mul_f64(share));
         for _ in 0..count {
-            silence.goes_on(LOOK, Doings { cpu, moved });
+            silence.goes_on(POLL_EVERY, Doings { cpu, moved });
         }
     }
 
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(seen(&silence), (600, 300, Some(300)));
         // A moment of work breaks it, until it is nothing again beside the rest. Looks are thinned out.
         looks(&mut silence, 1, Some(0.5), false);
-        assert!(silence.still() < LOOK);
+        assert!(silence.still() < POLL_EVERY);
         looks(&mut silence, 1440, Some(0.001), false);
         assert!(silence.still() >= Duration::from_hours(2));
     }

@@ -1,4 +1,4 @@
-//! What is said of a name that no model has: the nearest one, and which there are.
+//! The refusal of an unknown model's name: it gives the nearest name, and the existing ones.
 //!
 //! Names are case-sensitive and nothing is cut off them. What other programs make of a name, a tag at
 //! its end as Ollama's clients write it or a provider before it, is understood well enough to say which
@@ -9,7 +9,7 @@ use http::StatusCode;
 use crate::api::{ApiError, shown};
 use crate::config::nearest;
 
-/// So many names are told.
+/// Number of names in a refusal.
 const TOLD: usize = 10;
 
 /// A model as requests may name it.

@@ -1,7 +1,7 @@
-//! What two hubs say to each other while one takes the other's place, and what they hand over.
+//! The messages of two hubs while one replaces the other, and the files they hand over.
 //!
 //! A [`Channel`] is one end of a pair of sockets: words as JSON, and open files beside them. The other
-//! process gets its end as its stdin, so that nobody else can ever have it, and each sees by its end that
+//! process gets its end as its stdin, so that no third process can have it, and each sees by its end that
 //! the other is gone.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,15 +27,15 @@ use crate::hub::lifecycle::{InFlight, Legacy};
 use crate::runtime_file::RuntimeModels;
 
 /// A word may come with so many open files.
-const MOST_FILES: usize = 64;
+const MAX_FILES: usize = 64;
 
-/// So much is read at once.
+/// Bytes per read.
 const PIECE: usize = 64 * 1024;
 
 /// Length of the text, and number of files.
 const HEAD: usize = 5;
 
-/// What one says to the other.
+/// A message of one to the other.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Word {
     /// The old hub, first of all. With it come the listeners, the lock of the log folder, and the new hub's
@@ -73,7 +73,7 @@ pub(super) enum Word {
     Signal(Signalled),
 }
 
-/// What a signal meant.
+/// The meaning of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Signalled {
     /// The hub is to end.
@@ -82,7 +82,7 @@ pub(super) enum Signalled {
     Reload,
 }
 
-/// What the new hub needs to get ready.
+/// The facts that the new hub needs to get ready.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Hello {
     /// How requests are known that one hub sends on to the other.
@@ -91,9 +91,9 @@ pub(super) struct Hello {
     pub(super) host: String,
     /// The same.
     pub(super) port: u16,
-    /// How many of the files are listeners.
+    /// Number of listeners among the files.
     pub(super) listeners: usize,
-    /// Whether a service manager holds them: then no others will do.
+    /// True if a service manager holds them: then no others will do.
     #[serde(default)]
     pub(super) activated: bool,
     /// The log folder that the lock is for.
@@ -154,7 +154,7 @@ impl Channel {
         let length = u32::try_from(text.len()).map_err(|_| ErrorKind::InvalidData)?;
         let count = u8::try_from(files.len())
             .ok()
-            .filter(|_| files.len() <= MOST_FILES)
+            .filter(|_| files.len() <= MAX_FILES)
             .ok_or(ErrorKind::InvalidInput)?;
         let mut bytes = length.to_be_bytes().to_vec();
         bytes.push(count);
@@ -219,7 +219,7 @@ impl Channel {
 }
 
 fn write(stream: &UnixStream, bytes: &[u8], files: &[BorrowedFd<'_>]) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FILES))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
     let mut beside = SendAncillaryBuffer::new(&mut space);
     if !files.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(files)) {
         return Err(ErrorKind::InvalidInput.into());
@@ -233,7 +233,7 @@ fn read(
     unread: &mut BytesMut,
     files: &mut VecDeque<OwnedFd>,
 ) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FILES))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
     let mut piece = vec![0; PIECE];
     let mut into = [IoSliceMut::new(&mut piece)];

@@ -1,4 +1,4 @@
-//! A hub whose place another one has taken: it serves what it has begun to its end, and goes.
+//! A hub that another one has replaced: it finishes its requests, and ends.
 //!
 //! It tells the other one of its requests in flight, sends on what comes on connections that were open
 //! already, and in the service's process stays as long as there is a hub.
@@ -20,8 +20,8 @@ use super::successor::Raised;
 use crate::hub::gateway::Successor;
 use crate::hub::lifecycle::{InFlight, Lifecycle};
 
-/// How often the requests in flight are counted for the other hub.
-const LOOK: Duration = Duration::from_millis(100);
+/// Interval at which the requests in flight are counted for the other hub.
+const POLL_EVERY: Duration = Duration::from_millis(100);
 
 pub(super) struct Lingering {
     pub(super) lifecycle: Lifecycle,
@@ -35,7 +35,7 @@ pub(super) struct Lingering {
     pub(super) signals: Signals,
 }
 
-/// How it came to its end.
+/// The reason of its end.
 enum End {
     /// All is served.
     Over,
@@ -69,7 +69,7 @@ impl Lingering {
     }
 
     async fn serve_to_the_end(&mut self) -> End {
-        let mut look = interval(LOOK);
+        let mut look = interval(POLL_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut told, mut is_heard) = (InFlight::new(), true);
         let lifecycle = self.lifecycle.clone();

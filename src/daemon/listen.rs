@@ -88,7 +88,7 @@ fn is_at(listener: &TcpListener, address: SocketAddr) -> bool {
     listener.local_addr().is_ok_and(|at| at == address)
 }
 
-/// Whether it listens on all addresses, and so on that of the other one.
+/// True if it listens on all addresses, and so on that of the other one.
 fn covers(listener: &TcpListener, other: &TcpListener) -> bool {
     let (Ok(at), Ok(other)) = (listener.local_addr(), other.local_addr()) else {
         return false;
@@ -139,7 +139,7 @@ fn bind_all(
     Ok(listeners)
 }
 
-/// Whether no other address makes up for it. A name may have addresses that this machine lacks, as
+/// True if no other address makes up for it. A name may have addresses that this machine lacks, as
 /// `localhost` has where IPv6 is switched off.
 fn is_decisive(error: &io::Error) -> bool {
     matches!(

@@ -121,7 +121,7 @@ struct Serving {
     filing: Filing,
     /// The listeners again, for another hub.
     listeners: Vec<StdListener>,
-    /// Whether a service manager holds them too.
+    /// True if a service manager holds them too.
     activated: bool,
     lock: File,
     ending: server::Ending,

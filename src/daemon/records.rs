@@ -11,11 +11,11 @@ use tokio_util::task::TaskTracker;
 use crate::runtime_file::{RuntimeFile, RuntimeModels};
 use crate::telemetry::Troubles;
 
-/// How soon it is written again when it could not be.
+/// Time until a failed write is retried.
 const WRITE_AGAIN: Duration = Duration::from_secs(2);
 const UNWRITTEN: &str = "`hub_runtime.json` cannot be written: a hub that is killed now would lose sight of its workers";
 
-/// What the file is made of.
+/// The parts of the file.
 #[derive(Debug, Clone)]
 pub(super) struct Records {
     pub(super) file: RuntimeFile,

@@ -13,9 +13,9 @@ use super::startup::ports_file;
 use crate::hub::lifecycle::{Lifecycle, Models};
 use crate::runtime_file::{RuntimeFile, Trail};
 
-/// How long open connections may take to end once every model has.
+/// Longest time for open connections to close once every model has ended.
 const CONNECTIONS_END: Duration = Duration::from_secs(3);
-/// How often a long shutdown says what it waits for.
+/// Interval at which a long shutdown logs the reason of its wait.
 const STILL_WAITING: Duration = Duration::from_secs(5);
 
 impl Serving {

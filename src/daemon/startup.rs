@@ -1,4 +1,4 @@
-//! What has to be there before a hub may serve: hub.yaml, the worker programs, the log folder and its lock,
+//! The conditions of a hub's start: hub.yaml, the worker programs, the log folder and its lock,
 //! the listeners, the log, and what an earlier hub left.
 //!
 //! All of it is looked at before anything is changed, so that a hub that cannot come up ends nothing.
@@ -27,7 +27,7 @@ use crate::{files, telemetry};
 
 /// macOS' OPEN_MAX.
 const MAX_DESCRIPTORS: u64 = 10_240;
-/// How long a hub waits for what a killed one still holds.
+/// Longest wait for the lock and the port of a killed hub.
 const KILLED_HUB: Duration = Duration::from_millis(500);
 const POLL_EVERY: Duration = Duration::from_millis(10);
 const OPEN_FOLDER: &str =
@@ -41,7 +41,7 @@ const OTHER_ADDRESS: &str =
 pub(super) struct Prepared {
     pub(super) config: Config,
     pub(super) listeners: Vec<StdListener>,
-    /// Whether a service manager holds them too.
+    /// True if a service manager holds them too.
     pub(super) activated: bool,
     pub(super) lock: File,
     pub(super) earlier: Earlier,

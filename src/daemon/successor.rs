@@ -1,4 +1,4 @@
-//! The hub that takes this one's place, seen from the old one.
+//! The hub that replaces this one, seen from the old one.
 //!
 //! It is started as a process of its own, gets ready beside the old one, and only then takes over: whatever
 //! goes wrong until then, the old hub serves on as if nothing had been. Afterwards [`Raised`] is all that is
@@ -19,17 +19,17 @@ use super::service::Service;
 use crate::files;
 use crate::hub::lifecycle::Legacy;
 
-/// How long a hub may take to get ready: it checks hub.yaml, policies and worker programs.
+/// Longest time for a hub to get ready: it checks hub.yaml, policies and worker programs.
 const READY_LIMIT: Duration = Duration::from_secs(20);
-/// How long this hub stands still for it.
+/// Longest time that this hub stands still for it.
 const STILL_LIMIT: Duration = Duration::from_secs(5);
 
-/// Where the command `restart` leaves the program that is to be the new hub.
+/// The file in which the command `restart` leaves the path of the new hub's program.
 pub(crate) fn program_file(log_path: &Path) -> PathBuf {
     log_path.join("hub_program.json")
 }
 
-/// How to start a hub in this one's place.
+/// The way to start a hub that replaces this one.
 #[derive(Debug, Clone)]
 pub(super) struct Recipe {
     /// The program, unless `restart` has left another one.

@@ -33,7 +33,7 @@ pub(super) struct Hands {
     /// Models that are being drained.
     draining: HashMap<String, Launch>,
     pub(super) launches: HashMap<Launch, String>,
-    /// Whether a load is parked.
+    /// True if a load is parked.
     pub(super) listens: bool,
 }
 

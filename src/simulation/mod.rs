@@ -34,11 +34,11 @@ pub(crate) use request::{Asked, Finish, NewRequest, Number, State};
 pub use testing::{Case, bound_names, run};
 pub(crate) use world::{Memory, SimulatedWorld, Unread, Worker};
 
-/// How often idle models and parked loads are looked at, as in a real hub.
+/// Interval of the checks of idle models and delayed loads, as in a real hub.
 const TICK: Duration = Duration::from_secs(1);
 
 /// [`Simulation::settle`] gives up after so long.
-const LONGEST_SETTLING: Duration = Duration::from_secs(3600);
+const MAX_SETTLING: Duration = Duration::from_secs(3600);
 
 /// A simulated hub.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Simulation {
         }
     }
 
-    /// What the policies see.
+    /// The world of the policies.
     pub(crate) fn world(&self) -> &Arc<SimulatedWorld> {
         &self.hands.world
     }
@@ -167,7 +167,7 @@ impl Simulation {
     /// Lets time pass until no model is on its way from one state to another; false when that takes more
     /// than an hour.
     pub(crate) fn settle(&mut self) -> bool {
-        let limit = self.world().now() + LONGEST_SETTLING;
+        let limit = self.world().now() + MAX_SETTLING;
         while self.is_moving() {
             if !self.step(limit) {
                 return false;
@@ -290,7 +290,7 @@ impl Simulation {
         }
     }
 
-    /// What the sampler of a real hub tells.
+    /// The report of a real hub's sampler.
     fn measure(&mut self) {
         let system = self.world().memory();
         let peaks = self.world().peaks();

@@ -1,4 +1,4 @@
-//! What is going to happen in a simulated hub, and when.
+//! The future events of a simulated hub, by time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

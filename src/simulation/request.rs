@@ -1,4 +1,4 @@
-//! What was asked of a simulated hub, and what became of it.
+//! The requests and verbs of a simulated hub, and their outcomes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(crate) struct NewRequest {
     pub(crate) ends_after: Option<Duration>,
 }
 
-/// How a request ends, as its worker tells it.
+/// The end of a request, from its worker.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Finish {
     /// 200 if it is not said.
@@ -38,7 +38,7 @@ pub(crate) struct Finish {
     pub(crate) completion_tokens: Option<u64>,
 }
 
-/// Where something asked stands.
+/// The progress of a request or verb.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum State {
     /// For a model, or for its turn.

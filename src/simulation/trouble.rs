@@ -10,7 +10,7 @@ use crate::core::silence::{Doings, Silence};
 use crate::policy::{Trouble, TroubleKind, World as _, prompt_chars};
 
 /// How often a worker is looked at, and from when on a silence is told, as in a real hub.
-const LOOK: Duration = Duration::from_secs(5);
+const POLL_EVERY: Duration = Duration::from_secs(5);
 const WORTH_TELLING: Duration = Duration::from_secs(10);
 /// Errors of the last so long are recent.
 const RECENT: Duration = Duration::from_secs(60);
@@ -78,7 +78,7 @@ impl Simulation {
     /// Looks at every worker when it is time to.
     pub(super) fn look_for_trouble(&mut self) {
         let now = self.world().now();
-        if !now.as_secs().is_multiple_of(LOOK.as_secs()) {
+        if !now.as_secs().is_multiple_of(POLL_EVERY.as_secs()) {
             return;
         }
         let limit = self.world().config().stall_timeout;

@@ -1,4 +1,4 @@
-//! What the policies see of a simulated hub: its models, its memory and its clock.
+//! The world of a simulated hub's policies: its models, its memory and its clock.
 //!
 //! The [`Simulation`](super::Simulation) writes, policies and tests read. It is the only place that knows
 //! what a simulated worker weighs and when a model was last used.
@@ -20,7 +20,7 @@ use crate::core::refusals::load_ahead;
 use crate::memory::{Pressure, SystemMemory};
 use crate::policy::{GroupView, LocalTime, ModelView, World};
 
-/// How a simulated worker behaves.
+/// The behaviour of a simulated worker.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Worker {
     /// From its launch, or the order to load, until it serves.
@@ -33,13 +33,13 @@ pub(crate) struct Worker {
     pub(crate) free: Duration,
     /// Why its loads fail, while they do.
     pub(crate) fails: Option<String>,
-    /// Whether its process stays up without the weights.
+    /// True if its process stays up without the weights.
     pub(crate) resident: bool,
-    /// Whether it hangs: its requests get no byte.
+    /// True if it hangs: its requests get no byte.
     pub(crate) silent: bool,
     /// The share of a core that it uses meanwhile.
     pub(crate) cpu: f64,
-    /// Whether it logs meanwhile, or its memory changes.
+    /// True if it logs meanwhile, or its memory changes.
     pub(crate) moves: bool,
     /// How long prompts like those that it gets are known to have taken.
     pub(crate) expected: Option<Duration>,
@@ -62,13 +62,13 @@ impl Default for Worker {
     }
 }
 
-/// What cannot be read of the machine's memory.
+/// The unreadable part of the machine's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unread {
     Nothing,
-    /// How much is available.
+    /// The available memory.
     Available,
-    /// That, and how much there is.
+    /// The available memory, and the total.
     All,
 }
 
@@ -76,9 +76,9 @@ pub(crate) enum Unread {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Memory {
     pub(crate) total: Option<u64>,
-    /// What other programs hold.
+    /// The memory of other programs.
     pub(crate) other: u64,
-    /// What of it cannot be read.
+    /// Its unreadable part.
     pub(crate) unread: Unread,
     pub(crate) pressure: Pressure,
 }
@@ -120,9 +120,9 @@ pub(super) struct Model {
     settings: Arc<Settings>,
     pub(super) worker: Worker,
     pub(super) process: Option<Process>,
-    /// How often it was stopped.
+    /// Number of its stops.
     pub(super) stops: u64,
-    /// Whether requests may enter.
+    /// True if requests may enter.
     pub(super) is_open: bool,
     pub(super) active: usize,
     /// Leases that came back.
@@ -186,7 +186,7 @@ impl Model {
     }
 }
 
-/// What changes.
+/// The changing state.
 #[derive(Debug)]
 pub(super) struct State {
     /// Since the simulation began.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// What.
+    /// Its name.
     pub name: EventName,
     /// When, in Unix seconds.
     pub time: f64,
@@ -18,7 +18,7 @@ pub struct Event {
     pub details: Details,
 }
 
-/// What belongs to an event besides its name.
+/// The data of an event besides its name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Details {
@@ -54,10 +54,10 @@ pub(crate) const FIELDS: &[&str] = &[
 pub struct ModelEvent {
     /// The model's name.
     pub model: String,
-    /// Why it failed.
+    /// The reason of its failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// How long its load took.
+    /// The time of its load.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
 }
@@ -69,11 +69,11 @@ pub struct FinishedRequest {
     pub id: String,
     /// Name of the model that answered, or that the client named.
     pub model: String,
-    /// Who asked: an address.
+    /// The client's address.
     pub client: String,
     /// Of the URL, without the query.
     pub path: String,
-    /// Whether the answer came as a stream of events.
+    /// True if the answer came as a stream of events.
     pub stream: bool,
     /// HTTP status of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]

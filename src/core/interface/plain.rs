@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a value costs besides its text.
+/// The size of a value besides its text.
 pub(crate) const EACH: usize = 32;
 
 /// A boolean, a number, a string or a table of these.
@@ -32,7 +32,7 @@ impl Default for Plain {
 }
 
 impl Plain {
-    /// What it counts for.
+    /// Its size.
     pub(crate) fn bytes(&self) -> usize {
         EACH + match self {
             Self::String(text) => text.len(),

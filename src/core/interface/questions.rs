@@ -1,4 +1,4 @@
-//! What the hooks are asked about and what they decide.
+//! The questions to the hooks and their decisions.
 //!
 //! The Lua host turns what a policy returned into these; admission and the machine act on them.
 
@@ -10,7 +10,7 @@ use super::plain::Plain;
 use crate::api::ApiError;
 use crate::config::Settings;
 
-/// Why a model is to take memory.
+/// The reason why a model takes memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadReason {
     /// A request waits for it.
@@ -22,7 +22,7 @@ pub enum LoadReason {
 }
 
 impl LoadReason {
-    /// The reason of that word; what is none of them is a request.
+    /// The reason of that word; any other word is a request.
     pub(crate) fn of(word: &str) -> Self {
         let reasons = [Self::Request, Self::Start, Self::Manual];
         let found = reasons.into_iter().find(|reason| reason.as_str() == word);
@@ -42,7 +42,7 @@ impl LoadReason {
 /// A load that the policy is asked about.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PendingLoad {
-    /// Why.
+    /// The reason.
     pub reason: LoadReason,
     /// Requests that wait for it.
     pub waiting: usize,
@@ -59,7 +59,7 @@ pub enum LoadVerdict {
     Evict(Vec<String>),
     /// Ask again when something changes, or after so many seconds.
     Wait(f64),
-    /// Refuse, with this answer to whoever waits.
+    /// Refuse, with this answer to the waiters.
     Reject(ApiError),
 }
 
@@ -74,14 +74,14 @@ pub enum IdleVerdict {
     Keep(f64),
 }
 
-/// How a worker ended that nobody had asked to end.
+/// The unasked end of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Exit {
     /// Its exit code; −N for signal N, none when it cannot be known.
     pub exit_code: Option<i32>,
-    /// Whether it had been ready to serve.
+    /// True if it had been ready to serve.
     pub was_ready: bool,
-    /// How long it had been ready, in seconds.
+    /// Time for which it had been ready, in seconds.
     pub uptime_seconds: f64,
     /// How often the model's worker has ended so in a row: since it last ran for five minutes, or was
     /// started by hand.
@@ -93,12 +93,12 @@ pub struct Exit {
 pub enum ExitVerdict {
     /// Start the model again after so many seconds.
     Restart(f64),
-    /// Leave it failed, until somebody asks for it.
+    /// Leave it failed, until a request or a user asks for it.
     #[default]
     Leave,
 }
 
-/// What is wrong with a worker that runs.
+/// The trouble of a running worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TroubleKind {
@@ -121,9 +121,9 @@ impl TroubleKind {
 /// A worker that runs and does not serve. All is measured; whether it is too much, policies say.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Trouble {
-    /// What is wrong.
+    /// The kind of trouble.
     pub kind: TroubleKind,
-    /// How long requests have waited since its last byte; 0 when none waits.
+    /// Time that requests have waited since its last byte; 0 when none waits.
     pub silent_seconds: f64,
     /// How much of that, up to now, its processes used no CPU time to speak of, held as much memory as
     /// before and logged nothing.
@@ -200,7 +200,7 @@ pub struct RequestView {
     pub protocol: &'static str,
     /// The whole body, or `None` while it has not all arrived.
     pub body: Option<bytes::Bytes>,
-    /// What is kept from one asking to the next.
+    /// The values kept from one question to the next.
     pub parked: Parked,
 }
 

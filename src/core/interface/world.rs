@@ -1,4 +1,4 @@
-//! What hooks see of the hub: [`World`], which the lifecycle and the simulated hub implement.
+//! The hub as hooks see it: [`World`], which the lifecycle and the simulated hub implement.
 
 use std::sync::Arc;
 
@@ -39,13 +39,13 @@ pub trait World: Send + Sync {
 /// One model as of now.
 #[derive(Debug, Clone)]
 pub struct ModelView {
-    /// What the supervisor published last.
+    /// The facts published last.
     pub facts: Arc<ModelFacts>,
     /// The counters of the moment.
     pub activity: Activity,
     /// Seconds since the later of its load and the end of its last request; 0 with requests in flight.
     pub idle_seconds: f64,
-    /// Seconds since its load, by a clock that nobody sets; `None` unless it is loaded.
+    /// Seconds since its load, by a monotonic clock; `None` unless it is loaded.
     pub loaded_seconds: Option<f64>,
     /// Its `policy:` mapping.
     pub settings: Arc<Settings>,

@@ -11,7 +11,7 @@ use crate::core::fair::Fair;
 /// A worker that ran so long starts the count of its ends anew.
 const GOOD_RUN: Duration = Duration::from_secs(5 * 60);
 
-/// Where a model is. The contract's two states are derived from it.
+/// The phase of a model. The contract's two states are derived from it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Phase {
     /// Not started; no process.
@@ -41,7 +41,7 @@ pub(crate) enum Phase {
     Ending { next: Next, held: bool },
 }
 
-/// How a model came to be down.
+/// The reason why a model is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Ended {
     Never,
@@ -49,7 +49,7 @@ pub(crate) enum Ended {
     Failed,
 }
 
-/// What comes after a process has ended.
+/// The step after the end of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Next {
     /// Stay started, without memory.
@@ -63,7 +63,7 @@ pub(crate) enum Next {
 }
 
 impl Phase {
-    /// Whether the entry's launch number belongs to a worker task that is still there.
+    /// True if the entry's launch number belongs to a worker task that is still there.
     pub(super) fn has_launch(&self) -> bool {
         match self {
             Self::Down(_) => false,
@@ -87,12 +87,12 @@ impl Phase {
         }
     }
 
-    /// Whether it is on its way to a stop.
+    /// True if it is on its way to a stop.
     pub(super) fn is_stopping(&self) -> bool {
         self.next() == Some(Next::Stop)
     }
 
-    /// Whether it is on its way to a stop and the start that follows. It takes requests: they wait.
+    /// True if it is on its way to a stop and the start that follows. It takes requests: they wait.
     pub(super) fn is_restarting(&self) -> bool {
         self.next() == Some(Next::Restart)
     }
@@ -126,7 +126,7 @@ pub(crate) struct Entry {
     pub(super) phase: Phase,
     /// The number of the latest launch; 0 before the first.
     pub(super) launch: Launch,
-    /// Whether it has been running since it was last started.
+    /// True if it has been running since it was last started.
     pub(super) up: bool,
     /// Since when its process has been ready to serve.
     pub(super) ready_since: Option<Duration>,
@@ -148,11 +148,11 @@ pub(crate) struct Entry {
     pub(super) asked_at: Duration,
     /// Unload it once those who wait for the load have had their lease.
     pub(super) unload_when_loaded: bool,
-    /// What it was before the start that is under way.
+    /// Its state before the current start.
     pub(super) before_start: Ended,
     /// `on_idle` need not be asked before.
     pub(super) keep_until: Duration,
-    /// What the policies said of its trouble.
+    /// The policies' verdicts on its trouble.
     pub(super) troubles: Troubles,
     /// When the load under way began; none for one that an earlier hub began.
     pub(super) load_began: Option<Duration>,
@@ -161,7 +161,7 @@ pub(crate) struct Entry {
     pub(crate) pid: Option<u32>,
     pub(crate) exit_code: Option<i32>,
     pub(crate) error: Option<String>,
-    /// How often it was stopped.
+    /// Number of stops.
     pub(crate) stops: u64,
     pub(crate) times: Times,
     /// Whether it had been running under the hub before, until its worker is adopted.
@@ -204,7 +204,7 @@ impl Entry {
         }
     }
 
-    /// Whether a resident process is there, for a phase that may have one.
+    /// True if a resident process is there, for a phase that may have one.
     pub(super) fn has_resident(&self) -> bool {
         match self.phase {
             Phase::Standby { process }
@@ -231,7 +231,7 @@ impl Entry {
         self.requests.len()
     }
 
-    /// Whether anybody waits for the load.
+    /// True if anybody waits for the load.
     pub(super) fn is_wanted(&self) -> bool {
         !self.requests.is_empty() || !self.load.is_empty()
     }

@@ -36,12 +36,12 @@ pub(crate) use past::Past;
 /// The number of one launch of a worker; never used twice.
 pub(crate) type Launch = u64;
 
-/// Somebody who waits for an answer. Answered exactly once, unless it is [abandoned](Event::Abandon).
+/// A waiter for an answer. Answered exactly once, unless it is [abandoned](Event::Abandon).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Waiter {
     /// Unique.
     pub(crate) id: u64,
-    /// Whether it is a request to `/v1`, to be answered with a lease.
+    /// True if it is a request to `/v1`, to be answered with a lease.
     pub(crate) is_request: bool,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Now {
     pub(crate) unix: f64,
 }
 
-/// What a launch aims at.
+/// The goal of a launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Goal {
     /// Started but not in memory: a resident process if the worker can stay up unloaded, else none.
@@ -63,7 +63,7 @@ pub(crate) enum Goal {
     Loaded,
 }
 
-/// What of a model's configuration the machine looks at.
+/// The part of a model's configuration that the machine reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Spec {
     pub(crate) name: String,
@@ -98,7 +98,7 @@ pub(crate) enum Event {
     },
     /// A waiter has gone away.
     Abandon { waiter: Waiter },
-    /// Somebody wants that done to the model.
+    /// A verb for the model.
     Verb {
         verb: Verb,
         model: String,
@@ -198,7 +198,7 @@ pub(crate) enum Effect {
     Finished,
 }
 
-/// What a waiter is told.
+/// The answer to a waiter.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Answer {
     /// The model is loaded: a request may have its lease.
@@ -263,7 +263,7 @@ impl Machine {
         self.entries.iter().filter(|entry| !entry.removed)
     }
 
-    /// Whether a model that hub.yaml no longer names is still ending.
+    /// True if a model that hub.yaml no longer names is still ending.
     pub(crate) fn is_ending(&self, model: &str) -> bool {
         let of_name = |entry: &Entry| entry.removed && entry.spec.name == model;
         self.entries.iter().any(of_name)

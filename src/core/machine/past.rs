@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::{Ended, Next, Phase, Times};
 use super::{Decide, Machine, MemoryState, Now, ProcessState};
 
-/// What is known of one model. Times are on the clock of [`Now::at`], which goes on.
+/// The past of one model. Times are on the clock of [`Now::at`], which goes on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Past {
     model: String,

@@ -19,7 +19,7 @@ pub(super) const WORTH_WAITING: u64 = 256 * 1024 * 1024;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Returning {
     held: u64,
-    /// What was available when it held that.
+    /// The available memory when it held that.
     before: u64,
     deadline: Duration,
 }
@@ -105,7 +105,7 @@ impl Machine {
         self.returning.iter().map(left).sum()
     }
 
-    /// Whether the machine's memory is worth another look by the policies of loads that are parked.
+    /// True if the machine's memory is worth another look by the policies of loads that are parked.
     pub(super) fn has_moved(&mut self, system: SystemMemory) -> bool {
         let before = self.memory;
         let moved = match (before.available, system.available) {

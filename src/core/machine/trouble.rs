@@ -1,6 +1,6 @@
 //! A worker that runs and does not serve: the policies are asked, and it is replaced if they say so.
 //!
-//! What is measured comes with [`Event::Trouble`](super::Event::Trouble), every few seconds while it lasts.
+//! Measurements come with [`Event::Trouble`](super::Event::Trouble), every few seconds while it lasts.
 //! A worker that is to be replaced is ended at once, which cuts its requests; those that come meanwhile
 //! wait for the next one.
 
@@ -11,12 +11,12 @@ use super::load::seconds_or_zero;
 use super::{Decide, Effect, Machine, Now, Phase};
 use crate::core::interface::questions::{Trouble, TroubleKind, TroubleVerdict};
 
-/// What the policies said last, by kind of trouble.
+/// The policies' last verdict, by kind of trouble.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Troubles {
     silent: Said,
     errors: Said,
-    /// How long after its end the worker is started again.
+    /// Time from the worker's end to its restart.
     pause: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! What people and requests ask for: acquire, start, stop, load, unload, shutdown.
+//! The verbs of users and requests: acquire, start, stop, load, unload, shutdown.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Whether a signal is ignored, as `nohup` and shells leave it to what they start.
+//! Finds out whether a signal is ignored, as `nohup` and shells set it for the programs they start.
 
 #![expect(
     unsafe_code,
@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use nix::libc;
 use nix::sys::signal::Signal;
 
-/// Whether this process ignores `signal`.
+/// True if this process ignores `signal`.
 pub(super) fn is_ignored(signal: Signal) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: with no new action the call changes nothing, and it fills in `action` unless it fails.

@@ -1,4 +1,4 @@
-//! What the hub's signals mean.
+//! The meaning of the hub's signals.
 //!
 //! SIGINT and SIGTERM end it. So does SIGHUP in a terminal, which has gone then; in the background it reads
 //! hub.yaml again, and where it was ignored when the hub was started (`nohup`) it stays so. Others that would

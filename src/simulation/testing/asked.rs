@@ -1,4 +1,4 @@
-//! What `hub:request` and the verbs of a simulated hub return: how it stands with what was asked.
+//! The result of `hub:request` and of the verbs of a simulated hub: their progress.
 
 use mlua::{Lua, LuaSerdeExt as _, MetaMethod, Table, UserData, UserDataMethods, Value};
 

@@ -1,4 +1,4 @@
-//! What a test says about values: `test.equal` and its siblings, and how a difference is shown.
+//! The checks of a test: `test.equal` and its siblings, and the text of a difference.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ const DEEPEST: usize = 8;
 /// The checks.
 pub(super) const NAMES: [&str; 4] = ["equal", "ok", "matches", "fails"];
 
-/// Why a case failed.
+/// The failure of a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
     /// `file:line`, where it is known.
@@ -106,7 +106,7 @@ fn raise(lua: &Lua, failed: &Failed, about: Option<String>, text: String) -> mlu
     error
 }
 
-/// Whether two values are the same to a reader: numbers by value, tables by what is in them.
+/// True if two values are equal to a reader: numbers by value, tables by content.
 fn equal(one: &Value, other: &Value, depth: usize) -> mlua::Result<bool> {
     let (Value::Table(one), Value::Table(other)) = (one, other) else {
         return Ok(one == other);

@@ -1,4 +1,4 @@
-//! What policies log during a test, so that the test can look at it.
+//! The log lines of policies during a test, for the test to read.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub(super) struct Line {
     /// `info`, `warn` or `error`.
     pub(super) level: String,
     pub(super) text: String,
-    /// Where the policy logged it, as `file:line`.
+    /// The policy's line, as `file:line`.
     pub(super) policy: String,
 }
 

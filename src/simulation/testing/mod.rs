@@ -25,7 +25,7 @@ mod logged;
 mod options;
 mod values;
 
-/// How long a case may compute.
+/// Time limit of a case.
 const ALLOWED: Duration = Duration::from_secs(60);
 
 /// When a simulated hub begins, unless its test says otherwise: a Monday.
@@ -38,9 +38,9 @@ pub struct Case {
     pub name: String,
     /// `file:line` of what failed; without a line where there is none.
     pub place: Option<String>,
-    /// Why it failed, over one line or several; `None` when it did not.
+    /// The failure, of one or more lines; `None` when it passed.
     pub failure: Option<String>,
-    /// What it printed.
+    /// Its output.
     pub printed: Vec<String>,
 }
 
@@ -113,7 +113,7 @@ struct File {
     source: Vec<u8>,
 }
 
-/// Where the configuration and the policies of a hub come from.
+/// The source of a hub's configuration and policies.
 struct Source {
     file: Arc<File>,
     /// Those of its folder, if not all.

@@ -214,7 +214,7 @@ pub(super) fn memory(table: &Table) -> mlua::Result<impl FnOnce(&mut Memory) + u
     })
 }
 
-/// How a request ends.
+/// The end of a request.
 pub(super) fn finish(table: Option<Table>) -> mlua::Result<Finish> {
     let Some(table) = table else {
         return Ok(Finish::default());
