@@ -7,18 +7,18 @@ use std::time::Duration;
 use http::HeaderValue;
 
 /// Longest value; a longer one gives no header.
-const LONGEST: usize = 160;
+const MAX_BYTES: usize = 160;
 
 /// A duration in whole microseconds.
 pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A header's value from the output of `write`, at most [`LONGEST`] bytes, built without an allocation.
+/// A header's value from the output of `write`, at most [`MAX_BYTES`] bytes, built without an allocation.
 pub(crate) fn header_value(
-    write: impl FnOnce(&mut Cursor<[u8; LONGEST]>) -> io::Result<()>,
+    write: impl FnOnce(&mut Cursor<[u8; MAX_BYTES]>) -> io::Result<()>,
 ) -> Option<HeaderValue> {
-    let mut text = Cursor::new([0; LONGEST]);
+    let mut text = Cursor::new([0; MAX_BYTES]);
     write(&mut text).ok()?;
     let length = usize::try_from(text.position()).ok()?;
     HeaderValue::from_bytes(&text.get_ref()[..length]).ok()
@@ -67,8 +67,8 @@ mod tests {
     #[test]
     fn a_value_that_is_too_long_is_none() {
         let of_length = |length| header_value(|text| text.write_all(&vec![b'a'; length]));
-        assert_eq!(of_length(LONGEST).unwrap().len(), LONGEST);
-        assert_eq!(of_length(LONGEST + 1), None);
+        assert_eq!(of_length(MAX_BYTES).unwrap().len(), MAX_BYTES);
+        assert_eq!(of_length(MAX_BYTES + 1), None);
         assert_eq!(header_value(|text| text.write_all(b"\n")), None);
     }
 }

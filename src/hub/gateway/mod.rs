@@ -83,7 +83,7 @@ pub struct Arrived {
     account: Account,
 }
 
-/// Why a request gets no further.
+/// The reason why a request gets no further.
 enum Halt {
     Refused(ApiError),
     /// Another hub has taken over.
@@ -96,16 +96,16 @@ impl From<ApiError> for Halt {
     }
 }
 
-/// A request that knows where it goes.
+/// A request with its destination.
 struct Addressed {
     view: Box<RequestView>,
-    /// Where the client wrote the model.
+    /// The place in which the client wrote the model.
     site: ModelSite,
     /// The body's fields, if a policy changed any.
     fields: Option<Box<Map<String, Value>>>,
     /// Where what follows a WebSocket's handshake goes on, if it asks for one.
     tunnels: Option<TaskTracker>,
-    /// What it was before it became a chat completion.
+    /// The request before its translation into a chat completion.
     translated: Option<Box<Translated>>,
 }
 
@@ -163,7 +163,7 @@ impl Addressed {
         forward::forward(grant, named, self.view, body, limits, account).await
     }
 
-    /// Makes it what the client sent, with what a policy changed.
+    /// Restores the client's request, with the changes of a policy.
     fn undo(&mut self, translated: Translated, intake: &mut Intake) -> Result<(), ApiError> {
         self.site = translated.by.undo(&mut self.view.parts, intake);
         if let Some(route) = translated.route.filter(|_| self.fields.is_some()) {
@@ -201,7 +201,7 @@ impl Gateway {
         self.lifecycle.config()
     }
 
-    /// The hub that takes this one's place.
+    /// The hub that replaces this one.
     pub fn successor(&self) -> &Successor {
         &self.successor
     }
@@ -268,7 +268,7 @@ impl Gateway {
                     .await
             }
         };
-        // A worker's answer has taken along what there was of the request.
+        // A worker's answer has taken the rest of the request.
         let is_read = match (&answer, intake.has_more()) {
             (Ok(_), false) => true,
             _ => Box::pin(intake.discard()).await,
@@ -394,7 +394,7 @@ impl Gateway {
         }
     }
 
-    /// A worker has answered that it has no such path.
+    /// Notes that a worker has no such path.
     fn note_missing(&self, model: &Model, path: &str) {
         if Target::of(&Method::POST, path) == Target::Worker {
             self.lifecycle.note_missing(model, path);
@@ -451,7 +451,7 @@ impl Gateway {
             if let Ok(Admission::Go(admitted)) = step {
                 return Ok((view, admitted));
             }
-            // It may get no further.
+            // This may be the end of the request.
             if let Some(model) = self.lifecycle.find(&view.model) {
                 account.goes_to(&model);
             }

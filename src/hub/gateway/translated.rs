@@ -30,7 +30,7 @@ pub(super) struct Translated {
 }
 
 impl Translated {
-    /// Whether the worker of `model` has the client's route itself. Of responses some have, so that a worker
+    /// True if the worker of `model` has the client's route itself. Of responses some have, so that a worker
     /// of which nothing is known yet is asked.
     pub(super) async fn is_needless(&self, model: &Model, grant: &Grant) -> bool {
         let path = self.by.path();

@@ -1,9 +1,9 @@
-//! A request whose model is not loaded yet, and what its client hears meanwhile.
+//! A request that waits for its model's load, and the comments for its client meanwhile.
 //!
 //! Most wait in silence and get the answer's own status. A client of a stream would give up on a
 //! silent connection: after a grace it gets the head of its stream, and comments in it
 //! ([`LoadingStream`]). One that asked with `Prefer: wait=N` (RFC 7240) gets a 503 when that is over. The
-//! gateway calls it off the hot path; whether and when the model is loaded is none of its business.
+//! gateway calls it off the hot path; it does not decide whether and when the model is loaded.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -25,7 +25,7 @@ use crate::hub::lifecycle::{Grant, Model};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// A lease on its way.
+/// A future lease.
 pub(super) type Acquiring = Pin<Box<dyn Future<Output = Result<Grant, ApiError>> + Send>>;
 
 /// A request that waits.
@@ -43,7 +43,7 @@ impl Waiting {
     /// The answer, or the beginning of a stream that will be one.
     ///
     /// # Errors
-    /// What the load failed with; 503 with `Retry-After` when the client's patience is over; whatever
+    /// The error of the load; 503 with `Retry-After` when the client's patience is over; whatever
     /// the exchange with the worker fails with.
     pub(super) async fn answer(
         mut self,

@@ -1,8 +1,8 @@
 //! An event stream that begins before its worker can answer: notices while the model loads, then the
 //! worker's own events.
 //!
-//! Its head has been sent with status 200, so whatever goes wrong from then on is told as an event,
-//! and ends the stream. Dropping it gives up the request, wherever that is.
+//! Its head has been sent with status 200, so any later error is sent as an event, and
+//! ends the stream. Dropping it gives up the request at any point.
 
 use std::fmt;
 use std::future::Future;
@@ -25,10 +25,10 @@ use crate::hub::gateway::protocol::chat::workers_error;
 use crate::hub::gateway::protocol::{Protocol, openai};
 use crate::upstream::BoxError;
 
-/// Of an answer that is no stream, so much is told.
-const LONGEST_ANSWER: usize = 1024 * 1024;
+/// Longest answer, other than a stream, that is sent as an event.
+const MAX_ANSWER: usize = 1024 * 1024;
 
-/// What is still to be done until there is an answer.
+/// The work until there is an answer.
 pub(crate) type Work = Pin<Box<dyn Future<Output = Result<Response<Body>, ApiError>> + Send>>;
 
 type Item = Option<Result<Frame<Bytes>, BoxError>>;
@@ -46,7 +46,7 @@ enum State {
     Waiting(Work),
     /// The worker's events, or an error of the hub's own.
     Passing(Box<Body>),
-    /// An answer that is no stream, to be told as one event.
+    /// An answer that is not a stream, to be sent as one event.
     Gathering(Gathered),
 }
 
@@ -102,7 +102,7 @@ impl State {
     }
 }
 
-/// Whether it is one in the client's form, or in that of the workers.
+/// True if it is one in the client's form, or in that of the workers.
 fn is_stream(protocol: &Protocol, headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     Kind::of(headers).events || kind == Some(protocol.stream_type.as_bytes())
@@ -111,7 +111,7 @@ fn is_stream(protocol: &Protocol, headers: &HeaderMap) -> bool {
 impl Gathered {
     /// The answer as one event.
     fn poll(&mut self, protocol: &Protocol, model: &str, cx: &mut Context<'_>) -> Poll<Body> {
-        while self.bytes.len() < LONGEST_ANSWER {
+        while self.bytes.len() < MAX_ANSWER {
             match ready!(Pin::new(&mut *self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     if let Some(data) = frame.data_ref() {

@@ -1,4 +1,4 @@
-//! Reading a request's JSON: every complaint says which field is wrong, what it is and what it should be.
+//! Reads a request's JSON: every error names the field, its value and the expected one.
 //!
 //! The adapters of all protocols read with it. It knows no protocol.
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::api::{ApiError, shown};
 
-/// A value of a request, and where it stands.
+/// A value of a request, with its path.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Field<'p, 'v> {
     value: &'v Value,

@@ -1,7 +1,7 @@
 //! The APIs that clients speak, one folder each.
 //!
-//! The gateway passes requests and answers through and reads of them as little as it can. What it must
-//! read or write itself, each API has in a form of its own: a [`Protocol`] has the answers.
+//! The gateway passes requests and answers through and reads of them as little as it can. Each API
+//! has its own form for the parts that the gateway must read or write itself: [`Protocol`] knows them.
 //!
 //! Where a worker lacks the route that a client asks for, a [`Door`] translates there and back. All of them
 //! meet in one form, the chat completion of [`chat`]; policies see no other. A new API is a folder with
@@ -28,12 +28,12 @@ mod translation;
 pub(super) use door::{Answering, Door, Translating, count_tokens, read};
 pub(crate) use translation::Translation;
 
-/// How one API writes what the gateway reads and writes itself.
+/// One API's form of the parts that the gateway reads and writes itself.
 #[derive(Debug)]
 pub(crate) struct Protocol {
-    /// What policies call it.
+    /// Its name for policies.
     pub(crate) name: &'static str,
-    /// Whether a request, whose body begins with these chunks, asks for a stream.
+    /// True if a request, whose body begins with these chunks, asks for a stream.
     pub(crate) asks_for_stream: fn(&VecDeque<Bytes>) -> bool,
     /// The answer to a request that failed in the hub.
     pub(crate) error: fn(&ApiError) -> Response<Body>,

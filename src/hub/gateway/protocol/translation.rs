@@ -57,7 +57,7 @@ impl Translation {
         self.written()
     }
 
-    /// Whether it has failed, so that nothing follows.
+    /// True if it has failed, so that nothing follows.
     pub(in super::super) fn has_failed(&self) -> bool {
         self.stream.has_failed()
     }

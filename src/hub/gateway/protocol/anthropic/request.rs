@@ -1,7 +1,7 @@
 //! A request of the Messages API as a chat completion.
 //!
-//! What no worker can do is left out: server tools, cache marks, context management. Fields that are not
-//! known are ignored, those that are have to be right.
+//! Features that no worker has are left out: server tools, cache marks, context management. Unknown fields are
+//! ignored, known ones must be valid.
 
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ use crate::api::ApiError;
 /// every prompt a new one for a worker's cache.
 const BILLING: &str = "x-anthropic-billing-header:";
 
-/// What a tool's answer begins with when the tool failed.
+/// Prefix of the answer of a failed tool.
 const FAILED: &str = "Error: ";
 
 /// The chat completion for the JSON of a request.
@@ -54,7 +54,7 @@ pub(in super::super) fn to_chat(body: &Value) -> Result<Vec<u8>, ApiError> {
             request.tools.extend(function(&tool)?);
         }
     }
-    // Without tools a choice among them is an error of the worker's, and of nobody's making.
+    // Workers refuse a choice among no tools, which is not the client's error.
     if !request.tools.is_empty() {
         choose(&mut request, &body)?;
     }

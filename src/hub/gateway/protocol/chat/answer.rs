@@ -8,19 +8,19 @@ use super::chunk::Usage;
 use super::parts::unnamed;
 use crate::api::ApiError;
 
-/// So much of an answer that is no JSON is repeated.
+/// Longest part of an answer that is not JSON to repeat in an error.
 const REPEATED: usize = 500;
 
-/// Why an answer is over.
+/// The reason of an answer's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Reason {
-    /// The model has said all, or came to a stop sequence.
+    /// The model has finished, or came to a stop sequence.
     Stop,
-    /// There was no room for more.
+    /// A limit on tokens was reached.
     Length,
     /// It waits for the results of its calls.
     Calls,
-    /// Something kept it from going on.
+    /// A filter stopped it.
     Filtered,
 }
 
@@ -151,7 +151,7 @@ pub(in super::super) fn of_worker(body: &[u8]) -> Result<Answer, ApiError> {
     })
 }
 
-/// What a worker's answer with an error status says, as far as it says it in one of the usual forms.
+/// The message of a worker's error, if it has one of the usual forms.
 pub(in crate::hub::gateway) fn workers_error(
     status: StatusCode,
     body: &Value,

@@ -1,4 +1,4 @@
-//! What a worker's answer is made of, as it writes it: the chunks of a stream.
+//! The chunks of a worker's stream, as it writes them.
 
 use std::borrow::Cow;
 

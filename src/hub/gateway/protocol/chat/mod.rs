@@ -54,7 +54,7 @@ pub(super) struct Request<'a> {
     pub(super) stream_options: Option<StreamOptions>,
 }
 
-/// What changes how tokens are drawn: numbers, as the client wrote them.
+/// The sampling parameters: numbers, as the client wrote them.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Sampling<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,7 +75,7 @@ pub(super) struct Sampling<'a> {
     pub(super) repetition_penalty: Option<&'a Value>,
 }
 
-/// What the model's chat template is told.
+/// The arguments of the model's chat template.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Template {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,7 +102,7 @@ pub(super) struct Message<'a> {
     pub(super) tool_call_id: Option<&'a str>,
 }
 
-/// What a message says. A chat template can do more with a plain string, so there is a list only
+/// The content of a message. A chat template can do more with a plain string, so there is a list only
 /// where there is more than text.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(untagged)]

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-/// What a part is.
+/// The kind of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Kind<'a> {
     Text,
@@ -15,7 +15,7 @@ pub(in super::super) enum Kind<'a> {
     Tool { id: &'a str, name: &'a str },
 }
 
-/// What is done about a part, in order.
+/// The steps of a part, in order.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step<'a> {
     Open(Kind<'a>),
@@ -23,7 +23,7 @@ pub(super) enum Step<'a> {
     Close,
 }
 
-/// What a delta is about.
+/// The subject of a delta.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Of<'a> {
     Text,
@@ -94,7 +94,7 @@ impl Part {
         }
     }
 
-    /// Whether another part may follow. A text can be gone on with in a later part, a call cannot.
+    /// True if another part may follow. A text can be gone on with in a later part, a call cannot.
     fn may_end(&self) -> bool {
         match self {
             Self::Text | Self::Thinking => true,
@@ -104,7 +104,7 @@ impl Part {
 }
 
 impl Parts {
-    /// Whether the answer calls tools.
+    /// True if the answer calls tools.
     pub(super) fn has_calls(&self) -> bool {
         self.calls > 0
     }
@@ -129,7 +129,7 @@ impl Parts {
         }
         let mut held = self.held.iter_mut().rev();
         let same = match of {
-            // What was said in between stays in between.
+            // The text in between stays in between.
             Of::Text | Of::Thinking => held.next().filter(|(part, _)| part.is(of)),
             Of::Tool { .. } => held.find(|(part, _)| part.is(of)),
         };
@@ -154,7 +154,7 @@ impl Parts {
         }
     }
 
-    /// Whether a delta comes too late: its call was complete. Nothing but white space can follow that.
+    /// True if a delta comes too late: its call was complete. Nothing but white space can follow that.
     fn is_closed(&self, of: Of<'_>) -> bool {
         let Of::Tool { index, id, .. } = of else {
             return false;

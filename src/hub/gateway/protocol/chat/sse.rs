@@ -1,12 +1,12 @@
 //! The data of server-sent events, out of bytes that come cut anywhere.
 //!
 //! Of a worker's events only `data` matters. What has not come whole is kept until it has, up to
-//! [`LONGEST_EVENT`].
+//! [`MAX_EVENT`].
 
 use memchr::{memchr, memchr2};
 
 /// The longest event that a worker may send.
-const LONGEST_EVENT: usize = 16 * 1024 * 1024;
+const MAX_EVENT: usize = 16 * 1024 * 1024;
 
 /// An event that is too long.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Events {
 
     fn measure(&self) -> Result<(), TooLong> {
         match self.line.len() + self.data.len() {
-            0..=LONGEST_EVENT => Ok(()),
+            0..=MAX_EVENT => Ok(()),
             _ => Err(TooLong),
         }
     }

@@ -15,7 +15,7 @@ use super::parts::{Kind, Of, Parts, Step};
 use super::sse::{Events, TooLong};
 use crate::api::ApiError;
 
-/// What is known when an answer begins.
+/// The facts at the beginning of an answer.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Head<'a> {
     /// The worker's name for the completion; may be empty.
@@ -54,7 +54,7 @@ struct Telling<W> {
     has_failed: bool,
 }
 
-/// Why a stream cannot go on.
+/// The reason why a stream cannot go on.
 #[derive(Debug)]
 struct Broken(ApiError);
 
@@ -64,7 +64,7 @@ impl From<TooLong> for Broken {
     }
 }
 
-/// The worker sends what is no chat completion.
+/// The worker's data is not a chat completion.
 fn unreadable(what: &str) -> ApiError {
     ApiError::new(
         StatusCode::BAD_GATEWAY,
@@ -106,7 +106,7 @@ pub(in super::super) trait Translate: fmt::Debug + Send {
     /// Something went wrong: the stream is over.
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>);
 
-    /// Whether it has failed. What the worker says from then on is nobody's.
+    /// True if it has failed. What the worker says from then on is nobody's.
     fn has_failed(&self) -> bool;
 }
 
@@ -162,7 +162,7 @@ impl<W: Writer> Telling<W> {
         }
         self.begin(text(&chunk.id), out);
         let choices = chunk.choices.iter().flatten();
-        // Of several answers the others are nobody's: no other protocol has more than one.
+        // Only the first of several answers counts: no other protocol has more than one.
         for choice in choices.filter(|choice| choice.index == 0) {
             if let Some(delta) = &choice.delta {
                 self.push(Of::Thinking, text(&delta.reasoning_content), out);

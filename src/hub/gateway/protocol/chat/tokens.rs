@@ -1,4 +1,4 @@
-//! How many tokens a chat completion's request takes, about.
+//! An estimate of the tokens of a chat completion's request.
 //!
 //! Without the model's tokenizer that can only be estimated: words are mostly one token, long ones
 //! more, punctuation and white space go by runs. On the prompts of agents (prose, code, JSON) it counts 1.0 to
@@ -6,10 +6,10 @@
 
 use serde_json::Value;
 
-/// What a template adds around a message.
+/// Tokens that a template adds to a message.
 const PER_MESSAGE: usize = 4;
 
-/// What an image may take.
+/// Tokens of an image.
 const PER_IMAGE: usize = 1000;
 
 /// The tokens of a request, as its JSON.
@@ -40,7 +40,7 @@ fn in_part(part: &Value) -> usize {
     part["text"].as_str().map_or(PER_IMAGE, in_text)
 }
 
-/// What a run of characters is.
+/// The kind of a run of characters.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Run {
     /// A word in Latin letters, or a part of one that begins with a capital.

@@ -1,4 +1,4 @@
-//! Which model made which response: `GET /v1/responses/{id}` names no model, and only the one that made
+//! The model that made each response: `GET /v1/responses/{id}` names no model, and only the one that made
 //! it knows it.
 //!
 //! Ids are read off the answers that pass, and the least recently used are forgotten. They do not
@@ -10,14 +10,14 @@ use indexmap::IndexMap;
 use memchr::memmem;
 use parking_lot::Mutex;
 
-/// So many responses are remembered.
+/// Number of remembered responses.
 const REMEMBERED: usize = 4096;
 
 /// An id stands at the beginning of an answer: in its first field, or in its first event.
 const LOOKED_AT: usize = 1024;
 
-/// Longer ids are nobody's.
-const LONGEST_ID: usize = 128;
+/// Longest id of a response.
+const MAX_ID: usize = 128;
 
 /// The models of responses by their ids, the least recently used first. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +54,7 @@ fn id_in(text: &[u8]) -> Option<&str> {
         let value = value.strip_prefix(b"\"")?;
         let id = &value[..memchr::memchr(b'"', value)?];
         let id = std::str::from_utf8(id).ok()?;
-        (id.starts_with("resp") && id.len() <= LONGEST_ID).then_some(id)
+        (id.starts_with("resp") && id.len() <= MAX_ID).then_some(id)
     })
 }
 

@@ -1,4 +1,4 @@
-//! Which part of the gateway answers a path under `/v1` or `/upstream`.
+//! Finds the part of the gateway that answers a path under `/v1` or `/upstream`.
 
 use std::borrow::Cow;
 
@@ -34,7 +34,7 @@ pub(crate) fn shared(path: &str) -> Cow<'static, str> {
     }
 }
 
-/// Who answers.
+/// The part that answers.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Target<'a> {
     /// The hub: the list of models.
@@ -106,7 +106,7 @@ fn first(path: &str) -> &str {
     path.split('/').next().unwrap_or_default()
 }
 
-/// What of a path below `/upstream/{name}` the worker gets to see.
+/// The worker's path for one below `/upstream/{name}`.
 pub(crate) fn own_route(path: &str) -> &str {
     let below = path.strip_prefix("/upstream/").unwrap_or(path);
     below.find('/').map_or("/", |at| &below[at..])
