@@ -23,7 +23,7 @@ use crate::policy::{RequestView, Route};
 pub(super) struct Translated {
     pub(super) by: Translating,
     pub(super) door: Door,
-    /// What a policy changed.
+    /// The changes of a policy.
     pub(super) route: Option<Arc<Route>>,
     pub(super) lifecycle: Lifecycle,
     pub(super) owners: ResponseOwners,

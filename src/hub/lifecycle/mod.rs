@@ -204,7 +204,7 @@ impl Lifecycle {
         self.registry.status(self.policies.warnings())
     }
 
-    /// What is known of a route that the worker of `model` lacks: a request there can only be refused,
+    /// The report on a route that the worker of `model` lacks: a request there can only be refused,
     /// and need not load it. Costs the hot path a look.
     pub fn lack(&self, model: &Model, path: &str) -> Option<Lack> {
         if !model.seems_to_lack(path) {
@@ -235,7 +235,7 @@ impl Lifecycle {
     /// gives up the place; the load goes on.
     ///
     /// # Errors
-    /// What `on_load` refused with; 429 when too many wait for a load that `on_load` puts off, or it
+    /// The refusal of `on_load`; 429 when too many wait for a load that `on_load` puts off, or it
     /// for too long; 503 when the load failed (the message holds the last lines of the log), when the
     /// model is being or has been stopped since the arrival's `seen`, or the hub shuts down.
     pub async fn acquire(&self, arrival: Arrival) -> Result<Grant, ApiError> {

@@ -16,7 +16,7 @@ pub struct Arrival {
     pub(in crate::hub) seen: Seen,
     /// Under which key it takes turns.
     pub(in crate::hub) client: Arc<str>,
-    /// How long it has been parked before.
+    /// Its earlier time in the queue.
     pub(in crate::hub) parked: Duration,
 }
 

@@ -63,7 +63,7 @@ pub struct Model {
     pub(in crate::hub) worker_log: ArcSwapOption<PathBuf>,
     /// Where its worker is; set before the gate opens.
     pub(in crate::hub) upstream: ArcSwapOption<Upstream>,
-    /// How often it has been stopped: a verdict reached before a stop does not undo it.
+    /// Number of its stops: a verdict reached before a stop does not undo it.
     pub(in crate::hub) stops: AtomicU64,
     /// Requests that wait for it to be loaded; an [`Arrival`](super::arrival::Arrival) each.
     pub(in crate::hub) waiting: AtomicUsize,
@@ -112,7 +112,7 @@ impl Model {
         }
     }
 
-    /// What the worker that is there now was found to hold.
+    /// The measured memory of the current worker.
     pub(in crate::hub) fn measured(&self) -> Option<Measured> {
         self.measured_of(&self.facts.load())
     }
@@ -145,7 +145,7 @@ impl Model {
         }
     }
 
-    /// What a refusal of its queue tells of it.
+    /// The facts for a refusal of its queue.
     pub(in crate::hub) fn about(&self) -> About<'_> {
         About {
             model: &self.name,
@@ -241,7 +241,7 @@ pub(in crate::hub) struct Registry {
     pub(in crate::hub) worker_warnings: Mutex<HashMap<String, Vec<String>>>,
     /// Warnings about what a reload could not change.
     pub(in crate::hub) reload_warnings: Mutex<Vec<String>>,
-    /// What hub.yaml names and was not there at the last look.
+    /// The files of hub.yaml that were missing at the last check.
     missing_paths: Mutex<Vec<String>>,
     /// From here on the machine counts time; a hub that takes another's place goes on counting.
     pub(in crate::hub) begun: Instant,
@@ -307,7 +307,7 @@ impl Registry {
         }
     }
 
-    /// Whether the files of the models are there. A disk that does not answer holds up the caller.
+    /// Looks for the files of the models. A disk that does not answer holds up the caller.
     pub(in crate::hub) fn look_for_paths(&self) {
         let config = Arc::clone(&self.table.load().config);
         let missing = config.missing_paths();

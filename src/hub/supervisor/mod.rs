@@ -329,7 +329,7 @@ impl Supervisor {
         }
     }
 
-    /// What the worker of that model held when it was last measured is on its way back.
+    /// Counts the last measured memory of that model's worker as returning.
     fn freed(&mut self, model: &str) {
         let measured = self.hands.model(model).and_then(|model| model.measured());
         if let Some(measured) = measured

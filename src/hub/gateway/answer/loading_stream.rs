@@ -39,10 +39,10 @@ pub struct LoadingStream {
     progress: Progress,
     every: Duration,
     next_notice: Pin<Box<Sleep>>,
-    state: State,
+    state: StreamState,
 }
 
-enum State {
+enum StreamState {
     Waiting(Work),
     /// The worker's events, or an error of the hub's own.
     Passing(Box<Body>),
@@ -69,7 +69,7 @@ impl LoadingStream {
             progress,
             every,
             next_notice: Box::pin(sleep_until(Instant::now())),
-            state: State::Waiting(work),
+            state: StreamState::Waiting(work),
         }
     }
 
@@ -82,7 +82,7 @@ impl LoadingStream {
     }
 }
 
-impl State {
+impl StreamState {
     fn after(protocol: &Protocol, answer: Result<Response<Body>, ApiError>) -> Self {
         match answer {
             Err(error) => Self::Passing(Box::new(Body::full((protocol.error_event)(&error)))),
@@ -143,13 +143,13 @@ impl http_body::Body for LoadingStream {
         let this = &mut *self;
         loop {
             match &mut this.state {
-                State::Passing(body) => return Pin::new(&mut **body).poll_frame(cx),
-                State::Gathering(gathered) => {
+                StreamState::Passing(body) => return Pin::new(&mut **body).poll_frame(cx),
+                StreamState::Gathering(gathered) => {
                     let body = ready!(gathered.poll(this.protocol, this.progress.model(), cx));
-                    this.state = State::Passing(Box::new(body));
+                    this.state = StreamState::Passing(Box::new(body));
                 }
-                State::Waiting(work) => match work.as_mut().poll(cx) {
-                    Poll::Ready(answer) => this.state = State::after(this.protocol, answer),
+                StreamState::Waiting(work) => match work.as_mut().poll(cx) {
+                    Poll::Ready(answer) => this.state = StreamState::after(this.protocol, answer),
                     Poll::Pending => return this.poll_notice(cx),
                 },
             }
@@ -158,8 +158,8 @@ impl http_body::Body for LoadingStream {
 
     fn is_end_stream(&self) -> bool {
         match &self.state {
-            State::Passing(body) => body.is_end_stream(),
-            State::Waiting(_) | State::Gathering(_) => false,
+            StreamState::Passing(body) => body.is_end_stream(),
+            StreamState::Waiting(_) | StreamState::Gathering(_) => false,
         }
     }
 

@@ -45,11 +45,11 @@ pub(in super::super) struct Translating {
     pub(in super::super) asked: &'static str,
     uri: Uri,
     body: Bytes,
-    /// What stood in the head before: an answer in a content coding could not be read.
+    /// The header that was removed: an answer in a content coding could not be read.
     coding: Option<HeaderValue>,
 }
 
-/// How the answer is written, with what that takes of the request.
+/// The form of the answer, with the parts of the request that it needs.
 #[derive(Debug)]
 pub(in super::super) enum Answering {
     Message,
@@ -123,7 +123,7 @@ impl Answering {
     /// The whole answer of the worker of `model`, as the client is to get it who calls that `written`.
     ///
     /// # Errors
-    /// What the worker refused the request with; 502 when it is no answer.
+    /// The worker's refusal; 502 when its answer is invalid.
     pub(in super::super) fn whole(
         self,
         status: StatusCode,

@@ -14,11 +14,11 @@ use crate::api::{ApiError, shown};
 pub(super) struct Field<'p, 'v> {
     value: &'v Value,
     parent: Option<&'p Field<'p, 'v>>,
-    step: Step<'v>,
+    step: Segment<'v>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Step<'v> {
+enum Segment<'v> {
     Key(&'v str),
     Item(usize),
 }
@@ -26,7 +26,7 @@ enum Step<'v> {
 impl<'p, 'v> Field<'p, 'v> {
     /// The whole body.
     pub(super) fn root(value: &'v Value) -> Self {
-        let step = Step::Key("");
+        let step = Segment::Key("");
         Self {
             value,
             parent: None,
@@ -40,7 +40,7 @@ impl<'p, 'v> Field<'p, 'v> {
         Some(Self {
             value,
             parent: Some(self),
-            step: Step::Key(key),
+            step: Segment::Key(key),
         })
     }
 
@@ -50,7 +50,7 @@ impl<'p, 'v> Field<'p, 'v> {
             let wanted = Self {
                 value: &Value::Null,
                 parent: Some(self),
-                step: Step::Key(key),
+                step: Segment::Key(key),
             };
             invalid(&wanted, "is missing")
         })
@@ -63,7 +63,7 @@ impl<'p, 'v> Field<'p, 'v> {
         Ok(items.map(|(at, value)| Self {
             value,
             parent: Some(self),
-            step: Step::Item(at),
+            step: Segment::Item(at),
         }))
     }
 
@@ -127,9 +127,9 @@ impl fmt::Display for Field<'_, '_> {
         };
         parent.fmt(f)?;
         match self.step {
-            Step::Key(key) if parent.parent.is_none() => f.write_str(key),
-            Step::Key(key) => write!(f, ".{key}"),
-            Step::Item(at) => write!(f, "[{at}]"),
+            Segment::Key(key) if parent.parent.is_none() => f.write_str(key),
+            Segment::Key(key) => write!(f, ".{key}"),
+            Segment::Item(at) => write!(f, "[{at}]"),
         }
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Protocol {
     pub(crate) error: fn(&ApiError) -> Response<Body>,
     /// The same as an event of a stream that has begun.
     pub(crate) error_event: fn(&ApiError) -> Bytes,
-    /// What a stream says while its model loads: nothing that a client would take for content.
+    /// The notice in a stream while its model loads, which no client takes for content.
     pub(crate) notice: fn(&str) -> Bytes,
     /// The content type of its streams.
     pub(crate) stream_type: &'static str,

@@ -39,7 +39,7 @@ impl Translation {
         }
     }
 
-    /// What the client gets of the next chunk: perhaps nothing.
+    /// The client's bytes for the next chunk; perhaps none.
     pub(in super::super) fn feed(&mut self, chunk: &[u8]) -> Bytes {
         self.stream.feed(chunk, &mut self.out);
         self.written()

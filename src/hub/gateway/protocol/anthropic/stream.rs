@@ -11,7 +11,7 @@ use crate::api::ApiError;
 /// Writes the events of one message.
 #[derive(Debug)]
 pub(in super::super) struct Events {
-    /// What the client calls its model.
+    /// The client's name for its model.
     model: String,
     /// Number of the block that is open, or comes next.
     index: usize,

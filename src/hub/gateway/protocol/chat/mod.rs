@@ -156,7 +156,7 @@ struct Function<'a> {
 }
 
 impl Request<'_> {
-    /// Whether the answer comes as a stream, with its usage at the end.
+    /// Sets whether the answer is a stream, with its usage at the end.
     pub(super) fn streams(&mut self, stream: bool) {
         self.stream = stream;
         self.stream_options = stream.then_some(StreamOptions {
@@ -179,7 +179,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// What a tool has answered to the call of that id.
+    /// A tool's answer to the call of that id.
     pub(super) fn of_tool(call: &'a str, text: String) -> Self {
         Self {
             tool_call_id: Some(call),

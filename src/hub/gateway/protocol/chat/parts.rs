@@ -214,7 +214,7 @@ impl Parts {
     }
 }
 
-/// Whether a JSON value that comes in pieces is complete.
+/// Finds the end of a JSON value that comes in pieces.
 #[derive(Debug, Default)]
 struct Balance {
     depth: usize,

@@ -12,7 +12,7 @@ const MAX_EVENT: usize = 16 * 1024 * 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooLong;
 
-/// What has come of an event.
+/// The received part of an event.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     /// A line that has not ended.
@@ -107,7 +107,7 @@ fn data_of(line: &[u8]) -> Option<&[u8]> {
     Some(value.strip_prefix(b" ").unwrap_or(value))
 }
 
-/// What follows the empty line that `rest` begins with, after a line that ended with `end`.
+/// The text behind the empty line that `rest` begins with, after a line that ended with `end`.
 fn empty_line(end: u8, rest: &[u8]) -> Option<&[u8]> {
     match (end, rest) {
         (b'\n', [b'\n', after @ ..]) => Some(after),

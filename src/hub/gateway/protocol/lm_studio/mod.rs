@@ -16,7 +16,7 @@ const ROOT: &str = "/api/v0/";
 /// Routes that OpenAI's API has under `/v1`.
 const SHARED: [&str; 3] = ["chat/completions", "completions", "embeddings"];
 
-/// What is asked for.
+/// The requested operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::hub::gateway) enum Route<'a> {
     Models,
@@ -60,7 +60,7 @@ pub(in crate::hub::gateway) fn shared(uri: &Uri) -> Uri {
         .map_or_else(|_| uri.clone(), Uri::from)
 }
 
-/// What the hub answers itself, or the methods that the route has.
+/// The hub's own answer, or the methods that the route has.
 pub(in crate::hub::gateway) fn answer(
     route: Route<'_>,
     lifecycle: &Lifecycle,

@@ -1,4 +1,4 @@
-//! What Ollama's API tells of the models: those that take requests, those that are in memory, and one of
+//! Ollama's lists of the models: those that take requests, those that are in memory, and one of
 //! them. Looking loads nothing.
 
 use jiff::Timestamp;

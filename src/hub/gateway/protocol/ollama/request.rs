@@ -10,7 +10,7 @@ use super::super::chat::{
 use super::super::fields::{Field, invalid};
 use crate::api::ApiError;
 
-/// How clients write that they want no particular one.
+/// The clients' word for no particular one.
 const LATEST: &str = ":latest";
 
 /// Ids of calls, which its messages do not have.
@@ -126,7 +126,7 @@ pub(super) fn model<'v>(body: &Field<'_, 'v>) -> Result<&'v str, ApiError> {
     Ok(name.strip_suffix(LATEST).unwrap_or(name))
 }
 
-/// What chats and completions have in common.
+/// The common part of chats and completions.
 fn begin<'v>(body: &Field<'_, 'v>) -> Result<Request<'v>, ApiError> {
     body.object()?;
     let mut request = Request {
@@ -287,7 +287,7 @@ fn add_images(said: &mut Message<'_>, from: &Field<'_, '_>) -> Result<(), ApiErr
     Ok(())
 }
 
-/// What kind of image it is, by how its base64 begins.
+/// The type of an image, by the beginning of its base64.
 fn kind_of_image(data: &str) -> &'static str {
     let kinds = [("/9j/", "jpeg"), ("R0lGOD", "gif"), ("UklGR", "webp")];
     let found = kinds.into_iter().find(|(begin, _)| data.starts_with(begin));

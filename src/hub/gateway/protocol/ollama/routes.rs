@@ -11,7 +11,7 @@ const CHANGES: [&str; 5] = [
     "/api/push",
 ];
 
-/// What is asked for.
+/// The requested operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::hub::gateway) enum Route {
     Version,
@@ -22,7 +22,7 @@ pub(in crate::hub::gateway) enum Route {
     Generate,
     Embed,
     Embeddings,
-    /// What the hub does not do.
+    /// An operation that the hub does not support.
     Change,
     /// The route has only this method.
     NotAllowed(&'static str),

@@ -14,7 +14,7 @@ pub(in super::super) struct Lines {
     form: Form,
     model: String,
     origin: Origin,
-    /// How long the first piece took.
+    /// Time until the first piece.
     first: Option<Duration>,
     open: Open,
 }

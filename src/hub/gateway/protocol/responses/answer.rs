@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::super::chat::{Answer, Part, Reason, Usage};
 
-/// What a response repeats of its request, and what there is where the client said nothing.
+/// The part of the request that a response repeats, with the defaults of missing fields.
 const REPEATED: [(&str, &str); 16] = [
     ("background", "false"),
     ("instructions", "null"),
@@ -25,7 +25,7 @@ const REPEATED: [(&str, &str); 16] = [
     ("user", "null"),
 ];
 
-/// What is repeated.
+/// The repeated part.
 #[derive(Debug, Clone)]
 pub(in crate::hub::gateway) struct Echoed(Map<String, Value>);
 
@@ -40,7 +40,7 @@ impl Echoed {
     }
 }
 
-/// What all states of a response have in common.
+/// The common part of all states of a response.
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) id: String,
