@@ -20,16 +20,16 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `files`, `memory`, `upstream` | nothing of ours |
+//! | `api`, `files`, `upstream` | nothing of ours |
+//! | `memory` | `api` |
 //! | `telemetry` | `files`; anyone may use it |
-//! | `api` | `memory` (its figures) |
 //! | `config` | `api`, `files` |
 //! | `runtime_file` | `files` |
 //! | `worker` | `config`, `files`, `memory`, `runtime_file`, `upstream` |
-//! | `policy` | `core` (whose questions it answers), `config`, `memory`, `api` |
-//! | `core` | `api`, `memory` (its figures), `config` |
-//! | `simulation` | `core`, `policy`, `api`, `memory`, `config` |
-//! | `hub::published` | `core`, `policy` (what it sees of the hub), `worker` (its programs and routes), `upstream`, `api`, `memory`, `config`, `files`, `runtime_file` |
+//! | `policy` | `core` (whose questions it answers), `config`, `api` |
+//! | `core` | `api`, `config` |
+//! | `simulation` | `core`, `policy`, `api`, `config` |
+//! | `hub::published` | `core`, `policy` (what it sees of the hub), `worker` (its programs and routes), `upstream`, `api`, `config`, `files`, `runtime_file` |
 //! | `hub::supervisor` | `core`, `hub::published`, `worker`, `upstream`, `policy`, `api`, `memory`, `config`, `runtime_file` |
 //! | `hub::lifecycle` | `core`, `hub::published`, `hub::supervisor`, `worker` (its command), `policy`, `api`, `config`, and for its tests `upstream`, `memory`, `runtime_file` |
 //! | `hub::decimal` | nothing of ours |

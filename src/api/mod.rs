@@ -7,6 +7,7 @@
 mod address;
 mod decisions;
 mod error;
+mod memory;
 mod policies;
 mod recording;
 mod status;
@@ -17,6 +18,7 @@ pub use address::{is_all_addresses, local_authority};
 pub use decisions::{Decision, DecisionsReport, WantedDecisions};
 pub(crate) use error::shown;
 pub use error::{ApiError, GROUP_FULL, kind_of};
+pub use memory::{Pressure, SystemMemory};
 pub use policies::{Origin, PoliciesReport, PolicyFacts};
 pub use recording::RecordingReport;
 pub use status::{

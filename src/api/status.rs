@@ -10,8 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::UsageTotals;
-use crate::memory::SystemMemory;
+use super::{SystemMemory, UsageTotals};
 
 /// How the warning begins that hub.yaml says something else than what is in force.
 pub const EDITED: &str = "hub.yaml has changed since ";

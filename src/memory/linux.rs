@@ -7,7 +7,8 @@ use std::fs;
 
 use nix::unistd::{Pid, getpgid};
 
-use super::{Pressure, SystemMemory, ram};
+use super::ram;
+use crate::api::{Pressure, SystemMemory};
 
 /// Share of the last ten seconds in which some program waited for memory (or all did), in percent:
 /// from here on users notice.

@@ -14,7 +14,8 @@ use std::ptr::null_mut;
 use nix::unistd::{Pid, getpgid};
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
-use super::{Pressure, SystemMemory, metal, ram};
+use super::{metal, ram};
+use crate::api::{Pressure, SystemMemory};
 
 /// Processes of a group that are expected at most; more cost a second call.
 const MANY: usize = 64;

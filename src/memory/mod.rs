@@ -5,8 +5,9 @@
 //! reports the pressure. It knows nothing of models and policies, and keeps nothing from one call to the next.
 
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, System};
+
+use crate::api::SystemMemory;
 
 #[cfg(any(target_os = "macos", test))]
 mod metal;
@@ -75,47 +76,4 @@ fn ram() -> Option<System> {
     let mut system = System::new().ok()?;
     system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
     (system.total_memory() > 0).then_some(system)
-}
-
-/// The machine's memory at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct SystemMemory {
-    /// Bytes built in; `None` when that cannot be measured.
-    pub total: Option<u64>,
-    /// Bytes that programs could take without others being swapped out; `None` when that cannot be
-    /// measured.
-    pub available: Option<u64>,
-    /// Bytes that ended workers held and that are not available again. No probe can measure it: the
-    /// lifecycle adds it.
-    #[serde(default)]
-    pub returning: u64,
-    /// The memory pressure.
-    pub pressure: Pressure,
-}
-
-/// Memory pressure, in macOS' words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pressure {
-    /// It cannot be measured, or has not been yet.
-    #[default]
-    Unknown,
-    /// Enough for all.
-    Normal,
-    /// The system compresses and swaps.
-    Warning,
-    /// Programs stall, and may soon be ended.
-    Critical,
-}
-
-impl Pressure {
-    /// The word that Lua and the status use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Normal => "normal",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
 }

@@ -22,9 +22,8 @@ use super::{
     Event, EventName, Exit, FinishedRequest, GroupView, LoadReason, ModelEvent, ModelView, Parked,
     PendingLoad, RequestView, Trouble, TroubleKind, Unstarted, World, bundled,
 };
-use crate::api::{MemoryState, PolicyFacts, ProcessState, unix_now};
+use crate::api::{MemoryState, PolicyFacts, ProcessState, SystemMemory, unix_now};
 use crate::config::{Config, ModelConfig, ModelType, Settings};
-use crate::memory::SystemMemory;
 
 /// Time for which every model of the second hub has been loaded and idle.
 const A_DAY: f64 = 86_400.0;

@@ -384,9 +384,8 @@ fn denial(status: StatusCode, policy: &str) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{GroupFacts, ModelFacts};
+    use crate::api::{GroupFacts, ModelFacts, SystemMemory};
     use crate::config::Settings;
-    use crate::memory::SystemMemory;
 
     /// A full group, and `alpha` in it: idle for long, and not started. Its clock takes so long to read.
     #[derive(Default)]

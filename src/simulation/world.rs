@@ -12,12 +12,11 @@ use parking_lot::Mutex;
 
 use super::Number;
 use super::trouble::Health;
-use crate::api::{Activity, ApiError, GroupFacts, MemoryState, ModelFacts};
+use crate::api::{Activity, ApiError, GroupFacts, MemoryState, ModelFacts, Pressure, SystemMemory};
 use crate::config::{Config, ModelConfig, Settings};
 use crate::core::machine::Launch;
 use crate::core::queue::{About, Queue};
 use crate::core::refusals::load_ahead;
-use crate::memory::{Pressure, SystemMemory};
 use crate::policy::{GroupView, LocalTime, ModelView, World};
 
 /// The behaviour of a simulated worker.

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use mlx_openai_server_hub::api::WantedDecisions;
-use mlx_openai_server_hub::memory::{Pressure, SystemMemory};
+use mlx_openai_server_hub::api::{Pressure, SystemMemory, WantedDecisions};
 use mlx_openai_server_hub::policy::{
     IdleVerdict, LoadReason, LoadVerdict, PendingLoad, Policies, RequestVerdict,
 };

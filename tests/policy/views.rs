@@ -4,9 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mlx_openai_server_hub::api::ModelFacts;
+use mlx_openai_server_hub::api::{ModelFacts, SystemMemory};
 use mlx_openai_server_hub::config::Settings;
-use mlx_openai_server_hub::memory::SystemMemory;
 use mlx_openai_server_hub::policy::{GroupView, ModelView, Policies, World};
 
 use crate::world::{FakeWorld, Hub, model, rejected, request};

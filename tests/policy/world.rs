@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use mlx_openai_server_hub::api::{Activity, GroupFacts, MemoryState, ModelFacts, ProcessState};
+use mlx_openai_server_hub::api::{
+    Activity, GroupFacts, MemoryState, ModelFacts, ProcessState, SystemMemory,
+};
 use mlx_openai_server_hub::config::Settings;
-use mlx_openai_server_hub::memory::SystemMemory;
 use mlx_openai_server_hub::policy::{
     GroupView, LoadReason, ModelView, Parked, PendingLoad, Policies, RequestVerdict, RequestView,
     World,

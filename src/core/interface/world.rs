@@ -5,9 +5,8 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 
 use super::local_time::LocalTime;
-use crate::api::{Activity, GroupFacts, ModelFacts};
+use crate::api::{Activity, GroupFacts, ModelFacts, SystemMemory};
 use crate::config::Settings;
-use crate::memory::SystemMemory;
 
 /// What the hooks can see of the hub. Every method is cheap: no locks that others hold for long, no
 /// waiting.

@@ -10,13 +10,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::{ApiError, MemoryState, Outcome, ProcessState, ReloadReport, Verb};
+use crate::api::{ApiError, MemoryState, Outcome, ProcessState, ReloadReport, SystemMemory, Verb};
 use crate::config::ModelConfig;
 use crate::core::interface::questions::{
     Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, PendingLoad, Trouble, TroubleVerdict,
 };
 use crate::core::queue::QueueLimits;
-use crate::memory::SystemMemory;
 
 mod entry;
 mod load;

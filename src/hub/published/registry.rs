@@ -19,12 +19,13 @@ use super::learned::Learned;
 use super::on_disk::OnDisk;
 use super::served::OfModel;
 use super::usage::Usage;
-use crate::api::{Activity, GroupFacts, HubFacts, MemoryState, ModelFacts, Status, unix_now};
+use crate::api::{
+    Activity, GroupFacts, HubFacts, MemoryState, ModelFacts, Status, SystemMemory, unix_now,
+};
 use crate::config::ports::PortBook;
 use crate::config::{Config, Settings};
 use crate::core::queue::About;
 use crate::core::refusals::load_ahead;
-use crate::memory::SystemMemory;
 use crate::policy::{GroupView, ModelView, World};
 use crate::telemetry::Troubles;
 use crate::upstream::Upstream;

@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{ApiError, Outcome, ReloadReport, Verb};
+use crate::api::{ApiError, Outcome, ReloadReport, SystemMemory, Verb};
 use crate::config::Config;
 use crate::core::machine::{Launch, Waiter};
 use crate::hub::published::arrival::Arrival;
 use crate::hub::published::grant::Grant;
 use crate::hub::published::legacy::Legacy;
-use crate::memory::SystemMemory;
 use crate::policy::Trouble;
 use crate::worker::launch::Report;
 

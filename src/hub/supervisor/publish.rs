@@ -4,11 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::api::{ApiError, MemoryState, ModelFacts, ProcessState, unix_now};
+use crate::api::{ApiError, MemoryState, ModelFacts, ProcessState, SystemMemory, unix_now};
 use crate::core::facts;
 use crate::core::machine::{Entry, Machine};
 use crate::hub::published::registry::{Registry, Table};
-use crate::memory::SystemMemory;
 use crate::policy::Policies;
 
 /// Publishes every model whose facts changed.

@@ -12,10 +12,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::messages::{Mailbox, Message};
-use crate::api::MemoryState;
+use crate::api::{MemoryState, SystemMemory};
 use crate::hub::published::learned::fingerprint;
 use crate::hub::published::registry::{Measured, Registry};
-use crate::memory::{Probe, SystemMemory};
+use crate::memory::Probe;
 use crate::runtime_file::RuntimeModels;
 use crate::worker::keep_below;
 

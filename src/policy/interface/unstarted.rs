@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::api::{GroupFacts, ModelFacts, unix_now};
+use crate::api::{GroupFacts, ModelFacts, SystemMemory, unix_now};
 use crate::config::{Config, ModelConfig, Settings};
-use crate::memory::SystemMemory;
 use crate::policy::{GroupView, ModelView, World};
 
 /// The world of a configuration alone.

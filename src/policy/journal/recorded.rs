@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 
 use super::super::{GroupView, ModelView, Unstarted, World};
 use super::record::line::Row;
+use crate::api::SystemMemory;
 use crate::config::{Config, Settings};
-use crate::memory::SystemMemory;
 
 /// The world at the moment of the current line.
 pub(crate) struct Recorded {

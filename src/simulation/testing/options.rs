@@ -7,8 +7,8 @@ use mlua::{Lua, LuaSerdeExt as _, Table, Value};
 
 use super::super::{Finish, Memory, NewRequest, Unread, Worker};
 use super::values::{BYTES, DURATION, bytes, duration, field};
+use crate::api::Pressure;
 use crate::config::Settings;
-use crate::memory::Pressure;
 use crate::policy::Fields;
 
 /// The fields of `test.hub{…}`.

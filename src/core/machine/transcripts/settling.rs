@@ -208,7 +208,7 @@ fn a_parked_load_is_asked_about_again_when_the_machines_memory_has_moved() {
     story.measured(3, &[]);
     assert_eq!(story.policies.asked.len(), 2);
     let pressed = SystemMemory {
-        pressure: crate::memory::Pressure::Warning,
+        pressure: crate::api::Pressure::Warning,
         ..system(3)
     };
     story

@@ -7,8 +7,8 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::*;
-use crate::api::Verb;
-use crate::memory::{Probe, SystemMemory};
+use crate::api::{SystemMemory, Verb};
+use crate::memory::Probe;
 
 const GIBIBYTE: u64 = 1 << 30;
 

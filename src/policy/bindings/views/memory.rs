@@ -4,7 +4,7 @@ use mlua::{Lua, Value};
 
 use super::super::stage::Stage;
 use super::{Full, Getter, View, bytes, string};
-use crate::memory::SystemMemory;
+use crate::api::SystemMemory;
 
 /// The userdata.
 pub(in crate::policy) struct Memory {

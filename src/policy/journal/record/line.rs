@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::api::{MemoryState, ProcessState};
-use crate::memory::SystemMemory;
+use crate::api::{MemoryState, ProcessState, SystemMemory};
 use crate::policy::{Event, Exit, ModelView, Trouble};
 
 /// The version of the format.

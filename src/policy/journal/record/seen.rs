@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use super::super::ruling::{Question, Ruling};
 use super::line::{self, Call, Line, Row, Said, millis};
 use super::{FIELDS, clipped, is_name, said};
+use crate::api::SystemMemory;
 use crate::core::interface::event::{Details, Event};
-use crate::memory::SystemMemory;
 use crate::policy::bindings::views::request::prompt_chars;
 use crate::policy::{Exit, ModelView, PendingLoad, RequestView, Trouble, World};
 

@@ -6,8 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::fields::Field;
 use super::request::model;
-use crate::api::ApiError;
-use crate::api::{MemoryState, ModelFacts};
+use crate::api::{ApiError, MemoryState, ModelFacts};
 use crate::core::refusals::unknown_model;
 use crate::hub::lifecycle::{Lifecycle, Model};
 
