@@ -171,7 +171,7 @@ fn unseen(error: &dyn std::fmt::Display) -> anyhow::Error {
 fn left_alone(pids: &[Pid], answers: bool) -> anyhow::Error {
     if answers {
         return anyhow::anyhow!(
-            "the hub has ended, but another one answers in its hub_address\n\
+            "the hub has ended, but another one answers in its place\n\
              hint: stop it with what starts it, launchd or systemd perhaps"
         );
     }
