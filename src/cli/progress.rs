@@ -25,7 +25,7 @@ pub(super) async fn show<T>(what: &str, work: impl Future<Output = T>) -> T {
     show_since(Instant::now(), what, work).await
 }
 
-/// [`wait`] for work that began at `begin`.
+/// [`show`] for work that began at `begin`.
 pub(super) async fn show_since<T>(begin: Instant, what: &str, work: impl Future<Output = T>) -> T {
     // Here, so that the futures below hold a pointer to it and not another place for it.
     let work = pin!(work);

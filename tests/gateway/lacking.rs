@@ -148,7 +148,7 @@ fn a_websocket_is_in_no_description() {
     ];
     let reply = hub
         .http
-        .send("GET", "/v1/realtime?model=alpha", &headers, b"");
+        .send("GET", "/v1/voice?model=alpha", &headers, b"");
     let answer = reply.and_then(Reply::whole).unwrap();
     assert_eq!(answer.json(), json!({"detail": "Not Found"}));
 }

@@ -37,7 +37,7 @@ pub(super) fn ask_at_once(
     })
 }
 
-/// [`ask`] without blocking this thread. Dropped, it gives up the place, and the lease if it has one.
+/// [`ask_at_once`] without blocking this thread. Dropped, it gives up the ticket, and the lease if it has one.
 ///
 /// # Errors
 /// 500 for a fault of the hub's own; the step has the policies' decision.
