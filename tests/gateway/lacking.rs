@@ -146,9 +146,7 @@ fn a_websocket_is_in_no_description() {
         ("sec-websocket-version", "13"),
         ("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA=="),
     ];
-    let reply = hub
-        .http
-        .send("GET", "/v1/voice?model=alpha", &headers, b"");
+    let reply = hub.http.send("GET", "/v1/voice?model=alpha", &headers, b"");
     let answer = reply.and_then(Reply::whole).unwrap();
     assert_eq!(answer.json(), json!({"detail": "Not Found"}));
 }
