@@ -23,6 +23,12 @@ enum Segment<'v> {
     Item(usize),
 }
 
+/// The two forms of a message's content, in all APIs.
+pub(super) enum TextOrList<'v, I> {
+    Text(&'v str),
+    List(I),
+}
+
 impl<'p, 'v> Field<'p, 'v> {
     /// The whole body.
     pub(super) fn root(value: &'v Value) -> Self {
@@ -65,6 +71,19 @@ impl<'p, 'v> Field<'p, 'v> {
             parent: Some(self),
             step: Segment::Item(at),
         }))
+    }
+
+    /// A text, or a list of `items`.
+    pub(super) fn text_or_list(
+        &'p self,
+        items: &str,
+    ) -> Result<TextOrList<'v, impl Iterator<Item = Self>>, ApiError> {
+        if let Some(text) = self.as_str() {
+            return Ok(TextOrList::Text(text));
+        }
+        let list = self.items();
+        let list = list.map_err(|_| self.is_no(&format!("a string or a list of {items}")))?;
+        Ok(TextOrList::List(list))
     }
 
     pub(super) fn value(&self) -> &'v Value {

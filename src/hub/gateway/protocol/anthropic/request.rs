@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::super::chat::{
     Content, Message, Request, Sampling, Template, Tool, ToolCall, effort, join, schema_format,
 };
-use super::super::fields::{Field, invalid};
+use super::super::fields::{Field, TextOrList, invalid};
 use crate::api::ApiError;
 
 /// Claude Code begins its system prompt with a line that is another one in every session. It would make
@@ -103,14 +103,14 @@ fn number<'v>(body: &Field<'_, 'v>, key: &'v str) -> Result<Option<&'v Value>, A
 
 /// Adds text of the system's: a string, or blocks of text.
 fn add_system(system: &mut String, field: &Field<'_, '_>) -> Result<(), ApiError> {
-    if let Some(text) = field.as_str() {
-        join(system, without_billing(text));
-        return Ok(());
-    }
-    if !field.value().is_array() {
-        return Err(field.is_no("a string or a list of blocks of text"));
-    }
-    for block in field.items()? {
+    let blocks = match field.text_or_list("blocks of text")? {
+        TextOrList::Text(text) => {
+            join(system, without_billing(text));
+            return Ok(());
+        }
+        TextOrList::List(blocks) => blocks,
+    };
+    for block in blocks {
         match block.must("type")?.string()? {
             "text" => join(system, without_billing(block.must("text")?.string()?)),
             _ => return Err(block.must("type")?.is_no("`text`")),
@@ -145,15 +145,15 @@ fn add_message<'a>(
 
 fn add_user<'a>(messages: &mut Vec<Message<'a>>, content: &Field<'_, 'a>) -> Result<(), ApiError> {
     let mut said = Message::new("user", Content::None);
-    if let Some(text) = content.as_str() {
-        said.content.push_text(text);
-        messages.push(said);
-        return Ok(());
-    }
-    if !content.value().is_array() {
-        return Err(content.is_no("a string or a list of blocks"));
-    }
-    for block in content.items()? {
+    let blocks = match content.text_or_list("blocks")? {
+        TextOrList::Text(text) => {
+            said.content.push_text(text);
+            messages.push(said);
+            return Ok(());
+        }
+        TextOrList::List(blocks) => blocks,
+    };
+    for block in blocks {
         match block.must("type")?.string()? {
             "tool_result" => {
                 let call = block.must("tool_use_id")?.string()?;
@@ -193,17 +193,16 @@ fn add_block(said: &mut Message<'_>, block: &Field<'_, '_>) -> Result<(), ApiErr
 fn tool_result(block: &Field<'_, '_>, said: &mut Message<'_>) -> Result<String, ApiError> {
     let mut text = String::new();
     if let Some(content) = block.get("content") {
-        if let Some(whole) = content.as_str() {
-            text.push_str(whole);
-        } else if content.value().is_array() {
-            for part in content.items()? {
-                match part.must("type")?.string()? {
-                    "text" => join(&mut text, part.must("text")?.string()?),
-                    _ => add_block(said, &part)?,
+        match content.text_or_list("blocks")? {
+            TextOrList::Text(whole) => text.push_str(whole),
+            TextOrList::List(parts) => {
+                for part in parts {
+                    match part.must("type")?.string()? {
+                        "text" => join(&mut text, part.must("text")?.string()?),
+                        _ => add_block(said, &part)?,
+                    }
                 }
             }
-        } else {
-            return Err(content.is_no("a string or a list of blocks"));
         }
     }
     let is_error = block.get("is_error").map_or(Ok(false), |it| it.boolean())?;
@@ -263,15 +262,15 @@ fn add_assistant<'a>(
     content: &Field<'_, 'a>,
 ) -> Result<(), ApiError> {
     let mut said = Message::new("assistant", Content::None);
-    if let Some(text) = content.as_str() {
-        said.content.push_text(text);
-        messages.push(said);
-        return Ok(());
-    }
-    if !content.value().is_array() {
-        return Err(content.is_no("a string or a list of blocks"));
-    }
-    for block in content.items()? {
+    let blocks = match content.text_or_list("blocks")? {
+        TextOrList::Text(text) => {
+            said.content.push_text(text);
+            messages.push(said);
+            return Ok(());
+        }
+        TextOrList::List(blocks) => blocks,
+    };
+    for block in blocks {
         match block.must("type")?.string()? {
             "text" => said.content.push_text(block.must("text")?.string()?),
             "thinking" => {

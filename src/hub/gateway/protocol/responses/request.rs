@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::super::chat::{
     Content, Message, Request, Sampling, Template, Tool, ToolCall, effort, join, schema_format,
 };
-use super::super::fields::{Field, invalid};
+use super::super::fields::{Field, TextOrList, invalid};
 use crate::api::ApiError;
 
 /// The chat completion for the JSON of a request.
@@ -46,14 +46,13 @@ pub(in super::super) fn to_chat(body: &Value) -> Result<Vec<u8>, ApiError> {
         join(&mut input.system, instructions.string()?);
     }
     let said = body.must("input")?;
-    match said.as_str() {
-        Some(text) => input.say("user", text),
-        None if said.value().is_array() => {
-            for item in said.items()? {
+    match said.text_or_list("items")? {
+        TextOrList::Text(text) => input.say("user", text),
+        TextOrList::List(items) => {
+            for item in items {
                 input.add(&item)?;
             }
         }
-        None => return Err(said.is_no("a string or a list of items")),
     }
     request.messages = input.into_messages();
     if let Some(tools) = body.get("tools") {
@@ -227,15 +226,13 @@ impl<'a> Input<'a> {
 }
 
 fn add_content(said: &mut Content, content: &Field<'_, '_>) -> Result<(), ApiError> {
-    if let Some(text) = content.as_str() {
-        said.push_text(text);
-        return Ok(());
-    }
-    if !content.value().is_array() {
-        return Err(content.is_no("a string or a list of parts"));
-    }
-    for part in content.items()? {
-        add_part(said, &part)?;
+    match content.text_or_list("parts")? {
+        TextOrList::Text(text) => said.push_text(text),
+        TextOrList::List(parts) => {
+            for part in parts {
+                add_part(said, &part)?;
+            }
+        }
     }
     Ok(())
 }
