@@ -7,6 +7,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+/// Interval at which workers are checked.
+pub(crate) const POLL_EVERY: Duration = Duration::from_secs(5);
+/// A shorter silence is not reported, unless `stall_timeout` is shorter still.
+const WORTH_TELLING: Duration = Duration::from_secs(10);
+/// Errors of the last so long are recent.
+pub(crate) const RECENT: Duration = Duration::from_secs(60);
 /// A server that only waits still turns its event loop: less than half a percent of a core is nothing.
 const IDLE_SHARE: f64 = 0.005;
 /// More are thinned out.
@@ -61,6 +67,12 @@ impl Silence {
         self.lasted
     }
 
+    /// True if policies are asked about it. A `stall_timeout` of zero is none.
+    pub(crate) fn is_reported(&self, stall_timeout: Duration) -> bool {
+        let stall_timeout = Some(stall_timeout).filter(|limit| !limit.is_zero());
+        self.lasted >= stall_timeout.map_or(WORTH_TELLING, |limit| limit.min(WORTH_TELLING))
+    }
+
     /// CPU time that was used meanwhile, if all looks could read it.
     pub(crate) fn cpu(&self) -> Option<Duration> {
         (!self.is_cpu_unknown).then_some(self.cpu)
@@ -80,8 +92,6 @@ impl Silence {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const POLL_EVERY: Duration = Duration::from_secs(5);
 
     fn looks(silence: &mut Silence, count: u32, cpu: Option<f64>, moved: bool) {
         let cpu = cpu.map(|share| POLL_EVERY.mul_f64(share));
@@ -131,6 +141,17 @@ mod tests {
         assert_eq!((lasted, still), (1800, 0), "a long prefill");
         looks(&mut silence, 12, Some(0.0), false);
         assert_eq!(seen(&silence).1, 60);
+    }
+
+    #[test]
+    fn a_silence_is_reported_after_ten_seconds_or_a_shorter_stall_timeout() {
+        let mut silence = Silence::default();
+        looks(&mut silence, 1, Some(0.0), false);
+        let limits = [0, 5, 6, 600].map(Duration::from_secs);
+        let reported = |silence: &Silence| limits.map(|limit| silence.is_reported(limit));
+        assert_eq!(reported(&silence), [false, true, false, false]);
+        looks(&mut silence, 1, Some(0.0), false);
+        assert_eq!(reported(&silence), [true; 4]);
     }
 
     #[test]

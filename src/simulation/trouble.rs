@@ -6,14 +6,8 @@ use super::hands::Hands;
 use super::world::Model;
 use super::{Event, Finish, Number, Simulation};
 use crate::api::MemoryState;
-use crate::core::silence::{Doings, Silence};
+use crate::core::silence::{Doings, POLL_EVERY, RECENT, Silence};
 use crate::policy::{Trouble, TroubleKind, World as _, prompt_chars};
-
-/// How often a worker is looked at, and from when on a silence is told, as in a real hub.
-const POLL_EVERY: Duration = Duration::from_secs(5);
-const WORTH_TELLING: Duration = Duration::from_secs(10);
-/// Errors of the last so long are recent.
-const RECENT: Duration = Duration::from_secs(60);
 
 /// What the answers of a worker tell of it.
 #[derive(Debug, Default)]
@@ -145,18 +139,14 @@ fn silent(
         };
         health.silence.goes_on(passed, doings);
     }
-    let first = if limit.is_zero() {
-        WORTH_TELLING
-    } else {
-        limit.min(WORTH_TELLING)
-    };
     let trouble = Trouble {
         silent_seconds: health.silence.lasted().as_secs_f64(),
         still_seconds: health.silence.still().as_secs_f64(),
         cpu_seconds: health.silence.cpu().map(|cpu| cpu.as_secs_f64()),
         ..basis
     };
-    (health.silence.lasted() >= first).then_some((trouble, health.signs))
+    let is_reported = health.silence.is_reported(limit);
+    is_reported.then_some((trouble, health.signs))
 }
 
 fn errors(model: &mut Model, basis: Trouble, now: Duration) -> Option<(Trouble, u64)> {

@@ -7,16 +7,15 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::core::silence::RECENT;
+
 /// Requests that wait are counted in the bits below it, bytes that came above, for ever and round again.
 const SIGN: u64 = 1 << 32;
-/// Errors of the last so long are recent.
-const RECENT: Duration = Duration::from_secs(60);
 /// Recent errors that are counted.
 const MAX_RECENT: usize = 1000;
 

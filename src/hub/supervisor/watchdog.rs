@@ -18,16 +18,13 @@ use tokio::time::{Instant, sleep};
 use super::messages::{Mailbox, Message};
 use crate::api::MemoryState;
 use crate::config::Config;
-use crate::core::silence::{Doings, Silence};
+use crate::core::silence::{Doings, POLL_EVERY, Silence};
 use crate::hub::published::registry::{Model, Registry};
 use crate::hub::published::vital_signs::{Errors, Largest};
 use crate::policy::{Trouble, TroubleKind, prompt_chars};
 use crate::runtime_file::RuntimeModels;
 use crate::worker::group::{CpuTimes, Group};
 
-/// Interval of its checks, and shortest silence that is reported.
-const POLL_EVERY: Duration = Duration::from_secs(5);
-const WORTH_TELLING: Duration = Duration::from_secs(10);
 /// Checks per `stall_timeout`, if that is short.
 const CHECKS: u32 = 10;
 const MIN_POLL: Duration = Duration::from_millis(20);
@@ -144,8 +141,7 @@ impl Watchdog {
                 spell,
             });
         };
-        let first = limit.unwrap_or(WORTH_TELLING).min(WORTH_TELLING);
-        if watched.is_wanted && watched.silence.lasted() >= first {
+        if watched.is_wanted && watched.silence.is_reported(config.stall_timeout) {
             send(trouble(TroubleKind::Silent), watched.signs);
         }
         let errors = model.gate.signs.errors(Instant::now());
