@@ -314,4 +314,34 @@ mod tests {
         );
         assert_eq!((refused, asked), (Err("broken"), 1));
     }
+
+    #[test]
+    fn what_a_hub_kept_in_another_log_folder_is_brought_along_and_replaces_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let models = "models: [{name: alpha, model_path: alpha}]";
+        std::fs::write(at("hub.yaml"), format!("log_path: ./new\n{models}\n")).unwrap();
+        let config = Config::load(&at("hub.yaml")).unwrap();
+        for logs in ["old", "new"] {
+            std::fs::create_dir(at(logs)).unwrap();
+        }
+        for (file, text) in [
+            ("old/learned.json", r#"{"old":1}"#),
+            ("old/ports.json", r#"{"old":2}"#),
+            ("old/routes.json", "no JSON"),
+            ("new/ports.json", r#"{"new":3}"#),
+        ] {
+            std::fs::write(at(file), text).unwrap();
+        }
+        let kept = || KEPT.map(|name| std::fs::read_to_string(config.log_path.join(name)).ok());
+        let own = Some(r#"{"new":3}"#.to_owned());
+
+        leave_trail(&config.path, &config.log_path);
+        bring_along(&config);
+        assert_eq!(kept(), [None, own.clone(), None]);
+
+        leave_trail(&config.path, &at("old"));
+        bring_along(&config);
+        assert_eq!(kept(), [Some(r#"{"old":1}"#.to_owned()), own, None]);
+    }
 }
