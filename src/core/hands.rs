@@ -148,3 +148,198 @@ impl<H: Hands> Decide for Asking<'_, H> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::api::{Activity, ModelFacts, SystemMemory};
+    use crate::config::Settings;
+    use crate::core::interface::world::{GroupView, ModelView};
+
+    /// A hub of one loaded model, whose policies want to unload and to restart it.
+    #[derive(Default)]
+    struct OneModel {
+        active: usize,
+        /// True if a request comes, or an answer, while the policies think.
+        moves_on: bool,
+        noted: Mutex<Vec<&'static str>>,
+    }
+
+    impl OneModel {
+        fn note(&self, what: &'static str) {
+            self.noted.lock().push(what);
+        }
+
+        fn idle(mut self) -> (IdleVerdict, Vec<&'static str>) {
+            let verdict = Asking(&mut self).on_idle(&Machine::default(), "a");
+            (verdict, self.noted.into_inner())
+        }
+
+        fn trouble(mut self) -> (TroubleVerdict, Vec<&'static str>) {
+            let trouble = Trouble::of(TroubleKind::Silent);
+            let verdict = Asking(&mut self).on_trouble(&Machine::default(), "a", trouble, 1);
+            (verdict, self.noted.into_inner())
+        }
+    }
+
+    impl World for OneModel {
+        fn model(&self, _: &str) -> Option<ModelView> {
+            let activity = Activity {
+                active_requests: self.active,
+                ..Activity::default()
+            };
+            Some(ModelView {
+                activity,
+                ..ModelView::at_rest(Arc::new(ModelFacts::default()))
+            })
+        }
+
+        fn model_names(&self) -> Vec<String> {
+            vec!["a".to_owned()]
+        }
+
+        fn group(&self, _: &str) -> Option<GroupView> {
+            None
+        }
+
+        fn group_names(&self) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn memory(&self) -> SystemMemory {
+            SystemMemory::default()
+        }
+
+        fn settings(&self) -> Arc<Settings> {
+            Arc::default()
+        }
+
+        fn clock(&self) -> f64 {
+            0.0
+        }
+    }
+
+    impl Judge for OneModel {
+        fn on_load(&self, _: &str, _: PendingLoad) -> LoadVerdict {
+            LoadVerdict::Allow
+        }
+
+        fn on_idle(&self, _: &str) -> IdleVerdict {
+            self.note("on_idle");
+            IdleVerdict::Unload
+        }
+
+        fn on_exit(&self, _: &str, _: Exit) -> ExitVerdict {
+            ExitVerdict::default()
+        }
+
+        fn on_trouble(&self, _: &str, _: Trouble) -> TroubleVerdict {
+            self.note("on_trouble");
+            restart()
+        }
+
+        fn note_overtaken(&self, _: &str) {
+            self.note("overtaken");
+        }
+
+        fn note_recovered(&self, _: &str) {
+            self.note("recovered");
+        }
+    }
+
+    impl Hands for OneModel {
+        type World = Self;
+        type Judge = Self;
+
+        fn world(&self) -> &Self {
+            self
+        }
+
+        fn judge(&self) -> &Self {
+            self
+        }
+
+        fn now(&self) -> Now {
+            unreachable!("nothing happens")
+        }
+
+        fn publish(&mut self, _: &Machine) {
+            self.note("publish");
+        }
+
+        fn lasts(&self, _: &str, _: TroubleKind, _: u64) -> bool {
+            !self.moves_on
+        }
+
+        fn close_gate_if_idle(&mut self, _: &str) -> bool {
+            if !self.moves_on {
+                self.note("closed");
+            }
+            !self.moves_on
+        }
+
+        fn launch(&mut self, _: &str, _: Launch, _: Goal) {}
+        fn load(&mut self, _: Launch) {}
+        fn end(&mut self, _: Launch) {}
+        fn recycle(&mut self, _: Launch, _: String) {}
+        fn open_gate(&mut self, _: &str, _: Launch) {}
+        fn close_gate(&mut self, _: &str) {}
+        fn drain(&mut self, _: &str, _: Launch) {}
+        fn answer(&mut self, _: Waiter, _: Answer) {}
+        fn measure(&mut self) {}
+        fn wake(&mut self, _: Duration) {}
+        fn finish(&mut self) {}
+    }
+
+    fn restart() -> TroubleVerdict {
+        TroubleVerdict::Restart {
+            seconds: 0.0,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn an_idle_model_is_shown_asked_about_and_closed() {
+        let (verdict, noted) = OneModel::default().idle();
+        assert_eq!(verdict, IdleVerdict::Unload);
+        assert_eq!(noted, ["publish", "on_idle", "closed"]);
+    }
+
+    #[test]
+    fn a_request_that_comes_while_on_idle_thinks_keeps_the_model() {
+        let hub = OneModel {
+            moves_on: true,
+            ..OneModel::default()
+        };
+        let (verdict, noted) = hub.idle();
+        assert_eq!(verdict, IdleVerdict::Keep(0.0));
+        assert_eq!(noted, ["publish", "on_idle", "overtaken"]);
+    }
+
+    #[test]
+    fn a_busy_model_is_not_asked_about() {
+        let hub = OneModel {
+            active: 1,
+            ..OneModel::default()
+        };
+        let (verdict, noted) = hub.idle();
+        assert_eq!((verdict, noted), (IdleVerdict::Keep(0.0), vec!["publish"]));
+    }
+
+    #[test]
+    fn an_answer_that_comes_while_on_trouble_thinks_keeps_the_worker() {
+        let (verdict, noted) = OneModel::default().trouble();
+        assert_eq!((verdict, noted), (restart(), vec!["publish", "on_trouble"]));
+        let hub = OneModel {
+            moves_on: true,
+            ..OneModel::default()
+        };
+        let (verdict, noted) = hub.trouble();
+        assert_eq!(verdict, TroubleVerdict::Keep(0.0));
+        assert_eq!(noted, ["publish", "on_trouble", "recovered"]);
+    }
+}

@@ -222,6 +222,10 @@ mod tests {
             assert!(covering("::", "::1"));
             assert!(!covering("127.0.0.1", "::1"));
         }
+        // macOS has one address of this kind only.
+        if TcpListener::bind("127.0.0.2:0").is_ok() {
+            assert!(!covering("127.0.0.1", "127.0.0.2"));
+        }
     }
 
     /// Some with which this machine reaches itself, and one twice; not every system has all of them.
