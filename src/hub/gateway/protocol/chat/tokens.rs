@@ -1,8 +1,8 @@
 //! An estimate of the tokens of a chat completion's request.
 //!
 //! Without the model's tokenizer that can only be estimated: words are mostly one token, long ones
-//! more, punctuation and white space go by runs. On the prompts of agents (prose, code, JSON) it counts 1.0 to
-//! 1.2 times what the common byte-pair encodings do.
+//! more, punctuation and white space go by runs. Of English, code and JSON it counts 1.05 to 1.1 times the
+//! tokens of cl100k and o200k; of other languages 0.74 (German, cl100k) to 1.77 (Russian, o200k) times.
 
 use serde_json::Value;
 
