@@ -53,6 +53,17 @@ fn assert_refused(answer: &Answer, status: u16, kind: &str, words: &[&str]) {
 }
 
 #[test]
+fn a_message_of_a_megabyte_is_answered_and_counted() {
+    let hub = Hub::start(&alpha(&["--tokens", "3"]));
+    let large = message(&"word ".repeat(200_000), false);
+    let answer = hub.http.post(MESSAGES, &large);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let counted = hub.http.post(&format!("{MESSAGES}/count_tokens"), &large);
+    let tokens = counted.json()["input_tokens"].as_u64().unwrap();
+    assert!((200_000..250_000).contains(&tokens), "{tokens}");
+}
+
+#[test]
 fn a_message_is_answered_by_a_chat_completion() {
     for dialect in DIALECTS {
         let hub = Hub::start(&alpha_in(dialect, &["--tokens", "3"]));

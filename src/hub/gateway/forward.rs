@@ -22,6 +22,7 @@ use super::answer::leased_body::{LeasedBody, Shape};
 use super::answer::model_name::NameRewriter;
 use super::protocol::{Answering, Translation};
 use super::refusals;
+use super::translated::compute;
 use crate::api::ApiError;
 use crate::config::Limits;
 use crate::hub::lifecycle::{Grant, Lease, Model};
@@ -153,9 +154,11 @@ impl Whole {
     ) -> Result<Response<Body>, ApiError> {
         let body = Limited::new(body, MAX_TRANSLATED).collect().await;
         let body = body.map_err(|_| refusals::answer_broke_off(&model.name))?;
-        let (body, written) = (body.to_bytes(), &self.written);
-        let answering = self.answering;
-        let mut answer = answering.whole(parts.status, &body, &model.name, written)?;
+        let (body, status, model) = (body.to_bytes(), parts.status, model.name.clone());
+        let length = body.len();
+        let Self { answering, written } = self;
+        let whole = move || answering.whole(status, &body, &model, &written);
+        let mut answer = compute(length, whole).await?;
         for (name, value) in &parts.headers {
             if ![CONTENT_LENGTH, CONTENT_TYPE].contains(name) {
                 answer.headers_mut().append(name, value.clone());

@@ -60,7 +60,7 @@ use request::rewrite;
 use request::rewrite::ModelSite;
 use request::scan::{Step, is_form};
 pub use successor::Successor;
-use translated::{Translated, check_length, count_tokens, translated, whole_body};
+use translated::{Translated, check_length, compute, count_tokens, translated, whole_body};
 use waiting::Waiting;
 
 /// Answers requests to `/v1`. Cheap to clone.
@@ -333,7 +333,9 @@ impl Gateway {
         if let Some(route) = &admitted.route {
             if !route.set.is_empty() || !route.unset.is_empty() {
                 let body = Box::pin(intake.collect()).await?;
-                fields = Some(Box::new(rewrite::edit(&body, route)?));
+                let route = Arc::clone(route);
+                let edited = compute(body.len(), move || rewrite::edit(&body, &route));
+                fields = Some(Box::new(Box::pin(edited).await?));
             }
             forward::add_headers(&mut view.parts.headers, &route.headers);
         }

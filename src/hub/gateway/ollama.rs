@@ -9,7 +9,7 @@ use super::protocol::ollama::routes::Route;
 use super::protocol::ollama::{Form, lists};
 use super::protocol::{Door, openai, read};
 use super::request::intake::Intake;
-use super::{Gateway, refusals, whole_body};
+use super::{Gateway, compute, refusals, whole_body};
 use crate::api::{ApiError, shown};
 use crate::policy::RequestView;
 
@@ -28,7 +28,8 @@ impl Gateway {
             Route::Tags => return Ok(openai::json(&lists::tags(&self.lifecycle))),
             Route::Running => return Ok(openai::json(&lists::running(&self.lifecycle))),
             Route::Show => {
-                let body = read(&whole_body(&mut view.parts, intake).await?)?;
+                let body = whole_body(&mut view.parts, intake).await?;
+                let body = compute(body.len(), move || read(&body)).await?;
                 return Ok(openai::json(&lists::show(&self.lifecycle, &body)?));
             }
             Route::Chat => Door::Ollama(Form::Chat),

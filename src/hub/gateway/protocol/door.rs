@@ -14,7 +14,7 @@ use crate::hub::gateway::refusals;
 use crate::hub::gateway::request::intake::Intake;
 use crate::hub::gateway::request::rewrite::ModelSite;
 use crate::hub::gateway::request::scan::json::MARK;
-use crate::hub::gateway::request::scan::{Scanner, Step};
+use crate::hub::gateway::request::scan::{Found, Scanner, Step};
 
 /// The routes that doors lead to.
 const CHAT: &str = "/v1/chat/completions";
@@ -172,25 +172,51 @@ pub(in super::super) fn read(body: &[u8]) -> Result<Value, ApiError> {
         .map_err(|error| refusals::malformed(&format!("it is not valid JSON: {error}")))
 }
 
-impl Translating {
-    /// Puts a chat completion in the place of a request whose `body` has all arrived. Says which model it
-    /// names, and where.
+/// The chat completion for a request, before it takes its place.
+pub(in super::super) struct AsChat {
+    door: Door,
+    body: Bytes,
+    chat: Bytes,
+    answering: Answering,
+    found: Found,
+}
+
+impl AsChat {
+    /// That of a request whose `body` has all arrived. It costs about 7 ms a megabyte (release build).
     ///
     /// # Errors
     /// 400 when the body is not what it has to be.
-    pub(in super::super) fn of(
-        door: Door,
-        parts: &mut request::Parts,
-        intake: &mut Intake,
-        body: Bytes,
-    ) -> Result<(Self, String, ModelSite), ApiError> {
-        let json = read(&body)?;
-        let (chat, answering) = door.translate(&json)?;
+    pub(in super::super) fn of(door: Door, body: Bytes) -> Result<Self, ApiError> {
+        let (chat, answering) = door.translate(&read(&body)?)?;
         let chat = Bytes::from(chat);
         let found = match Scanner::for_content_type(None).map(|mut scanner| scanner.feed(&chat)) {
             Ok(Step::Found(found)) if !found.value.trim().is_empty() => found,
             _ => return Err(refusals::model_required()),
         };
+        Ok(Self {
+            door,
+            body,
+            chat,
+            answering,
+            found,
+        })
+    }
+}
+
+impl Translating {
+    /// Puts a chat completion in the place of its request. Says which model it names, and where.
+    pub(in super::super) fn of(
+        as_chat: AsChat,
+        parts: &mut request::Parts,
+        intake: &mut Intake,
+    ) -> (Self, String, ModelSite) {
+        let AsChat {
+            door,
+            body,
+            chat,
+            answering,
+            found,
+        } = as_chat;
         let length = HeaderValue::from(chat.len());
         parts.headers.insert(CONTENT_LENGTH, length);
         parts
@@ -206,7 +232,7 @@ impl Translating {
         };
         intake.replace(chat);
         let site = ModelSite::Body(found.range, found.syntax);
-        Ok((translating, found.value, site))
+        (translating, found.value, site)
     }
 
     /// The path that the client asked for.

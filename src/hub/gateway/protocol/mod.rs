@@ -25,7 +25,7 @@ pub(super) mod openai;
 mod responses;
 mod translation;
 
-pub(super) use door::{Answering, Door, Translating, count_tokens, read};
+pub(super) use door::{Answering, AsChat, Door, Translating, count_tokens, read};
 pub(crate) use translation::Translation;
 
 /// One API's form of the parts that the gateway reads and writes itself.
