@@ -212,10 +212,11 @@ async fn serve(
     let again = again.collect::<std::io::Result<Vec<_>>>()?;
     let listeners = listeners.into_iter().map(TcpListener::from_std);
     let listeners = listeners.collect::<std::io::Result<Vec<_>>>()?;
+    let live = control::Live::new(tracker.clone(), ending.full.clone());
     let accepting = tracker.spawn(server::serve(
         listeners,
         gateway,
-        control::router(lifecycle.clone()),
+        control::router(lifecycle.clone(), live),
         troubles.clone(),
         ending.clone(),
         spread,

@@ -16,7 +16,7 @@ use mlx_openai_server_hub::api::{
     Activity, ApiError, DecisionsReport, HubFacts, MemoryState, ModelFacts, Outcome,
     PoliciesReport, ProcessState, RecordingReport, ReloadReport, Status, Verb, WantedDecisions,
 };
-use mlx_openai_server_hub::hub::control::{Hub, router};
+use mlx_openai_server_hub::hub::control::{Hub, Live, router};
 use mlx_openai_server_hub::hub::lifecycle::Models;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
@@ -165,7 +165,8 @@ impl Server {
     /// Serves `hub` at `address`; port 0 for a free one.
     pub(crate) async fn start(hub: &ScriptedHub, address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
-        let router = router(hub.clone()).layer(from_fn_with_state(hub.clone(), record));
+        let router =
+            router(hub.clone(), Live::default()).layer(from_fn_with_state(hub.clone(), record));
         let address = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
         let task = tasks.spawn(serve(listener, router));

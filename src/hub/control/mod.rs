@@ -4,8 +4,10 @@
 //! the command line is its client. The server's door admits or refuses callers. It decides
 //! nothing about models: a verb is one call of the [`Hub`] behind it, whose refusals are passed on unchanged.
 
+use std::future::{Ready, ready};
+
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderValue, Method, header};
 use axum::middleware::map_response;
 use axum::response::Response;
@@ -14,6 +16,7 @@ use axum::routing::{MethodRouter, get, post};
 mod error;
 mod extract;
 mod hub;
+mod live;
 mod metrics;
 mod models;
 mod openapi;
@@ -23,6 +26,7 @@ mod root;
 mod service;
 
 pub use hub::Hub;
+pub use live::Live;
 
 use crate::api::Verb;
 use error::{method_not_allowed, no_such_route};
@@ -39,7 +43,7 @@ const MODEL_VERBS: [(&str, Verb); 6] = [
 
 /// The control API, the dashboard, `/health`, `/metrics` and `/openapi.json`, with every error in the OpenAI
 /// envelope.
-pub fn router<H: Hub>(hub: H) -> Router {
+pub fn router<H: Hub>(hub: H, live: Live) -> Router {
     let mut router = Router::new()
         .route("/", get(root::root::<H>))
         .route("/favicon.ico", get(root::favicon))
@@ -50,7 +54,7 @@ pub fn router<H: Hub>(hub: H) -> Router {
         let path = format!("/hub/models//{action}");
         router = router.route(&path, post(models::without_name));
     }
-    for (_, path, handler) in routes() {
+    for (_, path, handler) in routes(live) {
         router = router.route(&path, handler);
     }
     router
@@ -59,6 +63,11 @@ pub fn router<H: Hub>(hub: H) -> Router {
         .layer(DefaultBodyLimit::max(extract::BODY_LIMIT))
         .layer(map_response(as_it_says))
         .with_state(hub)
+}
+
+/// The handler of `GET /hub/events`.
+fn events<H: Hub>(live: Live) -> impl Fn(State<H>) -> Ready<Response> + Clone {
+    move |State(hub)| ready(live.answer(&hub))
 }
 
 /// Keeps browsers from guessing another content type.
@@ -70,13 +79,14 @@ async fn as_it_says(mut response: Response) -> Response {
 }
 
 /// The routes `/openapi.json` describes: method, path, handler.
-fn routes<H: Hub>() -> Vec<(Method, String, MethodRouter<H>)> {
+fn routes<H: Hub>(live: Live) -> Vec<(Method, String, MethodRouter<H>)> {
     let mut routes: Vec<(Method, &str, MethodRouter<H>)> = vec![
         (Method::GET, "/health", get(service::health)),
         (Method::GET, "/metrics", get(metrics::metrics::<H>)),
         (Method::GET, "/openapi.json", get(openapi::openapi)),
         (Method::GET, "/hub", get(page::page::<H>)),
         (Method::GET, "/hub/status", get(service::status::<H>)),
+        (Method::GET, "/hub/events", get(events::<H>(live))),
         (Method::GET, "/hub/policies", get(policies::report::<H>)),
         (
             Method::GET,

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
@@ -13,17 +14,28 @@ use tower::ServiceExt;
 use super::openapi::description;
 use super::*;
 use crate::api::{
-    Activity, ApiError, Decision, DecisionsReport, GroupFacts, HubFacts, Origin, Outcome,
-    PoliciesReport, PolicyFacts, RecordingReport, ReloadReport, Status, Verb, WantedDecisions,
+    Activity, ApiError, Decision, DecisionsReport, GroupFacts, HubFacts, ModelFacts, Origin,
+    Outcome, PoliciesReport, PolicyFacts, RecordingReport, ReloadReport, Status, Verb,
+    WantedDecisions,
 };
 use crate::hub::lifecycle::Models;
 
 /// A hub of two models: `alpha` carries out every verb, `beta` is already in the final state. `full` is over its
 /// group's cap; no other exists.
 #[derive(Clone, Default)]
-struct TableHub {
+pub(super) struct TableHub {
     page_disabled: bool,
     calls: Arc<Mutex<Vec<String>>>,
+    /// What the status shows; without any, one that has the default in all its fields.
+    pub(super) models: Arc<Mutex<Vec<ModelFacts>>>,
+    times_asked: Arc<AtomicUsize>,
+}
+
+impl TableHub {
+    /// How often its status was asked for.
+    pub(super) fn times_asked(&self) -> usize {
+        self.times_asked.load(Ordering::Relaxed)
+    }
 }
 
 impl Hub for TableHub {
@@ -32,7 +44,14 @@ impl Hub for TableHub {
             groups: vec![GroupFacts::default()],
             ..HubFacts::default()
         };
-        Status::build(&hub, &[(Arc::default(), Activity::default())], 1)
+        self.times_asked.fetch_add(1, Ordering::Relaxed);
+        let mut models = self.models.lock().clone();
+        if models.is_empty() {
+            models.push(ModelFacts::default());
+        }
+        let models = models.into_iter().map(Arc::new);
+        let models: Vec<_> = models.map(|facts| (facts, Activity::default())).collect();
+        Status::build(&hub, &models, 1)
     }
 
     fn policies(&self) -> PoliciesReport {
@@ -143,7 +162,10 @@ impl Answer {
 async fn ask_of(hub: TableHub, method: &str, path: &str, body: impl Into<Body>) -> Answer {
     let request = Request::builder().method(method).uri(path);
     let request = request.body(body.into()).unwrap();
-    let response = router(hub.clone()).oneshot(request).await.unwrap();
+    let response = router(hub.clone(), Live::default())
+        .oneshot(request)
+        .await
+        .unwrap();
     let (parts, body) = response.into_parts();
     let bytes = to_bytes(body, usize::MAX).await.unwrap();
     let calls = hub.calls.lock().clone();
@@ -255,7 +277,10 @@ async fn who_wants_a_verb_is_told_from_its_request() {
         .header("user-agent", "mlx-openai-server-hub/1.2.3")
         .body(Body::empty())
         .unwrap();
-    router(hub.clone()).oneshot(request).await.unwrap();
+    router(hub.clone(), Live::default())
+        .oneshot(request)
+        .await
+        .unwrap();
     assert_eq!(*hub.calls.lock(), ["stop alpha by command"]);
 }
 
@@ -438,7 +463,7 @@ fn the_description_has_exactly_the_routes_of_the_router() {
             described.insert((method.to_uppercase(), path.clone()));
         }
     }
-    let routed = routes::<TableHub>()
+    let routed = routes::<TableHub>(Live::default())
         .into_iter()
         .map(|(method, path, _)| (method.to_string(), path))
         .collect();
@@ -510,7 +535,10 @@ fn every_reference_in_the_description_leads_somewhere() {
 async fn no_browser_takes_an_answer_for_something_else() {
     for path in ["/hub/status", "/hub", "/health", "/nosuch"] {
         let request = Request::get(path).body(Body::empty()).unwrap();
-        let response = router(TableHub::default()).oneshot(request).await.unwrap();
+        let response = router(TableHub::default(), Live::default())
+            .oneshot(request)
+            .await
+            .unwrap();
         let header = &response.headers()["x-content-type-options"];
         assert_eq!(header, "nosniff", "{path}");
     }
