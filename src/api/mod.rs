@@ -26,4 +26,4 @@ pub use status::{
     ModelMetadata, ModelStatus, ProcessState, Status, unix_now,
 };
 pub use usage::UsageTotals;
-pub use verb::{Outcome, ReloadReport, Verb};
+pub use verb::{AllReport, Outcome, ReloadReport, Verb};

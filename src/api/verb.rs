@@ -1,5 +1,6 @@
 //! The verbs on a model, their outcomes, and the report of a reload.
 
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 /// A verb on a model. The command line, the control API, the lifecycle and `policy test` all speak of
@@ -75,4 +76,15 @@ pub struct ReloadReport {
     pub stopped: Vec<String>,
     /// All others.
     pub unchanged: Vec<String>,
+}
+
+/// The report of a verb on all models, with names in hub.yaml's order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllReport {
+    /// Models that changed their state.
+    pub done: Vec<String>,
+    /// Models that stay loaded, for they have requests in flight.
+    pub busy: Vec<String>,
+    /// Models that refused, each with the reason.
+    pub failed: IndexMap<String, String>,
 }

@@ -186,7 +186,7 @@ mod tests {
 
     use super::super::tests::TableHub;
     use super::*;
-    use crate::api::ModelFacts;
+    use crate::api::{Activity, ModelFacts};
 
     async fn next(
         page: &mut (impl Stream<Item = Result<Bytes, axum::Error>> + Unpin),
@@ -206,7 +206,7 @@ mod tests {
                 name: (*name).to_owned(),
                 ..ModelFacts::default()
             };
-            hub.models.lock().push(facts);
+            hub.models.lock().push((facts, Activity::default()));
         }
         hub
     }
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(name, "status");
         assert_eq!(first, serde_json::to_value(hub.status()).unwrap());
 
-        hub.models.lock()[1].pid = Some(7);
+        hub.models.lock()[1].0.pid = Some(7);
         let (name, change) = next(&mut page).await;
         assert_eq!((name.as_str(), ids(&change)), ("change", vec!["beta"]));
         assert_eq!(change["models"][0]["metadata"]["pid"], 7);
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(page.next().await.unwrap().unwrap(), COMMENT);
         assert_eq!(begun.elapsed(), SILENCE);
 
-        hub.models.lock()[0].port = Some(1);
+        hub.models.lock()[0].0.port = Some(1);
         let begun = tokio::time::Instant::now();
         next(&mut page).await;
         assert!(begun.elapsed() <= PACE);
@@ -259,7 +259,7 @@ mod tests {
         let mut pages: Vec<_> = (0..50).map(|_| Box::pin(live.events(&hub))).collect();
         assert_eq!(live.0.tracker.len(), 1);
         let asked = hub.times_asked();
-        hub.models.lock()[0].port = Some(1);
+        hub.models.lock()[0].0.port = Some(1);
         for page in &mut pages {
             assert_eq!(next(page).await.0, "status");
             assert_eq!(next(page).await.0, "change");
@@ -279,7 +279,7 @@ mod tests {
         let mut page = Box::pin(live.events(&hub));
         next(&mut page).await;
         for port in 0..100 {
-            hub.models.lock()[0].port = Some(port);
+            hub.models.lock()[0].0.port = Some(port);
             tokio::time::sleep(PACE).await;
         }
         let (name, status) = next(&mut page).await;

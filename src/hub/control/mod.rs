@@ -13,6 +13,7 @@ use axum::middleware::map_response;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 
+mod all;
 mod error;
 mod extract;
 mod hub;
@@ -116,6 +117,14 @@ fn routes<H: Hub>(live: Live) -> Vec<(Method, String, MethodRouter<H>)> {
     for path in ["/hub/shutdown", "/hub/runtime/shutdown"] {
         routes.push((Method::POST, path, post(service::shutdown::<H>)));
     }
+    routes.extend([
+        (
+            Method::POST,
+            "/hub/models/unload-all",
+            post(all::unload::<H>),
+        ),
+        (Method::POST, "/hub/models/stop-all", post(all::stop::<H>)),
+    ]);
     let models = MODEL_VERBS.map(|(action, verb)| {
         let path = format!("/hub/models/{{name}}/{action}");
         (Method::POST, path, post(models::handler::<H>(verb)))

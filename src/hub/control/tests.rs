@@ -14,8 +14,8 @@ use tower::ServiceExt;
 use super::openapi::description;
 use super::*;
 use crate::api::{
-    Activity, ApiError, Decision, DecisionsReport, GroupFacts, HubFacts, ModelFacts, Origin,
-    Outcome, PoliciesReport, PolicyFacts, RecordingReport, ReloadReport, Status, Verb,
+    Activity, AllReport, ApiError, Decision, DecisionsReport, GroupFacts, HubFacts, ModelFacts,
+    Origin, Outcome, PoliciesReport, PolicyFacts, RecordingReport, ReloadReport, Status, Verb,
     WantedDecisions,
 };
 use crate::hub::lifecycle::Models;
@@ -27,7 +27,7 @@ pub(super) struct TableHub {
     page_disabled: bool,
     calls: Arc<Mutex<Vec<String>>>,
     /// What the status shows; without any, one that has the default in all its fields.
-    pub(super) models: Arc<Mutex<Vec<ModelFacts>>>,
+    pub(super) models: Arc<Mutex<Vec<(ModelFacts, Activity)>>>,
     times_asked: Arc<AtomicUsize>,
 }
 
@@ -47,10 +47,12 @@ impl Hub for TableHub {
         self.times_asked.fetch_add(1, Ordering::Relaxed);
         let mut models = self.models.lock().clone();
         if models.is_empty() {
-            models.push(ModelFacts::default());
+            models.push(Default::default());
         }
-        let models = models.into_iter().map(Arc::new);
-        let models: Vec<_> = models.map(|facts| (facts, Activity::default())).collect();
+        let models = models.into_iter();
+        let models: Vec<_> = models
+            .map(|(facts, activity)| (Arc::new(facts), activity))
+            .collect();
         Status::build(&hub, &models, 1)
     }
 
@@ -136,21 +138,21 @@ fn policy() -> PolicyFacts {
     }
 }
 
-struct Answer {
+pub(super) struct Answer {
     status: StatusCode,
     headers: HeaderMap,
     text: String,
-    calls: Vec<String>,
+    pub(super) calls: Vec<String>,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap()
     }
 
     /// The status and the message of an error; checks its envelope.
     #[track_caller]
-    fn error(&self) -> (u16, String) {
+    pub(super) fn error(&self) -> (u16, String) {
         let json = self.json();
         assert_eq!(json["error"]["code"], self.status.as_u16().to_string());
         assert_eq!(self.headers[CONTENT_TYPE], "application/json");
@@ -159,7 +161,12 @@ impl Answer {
     }
 }
 
-async fn ask_of(hub: TableHub, method: &str, path: &str, body: impl Into<Body>) -> Answer {
+pub(super) async fn ask_of(
+    hub: TableHub,
+    method: &str,
+    path: &str,
+    body: impl Into<Body>,
+) -> Answer {
     let request = Request::builder().method(method).uri(path);
     let request = request.body(body.into()).unwrap();
     let response = router(hub.clone(), Live::default())
@@ -508,6 +515,8 @@ fn the_description_has_exactly_the_keys_of_the_answers() {
     let recording = serde_json::to_value(RecordingReport::default()).unwrap();
     assert_eq!(properties("RecordingReport"), keys(&recording));
     assert_eq!(properties("Decision"), keys(&decisions["decisions"][0]));
+    let all = serde_json::to_value(AllReport::default()).unwrap();
+    assert_eq!(properties("AllReport"), keys(&all));
 }
 
 #[test]
