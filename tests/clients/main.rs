@@ -13,7 +13,8 @@ use std::process::Command;
 
 use support::{Hub, stub};
 
-/// `quick` and `slow`, of which the second loads for longer than its clients wait in silence.
+/// `quick` and `slow`, of which the second loads for longer than its clients wait in silence, and `chats`, whose
+/// worker knows chat completions only.
 fn hub() -> Hub {
     let model = |name: &str, knobs: &[&str]| {
         let command = stub(&[&["--tokens", "7"], knobs].concat());
@@ -23,10 +24,11 @@ fn hub() -> Hub {
         )
     };
     Hub::start(&format!(
-        "loading_notice: 1\nmodels:\n{}{}{}",
+        "loading_notice: 1\nmodels:\n{}{}{}{}",
         model("quick", &[]),
         model("slow", &["--load-seconds", "3"]),
         model("broken", &["--load-seconds", "2", "--fail-load"]),
+        model("chats", &["--dialect", "jit"]),
     ))
 }
 
@@ -47,9 +49,15 @@ fn is_there(what: &str, path: &Path) -> bool {
     false
 }
 
-/// Runs a client's script against a hub of its own.
+/// Runs a client's script against a hub of its own, which it asks to load `slow`.
 fn is_served(program: &Path, arguments: &[&Path], script: &str) {
     let hub = hub();
+    runs(&hub, program, arguments, script);
+    assert_eq!(hub.record.count("load", "slow"), 1);
+}
+
+/// Runs a client's script to its end.
+fn runs(hub: &Hub, program: &Path, arguments: &[&Path], script: &str) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let said = Command::new(program)
         .arg(script)
@@ -66,7 +74,6 @@ fn is_served(program: &Path, arguments: &[&Path], script: &str) {
     );
     // It went to the end of the script.
     assert!(String::from_utf8_lossy(out).ends_with("all served\n"));
-    assert_eq!(hub.record.count("load", "slow"), 1);
 }
 
 #[test]
@@ -74,6 +81,14 @@ fn anthropics_and_ollamas_python_clients_and_responses_are_served() {
     let python = target("python-clients/bin/python");
     if is_there("the Python clients of other APIs", &python) {
         is_served(&python, &[], "tests/support/other_clients.py");
+    }
+}
+
+#[test]
+fn a_conversation_of_responses_is_kept_for_pythons_client() {
+    let python = target("python-clients/bin/python");
+    if is_there("the Python clients of other APIs", &python) {
+        runs(&hub(), &python, &[], "tests/support/responses_client.py");
     }
 }
 
@@ -133,7 +148,7 @@ fn codex_edits_a_file() {
             .args(["exec", "--skip-git-repo-check"])
             .arg("--dangerously-bypass-approvals-and-sandbox")
             .args(["-c", &provider, "-c", "model_provider=\"hub\""])
-            .args(["-m", "quick", "-"]);
+            .args(["-m", "chats", "-"]);
     });
 }
 

@@ -39,7 +39,7 @@ except anthropic.NotFoundError as error:
     assert error.body["error"]["type"] == "not_found_error", error.body
 
 client = ollama.Client(host=base)
-assert [model.model for model in client.list().models] == ["quick", "slow", "broken"]
+assert [model.model for model in client.list().models] == ["quick", "slow", "broken", "chats"]
 assert "tools" in client.show("quick:latest").capabilities
 said = client.chat(model="quick:latest", messages=hello)
 assert "hello" in said.message.content and said.eval_count == 7, said

@@ -51,6 +51,7 @@ use protocol::openai;
 use protocol::openai::models;
 use protocol::openai::response_owners::ResponseOwners;
 use protocol::openai::routes::Target;
+use protocol::responses::{self, Kept};
 use protocol::{Door, Translating};
 use request::budget::Budget;
 use request::intake::Intake;
@@ -70,6 +71,8 @@ pub struct Gateway {
     policies: Policies,
     budget: Budget,
     owners: ResponseOwners,
+    /// Those of workers that keep none.
+    kept: Kept,
     tunnels: TaskTracker,
     successor: Successor,
 }
@@ -191,6 +194,7 @@ impl Gateway {
             policies,
             budget: Budget::default(),
             owners: ResponseOwners::default(),
+            kept: Kept::default(),
             tunnels: TaskTracker::new(),
             successor: Successor::default(),
         }
@@ -244,7 +248,11 @@ impl Gateway {
                 parts.uri.path(),
                 allowed,
             )),
-            Target::Worker | Target::Unknown | Target::Made(_) | Target::Upstream(_) => {
+            Target::Made(id) => match responses::retrieve(&self.kept, parts, id) {
+                Some(answer) => answer,
+                None => self.proxy(view, None, &mut intake, &mut account).await,
+            },
+            Target::Worker | Target::Unknown | Target::Upstream(_) => {
                 self.proxy(view, None, &mut intake, &mut account).await
             }
             Target::Ollama(route) => {
@@ -303,7 +311,9 @@ impl Gateway {
         let (site, translating);
         (view.model, site, translating) = match (named, door) {
             (Some((model, site)), _) => (model, site, None),
-            (None, Some(door)) => Box::pin(translated(door, &mut view, intake, account)).await?,
+            (None, Some(door)) => {
+                Box::pin(translated(door, &self.kept, &mut view, intake, account)).await?
+            }
             (None, None) => {
                 let (model, site) = named_model(&mut view.parts, intake).await?;
                 (model, site, None)

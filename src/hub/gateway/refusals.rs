@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 
 use crate::api::{ApiError, shown};
 use crate::config::Limits;
+use crate::hub::gateway::protocol::responses::FORGOTTEN;
 use crate::hub::lifecycle::Lack;
 use crate::upstream::{BoxError, UpstreamError};
 
@@ -47,8 +48,8 @@ pub(crate) fn unknown_response(id: &str) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
         format!(
-            "The response `{}` was not made through this hub since its start, or was forgotten. Name \
-             its model in the query (`?model=`) to ask it.",
+            "The response `{}` was not made through this hub since its start, or was forgotten. {FORGOTTEN} If a \
+             worker keeps it, name its model in the query (`?model=`).",
             shown(id)
         ),
     )

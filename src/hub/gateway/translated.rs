@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 use super::answer::account::Account;
 use super::answer::body::Body;
 use super::protocol::openai::response_owners::ResponseOwners;
+use super::protocol::responses::Kept;
 use super::protocol::{self, AsChat, Door, Translating};
 use super::refusals;
 use super::request::intake::Intake;
@@ -53,12 +54,14 @@ impl Translated {
 /// A request that is translated: the model that it names, and where it does after that.
 pub(super) async fn translated(
     door: Door,
+    kept: &Kept,
     view: &mut RequestView,
     intake: &mut Intake,
     account: &Account,
 ) -> Result<(String, ModelSite, Option<Translating>), ApiError> {
     let body = whole_body(&mut view.parts, intake).await?;
-    let as_chat = compute(body.len(), move || AsChat::of(door, body)).await?;
+    let kept = kept.clone();
+    let as_chat = compute(body.len(), move || AsChat::of(door, body, &kept)).await?;
     let (translating, model, site) = Translating::of(as_chat, &mut view.parts, intake);
     view.protocol = account.protocol().name;
     Ok((model, site, Some(translating)))

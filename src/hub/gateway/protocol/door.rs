@@ -60,12 +60,18 @@ pub(in super::super) enum Answering {
 
 impl Door {
     /// The chat completion for a request, and how its answer is written.
-    fn translate(self, body: &Value) -> Result<(Vec<u8>, Answering), ApiError> {
+    fn translate(
+        self,
+        body: &Value,
+        kept: &responses::Kept,
+    ) -> Result<(Vec<u8>, Answering), ApiError> {
         Ok(match self {
             Self::Messages => (anthropic::to_chat(body)?, Answering::Message),
             Self::Responses => {
-                let echoed = Box::new(responses::Echoed::of(body));
-                (responses::to_chat(body)?, Answering::Response(echoed))
+                let conversation = responses::Conversation::of(body, kept)?;
+                let chat = responses::to_chat(body, &conversation.items_before())?;
+                let echoed = Box::new(responses::Echoed::of(body, conversation));
+                (chat, Answering::Response(echoed))
             }
             Self::Ollama(form) => {
                 let chat = match form {
@@ -186,8 +192,12 @@ impl AsChat {
     ///
     /// # Errors
     /// 400 when the body is not what it has to be.
-    pub(in super::super) fn of(door: Door, body: Bytes) -> Result<Self, ApiError> {
-        let (chat, answering) = door.translate(&read(&body)?)?;
+    pub(in super::super) fn of(
+        door: Door,
+        body: Bytes,
+        kept: &responses::Kept,
+    ) -> Result<Self, ApiError> {
+        let (chat, answering) = door.translate(&read(&body)?, kept)?;
         let chat = Bytes::from(chat);
         let found = match Scanner::for_content_type(None).map(|mut scanner| scanner.feed(&chat)) {
             Ok(Step::Found(found)) if !found.value.trim().is_empty() => found,

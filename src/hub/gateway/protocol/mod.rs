@@ -22,7 +22,7 @@ mod fields;
 pub(super) mod lm_studio;
 pub(super) mod ollama;
 pub(super) mod openai;
-mod responses;
+pub(super) mod responses;
 mod translation;
 
 pub(super) use door::{Answering, AsChat, Door, Translating, count_tokens, read};

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::super::chat::{Answer, Part, Reason, Usage};
+use super::kept::{Conversation, Keeping};
 
 /// The part of the request that a response repeats, with the defaults of missing fields.
 const REPEATED: [(&str, &str); 16] = [
@@ -25,18 +26,24 @@ const REPEATED: [(&str, &str); 16] = [
     ("user", "null"),
 ];
 
-/// The repeated part.
-#[derive(Debug, Clone)]
-pub(in crate::hub::gateway) struct Echoed(Map<String, Value>);
+/// The repeated part, and what is kept of the whole.
+#[derive(Debug)]
+pub(in crate::hub::gateway) struct Echoed {
+    fields: Map<String, Value>,
+    keeping: Option<Keeping>,
+}
 
 impl Echoed {
-    pub(in super::super) fn of(request: &Value) -> Self {
+    pub(in super::super) fn of(request: &Value, conversation: Conversation) -> Self {
         let fields = REPEATED.iter().map(|(key, absent)| {
             let value = request.get(*key).filter(|value| !value.is_null()).cloned();
             let absent = || serde_json::from_str(absent).expect("it is JSON");
             ((*key).to_owned(), value.unwrap_or_else(absent))
         });
-        Self(fields.collect())
+        Self {
+            fields: fields.collect(),
+            keeping: conversation.into_keeping(),
+        }
     }
 }
 
@@ -47,6 +54,7 @@ pub(super) struct Frame {
     created: u64,
     model: String,
     echoed: Echoed,
+    is_kept: bool,
 }
 
 impl Frame {
@@ -55,6 +63,7 @@ impl Frame {
             id: format!("resp_{}", Uuid::new_v4().simple()),
             created,
             model,
+            is_kept: echoed.keeping.is_some(),
             echoed,
         }
     }
@@ -71,16 +80,16 @@ impl Frame {
             "model": self.model,
             "output": output,
             "usage": null,
-            "store": false,
+            "store": self.is_kept,
         });
-        for (key, value) in &self.echoed.0 {
+        for (key, value) in &self.echoed.fields {
             response[key] = value.clone();
         }
         response
     }
 
-    /// The response when all is said.
-    pub(super) fn ended(&self, output: &[Value], reason: Reason, usage: Usage) -> Value {
+    /// The response when all is said, which is kept if its client wants that.
+    pub(super) fn ended(&mut self, output: &[Value], reason: Reason, usage: Usage) -> Value {
         let cut = match reason {
             Reason::Length => Some("max_output_tokens"),
             Reason::Filtered => Some("content_filter"),
@@ -102,6 +111,9 @@ impl Frame {
             "output_tokens_details": {"reasoning_tokens": usage.reasoning()},
             "total_tokens": usage.prompt() + usage.completion(),
         });
+        if let Some(keeping) = self.echoed.keeping.take() {
+            keeping.keep(&self.id, &response);
+        }
         response
     }
 }
@@ -113,7 +125,7 @@ pub(in super::super) fn response(
     echoed: Echoed,
     created: u64,
 ) -> Value {
-    let frame = Frame::new(model.to_owned(), echoed, created);
+    let mut frame = Frame::new(model.to_owned(), echoed, created);
     let output: Vec<Value> = answer
         .parts
         .iter()

@@ -1,15 +1,21 @@
 //! OpenAI's Responses API, over workers that speak chat completions only.
 //!
 //! Its form is the same as that of the other adapters: `request` reads what a client sends, `answer` and
-//! `stream` write what it gets. Its errors are those of OpenAI's API.
+//! `stream` write what it gets. `kept` has the responses that later requests continue or `retrieve`. Its errors are
+//! those of OpenAI's API.
 
 mod answer;
+mod kept;
 mod request;
+mod retrieve;
 mod stream;
 #[cfg(test)]
 mod tests;
 
 pub(in crate::hub::gateway) use answer::Echoed;
 pub(super) use answer::response;
+pub(super) use kept::Conversation;
+pub(in crate::hub::gateway) use kept::{FORGOTTEN, Kept};
 pub(super) use request::to_chat;
+pub(in crate::hub::gateway) use retrieve::answer as retrieve;
 pub(super) use stream::Events;

@@ -11,21 +11,19 @@ use super::super::chat::{
 use super::super::fields::{Field, TextOrList, invalid};
 use crate::api::ApiError;
 
-/// The chat completion for the JSON of a request.
+/// The chat completion for the JSON of a request, which continues a conversation of the items `before`.
 ///
 /// # Errors
 /// 400 when a field is not what it has to be.
-pub(in super::super) fn to_chat(body: &Value) -> Result<Vec<u8>, ApiError> {
+pub(in super::super) fn to_chat(body: &Value, before: &[Value]) -> Result<Vec<u8>, ApiError> {
     let body = Field::root(body);
     body.object()?;
-    for key in ["previous_response_id", "conversation"] {
-        if let Some(field) = body.get(key) {
-            return Err(invalid(
-                &field,
-                "cannot be gone on from: the hub keeps no responses for a worker that has none. Send the \
-                 whole conversation as `input`",
-            ));
-        }
+    if let Some(conversation) = body.get("conversation") {
+        return Err(invalid(
+            &conversation,
+            "cannot be used: this hub has no conversations. Continue from a response by \
+             `previous_response_id`, or send the whole conversation as `input`",
+        ));
     }
     let model = body.get("model");
     let mut request = Request {
@@ -44,6 +42,9 @@ pub(in super::super) fn to_chat(body: &Value) -> Result<Vec<u8>, ApiError> {
     let mut input = Input::default();
     if let Some(instructions) = body.get("instructions") {
         join(&mut input.system, instructions.string()?);
+    }
+    for item in before {
+        input.add(&Field::root(item))?;
     }
     let said = body.must("input")?;
     match said.text_or_list("items")? {

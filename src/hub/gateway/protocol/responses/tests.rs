@@ -9,7 +9,7 @@ use super::*;
 use crate::api::ApiError;
 
 fn chat_of(body: &Value) -> Value {
-    serde_json::from_slice(&to_chat(body).unwrap()).unwrap()
+    serde_json::from_slice(&to_chat(body, &[]).unwrap()).unwrap()
 }
 
 /// The second request of a session of codex, with what others send besides.
@@ -77,7 +77,7 @@ fn a_wrong_field_is_named() {
             "input",
             json!([{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]),
         ),
-        ("previous_response_id", json!("resp_1")),
+        ("conversation", json!("conv_1")),
         ("max_output_tokens", json!("many")),
         ("tools", json!([{"type": "function"}])),
         ("tool_choice", json!("maybe")),
@@ -85,7 +85,7 @@ fn a_wrong_field_is_named() {
     ] {
         let mut body = codex();
         body[field] = value;
-        let error = to_chat(&body).unwrap_err();
+        let error = to_chat(&body, &[]).unwrap_err();
         assert_eq!(error.status, 400);
         said.push(error.message);
     }
@@ -94,9 +94,14 @@ fn a_wrong_field_is_named() {
     });
 }
 
+fn echoed(request: &Value) -> Echoed {
+    let conversation = Conversation::of(request, &Kept::default()).unwrap();
+    Echoed::of(request, conversation)
+}
+
 fn events_of(pieces: &[&[u8]]) -> String {
-    let echoed = Echoed::of(&json!({"model": "m", "temperature": 0.5}));
-    let writer = Events::new("qwen".to_owned(), echoed, 7);
+    let request = json!({"model": "m", "temperature": 0.5, "store": false});
+    let writer = Events::new("qwen".to_owned(), echoed(&request), 7);
     let (mut stream, mut out) = (Stream::new(writer), Vec::new());
     for piece in pieces {
         stream.feed(piece, &mut out);
@@ -159,8 +164,8 @@ fn a_whole_answer_is_what_its_stream_would_complete_with() {
         "usage": {"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 6}},
     });
     let answer = chat::of_worker(answer.to_string().as_bytes()).unwrap();
-    let echoed = Echoed::of(&json!({"model": "m", "temperature": 0.5}));
-    let whole = response(&answer, "qwen", echoed, 7);
+    let request = json!({"model": "m", "temperature": 0.5, "store": false});
+    let whole = response(&answer, "qwen", echoed(&request), 7);
     let events = events_of(&[&stream()]);
     let last = events.trim_end().rsplit("data: ").next().unwrap();
     let last: Value = serde_json::from_str(last).unwrap();
@@ -176,9 +181,45 @@ fn a_whole_answer_is_what_its_stream_would_complete_with() {
 
     let cut = json!({"choices": [{"message": {"content": "a"}, "finish_reason": "length"}]});
     let cut = chat::of_worker(cut.to_string().as_bytes()).unwrap();
-    let cut = response(&cut, "m", Echoed::of(&json!({})), 7);
+    let cut = response(&cut, "m", echoed(&json!({})), 7);
     assert_eq!(cut["status"], "incomplete");
     assert_eq!(cut["incomplete_details"]["reason"], "max_output_tokens");
+}
+
+#[test]
+fn a_conversation_goes_on_from_a_kept_response() {
+    let kept = Kept::default();
+    let answer = json!({"choices": [{"finish_reason": "tool_calls", "message": {
+        "content": "I look.", "reasoning_content": "hm",
+        "tool_calls": [{"id": "call_1", "function": {"name": "ls", "arguments": "{}"}}],
+    }}]});
+    let answer = chat::of_worker(answer.to_string().as_bytes()).unwrap();
+    let first = json!({"model": "m", "instructions": "Not for later turns.", "input": [
+        {"role": "developer", "content": "Rules."}, {"role": "user", "content": "look"}]});
+    let conversation = Conversation::of(&first, &kept).unwrap();
+    let said = response(&answer, "m", Echoed::of(&first, conversation), 7);
+    assert_eq!(said["store"], true);
+    let id = said["id"].as_str().unwrap();
+    let second = json!({"model": "m", "previous_response_id": id, "input": [
+        {"type": "function_call_output", "call_id": "call_1", "output": "a.txt"}]});
+    let conversation = Conversation::of(&second, &kept).unwrap();
+    let chat = to_chat(&second, &conversation.items_before()).unwrap();
+    let chat: Value = serde_json::from_slice(&chat).unwrap();
+    assert_eq!(
+        chat["messages"],
+        json!([
+            {"role": "system", "content": "Rules."},
+            {"role": "user", "content": "look"},
+            {"role": "assistant", "content": "I look.", "reasoning_content": "hm", "tool_calls": [
+                {"id": "call_1", "type": "function", "function": {"name": "ls", "arguments": "{}"}}]},
+            {"role": "tool", "content": "a.txt", "tool_call_id": "call_1"},
+        ])
+    );
+    let echoed = Echoed::of(&second, conversation);
+    assert_eq!(
+        response(&answer, "m", echoed, 8)["previous_response_id"],
+        id
+    );
 }
 
 proptest! {
