@@ -24,6 +24,7 @@
 //! | `memory` | `api` |
 //! | `telemetry` | `files`; anyone may use it |
 //! | `config` | `api`, `files` |
+//! | `model_files` | `config`, `files` |
 //! | `runtime_file` | `files` |
 //! | `worker` | `config`, `files`, `memory`, `runtime_file`, `upstream` |
 //! | `policy` | `core` (whose questions it answers), `config`, `api` |
@@ -53,6 +54,7 @@ pub mod fake_worker;
 mod files;
 pub mod hub;
 pub mod memory;
+pub mod model_files;
 pub mod policy;
 pub mod runtime_file;
 pub mod simulation;

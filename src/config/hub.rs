@@ -1,7 +1,7 @@
 //! The top level of hub.yaml: its own keys, then models and groups, then the rules between them.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::problem::{Findings, KeyPath};
@@ -90,6 +90,14 @@ fn model_entries<'a>(table: &mut Table<'a, '_>) -> &'a [Node] {
     models.unwrap_or_default()
 }
 
+fn model_folders(table: &mut Table<'_, '_>, folder: &Path) -> Vec<PathBuf> {
+    let written = table.list("model_folders").unwrap_or_default();
+    let folders = written
+        .iter()
+        .map(|written| locate::beside(written, folder));
+    folders.collect()
+}
+
 /// The keys that are neither models nor groups, and the worker command models inherit.
 fn read_keys(table: &mut Table<'_, '_>, path: &Path) -> (Config, Vec<String>) {
     let folder = path.parent().unwrap_or(Path::new("/"));
@@ -125,6 +133,7 @@ fn read_keys(table: &mut Table<'_, '_>, path: &Path) -> (Config, Vec<String>) {
         limits: limits::read(table),
         allowed_origins: allow_lists::origins(table),
         allowed_hosts: allow_lists::hosts(table),
+        model_folders: model_folders(table, folder),
         policies: table.list("policies").unwrap_or_default(),
         policy: table.settings("policy"),
         warnings: Vec::new(),

@@ -100,6 +100,8 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Host names besides the usual ones that the hub answers to; lower case, without port.
     pub allowed_hosts: Vec<String>,
+    /// Folders in which commands look for models, besides the caches of other programs.
+    pub model_folders: Vec<PathBuf>,
     /// Bundled policies to switch on, by name.
     pub policies: Vec<String>,
     /// Settings for all Lua policies (`hub.settings`).
