@@ -10,6 +10,7 @@ mod error;
 mod memory;
 mod policies;
 mod recording;
+mod requests;
 mod status;
 mod usage;
 mod verb;
@@ -21,6 +22,7 @@ pub use error::{ApiError, GROUP_FULL, kind_of};
 pub use memory::{Pressure, SystemMemory};
 pub use policies::{Origin, PoliciesReport, PolicyFacts};
 pub use recording::RecordingReport;
+pub use requests::{EndedRequest, RequestsReport};
 pub use status::{
     Activity, Counts, EDITED, GroupFacts, GroupStatus, HubFacts, MemoryState, ModelFacts,
     ModelMetadata, ModelStatus, ProcessState, Status, unix_now,

@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use mlx_openai_server_hub::api::{
-    Activity, ApiError, DecisionsReport, HubFacts, MemoryState, ModelFacts, Outcome,
+    Activity, ApiError, DecisionsReport, EndedRequest, HubFacts, MemoryState, ModelFacts, Outcome,
     PoliciesReport, ProcessState, RecordingReport, ReloadReport, Status, Verb, WantedDecisions,
 };
 use mlx_openai_server_hub::hub::control::{Hub, Live, router};
@@ -28,6 +28,7 @@ use tokio::task::{AbortHandle, JoinSet};
 pub(crate) struct Script {
     pub(crate) hub: HubFacts,
     pub(crate) models: Vec<(ModelFacts, Activity)>,
+    pub(crate) ended: Vec<EndedRequest>,
     /// What verbs and reloads are refused with.
     pub(crate) refusal: Option<ApiError>,
 }
@@ -89,6 +90,12 @@ impl Hub for ScriptedHub {
             .map(|(facts, activity)| (Arc::new(facts.clone()), *activity))
             .collect();
         Status::build(&script.hub, &models, 1_764_000_000)
+    }
+
+    fn ended_after(&self, number: u64) -> Vec<EndedRequest> {
+        let ended = &self.script.lock().ended;
+        let after = ended.iter().filter(|request| request.number > number);
+        after.cloned().collect()
     }
 
     fn policies(&self) -> PoliciesReport {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::http::{Reply, chat};
+use crate::support::processes::is_alive;
 use crate::support::{Hub, SOON, wait_for, wait_until};
 use crate::{
     CHAT, DIALECTS, ENDLESS, alpha, alpha_in, ask_as, begin_stream, wait_for_active, wait_for_event,
@@ -256,4 +257,73 @@ fn a_refused_request_is_logged_with_its_status() {
         .unwrap();
     assert_eq!(answer.status, 404);
     assert!(line(&hub, "refused").contains("status=404"));
+}
+
+#[test]
+fn the_last_requests_are_listed_without_their_texts() {
+    let hub = Hub::start(&alpha(&["--tokens", "6", "--token-ms", "20"]));
+    hub.http.get("/v1/models");
+    assert!(!hub.http.stream("alpha", "secretword").said().is_empty());
+    hub.http.chat("nosuch", "secretword");
+    hub.http.post(
+        "/api/chat",
+        &json!({"model": "nosuch", "messages": [{"role": "user", "content": "secretword"}]}),
+    );
+    let list = |query: &str| -> Vec<Value> {
+        let text = hub.http.get(&format!("/hub/requests{query}")).text();
+        assert!(!text.contains("secretword"), "{text}");
+        let mut json: Value = serde_json::from_str(&text).unwrap();
+        serde_json::from_value(json["requests"].take()).unwrap()
+    };
+    wait_until("three to be listed", SOON, || list("").len() == 3);
+    let requests = list("");
+    let brief: Vec<Value> = (requests.iter())
+        .map(|request| {
+            let keys = [
+                "number", "method", "path", "protocol", "model", "status", "stream",
+            ];
+            keys.iter().map(|key| request[key].clone()).collect()
+        })
+        .collect();
+    assert_eq!(
+        brief,
+        [
+            json!([1, "POST", CHAT, "openai", "alpha", 200, true]),
+            json!([2, "POST", CHAT, "openai", null, 404, false]),
+            json!([3, "POST", "/api/chat", "ollama", null, 404, false]),
+        ]
+    );
+    let stream = &requests[0];
+    assert_eq!(stream["client"], "127.0.0.1");
+    assert_eq!(stream["completion_tokens"], 6);
+    let seconds = |key: &str| stream[key].as_f64().unwrap();
+    assert!(seconds("seconds") >= 0.1, "{stream}");
+    assert!(
+        seconds("first_token_seconds") < seconds("seconds"),
+        "{stream}"
+    );
+    assert!(seconds("tokens_per_second") <= 50.0, "{stream}");
+    assert_eq!(list("?after=2").len(), 1);
+    assert_eq!(list("?model=alpha").len(), 1);
+}
+
+/// The pages' stream is one answer that does not end: a hub that another one has replaced must not wait for it.
+#[test]
+fn an_open_page_hears_of_a_load_at_once_and_keeps_no_hub() {
+    let hub = Hub::start_in_background(&alpha(&[]));
+    let page = hub.http.send("GET", "/hub/events", &[], b"").unwrap();
+    assert_eq!(page.header("content-type"), Some("text/event-stream"));
+    let mut events = page.events().map(Result::unwrap);
+    let first = events.next().unwrap();
+    assert!(first.contains("\"process_state\":\"running\""), "{first}");
+
+    let begun = tokio::time::Instant::now();
+    assert_eq!(hub.act("alpha", "stop").status, 200);
+    assert!(events.any(|event| event.contains("\"process_state\":\"stopped\"")));
+    assert!(begun.elapsed() < SOON);
+
+    let old = hub.serving_pid();
+    assert!(hub.restart().status.success());
+    assert_eq!(events.count(), 0);
+    wait_until("the replaced hub to end", SOON, || !is_alive(old));
 }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use http::StatusCode;
 
 use crate::api::{
-    ApiError, DecisionsReport, Outcome, PoliciesReport, RecordingReport, ReloadReport, Status,
-    Verb, WantedDecisions,
+    ApiError, DecisionsReport, EndedRequest, Outcome, PoliciesReport, RecordingReport,
+    ReloadReport, Status, Verb, WantedDecisions,
 };
 use crate::hub::lifecycle::{Lifecycle, Models};
 
@@ -16,6 +16,9 @@ use crate::hub::lifecycle::{Lifecycle, Models};
 pub trait Hub: Clone + Send + Sync + 'static {
     /// The snapshot of the moment.
     fn status(&self) -> Status;
+
+    /// Of the requests that ended last, those with a higher number than `number`, the oldest first.
+    fn ended_after(&self, number: u64) -> Vec<EndedRequest>;
 
     /// The report of each policy.
     fn policies(&self) -> PoliciesReport;
@@ -56,6 +59,10 @@ pub trait Hub: Clone + Send + Sync + 'static {
 impl Hub for Lifecycle {
     fn status(&self) -> Status {
         Lifecycle::status(self)
+    }
+
+    fn ended_after(&self, number: u64) -> Vec<EndedRequest> {
+        Lifecycle::ended_after(self, number)
     }
 
     fn policies(&self) -> PoliciesReport {

@@ -2,7 +2,8 @@
 //!
 //! One builder makes the events of all pages, at most ten times a second, and only while a page listens. A
 //! page gets one `status` event, which is the body of `GET /hub/status`, and `change` events after it: the
-//! same without the models that are as they were.
+//! same without the models that are as they were. `requests` events have the requests that have ended: at first
+//! all that are known, then the new ones.
 //! <https://html.spec.whatwg.org/multipage/server-sent-events.html>
 
 use std::pin::pin;
@@ -51,6 +52,8 @@ struct Shared {
 struct Building {
     /// The status that all events so far amount to.
     last: Status,
+    /// The number of the newest request that they tell.
+    newest: u64,
     changes: broadcast::Sender<Bytes>,
 }
 
@@ -112,15 +115,20 @@ impl Live {
         let building = building.get_or_insert_with(|| {
             let (changes, _) = broadcast::channel(BEHIND);
             self.0.tracker.spawn(self.clone().build(hub.clone()));
+            let newest = hub.ended_after(0).last().map_or(0, |last| last.number);
             Building {
                 last: hub.status(),
+                newest,
                 changes,
             }
         });
-        (
+        let requests = hub.ended_after(0).into_iter();
+        let requests = requests.filter(|request| request.number <= building.newest);
+        let first = [
             event("status", &building.last),
-            building.changes.subscribe(),
-        )
+            event("requests", &requests.collect::<Vec<_>>()),
+        ];
+        (first.concat().into(), building.changes.subscribe())
     }
 
     /// Builds events until nobody listens.
@@ -145,10 +153,19 @@ impl Live {
                 current.take();
                 return;
             }
+            let mut told = String::new();
             if let Some(change) = Change::between(&building.last, &status) {
                 building.last = status;
+                told.push_str(&event("change", &change));
+            }
+            let requests = hub.ended_after(building.newest);
+            if let Some(last) = requests.last() {
+                building.newest = last.number;
+                told.push_str(&event("requests", &requests));
+            }
+            if !told.is_empty() {
                 // A page may have left just now.
-                let _ = building.changes.send(event("change", &change));
+                let _ = building.changes.send(told.into());
             }
         }
     }
@@ -173,30 +190,59 @@ impl Change {
     }
 }
 
-fn event(name: &str, data: &impl Serialize) -> Bytes {
+fn event(name: &str, data: &impl Serialize) -> String {
     // Nothing of a snapshot is anything but text, numbers and lists of them.
     let data = serde_json::to_string(data).unwrap_or_else(|_| "null".to_owned());
-    Bytes::from(format!("event: {name}\ndata: {data}\n\n"))
+    format!("event: {name}\ndata: {data}\n\n")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::pin::Pin;
+
     use futures_util::StreamExt as _;
     use serde_json::Value;
+    use tokio::time::Instant;
 
     use super::super::tests::TableHub;
     use super::*;
-    use crate::api::{Activity, ModelFacts};
+    use crate::api::{Activity, EndedRequest, ModelFacts};
 
-    async fn next(
-        page: &mut (impl Stream<Item = Result<Bytes, axum::Error>> + Unpin),
-    ) -> (String, Value) {
-        let event = page.next().await.unwrap().unwrap();
-        let event = String::from_utf8(event.to_vec()).unwrap();
-        let (name, data) = event.split_once("\ndata: ").unwrap();
-        let name = name.strip_prefix("event: ").unwrap();
-        let data = data.strip_suffix("\n\n").unwrap();
-        (name.to_owned(), serde_json::from_str(data).unwrap())
+    /// An open page.
+    struct Page {
+        events: Pin<Box<dyn Stream<Item = Result<Bytes, axum::Error>>>>,
+        /// What came together with the event before.
+        more: VecDeque<(String, Value)>,
+    }
+
+    impl Page {
+        async fn open(live: &Live, hub: &TableHub) -> (Self, Value) {
+            let mut page = Self {
+                events: Box::pin(live.events(hub)),
+                more: VecDeque::new(),
+            };
+            let first = page.next("status").await;
+            page.next("requests").await;
+            (page, first)
+        }
+
+        /// The data of the next event, which has to be of that name.
+        async fn next(&mut self, name: &str) -> Value {
+            if self.more.is_empty() {
+                let text = self.events.next().await.unwrap().unwrap();
+                let text = String::from_utf8(text.to_vec()).unwrap();
+                for event in text.split_terminator("\n\n") {
+                    let (name, data) = event.split_once("\ndata: ").unwrap();
+                    let name = name.strip_prefix("event: ").unwrap().to_owned();
+                    let data = serde_json::from_str(data).unwrap();
+                    self.more.push_back((name, data));
+                }
+            }
+            let (found, data) = self.more.pop_front().unwrap();
+            assert_eq!(found, name);
+            data
+        }
     }
 
     fn hub_of(names: &[&str]) -> TableHub {
@@ -219,36 +265,60 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_page_gets_the_snapshot_and_then_only_models_that_have_changed() {
         let hub = hub_of(&["alpha", "beta"]);
-        let live = Live::default();
-        let mut page = Box::pin(live.events(&hub));
-        let (name, first) = next(&mut page).await;
-        assert_eq!(name, "status");
+        let (mut page, first) = Page::open(&Live::default(), &hub).await;
         assert_eq!(first, serde_json::to_value(hub.status()).unwrap());
 
         hub.models.lock()[1].0.pid = Some(7);
-        let (name, change) = next(&mut page).await;
-        assert_eq!((name.as_str(), ids(&change)), ("change", vec!["beta"]));
+        let change = page.next("change").await;
+        assert_eq!(ids(&change), ["beta"]);
         assert_eq!(change["models"][0]["metadata"]["pid"], 7);
         assert_eq!(change.get("order"), None);
 
         hub.models.lock().remove(0);
-        let (_, change) = next(&mut page).await;
+        let change = page.next("change").await;
         assert_eq!(change["order"], serde_json::json!(["beta"]));
         assert_eq!(change["counts"]["registered"], 1);
     }
 
     #[tokio::test(start_paused = true)]
+    async fn requests_that_ended_are_told_once() {
+        let hub = hub_of(&["alpha"]);
+        let ended = |number| EndedRequest {
+            number,
+            ..EndedRequest::default()
+        };
+        let numbers = |told: Value| -> Vec<u64> {
+            let told = told.as_array().unwrap().iter();
+            told.map(|request| request["number"].as_u64().unwrap())
+                .collect()
+        };
+        let live = Live::default();
+        let (mut early, _) = Page::open(&live, &hub).await;
+        hub.ended.lock().extend([ended(1), ended(2)]);
+        assert_eq!(numbers(early.next("requests").await), [1, 2]);
+
+        let mut late = Page {
+            events: Box::pin(live.events(&hub)),
+            more: VecDeque::new(),
+        };
+        late.next("status").await;
+        assert_eq!(numbers(late.next("requests").await), [1, 2]);
+        hub.ended.lock().push(ended(3));
+        assert_eq!(numbers(early.next("requests").await), [3]);
+        assert_eq!(numbers(late.next("requests").await), [3]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_change_is_told_within_a_tenth_of_a_second_and_silence_is_broken_by_a_comment() {
         let hub = hub_of(&["alpha"]);
-        let mut page = Box::pin(Live::default().events(&hub));
-        next(&mut page).await;
-        let begun = tokio::time::Instant::now();
-        assert_eq!(page.next().await.unwrap().unwrap(), COMMENT);
+        let (mut page, _) = Page::open(&Live::default(), &hub).await;
+        let begun = Instant::now();
+        assert_eq!(page.events.next().await.unwrap().unwrap(), COMMENT);
         assert_eq!(begun.elapsed(), SILENCE);
 
         hub.models.lock()[0].0.port = Some(1);
-        let begun = tokio::time::Instant::now();
-        next(&mut page).await;
+        let begun = Instant::now();
+        page.next("change").await;
         assert!(begun.elapsed() <= PACE);
     }
 
@@ -256,45 +326,42 @@ mod tests {
     async fn one_builder_serves_all_pages_and_none_works_for_nobody() {
         let hub = hub_of(&["alpha"]);
         let live = Live::default();
-        let mut pages: Vec<_> = (0..50).map(|_| Box::pin(live.events(&hub))).collect();
+        let mut pages = Vec::new();
+        for _ in 0..50 {
+            pages.push(Page::open(&live, &hub).await.0);
+        }
         assert_eq!(live.0.tracker.len(), 1);
         let asked = hub.times_asked();
         hub.models.lock()[0].0.port = Some(1);
         for page in &mut pages {
-            assert_eq!(next(page).await.0, "status");
-            assert_eq!(next(page).await.0, "change");
+            page.next("change").await;
         }
-        assert!(hub.times_asked() - asked <= 3);
+        assert!(hub.times_asked() - asked <= 2);
 
         drop(pages);
         tokio::time::sleep(2 * PACE).await;
         assert_eq!(live.0.tracker.len(), 0);
-        assert_eq!(next(&mut Box::pin(live.events(&hub))).await.0, "status");
+        Page::open(&live, &hub).await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_page_that_is_far_behind_gets_the_snapshot_anew() {
         let hub = hub_of(&["alpha"]);
-        let live = Live::default();
-        let mut page = Box::pin(live.events(&hub));
-        next(&mut page).await;
+        let (mut page, _) = Page::open(&Live::default(), &hub).await;
         for port in 0..100 {
             hub.models.lock()[0].0.port = Some(port);
             tokio::time::sleep(PACE).await;
         }
-        let (name, status) = next(&mut page).await;
-        assert_eq!(name, "status");
+        let status = page.next("status").await;
         assert_eq!(status["models"][0]["metadata"]["port"], 99);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_streams_end_with_the_hub() {
-        let hub = hub_of(&["alpha"]);
         let live = Live::default();
-        let mut page = Box::pin(live.events(&hub));
-        next(&mut page).await;
+        let (mut page, _) = Page::open(&live, &hub_of(&["alpha"])).await;
         live.0.ending.cancel();
-        assert!(page.next().await.is_none());
+        assert!(page.events.next().await.is_none());
         assert!(live.0.tracker.is_empty());
     }
 }

@@ -23,6 +23,7 @@ mod models;
 mod openapi;
 mod page;
 mod policies;
+mod requests;
 mod root;
 mod service;
 
@@ -88,6 +89,7 @@ fn routes<H: Hub>(live: Live) -> Vec<(Method, String, MethodRouter<H>)> {
         (Method::GET, "/hub", get(page::page::<H>)),
         (Method::GET, "/hub/status", get(service::status::<H>)),
         (Method::GET, "/hub/events", get(events::<H>(live))),
+        (Method::GET, "/hub/requests", get(requests::requests::<H>)),
         (Method::GET, "/hub/policies", get(policies::report::<H>)),
         (
             Method::GET,

@@ -14,9 +14,9 @@ use tower::ServiceExt;
 use super::openapi::description;
 use super::*;
 use crate::api::{
-    Activity, AllReport, ApiError, Decision, DecisionsReport, GroupFacts, HubFacts, ModelFacts,
-    Origin, Outcome, PoliciesReport, PolicyFacts, RecordingReport, ReloadReport, Status, Verb,
-    WantedDecisions,
+    Activity, AllReport, ApiError, Decision, DecisionsReport, EndedRequest, GroupFacts, HubFacts,
+    ModelFacts, Origin, Outcome, PoliciesReport, PolicyFacts, RecordingReport, ReloadReport,
+    Status, Verb, WantedDecisions,
 };
 use crate::hub::lifecycle::Models;
 
@@ -28,6 +28,7 @@ pub(super) struct TableHub {
     calls: Arc<Mutex<Vec<String>>>,
     /// What the status shows; without any, one that has the default in all its fields.
     pub(super) models: Arc<Mutex<Vec<(ModelFacts, Activity)>>>,
+    pub(super) ended: Arc<Mutex<Vec<EndedRequest>>>,
     times_asked: Arc<AtomicUsize>,
 }
 
@@ -54,6 +55,12 @@ impl Hub for TableHub {
             .map(|(facts, activity)| (Arc::new(facts), activity))
             .collect();
         Status::build(&hub, &models, 1)
+    }
+
+    fn ended_after(&self, number: u64) -> Vec<EndedRequest> {
+        let ended = self.ended.lock();
+        let after = ended.iter().filter(|request| request.number > number);
+        after.cloned().collect()
     }
 
     fn policies(&self) -> PoliciesReport {
@@ -517,6 +524,8 @@ fn the_description_has_exactly_the_keys_of_the_answers() {
     assert_eq!(properties("Decision"), keys(&decisions["decisions"][0]));
     let all = serde_json::to_value(AllReport::default()).unwrap();
     assert_eq!(properties("AllReport"), keys(&all));
+    let request = serde_json::to_value(EndedRequest::default()).unwrap();
+    assert_eq!(properties("EndedRequest"), keys(&request));
 }
 
 #[test]

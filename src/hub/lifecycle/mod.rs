@@ -14,7 +14,7 @@ use http::StatusCode;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::api::{ApiError, Outcome, ReloadReport, Status, Verb};
+use crate::api::{ApiError, EndedRequest, Outcome, ReloadReport, Status, Verb};
 use crate::config::ports::PortBook;
 use crate::config::{Config, Limits};
 use crate::core::admission::Doors;
@@ -22,6 +22,7 @@ pub use crate::core::admission::Seen;
 use crate::core::queue::QueueLimits;
 use crate::core::refusals;
 pub use crate::hub::published::arrival::Arrival;
+pub use crate::hub::published::ended::Ended;
 pub use crate::hub::published::gate::{Gate, Lease};
 pub use crate::hub::published::grant::Grant;
 pub use crate::hub::published::learned::Learned;
@@ -202,6 +203,16 @@ impl Lifecycle {
     /// The snapshot of the moment.
     pub fn status(&self) -> Status {
         self.registry.status(self.policies.warnings())
+    }
+
+    /// Notes a request that has ended. Takes no lock.
+    pub fn note_ended(&self, ended: Ended) {
+        self.registry.ended.note(ended);
+    }
+
+    /// Of the requests that ended last, those with a higher number than `number`, the oldest first.
+    pub fn ended_after(&self, number: u64) -> Vec<EndedRequest> {
+        self.registry.ended.after(number)
     }
 
     /// The report on a route that the worker of `model` lacks: a request there can only be refused,

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::ended::EndedRequests;
 use super::gate::Gate;
 use super::learned::Learned;
 use super::on_disk::OnDisk;
@@ -249,6 +250,8 @@ pub(in crate::hub) struct Registry {
     /// The gates of models that hub.yaml does not name, for requests that the hub before has let in.
     pub(in crate::hub) strangers: Mutex<HashMap<String, Arc<Gate>>>,
     pub(in crate::hub) on_disk: OnDisk,
+    /// The requests that ended last.
+    pub(in crate::hub) ended: EndedRequests,
     troubles: Troubles,
 }
 
@@ -269,6 +272,7 @@ impl Registry {
             learned: Mutex::new(learned),
             ports: Mutex::new(ports),
             on_disk: OnDisk::new(&config),
+            ended: EndedRequests::default(),
             table: ArcSwap::from_pointee(Table::after(None, config)),
             worker_warnings: Mutex::default(),
             reload_warnings: Mutex::default(),

@@ -25,7 +25,7 @@ use crate::hub::gateway::Gateway;
 use crate::hub::gateway::protocol::Protocol;
 use crate::hub::gateway::protocol::openai::response_owners::ResponseOwners;
 use crate::hub::gateway::protocol::openai::routes;
-use crate::hub::lifecycle::Model;
+use crate::hub::lifecycle::{Ended, Model};
 use crate::policy::{Event, EventName, FinishedRequest};
 
 /// The status that proxies log for a client that left before its answer was complete.
@@ -264,6 +264,37 @@ impl Entries {
 }
 
 impl Entries {
+    /// Lists it among the last requests, unless the hub itself has answered it with what was wanted.
+    fn note(
+        &self,
+        status: u16,
+        ended: Instant,
+        first_token_seconds: Option<f64>,
+        tokens_per_second: Option<f64>,
+    ) {
+        if self.model.is_none() && status < 400 {
+            return;
+        }
+        let took = ended.duration_since(self.began);
+        self.gateway.lifecycle.note_ended(Ended {
+            id: self.id.clone(),
+            time: unix_now() - took.as_secs_f64(),
+            client: self.client.ip(),
+            protocol: self.protocol.name,
+            method: self.method.clone(),
+            path: self.path.clone(),
+            model: (self.model.as_ref()).map(|model| Arc::clone(&model.name)),
+            status,
+            stream: self.events,
+            took,
+            waited: self.wait + self.load,
+            first_token_seconds,
+            prompt_tokens: self.usage.prompt,
+            completion_tokens: self.usage.completion,
+            tokens_per_second,
+        });
+    }
+
     fn tell_observers(
         &self,
         status: u16,
@@ -335,6 +366,7 @@ impl Drop for Entries {
             tokens_per_second,
             "request"
         );
+        self.note(status, ended, first_token, tokens_per_second);
         if self.gateway.policies.observes(EventName::RequestFinished) {
             self.tell_observers(status, ended, first_token, tokens_per_second);
         }
