@@ -38,7 +38,7 @@
 //! | `hub::control` | `hub::dashboard`, `hub::lifecycle` (its handle), `api` |
 //! | `hub::dashboard` | `api` |
 //! | `hub::server` | `hub::gateway`, `config` (whom it lets in), `hub::decimal`, `api` |
-//! | `cli` | `api`, `config`, `files`, `runtime_file`, `policy` (to check files), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (to serve and for the demo), `fake_worker` |
+//! | `cli` | `api`, `config`, `files`, `memory`, `model_files`, `runtime_file`, `policy` (to check files), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (to serve and for the demo), `fake_worker` |
 //! | `daemon` | everything |
 //! | `fake_worker` | nothing of ours: it stands in for another program |
 

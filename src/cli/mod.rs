@@ -28,11 +28,13 @@ mod hub_yaml;
 mod init;
 mod logs;
 mod model_verbs;
+mod models;
 mod policy;
 mod progress;
 mod reload;
 mod render;
 mod restart;
+mod room;
 mod serve;
 mod start;
 mod status;
@@ -87,6 +89,7 @@ Exit status:
 enum Command {
     Init(init::Init),
     Check(check::Check),
+    Models(models::Models),
     Start(start::Start),
     Serve(serve::Serve),
     Status(status::ShowStatus),
@@ -139,6 +142,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     {
         Command::Init(verb) => verb.run(&path, out),
         Command::Check(verb) => wait_for(verb.run(&load()?, out)),
+        Command::Models(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Start(verb) => wait_for(verb.run(&load()?, out)),
         Command::Serve(verb) => verb.run(&path),
         Command::Status(verb) => wait_for(verb.run(&hub_yaml(), out)),

@@ -104,6 +104,28 @@ pub(super) fn duration(duration: Duration) -> String {
     }
 }
 
+/// Bytes as disks are sold and downloads are shown: `812 MB`, `17.2 GB`.
+pub(super) fn bytes(bytes: u64) -> String {
+    const UNITS: [(&str, f64); 3] = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
+    let count = bytes as f64;
+    let unit = UNITS.iter().find(|(_, size)| count >= *size);
+    match unit {
+        Some((unit, size)) if count / size < 100.0 => format!("{:.1} {unit}", count / size),
+        Some((unit, size)) => format!("{:.0} {unit}", count / size),
+        None => format!("{bytes} B"),
+    }
+}
+
+/// A path below the home folder as a user would write it.
+pub(super) fn with_tilde(path: &str) -> String {
+    let home = std::env::home_dir().filter(|home| home.as_os_str().len() > 1);
+    let below = home.and_then(|home| {
+        let below = Path::new(path).strip_prefix(home).ok()?;
+        Some(format!("~/{}", below.display()))
+    });
+    below.unwrap_or_else(|| path.to_owned())
+}
+
 /// The dashboard's URL for a browser on this machine.
 pub(super) fn dashboard_url(host: &str, port: u16) -> String {
     format!("http://{}/hub", local_authority(host, port))
@@ -132,6 +154,20 @@ mod tests {
             shell_words(&["a-b", "", "two words", "it's", "$HOME", "org/model:q4"]),
             r"a-b '' 'two words' 'it'\''s' '$HOME' org/model:q4"
         );
+    }
+
+    #[test]
+    fn bytes_have_three_digits() {
+        for (count, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (812_345_678, "812 MB"),
+            (17_179_869_184, "17.2 GB"),
+            (2_000_000_000_000, "2000 GB"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
     }
 
     #[test]

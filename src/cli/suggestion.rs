@@ -9,9 +9,8 @@ use crate::config::nearest;
 const ENDING: [&str; 3] = ["shutdown", "stop", "stop-model"];
 
 /// The commands of similar programs.
-const ELSEWHERE: [(&str, &[&str]); 6] = [
+const ELSEWHERE: [(&str, &[&str]); 5] = [
     ("show", &["status"]),
-    ("models", &["status"]),
     ("top", &["watch"]),
     ("log", &["logs"]),
     ("run", &["start", "load-model"]),
@@ -65,7 +64,7 @@ mod tests {
         let all = || ["shutdown", "stop", "status", "start", "demo"].map(str::to_owned);
         for (typed, better_ones) in [
             ("show", &["status"][..]),
-            ("models", &["status"]),
+            ("log", &["logs"]),
             ("stpo", &[]),
             ("shutdwon", &[]),
             ("statsu", &["status", "start"]),

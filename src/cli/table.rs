@@ -159,7 +159,7 @@ fn counted_row(hub_address: usize, policy: &PolicyFacts) -> [String; 9] {
     ]
 }
 
-fn or_dash(value: Option<impl ToString>) -> String {
+pub(super) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
@@ -168,7 +168,7 @@ const MIN_WIDTH: usize = 12;
 
 /// For a terminal that is too narrow, shortens the columns `shortened`, then drops the columns `left_out`, in
 /// that order and empty ones first.
-fn print<const N: usize>(
+pub(super) fn print<const N: usize>(
     out: &mut Out,
     header: [&str; N],
     rows: &[[String; N]],

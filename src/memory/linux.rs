@@ -30,6 +30,10 @@ pub(super) fn system() -> SystemMemory {
     }
 }
 
+pub(super) fn usable(total: u64) -> u64 {
+    total
+}
+
 /// Judged by stalls, or by available memory where the kernel does not count stalls.
 fn pressure(stalled: Option<&str>, available: Option<u64>, total: Option<u64>) -> Pressure {
     let scarce = || Some(scarcity(available?, total?));

@@ -27,17 +27,20 @@ pub(super) fn system() -> SystemMemory {
     let ram = ram();
     let total = ram.as_ref().map(System::total_memory);
     let used = ram.as_ref().map(System::used_memory);
-    // Old systems have no such limit, so a failed read means that it is not set.
-    let limit = number(c"iogpu.wired_limit_mb").and_then(|limit| u64::try_from(limit).ok());
     SystemMemory {
         total,
-        available: total.zip(used).map(|(total, used)| {
-            let wirable = metal::wirable(total, limit.unwrap_or(0));
-            total.saturating_sub(used).min(wirable)
-        }),
+        available: total
+            .zip(used)
+            .map(|(total, used)| total.saturating_sub(used).min(usable(total))),
         pressure: pressure().unwrap_or_default(),
         ..SystemMemory::default()
     }
+}
+
+pub(super) fn usable(total: u64) -> u64 {
+    // Old systems have no such limit, so a failed read means that it is not set.
+    let limit = number(c"iogpu.wired_limit_mb").and_then(|limit| u64::try_from(limit).ok());
+    metal::wirable(total, limit.unwrap_or(0))
 }
 
 /// The level that programs are notified of: 1, 2 or 4 (`DISPATCH_MEMORYPRESSURE_*`).

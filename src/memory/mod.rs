@@ -71,6 +71,12 @@ pub fn members(group: Pid) -> Vec<Pid> {
     platform::members(group)
 }
 
+/// The most of a machine's `total` bytes that the weights of models can take, all together: what the GPU may
+/// wire on a Mac, else all.
+pub fn usable(total: u64) -> u64 {
+    platform::usable(total)
+}
+
 /// The system's own figures: bytes built in, used and available.
 fn ram() -> Option<System> {
     let mut system = System::new().ok()?;

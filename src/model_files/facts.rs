@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::weights::{Header, Weights};
@@ -9,9 +10,10 @@ use crate::config::ModelType;
 use crate::files;
 
 /// The facts about a model that its files tell.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Facts {
     /// Its type, in the worker's words.
+    #[serde(serialize_with = "word")]
     pub model_type: ModelType,
     /// `model_type` of its `config.json`: `qwen3_moe`; `None` for an image model.
     pub architecture: Option<String>,
@@ -67,7 +69,9 @@ impl Facts {
         Some(Self {
             model_type,
             architecture: text(&config, "model_type"),
-            quantisation: quantisation(&config).or_else(|| stored_as(&headers)),
+            quantisation: quantisation(&config)
+                .or_else(|| stored_as(&headers))
+                .or_else(|| dtype(&config)),
             context_length: context_length(&config).filter(|_| has_context),
         })
     }
@@ -106,6 +110,14 @@ impl Facts {
 pub(super) fn json(path: &Path) -> Option<Value> {
     let value: Value = serde_json::from_slice(&files::read(path).ok()?).ok()?;
     value.is_object().then_some(value)
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn word<S: Serializer>(model_type: &ModelType, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(model_type.as_str())
 }
 
 fn text(value: &Value, key: &str) -> Option<String> {
@@ -178,6 +190,18 @@ fn quantisation(config: &Value) -> Option<String> {
             false => format!("{low}-{high}bit"),
         })
     })
+}
+
+/// The type that `config.json` gives, for weights without a readable header.
+fn dtype(config: &Value) -> Option<String> {
+    let dtype = text(config, "dtype").or_else(|| text(config, "torch_dtype"))?;
+    let short = match dtype.as_str() {
+        "bfloat16" => "bf16",
+        "float16" => "f16",
+        "float32" => "f32",
+        _ => return None,
+    };
+    Some(short.to_owned())
 }
 
 /// The type in which most of the weights are stored.

@@ -48,7 +48,7 @@ impl Origin {
 }
 
 /// A model whose files are all on this disk.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelFiles {
     /// The folder with `config.json`; in a cache, that of one revision.
     pub folder: PathBuf,
@@ -61,6 +61,7 @@ pub struct ModelFiles {
     /// Bytes of its weights, about what they take in memory.
     pub weights: u64,
     /// The facts that its files tell.
+    #[serde(flatten)]
     pub facts: Facts,
 }
 

@@ -140,6 +140,13 @@ fn config_json_tells_type_quantisation_and_context_length() {
             &[("decoder.weight", "F16", 9)],
             "whisper f16 -",
         ),
+        // An npz file tells no types.
+        (
+            "org/named",
+            json!({"torch_dtype": "bfloat16"}),
+            TEXT,
+            "lm bf16 -",
+        ),
         ("org/fp8", json!({}), &[("w", "F8_E4M3", 9)], "lm fp8 -"),
     ] {
         assert_eq!(told(&config, tensors, name), expected, "{name}");

@@ -16,6 +16,7 @@ fn every_command_explains_itself() {
     for verb in [
         "init",
         "check",
+        "models",
         "start",
         "serve",
         "status",
@@ -60,7 +61,7 @@ fn no_mistyped_command_is_answered_with_one_that_ends_something() {
     let home = Home::empty();
     let told = [
         "show",
-        "models",
+        "log",
         "shutdwon",
         "stpo",
         "top",

@@ -11,6 +11,7 @@ mod colour;
 mod help;
 mod logs;
 mod messages;
+mod models;
 mod policy;
 mod prepare;
 mod progress;

@@ -2,11 +2,13 @@
 //! with the hub.yaml of the README and simulated workers.
 
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 
 use super::{Page, code, pages};
 use crate::support::BINARY;
 use crate::support::home::{Home, ran};
+use crate::support::model_folder;
 
 /// Whose home the pages show.
 const ADA: &str = "/Users/ada";
@@ -88,10 +90,25 @@ fn hub_yaml() -> String {
     kept.map(|line| format!("{line}\n")).collect()
 }
 
+/// The models that the pages show on a disk.
+fn write_models(home: &Path) {
+    let qwen = serde_json::json!({
+        "model_type": "qwen3", "max_position_embeddings": 262_144, "quantization": {"bits": 4},
+    });
+    let id = "mlx-community/Qwen3-4B-Instruct-2507-4bit";
+    model_folder::write_cached(home, id, &qwen, 2_300_000_000);
+    let bge = serde_json::json!({
+        "model_type": "xlm-roberta", "max_position_embeddings": 8194, "torch_dtype": "float16",
+    });
+    let folder = home.join(".lmstudio/models/mlx-community/bge-m3");
+    model_folder::write(&folder, &bge, 1_100_000_000);
+}
+
 #[test]
 #[expect(clippy::print_stdout, reason = "what the test run did not check")]
 fn every_console_block_happens() {
     let home = Home::started(&hub_yaml());
+    write_models(home.path());
     symlink(BINARY, home.bin().join("mlx-openai-server-hub")).unwrap();
     home.wait_for_state("qwen3-4b", "running", "loaded");
     home.wait_for_state("qwen3-coder-30b", "running", "unloaded");
