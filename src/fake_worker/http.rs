@@ -182,6 +182,12 @@ async fn dispatch(call: Call, path: &str) -> Answer {
     if call.worker.knobs.fail_requests {
         return detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
     }
+    if let Some(answer) = &call.worker.knobs.answer {
+        let (status, body) = answer.split_once(' ').unwrap_or((answer, ""));
+        let mut answer = json_answer(status.parse().unwrap_or_default(), &Value::Null);
+        *answer.body_mut() = Full::from(body.to_owned()).boxed_unsync();
+        return answer;
+    }
     if call.worker.knobs.spin {
         std::thread::spawn(|| {
             loop {

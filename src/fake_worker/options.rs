@@ -79,6 +79,9 @@ pub(super) struct Knobs {
     /// Answer every `POST` with 500
     #[arg(long, env = "STUB_FAIL_REQUESTS")]
     pub fail_requests: bool,
+    /// Answer every `POST` with this status and body, in one text: `404 {"detail": "no"}`
+    #[arg(long, env = "STUB_ANSWER")]
+    pub answer: Option<String>,
     /// Answer no `POST`, and use a whole core from the first one on
     #[arg(long, env = "STUB_SPIN")]
     pub spin: bool,

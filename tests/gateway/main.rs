@@ -8,6 +8,7 @@ mod cold_start;
 mod deaths;
 mod decisions;
 mod disconnects;
+mod doors;
 mod drain;
 mod echoes;
 mod endpoints;

@@ -123,7 +123,7 @@ pub(super) async fn forward(
             (rewriter.map(|it| Shape::Renamed(Box::new(it))), None)
         }
     };
-    let body = LeasedBody::new(
+    let mut body = LeasedBody::new(
         body,
         lease,
         Arc::clone(&model),
@@ -134,7 +134,13 @@ pub(super) async fn forward(
     );
     match whole {
         None => Ok(Response::from_parts(parts, Body::Leased(Box::new(body)))),
-        Some(whole) => Box::pin(whole.answer(parts, body, &model)).await,
+        Some(whole) => {
+            // Of a translated answer only the translation tells how it ended.
+            body.hold_account();
+            let answer = Box::pin(whole.answer(parts, &mut body, &model)).await;
+            *account = body.take_account();
+            answer
+        }
     }
 }
 
@@ -149,7 +155,7 @@ impl Whole {
     async fn answer(
         self,
         parts: response::Parts,
-        body: LeasedBody,
+        body: &mut LeasedBody,
         model: &Model,
     ) -> Result<Response<Body>, ApiError> {
         let body = Limited::new(body, MAX_TRANSLATED).collect().await;

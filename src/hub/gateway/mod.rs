@@ -46,6 +46,7 @@ pub use answer::body::Body;
 pub use answer::leased_body::LeasedBody;
 pub use answer::loading_stream::LoadingStream;
 use forward::Named;
+pub(crate) use protocol::error_at;
 use protocol::lm_studio;
 use protocol::openai;
 use protocol::openai::models;
@@ -336,7 +337,11 @@ impl Gateway {
         account.goes_to(&admitted.model);
         let is_served = |by: &Translating| self.lifecycle.serves(&admitted.model, by.path());
         if !translating.as_ref().is_some_and(is_served) {
-            self.must_have_route(&view.parts, &admitted.model)?;
+            let has_route = self.must_have_route(&view.parts, &admitted.model);
+            has_route.map_err(|error| match &translating {
+                Some(by) => refusals::lacks_for_door(&admitted.model.name, by.asked),
+                None => error,
+            })?;
         }
 
         let mut fields = None;

@@ -70,14 +70,30 @@ pub(crate) fn unknown_route(method: &Method, path: &str) -> ApiError {
 /// The program of the model's worker has no such route.
 pub(crate) fn no_such_route(method: &Method, path: &str, model: &str, lack: &Lack) -> ApiError {
     let (method, path) = (shown(method.as_str()), shown(path));
-    let Lack { program, served } = lack;
-    let mut message =
-        format!("The worker of model `{model}` (`{program}`) has no {method} {path}.");
-    if !served.is_empty() {
-        let served: Vec<_> = served.iter().take(MAX_ROUTES).map(String::as_str).collect();
-        message += &format!(" It serves {}.", served.join(", "));
+    let Lack { program, .. } = lack;
+    let message = format!("The worker of model `{model}` (`{program}`) has no {method} {path}.");
+    ApiError::new(StatusCode::NOT_FOUND, message + &serves(lack))
+}
+
+/// The routes that a worker serves, as a sentence.
+fn serves(lack: &Lack) -> String {
+    let served: Vec<_> = lack.served.iter().map(String::as_str).collect();
+    match &served[..served.len().min(MAX_ROUTES)] {
+        [] => String::new(),
+        served => format!(" It serves {}.", served.join(", ")),
     }
-    ApiError::new(StatusCode::NOT_FOUND, message)
+}
+
+/// The model's worker lacks the route that a request of another API is translated for. Not a 404: the client would
+/// take that for an unknown model.
+pub(crate) fn lacks_for_door(model: &str, path: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::BAD_REQUEST,
+        format!(
+            "The model `{model}` cannot answer this: its worker has no {path}, which the request is translated \
+             for. Use a model of another type."
+        ),
+    )
 }
 
 /// The body does not match its content type.

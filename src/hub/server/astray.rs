@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use super::area::Area;
 use crate::api::{ApiError, shown};
 use crate::config::Config;
-use crate::hub::gateway::Body;
+use crate::hub::gateway::{Body, error_at};
 
 /// The routes behind `/v1/` that clients use, the longer first.
 const ROUTES: [&str; 15] = [
@@ -61,10 +61,11 @@ pub(super) fn answer(
 ) -> Option<Response<Body>> {
     let (method, path) = (&parts.method, parts.uri.path());
     if matches!(*method, Method::CONNECT | Method::TRACE) {
-        let mut response = error(&ApiError::new(
+        let error = ApiError::new(
             StatusCode::METHOD_NOT_ALLOWED,
             format!("This hub does not answer {method}: it is no proxy for it"),
-        ));
+        );
+        let mut response = error_at(path, &error);
         let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         response.headers_mut().insert(ALLOW, allowed);
         return Some(response);
@@ -77,24 +78,20 @@ pub(super) fn answer(
         _ => format!("localhost:{}", config().port),
     };
     let (method, written) = (shown(method.as_str()), shown(path));
-    let message = match meant {
-        Meant::Route(route) => {
-            let base = match route.starts_with("messages") {
-                true => format!("http://{host}"),
-                false => format!("http://{host}/v1"),
-            };
-            format!(
-                "{method} {written} is not a route of this hub: the client's base URL is wrong. Set it to \
-                 `{base}`; this request then goes to /v1/{}.",
-                shown(&route)
-            )
-        }
+    let Meant::Route(route) = meant;
+    let base = match route.starts_with("messages") {
+        true => format!("http://{host}"),
+        false => format!("http://{host}/v1"),
     };
-    Some(error(&ApiError::new(StatusCode::NOT_FOUND, message)))
-}
-
-fn error(error: &ApiError) -> Response<Body> {
-    error.to_response().map(Body::full)
+    let route = format!("/v1/{route}");
+    let message = format!(
+        "{method} {written} is not a route of this hub: the client's base URL is wrong. Set it to `{base}`; \
+         this request then goes to {}.",
+        shown(&route)
+    );
+    // The client speaks the API of the route that it means.
+    let error = ApiError::new(StatusCode::NOT_FOUND, message);
+    Some(error_at(&route, &error))
 }
 
 /// The probable target of such a request.

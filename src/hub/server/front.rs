@@ -21,7 +21,7 @@ use super::{astray, door};
 use crate::api::ApiError;
 use crate::hub::decimal;
 use crate::hub::decimal::micros;
-use crate::hub::gateway::{Arrived, Body, Gateway, ReadPause};
+use crate::hub::gateway::{Arrived, Body, Gateway, ReadPause, error_at};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
@@ -221,7 +221,7 @@ fn turned_away(parts: &Parts, id: &HeaderValue, error: &ApiError) -> Response<Bo
         parts.uri.path(),
     );
     debug!(id, %method, path, status = error.status, %error, "turned away");
-    error.to_response().map(Body::full)
+    error_at(path, error)
 }
 
 /// A copy of a request's head. Only verbs wait, and their bodies are not read.

@@ -36,6 +36,11 @@ const NOT_FOUND: u16 = 404;
 /// A worker's answer for a route that it lacks. Any other 404 is about an object and not about the path.
 const NO_ROUTE: &[u8] = br#"{"detail":"Not Found"}"#;
 
+/// True for the body of a worker's 404 on a path that it lacks.
+pub(crate) fn is_no_route(body: &[u8]) -> bool {
+    body == NO_ROUTE
+}
+
 /// Shortest time over which a rate of tokens is measured.
 const MIN_SPAN: Duration = Duration::from_millis(50);
 
@@ -185,7 +190,7 @@ impl Account {
                 entries.first_data = Some(Instant::now());
             }
             if entries.status == Some(NOT_FOUND)
-                && &data[..] == NO_ROUTE
+                && is_no_route(data)
                 && let Some(model) = &entries.model
             {
                 let path = entries.asked.unwrap_or(&entries.path);

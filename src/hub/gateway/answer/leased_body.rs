@@ -32,6 +32,8 @@ pub struct LeasedBody {
     model: Arc<Model>,
     events: bool,
     broken: Option<Broken>,
+    /// Where the account is put at the end, if it is asked for then.
+    ended: Option<Account>,
 }
 
 /// The resources of an answer in progress.
@@ -80,10 +82,11 @@ impl Shape {
         }
     }
 
-    fn has_failed(&self) -> bool {
+    /// The status of the error that the client was told in the stream.
+    fn failure(&self) -> Option<u16> {
         match self {
-            Self::Renamed(_) => false,
-            Self::Translated(translation) => translation.has_failed(),
+            Self::Renamed(_) => None,
+            Self::Translated(translation) => translation.failure(),
         }
     }
 
@@ -126,6 +129,20 @@ impl LeasedBody {
             model,
             events,
             broken: None,
+            ended: None,
+        }
+    }
+
+    /// Keeps the account for [`Self::take_account`] at the end of the answer, which is not yet that of the request.
+    pub(crate) fn hold_account(&mut self) {
+        self.ended = Some(Account::default());
+    }
+
+    /// The account of an answer that has ended, or is not wanted any further.
+    pub(crate) fn take_account(&mut self) -> Account {
+        match &mut self.live {
+            Some(live) => live.account.take(),
+            None => self.ended.take().unwrap_or_default(),
         }
     }
 
@@ -192,7 +209,9 @@ impl Body for LeasedBody {
             return self.poll_broken(broken, cx);
         }
         loop {
-            let Self { live, model, .. } = &mut *self;
+            let Self {
+                live, model, ended, ..
+            } = &mut *self;
             let Some(live) = live else {
                 return Poll::Ready(None);
             };
@@ -220,8 +239,15 @@ impl Body for LeasedBody {
                 (None, Some(shape)) => shape.rest(model).map(Frame::data),
                 (frame, None) => frame,
             };
-            if has_ended || live.shape.as_ref().is_some_and(Shape::has_failed) {
-                live.account.completed();
+            let failure = live.shape.as_ref().and_then(Shape::failure);
+            if has_ended || failure.is_some() {
+                match failure {
+                    Some(status) => live.account.ended_with(status),
+                    None => live.account.completed(),
+                }
+                if let Some(ended) = ended {
+                    *ended = live.account.take();
+                }
                 self.live = None;
             } else if let Some(data) = frame.as_ref().and_then(Frame::data_ref)
                 && data.is_empty()

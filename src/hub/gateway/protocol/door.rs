@@ -9,6 +9,7 @@ use super::chat::{Stream, Translate};
 use super::ollama::{Form, Origin};
 use super::{EVENTS, anthropic, chat, ollama, openai, responses};
 use crate::api::{ApiError, unix_now};
+use crate::hub::gateway::answer::account::is_no_route;
 use crate::hub::gateway::answer::body::Body;
 use crate::hub::gateway::refusals;
 use crate::hub::gateway::request::intake::Intake;
@@ -95,6 +96,14 @@ impl Door {
 }
 
 impl Answering {
+    /// The route that the worker was asked for.
+    fn asked(&self) -> &'static str {
+        match self {
+            Self::Message | Self::Response(_) | Self::Ollama(..) => CHAT,
+            Self::Embeddings(_) | Self::Embedding => EMBEDDINGS,
+        }
+    }
+
     pub(super) fn stream_type(&self) -> &'static str {
         match self {
             Self::Message | Self::Response(_) => EVENTS,
@@ -136,10 +145,17 @@ impl Answering {
         model: &str,
         written: &str,
     ) -> Result<Response<Body>, ApiError> {
+        if status == StatusCode::NOT_FOUND && is_no_route(body) {
+            return Err(refusals::lacks_for_door(model, self.asked()));
+        }
         if !status.is_success() {
             let body = serde_json::from_slice(body)
                 .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(body)));
-            return Err(chat::workers_error(status, &body, model));
+            return Err(chat::workers_error(
+                chat::of_translated(status),
+                &body,
+                model,
+            ));
         }
         let answer = || chat::of_worker(body);
         let json = match self {

@@ -45,6 +45,18 @@ pub(crate) struct Protocol {
     pub(crate) stream_type: &'static str,
 }
 
+/// The answer to a request for `path` that nothing behind the server has seen, in the form of the API that its
+/// client speaks.
+pub(crate) fn error_at(path: &str, error: &ApiError) -> Response<Body> {
+    (Protocol::of(path).error)(error)
+}
+
+/// True for Anthropic's routes, those that no hub has among them.
+fn is_message(path: &str) -> bool {
+    let below = path.strip_prefix("/v1/messages");
+    below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+}
+
 /// A stream of server-sent events.
 const EVENTS: &str = "text/event-stream; charset=utf-8";
 
@@ -55,7 +67,7 @@ impl Protocol {
     /// The one that is spoken on a path.
     pub(super) fn of(path: &str) -> &'static Self {
         match path {
-            "/v1/messages" | "/v1/messages/count_tokens" => &anthropic::ANTHROPIC,
+            path if is_message(path) => &anthropic::ANTHROPIC,
             // LM Studio's errors are OpenAI's.
             path if path.starts_with("/api/") && !path.starts_with("/api/v0/") => &ollama::OLLAMA,
             _ => Self::DEFAULT,

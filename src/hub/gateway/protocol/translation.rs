@@ -57,9 +57,9 @@ impl Translation {
         self.written()
     }
 
-    /// True if it has failed, so that nothing follows.
-    pub(in super::super) fn has_failed(&self) -> bool {
-        self.stream.has_failed()
+    /// The status of the error with which it failed, if it has: then nothing follows.
+    pub(in super::super) fn failure(&self) -> Option<u16> {
+        self.stream.failure()
     }
 
     fn written(&mut self) -> Bytes {

@@ -190,6 +190,15 @@ pub(in crate::hub::gateway) fn workers_error(
     )
 }
 
+/// The status for a worker's error on a route that its client has not asked for. 404 means to clients that there is
+/// no such model, and there is.
+pub(in super::super) fn of_translated(status: StatusCode) -> StatusCode {
+    match status {
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => StatusCode::BAD_GATEWAY,
+        status => status,
+    }
+}
+
 /// The status that an error names as its code.
 pub(super) fn status_of(error: &Value) -> Option<StatusCode> {
     let code = &error["code"];

@@ -16,7 +16,7 @@ pub(super) mod tests;
 mod tokens;
 
 pub(in crate::hub::gateway) use answer::workers_error;
-pub(super) use answer::{Answer, Part, Reason, of_worker};
+pub(super) use answer::{Answer, Part, Reason, of_translated, of_worker};
 pub(super) use chunk::Usage;
 pub(super) use parts::Kind;
 pub(super) use stream::{Head, Stream, Translate, Writer};

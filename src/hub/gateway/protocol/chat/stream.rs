@@ -51,7 +51,8 @@ struct Telling<W> {
     reason: Option<Reason>,
     has_begun: bool,
     is_over: bool,
-    has_failed: bool,
+    /// The status of the error that ended it.
+    failure: Option<u16>,
 }
 
 /// The reason why a stream cannot go on.
@@ -83,7 +84,7 @@ impl<W: Writer> Stream<W> {
                 reason: None,
                 has_begun: false,
                 is_over: false,
-                has_failed: false,
+                failure: None,
             },
         }
     }
@@ -106,8 +107,8 @@ pub(in super::super) trait Translate: fmt::Debug + Send {
     /// Something went wrong: the stream is over.
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>);
 
-    /// True if it has failed. What the worker says from then on is nobody's.
-    fn has_failed(&self) -> bool;
+    /// The status of the error with which it failed, if it has. What the worker says from then on is nobody's.
+    fn failure(&self) -> Option<u16>;
 }
 
 impl<W: Writer> Translate for Stream<W> {
@@ -135,8 +136,8 @@ impl<W: Writer> Translate for Stream<W> {
         self.telling.fail(error, out);
     }
 
-    fn has_failed(&self) -> bool {
-        self.telling.has_failed
+    fn failure(&self) -> Option<u16> {
+        self.telling.failure
     }
 }
 
@@ -218,7 +219,7 @@ impl<W: Writer> Telling<W> {
 
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {
         if !std::mem::replace(&mut self.is_over, true) {
-            self.has_failed = true;
+            self.failure = Some(error.status);
             self.writer.fail(error, out);
         }
     }
@@ -235,5 +236,9 @@ fn write(writer: &mut impl Writer, step: Step<'_>, out: &mut Vec<u8>) {
 /// The error that a worker tells of in the middle of its answer.
 fn told(error: &Value) -> ApiError {
     let status = answer::status_of(error).unwrap_or(StatusCode::BAD_GATEWAY);
-    answer::workers_error(status, &serde_json::json!({ "error": error }), "")
+    answer::workers_error(
+        answer::of_translated(status),
+        &serde_json::json!({ "error": error }),
+        "",
+    )
 }
