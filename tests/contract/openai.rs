@@ -145,8 +145,9 @@ fn every_route_reaches_the_worker_of_its_model() {
         assert_eq!(answer.status, 200, "{path}");
     }
     // Neither dialect has these: their answer is the worker's, or the hub's once it knows.
-    for path in ["/v1/completions", "/v1/rerank"] {
-        assert_eq!(home.http.post(path, &input).status, 404, "{path}");
+    for (path, statuses) in [("/v1/completions", [404, 400]), ("/v1/rerank", [404, 404])] {
+        let status = home.http.post(path, &input).status;
+        assert!(statuses.contains(&status), "{path}: {status}");
         assert!(home.record.requests(path).len() <= 1, "{path}");
     }
     let stats = home.http.get("/v1/queue/stats?model=alpha");

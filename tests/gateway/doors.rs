@@ -7,15 +7,15 @@ use crate::support::{Hub, SOON, wait_until};
 use crate::{CHAT, alpha, alpha_in, error_of};
 
 /// One API's way to chat.
-pub struct Door {
-    pub path: &'static str,
+pub(crate) struct Door {
+    pub(crate) path: &'static str,
     /// The request of that prompt, which wants a stream or not.
-    pub ask: fn(&str, bool) -> Value,
+    pub(crate) ask: fn(&str, bool) -> Value,
     form: Form,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-pub enum Form {
+pub(crate) enum Form {
     OpenAi,
     Anthropic,
     Ollama,
@@ -27,7 +27,7 @@ fn messages(prompt: &str, stream: bool) -> Value {
 }
 
 /// Those that are translated where the worker knows chat completions only.
-pub const TRANSLATED: [Door; 4] = [
+pub(crate) const TRANSLATED: [Door; 4] = [
     Door {
         path: "/v1/messages",
         ask: messages,
@@ -65,12 +65,12 @@ const PASSED: [Door; 2] = [
 ];
 
 impl Door {
-    pub fn post(&self, hub: &Hub, body: &Value, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) fn post(&self, hub: &Hub, body: &Value, headers: &[(&str, &str)]) -> Answer {
         send(hub, "POST", self.path, headers, body.to_string().as_bytes())
     }
 
     #[track_caller]
-    pub fn assert_refused(&self, answer: &Answer, status: u16, words: &[&str]) {
+    pub(crate) fn assert_refused(&self, answer: &Answer, status: u16, words: &[&str]) {
         let message = self.form.message(answer, status);
         for word in words {
             assert!(
@@ -85,7 +85,7 @@ impl Door {
 impl Form {
     /// The message of an error, which has all that its clients look for.
     #[track_caller]
-    pub fn message(self, answer: &Answer, status: u16) -> String {
+    pub(crate) fn message(self, answer: &Answer, status: u16) -> String {
         assert_eq!(answer.status, status, "{}", answer.text());
         let message = match self {
             Self::OpenAi => error_of(answer)["message"].clone(),

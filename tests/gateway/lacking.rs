@@ -40,6 +40,14 @@ fn assert_lacks(answer: &Answer, route: &str) {
     assert_error(answer, 404, "invalid_request_error", "404", &words);
 }
 
+/// That plain completions are refused for `model`, with what to do instead.
+#[track_caller]
+fn assert_no_completions(answer: &Answer, model: &str) {
+    let model = format!("`{model}`");
+    let words = [&*model, "chat template", "to /v1/chat/completions."];
+    assert_error(answer, 400, "invalid_request_error", "400", &words);
+}
+
 #[test]
 fn a_route_that_the_program_lacks_is_refused_and_loads_nothing() {
     for dialect in DIALECTS {
@@ -49,8 +57,13 @@ fn a_route_that_the_program_lacks_is_refused_and_loads_nothing() {
         let before = hub.record.events("request").len();
         let form = "--B\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nbeta\r\n--B--\r\n";
         let kind = "multipart/form-data; boundary=B";
-        assert_lacks(&complete(&hub, "beta"), "no POST /v1/completions.");
-        assert_lacks(&complete(&hub, "org/beta"), "no POST /v1/completions.");
+        assert_no_completions(&complete(&hub, "beta"), "beta");
+        assert_no_completions(&complete(&hub, "org/beta"), "beta");
+        let body = json!({"model": "beta", "prompt": "x"});
+        let lm_studio = hub.http.post("/api/v0/completions", &body);
+        assert_no_completions(&lm_studio, "beta");
+        let rerank = hub.http.post("/v1/rerank", &body);
+        assert_lacks(&rerank, "no POST /v1/rerank.");
         let answer = send(&hub, "POST", "/v1/audio/translations", kind, form);
         assert_lacks(&answer, "no POST /v1/audio/translations.");
         let answer = send(&hub, "GET", "/v1/files/f-1?model=beta", "", "");
@@ -70,10 +83,16 @@ fn a_route_that_the_program_lacks_is_refused_and_loads_nothing() {
 fn the_text_names_program_and_route_and_what_there_is() {
     let hub = two("jit", &[]);
     wait_until_learned(&hub);
-    let answer = complete(&hub, "beta").json();
-    let text = answer["error"]["message"].as_str().unwrap();
-    let text = text.replace(crate::support::BINARY, "PROGRAM");
-    insta::assert_snapshot!(text, @"The worker of model `beta` (`PROGRAM`) has no POST /v1/completions. It serves /v1/audio/transcriptions, /v1/chat/completions, /v1/embeddings, /v1/images/edits, /v1/images/generations, /v1/models, /v1/queue/stats.");
+    let text = |path: &str| {
+        let answer = hub
+            .http
+            .post(path, &json!({"model": "beta", "prompt": "x"}));
+        let answer = answer.json();
+        let text = answer["error"]["message"].as_str().unwrap();
+        text.replace(crate::support::BINARY, "PROGRAM")
+    };
+    insta::assert_snapshot!(text("/v1/rerank"), @"The worker of model `beta` (`PROGRAM`) has no POST /v1/rerank. It serves /v1/audio/transcriptions, /v1/chat/completions, /v1/embeddings, /v1/images/edits, /v1/images/generations, /v1/models, /v1/queue/stats.");
+    insta::assert_snapshot!(text("/v1/completions"), @"The worker of model `beta` (`PROGRAM`) has no /v1/completions. A chat template would change what the prompt means, so the hub does not make a chat of it: send the prompt as a message to /v1/chat/completions.");
 }
 
 #[test]
@@ -83,21 +102,54 @@ fn what_is_known_is_kept_for_the_next_hub() {
     wait_until_learned(&hub);
     hub.kill();
     hub.serve_again();
-    assert_lacks(&complete(&hub, "beta"), "no POST /v1/completions.");
+    assert_no_completions(&complete(&hub, "beta"), "beta");
     assert_eq!(hub.record.events("described").len(), 1);
+}
+
+#[test]
+fn no_model_is_loaded_to_find_out_whether_its_worker_has_plain_completions() {
+    let yaml = crate::alpha(&["--undescribed", "--describes", "/v1/completions"]);
+    let hub = Hub::start(&yaml);
+    let answer = complete(&hub, "alpha");
+    assert_no_completions(&answer, "alpha");
+    let words = ["not known", "`worker_command`", "load the model first"];
+    assert_error(&answer, 400, "invalid_request_error", "400", &words);
+    assert_eq!(hub.model("alpha")["memory_state"], "unloaded");
+    assert!(hub.record.events("load").is_empty());
+    // In memory it costs nothing to ask.
+    hub.act("alpha", "load");
+    let asked = complete(&hub, "alpha");
+    assert_eq!(asked.json(), json!({"detail": "Not Found"}));
+    assert_no_completions(&complete(&hub, "alpha"), "alpha");
+}
+
+#[test]
+fn a_worker_that_has_plain_completions_is_loaded_for_them() {
+    let hub = two("1.8.1", &["--describes", "/v1/completions"]);
+    assert_eq!(hub.http.chat("alpha", "hello").status, 200);
+    wait_until_learned(&hub);
+    // The stand-in only says that it has it.
+    wait_until("the request to go there", SOON, || {
+        complete(&hub, "beta").json() == json!({"detail": "Not Found"})
+    });
+    assert_eq!(hub.model("beta")["memory_state"], "loaded");
 }
 
 #[test]
 fn a_program_that_does_not_say_what_it_serves_is_found_out_by_its_first_404() {
     let hub = two("1.8.1", &["--undescribed"]);
-    let first = complete(&hub, "alpha");
+    let rerank = |model: &str| {
+        let body = json!({"model": model, "query": "x", "documents": []});
+        hub.http.post("/v1/rerank", &body)
+    };
+    let first = rerank("alpha");
     assert_eq!(
         (first.status, first.json()),
         (404, json!({"detail": "Not Found"}))
     );
     wait_until_learned(&hub);
-    let answer = complete(&hub, "beta");
-    let words = ["`beta`", "no POST /v1/completions."];
+    let answer = rerank("beta");
+    let words = ["`beta`", "no POST /v1/rerank."];
     assert_error(&answer, 404, "invalid_request_error", "404", &words);
     assert_eq!(hub.model("beta")["memory_state"], "unloaded");
     assert_eq!(hub.http.chat("beta", "hello").status, 200);
@@ -126,13 +178,14 @@ fn another_program_in_its_place_is_not_taken_for_it() {
     ));
     assert_eq!(hub.http.chat("alpha", "hello").status, 200);
     wait_until_learned(&hub);
-    assert_eq!(complete(&hub, "beta").json()["error"]["code"], "404");
+    let ask = || {
+        let body = json!({"model": "beta", "query": "x", "documents": []});
+        hub.http.post("/v1/rerank", &body).json()
+    };
+    assert_eq!(ask()["error"]["code"], "404");
     write("--describes '/v1/{rest}'");
     // It is loaded, and answers for itself.
-    assert_eq!(
-        complete(&hub, "beta").json(),
-        json!({"detail": "Not Found"})
-    );
+    assert_eq!(ask(), json!({"detail": "Not Found"}));
 }
 
 #[test]

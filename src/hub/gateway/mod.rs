@@ -337,7 +337,7 @@ impl Gateway {
         account.goes_to(&admitted.model);
         let is_served = |by: &Translating| self.lifecycle.serves(&admitted.model, by.path());
         if !translating.as_ref().is_some_and(is_served) {
-            let has_route = self.must_have_route(&view.parts, &admitted.model);
+            let has_route = self.must_have_route(&view.parts, &admitted);
             has_route.map_err(|error| match &translating {
                 Some(by) => refusals::lacks_for_door(&admitted.model.name, by.asked),
                 None => error,
@@ -401,12 +401,22 @@ impl Gateway {
 
     /// Refuses what the worker of `model` would answer with a 404, before the model is loaded for it. What
     /// is below `/upstream` is the worker's own business, and no description tells of WebSocket.
-    fn must_have_route(&self, parts: &Parts, model: &Model) -> Result<(), ApiError> {
-        let path = parts.uri.path();
+    fn must_have_route(&self, parts: &Parts, admitted: &Admitted) -> Result<(), ApiError> {
+        let (path, model) = (parts.uri.path(), &admitted.model);
         match self.lifecycle.lack(model, path) {
-            Some(lack) if path.starts_with("/v1") && !upgrade::is_wanted(&parts.headers) => Err(
-                refusals::no_such_route(&parts.method, path, &model.name, &lack),
-            ),
+            Some(lack) if path.starts_with("/v1") && !upgrade::is_wanted(&parts.headers) => {
+                Err(match path {
+                    openai::COMPLETIONS => refusals::no_completions(&model.name, &lack),
+                    _ => refusals::no_such_route(&parts.method, path, &model.name, &lack),
+                })
+            }
+            // Of the known programs none has it, and no model is loaded to find out about another.
+            None if path == openai::COMPLETIONS
+                && matches!(admitted.entrance, Entrance::Closed(_))
+                && !self.lifecycle.serves(model, path) =>
+            {
+                Err(refusals::unknown_completions(&model.name))
+            }
             _ => Ok(()),
         }
     }

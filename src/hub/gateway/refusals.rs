@@ -75,6 +75,32 @@ pub(crate) fn no_such_route(method: &Method, path: &str, model: &str, lack: &Lac
     ApiError::new(StatusCode::NOT_FOUND, message + &serves(lack))
 }
 
+const NO_TRANSLATION: &str = "A chat template would change what the prompt means, so the hub does not make a chat of it: send \
+     the prompt as a message to /v1/chat/completions.";
+
+/// The program of the model's worker has no plain completions.
+pub(crate) fn no_completions(model: &str, lack: &Lack) -> ApiError {
+    let program = &lack.program;
+    ApiError::new(
+        StatusCode::BAD_REQUEST,
+        format!(
+            "The worker of model `{model}` (`{program}`) has no /v1/completions. {NO_TRANSLATION}"
+        ),
+    )
+}
+
+/// Nothing is known of the routes of the model's worker, and its model is not in memory.
+pub(crate) fn unknown_completions(model: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::BAD_REQUEST,
+        format!(
+            "The worker of model `{model}` is not known to have /v1/completions, and mlx-openai-server has none. \
+             {NO_TRANSLATION} If its `worker_command` is a program that has the route, load the model first: the \
+             hub asks its worker then."
+        ),
+    )
+}
+
 /// The routes that a worker serves, as a sentence.
 fn serves(lack: &Lack) -> String {
     let served: Vec<_> = lack.served.iter().map(String::as_str).collect();

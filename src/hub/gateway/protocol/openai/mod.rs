@@ -16,6 +16,9 @@ pub(in crate::hub::gateway) mod models;
 pub(in crate::hub::gateway) mod response_owners;
 pub(in crate::hub::gateway) mod routes;
 
+/// The route of plain completions. A chat cannot stand in for them.
+pub(in crate::hub::gateway) const COMPLETIONS: &str = "/v1/completions";
+
 pub(super) const OPENAI: Protocol = Protocol {
     name: RequestView::OPENAI,
     asks_for_stream,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use http::Method;
 
+use super::COMPLETIONS;
 use crate::hub::gateway::protocol::{Door, lm_studio, ollama};
 
 const POST: &str = "POST";
@@ -13,7 +14,7 @@ const GET: &str = "GET, HEAD";
 /// go to the worker of the model they name, whatever the method.
 const WORKER_ROUTES: [(&str, &str); 11] = [
     ("/v1/chat/completions", POST),
-    ("/v1/completions", POST),
+    (COMPLETIONS, POST),
     ("/v1/embeddings", POST),
     ("/v1/images/generations", POST),
     ("/v1/images/edits", POST),
