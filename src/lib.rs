@@ -20,7 +20,7 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `api`, `files`, `upstream` | nothing of ours |
+//! | `api`, `clients`, `files`, `upstream` | nothing of ours |
 //! | `memory` | `api` |
 //! | `telemetry` | `files`; anyone may use it |
 //! | `config` | `api`, `files` |
@@ -36,14 +36,15 @@
 //! | `hub::decimal` | nothing of ours |
 //! | `hub::gateway` | `core`, `policy`, `hub::lifecycle`, `upstream`, `api`, `config`, `hub::decimal` |
 //! | `hub::control` | `hub::dashboard`, `hub::lifecycle` (its handle), `api` |
-//! | `hub::dashboard` | `api` |
+//! | `hub::dashboard` | `clients`, `api` |
 //! | `hub::server` | `hub::gateway`, `config` (whom it lets in), `hub::decimal`, `api` |
-//! | `cli` | `api`, `config`, `files`, `memory`, `model_files`, `runtime_file`, `policy` (to check files), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (to serve and for the demo), `fake_worker` |
+//! | `cli` | `api`, `clients`, `config`, `files`, `memory`, `model_files`, `runtime_file`, `policy` (to check files), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (to serve and for the demo), `fake_worker` |
 //! | `daemon` | everything |
 //! | `fake_worker` | nothing of ours: it stands in for another program |
 
 pub mod api;
 pub mod cli;
+pub mod clients;
 pub mod config;
 mod core;
 #[cfg(test)]

@@ -266,6 +266,25 @@ pub struct Status {
 }
 
 impl Status {
+    /// The model for a client that names none: of those in memory that was used last, else the first that starts
+    /// with the hub. Only models for chats count.
+    pub fn chat_model(&self) -> Option<&ModelStatus> {
+        let models = || self.models.iter().filter(|model| model.chats());
+        let used_at = |model: &ModelStatus| model.metadata.activity.last_request_at;
+        let is_loaded =
+            |model: &&ModelStatus| model.metadata.facts.memory_state == MemoryState::Loaded;
+        models()
+            .filter(is_loaded)
+            .reduce(|one, other| {
+                if used_at(other) > used_at(one) {
+                    other
+                } else {
+                    one
+                }
+            })
+            .or_else(|| models().find(|model| model.metadata.facts.default))
+    }
+
     /// The warning that hub.yaml says something else than what is in force.
     pub fn edited(&self) -> Option<&str> {
         let mut warnings = self.warnings.iter();
@@ -389,6 +408,11 @@ impl Status {
 }
 
 impl ModelStatus {
+    /// True if it answers in a chat.
+    pub fn chats(&self) -> bool {
+        matches!(&*self.metadata.facts.model_type, "lm" | "multimodal")
+    }
+
     fn build(facts: &ModelFacts, activity: Activity, created: u64) -> Self {
         Self {
             id: facts.name.clone(),
@@ -401,5 +425,55 @@ impl ModelStatus {
                 activity,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A model of a type; whether it starts with the hub, whether it is loaded, and when it was used.
+    type Row = (&'static str, &'static str, bool, bool, Option<f64>);
+
+    fn status(models: &[Row]) -> Status {
+        let build = |(name, model_type, default, is_loaded, last_request_at): &Row| {
+            let memory_state = match is_loaded {
+                true => MemoryState::Loaded,
+                false => MemoryState::Unloaded,
+            };
+            let facts = ModelFacts {
+                name: (*name).to_owned(),
+                model_type: (*model_type).into(),
+                default: *default,
+                memory_state,
+                ..ModelFacts::default()
+            };
+            let activity = Activity {
+                last_request_at: *last_request_at,
+                ..Activity::default()
+            };
+            (Arc::new(facts), activity)
+        };
+        let models: Vec<_> = models.iter().map(build).collect();
+        Status::build(&HubFacts::default(), &models, 0)
+    }
+
+    #[test]
+    fn a_client_gets_the_loaded_model_that_was_used_last_then_the_first_default() {
+        let of = |models: &[Row]| status(models).chat_model().map(|model| model.id.clone());
+        let all: [Row; 5] = [
+            ("embed", "embeddings", true, true, Some(9.0)),
+            ("a", "lm", false, true, None),
+            ("b", "lm", false, true, Some(1.0)),
+            ("c", "multimodal", true, true, Some(2.0)),
+            ("d", "lm", true, false, Some(3.0)),
+        ];
+        assert_eq!(of(&all).as_deref(), Some("c"));
+        assert_eq!(of(&all[..3]).as_deref(), Some("b"));
+        let never_used = [all[1], ("e", "lm", true, true, None)];
+        assert_eq!(of(&never_used).as_deref(), Some("a"));
+        let none_loaded = [("x", "lm", false, false, None), all[4]];
+        assert_eq!(of(&none_loaded).as_deref(), Some("d"));
+        assert_eq!(of(&all[..1]), None);
     }
 }

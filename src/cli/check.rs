@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::progress;
-use super::render::{Out, shell_words};
+use super::render::Out;
+use crate::clients::shell_words;
 use crate::config::ports::PortBook;
 use crate::config::{Config, GroupConfig, ModelConfig};
 use crate::policy::{Policies, Unstarted};

@@ -123,6 +123,16 @@ struct NewDaemon {
 }
 
 #[derive(Deserialize)]
+struct Listed {
+    data: Vec<ListedModel>,
+}
+
+#[derive(Deserialize)]
+struct ListedModel {
+    id: String,
+}
+
+#[derive(Deserialize)]
 struct Envelope {
     error: EnvelopeError,
 }
@@ -191,6 +201,13 @@ impl Client {
     /// The hub's snapshot.
     pub(super) async fn status(&self) -> Result<Status, ClientError> {
         self.read("/hub/status").await
+    }
+
+    /// The names under which requests may ask for a model: those of models that are started, and others that
+    /// policies answer for.
+    pub(super) async fn names(&self) -> Result<Vec<String>, ClientError> {
+        let list: Listed = self.read("/v1/models").await?;
+        Ok(list.data.into_iter().map(|model| model.id).collect())
     }
 
     /// The report of each policy.
@@ -280,7 +297,12 @@ impl Client {
         Ok(done.message)
     }
 
-    /// `HOST:PORT`, for messages.
+    /// The host that it connects to, without brackets.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// `HOST:PORT`, for messages and URLs.
     pub(super) fn address(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)

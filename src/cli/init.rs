@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::render::{Out, shell_words};
+use super::render::Out;
+use crate::clients::shell_words;
 use crate::config::{self, Config};
 use crate::worker::command;
 

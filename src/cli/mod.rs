@@ -26,6 +26,7 @@ mod demo;
 mod find;
 mod hub_yaml;
 mod init;
+mod launch;
 mod logs;
 mod model_verbs;
 mod models;
@@ -71,6 +72,7 @@ Examples:
   mlx-openai-server-hub start              start the hub in the background
   mlx-openai-server-hub status             what runs, and what is in memory
   mlx-openai-server-hub logs qwen -f       follow the log of a model
+  mlx-openai-server-hub launch claude      Claude Code on a model of the hub
   mlx-openai-server-hub load-model qwen    load a model now rather than at its first request
   mlx-openai-server-hub stop               stop every model and the hub
 
@@ -102,6 +104,7 @@ enum Command {
     UnloadModel(model_verbs::UnloadModel),
     Watch(watch::Watch),
     Logs(logs::Logs),
+    Launch(launch::Launch),
     Policy(policy::Policy),
     Demo(demo::Demo),
     /// Print the version
@@ -155,6 +158,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::UnloadModel(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Watch(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Logs(verb) => wait_for(verb.run(&hub_yaml(), out)),
+        Command::Launch(verb) => verb.run(&path, out),
         Command::Policy(verb) => verb.run(&path, out),
         Command::Demo(verb) => verb.run(out),
         Command::Version => {
@@ -171,7 +175,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// Runs a client's work on this thread: a verb has one connection, and a small runtime starts in well under a
 /// millisecond.
-fn wait_for(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+fn wait_for<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?

@@ -4,25 +4,32 @@
 //! closed pipe (`status | head -1`) is no error: the work goes on.
 
 use std::fmt::Display;
-use std::io::{Stdout, Write as _};
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use anstream::AutoStream;
 use clap::builder::styling::{AnsiColor, Style};
 
 use crate::api::local_authority;
 
-/// stdout, which takes a command's answer.
+/// stdout, which takes a command's answer, or stderr where stdout belongs to another program.
 pub(super) struct Out {
-    stream: AutoStream<Stdout>,
+    stream: Box<dyn Write>,
     closed: bool,
 }
 
 impl Out {
     pub(super) fn stdout() -> Self {
+        Self::to(anstream::stdout())
+    }
+
+    pub(super) fn stderr() -> Self {
+        Self::to(anstream::stderr())
+    }
+
+    fn to(stream: impl Write + 'static) -> Self {
         Self {
-            stream: anstream::stdout(),
+            stream: Box::new(stream),
             closed: false,
         }
     }
@@ -131,30 +138,9 @@ pub(super) fn dashboard_url(host: &str, port: u16) -> String {
     format!("http://{}/hub", local_authority(host, port))
 }
 
-/// A command line, quoted for a shell.
-pub(super) fn shell_words<S: AsRef<str>>(words: &[S]) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    let words: Vec<_> = words
-        .iter()
-        .map(|word| match word.as_ref() {
-            word if !word.is_empty() && word.chars().all(plain) => word.to_owned(),
-            word => format!("'{}'", word.replace('\'', r"'\''")),
-        })
-        .collect();
-    words.join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_command_line_can_be_pasted_into_a_shell() {
-        assert_eq!(
-            shell_words(&["a-b", "", "two words", "it's", "$HOME", "org/model:q4"]),
-            r"a-b '' 'two words' 'it'\''s' '$HOME' org/model:q4"
-        );
-    }
 
     #[test]
     fn bytes_have_three_digits() {

@@ -37,29 +37,8 @@ pub(super) struct Start {
 
 impl Start {
     pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
-        let hub_address = HubAddress::of(config);
-        let status = match hub_address.look().await {
-            Found::Hub(hub) => {
-                out.info(already_running(hub.pid));
-                let status = hub.client.status().await?;
-                self.report(config, &status, None, out);
-                status
-            }
-            Found::Stranger(stranger) => anyhow::bail!("{stranger}"),
-            Found::Other(what) => anyhow::bail!(
-                "port {} on {} is in use by another program ({what})\n\
-                 hint: stop it, or set `port` in {}",
-                hub_address.port,
-                hub_address.host,
-                config.path.display()
-            ),
-            Found::Nothing => {
-                let left = Left::find(config);
-                let status = start(config, &hub_address, out).await?;
-                self.report(config, &status, Some(&left), out);
-                status
-            }
-        };
+        let (status, left) = running(config, out).await?;
+        self.report(config, &status, left.as_ref(), out);
         for name in &self.models {
             if let Some(hint) = unknown(&status, name) {
                 out.warn(format_args!(
@@ -103,6 +82,36 @@ impl Start {
         }
         out.log_path(HubAddress::of(config).logs_of(status));
         print_models(out, &status.models, &self.models);
+    }
+}
+
+/// The status of the hub of `config`. One is started if there is none; then with what an earlier one left.
+///
+/// # Errors
+/// When another hub or another program has its port; when it cannot be started.
+pub(super) async fn running(
+    config: &Config,
+    out: &mut Out,
+) -> anyhow::Result<(Status, Option<Left>)> {
+    let hub_address = HubAddress::of(config);
+    match hub_address.look().await {
+        Found::Hub(hub) => {
+            out.info(already_running(hub.pid));
+            Ok((hub.client.status().await?, None))
+        }
+        Found::Stranger(stranger) => anyhow::bail!("{stranger}"),
+        Found::Other(what) => anyhow::bail!(
+            "port {} on {} is in use by another program ({what})\n\
+             hint: stop it, or set `port` in {}",
+            hub_address.port,
+            hub_address.host,
+            config.path.display()
+        ),
+        Found::Nothing => {
+            let left = Left::find(config);
+            let status = start(config, &hub_address, out).await?;
+            Ok((status, Some(left)))
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::api::Status;
 use crate::config::nearest;
 
 /// Names in a hint.
-const MAX_NAMES: usize = 10;
+pub(super) const MAX_NAMES: usize = 10;
 
 /// A hint for a name that is not among the hub's: the nearest one or all, and whether hub.yaml has been
 /// edited since. `None` for a known name.

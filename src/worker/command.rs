@@ -4,7 +4,7 @@
 //! rather than in a log; each launch looks again.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
@@ -94,12 +94,16 @@ pub fn find(command: &[String], env: &BTreeMap<String, String>) -> Result<PathBu
         .map(OsString::from)
         .or_else(|| std::env::var_os("PATH"))
         .unwrap_or_default();
-    std::env::split_paths(&search_path)
+    on_path(program, &search_path).ok_or_else(|| CommandError::NotOnPath {
+        program: program.clone(),
+    })
+}
+
+/// The first executable file of that bare name in the folders of `search_path`.
+pub(crate) fn on_path(program: &str, search_path: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(search_path)
         .map(|folder| folder.join(program))
         .find(|path| is_executable(path))
-        .ok_or_else(|| CommandError::NotOnPath {
-            program: program.clone(),
-        })
 }
 
 fn is_executable(path: &Path) -> bool {

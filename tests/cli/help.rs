@@ -29,6 +29,7 @@ fn every_command_explains_itself() {
         "restart",
         "watch",
         "logs",
+        "launch",
         "demo",
         "policy",
     ] {

@@ -9,6 +9,7 @@ mod support;
 
 mod colour;
 mod help;
+mod launch;
 mod logs;
 mod messages;
 mod models;

@@ -92,11 +92,16 @@ fn a_conversation_of_responses_is_kept_for_pythons_client() {
     }
 }
 
-/// Runs an agent in a folder of its own, where it is told to write a file by a tool call; `settings` make the
-/// command out of the hub's address, the agent's home and what it is told.
-fn edits_a_file(agent: &str, tool: &str, settings: impl Fn(&mut Command, u16, &Path)) {
-    let program = target("agents/node_modules/.bin").join(agent);
-    if !is_there(agent, &program) {
+/// Launches an agent in a folder of its own, where it is told to write a file by a tool call.
+fn edits_a_file(
+    agent: &str,
+    model: &str,
+    arguments: &[&str],
+    tool: &str,
+    settings: &[(&str, &str)],
+) {
+    let programs = target("agents/node_modules/.bin");
+    if !is_there(agent, &programs.join(agent)) {
         return;
     }
     let hub = hub();
@@ -104,13 +109,17 @@ fn edits_a_file(agent: &str, tool: &str, settings: impl Fn(&mut Command, u16, &P
     let file = home.path().join("written.txt");
     let told = home.path().join("told");
     std::fs::write(&told, tool.replace("FILE", file.to_str().unwrap())).unwrap();
-    let mut command = Command::new(program);
-    command
+    let others = std::env::var("PATH").unwrap_or_default();
+    let said = hub
+        .command(&["launch", agent, "--model", model, "--"])
+        .args(arguments)
         .env("HOME", home.path())
+        .env("PATH", format!("{}:{others}", programs.display()))
+        .envs(settings.iter().copied())
         .current_dir(home.path())
-        .stdin(std::fs::File::open(&told).unwrap());
-    settings(&mut command, hub.http.port, home.path());
-    let said = command.output().unwrap();
+        .stdin(std::fs::File::open(&told).unwrap())
+        .output()
+        .unwrap();
     let (out, error) = (&said.stdout, &said.stderr);
     let written = std::fs::read_to_string(&file).unwrap_or_default();
     assert_eq!(
@@ -120,58 +129,57 @@ fn edits_a_file(agent: &str, tool: &str, settings: impl Fn(&mut Command, u16, &P
         String::from_utf8_lossy(out),
         String::from_utf8_lossy(error)
     );
+    assert!(said.status.success(), "{agent}: {}", said.status);
 }
 
 #[test]
 fn claude_code_edits_a_file() {
-    let tool = r#"call Write {"file_path": "FILE", "content": "hello"}"#;
-    edits_a_file("claude", tool, |command, port, _| {
-        command
-            .args(["-p", "--permission-mode", "acceptEdits"])
-            .args(["--allowedTools", "Write"])
-            .env("ANTHROPIC_BASE_URL", format!("http://127.0.0.1:{port}"))
-            .env("ANTHROPIC_AUTH_TOKEN", "none")
-            .env("ANTHROPIC_MODEL", "quick")
-            .env("ANTHROPIC_DEFAULT_HAIKU_MODEL", "quick")
-            .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
-    });
+    edits_a_file(
+        "claude",
+        "quick",
+        &[
+            "-p",
+            "--permission-mode",
+            "acceptEdits",
+            "--allowedTools",
+            "Write",
+        ],
+        r#"call Write {"file_path": "FILE", "content": "hello"}"#,
+        &[("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")],
+    );
 }
 
 #[test]
 fn codex_edits_a_file() {
-    let tool = r#"call exec_command {"cmd": "echo hello > FILE"}"#;
-    edits_a_file("codex", tool, |command, port, _| {
-        let provider = format!(
-            "model_providers.hub={{name=\"hub\", base_url=\"http://127.0.0.1:{port}/v1\", wire_api=\"responses\"}}"
-        );
-        command
-            .args(["exec", "--skip-git-repo-check"])
-            .arg("--dangerously-bypass-approvals-and-sandbox")
-            .args(["-c", &provider, "-c", "model_provider=\"hub\""])
-            .args(["-m", "chats", "-"]);
-    });
+    edits_a_file(
+        "codex",
+        "chats",
+        &[
+            "exec",
+            "--skip-git-repo-check",
+            "--dangerously-bypass-approvals-and-sandbox",
+            "-",
+        ],
+        r#"call exec_command {"cmd": "echo hello > FILE"}"#,
+        &[],
+    );
 }
 
 #[test]
 fn opencode_edits_a_file() {
-    let tool = r#"call write {"filePath": "FILE", "content": "hello"}"#;
-    edits_a_file("opencode", tool, |command, port, _| {
-        let config = serde_json::json!({
-            "provider": {"hub": {
-                "npm": "@ai-sdk/openai-compatible",
-                "options": {"baseURL": format!("http://127.0.0.1:{port}/v1"), "apiKey": "none"},
-                "models": {"quick": {}},
-            }},
-            "model": "hub/quick",
-            "small_model": "hub/quick",
-            "permission": {"edit": "allow", "external_directory": "allow"},
-            "autoupdate": false,
-            "share": "disabled",
-        });
-        command
-            .arg("run")
-            .env("OPENCODE_CONFIG_CONTENT", config.to_string());
-    });
+    edits_a_file(
+        "opencode",
+        "quick",
+        &["run"],
+        r#"call write {"filePath": "FILE", "content": "hello"}"#,
+        &[
+            (
+                "OPENCODE_PERMISSION",
+                r#"{"edit": "allow", "external_directory": "allow"}"#,
+            ),
+            ("OPENCODE_DISABLE_AUTOUPDATE", "true"),
+        ],
+    );
 }
 
 #[test]

@@ -125,8 +125,13 @@ impl Home {
     }
 
     fn write_program(&self, name: &str, arguments: &str) {
+        self.write_script(name, &format!("exec '{BINARY}' {arguments} \"$@\""));
+    }
+
+    /// Puts a shell script on PATH.
+    pub fn write_script(&self, name: &str, script: &str) {
         let path = self.bin().join(name);
-        let script = format!("#!/bin/sh\nexec '{BINARY}' {arguments} \"$@\"\n");
+        let script = format!("#!/bin/sh\n{script}\n");
         std::fs::write(&path, script).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -223,10 +228,15 @@ impl Home {
         change(&mut command);
         let ran = ran(&mut command);
         ran.assert_ok();
-        let pid = ran.out.split_once("(PID: ").unwrap().1;
+        self.note_daemon(&ran.out);
+        ran
+    }
+
+    /// Notes the process id of the daemon that a command says it has started.
+    pub fn note_daemon(&self, said: &str) {
+        let pid = said.split_once("(PID: ").unwrap().1;
         let pid = pid.split(')').next().unwrap().parse().unwrap();
         self.daemon.store(pid, Ordering::Relaxed);
-        ran
     }
 
     /// `serve`, the daemon in the foreground; returns when `/health` answers.

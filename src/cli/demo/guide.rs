@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::client::{Client, Probe};
 use super::super::progress;
-use super::super::render::{Out, dashboard_url, duration, shell_words};
+use super::super::render::{Out, dashboard_url, duration};
 use super::chat::Chat;
 use super::folder::{Folder, POLICY, POLICY_NAME};
 use crate::api::{MemoryState, ModelStatus};
+use crate::clients::shell_words;
 
 const HOST: &str = "127.0.0.1";
 const FIRST_MODEL: &str = "parrot";

@@ -6,10 +6,11 @@
 
 use std::sync::LazyLock;
 
-use minijinja::value::Serde;
+use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, Error, UndefinedBehavior, context};
 
-use crate::api::{Status, local_authority};
+use crate::api::{ModelStatus, Status, local_authority};
+use crate::clients::{self, Target};
 
 /// Scripts and styles come from the hub alone, and no other page may frame this one.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
@@ -76,18 +77,38 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
 /// # Errors
 /// When the template uses an undefined value.
 pub fn page(status: &Status) -> Result<String, Error> {
+    let authority = local_authority(&status.host, status.port);
     let context = context! {
         status => Serde(status),
-        authority => local_authority(&status.host, status.port),
+        clients => clients(status, &authority),
+        authority,
         version => env!("CARGO_PKG_VERSION"),
     };
     TEMPLATES.get_template("hub")?.render(context)
 }
 
+/// Each client with what leads it to this hub and to a model of it.
+fn clients(status: &Status, authority: &str) -> Vec<Value> {
+    let any = || status.models.first();
+    let model = status.chat_model().or_else(any);
+    let target = Target {
+        url: &format!("http://{authority}"),
+        model: model.map_or("MODEL", |model: &ModelStatus| &model.id),
+        context: None,
+    };
+    let of = |client: &clients::Client| {
+        let snippets = client.snippets(&target).into_iter();
+        let snippets =
+            snippets.map(|snippet| context! { file => snippet.file, text => snippet.text });
+        context! { title => client.title, snippets => snippets.collect::<Vec<_>>() }
+    };
+    clients::all().map(of).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::HubFacts;
+    use crate::api::{Activity, HubFacts, ModelFacts};
 
     fn page_with(warning: &str) -> String {
         let hub = HubFacts {
@@ -120,6 +141,33 @@ mod tests {
             ">Actions<",
         ] {
             assert!(page.contains(words), "{words}");
+        }
+    }
+
+    #[test]
+    fn every_client_is_shown_with_the_hubs_address_and_a_model() {
+        let hub = HubFacts {
+            host: "0.0.0.0".to_owned(),
+            port: 8000,
+            ..HubFacts::default()
+        };
+        let facts = ModelFacts {
+            name: "qwen3-4b".to_owned(),
+            model_type: "lm".into(),
+            ..ModelFacts::default()
+        };
+        let models = [(facts.into(), Activity::default())];
+        let page = page(&Status::build(&hub, &models, 1)).unwrap();
+        let target = Target {
+            url: "http://localhost:8000",
+            model: "qwen3-4b",
+            context: None,
+        };
+        for client in clients::all() {
+            for snippet in client.snippets(&target) {
+                let text = minijinja::HtmlEscape(&snippet.text).to_string();
+                assert!(page.contains(&text), "{text} is not in {page}");
+            }
         }
     }
 

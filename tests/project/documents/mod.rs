@@ -1,5 +1,6 @@
 //! README.md and the pages under `docs/`: what they say of the program is compared with it.
 
+mod clients;
 mod console;
 mod examples;
 mod links;
