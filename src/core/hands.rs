@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
-use super::machine::{Answer, Decide, Effect, Event, Goal, Launch, Machine, Now, Waiter};
+use super::machine::{
+    Answer, Decide, Effect, Event, Goal, Launch, Machine, Now, QuestionId, Waiter,
+};
 use crate::core::interface::questions::{
-    Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Trouble, TroubleKind, TroubleVerdict,
+    IdleVerdict, ModelQuestion, ModelVerdict, TroubleKind, TroubleVerdict,
 };
 use crate::core::interface::world::World;
 
@@ -21,6 +23,13 @@ pub(crate) trait Hands {
     fn judge(&self) -> &Self::Judge;
     /// The moment.
     fn now(&self) -> Now;
+    /// Asks the policies: the verdict, or none if it comes later, as [`Event::Judged`] with that id.
+    fn ask(
+        &mut self,
+        id: QuestionId,
+        model: &str,
+        question: &ModelQuestion,
+    ) -> Option<ModelVerdict>;
     /// Publishes the machine's facts.
     fn publish(&mut self, machine: &Machine);
     /// True if the worker of that model is still in the trouble that was told of.
@@ -54,14 +63,14 @@ pub(crate) trait Hands {
 
 /// The judge: the policies, asked by the hooks of the machine's events.
 pub(crate) trait Judge {
-    fn on_load(&self, model: &str, pending: PendingLoad) -> LoadVerdict;
-    fn on_idle(&self, model: &str) -> IdleVerdict;
-    fn on_exit(&self, model: &str, exit: Exit) -> ExitVerdict;
-    fn on_trouble(&self, model: &str, trouble: Trouble) -> TroubleVerdict;
+    /// Their verdict on that question about that model.
+    fn judge(&self, model: &str, question: &ModelQuestion) -> ModelVerdict;
     /// The last verdict of `on_idle` was not carried out: a request came.
     fn note_overtaken(&self, model: &str);
     /// The last verdict of `on_trouble` was not carried out: the worker answered.
     fn note_recovered(&self, model: &str);
+    /// The last verdict on such a question was not carried out: the model is another by now.
+    fn note_discarded(&self, model: &str, question: &ModelQuestion);
 }
 
 /// Hands the machine an event, shows what it says, and does what is to be done.
@@ -97,55 +106,53 @@ fn carry_out(hands: &mut impl Hands, effect: Effect) {
 /// The machine's questions, put to the policies about the state that is true now.
 struct Asking<'a, H>(&'a mut H);
 
-impl<H: Hands> Asking<'_, H> {
-    /// Policies see what is published: it has to be what is true now.
-    fn judge_of(&mut self, machine: &Machine) -> &H::Judge {
-        self.0.publish(machine);
-        self.0.judge()
-    }
-}
-
 impl<H: Hands> Decide for Asking<'_, H> {
-    fn on_load(&mut self, machine: &Machine, model: &str, pending: PendingLoad) -> LoadVerdict {
-        self.judge_of(machine).on_load(model, pending)
-    }
-
-    fn on_exit(&mut self, machine: &Machine, model: &str, exit: Exit) -> ExitVerdict {
-        self.judge_of(machine).on_exit(model, exit)
-    }
-
-    fn on_trouble(
+    fn ask(
         &mut self,
         machine: &Machine,
+        id: QuestionId,
         model: &str,
-        trouble: Trouble,
-        spell: u64,
-    ) -> TroubleVerdict {
-        match self.judge_of(machine).on_trouble(model, trouble) {
-            // An answer that came meanwhile wins.
-            TroubleVerdict::Restart { .. } if !self.0.lasts(model, trouble.kind, spell) => {
-                self.0.judge().note_recovered(model);
-                TroubleVerdict::Keep(0.0)
+        question: &ModelQuestion,
+    ) -> Option<ModelVerdict> {
+        // Policies see what is published: it has to be what is true now.
+        self.0.publish(machine);
+        if *question == ModelQuestion::Idle {
+            let seen = self.0.world().model(model);
+            if seen.is_none_or(|model| model.activity.active_requests > 0) {
+                return Some(ModelVerdict::Idle(IdleVerdict::Keep(0.0)));
             }
-            verdict => verdict,
+        }
+        self.0.ask(id, model, question)
+    }
+
+    fn confirm(
+        &mut self,
+        model: &str,
+        question: &ModelQuestion,
+        verdict: ModelVerdict,
+    ) -> ModelVerdict {
+        match (question, verdict) {
+            // A request that came meanwhile wins.
+            (_, ModelVerdict::Idle(IdleVerdict::Unload | IdleVerdict::Stop))
+                if !self.0.close_gate_if_idle(model) =>
+            {
+                self.0.judge().note_overtaken(model);
+                ModelVerdict::Idle(IdleVerdict::Keep(0.0))
+            }
+            // An answer that came meanwhile wins.
+            (
+                ModelQuestion::Trouble { trouble, spell },
+                ModelVerdict::Trouble(TroubleVerdict::Restart { .. }),
+            ) if !self.0.lasts(model, trouble.kind, *spell) => {
+                self.0.judge().note_recovered(model);
+                ModelVerdict::Trouble(TroubleVerdict::Keep(0.0))
+            }
+            (_, verdict) => verdict,
         }
     }
 
-    fn on_idle(&mut self, machine: &Machine, model: &str) -> IdleVerdict {
-        self.0.publish(machine);
-        let seen = self.0.world().model(model);
-        if seen.is_none_or(|model| model.activity.active_requests > 0) {
-            return IdleVerdict::Keep(0.0);
-        }
-        match self.0.judge().on_idle(model) {
-            IdleVerdict::Keep(seconds) => IdleVerdict::Keep(seconds),
-            // A request that came meanwhile wins.
-            _ if !self.0.close_gate_if_idle(model) => {
-                self.0.judge().note_overtaken(model);
-                IdleVerdict::Keep(0.0)
-            }
-            verdict => verdict,
-        }
+    fn discard(&mut self, model: &str, question: &ModelQuestion) {
+        self.0.judge().note_discarded(model, question);
     }
 }
 
@@ -158,6 +165,7 @@ mod tests {
     use super::*;
     use crate::api::{Activity, ModelFacts, SystemMemory};
     use crate::config::Settings;
+    use crate::core::interface::questions::Trouble;
     use crate::core::interface::world::{GroupView, ModelView};
 
     /// A hub of one loaded model, whose policies want to unload and to restart it.
@@ -174,14 +182,11 @@ mod tests {
             self.noted.lock().push(what);
         }
 
-        fn idle(mut self) -> (IdleVerdict, Vec<&'static str>) {
-            let verdict = Asking(&mut self).on_idle(&Machine::default(), "a");
-            (verdict, self.noted.into_inner())
-        }
-
-        fn trouble(mut self) -> (TroubleVerdict, Vec<&'static str>) {
-            let trouble = Trouble::of(TroubleKind::Silent);
-            let verdict = Asking(&mut self).on_trouble(&Machine::default(), "a", trouble, 1);
+        /// What is to be done in the end, and what went before.
+        fn asked(mut self, question: ModelQuestion) -> (ModelVerdict, Vec<&'static str>) {
+            let mut asking = Asking(&mut self);
+            let verdict = asking.ask(&Machine::default(), 1, "a", &question).unwrap();
+            let verdict = asking.confirm("a", &question, verdict);
             (verdict, self.noted.into_inner())
         }
     }
@@ -224,22 +229,22 @@ mod tests {
     }
 
     impl Judge for OneModel {
-        fn on_load(&self, _: &str, _: PendingLoad) -> LoadVerdict {
-            LoadVerdict::Allow
+        fn judge(&self, _: &str, question: &ModelQuestion) -> ModelVerdict {
+            match question {
+                ModelQuestion::Idle => {
+                    self.note("on_idle");
+                    ModelVerdict::Idle(IdleVerdict::Unload)
+                }
+                ModelQuestion::Trouble { .. } => {
+                    self.note("on_trouble");
+                    restart()
+                }
+                other => unreachable!("{other:?}"),
+            }
         }
 
-        fn on_idle(&self, _: &str) -> IdleVerdict {
-            self.note("on_idle");
-            IdleVerdict::Unload
-        }
-
-        fn on_exit(&self, _: &str, _: Exit) -> ExitVerdict {
-            ExitVerdict::default()
-        }
-
-        fn on_trouble(&self, _: &str, _: Trouble) -> TroubleVerdict {
-            self.note("on_trouble");
-            restart()
+        fn note_discarded(&self, _: &str, _: &ModelQuestion) {
+            self.note("discarded");
         }
 
         fn note_overtaken(&self, _: &str) {
@@ -265,6 +270,15 @@ mod tests {
 
         fn now(&self) -> Now {
             unreachable!("nothing happens")
+        }
+
+        fn ask(
+            &mut self,
+            _: QuestionId,
+            model: &str,
+            question: &ModelQuestion,
+        ) -> Option<ModelVerdict> {
+            Some(Judge::judge(self, model, question))
         }
 
         fn publish(&mut self, _: &Machine) {
@@ -295,28 +309,38 @@ mod tests {
         fn finish(&mut self) {}
     }
 
-    fn restart() -> TroubleVerdict {
-        TroubleVerdict::Restart {
+    fn restart() -> ModelVerdict {
+        ModelVerdict::Trouble(TroubleVerdict::Restart {
             seconds: 0.0,
             reason: None,
+        })
+    }
+
+    fn trouble() -> ModelQuestion {
+        ModelQuestion::Trouble {
+            trouble: Trouble::of(TroubleKind::Silent),
+            spell: 1,
+        }
+    }
+
+    fn overtaken() -> OneModel {
+        OneModel {
+            moves_on: true,
+            ..OneModel::default()
         }
     }
 
     #[test]
     fn an_idle_model_is_shown_asked_about_and_closed() {
-        let (verdict, noted) = OneModel::default().idle();
-        assert_eq!(verdict, IdleVerdict::Unload);
+        let (verdict, noted) = OneModel::default().asked(ModelQuestion::Idle);
+        assert_eq!(verdict, ModelVerdict::Idle(IdleVerdict::Unload));
         assert_eq!(noted, ["publish", "on_idle", "closed"]);
     }
 
     #[test]
     fn a_request_that_comes_while_on_idle_thinks_keeps_the_model() {
-        let hub = OneModel {
-            moves_on: true,
-            ..OneModel::default()
-        };
-        let (verdict, noted) = hub.idle();
-        assert_eq!(verdict, IdleVerdict::Keep(0.0));
+        let (verdict, noted) = overtaken().asked(ModelQuestion::Idle);
+        assert_eq!(verdict, ModelVerdict::Idle(IdleVerdict::Keep(0.0)));
         assert_eq!(noted, ["publish", "on_idle", "overtaken"]);
     }
 
@@ -326,20 +350,17 @@ mod tests {
             active: 1,
             ..OneModel::default()
         };
-        let (verdict, noted) = hub.idle();
-        assert_eq!((verdict, noted), (IdleVerdict::Keep(0.0), vec!["publish"]));
+        let (verdict, noted) = hub.asked(ModelQuestion::Idle);
+        assert_eq!(verdict, ModelVerdict::Idle(IdleVerdict::Keep(0.0)));
+        assert_eq!(noted, ["publish"]);
     }
 
     #[test]
     fn an_answer_that_comes_while_on_trouble_thinks_keeps_the_worker() {
-        let (verdict, noted) = OneModel::default().trouble();
+        let (verdict, noted) = OneModel::default().asked(trouble());
         assert_eq!((verdict, noted), (restart(), vec!["publish", "on_trouble"]));
-        let hub = OneModel {
-            moves_on: true,
-            ..OneModel::default()
-        };
-        let (verdict, noted) = hub.trouble();
-        assert_eq!(verdict, TroubleVerdict::Keep(0.0));
+        let (verdict, noted) = overtaken().asked(trouble());
+        assert_eq!(verdict, ModelVerdict::Trouble(TroubleVerdict::Keep(0.0)));
         assert_eq!(noted, ["publish", "on_trouble", "recovered"]);
     }
 }

@@ -1,20 +1,19 @@
 //! Lets the machine of the lifecycle ask [`Policies`].
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::block_in_place;
+use tokio::task::{block_in_place, spawn_blocking};
 
-use super::{
-    Exit, ExitVerdict, IdleVerdict, LoadVerdict, PendingLoad, Policies, Trouble, TroubleVerdict,
-};
+use super::{Policies, failure};
 use crate::core::hands::Judge;
+use crate::core::interface::questions::{ModelQuestion, ModelVerdict};
 
 impl Policies {
-    /// Asks the policies, in a blocking section while the user's may take long.
-    fn think<R>(&self, about: impl FnOnce(&Self) -> R) -> R {
-        match self.are_quick() {
-            true => about(self),
-            false => apart(|| about(self)),
-        }
+    /// [`Judge::judge`] on a thread that it may block, for policies that take long.
+    pub(crate) async fn judge_apart(&self, model: String, question: ModelQuestion) -> ModelVerdict {
+        let policies = self.clone();
+        let judging = spawn_blocking(move || policies.judge(&model, &question));
+        let judged = judging.await;
+        judged.unwrap_or_else(|_| ModelVerdict::without_policies(&question, failure()))
     }
 }
 
@@ -27,20 +26,15 @@ pub(crate) fn apart<R>(task: impl FnOnce() -> R) -> R {
 }
 
 impl Judge for Policies {
-    fn on_load(&self, model: &str, pending: PendingLoad) -> LoadVerdict {
-        self.think(|policies| policies.on_load(model, pending))
-    }
-
-    fn on_idle(&self, model: &str) -> IdleVerdict {
-        self.think(|policies| policies.on_idle(model))
-    }
-
-    fn on_exit(&self, model: &str, exit: Exit) -> ExitVerdict {
-        self.think(|policies| policies.on_exit(model, exit))
-    }
-
-    fn on_trouble(&self, model: &str, trouble: Trouble) -> TroubleVerdict {
-        self.think(|policies| policies.on_trouble(model, trouble))
+    fn judge(&self, model: &str, question: &ModelQuestion) -> ModelVerdict {
+        match *question {
+            ModelQuestion::Load(pending) => ModelVerdict::Load(self.on_load(model, pending)),
+            ModelQuestion::Idle => ModelVerdict::Idle(self.on_idle(model)),
+            ModelQuestion::Exit(exit) => ModelVerdict::Exit(self.on_exit(model, exit)),
+            ModelQuestion::Trouble { trouble, .. } => {
+                ModelVerdict::Trouble(self.on_trouble(model, trouble))
+            }
+        }
     }
 
     fn note_overtaken(&self, model: &str) {
@@ -49,5 +43,9 @@ impl Judge for Policies {
 
     fn note_recovered(&self, model: &str) {
         self.note_recovered(model);
+    }
+
+    fn note_discarded(&self, model: &str, question: &ModelQuestion) {
+        self.note_discarded(model, question);
     }
 }

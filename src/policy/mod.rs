@@ -4,7 +4,8 @@
 //! never acts. What hooks see of the hub comes through [`World`], which the lifecycle implements.
 //!
 //! Hooks run one at a time, in one Lua state. The bundled ones take microseconds and run on the caller's
-//! thread; a user's run on a thread of their own. Observers have a state and a thread.
+//! thread. A user's `on_request` runs on a thread of its own, his other hooks on one that may be blocked, so
+//! that neither requests nor the lifecycle stand still. Observers have a state and a thread.
 
 use std::fmt;
 use std::path::Path;
@@ -227,10 +228,7 @@ impl Policies {
     ) -> Result<T, ApiError> {
         let policies = self.clone();
         let done = self.shared.hook_thread.run(move || task(&policies)).await;
-        done.ok_or_else(|| {
-            let text = "The hub failed to decide about this. Its log says why.";
-            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, text)
-        })
+        done.ok_or_else(failure)
     }
 
     /// True while hooks take microseconds, as the user has none of his own.
@@ -369,6 +367,12 @@ fn request_verdict(answer: Answer) -> RequestVerdict {
         }
         Answer::Abstain | Answer::Verdict(_) => RequestVerdict::Pass,
     }
+}
+
+/// The answer after a fault of the hub's own.
+fn failure() -> ApiError {
+    let text = "The hub failed to decide about this. Its log says why.";
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, text)
 }
 
 /// The answer when a policy with `on_error = "deny"` fails.

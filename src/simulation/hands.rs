@@ -10,8 +10,9 @@ use super::plan::{Happening, Plan};
 use super::request::{Asked, Finish, Number, State};
 use super::world::{Process, SimulatedWorld};
 use crate::core::facts;
-use crate::core::hands;
-use crate::core::machine::{Answer, Event, Goal, Launch, Machine, Now, Waiter};
+use crate::core::hands::{self, Judge as _};
+use crate::core::interface::questions::{ModelQuestion, ModelVerdict};
+use crate::core::machine::{Answer, Event, Goal, Launch, Machine, Now, QuestionId, Waiter};
 use crate::core::refusals::left_memory;
 use crate::policy::{self, Policies, TroubleKind, World as _};
 
@@ -179,6 +180,15 @@ impl hands::Hands for Hands {
             at: self.world.now(),
             unix: self.world.clock(),
         }
+    }
+
+    fn ask(
+        &mut self,
+        _: QuestionId,
+        model: &str,
+        question: &ModelQuestion,
+    ) -> Option<ModelVerdict> {
+        Some(self.policies.judge(model, question))
     }
 
     fn publish(&mut self, machine: &Machine) {

@@ -323,7 +323,7 @@ impl Simulation {
 
     fn handle(&mut self, event: Event) {
         handle(&mut self.machine, &mut self.hands, event);
-        self.hands.listens = self.machine.next_asking().is_some();
+        self.hands.listens = self.machine.is_parking();
     }
 }
 

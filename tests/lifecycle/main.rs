@@ -2,6 +2,7 @@
 //! workers or the daemon misbehave.
 
 mod memory;
+mod slow_policies;
 #[path = "../support/mod.rs"]
 mod support;
 

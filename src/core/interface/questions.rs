@@ -185,6 +185,40 @@ pub enum TroubleVerdict {
     Keep(f64),
 }
 
+/// A question about a model: to one of the hooks that the lifecycle asks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum ModelQuestion {
+    /// To `on_load`.
+    Load(PendingLoad),
+    /// To `on_idle`.
+    Idle,
+    /// To `on_exit`.
+    Exit(Exit),
+    /// To `on_trouble`; `spell` tells this trouble from others of its kind.
+    Trouble { trouble: Trouble, spell: u64 },
+}
+
+/// The verdict on a [`ModelQuestion`], of the same kind.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum ModelVerdict {
+    Load(LoadVerdict),
+    Idle(IdleVerdict),
+    Exit(ExitVerdict),
+    Trouble(TroubleVerdict),
+}
+
+impl ModelVerdict {
+    /// The verdict on `question` when its policies fail with `error`: no load, and nothing else.
+    pub(crate) fn without_policies(question: &ModelQuestion, error: ApiError) -> Self {
+        match question {
+            ModelQuestion::Load(_) => Self::Load(LoadVerdict::Reject(error)),
+            ModelQuestion::Idle => Self::Idle(IdleVerdict::Keep(0.0)),
+            ModelQuestion::Exit(_) => Self::Exit(ExitVerdict::Leave),
+            ModelQuestion::Trouble { .. } => Self::Trouble(TroubleVerdict::Keep(0.0)),
+        }
+    }
+}
+
 /// One request to `/v1` as `on_request` sees it.
 #[derive(Debug)]
 pub struct RequestView {

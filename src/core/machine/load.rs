@@ -6,29 +6,21 @@ use http::StatusCode;
 
 use super::trouble::Troubles;
 use super::{
-    Answer, ApiError, Decide, Effect, Entry, Exit, ExitVerdict, Goal, IdleVerdict, Launch,
-    LoadVerdict, Machine, Next, Now, Outcome, PendingLoad, Phase,
+    About, Answer, ApiError, Effect, Entry, Exit, ExitVerdict, Goal, IdleVerdict, Launch,
+    LoadVerdict, Machine, Next, Now, Outcome, Phase,
 };
 
 impl Machine {
     /// Somebody wants the model in memory that is now on standby (or down, and being started).
-    pub(super) fn want_load(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
-        // Those who waited for this model to leave memory come first, or two could wait for each other.
-        self.continue_evictions(now);
-        self.entries[i].asked_at = now.at;
-        self.ask(i, now, decide);
+    pub(super) fn want_load(&mut self, i: usize, now: Now) {
+        if !self.is_load_asked(i) {
+            self.entries[i].asked_at = now.at;
+        }
+        self.put_question(i, About::Load);
     }
 
-    /// Asks `on_load` and does what it says.
-    pub(super) fn ask(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
-        let entry = &self.entries[i];
-        let name = entry.spec.name.clone();
-        let pending = PendingLoad {
-            reason: entry.reason(),
-            waiting: entry.waiting(),
-            waited_seconds: now.at.saturating_sub(entry.asked_at).as_secs_f64(),
-        };
-        let verdict = decide.on_load(self, &name, pending);
+    /// Does what `on_load` says.
+    pub(super) fn decide_load(&mut self, i: usize, verdict: LoadVerdict, now: Now) {
         let process = self.entries[i].has_resident();
         match verdict {
             LoadVerdict::Allow => self.begin_load(i, now),
@@ -114,13 +106,7 @@ impl Machine {
     }
 
     /// The launch is up without the weights.
-    pub(super) fn standby(
-        &mut self,
-        launch: Launch,
-        process: bool,
-        now: Now,
-        decide: &mut dyn Decide,
-    ) {
+    pub(super) fn standby(&mut self, launch: Launch, process: bool, now: Now) {
         let Some(i) = self.of_launch(launch) else {
             return;
         };
@@ -128,7 +114,7 @@ impl Machine {
             // A worker that was adopted may turn out to be less loaded than it was thought to be.
             Phase::Launching(_) => {}
             // Told to end just after it had ended by itself: nothing more will be heard of it.
-            Phase::Ending { next, .. } if !process => return self.ended(i, next, now, decide),
+            Phase::Ending { next, .. } if !process => return self.ended(i, next, now),
             _ => return,
         }
         let entry = &mut self.entries[i];
@@ -140,7 +126,7 @@ impl Machine {
         let wanted = entry.is_wanted();
         self.answer_all(waiters, &Answer::Verb(Outcome::Done));
         if wanted {
-            self.want_load(i, now, decide);
+            self.want_load(i, now);
         }
     }
 
@@ -239,14 +225,7 @@ impl Machine {
     }
 
     /// The process is gone: as asked, or it failed.
-    pub(super) fn gone(
-        &mut self,
-        launch: Launch,
-        exit_code: Option<i32>,
-        reason: &str,
-        now: Now,
-        decide: &mut dyn Decide,
-    ) {
+    pub(super) fn gone(&mut self, launch: Launch, exit_code: Option<i32>, reason: &str, now: Now) {
         let Some(i) = self.of_launch(launch) else {
             return;
         };
@@ -255,14 +234,14 @@ impl Machine {
             Phase::Ending {
                 next: Next::Replace,
                 ..
-            } => self.replaced(i, reason, now, decide),
-            Phase::Draining(next) | Phase::Ending { next, .. } => self.ended(i, next, now, decide),
-            _ => self.fail(i, exit_code, reason, now, decide),
+            } => self.replaced(i, reason, now),
+            Phase::Draining(next) | Phase::Ending { next, .. } => self.ended(i, next, now),
+            _ => self.fail(i, exit_code, reason, now),
         }
     }
 
     /// A process that was to end has ended.
-    fn ended(&mut self, i: usize, next: Next, now: Now, decide: &mut dyn Decide) {
+    fn ended(&mut self, i: usize, next: Next, now: Now) {
         let entry = &mut self.entries[i];
         match next {
             Next::Unload => {
@@ -270,7 +249,7 @@ impl Machine {
                 if entry.is_wanted() {
                     let unloaded = std::mem::take(&mut entry.unload);
                     self.answer_all(unloaded, &Answer::Verb(Outcome::Done));
-                    self.want_load(i, now, decide);
+                    self.want_load(i, now);
                 } else if entry.spec.jit {
                     // A fresh resident process, where the worker can be one.
                     self.launch(i, Goal::Standby);
@@ -279,20 +258,13 @@ impl Machine {
                     self.answer_all(unloaded, &Answer::Verb(Outcome::Done));
                 }
             }
-            Next::Restart | Next::Replace => self.restart(i, now, decide),
+            Next::Restart | Next::Replace => self.restart(i, now),
             Next::Stop => self.be_down(i),
         }
     }
 
     /// The process ended unasked, or before it was ready.
-    fn fail(
-        &mut self,
-        i: usize,
-        exit_code: Option<i32>,
-        reason: &str,
-        now: Now,
-        decide: &mut dyn Decide,
-    ) {
+    fn fail(&mut self, i: usize, exit_code: Option<i32>, reason: &str, now: Now) {
         let entry = &mut self.entries[i];
         let model = entry.spec.name.clone();
         let uptime = entry.uptime(now);
@@ -314,7 +286,12 @@ impl Machine {
         if self.shutting_down || self.entries[i].removed {
             return;
         }
-        if let ExitVerdict::Restart(seconds) = decide.on_exit(self, &model, exit) {
+        self.put_question(i, About::Exit(exit));
+    }
+
+    /// Does what `on_exit` says.
+    pub(super) fn decide_exit(&mut self, i: usize, verdict: ExitVerdict, now: Now) {
+        if let ExitVerdict::Restart(seconds) = verdict {
             let after = seconds_or_zero(seconds);
             self.entries[i].retry_at = Some(now.at + after);
             self.effects.push(Effect::Wake { after });
@@ -343,29 +320,33 @@ impl Machine {
 
     /// Starts failed models whose time has come, asks about idle ones and parked loads, and gives up on
     /// memory that does not come back.
-    pub(super) fn tick(&mut self, now: Now, decide: &mut dyn Decide) {
+    pub(super) fn tick(&mut self, now: Now) {
         self.continue_settling(now);
         for i in 0..self.entries.len() {
             let entry = &self.entries[i];
             if entry.retry_at.is_some_and(|at| now.at >= at) {
-                self.begin_start(i, now, decide);
+                self.begin_start(i, now);
                 continue;
             }
             if matches!(entry.phase, Phase::Parked { .. }) {
-                self.tick_parked(i, now, decide);
+                self.tick_parked(i, now);
                 continue;
             }
             if entry.phase != Phase::Loaded || now.at < entry.keep_until {
                 continue;
             }
-            let name = entry.spec.name.clone();
-            match decide.on_idle(self, &name) {
-                IdleVerdict::Keep(seconds) => {
-                    self.entries[i].keep_until = now.at + seconds_or_zero(seconds)
-                }
-                IdleVerdict::Unload => self.begin_unload(i),
-                IdleVerdict::Stop => self.begin_stop(i),
+            self.put_question(i, About::Idle);
+        }
+    }
+
+    /// Does what `on_idle` says.
+    pub(super) fn decide_idle(&mut self, i: usize, verdict: IdleVerdict, now: Now) {
+        match verdict {
+            IdleVerdict::Keep(seconds) => {
+                self.entries[i].keep_until = now.at + seconds_or_zero(seconds)
             }
+            IdleVerdict::Unload => self.begin_unload(i),
+            IdleVerdict::Stop => self.begin_stop(i),
         }
     }
 }

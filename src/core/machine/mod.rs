@@ -1,8 +1,8 @@
 //! The pure heart of the lifecycle: `(state, event, now) → effects`.
 //!
 //! No tokio, no clock, no I/O. The supervisor feeds it one ordered stream of events and carries out
-//! the effects it returns, in order. Policies are asked through [`Decide`] while an event is handled,
-//! so that no other event can come between a verdict and what is done about it.
+//! the effects it returns, in order. Policies are asked through [`Decide`], which answers while an event is
+//! handled or later; see [`judgement`].
 //!
 //! Every launch of a worker has a number; what is reported of an earlier one is ignored.
 
@@ -13,11 +13,13 @@ use std::time::Duration;
 use crate::api::{ApiError, MemoryState, Outcome, ProcessState, ReloadReport, SystemMemory, Verb};
 use crate::config::ModelConfig;
 use crate::core::interface::questions::{
-    Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, PendingLoad, Trouble, TroubleVerdict,
+    Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, ModelQuestion, ModelVerdict,
+    PendingLoad, Trouble,
 };
 use crate::core::queue::QueueLimits;
 
 mod entry;
+mod judgement;
 mod load;
 mod park;
 mod past;
@@ -29,6 +31,8 @@ mod verbs;
 pub(crate) use entry::Entry;
 use entry::{Ended, Next, Phase};
 
+pub(crate) use judgement::QuestionId;
+use judgement::{About, Questions};
 use park::Asking;
 pub(crate) use past::Past;
 
@@ -133,6 +137,11 @@ pub(crate) enum Event {
         trouble: Trouble,
         spell: u64,
     },
+    /// The verdict on the question of that number.
+    Judged {
+        id: QuestionId,
+        verdict: ModelVerdict,
+    },
     /// No lease is out any more, or the drain limit has passed.
     Drained { launch: Launch },
     /// hub.yaml was read again.
@@ -213,21 +222,27 @@ pub(crate) enum Answer {
 /// The policies, as the machine asks them. An implementation may look at the machine to publish its
 /// state before it asks.
 pub(crate) trait Decide {
-    fn on_load(&mut self, machine: &Machine, model: &str, pending: PendingLoad) -> LoadVerdict;
-
-    /// Anything but [`IdleVerdict::Keep`] means that the model is idle and its gate already closed.
-    fn on_idle(&mut self, machine: &Machine, model: &str) -> IdleVerdict;
-
-    fn on_exit(&mut self, machine: &Machine, model: &str, exit: Exit) -> ExitVerdict;
-
-    /// A restart means that the worker is still in that trouble.
-    fn on_trouble(
+    /// The verdict; none if it comes later, as [`Event::Judged`] with that id.
+    fn ask(
         &mut self,
         machine: &Machine,
+        id: QuestionId,
         model: &str,
-        trouble: Trouble,
-        spell: u64,
-    ) -> TroubleVerdict;
+        question: &ModelQuestion,
+    ) -> Option<ModelVerdict>;
+
+    /// The verdict that is carried out now: this one, unless it was overtaken. An [`IdleVerdict`] other than
+    /// [`IdleVerdict::Keep`] means that the model is idle and its gate already closed, a restart that the worker
+    /// is still in that trouble.
+    fn confirm(
+        &mut self,
+        model: &str,
+        question: &ModelQuestion,
+        verdict: ModelVerdict,
+    ) -> ModelVerdict;
+
+    /// The verdict counts for nothing: the model is not any more what it was about.
+    fn discard(&mut self, model: &str, question: &ModelQuestion);
 }
 
 /// The state of all models.
@@ -246,6 +261,7 @@ pub(crate) struct Machine {
     finished: bool,
     /// Reloads that wait for models to end.
     reloads: Vec<reconcile::Reload>,
+    questions: Questions,
     effects: Vec<Effect>,
 }
 
@@ -275,12 +291,29 @@ impl Machine {
         now: Now,
         decide: &mut dyn Decide,
     ) -> Vec<Effect> {
-        let before = self.memory_held();
+        let Some(event) = self.hold(event) else {
+            return Vec::new();
+        };
+        let mut before = self.memory_held();
+        for held in self.let_go_before(&event) {
+            self.dispatch(held, now, decide);
+        }
         self.dispatch(event, now, decide);
-        self.continue_evictions(now);
-        if self.memory_held() != before {
-            self.ask_parked(now, decide);
+        loop {
+            // Those who waited for a model to leave memory come first, or two could wait for each other.
             self.continue_evictions(now);
+            for held in self.let_go() {
+                self.dispatch(held, now, decide);
+            }
+            if self.ask_next(now, decide) {
+                continue;
+            }
+            let held = self.memory_held();
+            if held == before {
+                break;
+            }
+            before = held;
+            self.ask_parked();
         }
         self.entries.retain(|entry| !entry.is_forgotten());
         self.answer_reloads();
@@ -305,7 +338,7 @@ impl Machine {
                     came: now.at,
                     parked,
                 };
-                self.acquire(&model, request, seen, &client, now, decide);
+                self.acquire(&model, request, seen, &client, now);
             }
             Event::Abandon { waiter } => self.abandon(waiter),
             Event::Verb {
@@ -313,9 +346,9 @@ impl Machine {
                 model,
                 waiter,
             } => match verb {
-                Verb::Start => self.start(&model, waiter, now, decide),
+                Verb::Start => self.start(&model, waiter, now),
                 Verb::Stop => self.stop(&model, waiter),
-                Verb::Load => self.load(&model, waiter, now, decide),
+                Verb::Load => self.load(&model, waiter, now),
                 Verb::Unload => self.unload(&model, waiter),
             },
             Event::Spawned { launch, pid } => {
@@ -323,14 +356,14 @@ impl Machine {
                     self.entries[i].pid = Some(pid);
                 }
             }
-            Event::Standby { launch, process } => self.standby(launch, process, now, decide),
+            Event::Standby { launch, process } => self.standby(launch, process, now),
             Event::Loaded { launch } => self.loaded(launch, now),
             Event::LoadRefused { launch, reason } => self.load_refused(launch, &reason),
             Event::Freed { held, available } => self.freed(held, available, now),
             Event::Measured { system, peaks } => {
                 self.measured(system, &peaks, now);
                 if self.has_moved(system) {
-                    self.ask_parked(now, decide);
+                    self.ask_parked();
                 }
             }
             Event::Gone {
@@ -338,14 +371,15 @@ impl Machine {
                 exit_code,
                 reason,
             } => {
-                self.gone(launch, exit_code, &reason, now, decide);
+                self.gone(launch, exit_code, &reason, now);
             }
             Event::Trouble {
                 model,
                 pid,
                 trouble,
                 spell,
-            } => self.trouble(&model, pid, trouble, spell, now, decide),
+            } => self.trouble(&model, pid, trouble, spell, now),
+            Event::Judged { id, verdict } => self.judged(id, verdict, now, decide),
             Event::Drained { launch } => {
                 if let Some(i) = self.of_launch(launch) {
                     self.drained(i);
@@ -357,21 +391,21 @@ impl Machine {
                 changed,
                 start,
             } => {
-                self.reconcile(waiter, models, &changed, start, now, decide);
+                self.reconcile(waiter, models, &changed, start, now);
                 // There may be new policies.
-                self.ask_parked(now, decide);
+                self.judge_anew();
+                self.ask_parked();
             }
             Event::Adopt { model, load, fits } => self.adopt(&model, load, fits),
             Event::Resume { model } => self.resume(&model),
-            Event::Inherit { past, has_worker } => self.inherit(*past, has_worker, now, decide),
+            Event::Inherit { past, has_worker } => self.inherit(*past, has_worker, now),
             Event::GoOn { past } => {
-                past.iter()
-                    .for_each(|past| self.go_on_leaving(past, now, decide));
+                past.iter().for_each(|past| self.go_on_leaving(past, now));
             }
-            Event::StartDefaults { except } => self.start_defaults(&except, now, decide),
+            Event::StartDefaults { except } => self.start_defaults(&except, now),
             Event::Shutdown { now: at_once } => self.shutdown(at_once),
-            Event::Idle => self.ask_parked(now, decide),
-            Event::Tick => self.tick(now, decide),
+            Event::Idle => self.ask_parked(),
+            Event::Tick => self.tick(now),
         }
     }
 
@@ -421,6 +455,8 @@ impl Machine {
     }
 }
 
+#[cfg(test)]
+mod dice;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! has no request any more, when hub.yaml or the policies were read again, and after the policy's `seconds`. How many
 //! requests may wait so, and how long, is bounded; that of a load under way is not.
 
-use super::{Answer, Decide, Duration, Effect, Machine, Now, Phase, Waiter};
+use super::{About, Answer, Duration, Effect, Machine, Now, Phase, Waiter};
 use crate::core::queue::pause;
 use crate::core::refusals::{queue_full, queue_timed_out};
 
@@ -26,8 +26,9 @@ impl PartialEq for Asking {
 impl Machine {
     /// When a policy wants to be asked again about a load, at the latest.
     pub(crate) fn next_asking(&self) -> Option<Duration> {
-        let parked = self.entries.iter().filter_map(|entry| match entry.phase {
-            Phase::Parked { ask_at, .. } => Some(ask_at),
+        let parked = self.entries.iter().enumerate();
+        let parked = parked.filter_map(|(i, entry)| match entry.phase {
+            Phase::Parked { ask_at, .. } if !self.is_load_asked(i) => Some(ask_at),
             _ => None,
         });
         parked.min()
@@ -75,38 +76,29 @@ impl Machine {
     }
 
     /// Asks again about parked loads, in the order in which they were parked.
-    pub(super) fn ask_parked(&mut self, now: Now, decide: &mut dyn Decide) {
-        let mut parked: Vec<(u64, String)> = self
-            .entries
-            .iter()
-            .filter_map(|entry| match entry.phase {
-                Phase::Parked { place, .. } => Some((place, entry.spec.name.clone())),
+    pub(super) fn ask_parked(&mut self) {
+        let parked = self.entries.iter().enumerate();
+        let mut parked: Vec<(u64, usize)> = parked
+            .filter_map(|(i, entry)| match entry.phase {
+                Phase::Parked { place, .. } if !entry.removed => Some((place, i)),
                 _ => None,
             })
             .collect();
         parked.sort_unstable();
-        for (_, name) in parked {
-            if let Some(i) = self.index(&name) {
-                self.ask_if_parked(i, now, decide);
-            }
+        for (_, i) in parked {
+            self.put_question(i, About::Load);
         }
-    }
-
-    /// Asks again about a load if it is parked.
-    pub(super) fn ask_if_parked(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
-        if matches!(self.entries[i].phase, Phase::Parked { .. }) {
-            self.ask(i, now, decide);
-        }
+        self.ask_again_if_judged();
     }
 
     /// Time has passed: refuses whoever has waited for too long with a load that is parked, and asks
     /// again if it is time to.
-    pub(super) fn tick_parked(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
+    pub(super) fn tick_parked(&mut self, i: usize, now: Now) {
         self.refuse_too_late(i, now);
         if let Phase::Parked { ask_at, .. } = self.entries[i].phase
             && now.at >= ask_at
         {
-            self.ask(i, now, decide);
+            self.put_question(i, About::Load);
         }
     }
 

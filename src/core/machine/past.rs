@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Ended, Next, Phase, Times};
-use super::{Decide, Machine, MemoryState, Now, ProcessState};
+use super::{About, Exit, Machine, MemoryState, Now, ProcessState};
 
 /// The past of one model. Times are on the clock of [`Now::at`], which goes on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub(crate) struct Past {
     stops: u64,
     times: Times,
     shown: (ProcessState, MemoryState),
+    /// The end of its last worker, if the policies have still to judge it.
+    #[serde(default)]
+    exit: Option<Exit>,
 }
 
 /// Where it was, as far as its worker does not tell.
@@ -47,9 +50,12 @@ impl Past {
 impl Machine {
     /// The past of every model that hub.yaml names.
     pub(crate) fn past(&self) -> Vec<Past> {
-        let past = self.entries().map(|entry| Past {
+        let named = self.entries.iter().enumerate();
+        let named = named.filter(|(_, entry)| !entry.removed);
+        let past = named.map(|(i, entry)| Past {
             model: entry.spec.name.clone(),
             at: match entry.phase {
+                Phase::Down(_) if self.is_load_asked(i) => At::Started { coming: true },
                 Phase::Down(ended) => At::Down(ended),
                 Phase::Draining(next) | Phase::Ending { next, .. } => At::Leaving(next),
                 _ => At::Started { coming: !entry.up },
@@ -64,18 +70,13 @@ impl Machine {
             stops: entry.stops,
             times: entry.times,
             shown: (entry.process_state(), entry.memory_state()),
+            exit: self.unjudged_exit(&entry.spec.name),
         });
         past.collect()
     }
 
     /// The model was this under the hub before. Comes before its worker is adopted, if it has one.
-    pub(super) fn inherit(
-        &mut self,
-        past: Past,
-        has_worker: bool,
-        now: Now,
-        decide: &mut dyn Decide,
-    ) {
+    pub(super) fn inherit(&mut self, past: Past, has_worker: bool, now: Now) {
         let Some(i) = self.index(&past.model) else {
             return;
         };
@@ -93,14 +94,17 @@ impl Machine {
             At::Down(ended) => {
                 entry.phase = Phase::Down(ended);
                 entry.shown = past.shown;
+                if let Some(exit) = past.exit {
+                    self.put_question(i, About::Exit(exit));
+                }
             }
-            At::Started { coming: true } if !has_worker => self.begin_start(i, now, decide),
+            At::Started { coming: true } if !has_worker => self.begin_start(i, now),
             At::Started { .. } | At::Leaving(_) => entry.earlier = Some((past.shown, past.times)),
         }
     }
 
     /// Goes on with what the hub before was about to do with a worker that has been adopted meanwhile.
-    pub(super) fn go_on_leaving(&mut self, past: &Past, now: Now, decide: &mut dyn Decide) {
+    pub(super) fn go_on_leaving(&mut self, past: &Past, now: Now) {
         let (Some(i), At::Leaving(next)) = (self.index(&past.model), past.at) else {
             return;
         };
@@ -110,7 +114,7 @@ impl Machine {
                 self.begin_end(i, next, true);
             }
             Next::Unload => {}
-            Next::Replace | Next::Restart => self.begin_restart(i, now, decide),
+            Next::Replace | Next::Restart => self.begin_restart(i, now),
             Next::Stop => self.begin_stop(i),
         }
     }

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::dice::{Dice, holding};
 use super::*;
 use crate::api::Verb;
 use crate::core::interface::questions::TroubleKind;
 
-const MODELS: [&str; 4] = ["a", "b", "j", "k"];
+pub(super) const MODELS: [&str; 4] = ["a", "b", "j", "k"];
 const GIBIBYTE: u64 = 1 << 30;
 /// What each model is known to have taken, in bytes.
 const PEAK: u64 = 30 * GIBIBYTE;
@@ -33,6 +34,8 @@ enum Move {
     /// So many GiB are found to be available.
     Measure(u8),
     Tick,
+    /// The verdict comes that the policies thought about.
+    Judged,
 }
 
 fn moves() -> impl Strategy<Value = Move> {
@@ -48,59 +51,8 @@ fn moves() -> impl Strategy<Value = Move> {
             .prop_map(|(present, changed)| Move::Reload(present, changed)),
         2 => (0u8..40).prop_map(Move::Measure),
         2 => Just(Move::Tick),
+        3 => Just(Move::Judged),
     ]
-}
-
-/// Verdicts drawn from a fixed list, one after the other.
-struct Dice {
-    rolls: Vec<u8>,
-    next: usize,
-}
-
-impl Dice {
-    fn roll(&mut self) -> u8 {
-        self.next += 1;
-        self.rolls[self.next % self.rolls.len()]
-    }
-}
-
-impl Decide for Dice {
-    fn on_load(&mut self, _: &Machine, _: &str, _: PendingLoad) -> LoadVerdict {
-        let full = || ApiError::new(http::StatusCode::TOO_MANY_REQUESTS, "full");
-        match self.roll() % 8 {
-            0 => LoadVerdict::Reject(full()),
-            1 => LoadVerdict::Wait(3.0),
-            2 => LoadVerdict::Evict(vec!["a".into(), "j".into()]),
-            3 => LoadVerdict::Evict(MODELS.map(String::from).to_vec()),
-            _ => LoadVerdict::Allow,
-        }
-    }
-
-    fn on_exit(&mut self, _: &Machine, _: &str, _: Exit) -> ExitVerdict {
-        match self.roll() % 2 {
-            0 => ExitVerdict::Restart(2.0),
-            _ => ExitVerdict::Leave,
-        }
-    }
-
-    fn on_trouble(&mut self, _: &Machine, _: &str, _: Trouble, _: u64) -> TroubleVerdict {
-        match self.roll() % 4 {
-            0 => TroubleVerdict::Leave,
-            1 => TroubleVerdict::Keep(3.0),
-            _ => TroubleVerdict::Restart {
-                seconds: 2.0,
-                reason: None,
-            },
-        }
-    }
-
-    fn on_idle(&mut self, _: &Machine, _: &str) -> IdleVerdict {
-        match self.roll() % 8 {
-            0 => IdleVerdict::Unload,
-            1 => IdleVerdict::Stop,
-            _ => IdleVerdict::Keep(1.0),
-        }
-    }
 }
 
 /// A launch as the driver sees it.
@@ -144,7 +96,7 @@ impl Driver {
     fn new(rolls: Vec<u8>) -> Self {
         Self {
             machine: Machine::new(MODELS.iter().map(|name| spec(name)).collect()),
-            dice: Dice { rolls, next: 0 },
+            dice: Dice::new(rolls),
             seconds: 0,
             next_waiter: 0,
             waiting: HashSet::new(),
@@ -246,6 +198,13 @@ impl Driver {
                 self.available = None;
             }
             Move::Tick => self.tell(Event::Tick),
+            Move::Judged => self.judged(),
+        }
+    }
+
+    fn judged(&mut self) {
+        if let Some((id, verdict)) = self.dice.thinks.take() {
+            self.tell(Event::Judged { id, verdict });
         }
     }
 
@@ -358,11 +317,21 @@ impl Driver {
             self.drained_if_empty(launch);
         }
         self.check_nobody_waits_for_what_is_down();
+        if let Some(cap) = self.dice.cap {
+            assert!(
+                holding(&self.machine) <= cap,
+                "more than the policies allowed"
+            );
+        }
     }
 
-    /// Nothing more happens to a model that is down: whoever waited for it there would wait for ever.
+    /// Nothing more happens to a model that is down, unless the policies are asked about its load: whoever waited
+    /// for it there would wait for ever.
     fn check_nobody_waits_for_what_is_down(&self) {
-        for entry in &self.machine.entries {
+        for (i, entry) in self.machine.entries.iter().enumerate() {
+            if self.machine.is_load_asked(i) {
+                continue;
+            }
             let lists = [&entry.load, &entry.start, &entry.unload, &entry.stop];
             let waits = entry.waiting() > 0 || lists.iter().any(|list| !list.is_empty());
             let is_down = matches!(entry.phase, Phase::Down(_));
@@ -450,6 +419,9 @@ impl Driver {
                 self.step(launch, 1);
             }
             if !self.finished {
+                self.judged();
+            }
+            if !self.finished {
                 self.tell(Event::Tick);
             }
         }
@@ -533,6 +505,21 @@ proptest! {
         driver.settle();
         prop_assert!(driver.finished);
         prop_assert!(driver.workers.is_empty());
+        prop_assert!(driver.waiting.is_empty(), "never answered: {:?}", driver.waiting);
+    }
+
+    /// The policies allow a load while fewer than two models hold memory, and think for long: never do more.
+    #[test]
+    fn no_two_loads_are_allowed_the_same_memory(
+        moves in proptest::collection::vec(moves(), 1..120),
+        rolls in proptest::collection::vec(any::<u8>(), 1..40),
+    ) {
+        let mut driver = Driver::new(rolls);
+        driver.dice.cap = Some(2);
+        for a_move in moves {
+            driver.make(a_move);
+        }
+        driver.settle();
         prop_assert!(driver.waiting.is_empty(), "never answered: {:?}", driver.waiting);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Answer, Decide, Entry, Machine, Now, Phase, ReloadReport, Spec, Waiter};
+use super::{Answer, Entry, Machine, Now, Phase, ReloadReport, Spec, Waiter};
 
 /// A reload that waits until what it stops has ended.
 #[derive(Debug)]
@@ -21,7 +21,6 @@ impl Machine {
         changed: &HashSet<String>,
         start: bool,
         now: Now,
-        decide: &mut dyn Decide,
     ) {
         let mut report = ReloadReport::default();
         self.remove_missing(&models, &mut report);
@@ -75,14 +74,14 @@ impl Machine {
         // What is to leave memory is on its way before anybody asks for room.
         for name in &restarts {
             if let Some(i) = self.index(name) {
-                self.begin_restart(i, now, decide);
+                self.begin_restart(i, now);
             }
         }
         for name in &starts {
             if let Some(i) = self.index(name) {
                 match self.entries[i].phase {
-                    Phase::Down(_) => self.begin_start(i, now, decide),
-                    _ => self.begin_restart(i, now, decide),
+                    Phase::Down(_) => self.begin_start(i, now),
+                    _ => self.begin_restart(i, now),
                 }
             }
         }
@@ -100,8 +99,10 @@ impl Machine {
                 continue;
             }
             report.stopped.push(entry.spec.name.clone());
+            let is_started =
+                !matches!(self.entries[i].phase, Phase::Down(_)) || self.is_load_asked(i);
             self.entries[i].removed = true;
-            if !matches!(self.entries[i].phase, Phase::Down(_)) {
+            if is_started {
                 self.begin_stop(i);
             }
         }
@@ -122,8 +123,12 @@ impl Machine {
         self.reloads.retain(|reload| reload.waiter != waiter);
     }
 
-    /// Answers the reloads whose stopped models have all ended.
+    /// Answers the reloads whose stopped models have all ended, and about whose started ones the policies have
+    /// been asked.
     pub(super) fn answer_reloads(&mut self) {
+        let is_asked = |i: &usize| self.is_load_asked(*i);
+        let asked = (0..self.entries.len()).filter(is_asked);
+        let asked: HashSet<String> = asked.map(|i| self.entries[i].spec.name.clone()).collect();
         let stopping: HashSet<String> = self
             .entries
             .iter()
@@ -132,12 +137,9 @@ impl Machine {
             .collect();
         let (waiting, done): (Vec<_>, Vec<_>) = std::mem::take(&mut self.reloads)
             .into_iter()
-            .partition(|reload| {
-                reload
-                    .report
-                    .stopped
-                    .iter()
-                    .any(|name| stopping.contains(name))
+            .partition(|Reload { report, .. }| {
+                report.stopped.iter().any(|name| stopping.contains(name))
+                    || report.started.iter().any(|name| asked.contains(name))
             });
         self.reloads = waiting;
         for reload in done {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::entry::Next;
 use super::load::seconds_or_zero;
-use super::{Decide, Effect, Machine, Now, Phase};
+use super::{About, Effect, Machine, Now, Phase};
 use crate::core::interface::questions::{Trouble, TroubleKind, TroubleVerdict};
 
 /// The policies' last verdict, by kind of trouble.
@@ -38,7 +38,7 @@ impl Troubles {
 }
 
 impl Machine {
-    /// Asks `on_trouble` and does what it says.
+    /// Has `on_trouble` asked.
     pub(super) fn trouble(
         &mut self,
         model: &str,
@@ -46,7 +46,6 @@ impl Machine {
         trouble: Trouble,
         spell: u64,
         now: Now,
-        decide: &mut dyn Decide,
     ) {
         let Some(i) = self.index(model) else { return };
         let entry = &mut self.entries[i];
@@ -57,17 +56,28 @@ impl Machine {
         if said.left == Some(spell) || now.at < said.keep_until {
             return;
         }
-        let asked = Trouble {
+        let trouble = Trouble {
             crashes: entry.crashes_so_far(now),
             ..trouble
         };
-        let verdict = decide.on_trouble(self, model, asked, spell);
+        self.put_question(i, About::Trouble { trouble, spell });
+    }
+
+    /// Does what `on_trouble` says.
+    pub(super) fn decide_trouble(
+        &mut self,
+        i: usize,
+        trouble: &Trouble,
+        spell: u64,
+        verdict: TroubleVerdict,
+        now: Now,
+    ) {
         let said = self.entries[i].troubles.said(trouble.kind);
         match verdict {
             TroubleVerdict::Keep(seconds) => said.keep_until = now.at + seconds_or_zero(seconds),
             TroubleVerdict::Leave => said.left = Some(spell),
             TroubleVerdict::Restart { seconds, reason } => {
-                let reason = reason.unwrap_or_else(|| in_words(&asked));
+                let reason = reason.unwrap_or_else(|| in_words(trouble));
                 self.entries[i].troubles.pause = seconds_or_zero(seconds);
                 self.begin_replacement(i, reason);
             }
@@ -87,11 +97,11 @@ impl Machine {
 
     /// The worker that hung is gone. Those who wait for the next one need not wait for longer; without
     /// them it comes after the policy's pause.
-    pub(super) fn replaced(&mut self, i: usize, reason: &str, now: Now, decide: &mut dyn Decide) {
+    pub(super) fn replaced(&mut self, i: usize, reason: &str, now: Now) {
         let entry = &mut self.entries[i];
         entry.be_failed(None, reason, now);
         if entry.is_wanted() {
-            return self.begin_start(i, now, decide);
+            return self.begin_start(i, now);
         }
         let after = entry.troubles.pause;
         entry.retry_at = Some(now.at + after);

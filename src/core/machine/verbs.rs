@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::load::waiters_for_running;
 use super::{
-    Answer, ApiError, Asking, Decide, Ended, Goal, Machine, Next, Now, Outcome, Phase, Waiter,
+    About, Answer, ApiError, Asking, Ended, Goal, Machine, Next, Now, Outcome, Phase, Waiter,
 };
 use crate::core::unknown::{Known, unknown_model};
 
@@ -18,7 +18,6 @@ impl Machine {
         seen: u64,
         client: &Arc<str>,
         now: Now,
-        decide: &mut dyn Decide,
     ) {
         let waiter = request.waiter;
         let Some(i) = self.known(model, waiter) else {
@@ -36,11 +35,11 @@ impl Machine {
             return self.answer(waiter, Answer::Granted);
         }
         entry.requests.push(client, request);
-        self.join_load(i, now, decide);
+        self.join_load(i, now);
     }
 
     /// `load`: only for a model that is started, or that failed and may be tried again.
-    pub(super) fn load(&mut self, model: &str, waiter: Waiter, now: Now, decide: &mut dyn Decide) {
+    pub(super) fn load(&mut self, model: &str, waiter: Waiter, now: Now) {
         let Some(i) = self.known(model, waiter) else {
             return;
         };
@@ -51,28 +50,30 @@ impl Machine {
         if entry.phase.is_stopping() {
             return self.answer(waiter, Answer::Refused(ApiError::being_stopped(model)));
         }
-        if matches!(entry.phase, Phase::Down(Ended::Never | Ended::Asked)) {
+        if matches!(entry.phase, Phase::Down(Ended::Never | Ended::Asked)) && !self.is_load_asked(i)
+        {
             return self.answer(waiter, Answer::Refused(ApiError::not_started(model)));
         }
+        let entry = &mut self.entries[i];
         if entry.phase == Phase::Loaded {
             return self.answer(waiter, Answer::Verb(Outcome::Already));
         }
         entry.load.push(waiter);
-        self.join_load(i, now, decide);
+        self.join_load(i, now);
     }
 
     /// Joins the load that is under way, or begins one.
-    fn join_load(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
+    fn join_load(&mut self, i: usize, now: Now) {
         match self.entries[i].phase {
-            Phase::Standby { .. } => self.want_load(i, now, decide),
-            Phase::Down(_) => self.begin_start(i, now, decide),
-            Phase::Parked { .. } => self.ask(i, now, decide),
+            Phase::Standby { .. } => self.want_load(i, now),
+            Phase::Down(_) => self.begin_start(i, now),
+            Phase::Parked { .. } => self.put_question(i, About::Load),
             _ => {}
         }
     }
 
     /// `start`.
-    pub(super) fn start(&mut self, model: &str, waiter: Waiter, now: Now, decide: &mut dyn Decide) {
+    pub(super) fn start(&mut self, model: &str, waiter: Waiter, now: Now) {
         let Some(i) = self.known(model, waiter) else {
             return;
         };
@@ -86,7 +87,7 @@ impl Machine {
         } else if matches!(entry.phase, Phase::Down(_)) {
             entry.start.push(waiter);
             entry.crashes = 0;
-            self.begin_start(i, now, decide);
+            self.begin_start(i, now);
         } else if entry.up {
             self.answer(waiter, Answer::Verb(Outcome::Already));
         } else {
@@ -110,8 +111,9 @@ impl Machine {
     /// The model was started under an earlier hub and had no process; it stays started.
     pub(super) fn resume(&mut self, model: &str) {
         let Some(i) = self.index(model) else { return };
+        let is_asked = self.is_load_asked(i);
         let entry = &mut self.entries[i];
-        if entry.phase != Phase::Down(Ended::Never) {
+        if entry.phase != Phase::Down(Ended::Never) || is_asked {
             return;
         }
         entry.up = true;
@@ -124,23 +126,18 @@ impl Machine {
 
     /// Starts what hub.yaml marks `default`, when the hub comes up, but for models that it knows from the
     /// hub before.
-    pub(super) fn start_defaults(
-        &mut self,
-        except: &HashSet<String>,
-        now: Now,
-        decide: &mut dyn Decide,
-    ) {
+    pub(super) fn start_defaults(&mut self, except: &HashSet<String>, now: Now) {
         for i in 0..self.entries.len() {
             let entry = &self.entries[i];
             let is_wanted = entry.spec.default && !except.contains(&entry.spec.name);
             if is_wanted && matches!(entry.phase, Phase::Down(_)) {
-                self.begin_start(i, now, decide);
+                self.begin_start(i, now);
             }
         }
     }
 
     /// From down to starting: a JIT model towards standby, any other into memory.
-    pub(super) fn begin_start(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
+    pub(super) fn begin_start(&mut self, i: usize, now: Now) {
         let entry = &mut self.entries[i];
         if let Phase::Down(ended) = entry.phase {
             entry.before_start = ended;
@@ -149,7 +146,7 @@ impl Machine {
         if entry.spec.jit {
             self.launch(i, Goal::Standby);
         } else {
-            self.want_load(i, now, decide);
+            self.want_load(i, now);
         }
     }
 
@@ -159,7 +156,7 @@ impl Machine {
             return;
         };
         match self.entries[i].phase {
-            Phase::Down(Ended::Never | Ended::Asked) => {
+            Phase::Down(Ended::Never | Ended::Asked) if !self.is_load_asked(i) => {
                 self.answer(waiter, Answer::Verb(Outcome::Already));
             }
             _ => {
@@ -189,7 +186,7 @@ impl Machine {
     }
 
     /// Towards another process of the same model. Whoever waits for it goes on waiting.
-    pub(super) fn begin_restart(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
+    pub(super) fn begin_restart(&mut self, i: usize, now: Now) {
         let entry = &mut self.entries[i];
         entry.unload_when_loaded = false;
         let held = entry.memory_state().holds_memory();
@@ -197,16 +194,16 @@ impl Machine {
             Phase::Loaded => self.begin_drain(i, Next::Restart),
             Phase::Draining(_) | Phase::Ending { .. } => entry.phase.turn_to(Next::Restart),
             _ if entry.phase.has_launch() => self.begin_end(i, Next::Restart, held),
-            _ => self.restart(i, now, decide),
+            _ => self.restart(i, now),
         }
     }
 
     /// Nothing of the old process is left.
-    pub(super) fn restart(&mut self, i: usize, now: Now, decide: &mut dyn Decide) {
+    pub(super) fn restart(&mut self, i: usize, now: Now) {
         self.be_down(i);
         let unloaded = std::mem::take(&mut self.entries[i].unload);
         self.answer_all(unloaded, &Answer::Verb(Outcome::Done));
-        self.begin_start(i, now, decide);
+        self.begin_start(i, now);
     }
 
     pub(super) fn be_down(&mut self, i: usize) {
@@ -245,6 +242,7 @@ impl Machine {
     /// A waiter that is no longer there. The load it waited for goes on.
     pub(super) fn abandon(&mut self, waiter: Waiter) {
         self.forget_reload(waiter);
+        self.forget_held(waiter);
         for i in 0..self.entries.len() {
             let entry = &mut self.entries[i];
             let request = entry.requests.iter().find(|it| it.waiter == waiter);
@@ -269,7 +267,7 @@ impl Machine {
         self.shutting_down = true;
         for i in 0..self.entries.len() {
             self.entries[i].retry_at = None;
-            if !matches!(self.entries[i].phase, Phase::Down(_)) {
+            if !matches!(self.entries[i].phase, Phase::Down(_)) || self.is_load_asked(i) {
                 self.begin_stop(i);
             }
             if at_once {

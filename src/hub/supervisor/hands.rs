@@ -13,8 +13,9 @@ use super::publish::publish;
 use super::running_workers::RunningWorkers;
 use super::watchdog;
 use crate::api::unix_now;
-use crate::core::hands;
-use crate::core::machine::{Answer, Goal, Launch, Machine, Now, Waiter};
+use crate::core::hands::{self, Judge as _};
+use crate::core::interface::questions::{ModelQuestion, ModelVerdict};
+use crate::core::machine::{Answer, Goal, Launch, Machine, Now, QuestionId, Waiter};
 use crate::core::refusals::{left_memory, wrong_reply};
 use crate::hub::published::arrival::Arrival;
 use crate::hub::published::grant::Grant;
@@ -77,6 +78,24 @@ impl hands::Hands for Hands {
             at: self.registry.begun.elapsed(),
             unix: unix_now(),
         }
+    }
+
+    fn ask(
+        &mut self,
+        id: QuestionId,
+        model: &str,
+        question: &ModelQuestion,
+    ) -> Option<ModelVerdict> {
+        if self.policies.are_quick() {
+            return Some(self.policies.judge(model, question));
+        }
+        let (policies, mailbox) = (self.policies.clone(), self.mailbox.clone());
+        let (model, question) = (model.to_owned(), *question);
+        self.tracker.spawn(async move {
+            let verdict = policies.judge_apart(model, question).await;
+            mailbox.send(Message::Judged { id, verdict });
+        });
+        None
     }
 
     fn publish(&mut self, machine: &Machine) {

@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{ApiError, Outcome, ReloadReport, SystemMemory, Verb};
 use crate::config::Config;
-use crate::core::machine::{Launch, Waiter};
+use crate::core::interface::questions::ModelVerdict;
+use crate::core::machine::{Launch, QuestionId, Waiter};
 use crate::hub::published::arrival::Arrival;
 use crate::hub::published::grant::Grant;
 use crate::hub::published::legacy::Legacy;
@@ -80,6 +81,11 @@ pub(in crate::hub) enum Message {
     Abandon(Waiter),
     /// A launch reports.
     Worker { launch: Launch, report: Report },
+    /// The policies' verdict on the question of that number.
+    Judged {
+        id: QuestionId,
+        verdict: ModelVerdict,
+    },
     /// A gate has no lease out any more, or its drain limit has passed.
     Drained { launch: Launch },
     /// The worker that an earlier hub left for a model which hub.yaml no longer names is gone.

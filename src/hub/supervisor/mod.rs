@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::task::TaskTracker;
 
@@ -118,6 +118,7 @@ impl Running {
             hands,
             endings: TaskTracker::new(),
             is_left: false,
+            started: None,
         };
         supervisor.hands.publish(&supervisor.machine);
         supervisor.take_over(legacy);
@@ -153,6 +154,8 @@ struct Supervisor {
     endings: TaskTracker,
     /// True if another hub has what was not over yet.
     is_left: bool,
+    /// Waits until the default models are being started.
+    started: Option<oneshot::Sender<()>>,
 }
 
 fn specs(config: &Config) -> Vec<Spec> {
@@ -169,7 +172,8 @@ impl Supervisor {
             } => self.ask(command, waiter, answer),
             Message::StartDefaults { except, done } => {
                 self.handle(Event::StartDefaults { except });
-                let _ = done.send(());
+                self.started = Some(done);
+                self.tell_started();
             }
             Message::Shutdown { now } => {
                 let policies = &self.hands.policies;
@@ -205,6 +209,10 @@ impl Supervisor {
                 self.handle(Event::Abandon { waiter });
             }
             Message::Worker { launch, report } => self.worker(launch, report),
+            Message::Judged { id, verdict } => {
+                self.handle(Event::Judged { id, verdict });
+                self.tell_started();
+            }
             Message::Drained { launch } => self.handle(Event::Drained { launch }),
             Message::UnnamedEnded { model } => {
                 self.hands.workers.forget_found(&model);
@@ -244,7 +252,16 @@ impl Supervisor {
     fn handle(&mut self, event: Event) {
         handle(&mut self.machine, &mut self.hands, event);
         self.hands.workers.publish(&self.hands.registry);
-        self.hands.listen(self.machine.next_asking().is_some());
+        self.hands.listen(self.machine.is_parking());
+    }
+
+    /// Says that the default models are being started, once the policies have been asked about them.
+    fn tell_started(&mut self) {
+        if !self.machine.is_asking()
+            && let Some(done) = self.started.take()
+        {
+            let _ = done.send(());
+        }
     }
 
     /// Completes when it is time to ask again about a load that the policies put off.

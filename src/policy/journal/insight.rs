@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::api::{DecisionsReport, PoliciesReport, RecordingReport, WantedDecisions};
+use crate::core::interface::questions::ModelQuestion;
 use crate::policy::Policies;
 use crate::policy::interface::hook::Hook;
 
@@ -30,6 +31,19 @@ impl Policies {
     pub fn note_recovered(&self, model: &str) {
         let history = &self.shared.witness.history;
         history.overtaken(model, Hook::Trouble, "an answer");
+    }
+
+    /// Records that the last verdict on such a question about `model` was not carried out: the model was another
+    /// by the time it came.
+    pub(crate) fn note_discarded(&self, model: &str, question: &ModelQuestion) {
+        let hook = match question {
+            ModelQuestion::Load(_) => Hook::Load,
+            ModelQuestion::Idle => Hook::Idle,
+            ModelQuestion::Exit(_) => Hook::Exit,
+            ModelQuestion::Trouble { .. } => Hook::Trouble,
+        };
+        let history = &self.shared.witness.history;
+        history.overtaken(model, hook, "another change of the model");
     }
 
     /// Writes every call of a hook to that new file from now on, without texts of requests; see docs/testing-policies.md.

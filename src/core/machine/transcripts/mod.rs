@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::Verb;
+use crate::core::interface::questions::TroubleVerdict;
 
 mod exits;
+mod judgement;
 mod memory;
 mod park;
 mod reload;
@@ -24,33 +26,62 @@ struct Script {
     exits: Vec<Exit>,
     on_trouble: Option<TroubleVerdict>,
     troubles: Vec<Trouble>,
+    /// Its verdicts come later, as it finds when it is asked.
+    is_slow: bool,
+    thinks: Option<(QuestionId, ModelVerdict)>,
+    /// The models whose verdicts counted for nothing.
+    discarded: Vec<String>,
+}
+
+impl Script {
+    fn verdict(&mut self, model: &str, question: &ModelQuestion) -> ModelVerdict {
+        match *question {
+            ModelQuestion::Load(pending) => {
+                self.asked
+                    .push((model.to_owned(), pending.reason, pending.waiting));
+                let verdict = self.on_load.get(model).cloned();
+                ModelVerdict::Load(verdict.unwrap_or(LoadVerdict::Allow))
+            }
+            ModelQuestion::Idle => {
+                let verdict = self.on_idle.get(model).copied();
+                ModelVerdict::Idle(verdict.unwrap_or(IdleVerdict::Keep(0.0)))
+            }
+            ModelQuestion::Exit(exit) => {
+                self.exits.push(exit);
+                ModelVerdict::Exit(self.on_exit)
+            }
+            ModelQuestion::Trouble { trouble, .. } => {
+                self.troubles.push(trouble);
+                let verdict = self.on_trouble.clone();
+                ModelVerdict::Trouble(verdict.unwrap_or(TroubleVerdict::Keep(0.0)))
+            }
+        }
+    }
 }
 
 impl Decide for Script {
-    fn on_load(&mut self, _: &Machine, model: &str, pending: PendingLoad) -> LoadVerdict {
-        self.asked
-            .push((model.to_owned(), pending.reason, pending.waiting));
-        self.on_load
-            .get(model)
-            .cloned()
-            .unwrap_or(LoadVerdict::Allow)
+    fn ask(
+        &mut self,
+        _: &Machine,
+        id: QuestionId,
+        model: &str,
+        question: &ModelQuestion,
+    ) -> Option<ModelVerdict> {
+        let verdict = self.verdict(model, question);
+        if self.is_slow {
+            assert!(self.thinks.is_none(), "two questions at a time");
+            self.thinks = Some((id, verdict));
+            return None;
+        }
+        Some(verdict)
     }
 
-    fn on_exit(&mut self, _: &Machine, _: &str, exit: Exit) -> ExitVerdict {
-        self.exits.push(exit);
-        self.on_exit
+    fn confirm(&mut self, _: &str, _: &ModelQuestion, verdict: ModelVerdict) -> ModelVerdict {
+        verdict
     }
 
-    fn on_trouble(&mut self, _: &Machine, _: &str, trouble: Trouble, _: u64) -> TroubleVerdict {
-        self.troubles.push(trouble);
-        self.on_trouble.clone().unwrap_or(TroubleVerdict::Keep(0.0))
-    }
-
-    fn on_idle(&mut self, _: &Machine, model: &str) -> IdleVerdict {
-        self.on_idle
-            .get(model)
-            .copied()
-            .unwrap_or(IdleVerdict::Keep(0.0))
+    fn discard(&mut self, model: &str, _: &ModelQuestion) {
+        self.discarded.push(model.to_owned());
     }
 }
 
