@@ -75,7 +75,7 @@ fn request() -> Box<RequestView> {
     Box::new(RequestView {
         parts,
         id: http::HeaderValue::from_static("5f3c"),
-        model: "model_2".to_owned(),
+        model: Some("model_2".to_owned()),
         client: ([127, 0, 0, 1], 50_000).into(),
         protocol: RequestView::OPENAI,
         body: None,
@@ -170,12 +170,14 @@ fn no_lua(criterion: &mut Criterion) {
     let hub = hub(&[], 100);
     let view = request();
     criterion.bench_function("no Lua at all, 100 models", |bencher| {
-        bencher.iter(|| match hub.find(black_box(&view.model)) {
-            Some(model) if model.facts.load().process_state == ProcessState::Running => {
-                RequestVerdict::Pass
-            }
-            _ => RequestVerdict::NeedBody,
-        });
+        bencher.iter(
+            || match hub.find(black_box(view.model.as_deref().unwrap_or_default())) {
+                Some(model) if model.facts.load().process_state == ProcessState::Running => {
+                    RequestVerdict::Pass
+                }
+                _ => RequestVerdict::NeedBody,
+            },
+        );
     });
 }
 
@@ -222,7 +224,7 @@ fn beside_a_burner(_: &mut Criterion) {
     let mut waits = thread::scope(|scope| {
         scope.spawn(|| {
             let mut view = request();
-            view.model = "burn".to_owned();
+            view.model = Some("burn".to_owned());
             while !is_over.load(Ordering::Relaxed) {
                 view = hub.policies().on_request(view).0;
             }

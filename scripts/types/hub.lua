@@ -21,7 +21,7 @@
 ---@field id string # the request's X-Request-ID
 ---@field method string
 ---@field path string # without the query
----@field model string # as the client wrote it
+---@field model string? # as the client wrote it; nil for a request that names none
 ---@field protocol "openai"|"anthropic"|"ollama" # how the client speaks; what came in another one is a chat completion by now
 ---@field stream boolean # waits for the body
 ---@field body table? # the JSON body, nil when it is none; waits for it

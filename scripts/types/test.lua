@@ -54,7 +54,7 @@
 ---@field state table # a copy of what observers have written
 ---@field logged { level: string, text: string, policy: string }[] # what policies logged in this case
 ---@field warnings string[] # what the status would say of the policies
----@field request fun(self: hub.TestHub, model: string, fields?: hub.TestRequestFields): hub.TestRequest
+---@field request fun(self: hub.TestHub, model: string?, fields?: hub.TestRequestFields): hub.TestRequest
 ---@field start fun(self: hub.TestHub, model: string): hub.TestRequest
 ---@field stop fun(self: hub.TestHub, model: string): hub.TestRequest
 ---@field load fun(self: hub.TestHub, model: string): hub.TestRequest

@@ -26,7 +26,7 @@ pub struct Decision {
     pub times: u64,
     /// The hook that was asked; none when no policy was.
     pub hook: Option<String>,
-    /// The model it is about; none for the hub as a whole.
+    /// The model it is about; none for the hub as a whole, and for a request that names none.
     pub model: Option<String>,
     /// The request's `X-Request-ID`; of the last one, for a decision that was repeated.
     pub request: Option<String>,
@@ -58,6 +58,11 @@ impl Decision {
         self.model.as_deref() == Some(model) || self.evicts(model)
     }
 
+    /// True if it is about the hub as a whole.
+    fn concerns_all(&self) -> bool {
+        self.model.is_none() && self.request.is_none()
+    }
+
     /// True if it unloads that model to make room.
     pub fn evicts(&self, model: &str) -> bool {
         let names = self.fields.get("evict").and_then(Value::as_array);
@@ -82,7 +87,7 @@ impl WantedDecisions {
     /// True if that decision is one of them, limit apart.
     pub fn takes(&self, decision: &Decision) -> bool {
         let model = self.model.as_deref();
-        model.is_none_or(|model| decision.model.is_none() || decision.concerns(model))
+        model.is_none_or(|model| decision.concerns_all() || decision.concerns(model))
             && self.since.is_none_or(|since| decision.last_time >= since)
             && self.until.is_none_or(|until| decision.time <= until)
     }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::refusals::{routed_to_unknown, unknown_model};
+use super::refusals::{model_required, routed_to_unknown, unknown_model};
 use crate::api::ApiError;
 use crate::config::Config;
 use crate::core::interface::questions::{RequestVerdict, RequestView, Route, Wait};
@@ -106,8 +106,12 @@ pub(crate) struct Target<M> {
 }
 
 impl<M> Target<M> {
-    /// The model that a request names, as it is before the policies are asked.
-    pub(crate) fn find(doors: &impl Doors<Model = M>, name: &str) -> Option<Self> {
+    /// The model that a request names, if it names one, as it is before the policies are asked.
+    pub(crate) fn named(doors: &impl Doors<Model = M>, view: &RequestView) -> Option<Self> {
+        Self::find(doors, view.model.as_deref()?)
+    }
+
+    fn find(doors: &impl Doors<Model = M>, name: &str) -> Option<Self> {
         let model = doors.find(name)?;
         let seen = doors.seen(&model);
         Some(Self { model, seen })
@@ -142,7 +146,8 @@ pub(crate) enum Step<D: Doors> {
 /// Does what the policies said about a request for `named`, which may have a `place` in the queue.
 ///
 /// # Errors
-/// What the policies refused with; 404 for a name that no model has; 429 and 503 of [`Doors::park`].
+/// What the policies refused with; when they abstain, 400 for a request that names no model and 404 for a
+/// name that no model has; 429 and 503 of [`Doors::park`].
 pub(crate) fn decide<D: Doors>(
     doors: &D,
     named: Option<Target<D::Model>>,
@@ -150,7 +155,10 @@ pub(crate) fn decide<D: Doors>(
     verdict: RequestVerdict,
     place: &mut Option<D::Place>,
 ) -> Result<Step<D>, ApiError> {
-    let unknown = || unknown_model(&view.model, &doors.config());
+    let unknown = || match &view.model {
+        Some(written) => unknown_model(written, &doors.config()),
+        None => model_required(),
+    };
     let route = match verdict {
         RequestVerdict::Reject(error) => return Err(error),
         RequestVerdict::NeedBody if view.body.is_none() => {
@@ -172,7 +180,7 @@ pub(crate) fn decide<D: Doors>(
         Some(elsewhere) => {
             Target::find(doors, elsewhere).ok_or_else(|| routed_to_unknown(elsewhere))?
         }
-        // Only now: a policy may know where to send a name that the hub does not know.
+        // Only now: a policy may know where to send a name that the hub does not know, or none.
         None => named.ok_or_else(unknown)?,
     };
     let entrance = match doors.try_acquire(&to.model) {

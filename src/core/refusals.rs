@@ -15,6 +15,16 @@ use crate::config::Config;
 /// The longest and shortest `Retry-After`, in seconds.
 const RETRY_AFTER: std::ops::RangeInclusive<u64> = 1..=60;
 
+/// The request's `model` is missing, null, blank or not a string, and no policy knew where to send it.
+pub(crate) fn model_required() -> ApiError {
+    ApiError::new(
+        StatusCode::BAD_REQUEST,
+        "Model selection is required when the server runs in hub mode. Include the 'model' field \
+         (or query parameter) to choose a registered model. Call /v1/models to list available names.",
+    )
+    .with_param("model")
+}
+
 /// No model of this configuration has that name or path.
 pub(crate) fn unknown_model(written: &str, config: &Config) -> ApiError {
     let known = config.models.iter().map(|model| Known {

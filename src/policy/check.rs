@@ -87,14 +87,14 @@ pub fn check(config: &Config) -> Checked {
     for is_loaded in [false, true] {
         sample.is_loaded.store(is_loaded, Ordering::Relaxed);
         for model in &config.models {
-            found.add_all(
-                set.failures_about_request(request(model)),
-                Hook::Request,
-                model,
-            );
+            let named = request(Some(&model.name), model.model_type);
+            found.add_all(set.failures_about_request(named), Hook::Request, model);
             for asked in questions(config, model) {
                 found.add_all(set.failures_about(&asked), asked.hook(), model);
             }
+        }
+        for text in set.failures_about_request(request(None, ModelType::Lm)) {
+            found.add(text, Some("on_request about a request that names no model"));
         }
     }
     for event in config.models.first().into_iter().flat_map(events) {
@@ -254,25 +254,24 @@ fn events(model: &ModelConfig) -> impl Iterator<Item = Event> {
     EventName::ALL.into_iter().map(event)
 }
 
-/// A request as clients send it to a model of that type.
-fn request(model: &ModelConfig) -> Box<RequestView> {
-    let name = &model.name;
-    let (path, fields) = match model.model_type {
+/// A request as clients send it to a model of that type, with or without a name.
+fn request(name: Option<&str>, model_type: ModelType) -> Box<RequestView> {
+    let (path, mut fields) = match model_type {
         ModelType::Lm | ModelType::Multimodal => (
             "/v1/chat/completions",
-            json!({"model": name, "stream": true, "max_tokens": 100, "temperature": 0.7,
+            json!({"stream": true, "max_tokens": 100, "temperature": 0.7,
                    "messages": [{"role": "user", "content": "Hello"}]}),
         ),
-        ModelType::Embeddings => ("/v1/embeddings", json!({"model": name, "input": "Hello"})),
+        ModelType::Embeddings => ("/v1/embeddings", json!({"input": "Hello"})),
         ModelType::ImageGeneration | ModelType::ImageEdit => (
             "/v1/images/generations",
-            json!({"model": name, "prompt": "A bear", "n": 1}),
+            json!({"prompt": "A bear", "n": 1}),
         ),
-        ModelType::Whisper => (
-            "/v1/audio/transcriptions",
-            json!({"model": name, "language": "en"}),
-        ),
+        ModelType::Whisper => ("/v1/audio/transcriptions", json!({"language": "en"})),
     };
+    if let Some(name) = name {
+        fields["model"] = json!(name);
+    }
     let body = Bytes::from(fields.to_string());
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = Method::POST;
@@ -284,7 +283,7 @@ fn request(model: &ModelConfig) -> Box<RequestView> {
     Box::new(RequestView {
         parts,
         id: HeaderValue::from_static("sample"),
-        model: name.clone(),
+        model: name.map(str::to_owned),
         client: ([127, 0, 0, 1], 50_000).into(),
         protocol: RequestView::OPENAI,
         body: Some(body),

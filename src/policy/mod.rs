@@ -450,7 +450,7 @@ mod tests {
         Box::new(RequestView {
             parts,
             id: http::HeaderValue::from_static("1"),
-            model: "alpha".to_owned(),
+            model: Some("alpha".to_owned()),
             client: ([127, 0, 0, 1], 1).into(),
             protocol: RequestView::OPENAI,
             body: None,

@@ -67,8 +67,8 @@ pub struct Difference {
     pub times: u64,
     /// `on_load`, …
     pub hook: String,
-    /// Its model.
-    pub model: String,
+    /// Its model; `None` for a request that names none.
+    pub model: Option<String>,
     /// The recorded verdict.
     pub before: Said,
     /// The verdict of the current policies.
@@ -210,8 +210,8 @@ impl Replay {
         self.result.add(Difference {
             time: call.time,
             times: 1,
-            hook: call.hook,
-            model: call.model,
+            hook: call.hook.clone(),
+            model: named(&call),
             before: call.said,
             now,
         });
@@ -223,7 +223,7 @@ impl Replay {
             let body = request.body.as_ref().map(|body| RecordedBody {
                 fields: body.fields.clone(),
                 is_json: body.is_json,
-                model: call.model.clone(),
+                model: named(call),
                 prompt_chars: body.prompt_chars,
                 missed: Arc::clone(missed),
             });
@@ -257,6 +257,11 @@ impl Replay {
     }
 }
 
+/// The model that the request names, if it names one.
+fn named(call: &Call) -> Option<String> {
+    Some(call.model.clone()).filter(|model| !model.is_empty())
+}
+
 /// The recorded part of the request.
 fn view(call: &Call, request: &line::Request) -> Box<RequestView> {
     let (mut parts, ()) = http::Request::new(()).into_parts();
@@ -275,7 +280,7 @@ fn view(call: &Call, request: &line::Request) -> Box<RequestView> {
     Box::new(RequestView {
         parts,
         id: HeaderValue::from_static(REPLAYED),
-        model: call.model.clone(),
+        model: named(call),
         client: (client, 0).into(),
         protocol: RequestView::protocol_of(&request.protocol),
         body: None,

@@ -14,8 +14,9 @@ use crate::policy::{Parked, RequestView, Route};
 impl Simulation {
     /// Sends a request. What becomes of it at once has happened when this returns.
     pub(crate) fn request(&mut self, mut request: NewRequest) -> Number {
-        let model = request.model.clone();
-        request.body.insert("model".to_owned(), model.into());
+        if let Some(model) = request.model.clone() {
+            request.body.insert("model".to_owned(), model.into());
+        }
         let number = self.ask(Some(request), None);
         self.ask_policies(number);
         self.catch_up();
@@ -32,7 +33,7 @@ impl Simulation {
             request: number,
         };
         let mut place = self.hands.parked.remove(&number);
-        let named = Target::find(&doors, &view.model);
+        let named = Target::named(&doors, &view);
         let (view, step) = self.policies().on_request_then(view, |view, verdict| {
             decide(&doors, named, view, verdict, &mut place)
         });
@@ -40,6 +41,10 @@ impl Simulation {
         asked.vars = view.parked.vars;
         match step {
             Ok(Step::Go(admitted)) => {
+                if view.model.is_none() {
+                    let name = admitted.model.clone();
+                    asked.body.insert("model".to_owned(), name.into());
+                }
                 asked.model = Some(admitted.model);
                 if let Some(route) = admitted.route {
                     self.change(number, &route);

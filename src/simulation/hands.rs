@@ -126,7 +126,8 @@ impl Hands {
         let asked = &mut self.asked[number];
         asked.state = state;
         asked.ended = Some(self.world.now());
-        let named = asked.request.as_ref().map(|request| &request.model);
+        let request = asked.request.as_ref();
+        let named = request.and_then(|request| request.model.as_deref());
         let named = named.and_then(|name| self.world.model(name));
         let model = asked.model.clone();
         let model = model.or(named.map(|model| model.facts.name.clone()));

@@ -328,12 +328,12 @@ impl Simulation {
 }
 
 impl NewRequest {
-    /// A chat request for that model.
-    pub(crate) fn chat(model: &str) -> Self {
+    /// A chat request for that model, or one that names none.
+    pub(crate) fn chat(model: Option<&str>) -> Self {
         Self {
             method: http::Method::POST,
             path: "/v1/chat/completions".to_owned(),
-            model: model.to_owned(),
+            model: model.map(str::to_owned),
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
             headers: http::HeaderMap::new(),
             body: crate::config::Settings::new(),

@@ -17,11 +17,11 @@ pub(crate) type Number = usize;
 pub(crate) struct NewRequest {
     pub(crate) method: Method,
     pub(crate) path: String,
-    /// The model as the client writes it.
-    pub(crate) model: String,
+    /// The model as the client writes it, if it names one.
+    pub(crate) model: Option<String>,
     pub(crate) client: std::net::IpAddr,
     pub(crate) headers: HeaderMap,
-    /// JSON; `model` is put in.
+    /// JSON; `model` is put in, if there is one.
     pub(crate) body: Settings,
     /// It ends by itself when its worker has answered for so long.
     pub(crate) ends_after: Option<Duration>,

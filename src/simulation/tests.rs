@@ -30,7 +30,7 @@ fn hub(config: &str) -> Simulation {
 
 impl Simulation {
     fn send(&mut self, model: &str) -> Number {
-        self.request(NewRequest::chat(model))
+        self.request(NewRequest::chat(Some(model)))
     }
 
     fn state(&self, number: Number) -> &'static str {
@@ -216,7 +216,7 @@ fn parked_requests_take_turns_by_client() {
     let (mut hub, _folder) = hub_with(ONE_AT_A_TIME);
     hub.start_defaults();
     let mut send = |client: u8| {
-        let mut request = NewRequest::chat("a");
+        let mut request = NewRequest::chat(Some("a"));
         request.client = [10, 0, 0, client].into();
         request.ends_after = Some(Duration::from_secs(10));
         hub.request(request)
@@ -362,7 +362,7 @@ fn a_verdict_is_stale_when_the_model_was_stopped_meanwhile() {
         };
         hub.send("a");
         let view = hub.view(0).unwrap();
-        let named = Target::find(&doors, "a");
+        let named = Target::named(&doors, &view);
         hub.verb(Verb::Stop, "a");
         hub.settle();
         let verdict = match wait {

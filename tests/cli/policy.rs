@@ -108,6 +108,12 @@ fn check_reports_every_mistake_once_with_its_line_and_what_would_be_right() {
     );
     write_policy(
         &home,
+        "6_nameless.lua",
+        "return { on_request = function(req, hub)\n  if req.model:find('^gpt') then\n    \
+         return hub.route{ model = 'a' }\n  end\nend }\n",
+    );
+    write_policy(
+        &home,
         "4_syntax.lua",
         "return {\n  on_load = functoin() end\n}\n",
     );
@@ -275,12 +281,20 @@ fn record_says_where_how_much_and_what_went_wrong() {
     insta::assert_snapshot!(book.text);
 }
 
-/// A recording of one call of `on_load` about `model`, and of a request whose body is not there.
+/// A recording of one call of `on_load` about `model`, of a request whose body is not there, and, if
+/// that is `a`, of one that names no model.
 fn recording(model: &str, version: u32) -> String {
     let load = json!({
         "time": LONG_AGO, "hook": "on_load", "model": model,
         "load": {"reason": "manual", "waiting": 0, "waited_seconds": 0.0},
         "said": {"verdict": "allow", "place": "old.lua:1"},
+    });
+    let nameless = json!({
+        "time": LONG_AGO, "hook": "on_request",
+        "said": {"verdict": "route", "fields": {"model": "a"}, "place": "old.lua:2"},
+        "request": {"method": "POST", "path": "/v1/chat/completions", "client": "127.0.0.1",
+                    "waited_seconds": 0.0, "headers": {},
+                    "body": {"size_bytes": 2, "prompt_chars": 0, "is_json": true, "fields": {}}},
     });
     let request = json!({
         "time": LONG_AGO, "hook": "on_request", "model": "a", "said": {"verdict": "pass"},
@@ -289,9 +303,12 @@ fn recording(model: &str, version: u32) -> String {
     });
     let head = json!({"recording": version, "program": "0.1.0", "time": LONG_AGO});
     let end = json!({"end": "off", "time": LONG_AGO, "dropped": 3});
-    [head, load, request, end]
-        .map(|line| format!("{line}\n"))
-        .concat()
+    let mut lines = vec![head, load, request, nameless, end];
+    if model != "a" {
+        lines.remove(3);
+    }
+    let lines = lines.iter().map(|line| format!("{line}\n"));
+    lines.collect()
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod lacking;
 mod load_errors;
 mod loading;
 mod messages;
+mod nameless;
 mod ollama;
 mod override_default;
 mod passes_on;

@@ -204,7 +204,7 @@ pub(crate) fn request(model: &str) -> Box<RequestView> {
     Box::new(RequestView {
         parts,
         id: HeaderValue::from_static("req-1"),
-        model: model.to_owned(),
+        model: Some(model.to_owned()),
         client: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000),
         protocol: RequestView::OPENAI,
         body: Some(body.to_string().into()),

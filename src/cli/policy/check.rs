@@ -9,7 +9,8 @@ use crate::policy::{self, Problem};
 /// Load every policy and ask it about samples of everything
 ///
 /// Reads the *.lua files beside hub.yaml and the bundled policies that it names, and calls each hook with
-/// a request, loads, an idle model and an exit for every model of hub.yaml. What fails, or returns what it
+/// a request, loads, an idle model and an exit for every model of hub.yaml, and with a request that names
+/// none. What fails, or returns what it
 /// may not, is shown with file, line and choices. It asks no running hub and changes nothing.
 ///
 /// Exit status: 0 when nothing is wrong; 1 when something is.

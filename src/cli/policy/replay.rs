@@ -53,6 +53,7 @@ fn print(out: &mut Out, replayed: &Replayed) -> ExitCode {
             now: after,
         } = difference;
         let when = words::time(*time, &now);
+        let model = model.as_deref().unwrap_or(words::NO_MODEL);
         let times = if *times > 1 {
             format!("  ({times} times)")
         } else {

@@ -10,6 +10,9 @@ use crate::cli::render::duration;
 
 const BEFORE_READY: &str = "before it was ready";
 
+/// In the place of the name that a request does not have.
+pub(super) const NO_MODEL: &str = "(no model)";
+
 /// A local time of day, with the date unless it is that of `now`.
 pub(super) fn time(unix: f64, now: &Zoned) -> String {
     let Ok(moment) = Timestamp::from_duration(jiff::SignedDuration::from_secs_f64(unix)) else {
@@ -25,7 +28,11 @@ pub(super) fn time(unix: f64, now: &Zoned) -> String {
 
 /// The lines about one decision; seen from `model`, if one was asked for.
 pub(super) fn paragraph(decision: &Decision, model: Option<&str>, now: &Zoned) -> Vec<String> {
-    let name = decision.model.as_deref().unwrap_or("hub");
+    let nameless = match decision.request {
+        Some(_) => NO_MODEL,
+        None => "hub",
+    };
+    let name = decision.model.as_deref().unwrap_or(nameless);
     let (name, happened) = match model {
         Some(evicted) if decision.evicts(evicted) => {
             (evicted, format!("unloaded to make room for {name}"))

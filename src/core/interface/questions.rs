@@ -226,8 +226,8 @@ pub struct RequestView {
     pub parts: http::request::Parts,
     /// The request's `X-Request-ID`.
     pub id: http::HeaderValue,
-    /// `model` as the client wrote it.
-    pub model: String,
+    /// `model` as the client wrote it; `None` for a request that names none.
+    pub model: Option<String>,
     /// The client's address.
     pub client: std::net::SocketAddr,
     /// How the client speaks: what came in another protocol is a chat completion by now.
@@ -260,7 +260,7 @@ impl RequestView {
         Self {
             parts,
             id,
-            model: String::new(),
+            model: None,
             client,
             protocol: RequestView::OPENAI,
             body: None,

@@ -31,7 +31,7 @@ pub(super) fn ask_at_once(
     view: Box<RequestView>,
     place: &mut Option<Ticket>,
 ) -> Result<Asked, Box<RequestView>> {
-    let named = Target::find(lifecycle, &view.model);
+    let named = Target::named(lifecycle, &view);
     policies.on_request_at_once(view, |view, verdict| {
         decide(lifecycle, named, view, verdict, place)
     })
@@ -48,7 +48,7 @@ pub(super) async fn ask_on_hook_thread(
     mut place: Option<Ticket>,
 ) -> Result<(Asked, Option<Ticket>), ApiError> {
     let ask = move |policies: &Policies| {
-        let named = Target::find(&lifecycle, &view.model);
+        let named = Target::named(&lifecycle, &view);
         let (view, step) = policies.on_request_then(view, |view, verdict| {
             decide(&lifecycle, named, view, verdict, &mut place)
         });

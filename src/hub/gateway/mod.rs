@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 use hyper::body::Incoming;
@@ -29,6 +29,7 @@ mod answer;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod naming;
 mod ollama;
 mod protocol;
 mod refusals;
@@ -46,6 +47,7 @@ pub use answer::body::Body;
 pub use answer::leased_body::LeasedBody;
 pub use answer::loading_stream::LoadingStream;
 use forward::Named;
+use naming::{fields_without_model, model_of_query, named_model};
 pub(crate) use protocol::error_at;
 use protocol::lm_studio;
 use protocol::openai;
@@ -56,13 +58,11 @@ use protocol::responses::{self, Kept};
 use protocol::{Door, Translating};
 use request::budget::Budget;
 use request::intake::Intake;
-use request::query;
 pub use request::read_pause::ReadPause;
 use request::rewrite;
 use request::rewrite::ModelSite;
-use request::scan::{Step, is_form};
 pub use successor::Successor;
-use translated::{Translated, check_length, compute, count_tokens, translated, whole_body};
+use translated::{Translated, compute, count_tokens, translated, whole_body};
 use waiting::Waiting;
 
 /// Answers requests to `/v1`. Cheap to clone.
@@ -137,13 +137,22 @@ impl Addressed {
             None => None,
         };
         let accepts = &grant.upstream.accepts;
+        let name = match (&self.view.model, accepts) {
+            (Some(written), _) => rewrite::replacement(accepts, written),
+            (None, Accepts::Only(name)) => Some(&**name),
+            (None, Accepts::Any) => Some(&*model.name),
+        };
         if let Some(mut fields) = self.fields {
-            // Whatever became of the client's model there: a policy may have set or removed it.
-            if let Accepts::Only(name) = accepts {
-                fields.insert("model".to_owned(), Value::from(&**name));
+            let name = match accepts {
+                // Whatever became of the client's model there: a policy may have set or removed it.
+                Accepts::Only(name) => Some(&**name),
+                Accepts::Any => name,
+            };
+            if let Some(name) = name {
+                fields.insert("model".to_owned(), Value::from(name));
             }
             rewrite::replace(&mut self.view.parts, intake, *fields);
-        } else if let Some(name) = rewrite::replacement(accepts, &self.view.model) {
+        } else if let Some(name) = name {
             rewrite::rename(&mut self.view.parts, intake, &self.site, name);
         }
         if matches!(self.site, ModelSite::Path) {
@@ -157,7 +166,10 @@ impl Addressed {
         }
         let written = match self.site {
             ModelSite::Path => String::new(),
-            ModelSite::Body(..) | ModelSite::Query => std::mem::take(&mut self.view.model),
+            ModelSite::Body(..) | ModelSite::Query | ModelSite::Nowhere => {
+                let written = self.view.model.take();
+                written.unwrap_or_else(|| model.name.to_string())
+            }
         };
         let named = Named {
             model,
@@ -170,8 +182,9 @@ impl Addressed {
     /// Restores the client's request, with the changes of a policy.
     fn undo(&mut self, translated: Translated, intake: &mut Intake) -> Result<(), ApiError> {
         self.site = translated.by.undo(&mut self.view.parts, intake);
-        if let Some(route) = translated.route.filter(|_| self.fields.is_some()) {
+        if self.fields.is_some() || matches!(self.site, ModelSite::Nowhere) {
             let body = intake.whole().unwrap_or_default();
+            let route = translated.route.unwrap_or_default();
             self.fields = Some(Box::new(rewrite::edit(&body, &route)?));
         }
         Ok(())
@@ -311,7 +324,7 @@ impl Gateway {
         };
         let (site, translating);
         (view.model, site, translating) = match (named, door) {
-            (Some((model, site)), _) => (model, site, None),
+            (Some((model, site)), _) => (Some(model), site, None),
             (None, Some(door)) => {
                 Box::pin(translated(door, &self.kept, &mut view, intake, account)).await?
             }
@@ -354,6 +367,9 @@ impl Gateway {
             }
             forward::add_headers(&mut view.parts.headers, &route.headers);
         }
+        if fields.is_none() && matches!(site, ModelSite::Nowhere) {
+            fields = Box::pin(fields_without_model(&view.parts, intake)).await?;
+        }
 
         let tunnels = upgrade::is_wanted(&view.parts.headers).then(|| self.tunnels.clone());
         let request = Addressed {
@@ -393,10 +409,11 @@ impl Gateway {
     /// The model that a request names, if that is known to have the route: then it goes there as it comes,
     /// without waiting for all of it. What is wrong with it is found when it is translated.
     async fn native(&self, parts: &mut Parts, intake: &mut Intake) -> Option<(String, ModelSite)> {
-        let named = Box::pin(named_model(parts, intake)).await.ok()?;
-        let model = self.lifecycle.find(&named.0)?;
+        let (name, site) = Box::pin(named_model(parts, intake)).await.ok()?;
+        let name = name?;
+        let model = self.lifecycle.find(&name)?;
         let path = parts.uri.path();
-        self.lifecycle.serves(&model, path).then_some(named)
+        self.lifecycle.serves(&model, path).then_some((name, site))
     }
 
     /// Refuses what the worker of `model` would answer with a 404, before the model is loaded for it. What
@@ -479,7 +496,8 @@ impl Gateway {
                 return Ok((view, admitted));
             }
             // This may be the end of the request.
-            if let Some(model) = self.lifecycle.find(&view.model) {
+            let named = view.model.as_deref();
+            if let Some(model) = named.and_then(|name| self.lifecycle.find(name)) {
                 account.goes_to(&model);
             }
             match step {
@@ -522,51 +540,6 @@ async fn pass_on(
     account.passed_on();
     let body = intake.take_body();
     successor.ask(parts, body, client, &id).await
-}
-
-/// The model that a request names, in its body or else in its query. The body is what it is without its
-/// content codings from here on.
-async fn named_model(
-    parts: &mut Parts,
-    intake: &mut Intake,
-) -> Result<(String, ModelSite), ApiError> {
-    check_length(intake)?;
-    if parts.headers.contains_key(CONTENT_ENCODING) {
-        intake.decode(&mut parts.headers)?;
-    }
-    let kind = content_type(parts);
-    let step = intake.read_to_model(kind).await?;
-    let step = match step {
-        Step::Found(found) if !found.value.trim().is_empty() => {
-            return Ok((found.value, ModelSite::Body(found.range, found.syntax)));
-        }
-        other => other,
-    };
-    if let Some(model) = model_of_query(parts)?
-        && !model.trim().is_empty()
-    {
-        return Ok((model, ModelSite::Query));
-    }
-    Err(match step {
-        Step::Malformed if kind.is_some_and(is_form) => {
-            refusals::malformed("it is not a complete multipart form")
-        }
-        Step::Malformed => refusals::malformed(&intake.explain()),
-        Step::Twice => refusals::model_twice(),
-        Step::Absent if intake.is_empty() && is_unknown(parts) => {
-            refusals::unknown_route(&parts.method, parts.uri.path())
-        }
-        _ => refusals::model_required(),
-    })
-}
-
-fn model_of_query(parts: &Parts) -> Result<Option<String>, ApiError> {
-    let query = parts.uri.query();
-    query.map_or(Ok(None), query::model)
-}
-
-fn is_unknown(parts: &Parts) -> bool {
-    Target::of(&parts.method, parts.uri.path()) == Target::Unknown
 }
 
 /// The length that a request announces.

@@ -16,16 +16,6 @@ use crate::upstream::{BoxError, UpstreamError};
 /// Number of a worker's routes in a text.
 const MAX_ROUTES: usize = 20;
 
-/// `model` is missing, null, blank or not a string.
-pub(crate) fn model_required() -> ApiError {
-    ApiError::new(
-        StatusCode::BAD_REQUEST,
-        "Model selection is required when the server runs in hub mode. Include the 'model' field \
-         (or query parameter) to choose a registered model. Call /v1/models to list available names.",
-    )
-    .with_param("model")
-}
-
 /// A model that exists is not in the list of those that take requests.
 pub(crate) fn not_listed(model: &str) -> ApiError {
     ApiError {

@@ -51,14 +51,14 @@ impl Translated {
     }
 }
 
-/// A request that is translated: the model that it names, and where it does after that.
+/// A request that is translated: the model that it names, if it names one, and where it does after that.
 pub(super) async fn translated(
     door: Door,
     kept: &Kept,
     view: &mut RequestView,
     intake: &mut Intake,
     account: &Account,
-) -> Result<(String, ModelSite, Option<Translating>), ApiError> {
+) -> Result<(Option<String>, ModelSite, Option<Translating>), ApiError> {
     let body = whole_body(&mut view.parts, intake).await?;
     let kept = kept.clone();
     let as_chat = compute(body.len(), move || AsChat::of(door, body, &kept)).await?;

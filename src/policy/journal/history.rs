@@ -88,7 +88,7 @@ impl History {
             last_time: now,
             times: 1,
             hook: Some(hook.name().to_owned()),
-            model: Some(clipped(asked.model())),
+            model: asked.model().map(clipped),
             request: request_id(asked),
             policy: ruling.policy.map(|policy| policies[policy].name.clone()),
             place: ruling.place.as_deref().map(clipped),
@@ -125,7 +125,7 @@ impl History {
         };
         let mut rings = self.rings.lock();
         let Rings { requests, said, .. } = &mut *rings;
-        let same_model = |other: &Decision| other.model.as_ref() == Some(&view.model);
+        let same_model = |other: &Decision| other.model == view.model;
         let Some(index) = requests.iter().rposition(same_model) else {
             return false;
         };
@@ -447,7 +447,7 @@ fn outcome_at_once(hook: Hook, answer: &Answer, world: &dyn World) -> Option<Str
 
 /// The facts behind a verdict, as far as users ask for them.
 fn inputs(asked: &Question<'_>, world: &dyn World) -> Map<String, Value> {
-    let model = world.model(asked.model());
+    let model = asked.model().and_then(|model| world.model(model));
     let facts = model.as_ref().map(|model| &model.facts);
     let group = facts
         .and_then(|facts| facts.group.as_deref())

@@ -57,14 +57,14 @@ impl Question<'_> {
         }
     }
 
-    /// The model it is about, as the question names it.
-    pub(crate) fn model(&self) -> &str {
+    /// The model it is about, as the question names it; `None` for a request that names none.
+    pub(crate) fn model(&self) -> Option<&str> {
         match self {
-            Self::Request(view) => &view.model,
+            Self::Request(view) => view.model.as_deref(),
             Self::Load(model, _)
             | Self::Idle(model)
             | Self::Exit(model, _)
-            | Self::Trouble(model, _) => model,
+            | Self::Trouble(model, _) => Some(model),
         }
     }
 }

@@ -23,7 +23,8 @@ pub(in crate::policy) struct RecordedBody {
     /// Its numbers and booleans.
     pub(in crate::policy) fields: Map<String, Json>,
     pub(in crate::policy) is_json: bool,
-    pub(in crate::policy) model: String,
+    /// The name in it, if there is one.
+    pub(in crate::policy) model: Option<String>,
     pub(in crate::policy) prompt_chars: usize,
     /// Set when a policy reads another field.
     pub(in crate::policy) missed: Arc<AtomicBool>,
@@ -32,8 +33,9 @@ pub(in crate::policy) struct RecordedBody {
 impl RecordedBody {
     fn put_on_stage(mut self, host: &Host) -> mlua::Result<()> {
         let lua = &host.lua;
-        self.fields
-            .insert("model".to_owned(), Json::from(self.model));
+        if let Some(model) = self.model {
+            self.fields.insert("model".to_owned(), Json::from(model));
+        }
         let table = match json(lua, &self.fields)? {
             Value::Table(table) if self.is_json => {
                 table.set_metatable(Some(noticing(lua, self.missed)?))?;

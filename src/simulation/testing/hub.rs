@@ -105,9 +105,11 @@ impl UserData for TestHub {
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
         methods.add_method(
             "request",
-            |lua, this, (model, options): (String, Option<Table>)| {
+            |lua, this, (model, options): (Option<String>, Option<Table>)| {
                 let options = options.map_or_else(|| lua.create_table(), Ok)?;
-                let request = options::request(lua, &model, &options)?;
+                // As the gateway reads it.
+                let model = model.filter(|model| !model.trim().is_empty());
+                let request = options::request(lua, model.as_deref(), &options)?;
                 Ok(this.asked(this.hub.lock().request(request)))
             },
         );

@@ -50,8 +50,8 @@ pub(crate) const FINISH: &[&str] = &[
     "completion_tokens",
 ];
 
-/// A request to `model`.
-pub(super) fn request(lua: &Lua, model: &str, table: &Table) -> mlua::Result<NewRequest> {
+/// A request to `model`, or one that names none.
+pub(super) fn request(lua: &Lua, model: Option<&str>, table: &Table) -> mlua::Result<NewRequest> {
     let fields = Fields::of("hub:request", REQUEST, table)?;
     let mut request = NewRequest::chat(model);
     if let Some(client) = fields.get::<String>("client", "an address like \"10.0.0.7\"")? {

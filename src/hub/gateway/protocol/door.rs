@@ -9,8 +9,10 @@ use super::chat::{Stream, Translate};
 use super::ollama::{Form, Origin};
 use super::{EVENTS, anthropic, chat, ollama, openai, responses};
 use crate::api::{ApiError, unix_now};
+use crate::core::refusals::model_required;
 use crate::hub::gateway::answer::account::is_no_route;
 use crate::hub::gateway::answer::body::Body;
+use crate::hub::gateway::naming::named;
 use crate::hub::gateway::refusals;
 use crate::hub::gateway::request::intake::Intake;
 use crate::hub::gateway::request::rewrite::ModelSite;
@@ -216,8 +218,9 @@ impl AsChat {
         let (chat, answering) = door.translate(&read(&body)?, kept)?;
         let chat = Bytes::from(chat);
         let found = match Scanner::for_content_type(None).map(|mut scanner| scanner.feed(&chat)) {
-            Ok(Step::Found(found)) if !found.value.trim().is_empty() => found,
-            _ => return Err(refusals::model_required()),
+            // Every adapter writes one, if only an empty one.
+            Ok(Step::Found(found)) => found,
+            _ => return Err(model_required()),
         };
         Ok(Self {
             door,
@@ -230,12 +233,13 @@ impl AsChat {
 }
 
 impl Translating {
-    /// Puts a chat completion in the place of its request. Says which model it names, and where.
+    /// Puts a chat completion in the place of its request. Says which model it names, if it names one, and
+    /// where.
     pub(in super::super) fn of(
         as_chat: AsChat,
         parts: &mut request::Parts,
         intake: &mut Intake,
-    ) -> (Self, String, ModelSite) {
+    ) -> (Self, Option<String>, ModelSite) {
         let AsChat {
             door,
             body,
@@ -258,7 +262,7 @@ impl Translating {
         };
         intake.replace(chat);
         let site = ModelSite::Body(found.range, found.syntax);
-        (translating, found.value, site)
+        (translating, named(found.value), site)
     }
 
     /// The path that the client asked for.
@@ -283,8 +287,7 @@ impl Translating {
         intake.replace(self.body);
         match step {
             Ok(Step::Found(found)) => ModelSite::Body(found.range, found.syntax),
-            // It named none: a policy knew better.
-            _ => ModelSite::Path,
+            _ => ModelSite::Nowhere,
         }
     }
 }

@@ -28,7 +28,8 @@ pub(crate) fn with_model(query: &str, name: &str) -> String {
     let name = encode(name);
     match places(query).next() {
         Some(value) => format!("{}{name}{}", &query[..value.start], &query[value.end..]),
-        None => query.to_owned(),
+        None if query.is_empty() => format!("model={name}"),
+        None => format!("{query}&model={name}"),
     }
 }
 
@@ -88,11 +89,13 @@ mod tests {
     }
 
     #[test]
-    fn replaces_only_the_value() {
+    fn replaces_only_the_value_or_adds_one() {
         assert_eq!(
             with_model("x=1&model=a%2Fb&y=2", "b_c"),
             "x=1&model=b%5Fc&y=2"
         );
-        assert_eq!(with_model("x=1", "b"), "x=1");
+        assert_eq!(with_model("model=&x=1", "b"), "model=b&x=1");
+        assert_eq!(with_model("x=1", "b"), "x=1&model=b");
+        assert_eq!(with_model("", "b"), "model=b");
     }
 }

@@ -12,12 +12,12 @@ use serde_json::{Map, Value};
 
 use super::intake::Intake;
 use super::query;
-use super::scan::Syntax;
 use super::scan::json::MARK;
+use super::scan::{Syntax, field_of_form};
 use crate::api::ApiError;
-use crate::hub::gateway::content_length;
 use crate::hub::gateway::protocol::openai::routes::own_route;
 use crate::hub::gateway::refusals;
+use crate::hub::gateway::{content_length, content_type};
 use crate::policy::Route;
 use crate::upstream::Accepts;
 
@@ -28,6 +28,8 @@ pub(crate) enum ModelSite {
     Body(Range<usize>, Syntax),
     /// None that the worker sees: before its own route, or in an earlier answer.
     Path,
+    /// None at all. Of such a request the whole body has arrived when its model is written.
+    Nowhere,
 }
 
 /// The name to write in place of `written`, if the worker would not accept that.
@@ -60,19 +62,30 @@ pub(crate) fn rename(
     match place {
         ModelSite::Query => rename_in_query(parts, name),
         ModelSite::Path => {}
+        ModelSite::Nowhere => {
+            let body = intake.whole().unwrap_or_default();
+            match field_of_form(content_type(parts), &body, name) {
+                Some((at, text)) => splice(parts, intake, &(at..at), text),
+                None => rename_in_query(parts, name),
+            }
+        }
         ModelSite::Body(range, syntax) => {
             let text = match syntax {
                 Syntax::Json => Value::from(name).to_string(),
                 Syntax::Multipart => name.to_owned(),
                 Syntax::Urlencoded => query::encode(name).to_string(),
             };
-            let grown = |length: u64| length + text.len() as u64 - range.len() as u64;
-            if let Some(length) = content_length(parts) {
-                set_content_length(parts, grown(length));
-            }
-            intake.splice(range, Bytes::from(text));
+            splice(parts, intake, range, text);
         }
     }
+}
+
+fn splice(parts: &mut request::Parts, intake: &mut Intake, range: &Range<usize>, text: String) {
+    let grown = |length: u64| length + text.len() as u64 - range.len() as u64;
+    if let Some(length) = content_length(parts) {
+        set_content_length(parts, grown(length));
+    }
+    intake.splice(range, Bytes::from(text));
 }
 
 /// Replaces the whole body by `fields`.
@@ -99,11 +112,9 @@ pub(crate) fn to_own_route(parts: &mut request::Parts) {
 }
 
 fn rename_in_query(parts: &mut request::Parts, name: &str) {
-    let Some(old) = parts.uri.query() else {
-        return;
-    };
+    let old = parts.uri.query().unwrap_or_default();
     let path = format!("{}?{}", parts.uri.path(), query::with_model(old, name));
-    // Only the value changed, to percent-encoded ASCII, so it stays a URI.
+    // What changed is percent-encoded ASCII, so it stays a URI.
     if let Ok(path) = path.parse::<PathAndQuery>() {
         parts.uri = path.into();
     }
@@ -118,6 +129,7 @@ fn set_content_length(parts: &mut request::Parts, length: u64) {
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use http::header::CONTENT_TYPE;
     use serde_json::json;
 
     use super::*;
@@ -152,6 +164,33 @@ mod tests {
         assert_eq!(replacement(&only, "org/alpha"), Some("alpha"));
         assert_eq!(replacement(&only, "alpha"), None);
         assert_eq!(replacement(&Accepts::Any, "org/alpha"), None);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_names_no_model_gets_one_in_its_form_or_else_in_its_query() {
+        let form = "multipart/form-data; boundary=B";
+        let plain = "application/x-www-form-urlencoded";
+        for (kind, sent, body, query) in [
+            (plain, "a=1", "model=a%2Fb&a=1", Some("x=1")),
+            (plain, "", "", Some("x=1&model=a%2Fb")),
+            (
+                form,
+                "--B\r\n\r\n1\r\n--B--",
+                "--B\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\na/b\r\n--B\r\n\r\n1\r\n--B--",
+                Some("x=1"),
+            ),
+        ] {
+            let request = Request::post("/v1/x?x=1")
+                .header(CONTENT_TYPE, kind)
+                .header(CONTENT_LENGTH, sent.len());
+            let mut parts = request.body(()).unwrap().into_parts().0;
+            let mut intake = Intake::of_chunks(&[sent.as_bytes()]);
+            rename(&mut parts, &mut intake, &ModelSite::Nowhere, "a/b");
+            let length = body.len().to_string();
+            assert_eq!(parts.headers[CONTENT_LENGTH], *length, "{kind}");
+            assert_eq!(parts.uri.query(), query, "{kind}");
+            assert_eq!(intake.collect().await.unwrap(), body, "{kind}");
+        }
     }
 
     #[test]

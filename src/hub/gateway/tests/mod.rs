@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::protocol::Protocol;
 use super::*;
 use crate::config::Limits;
+use crate::core::refusals::model_required;
 use crate::hub::lifecycle::Gate;
 use crate::upstream::scripted::{Scripted, Wire, eventually};
 use crate::upstream::{Accepts, Upstream};
@@ -90,13 +91,15 @@ async fn through(
     grant: Grant,
 ) -> Result<Response<Body>, ApiError> {
     let (written, site) = named_model(&mut parts, intake).await?;
+    // As admission answers where no policy knows better.
+    let written = written.ok_or_else(model_required)?;
     let tunnels = upgrade::is_wanted(&parts.headers).then(TaskTracker::new);
     let (id, client) = (
         HeaderValue::from_static("r1"),
         SocketAddr::from(([127, 0, 0, 1], 1)),
     );
     let mut view = RequestView::of_head(parts, id, client);
-    view.model = written;
+    view.model = Some(written);
     let request = Addressed {
         view: Box::new(view),
         site,

@@ -72,7 +72,7 @@ impl Light for Request {
     const TEXTS: &'static [(&'static str, Text<Self>)] = &[
         ("method", |view| Some(view.parts.method.as_str())),
         ("path", |view| Some(view.parts.uri.path())),
-        ("model", |view| Some(&view.model)),
+        ("model", |view| view.model.as_deref()),
         ("protocol", |view| Some(view.protocol)),
     ];
 }

@@ -51,6 +51,8 @@ pub(in crate::policy) struct Heard {
 pub(in crate::policy) struct Call {
     pub(in crate::policy) time: f64,
     pub(in crate::policy) hook: String,
+    /// Empty for a request that names none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(in crate::policy) model: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::policy) request: Option<Request>,

@@ -76,7 +76,7 @@ impl Snapshot {
     ) -> Self {
         let mut call = SeenCall {
             hook: asked.hook().name(),
-            model: clipped(asked.model()),
+            model: asked.model().map(clipped).unwrap_or_default(),
             request: None,
             load: None,
             exit: None,

@@ -10,6 +10,8 @@ use json::{MARK, Peek};
 use multipart::Multipart;
 use urlencoded::Urlencoded;
 
+use super::query;
+
 /// The syntax of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Syntax {
@@ -55,6 +57,9 @@ pub(crate) enum Scanner {
     Undecided(usize),
 }
 
+/// The content type of a form without files.
+const URLENCODED: &str = "application/x-www-form-urlencoded";
+
 impl Scanner {
     /// Chooses a form scanner by content type; everything else counts as JSON, as clients often omit the
     /// header.
@@ -63,7 +68,7 @@ impl Scanner {
         let Some(content_type) = content_type.filter(|kind| *kind != "application/json") else {
             return Ok(Self::Json(Peek::new()));
         };
-        if is(content_type, "application/x-www-form-urlencoded") {
+        if is(content_type, URLENCODED) {
             return Ok(Self::Undecided(0));
         }
         if !is_form(content_type) {
@@ -93,8 +98,7 @@ impl Scanner {
             chunk = &chunk[first..];
             match chunk.first() {
                 None => return Step::More,
-                Some(b'{' | b'[' | b'"') => *self = Self::Json(Peek::after(*blanks)),
-                Some(first) if *first == MARK[0] => *self = Self::Json(Peek::after(*blanks)),
+                Some(first) if begins_json(*first) => *self = Self::Json(Peek::after(*blanks)),
                 Some(_) => *self = Self::Urlencoded(Urlencoded::after(*blanks)),
             }
         }
@@ -120,6 +124,27 @@ impl Scanner {
 /// True if a content type is `multipart/form-data`.
 pub(crate) fn is_form(content_type: &str) -> bool {
     is(content_type, "multipart/form-data")
+}
+
+/// The place and the text with which a form of that content type, whose `body` names no model, names this
+/// one; `None` for a body that is none: JSON, or nothing.
+pub(crate) fn field_of_form(
+    content_type: Option<&str>,
+    body: &[u8],
+    model: &str,
+) -> Option<(usize, String)> {
+    let content_type = content_type?;
+    if is_form(content_type) {
+        return multipart::field(content_type, body, model);
+    }
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace())?;
+    let is_urlencoded = is(content_type, URLENCODED) && !begins_json(*first);
+    is_urlencoded.then(|| (0, format!("model={}&", query::encode(model))))
+}
+
+/// True if a body whose first byte that is no blank is this one is JSON, whatever its content type.
+fn begins_json(first: u8) -> bool {
+    matches!(first, b'{' | b'[' | b'"') || first == MARK[0]
 }
 
 fn is(content_type: &str, kind: &str) -> bool {

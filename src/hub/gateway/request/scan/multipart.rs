@@ -25,6 +25,19 @@ enum PartState {
     Over,
 }
 
+/// The place and the text of a part that makes a form, whose `body` names no model, name this one: before its
+/// first part. `None` for a body without parts.
+pub(super) fn field(content_type: &str, body: &[u8], model: &str) -> Option<(usize, String)> {
+    let boundary = parameter(content_type, "boundary")?;
+    let delimiter = format!("--{boundary}");
+    let at = match body.starts_with(delimiter.as_bytes()) {
+        true => 0,
+        false => memmem::find(body, format!("\r\n{delimiter}").as_bytes())? + 2,
+    };
+    let head = "content-disposition: form-data; name=\"model\"";
+    Some((at, format!("{delimiter}\r\n{head}\r\n\r\n{model}\r\n")))
+}
+
 /// The scan of one body.
 #[derive(Debug)]
 pub(crate) struct Multipart {
