@@ -315,6 +315,17 @@ impl Config {
         self.models.iter().find(|model| model.name == name)
     }
 
+    /// The model of that name, or else the first with that `model_path`, as requests find them.
+    pub fn find(&self, name_or_path: &str) -> Option<&ModelConfig> {
+        let by_path = || {
+            let mut models = self.models.iter();
+            models.find(|model| {
+                model.model_path == name_or_path || model.resolved_path == name_or_path
+            })
+        };
+        self.model(name_or_path).or_else(by_path)
+    }
+
     /// The models of that group, in file order.
     pub fn members(&self, group: &str) -> impl Iterator<Item = &ModelConfig> {
         let models = self.models.iter();

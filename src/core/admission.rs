@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::place::{Arrival, Destination, Place};
+use super::queue::QueueLimits;
 use super::refusals::{model_required, routed_to_unknown, unknown_model};
 use crate::api::ApiError;
 use crate::config::Config;
@@ -39,31 +41,19 @@ impl Seen {
 /// The models as a request finds them. What these methods do counts at once in what policies see.
 pub(crate) trait Doors {
     /// A model.
-    type Model;
+    type Model: Destination;
     /// The right to send one request to its worker.
     type Grant;
-    /// A request that is counted as one that waits for its model to be loaded.
-    type Arrival;
-    /// A request's place in the queue of a model.
-    type Place: QueuePlace<Model = Self::Model>;
 
     /// The model of that name, or else the first with that `model_path`.
     fn find(&self, name_or_path: &str) -> Option<Self::Model>;
     /// The configuration in force.
     fn config(&self) -> Arc<Config>;
-    /// Marks the moment before `on_request` is asked about a model.
-    fn seen(&self, model: &Self::Model) -> Seen;
     /// A grant, if the model is loaded and takes requests.
     fn try_acquire(&self, model: &Self::Model) -> Option<Self::Grant>;
-    /// Counts a request that is let go and finds the model not loaded. `parked` says how long it has been
-    /// parked before.
-    fn arrive(
-        &self,
-        model: &Self::Model,
-        seen: Seen,
-        client: Arc<str>,
-        parked: Duration,
-    ) -> Self::Arrival;
+    /// Tells the request to look what has been decided about it.
+    fn bell(&self) -> <Self::Model as Destination>::Bell;
+
     /// Parks a request, as a policy said that looked at the model after `seen`. It takes turns under the
     /// key `client`.
     ///
@@ -76,25 +66,13 @@ pub(crate) trait Doors {
         seen: Seen,
         client: &Arc<str>,
         seconds: f64,
-    ) -> Result<Self::Place, ApiError>;
-}
-
-/// A request's place in the queue of a model. Dropping it gives it up.
-pub(crate) trait QueuePlace {
-    type Model;
-
-    /// True if it is in the queue of that model.
-    fn is_at(&self, model: &Self::Model) -> bool;
-    /// The key under which it takes turns.
-    fn client(&self) -> &Arc<str>;
-    /// How long it has been parked; never nothing.
-    fn waited(&self) -> Duration;
-    /// The verdict was to wait on: the next is asked about.
-    fn stay(&mut self, seconds: f64);
-    /// It will not listen for a while. The next is asked about, and no other request of its client.
-    fn step_aside(&mut self);
-    /// It goes, and its lease or its wait for a load is counted: its client has had its turn.
-    fn leave(self);
+    ) -> Result<Place<Self::Model>, ApiError> {
+        let config = self.config();
+        let limits = config.model(model.name()).map(QueueLimits::of);
+        // hub.yaml may name it no longer.
+        let limits = limits.ok_or_else(|| ApiError::being_stopped(model.name()))?;
+        Place::take(model, seen, self.bell(), client, limits, seconds)
+    }
 }
 
 /// A model that a verdict is about.
@@ -105,7 +83,7 @@ pub(crate) struct Target<M> {
     seen: Seen,
 }
 
-impl<M> Target<M> {
+impl<M: Destination> Target<M> {
     /// The model that a request names, if it names one, as it is before the policies are asked.
     pub(crate) fn named(doors: &impl Doors<Model = M>, view: &RequestView) -> Option<Self> {
         Self::find(doors, view.model.as_deref()?)
@@ -113,7 +91,7 @@ impl<M> Target<M> {
 
     fn find(doors: &impl Doors<Model = M>, name: &str) -> Option<Self> {
         let model = doors.find(name)?;
-        let seen = doors.seen(&model);
+        let seen = model.seen();
         Some(Self { model, seen })
     }
 }
@@ -131,7 +109,7 @@ pub(crate) enum Entrance<D: Doors> {
     /// It has it.
     Open(D::Grant),
     /// The model is not loaded, or leaves.
-    Closed(D::Arrival),
+    Closed(Arrival<D::Model>),
 }
 
 /// The next step of a request.
@@ -153,7 +131,7 @@ pub(crate) fn decide<D: Doors>(
     named: Option<Target<D::Model>>,
     view: &RequestView,
     verdict: RequestVerdict,
-    place: &mut Option<D::Place>,
+    place: &mut Option<Place<D::Model>>,
 ) -> Result<Step<D>, ApiError> {
     let unknown = || match &view.model {
         Some(written) => unknown_model(written, &doors.config()),
@@ -185,7 +163,7 @@ pub(crate) fn decide<D: Doors>(
     };
     let entrance = match doors.try_acquire(&to.model) {
         Some(grant) => Entrance::Open(grant),
-        None => Entrance::Closed(arrive(doors, &to, view, place.as_ref())),
+        None => Entrance::Closed(arrive(&to, view, place.as_ref())),
     };
     // The next in the queue is asked about now that this one is counted elsewhere.
     if let Some(place) = place.take() {
@@ -203,10 +181,10 @@ fn park<D: Doors>(
     named: &Target<D::Model>,
     view: &RequestView,
     wait: &Wait,
-    place: &mut Option<D::Place>,
+    place: &mut Option<Place<D::Model>>,
 ) -> Result<Step<D>, ApiError> {
     match place {
-        Some(place) if place.is_at(&named.model) => place.stay(wait.seconds),
+        Some(place) if place.model().is(&named.model) => place.stay(wait.seconds),
         // A reload gave the name to another model.
         _ => {
             let client = match &wait.client {
@@ -219,17 +197,16 @@ fn park<D: Doors>(
     Ok(Step::Wait)
 }
 
-fn arrive<D: Doors>(
-    doors: &D,
-    to: &Target<D::Model>,
+fn arrive<M: Destination>(
+    to: &Target<M>,
     view: &RequestView,
-    place: Option<&D::Place>,
-) -> D::Arrival {
+    place: Option<&Place<M>>,
+) -> Arrival<M> {
     let (client, parked) = match place {
         Some(place) => (Arc::clone(place.client()), place.waited()),
         None => (client(view.client), Duration::ZERO),
     };
-    doors.arrive(&to.model, to.seen, client, parked)
+    Arrival::new(&to.model, to.seen, client, parked)
 }
 
 /// The key under which a request takes turns when no policy gives another.

@@ -164,9 +164,9 @@ mod tests {
 
     use super::*;
     use crate::api::{Activity, ModelFacts, SystemMemory};
-    use crate::config::Settings;
+    use crate::config::{Config, Settings};
     use crate::core::interface::questions::Trouble;
-    use crate::core::interface::world::{GroupView, ModelView};
+    use crate::core::interface::world::ModelView;
 
     /// A hub of one loaded model, whose policies want to unload and to restart it.
     #[derive(Default)]
@@ -203,16 +203,10 @@ mod tests {
             })
         }
 
-        fn model_names(&self) -> Vec<String> {
-            vec!["a".to_owned()]
-        }
-
-        fn group(&self, _: &str) -> Option<GroupView> {
-            None
-        }
-
-        fn group_names(&self) -> Vec<String> {
-            Vec::new()
+        fn config(&self) -> Arc<Config> {
+            Arc::new(crate::config::from_yaml(
+                "models: [{name: a, model_path: org/a}]",
+            ))
         }
 
         fn memory(&self) -> SystemMemory {

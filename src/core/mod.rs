@@ -8,12 +8,14 @@
 //! - [`hands`]: what a hub does for its machine, and the one way from event to deed.
 //! - [`admission`]: a request, from the verdict of `on_request` to its lease, its wait or its refusal.
 //! - [`interface`]: what policies see, are asked and may answer.
+//! - [`place`]: a request that waits, for a load or in a queue, counted as long as it does.
 //! - [`queue`]: the requests that a policy told to wait before a model.
 //! - [`fair`]: who is next among them.
 //! - [`facts`]: the facts about a model, and the events of their changes.
 //! - [`reload`]: what another hub.yaml changes.
 //! - [`refusals`], [`unknown`]: the words for those who cannot have what they asked for.
-//! - [`silence`]: how long a worker has been silent, as its watchdog measures it.
+//! - [`silence`]: the length of a worker's silence, as its watchdog measures it.
+//! - [`watchdog`]: what of its measurements the policies are asked about.
 
 pub(crate) mod admission;
 pub(crate) mod facts;
@@ -21,8 +23,10 @@ pub(crate) mod fair;
 pub(crate) mod hands;
 pub(crate) mod interface;
 pub(crate) mod machine;
+pub(crate) mod place;
 pub(crate) mod queue;
 pub(crate) mod refusals;
 pub(crate) mod reload;
 pub(crate) mod silence;
 pub(crate) mod unknown;
+pub(crate) mod watchdog;

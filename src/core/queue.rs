@@ -46,7 +46,7 @@ pub(crate) type Key = u64;
 
 /// The facts about the model in a refusal.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct About<'a> {
+pub struct About<'a> {
     pub(crate) model: &'a str,
     /// The expected time of its load, if one is ahead.
     pub(crate) load: Option<Duration>,
@@ -65,7 +65,7 @@ pub(crate) enum Call {
 
 /// The parked requests of one model. `T` is how one is told to look; times are on its owner's clock.
 #[derive(Debug)]
-pub(crate) struct Queue<T> {
+pub struct Queue<T> {
     order: Fair<Key>,
     places: BTreeMap<Key, Entry<T>>,
     keys: Key,

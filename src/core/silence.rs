@@ -1,8 +1,8 @@
 //! A silence as it is measured, look by look: how long it has lasted, and how much of that the worker did
-//! nothing that anybody could see.
+//! nothing that can be measured.
 //!
-//! Pure: the watchdog and a simulated hub look. Time counts only while somebody waits, and goes on where it
-//! was after a gap in which nobody did: clients that give up and come again do not hide a worker that hangs.
+//! Pure: [`Watch`](super::watchdog::Watch) counts time only while requests wait, and goes on where it was after
+//! a gap without any: clients that give up and come again do not hide a worker that hangs.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,8 +11,6 @@ use std::time::Duration;
 pub(crate) const POLL_EVERY: Duration = Duration::from_secs(5);
 /// A shorter silence is not reported, unless `stall_timeout` is shorter still.
 const WORTH_TELLING: Duration = Duration::from_secs(10);
-/// Errors of the last so long are recent.
-pub(crate) const RECENT: Duration = Duration::from_secs(60);
 /// A server that only waits still turns its event loop: less than half a percent of a core is nothing.
 const IDLE_SHARE: f64 = 0.005;
 /// More are thinned out.

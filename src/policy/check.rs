@@ -19,11 +19,11 @@ use super::journal::ruling::Question;
 use super::sandbox::failures::place;
 use super::set::PolicySet;
 use super::{
-    Event, EventName, Exit, FinishedRequest, GroupView, LoadReason, ModelEvent, ModelView, Parked,
+    Event, EventName, Exit, FinishedRequest, LoadReason, ModelEvent, ModelView, Parked,
     PendingLoad, RequestView, Trouble, TroubleKind, Unstarted, World, bundled,
 };
 use crate::api::{MemoryState, PolicyFacts, ProcessState, SystemMemory, unix_now};
-use crate::config::{Config, ModelConfig, ModelType, Settings};
+use crate::config::{Config, ModelConfig, ModelType};
 
 /// Time for which every model of the second hub has been loaded and idle.
 const A_DAY: f64 = 86_400.0;
@@ -304,6 +304,10 @@ impl Sample {
 }
 
 impl World for Sample {
+    fn config(&self) -> Arc<Config> {
+        self.hub.config()
+    }
+
     fn model(&self, name_or_path: &str) -> Option<ModelView> {
         let mut view = self.hub.model(name_or_path)?;
         if !self.is_loaded() {
@@ -320,28 +324,8 @@ impl World for Sample {
         Some(view)
     }
 
-    fn model_names(&self) -> Vec<String> {
-        self.hub.model_names()
-    }
-
-    fn group(&self, name: &str) -> Option<GroupView> {
-        let mut group = self.hub.group(name)?;
-        if self.is_loaded() {
-            group.loaded.clone_from(&group.members);
-        }
-        Some(group)
-    }
-
-    fn group_names(&self) -> Vec<String> {
-        self.hub.group_names()
-    }
-
     fn memory(&self) -> SystemMemory {
         self.hub.memory()
-    }
-
-    fn settings(&self) -> Arc<Settings> {
-        self.hub.settings()
     }
 
     fn clock(&self) -> f64 {

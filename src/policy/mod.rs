@@ -388,55 +388,38 @@ fn denial(status: StatusCode, policy: &str) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{GroupFacts, ModelFacts, SystemMemory};
-    use crate::config::Settings;
+    use crate::api::{MemoryState, ModelFacts, SystemMemory};
+    use crate::config::{Config, from_yaml};
 
-    /// A full group, and `alpha` in it: idle for long, and not started. Its clock takes so long to read.
+    /// A full group, with `beta` loaded, and `alpha` in it: idle for long, and not started. Its clock takes so
+    /// long to read.
     #[derive(Default)]
     struct OverTheCap(std::time::Duration);
 
     impl World for OverTheCap {
-        fn model(&self, _: &str) -> Option<ModelView> {
-            let facts = ModelFacts {
-                name: "alpha".to_owned(),
-                group: Some("g".to_owned()),
-                jit_enabled: true,
-                auto_unload_minutes: Some(1),
-                ..ModelFacts::default()
-            };
+        fn config(&self) -> Arc<Config> {
+            Arc::new(from_yaml(
+                "groups: [{name: g, max_loaded: 1}]\n\
+                 models:\n\
+                 - {name: alpha, model_path: org/alpha, group: g, jit_enabled: true, auto_unload_minutes: 1}\n\
+                 - {name: beta, model_path: org/beta, group: g}\n",
+            ))
+        }
+
+        fn model(&self, name: &str) -> Option<ModelView> {
+            let config = self.config();
+            let mut facts = ModelFacts::configured(config.model(name)?, &config.log_path);
+            if name == "beta" {
+                facts.memory_state = MemoryState::Loaded;
+            }
             Some(ModelView {
                 idle_seconds: 3600.0,
                 ..ModelView::at_rest(Arc::new(facts))
             })
         }
 
-        fn model_names(&self) -> Vec<String> {
-            vec!["alpha".to_owned()]
-        }
-
-        fn group(&self, name: &str) -> Option<GroupView> {
-            let facts = GroupFacts {
-                name: name.to_owned(),
-                max_loaded: Some(1),
-                idle_unload_trigger_min: None,
-            };
-            Some(GroupView {
-                facts,
-                members: vec!["alpha".to_owned(), "beta".to_owned()],
-                loaded: vec!["beta".to_owned()],
-            })
-        }
-
-        fn group_names(&self) -> Vec<String> {
-            vec!["g".to_owned()]
-        }
-
         fn memory(&self) -> SystemMemory {
             SystemMemory::default()
-        }
-
-        fn settings(&self) -> Arc<Settings> {
-            Arc::default()
         }
 
         fn clock(&self) -> f64 {

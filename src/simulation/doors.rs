@@ -1,15 +1,16 @@
-//! The doors of a simulated hub: how a request is counted at a model. Each of these is counted until it is
-//! dropped, as in the real hub.
+//! The doors of a simulated hub: how a request is counted at a model. A lease is counted until it is dropped, as
+//! in the real hub.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Number;
 use super::world::SimulatedWorld;
-use crate::api::ApiError;
 use crate::config::Config;
-use crate::core::admission::{self, Doors, Seen};
-use crate::core::queue::{Call, Key, QueueLimits};
+use crate::core::admission::{Doors, Seen};
+use crate::core::place::{self, Destination, Place};
+use crate::core::queue::{About, Queue};
+use crate::core::refusals::load_ahead;
 use crate::policy::World as _;
 
 /// The doors, as one request finds them.
@@ -18,186 +19,135 @@ pub(super) struct DoorsOf {
     pub(super) request: Number,
 }
 
-/// A request that the worker of `model` answers.
-#[derive(Debug)]
-pub(super) struct Lease {
+/// A model, as requests find it.
+#[derive(Debug, Clone)]
+pub(super) struct AtModel {
     world: Arc<SimulatedWorld>,
-    pub(super) model: String,
+    name: String,
 }
 
-/// A request that waits for `model` to be loaded.
-#[derive(Debug)]
-pub(super) struct Arrival {
-    world: Arc<SimulatedWorld>,
-    pub(super) model: String,
-    pub(super) seen: Seen,
-    pub(super) client: Arc<str>,
-    pub(super) parked: Duration,
-}
+/// A request that waits for the model to be loaded.
+pub(super) type Arrival = place::Arrival<AtModel>;
 
-/// A request that a policy told to wait before `model`.
+/// A request that a policy told to wait before the model.
+pub(super) type Ticket = Place<AtModel>;
+
+/// A request that the model's worker answers.
 #[derive(Debug)]
-pub(super) struct Ticket {
-    world: Arc<SimulatedWorld>,
-    pub(super) model: String,
-    key: Key,
-    client: Arc<str>,
-    since: Duration,
-    served: bool,
-}
+pub(super) struct Lease(AtModel);
 
 impl Lease {
     /// If the model lets requests in.
-    pub(super) fn enter(world: &Arc<SimulatedWorld>, model: &str) -> Option<Self> {
-        let (now, unix) = (world.now(), world.clock());
-        let is_open = world.at(model, |model| {
-            if model.is_open {
-                model.active += 1;
-                model.last_request_at = Some(unix);
-                model.last_active = now;
-            }
+    pub(super) fn enter(at: &AtModel) -> Option<Self> {
+        at.use_now(|model| {
+            model.active += usize::from(model.is_open);
             model.is_open
-        });
-        is_open.filter(|is_open| *is_open).map(|_| Self {
-            world: Arc::clone(world),
-            model: model.to_owned(),
         })
+        .then(|| Self(at.clone()))
+    }
+
+    /// The model's name.
+    pub(super) fn model(&self) -> &str {
+        &self.0.name
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let (now, unix) = (self.world.now(), self.world.clock());
-        self.world.at(&self.model, |model| {
+        self.0.use_now(|model| {
             model.active -= 1;
             model.given_back += 1;
-            model.last_request_at = Some(unix);
-            model.last_active = now;
+            true
         });
-        self.world.queue(&self.model, |queue, _| queue.change());
+        self.0.world.queue(&self.0.name, |queue, _| queue.change());
     }
 }
 
-impl Drop for Arrival {
-    fn drop(&mut self) {
-        self.world.at(&self.model, |model| model.waiting -= 1);
-        self.world.changed(&self.model);
+impl AtModel {
+    /// Takes or gives back a lease; notes that it was used if that is so.
+    fn use_now(&self, change: impl FnOnce(&mut super::world::Model) -> bool) -> bool {
+        let (now, unix) = (self.world.now(), self.world.clock());
+        let used = self.world.at(&self.name, |model| {
+            let is_used = change(model);
+            if is_used {
+                model.last_request_at = Some(unix);
+                model.last_active = now;
+            }
+            is_used
+        });
+        used.unwrap_or_default()
     }
 }
 
 impl Doors for DoorsOf {
-    type Model = String;
+    type Model = AtModel;
     type Grant = Lease;
-    type Arrival = Arrival;
-    type Place = Ticket;
 
-    fn find(&self, name_or_path: &str) -> Option<String> {
-        let model = self.world.model(name_or_path)?;
-        Some(model.facts.name.clone())
+    fn find(&self, name_or_path: &str) -> Option<AtModel> {
+        let facts = self.world.facts(name_or_path)?;
+        Some(AtModel {
+            world: Arc::clone(&self.world),
+            name: facts.name.clone(),
+        })
     }
 
     fn config(&self) -> Arc<Config> {
         self.world.config()
     }
 
-    fn seen(&self, model: &String) -> Seen {
-        let seen = self.world.at(model, |model| Seen {
+    fn try_acquire(&self, model: &AtModel) -> Option<Lease> {
+        Lease::enter(model)
+    }
+
+    fn bell(&self) -> Number {
+        self.request
+    }
+}
+
+impl Destination for AtModel {
+    type Bell = Number;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+
+    fn now(&self) -> Duration {
+        self.world.now()
+    }
+
+    fn seen(&self) -> Seen {
+        let seen = self.world.at(&self.name, |model| Seen {
             stops: model.stops,
             changes: (model.changes, model.given_back),
         });
         seen.unwrap_or_default()
     }
 
-    fn try_acquire(&self, model: &String) -> Option<Lease> {
-        Lease::enter(&self.world, model)
+    fn arrived(&self) {
+        self.world.at(&self.name, |model| model.waiting += 1);
     }
 
-    fn arrive(&self, model: &String, seen: Seen, client: Arc<str>, parked: Duration) -> Arrival {
-        self.world.at(model, |model| model.waiting += 1);
-        Arrival {
-            world: Arc::clone(&self.world),
-            model: model.clone(),
-            seen,
-            client,
-            parked,
-        }
+    fn left(&self) {
+        self.world.at(&self.name, |model| model.waiting -= 1);
+        self.world.changed(&self.name);
     }
 
-    fn park(
-        &self,
-        model: &String,
-        seen: Seen,
-        client: &Arc<str>,
-        seconds: f64,
-    ) -> Result<Ticket, ApiError> {
-        let is_past = self.seen(model).is_past(seen, model)?;
-        let limits = self.world.config().model(model).map(QueueLimits::of);
-        let (gone, now) = (|| ApiError::being_stopped(model), self.world.now());
-        let limits = limits.ok_or_else(gone)?;
-        let parked = self.world.at(model, |model| {
-            let (queue, about) = model.queue_and_about();
-            queue.park(client, self.request, limits, seconds, about, now)
+    fn with_queue<R>(&self, look: impl FnOnce(&mut Queue<Number>, About<'_>) -> R) -> R {
+        let looked = self.world.at(&self.name, |model| {
+            let about = About {
+                model: &self.name,
+                load: load_ahead(&model.facts),
+            };
+            look(&mut model.queue, about)
         });
-        let place = Ticket {
-            world: Arc::clone(&self.world),
-            model: model.clone(),
-            key: parked.ok_or_else(gone)??,
-            client: Arc::clone(client),
-            since: now,
-            served: false,
-        };
-        if is_past {
-            self.world.queue(model, |queue, _| queue.change());
-        }
-        Ok(place)
-    }
-}
-
-impl Ticket {
-    /// What is to become of the request.
-    pub(super) fn look(&self) -> Option<Call> {
-        let now = self.world.now();
-        self.world.at(&self.model, |model| {
-            let (queue, about) = model.queue_and_about();
-            queue.look(self.key, about, now)
-        })
-    }
-}
-
-impl admission::QueuePlace for Ticket {
-    type Model = String;
-
-    fn is_at(&self, model: &String) -> bool {
-        self.model == *model
+        looked.expect("a world forgets no model")
     }
 
-    fn client(&self) -> &Arc<str> {
-        &self.client
-    }
-
-    fn waited(&self) -> Duration {
-        let waited = self.world.now() - self.since;
-        waited.max(Duration::from_millis(1))
-    }
-
-    fn stay(&mut self, seconds: f64) {
-        self.world
-            .queue(&self.model, |queue, now| queue.stay(self.key, seconds, now));
-    }
-
-    fn step_aside(&mut self) {
-        self.world
-            .queue(&self.model, |queue, _| queue.step_aside(self.key));
-    }
-
-    fn leave(mut self) {
-        self.served = true;
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.world
-            .queue(&self.model, |queue, _| queue.leave(self.key, self.served));
+    fn tell(&self, request: Number) {
+        self.world.with(|state| state.told.push_back(request));
     }
 }

@@ -7,7 +7,8 @@ use http::HeaderValue;
 
 use super::doors::{Arrival, DoorsOf};
 use super::{Event, Finish, Happening, NewRequest, Number, Simulation, State, Waiter};
-use crate::core::admission::{Entrance, QueuePlace as _, Step, Target, decide};
+use crate::core::admission::{Entrance, Step, Target, decide};
+use crate::core::place::{Destination as _, Place};
 use crate::core::queue::Call;
 use crate::policy::{Parked, RequestView, Route};
 
@@ -41,11 +42,11 @@ impl Simulation {
         asked.vars = view.parked.vars;
         match step {
             Ok(Step::Go(admitted)) => {
+                let name = admitted.model.name();
                 if view.model.is_none() {
-                    let name = admitted.model.clone();
                     asked.body.insert("model".to_owned(), name.into());
                 }
-                asked.model = Some(admitted.model);
+                asked.model = Some(name.to_owned());
                 if let Some(route) = admitted.route {
                     self.change(number, &route);
                 }
@@ -56,7 +57,7 @@ impl Simulation {
             }
             // The whole body is always there: nobody asks for it.
             Ok(Step::Wait | Step::NeedBody) => {
-                asked.model = place.as_ref().map(|place| place.model.clone());
+                asked.model = place.as_ref().map(|place| place.model().name().to_owned());
                 self.hands.parked.extend(place.map(|place| (number, place)));
                 self.look_at_parked(number);
             }
@@ -106,7 +107,7 @@ impl Simulation {
     /// Waits for the model to be loaded.
     pub(super) fn acquire(&mut self, number: Number, arrival: Arrival) {
         let event = Event::Acquire {
-            model: arrival.model.clone(),
+            model: arrival.model.name().to_owned(),
             seen: arrival.seen.stops,
             client: arrival.client.clone(),
             parked: arrival.parked,
@@ -117,12 +118,8 @@ impl Simulation {
 
     /// A parked request looks what is to become of it.
     pub(super) fn look_at_parked(&mut self, number: Number) {
-        let call = self
-            .hands
-            .parked
-            .get(&number)
-            .and_then(|place| place.look());
-        match call {
+        let place = self.hands.parked.get(&number);
+        match place.map(Place::look) {
             Some(Call::Ask) => self.ask_policies(number),
             Some(Call::Refuse(error)) => {
                 self.hands.parked.remove(&number);

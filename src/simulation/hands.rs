@@ -13,6 +13,7 @@ use crate::core::facts;
 use crate::core::hands::{self, Judge as _};
 use crate::core::interface::questions::{ModelQuestion, ModelVerdict};
 use crate::core::machine::{Answer, Event, Goal, Launch, Machine, Now, QuestionId, Waiter};
+use crate::core::place::Destination as _;
 use crate::core::refusals::left_memory;
 use crate::policy::{self, Policies, TroubleKind, World as _};
 
@@ -110,7 +111,7 @@ impl Hands {
         if state == State::Done {
             self.note_answer(number, finish);
         }
-        let model = lease.model.clone();
+        let model = lease.model().to_owned();
         drop(lease);
         self.conclude(number, state);
         self.look_at_drain(&model);
@@ -156,7 +157,7 @@ impl Hands {
         let mut running = self.running.iter();
         let cut = running
             .by_ref()
-            .filter(|(_, lease)| Some(&lease.model) == model);
+            .filter(|(_, lease)| model.is_some_and(|model| lease.model() == model));
         let cut: Vec<Number> = cut.map(|(number, _)| *number).collect();
         for number in cut {
             self.leave(number, State::Cut, &Finish::default());
@@ -294,12 +295,10 @@ impl hands::Hands for Hands {
             return;
         };
         match (answer, &arrival) {
-            (Answer::Granted, Some(Arrival { model, .. })) => {
-                match Lease::enter(&self.world, model) {
-                    Some(lease) => self.enter(number, lease),
-                    None => self.conclude(number, State::Rejected(left_memory(model))),
-                }
-            }
+            (Answer::Granted, Some(Arrival { model, .. })) => match Lease::enter(model) {
+                Some(lease) => self.enter(number, lease),
+                None => self.conclude(number, State::Rejected(left_memory(model.name()))),
+            },
             (Answer::Refused(error), _) => self.conclude(number, State::Rejected(error)),
             _ => self.conclude(number, State::Done),
         }

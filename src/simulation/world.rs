@@ -12,12 +12,11 @@ use parking_lot::Mutex;
 
 use super::Number;
 use super::trouble::Health;
-use crate::api::{Activity, ApiError, GroupFacts, MemoryState, ModelFacts, Pressure, SystemMemory};
+use crate::api::{Activity, ApiError, MemoryState, ModelFacts, Pressure, SystemMemory};
 use crate::config::{Config, ModelConfig, Settings};
 use crate::core::machine::Launch;
-use crate::core::queue::{About, Queue};
-use crate::core::refusals::load_ahead;
-use crate::policy::{GroupView, LocalTime, ModelView, World};
+use crate::core::queue::Queue;
+use crate::policy::{LocalTime, ModelView, World};
 
 /// The behaviour of a simulated worker.
 #[derive(Debug, Clone, PartialEq)]
@@ -174,15 +173,6 @@ impl Model {
             _ => Duration::ZERO,
         }
     }
-
-    /// Its queue, and what a refusal of it tells of the model.
-    pub(super) fn queue_and_about(&mut self) -> (&mut Queue<Number>, About<'_>) {
-        let about = About {
-            model: &self.name,
-            load: load_ahead(&self.facts),
-        };
-        (&mut self.queue, about)
-    }
 }
 
 /// The changing state.
@@ -241,11 +231,6 @@ impl SimulatedWorld {
         }
         state.models.append(&mut old);
         state.config = Arc::new(config);
-    }
-
-    /// The configuration in force.
-    pub(crate) fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.state.lock().config)
     }
 
     /// Reads or changes what is there now. Never while a policy is asked.
@@ -337,15 +322,8 @@ impl SimulatedWorld {
 impl State {
     /// A model by name, or else by path.
     fn find(&self, name_or_path: &str) -> Option<&Model> {
-        let models = &self.config.models;
-        let by_name = models.iter().position(|model| model.name == name_or_path);
-        let has_path = |path: &str| path == name_or_path;
-        let of_path = || {
-            let mut models = models.iter();
-            models.position(|m| has_path(&m.model_path) || has_path(&m.resolved_path))
-        };
-        // They stand in the same order.
-        self.models.get(by_name.or_else(of_path)?)
+        let found = self.config.find(name_or_path)?;
+        self.models.iter().find(|model| model.name == found.name)
     }
 
     fn system(&self) -> SystemMemory {
@@ -372,6 +350,10 @@ impl State {
 }
 
 impl World for SimulatedWorld {
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.state.lock().config)
+    }
+
     fn model(&self, name_or_path: &str) -> Option<ModelView> {
         let state = self.state.lock();
         let model = state.find(name_or_path)?;
@@ -393,45 +375,8 @@ impl World for SimulatedWorld {
         })
     }
 
-    fn model_names(&self) -> Vec<String> {
-        let config = self.config();
-        config
-            .models
-            .iter()
-            .map(|model| model.name.clone())
-            .collect()
-    }
-
-    fn group(&self, name: &str) -> Option<GroupView> {
-        let state = self.state.lock();
-        let models = &state.models[..state.config.models.len()];
-        let facts = models.iter().map(|model| &model.facts);
-        let members = facts.filter(|facts| facts.group.as_deref() == Some(name));
-        let held = members
-            .clone()
-            .filter(|facts| facts.memory_state.holds_memory());
-        Some(GroupView {
-            facts: GroupFacts::from(state.config.group(name)?),
-            members: members.map(|facts| facts.name.clone()).collect(),
-            loaded: held.map(|facts| facts.name.clone()).collect(),
-        })
-    }
-
-    fn group_names(&self) -> Vec<String> {
-        let config = self.config();
-        config
-            .groups
-            .iter()
-            .map(|group| group.name.clone())
-            .collect()
-    }
-
     fn memory(&self) -> SystemMemory {
         self.state.lock().system()
-    }
-
-    fn settings(&self) -> Arc<Settings> {
-        Arc::new(self.config().policy.clone())
     }
 
     fn clock(&self) -> f64 {

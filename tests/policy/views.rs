@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mlx_openai_server_hub::api::{ModelFacts, SystemMemory};
-use mlx_openai_server_hub::config::Settings;
+use mlx_openai_server_hub::config::{Config, Settings};
 use mlx_openai_server_hub::policy::{GroupView, ModelView, Policies, World};
 
 use crate::world::{FakeWorld, Hub, model, rejected, request};
@@ -165,6 +165,10 @@ struct Counting {
 }
 
 impl World for Counting {
+    fn config(&self) -> Arc<Config> {
+        self.hub.config()
+    }
+
     fn model(&self, name_or_path: &str) -> Option<ModelView> {
         self.whole.fetch_add(1, Ordering::Relaxed);
         let found = self.hub.model(name_or_path);

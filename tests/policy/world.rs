@@ -9,7 +9,7 @@ use http::HeaderValue;
 use mlx_openai_server_hub::api::{
     Activity, GroupFacts, MemoryState, ModelFacts, ProcessState, SystemMemory,
 };
-use mlx_openai_server_hub::config::Settings;
+use mlx_openai_server_hub::config::{Config, Settings};
 use mlx_openai_server_hub::policy::{
     GroupView, LoadReason, ModelView, Parked, PendingLoad, Policies, RequestVerdict, RequestView,
     World,
@@ -30,6 +30,15 @@ pub(crate) struct FakeWorld {
 pub(crate) const NOW: f64 = 1_764_000_000.0;
 
 impl World for FakeWorld {
+    /// Its lists stand for what hub.yaml would say.
+    fn config(&self) -> Arc<Config> {
+        let none = Config::parse(
+            Path::new("/nowhere/hub.yaml"),
+            "models: [{name: a, model_path: org/a}]",
+        );
+        Arc::new(none.expect("a valid hub.yaml"))
+    }
+
     fn model(&self, name_or_path: &str) -> Option<ModelView> {
         let models = self.models.read();
         let by_name = models.iter().find(|m| m.facts.name == name_or_path);

@@ -6,11 +6,12 @@ use jiff::tz::TimeZone;
 
 use super::local_time::LocalTime;
 use crate::api::{Activity, GroupFacts, ModelFacts, SystemMemory};
-use crate::config::Settings;
+use crate::config::{Config, Settings};
 
-/// What the hooks can see of the hub. Every method is cheap: no locks that others hold for long, no
-/// waiting.
+/// The hub as the hooks see it. Every method is cheap: no locks that others hold for long, no waiting.
 pub trait World: Send + Sync {
+    /// The configuration in force.
+    fn config(&self) -> Arc<Config>;
     /// A model by name, or else the first by `model_path`, as requests find them.
     fn model(&self, name_or_path: &str) -> Option<ModelView>;
     /// The same, with no more than was published of it: what most policies look at, at every request.
@@ -18,15 +19,41 @@ pub trait World: Send + Sync {
         self.model(name_or_path).map(|model| model.facts)
     }
     /// Names of all models in hub.yaml's order.
-    fn model_names(&self) -> Vec<String>;
+    fn model_names(&self) -> Vec<String> {
+        let config = self.config();
+        let names = config.models.iter().map(|model| model.name.clone());
+        names.collect()
+    }
     /// A group with its members and those that hold memory.
-    fn group(&self, name: &str) -> Option<GroupView>;
+    fn group(&self, name: &str) -> Option<GroupView> {
+        let config = self.config();
+        let facts = GroupFacts::from(config.group(name)?);
+        let members: Vec<_> = config
+            .members(name)
+            .map(|model| model.name.clone())
+            .collect();
+        let holds_memory = |name: &&String| {
+            let facts = self.facts(name);
+            facts.is_some_and(|facts| facts.memory_state.holds_memory())
+        };
+        Some(GroupView {
+            facts,
+            loaded: members.iter().filter(holds_memory).cloned().collect(),
+            members,
+        })
+    }
     /// Names of all groups in hub.yaml's order.
-    fn group_names(&self) -> Vec<String>;
+    fn group_names(&self) -> Vec<String> {
+        let config = self.config();
+        let names = config.groups.iter().map(|group| group.name.clone());
+        names.collect()
+    }
     /// The machine's memory as last measured.
     fn memory(&self) -> SystemMemory;
     /// The top-level `policy:` mapping.
-    fn settings(&self) -> Arc<Settings>;
+    fn settings(&self) -> Arc<Settings> {
+        Arc::new(self.config().policy.clone())
+    }
     /// The hub's clock: Unix seconds.
     fn clock(&self) -> f64;
     /// The same moment as clocks on the wall show it, in the machine's time zone.

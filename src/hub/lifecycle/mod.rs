@@ -7,11 +7,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::api::{ApiError, EndedRequest, Outcome, ReloadReport, Status, Verb};
@@ -19,15 +18,13 @@ use crate::config::ports::PortBook;
 use crate::config::{Config, Limits};
 use crate::core::admission::Doors;
 pub use crate::core::admission::Seen;
-use crate::core::queue::QueueLimits;
 use crate::core::refusals;
-pub use crate::hub::published::arrival::Arrival;
 pub use crate::hub::published::ended::Ended;
 pub use crate::hub::published::gate::{Gate, Lease};
 pub use crate::hub::published::grant::Grant;
 pub use crate::hub::published::learned::Learned;
 pub use crate::hub::published::legacy::{Frozen, Held, InFlight, Legacy};
-pub use crate::hub::published::parking::Ticket;
+pub use crate::hub::published::parking::{Arrival, Ticket};
 pub use crate::hub::published::registry::Model;
 use crate::hub::published::registry::Registry;
 use crate::hub::published::served;
@@ -85,8 +82,6 @@ impl Default for Restarts {
 impl Doors for Lifecycle {
     type Model = Arc<Model>;
     type Grant = Grant;
-    type Arrival = Arrival;
-    type Place = Ticket;
 
     fn find(&self, name_or_path: &str) -> Option<Arc<Model>> {
         Self::find(self, name_or_path)
@@ -96,44 +91,13 @@ impl Doors for Lifecycle {
         Self::config(self)
     }
 
-    fn seen(&self, model: &Arc<Model>) -> Seen {
-        Seen {
-            stops: model.stops.load(Ordering::SeqCst),
-            changes: (model.gate.parking.changes(), model.gate.given_back()),
-        }
-    }
-
     /// The hot path: without a message, a lock or an allocation.
     fn try_acquire(&self, model: &Arc<Model>) -> Option<Grant> {
         Grant::of(model)
     }
 
-    fn arrive(
-        &self,
-        model: &Arc<Model>,
-        seen: Seen,
-        client: Arc<str>,
-        parked: Duration,
-    ) -> Arrival {
-        Arrival::new(model, seen, client, parked)
-    }
-
-    fn park(
-        &self,
-        model: &Arc<Model>,
-        seen: Seen,
-        client: &Arc<str>,
-        seconds: f64,
-    ) -> Result<Ticket, ApiError> {
-        let table = self.registry.table.load();
-        // Gone from hub.yaml meanwhile.
-        let limits = table
-            .config
-            .model(&model.name)
-            .map(QueueLimits::of)
-            .ok_or_else(|| ApiError::being_stopped(&model.name))?;
-        let stale = || self.seen(model).is_past(seen, &model.name);
-        Ticket::take(model, client, limits, seconds, stale)
+    fn bell(&self) -> Arc<Notify> {
+        Arc::default()
     }
 }
 

@@ -2,10 +2,9 @@
 //! the learned ones.
 //!
 //! Only the supervisor changes models; requests count themselves here, by holding a
-//! [`Lease`](gate::Lease), an [`Arrival`](arrival::Arrival) or a [`Ticket`](parking::Ticket). It knows no
+//! [`Lease`](gate::Lease), an [`Arrival`](parking::Arrival) or a [`Ticket`](parking::Ticket). It knows no
 //! messages and no processes.
 
-pub(in crate::hub) mod arrival;
 pub(in crate::hub) mod ended;
 pub(in crate::hub) mod gate;
 pub(in crate::hub) mod grant;

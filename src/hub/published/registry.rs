@@ -25,9 +25,7 @@ use crate::api::{
 };
 use crate::config::ports::PortBook;
 use crate::config::{Config, Settings};
-use crate::core::queue::About;
-use crate::core::refusals::load_ahead;
-use crate::policy::{GroupView, ModelView, World};
+use crate::policy::{ModelView, World};
 use crate::telemetry::Troubles;
 use crate::upstream::Upstream;
 
@@ -67,7 +65,7 @@ pub struct Model {
     pub(in crate::hub) upstream: ArcSwapOption<Upstream>,
     /// Number of its stops: a verdict reached before a stop does not undo it.
     pub(in crate::hub) stops: AtomicU64,
-    /// Requests that wait for it to be loaded; an [`Arrival`](super::arrival::Arrival) each.
+    /// Requests that wait for it to be loaded; an [`Arrival`](super::parking::Arrival) each.
     pub(in crate::hub) waiting: AtomicUsize,
 }
 
@@ -144,14 +142,6 @@ impl Model {
                 loaded.map_or(idle, |loaded| idle.min(loaded)).as_secs_f64()
             }
             None => 0.0,
-        }
-    }
-
-    /// The facts for a refusal of its queue.
-    pub(in crate::hub) fn about(&self) -> About<'_> {
-        About {
-            model: &self.name,
-            load: load_ahead(&self.facts.load()),
         }
     }
 }
@@ -402,6 +392,10 @@ impl Registry {
 }
 
 impl World for Registry {
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.table.load().config)
+    }
+
     fn model(&self, name_or_path: &str) -> Option<ModelView> {
         let table = self.table.load();
         let model = table.find(name_or_path)?;
@@ -426,50 +420,11 @@ impl World for Registry {
         Some(table.find(name_or_path)?.facts.load_full())
     }
 
-    fn model_names(&self) -> Vec<String> {
-        self.table
-            .load()
-            .models
-            .iter()
-            .map(|model| model.name.to_string())
-            .collect()
-    }
-
-    fn group(&self, name: &str) -> Option<GroupView> {
-        let table = self.table.load();
-        let facts = GroupFacts::from(table.config.group(name)?);
-        let (mut members, mut loaded) = (Vec::new(), Vec::new());
-        for model in &table.models {
-            let model = model.facts.load();
-            if model.group.as_deref() != Some(name) {
-                continue;
-            }
-            members.push(model.name.clone());
-            if model.memory_state.holds_memory() {
-                loaded.push(model.name.clone());
-            }
-        }
-        Some(GroupView {
-            facts,
-            members,
-            loaded,
-        })
-    }
-
-    fn group_names(&self) -> Vec<String> {
-        self.table
-            .load()
-            .config
-            .groups
-            .iter()
-            .map(|group| group.name.clone())
-            .collect()
-    }
-
     fn memory(&self) -> SystemMemory {
         **self.memory.load()
     }
 
+    /// Policies read it at every request: it is not copied.
     fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.table.load().settings)
     }

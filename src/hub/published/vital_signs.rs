@@ -5,59 +5,43 @@
 //! `GET` proves nothing. The watchdog reads. Only bytes of the worker are signs of life:
 //! clients that come and leave are not, and a client that reads slowly is not the worker's fault.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::core::silence::RECENT;
+use crate::core::watchdog::{ErrorRow, Errors, Vitals};
 
 /// Requests that wait are counted in the bits below it, bytes that came above, for ever and round again.
 const SIGN: u64 = 1 << 32;
-/// Recent errors that are counted.
-const MAX_RECENT: usize = 1000;
 
 /// The vital signs of one model.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::hub) struct VitalSigns {
     word: AtomicU64,
     /// Bytes of the largest body that was sent since nobody waited; all ones if one is not known.
     largest: AtomicUsize,
     /// That body, until somebody looks at it.
     unread: Mutex<Option<Vec<Bytes>>>,
-    errors_in_a_row: AtomicUsize,
-    row: Mutex<Row>,
+    /// True if the last answer was an error: else a success need not look at the row.
+    has_errors: AtomicBool,
+    row: Mutex<ErrorRow>,
+    /// The row counts time from here on.
+    made: Instant,
 }
 
-/// Answers without a success between them that were errors of the worker.
-#[derive(Debug, Default)]
-struct Row {
-    number: u64,
-    last_status: u16,
-    /// When the newest came.
-    times: VecDeque<Instant>,
-}
-
-/// The answers that a worker owes at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::hub) struct Vitals {
-    /// Requests that wait for a byte.
-    pub(in crate::hub) waiting: usize,
-    /// Another number after every byte.
-    pub(in crate::hub) signs: u64,
-}
-
-/// The errors in a row of one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::hub) struct Errors {
-    pub(in crate::hub) in_a_row: usize,
-    /// Those of the last minute.
-    pub(in crate::hub) recent: usize,
-    pub(in crate::hub) last_status: u16,
-    /// Tells this row from others.
-    pub(in crate::hub) row: u64,
+impl Default for VitalSigns {
+    fn default() -> Self {
+        Self {
+            word: AtomicU64::default(),
+            largest: AtomicUsize::default(),
+            unread: Mutex::default(),
+            has_errors: AtomicBool::default(),
+            row: Mutex::default(),
+            made: Instant::now(),
+        }
+    }
 }
 
 /// The largest body that was sent since nobody waited.
@@ -101,25 +85,17 @@ impl VitalSigns {
 
     /// The model answered with that status, or broke off before it did.
     pub(in crate::hub) fn answered(&self, status: u16) {
-        if status >= 500 {
+        let is_error = status >= 500;
+        if is_error || self.has_errors.load(Ordering::Relaxed) {
             let mut row = self.row.lock();
-            if self.errors_in_a_row.fetch_add(1, Ordering::Relaxed) == 0 {
-                row.number += 1;
-                row.times.clear();
-            }
-            row.last_status = status;
-            if row.times.len() == MAX_RECENT {
-                row.times.pop_front();
-            }
-            row.times.push_back(Instant::now());
-        } else if self.errors_in_a_row.load(Ordering::Relaxed) != 0 {
-            self.errors_in_a_row.store(0, Ordering::Relaxed);
+            row.answered(status, self.made.elapsed());
+            self.has_errors.store(is_error, Ordering::Relaxed);
         }
     }
 
     /// Clears the errors for a new worker.
     pub(in crate::hub) fn begin(&self) {
-        self.errors_in_a_row.store(0, Ordering::Relaxed);
+        self.row.lock().end();
         self.forget_largest();
     }
 
@@ -132,16 +108,8 @@ impl VitalSigns {
     }
 
     /// The errors in a row, if there are any.
-    pub(in crate::hub) fn errors(&self, now: Instant) -> Option<Errors> {
-        let row = self.row.lock();
-        let in_a_row = self.errors_in_a_row.load(Ordering::Relaxed);
-        let is_recent = |at: &&Instant| now.saturating_duration_since(**at) < RECENT;
-        (in_a_row > 0).then(|| Errors {
-            in_a_row,
-            recent: row.times.iter().filter(is_recent).count(),
-            last_status: row.last_status,
-            row: row.number,
-        })
+    pub(in crate::hub) fn errors(&self) -> Option<Errors> {
+        self.row.lock().at(self.made.elapsed())
     }
 
     /// The largest body, once.
@@ -184,26 +152,19 @@ mod tests {
         assert_eq!(signs.vitals(), at(0, 2));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn errors_count_until_a_success_comes() {
+    #[test]
+    fn errors_count_until_a_success_comes_or_another_worker() {
         let signs = VitalSigns::default();
-        assert_eq!(signs.errors(Instant::now()), None);
+        let count = || signs.errors().map(|errors| (errors.row, errors.in_a_row));
         signs.answered(500);
-        tokio::time::advance(RECENT).await;
         signs.answered(503);
-        let errors = |in_a_row, recent, row| Errors {
-            in_a_row,
-            recent,
-            last_status: 503,
-            row,
-        };
-        assert_eq!(signs.errors(Instant::now()), Some(errors(2, 1, 1)));
-        signs.answered(400);
-        assert_eq!(signs.errors(Instant::now()), None);
+        assert_eq!(count(), Some((1, 2)));
+        signs.answered(200);
+        assert_eq!(count(), None);
         signs.answered(503);
-        assert_eq!(signs.errors(Instant::now()), Some(errors(1, 1, 2)));
+        assert_eq!(count(), Some((2, 1)));
         signs.begin();
-        assert_eq!(signs.errors(Instant::now()), None);
+        assert_eq!(count(), None);
     }
 
     #[test]

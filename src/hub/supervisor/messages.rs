@@ -10,9 +10,9 @@ use crate::api::{ApiError, Outcome, ReloadReport, SystemMemory, Verb};
 use crate::config::Config;
 use crate::core::interface::questions::ModelVerdict;
 use crate::core::machine::{Launch, QuestionId, Waiter};
-use crate::hub::published::arrival::Arrival;
 use crate::hub::published::grant::Grant;
 use crate::hub::published::legacy::Legacy;
+use crate::hub::published::parking::Arrival;
 use crate::policy::Trouble;
 use crate::worker::launch::Report;
 

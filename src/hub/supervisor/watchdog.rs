@@ -13,14 +13,15 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::messages::{Mailbox, Message};
 use crate::api::MemoryState;
 use crate::config::Config;
-use crate::core::silence::{Doings, POLL_EVERY, Silence};
+use crate::core::silence::{Doings, POLL_EVERY};
+use crate::core::watchdog::{Sample, Watch};
 use crate::hub::published::registry::{Model, Registry};
-use crate::hub::published::vital_signs::{Errors, Largest};
+use crate::hub::published::vital_signs::Largest;
 use crate::policy::{Trouble, TroubleKind, prompt_chars};
 use crate::runtime_file::RuntimeModels;
 use crate::worker::group::{CpuTimes, Group};
@@ -44,16 +45,8 @@ pub(super) struct Watchdog {
 /// One worker, as of the last check.
 #[derive(Default)]
 struct Watched {
-    pid: u32,
-    signs: u64,
-    silence: Silence,
-    /// True if somebody waits.
-    is_wanted: bool,
-    /// When it was looked at last while somebody waited in silence.
-    since: Option<(Instant, Still)>,
+    watch: Watch<Still>,
     prompt_chars: Option<usize>,
-    /// The errors that were told last.
-    told: Option<(u64, usize)>,
 }
 
 /// The figures that do not change in an inactive worker.
@@ -72,7 +65,7 @@ pub(super) fn lasts(model: &Model, kind: TroubleKind, spell: u64) -> bool {
     match kind {
         TroubleKind::Silent => signs.vitals().signs == spell,
         TroubleKind::Errors => {
-            let errors = signs.errors(Instant::now());
+            let errors = signs.errors();
             errors.is_some_and(|errors| errors.row == spell)
         }
     }
@@ -118,43 +111,21 @@ impl Watchdog {
 
     async fn look(&mut self, model: &Arc<Model>, pid: u32, pause: Duration, config: &Config) {
         let watched = self.watched.entry(model.name.to_string()).or_default();
-        if watched.pid != pid {
-            *watched = Watched {
-                pid,
-                signs: model.gate.signs.vitals().signs,
-                ..Watched::default()
-            };
-        }
         watched.read_prompt(model).await;
-        watched.listen(model, pause, config, &self.registry).await;
-        let limit = Some(config.stall_timeout).filter(|limit| !limit.is_zero());
-        let trouble = |kind| Trouble {
-            requests: model.gate.active(),
-            stall_timeout: limit.map(|limit| limit.as_secs_f64()),
-            ..watched.silent(model, kind, &self.registry)
-        };
-        let send = |trouble, spell| {
+        watched
+            .listen(model, pid, pause, config, &self.registry)
+            .await;
+        let basis = watched.basis(model, &self.registry);
+        let errors = model.gate.signs.errors();
+        let troubles = watched.watch.troubles(basis, errors, config.stall_timeout);
+        for (trouble, spell) in troubles {
+            let model = model.name.to_string();
             self.mailbox.send(Message::Trouble {
-                model: model.name.to_string(),
+                model,
                 pid,
                 trouble,
                 spell,
             });
-        };
-        if watched.is_wanted && watched.silence.is_reported(config.stall_timeout) {
-            send(trouble(TroubleKind::Silent), watched.signs);
-        }
-        let errors = model.gate.signs.errors(Instant::now());
-        let number = |errors: &Errors| (errors.row, errors.in_a_row);
-        if let Some(errors) = errors.filter(|errors| watched.told != Some(number(errors))) {
-            let trouble = Trouble {
-                errors: errors.in_a_row,
-                recent_errors: errors.recent,
-                last_status: Some(errors.last_status),
-                ..trouble(TroubleKind::Errors)
-            };
-            send(trouble, errors.row);
-            watched.told = Some(number(&errors));
         }
     }
 }
@@ -172,53 +143,37 @@ impl Watched {
         }
     }
 
-    /// Looks whether a byte has come, and what the worker does while none comes.
+    /// Looks whether a byte has come, and at the worker's activity while none comes.
     async fn listen(
         &mut self,
         model: &Model,
+        pid: u32,
         pause: Duration,
         config: &Config,
         registry: &Registry,
     ) {
         let vitals = model.gate.signs.vitals();
-        if vitals.signs != self.signs {
-            self.signs = vitals.signs;
-            // Since the last look, at most.
-            let took = self.silence.lasted() + pause;
+        if let Some(ended) = self.watch.listen(pid, vitals, pause) {
             let mut learned = registry.learned.lock();
-            learned.note_silence(&model.name, self.prompt_chars, took.as_secs_f64());
-            self.silence = Silence::default();
-            self.since = None;
+            learned.note_silence(&model.name, self.prompt_chars, ended.as_secs_f64());
         }
-        self.is_wanted = vitals.waiting > 0;
-        if !self.is_wanted {
+        if !self.watch.is_awaited() {
             model.gate.signs.forget_largest();
             return;
         }
-        let now = Instant::now();
-        let still = Still::of(model, self.pid, config).await;
-        if let Some((since, before)) = &self.since {
-            // After a gap in which nobody waited it is as if it had not been.
-            let elapsed = now - *since;
-            let passed = elapsed.min(pause * 3 / 2);
-            let Doings { cpu, moved } = still.doings_since(before);
-            let share = passed.as_secs_f64() / elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
-            let cpu = cpu.map(|cpu| cpu.mul_f64(share));
-            self.silence.goes_on(passed, Doings { cpu, moved });
-        }
-        self.since = Some((now, still));
+        let now = registry.begun.elapsed();
+        let still = Still::of(model, pid, config).await;
+        self.watch.look(now, pause, still);
     }
 
-    /// The length of its silence.
-    fn silent(&self, model: &Model, kind: TroubleKind, registry: &Registry) -> Trouble {
+    /// The facts about it that are not measured look by look.
+    fn basis(&self, model: &Model, registry: &Registry) -> Trouble {
         let learned = registry.learned.lock();
         Trouble {
-            silent_seconds: self.silence.lasted().as_secs_f64(),
-            still_seconds: self.silence.still().as_secs_f64(),
-            cpu_seconds: self.silence.cpu().map(|cpu| cpu.as_secs_f64()),
             prompt_chars: self.prompt_chars,
             expected_seconds: learned.expected_silence(&model.name, self.prompt_chars),
-            ..Trouble::of(kind)
+            requests: model.gate.active(),
+            ..Trouble::of(TroubleKind::Silent)
         }
     }
 }
@@ -238,12 +193,14 @@ impl Still {
             requests,
         }
     }
+}
 
-    fn doings_since(&self, before: &Self) -> Doings {
+impl Sample for Still {
+    fn doings_since(&self, before: &Self, _: Duration) -> Doings {
         let logged = self.log_size != before.log_size && self.requests == before.requests;
         let memory = match (self.memory_bytes, before.memory_bytes) {
             (Some(now), Some(before)) => now.abs_diff(before) >= MEMORY_STEP,
-            // What is not known may have changed.
+            // An unknown size may have changed.
             (now, before) => now != before,
         };
         Doings {
@@ -295,7 +252,7 @@ mod tests {
     #[test]
     fn a_log_counts_unless_it_may_be_the_clients_who_make_it_grow() {
         let before = still(10, Some(MEMORY_STEP), 1);
-        let moved = |now: Still| now.doings_since(&before).moved;
+        let moved = |now: Still| now.doings_since(&before, POLL_EVERY).moved;
         assert!(!moved(still(10, Some(MEMORY_STEP), 1)));
         assert!(moved(still(11, Some(MEMORY_STEP), 1)));
         assert!(!moved(still(11, Some(MEMORY_STEP), 2)));

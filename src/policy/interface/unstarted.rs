@@ -3,34 +3,31 @@
 
 use std::sync::Arc;
 
-use crate::api::{GroupFacts, ModelFacts, SystemMemory, unix_now};
-use crate::config::{Config, ModelConfig, Settings};
-use crate::policy::{GroupView, ModelView, World};
+use crate::api::{ModelFacts, SystemMemory, unix_now};
+use crate::config::Config;
+use crate::policy::{ModelView, World};
 
 /// The world of a configuration alone.
 #[derive(Debug)]
 pub struct Unstarted {
-    config: Config,
+    config: Arc<Config>,
 }
 
 impl Unstarted {
     /// Of that configuration.
     pub fn new(config: Config) -> Self {
+        let config = Arc::new(config);
         Self { config }
-    }
-
-    fn by_path(&self, path: &str) -> Option<&ModelConfig> {
-        let mut models = self.config.models.iter();
-        models.find(|model| model.model_path == path || model.resolved_path == path)
     }
 }
 
 impl World for Unstarted {
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config)
+    }
+
     fn model(&self, name_or_path: &str) -> Option<ModelView> {
-        let model = self
-            .config
-            .model(name_or_path)
-            .or_else(|| self.by_path(name_or_path))?;
+        let model = self.config.find(name_or_path)?;
         let facts = ModelFacts::configured(model, &self.config.log_path);
         Some(ModelView {
             settings: Arc::new(model.policy.clone()),
@@ -38,32 +35,8 @@ impl World for Unstarted {
         })
     }
 
-    fn model_names(&self) -> Vec<String> {
-        let names = self.config.models.iter().map(|model| model.name.clone());
-        names.collect()
-    }
-
-    fn group(&self, name: &str) -> Option<GroupView> {
-        let group = self.config.group(name)?;
-        let members = self.config.members(name).map(|model| model.name.clone());
-        Some(GroupView {
-            facts: GroupFacts::from(group),
-            members: members.collect(),
-            loaded: Vec::new(),
-        })
-    }
-
-    fn group_names(&self) -> Vec<String> {
-        let names = self.config.groups.iter().map(|group| group.name.clone());
-        names.collect()
-    }
-
     fn memory(&self) -> SystemMemory {
         SystemMemory::default()
-    }
-
-    fn settings(&self) -> Arc<Settings> {
-        Arc::new(self.config.policy.clone())
     }
 
     fn clock(&self) -> f64 {

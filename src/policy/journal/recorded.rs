@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::super::{GroupView, ModelView, Unstarted, World};
+use super::super::{ModelView, Unstarted, World};
 use super::record::line::Row;
 use crate::api::SystemMemory;
-use crate::config::{Config, Settings};
+use crate::config::Config;
 
 /// The world at the moment of the current line.
 pub(crate) struct Recorded {
@@ -48,6 +48,10 @@ impl Recorded {
 }
 
 impl World for Recorded {
+    fn config(&self) -> Arc<Config> {
+        self.hub.config()
+    }
+
     fn model(&self, name_or_path: &str) -> Option<ModelView> {
         let mut view = self.hub.model(name_or_path)?;
         let now = self.now.lock();
@@ -70,31 +74,8 @@ impl World for Recorded {
         Some(view)
     }
 
-    fn model_names(&self) -> Vec<String> {
-        self.hub.model_names()
-    }
-
-    fn group(&self, name: &str) -> Option<GroupView> {
-        let mut group = self.hub.group(name)?;
-        let now = self.now.lock();
-        let holds = |name: &&String| {
-            let row = now.rows.get(*name);
-            row.is_some_and(|row| row.memory.holds_memory())
-        };
-        group.loaded = group.members.iter().filter(holds).cloned().collect();
-        Some(group)
-    }
-
-    fn group_names(&self) -> Vec<String> {
-        self.hub.group_names()
-    }
-
     fn memory(&self) -> SystemMemory {
         self.now.lock().memory
-    }
-
-    fn settings(&self) -> Arc<Settings> {
-        self.hub.settings()
     }
 
     fn clock(&self) -> f64 {

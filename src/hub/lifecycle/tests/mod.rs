@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::api::{Outcome, Verb};
-use crate::core::admission;
+use crate::core::place::Destination as _;
 use crate::runtime_file::RuntimeModels;
 use crate::upstream::Accepts;
 use crate::worker::identity::Identity;
@@ -123,22 +123,21 @@ impl Scene {
 
     async fn acquire(&self, name: &str) -> Result<Grant, ApiError> {
         let model = self.model(name);
-        let arrival = arrive(&self.lifecycle, &model, "127.0.0.1");
+        let arrival = arrive(&model, "127.0.0.1");
         self.lifecycle.acquire(arrival).await
     }
 
     fn acquire_later(&self, name: &str) -> JoinHandle<Result<Grant, ApiError>> {
         let (lifecycle, model) = (self.lifecycle.clone(), self.model(name));
-        let arrival = arrive(&lifecycle, &model, "127.0.0.1");
+        let arrival = arrive(&model, "127.0.0.1");
         self.stage
             .tracker
             .spawn(async move { lifecycle.acquire(arrival).await })
     }
 }
 
-fn arrive(lifecycle: &Lifecycle, model: &Arc<Model>, client: &str) -> Arrival {
-    let seen = lifecycle.seen(model);
-    lifecycle.arrive(model, seen, client.into(), Duration::ZERO)
+fn arrive(model: &Arc<Model>, client: &str) -> Arrival {
+    Arrival::new(model, model.seen(), client.into(), Duration::ZERO)
 }
 
 const TWO: &str = "
@@ -327,7 +326,7 @@ async fn a_full_and_a_late_queue_say_when_to_come_back() {
     let running = scene.acquire("beta").await.unwrap();
     let park = || {
         let lifecycle = &scene.lifecycle;
-        let seen = lifecycle.seen(&beta);
+        let seen = beta.seen();
         lifecycle.park(&beta, seen, &"10.0.0.7".into(), 600.0)
     };
     let told = |error: ApiError| (error.status, error.retry_after);
@@ -347,7 +346,7 @@ async fn a_full_and_a_late_queue_say_when_to_come_back() {
     sleep(Duration::from_secs(8)).await;
     assert_eq!(told(park().unwrap_err()), (429, Some(5)));
     parked.called().await.expect("something has changed");
-    admission::QueuePlace::stay(&mut parked, 600.0);
+    parked.stay(600.0);
     assert_eq!(told(parked.called().await.unwrap_err()), (429, Some(5)));
     drop(running);
     assert_eq!(unload.await.unwrap(), Ok(Outcome::Done));
@@ -358,12 +357,12 @@ async fn a_verdict_is_stale_when_the_model_was_stopped_meanwhile() {
     let scene = Scene::new(TWO);
     scene.lifecycle.run(Verb::Start, "alpha").await.unwrap();
     let alpha = scene.model("alpha");
-    let seen = scene.lifecycle.seen(&alpha);
+    let seen = alpha.seen();
     scene.lifecycle.run(Verb::Stop, "alpha").await.unwrap();
     let stopped = ApiError::being_stopped("alpha");
     let client: Arc<str> = "10.0.0.7".into();
     let parked = scene.lifecycle.park(&alpha, seen, &client, 1.0);
     assert_eq!(parked.unwrap_err(), stopped);
-    let arrival = scene.lifecycle.arrive(&alpha, seen, client, Duration::ZERO);
+    let arrival = Arrival::new(&alpha, seen, client, Duration::ZERO);
     assert_eq!(scene.lifecycle.acquire(arrival).await.unwrap_err(), stopped);
 }

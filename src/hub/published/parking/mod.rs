@@ -15,8 +15,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::registry::Model;
 use crate::api::ApiError;
-use crate::core::admission;
-use crate::core::queue::{Call, Key, Queue, QueueLimits};
+use crate::core::admission::Seen;
+use crate::core::place::{self, Destination, Place};
+use crate::core::queue::{About, Call, Queue};
+use crate::core::refusals::load_ahead;
 
 /// The queued requests of one model.
 #[derive(Debug)]
@@ -77,6 +79,23 @@ impl Parking {
         }
     }
 
+    /// Reads or changes the queue.
+    fn with_queue<R>(&self, look: impl FnOnce(&mut Queue<Arc<Notify>>) -> R) -> R {
+        let mut listeners = self.queue.lock();
+        let queue = &mut listeners.queue;
+        let before = queue.len();
+        let result = look(queue);
+        let after = queue.len();
+        self.parked.store(after, Ordering::Relaxed);
+        // The difference: the supervisor is among them, too.
+        let (more, fewer) = (after.saturating_sub(before), before.saturating_sub(after));
+        if (more, fewer) != (0, 0) {
+            self.listeners.fetch_add(more, Ordering::SeqCst);
+            self.listeners.fetch_sub(fewer, Ordering::SeqCst);
+        }
+        result
+    }
+
     /// A lease has come back; whether it was the `last` one.
     pub(in crate::hub) fn lease_ended(&self, last: bool) {
         if self.listeners.load(Ordering::SeqCst) > 0 {
@@ -110,140 +129,76 @@ impl Parking {
     fn now(&self) -> Duration {
         self.made.elapsed()
     }
+}
 
-    /// Takes a request out. `served`: its client has had its turn.
-    fn remove(&self, queue: &mut Queue<Arc<Notify>>, key: Key, served: bool) {
-        self.parked.fetch_sub(1, Ordering::Relaxed);
-        self.listeners.fetch_sub(1, Ordering::SeqCst);
-        tell(queue.leave(key, served));
+impl Destination for Arc<Model> {
+    type Bell = Arc<Notify>;
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self, other)
+    }
+
+    fn now(&self) -> Duration {
+        self.gate.parking.now()
+    }
+
+    fn seen(&self) -> Seen {
+        Seen {
+            stops: self.stops.load(Ordering::SeqCst),
+            changes: (self.gate.parking.changes(), self.gate.given_back()),
+        }
+    }
+
+    fn arrived(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn left(&self) {
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.gate.parking.changed();
+    }
+
+    fn with_queue<R>(&self, look: impl FnOnce(&mut Queue<Arc<Notify>>, About<'_>) -> R) -> R {
+        let about = About {
+            model: &self.name,
+            load: load_ahead(&self.facts.load()),
+        };
+        self.gate.parking.with_queue(|queue| look(queue, about))
+    }
+
+    fn tell(&self, bell: Arc<Notify>) {
+        bell.notify_one();
     }
 }
 
-/// A request's place in a model's queue. Dropping it leaves the queue.
-#[derive(Debug)]
-pub struct Ticket {
-    model: Arc<Model>,
-    key: Key,
-    client: Arc<str>,
-    told: Arc<Notify>,
-    since: Instant,
-    served: bool,
-}
+/// A request on its way to the supervisor, which waits for the model to be loaded.
+pub type Arrival = place::Arrival<Arc<Model>>;
+
+/// A request's place in a model's queue.
+pub type Ticket = Place<Arc<Model>>;
 
 impl Ticket {
-    /// Parks a request before `model`, until something changes or for `seconds`. `stale` says whether
-    /// something has changed since the verdict to do so.
-    pub(in crate::hub) fn take(
-        model: &Arc<Model>,
-        client: &Arc<str>,
-        limits: QueueLimits,
-        seconds: f64,
-        stale: impl Fn() -> Result<bool, ApiError>,
-    ) -> Result<Self, ApiError> {
-        let parking = &model.gate.parking;
-        let (told, about) = (Arc::new(Notify::new()), model.about());
-        let mut listeners = parking.queue.lock();
-        let queue = &mut listeners.queue;
-        let (tell_it, now) = (Arc::clone(&told), parking.now());
-        let key = queue.park(client, tell_it, limits, seconds, about, now)?;
-        parking.parked.fetch_add(1, Ordering::Relaxed);
-        parking.listeners.fetch_add(1, Ordering::SeqCst);
-        // What happened between the verdict and now was told to nobody; what comes later will be.
-        match stale() {
-            Ok(false) => {}
-            Ok(true) => tell(queue.change()),
-            Err(error) => {
-                parking.remove(queue, key, false);
-                return Err(error);
-            }
-        }
-        drop(listeners);
-        Ok(Self {
-            model: Arc::clone(model),
-            key,
-            client: Arc::clone(client),
-            told,
-            since: Instant::now(),
-            served: false,
-        })
-    }
-
     /// Completes when it is time to ask again.
     ///
     /// # Errors
     /// 429 after `queue_timeout`; 503 when the model is stopped or the hub shuts down.
     pub async fn called(&mut self) -> Result<(), ApiError> {
         loop {
-            let parking = self.parking();
-            let call = {
-                let mut listeners = parking.queue.lock();
-                let (about, now) = (self.model.about(), parking.now());
-                listeners.queue.look(self.key, about, now)
-            };
-            let wake = match call {
+            let wake = match self.look() {
                 Call::Ask => return Ok(()),
                 Call::Refuse(why) => return Err(why),
-                Call::Until(at) => parking.made + at,
+                Call::Until(at) => self.model().gate.parking.made + at,
             };
             tokio::select! {
                 biased;
-                () = self.told.notified() => {}
+                () = self.bell().notified() => {}
                 () = sleep_until(wake) => {}
             }
         }
-    }
-
-    /// Its time in the queue; never zero.
-    pub fn waited(&self) -> Duration {
-        self.since.elapsed().max(Duration::from_millis(1))
-    }
-
-    /// It listens again, and wants to be asked about.
-    pub fn step_back(&mut self) {
-        let parking = self.parking();
-        let mut listeners = parking.queue.lock();
-        listeners.queue.step_back(self.key, parking.now());
-    }
-
-    fn parking(&self) -> &Parking {
-        &self.model.gate.parking
-    }
-}
-
-impl admission::QueuePlace for Ticket {
-    type Model = Arc<Model>;
-
-    fn is_at(&self, model: &Arc<Model>) -> bool {
-        Arc::ptr_eq(&self.model, model)
-    }
-
-    fn client(&self) -> &Arc<str> {
-        &self.client
-    }
-
-    fn waited(&self) -> Duration {
-        Self::waited(self)
-    }
-
-    fn stay(&mut self, seconds: f64) {
-        let parking = self.parking();
-        let mut listeners = parking.queue.lock();
-        tell(listeners.queue.stay(self.key, seconds, parking.now()));
-    }
-
-    fn step_aside(&mut self) {
-        tell(self.parking().queue.lock().queue.step_aside(self.key));
-    }
-
-    fn leave(mut self) {
-        self.served = true;
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let parking = self.parking();
-        parking.remove(&mut parking.queue.lock().queue, self.key, self.served);
     }
 }
 

@@ -4,7 +4,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Waker};
 
 use super::*;
-use crate::core::admission::QueuePlace as _;
+use crate::core::queue::QueueLimits;
 
 /// True if a future is ready now.
 fn is_ready(future: Pin<&mut impl Future>) -> bool {
@@ -24,7 +24,17 @@ fn model() -> Arc<Model> {
 }
 
 fn park_for(model: &Arc<Model>, client: &str, seconds: f64) -> Result<Ticket, ApiError> {
-    Ticket::take(model, &Arc::from(client), LIMITS, seconds, || Ok(false))
+    park_after(model, model.seen(), client, seconds)
+}
+
+fn park_after(
+    model: &Arc<Model>,
+    seen: Seen,
+    client: &str,
+    seconds: f64,
+) -> Result<Ticket, ApiError> {
+    let client = Arc::from(client);
+    Ticket::take(model, seen, Arc::default(), &client, LIMITS, seconds)
 }
 
 fn park(model: &Arc<Model>, client: &str) -> Ticket {
@@ -109,8 +119,9 @@ async fn a_change_while_one_is_asked_about_because_of_its_time_is_not_missed() {
 #[tokio::test(start_paused = true)]
 async fn a_change_between_verdict_and_place_is_not_missed() {
     let model = model();
-    let client = Arc::from("a");
-    let mut place = Ticket::take(&model, &client, LIMITS, 600.0, || Ok(true)).unwrap();
+    let seen = model.seen();
+    end_a_lease(&model);
+    let mut place = park_after(&model, seen, "a", 600.0).unwrap();
     assert!(is_called(&mut place));
 }
 
@@ -207,11 +218,9 @@ async fn no_lease_ends_unseen() {
         let model = model();
         let lease = model.gate.try_enter().unwrap();
         // The verdict is reached while the lease is out.
-        let seen = model.gate.given_back();
+        let seen = model.seen();
         let ending = std::thread::spawn(move || drop(lease));
-        let stale = || Ok(model.gate.given_back() != seen);
-        let client = Arc::from("a");
-        let mut place = Ticket::take(&model, &client, LIMITS, 600.0, stale).unwrap();
+        let mut place = park_after(&model, seen, "a", 600.0).unwrap();
         let called = tokio::time::timeout(Duration::from_secs(60), place.called());
         assert_eq!(called.await, Ok(Ok(())));
         ending.join().unwrap();
