@@ -20,9 +20,11 @@ use tracing_subscriber::{Layer as _, fmt};
 
 use crate::files;
 
+mod followed;
 mod rotate;
 mod troubles;
 
+pub(crate) use followed::{Followed, POLL_EVERY};
 use rotate::RotatingFile;
 pub use troubles::Troubles;
 

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::hub::Hub;
+use super::logs::Logs;
 use crate::api::Status;
 
 /// Shortest time between two events of a page.
@@ -76,6 +77,13 @@ impl Live {
             ending,
             building: Mutex::new(None),
         }))
+    }
+
+    /// The logs, whose answers end as these do.
+    pub(super) fn logs(&self) -> Logs {
+        Logs {
+            ending: self.0.ending.clone(),
+        }
     }
 
     /// The answer to a page.

@@ -18,6 +18,7 @@ mod error;
 mod extract;
 mod hub;
 mod live;
+mod logs;
 mod metrics;
 mod models;
 mod openapi;
@@ -82,6 +83,7 @@ async fn as_it_says(mut response: Response) -> Response {
 
 /// The routes `/openapi.json` describes: method, path, handler.
 fn routes<H: Hub>(live: Live) -> Vec<(Method, String, MethodRouter<H>)> {
+    let logs = live.logs();
     let mut routes: Vec<(Method, &str, MethodRouter<H>)> = vec![
         (Method::GET, "/health", get(service::health)),
         (Method::GET, "/metrics", get(metrics::metrics::<H>)),
@@ -89,6 +91,13 @@ fn routes<H: Hub>(live: Live) -> Vec<(Method, String, MethodRouter<H>)> {
         (Method::GET, "/hub", get(page::page::<H>)),
         (Method::GET, "/hub/status", get(service::status::<H>)),
         (Method::GET, "/hub/events", get(events::<H>(live))),
+        (Method::GET, "/hub/logs", {
+            let logs = logs.clone();
+            get(async |hub, query| logs.of_hub::<H>(hub, query).await)
+        }),
+        (Method::GET, "/hub/models/{name}/logs", {
+            get(async |hub, name, query| logs.of_model::<H>(hub, name, query).await)
+        }),
         (Method::GET, "/hub/requests", get(requests::requests::<H>)),
         (Method::GET, "/hub/policies", get(policies::report::<H>)),
         (

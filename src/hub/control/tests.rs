@@ -29,6 +29,7 @@ pub(super) struct TableHub {
     /// What the status shows; without any, one that has the default in all its fields.
     pub(super) models: Arc<Mutex<Vec<(ModelFacts, Activity)>>>,
     pub(super) ended: Arc<Mutex<Vec<EndedRequest>>>,
+    pub(super) log_path: Arc<Mutex<String>>,
     times_asked: Arc<AtomicUsize>,
 }
 
@@ -43,6 +44,7 @@ impl Hub for TableHub {
     fn status(&self) -> Status {
         let hub = HubFacts {
             groups: vec![GroupFacts::default()],
+            log_path: self.log_path.lock().clone(),
             ..HubFacts::default()
         };
         self.times_asked.fetch_add(1, Ordering::Relaxed);
@@ -147,8 +149,8 @@ fn policy() -> PolicyFacts {
 
 pub(super) struct Answer {
     status: StatusCode,
-    headers: HeaderMap,
-    text: String,
+    pub(super) headers: HeaderMap,
+    pub(super) text: String,
     pub(super) calls: Vec<String>,
 }
 
