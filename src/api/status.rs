@@ -125,8 +125,8 @@ pub struct ModelFacts {
     pub last_load_at: Option<f64>,
     /// When it was last unloaded.
     pub last_unload_at: Option<f64>,
-    /// How long the last load took, in seconds.
-    #[serde(skip)]
+    /// How long the last load took, in seconds; null before the first that the hub or one before it has seen.
+    #[serde(default)]
     pub load_seconds: Option<f64>,
     /// The worker's process id, while there is a process.
     pub pid: Option<u32>,

@@ -1,112 +1,50 @@
-// The dashboard's script: reads /hub/status, fills the page with text, sends what is clicked.
-// Text from the configuration only ever becomes textContent, so none of it can be markup.
+// The status page: listens to /hub/events, shows what has changed, sends what is clicked.
+
+import { ask, byId, bytes, clearFlash, clone, confirmed, count, element, fieldOf, flash, list, post, setOptional, setText, timeOf, toast } from "./page.js";
+import { isMoving, showModels } from "./models.js";
+import { addRequests, showRequests } from "./requests.js";
+import { showLogs } from "./logs.js";
+import { showChat } from "./chat.js";
+import { showPolicies } from "./policies.js";
 
 const POLL_MS = 5000;
 const POLL_IN_TRANSITION_MS = 1000;
 const GIVE_UP_MS = 10000;
-const TOAST_MS = 4000;
-const FLASH_MS = 8000;
 
-// Each verb: its button, the button while it is under way, and the toast's words.
-const VERBS = {
-  start: { label: "Start", doing: "Starting…", sent: "Start process" },
-  stop: { label: "Stop", doing: "Stopping…", sent: "Stop process" },
-  load: { label: "Load", doing: "Loading…", sent: "Load memory" },
-  unload: { label: "Unload", doing: "Unloading…", sent: "Unload memory" },
-};
-// The verb that each state offers, or that is under way in it.
-const PROCESS_VERBS = {
-  inactive: { verb: "start" },
-  starting: { verb: "start", busy: true },
-  running: { verb: "stop" },
-  stopping: { verb: "stop", busy: true },
-  stopped: { verb: "start" },
-  failed: { verb: "start" },
-};
-const MEMORY_VERBS = {
-  unloaded: { verb: "load" },
-  loading: { verb: "load", busy: true },
-  loaded: { verb: "unload" },
-  unloading: { verb: "unload", busy: true },
-  failed: { verb: "load" },
-};
-
-const byId = (id) => document.getElementById(id);
-
-// Touches the page only where something changed, so that a selection or a focus survives.
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
-function setOptional(node, text) {
-  node.hidden = !text;
-  setText(node, text ?? "");
-}
-
-// Talking to the hub
-
-async function ask(method, path, options = {}) {
-  let response;
-  try {
-    response = await fetch(path, { method, cache: "no-store", ...options });
-  } catch (cause) {
-    throw new Error("The hub cannot be reached.", { cause });
-  }
-  const answer = await response.json().catch(() => null);
-  if (!response.ok || answer === null) {
-    throw new Error(answer?.error?.message ?? `The hub answered ${response.status}.`);
-  }
-  return answer;
-}
-
-function post(path) {
-  return ask("POST", path, {
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ reason: "dashboard" }),
-  });
-}
-
-// Banners and toasts
-
-let flashTimer;
-
-function flash(kind, text) {
-  const banner = byId("flash");
-  clearTimeout(flashTimer);
-  banner.dataset.kind = kind;
-  setOptional(banner, text);
-  if (kind === "ok") flashTimer = setTimeout(() => setOptional(banner, null), FLASH_MS);
-}
-
-function toast(text) {
-  const node = document.createElement("p");
-  node.className = "toast";
-  node.textContent = text;
-  byId("toasts").append(node);
-  setTimeout(() => node.remove(), TOAST_MS);
-}
+let snapshot = null;
+/** Seconds by which the hub's clock is ahead of the browser's. */
+let ahead = 0;
 
 // Showing a snapshot
 
-const rows = new Map();
-const underWay = new Set(); // "verb name" of every request that has no answer yet
-let snapshot = null;
-
-const clone = (id) => byId(id).content.firstElementChild.cloneNode(true);
-
-const timeOf = (seconds) => new Date(seconds * 1000);
-
 function show() {
   const { status, counts, timestamp, warnings, groups, models } = snapshot;
+  ahead = timestamp - Math.floor(Date.now() / 1000);
   showPill(status);
+  const failed = models.filter(({ metadata }) => [metadata.process_state, metadata.memory_state].includes("failed"));
+  setOptional(byId("failed"), failed.length ? `${failed.length} failed` : null);
+  byId("failed").title = list(failed.map((model) => model.id));
   setText(byId("started"), `${counts.started} / ${counts.registered} started`);
   setText(byId("loaded"), `${counts.loaded} / ${counts.registered} loaded`);
+  const sum = (key) => models.reduce((sum, { metadata }) => sum + (metadata[key] ?? 0), 0);
+  setText(byId("active"), `${sum("active_requests")} in flight`);
+  setText(byId("queued"), `${sum("waiting_requests") + sum("parked_requests")} waiting`);
+  showMemory(snapshot.memory, sum("memory_bytes"));
   const updated = byId("updated");
   setText(updated, timeOf(timestamp).toLocaleTimeString());
   updated.dateTime = timeOf(timestamp).toISOString();
   showWarnings(warnings);
   showGroups(groups);
-  showModels(models);
+  showViews();
+}
+
+function showViews() {
+  const now = Date.now() / 1000 + ahead;
+  showModels(snapshot, now);
+  showRequests(snapshot);
+  showLogs(snapshot);
+  showChat(snapshot);
+  showPolicies(snapshot);
 }
 
 function showPill(status) {
@@ -115,23 +53,33 @@ function showPill(status) {
   setText(pill, status);
 }
 
+function showMemory({ total, available, pressure }, ofModels) {
+  const bar = byId("memory-bar");
+  bar.hidden = total === null || available === null;
+  if (!bar.hidden) {
+    bar.value = (total - available) / total;
+    bar.dataset.pressure = pressure;
+  }
+  const parts = [`models ${bytes(ofModels)}`];
+  if (available !== null) parts.push(`${bytes(available)} free`);
+  if (total !== null) parts.push(`of ${bytes(total)}`);
+  setText(byId("memory-text"), parts.join(" • "));
+}
+
 function showWarnings(warnings) {
   const box = byId("warnings");
   box.hidden = warnings.length === 0;
-  const items = warnings.map((warning) => {
-    const item = document.createElement("li");
-    item.textContent = warning;
-    return item;
-  });
-  box.querySelector("ul").replaceChildren(...items);
+  const lines = box.querySelector("ul");
+  if ([...lines.children].map((line) => line.textContent).join("\n") === warnings.join("\n")) return;
+  lines.replaceChildren(...warnings.map((warning) => element("li", warning)));
 }
 
 function showGroups(groups) {
   const chips = groups.map((group) => {
     const chip = clone("group-chip");
-    const field = (name) => chip.querySelector(`[data-field="${name}"]`);
+    const field = fieldOf(chip);
     const { name, loaded, max_loaded: cap, idle_unload_trigger_min: idle } = group;
-    chip.title = group.members.join(", ");
+    chip.title = list(group.members);
     chip.dataset.full = cap !== null && loaded.length >= cap;
     setText(field("name"), name);
     setText(field("loaded"), cap === null ? `${loaded.length} loaded, no cap` : `${loaded.length} of ${cap} loaded`);
@@ -142,98 +90,41 @@ function showGroups(groups) {
   byId("groups").replaceChildren(...chips);
 }
 
-function showModels(models) {
-  byId("fetching").hidden = true;
-  byId("none").hidden = models.length > 0;
-  const names = new Set(models.map((model) => model.id));
-  for (const [name, row] of rows) {
-    if (names.has(name)) continue;
-    row.remove();
-    rows.delete(name);
-  }
-  let previous = byId("none");
-  for (const model of models) {
-    let row = rows.get(model.id);
-    if (!row) {
-      row = newRow(model.id);
-      rows.set(model.id, row);
-    }
-    fillRow(row, model);
-    if (previous.nextElementSibling !== row) previous.after(row);
-    previous = row;
-  }
-}
+// Keeping up with the hub: by events, or by asking where there are none
 
-function newRow(name) {
-  const row = clone("model-row");
-  for (const button of row.querySelectorAll("button")) {
-    button.parentElement.setAttribute("aria-label", `${button.dataset.cluster} of ${name}`);
-    button.addEventListener("click", () => send(button.dataset.verb, name));
-  }
-  return row;
-}
-
-function fillRow(row, { id: name, metadata: model }) {
-  const field = (name) => row.querySelector(`[data-field="${name}"]`);
-  const running = model.process_state === "running";
-  row.dataset.model = name;
-  setText(field("name"), name);
-  field("name").title = model.log_path ? `Log: ${model.log_path}` : "";
-
-  field("process").dataset.state = model.process_state;
-  setText(field("process"), model.process_state.toUpperCase());
-  setText(field("process-detail"), processDetail(model));
-  setOptional(field("requests"), requestsOf(model));
-
-  field("memory").dataset.state = running ? model.memory_state : "none";
-  setText(field("memory"), running ? model.memory_state.toUpperCase() : "—");
-  const since = running && model.memory_last_transition_at;
-  const details = [since && timeOf(since).toLocaleTimeString(), running && heldBy(model)].filter(Boolean);
-  setText(field("memory-detail"), details.map((detail) => `• ${detail}`).join(" "));
-  field("memory-detail").title = since ? timeOf(since).toLocaleString() : "";
-  setOptional(field("error"), model.memory_last_error && `Error: ${model.memory_last_error}`);
-
-  setText(field("auto-unload"), model.auto_unload_minutes ? `${model.auto_unload_minutes} min` : "—");
-  setText(field("type"), model.model_type);
-  setText(field("group"), model.group ?? "—");
-  setText(field("default"), model.default ? "✅" : "—");
-  setText(field("path"), model.model_path);
-
-  const button = (cluster) => row.querySelector(`[data-cluster="${cluster}"]`);
-  fillButton(button("process"), name, PROCESS_VERBS[model.process_state], ["start", "stop"]);
-  fillButton(button("memory"), name, MEMORY_VERBS[model.memory_state], ["load", "unload"]);
-  button("memory").parentElement.hidden = !running;
-}
-
-function processDetail({ process_state: state, pid, port, exit_code: code }) {
-  const parts = [];
-  if (pid !== null) parts.push(`PID ${pid}`);
-  if (port !== null && ["starting", "running", "stopping"].includes(state)) parts.push(`PORT ${port}`);
-  if (state === "failed" && code !== null) parts.push(`exit ${code}`);
-  return parts.map((part) => `• ${part}`).join(" ");
-}
-
-function requestsOf({ active_requests: active, waiting_requests: waiting, parked_requests: parked }) {
-  const parts = [];
-  if (active) parts.push(`${active} in flight`);
-  if (waiting) parts.push(`${waiting} waiting`);
-  if (parked) parts.push(`${parked} parked`);
-  return parts.join(" • ");
-}
-
-// A request of this page counts as under way until it is answered, whatever the snapshot says.
-function fillButton(button, name, offered, verbs) {
-  const sent = verbs.find((verb) => underWay.has(`${verb} ${name}`));
-  const { verb, busy = false } = sent ? { verb: sent, busy: true } : offered;
-  button.dataset.verb = verb;
-  button.disabled = busy;
-  setText(button, busy ? VERBS[verb].doing : VERBS[verb].label);
-}
-
-// Refreshing
-
+let events = null;
 let pollTimer;
 let current;
+
+/** Listens to the hub's events while the page can be seen and wants to be refreshed. */
+function listen() {
+  const isWanted = byId("auto").checked && !document.hidden;
+  if (!isWanted) {
+    events?.close();
+    events = null;
+    clearTimeout(pollTimer);
+    return;
+  }
+  if (events) return;
+  events = new EventSource("/hub/events");
+  const on = (name, act) => events.addEventListener(name, ({ data }) => act(JSON.parse(data)));
+  on("status", (status) => {
+    clearTimeout(pollTimer);
+    found(status);
+  });
+  on("change", ({ order, models, ...rest }) => {
+    const all = new Map(snapshot.models.map((model) => [model.id, model]));
+    for (const model of models) all.set(model.id, model);
+    const names = order ?? snapshot.models.map((model) => model.id);
+    found({ ...rest, models: names.map((name) => all.get(name)) });
+  });
+  on("requests", addRequests);
+  // The browser tries again by itself, unless it was refused.
+  events.addEventListener("error", () => {
+    if (events?.readyState === EventSource.CLOSED) events = null;
+    refresh();
+  });
+}
 
 async function refresh() {
   clearTimeout(pollTimer);
@@ -243,102 +134,111 @@ async function refresh() {
   const limit = setTimeout(() => mine.abort(), GIVE_UP_MS);
   let failure = null;
   try {
-    const fetched = await ask("GET", "/hub/status", { signal: mine.signal });
+    const status = await ask("/hub/status", { signal: mine.signal });
     if (current !== mine) return true;
-    snapshot = fetched;
-    show();
+    found(status);
   } catch (error) {
     if (current !== mine) return true;
     failure = error;
-    showPill("error");
+    missed(error);
   } finally {
     clearTimeout(limit);
   }
-  setOptional(byId("error"), failure && describe(failure));
-  document.body.classList.toggle("stale", failure !== null);
-  schedule();
+  if (events?.readyState !== EventSource.OPEN) schedule();
   return failure === null;
 }
 
-function describe(failure) {
-  const hint = byId("auto").checked ? " This page keeps trying." : "";
-  return `${failure.message}${hint}`;
+function found(status) {
+  snapshot = status;
+  setOptional(byId("error"), null);
+  document.body.classList.remove("stale");
+  show();
 }
 
+function missed(failure) {
+  const hint = byId("auto").checked ? " This page keeps trying." : "";
+  const words = failure.name === "AbortError" ? "The hub does not answer." : failure.message;
+  setOptional(byId("error"), `${words}${hint}`);
+  document.body.classList.add("stale");
+  showPill("error");
+}
+
+/** Asks again after a while, and tries to listen. */
 function schedule() {
   clearTimeout(pollTimer);
   if (!byId("auto").checked || document.hidden) return;
-  const moving = underWay.size > 0 || (snapshot?.models ?? []).some(inTransition);
-  pollTimer = setTimeout(refresh, moving ? POLL_IN_TRANSITION_MS : POLL_MS);
-}
-
-/** What a model on its way into memory, or in it, was last found to hold; powers of two, as Activity Monitor counts. */
-function heldBy({ memory_state: state, memory_bytes: bytes }) {
-  if (!bytes || state === "unloaded") return "";
-  const gigabytes = bytes / 2 ** 30;
-  return gigabytes < 1 ? `${Math.round(gigabytes * 1024)} MB` : `${gigabytes.toFixed(1)} GB`;
-}
-
-function inTransition({ metadata: { process_state, memory_state } }) {
-  return PROCESS_VERBS[process_state].busy || MEMORY_VERBS[memory_state].busy;
+  const moving = isMoving(snapshot);
+  pollTimer = setTimeout(() => {
+    listen();
+    refresh();
+  }, moving ? POLL_IN_TRANSITION_MS : POLL_MS);
 }
 
 // What is clicked
 
-async function send(verb, name) {
-  const key = `${verb} ${name}`;
-  underWay.add(key);
-  showModels(snapshot.models);
-  toast(`${VERBS[verb].sent} request sent for ${name}`);
-  schedule();
-  try {
-    await post(`/hub/models/${encodeURIComponent(name)}/${verb}`);
-  } catch (error) {
-    flash("error", `${VERBS[verb].sent} failed for ${name}: ${error.message}`);
-  } finally {
-    underWay.delete(key);
-    await refresh();
-  }
+/** Runs a control of the hub; `act` returns the flash banner's kind and words, or nothing. */
+function control(id, act) {
+  const button = byId(id);
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    clearFlash();
+    try {
+      const message = await act();
+      if (message) flash(...message);
+    } catch (error) {
+      flash("error", `${button.textContent} failed: ${error.message}`);
+    } finally {
+      button.disabled = false;
+      if (events?.readyState !== EventSource.OPEN) refresh();
+    }
+  });
 }
 
-// Runs a control of the hub; `act` returns the flash banner's kind and words.
-async function control(button, act) {
-  button.disabled = true;
-  try {
-    flash(...(await act()));
-  } catch (error) {
-    flash("error", `${button.textContent} failed: ${error.message}`);
-  } finally {
-    button.disabled = false;
-  }
+control("refresh", async () => {
+  if (!(await refresh())) throw new Error("the hub did not answer.");
+  return ["ok", "Snapshot refreshed"];
+});
+
+control("reload", async () => {
+  const { started, stopped, unchanged } = await post("/hub/reload");
+  return ["ok", `Hub reloaded: started=${list(started)} | stopped=${list(stopped)} | unchanged=${list(unchanged)}`];
+});
+
+function allReport(word, { done, busy, failed }) {
+  const parts = [`${word}: ${list(done)}`];
+  if (busy.length) parts.push(`in use, not ${word.toLowerCase()}: ${list(busy)}`);
+  const reasons = Object.entries(failed).map(([name, reason]) => `${name}: ${reason}`);
+  return [reasons.length ? "error" : "ok", [...parts, ...reasons].join("\n")];
 }
 
-const list = (names) => names.join(", ") || "none";
+control("unload-all", async () => allReport("Unloaded", await post("/hub/models/unload-all")));
 
-byId("refresh").addEventListener("click", (event) =>
-  control(event.target, async () => {
-    if (!(await refresh())) throw new Error("the hub did not answer.");
-    return ["ok", "Snapshot refreshed"];
-  }),
-);
+const inFlight = () => snapshot.models.reduce((sum, { metadata }) => sum + metadata.active_requests, 0);
+const endsFirst = () => (inFlight() ? ` ${count(inFlight(), "request")} in flight will be answered first.` : "");
 
-byId("reload").addEventListener("click", (event) =>
-  control(event.target, async () => {
-    const { started, stopped, unchanged } = await post("/hub/reload").finally(refresh);
-    return ["ok", `Hub reloaded: started=${list(started)} | stopped=${list(stopped)} | unchanged=${list(unchanged)}`];
-  }),
-);
+control("stop-all", async () => {
+  const started = snapshot.models.filter(({ metadata }) => ["starting", "running"].includes(metadata.process_state));
+  const names = list(started.map((model) => model.id));
+  const text = `Started now: ${names}.${endsFirst()} The hub goes on; start models again with their buttons.`;
+  if (!(await confirmed("Stop all models?", text, "Stop all models"))) return null;
+  return allReport("Stopped", await post("/hub/models/stop-all"));
+});
 
-byId("stop").addEventListener("click", (event) =>
-  control(event.target, async () => {
-    const { message } = await post("/hub/shutdown");
-    schedule();
-    return ["stop", `${message}: the hub finishes its requests, stops every model and exits.`];
-  }),
-);
+control("stop", async () => {
+  const text = `Every model is stopped and nothing answers at ${byId("openai-url").textContent} any more, this page included.${endsFirst()}`;
+  if (!(await confirmed("Stop the hub?", text, "Stop hub"))) return null;
+  const { message } = await post("/hub/shutdown");
+  return ["stop", `${message}: the hub finishes its requests, stops every model and exits.`];
+});
 
-byId("auto").addEventListener("change", (event) => (event.target.checked ? refresh() : schedule()));
-document.addEventListener("visibilitychange", () => (document.hidden ? schedule() : refresh()));
+byId("auto").addEventListener("change", (event) => {
+  listen();
+  if (event.target.checked) refresh();
+});
+document.addEventListener("visibilitychange", () => {
+  listen();
+  if (!document.hidden) refresh();
+});
 
 // Browsers hand out the clipboard on https and localhost only; elsewhere the URL is selected.
 byId("copy").addEventListener("click", async () => {
@@ -352,9 +252,51 @@ byId("copy").addEventListener("click", async () => {
   }
 });
 
+// Views
+
+const tabs = [...document.querySelectorAll("[role=tab]")];
+
+/** Shows the view of that name; the page's address names it, so that it can be linked and reloaded. */
+function openView(name) {
+  const tab = byId(`tab-${name}`) ?? tabs[0];
+  for (const other of tabs) {
+    const isOpen = other === tab;
+    other.setAttribute("aria-selected", String(isOpen));
+    other.tabIndex = isOpen ? 0 : -1;
+    byId(other.getAttribute("aria-controls")).hidden = !isOpen;
+  }
+  history.replaceState(null, "", tab === tabs[0] ? location.pathname : `#${tab.id.slice("tab-".length)}`);
+  if (snapshot) showViews();
+}
+
+for (const [index, tab] of tabs.entries()) {
+  tab.addEventListener("click", () => openView(tab.id.slice("tab-".length)));
+  tab.addEventListener("keydown", ({ key }) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[key];
+    if (!step) return;
+    const next = tabs.at((index + step) % tabs.length);
+    next.focus();
+    next.click();
+  });
+}
+
+// From a model to what else there is about it.
+document.addEventListener("click", ({ target }) => {
+  const view = target.dataset?.goto;
+  if (!view) return;
+  const select = byId({ logs: "log-of", requests: "requests-model", chat: "chat-model", policies: "decisions-model" }[view]);
+  openView(view);
+  select.value = target.closest("tbody").dataset.model;
+  select.dispatchEvent(new Event("change"));
+});
+
 const embedded = byId("snapshot")?.textContent.trim();
 if (embedded) {
   snapshot = JSON.parse(embedded);
   show();
 }
-refresh();
+openView(location.hash.slice(1) || "models");
+addEventListener("hashchange", () => openView(location.hash.slice(1) || "models"));
+// Times that pass are shown as they pass.
+setInterval(() => snapshot && !document.hidden && showModels(snapshot, Date.now() / 1000 + ahead), 1000);
+listen();

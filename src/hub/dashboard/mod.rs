@@ -1,7 +1,7 @@
 //! The dashboard at `/hub`: one minijinja page, its style and its script.
 //!
 //! The control API serves them. The page contains the current snapshot, so that its first
-//! paint shows the models; from then on the script reads `GET /hub/status` and calls the same
+//! paint shows the models; from then on the script listens to `GET /hub/events` and calls the same
 //! routes as any client. Everything here renders [`Status`] and decides nothing.
 
 use std::sync::LazyLock;
@@ -25,6 +25,7 @@ const STYLE: &str = concat!(
     include_str!("../../../templates/hub/controls.css"),
     include_str!("../../../templates/hub/models.css"),
     include_str!("../../../templates/hub/messages.css"),
+    include_str!("../../../templates/hub/views.css"),
     include_str!("../../../templates/hub/phone.css"),
 );
 
@@ -41,13 +42,25 @@ pub struct Asset {
 pub fn asset(name: &str) -> Option<Asset> {
     let (content_type, text) = match name {
         "hub.css" => ("text/css; charset=utf-8", STYLE),
-        "hub.js" => (
-            "text/javascript; charset=utf-8",
-            include_str!("../../../templates/hub/hub.js"),
-        ),
-        _ => return None,
+        _ => (SCRIPT_TYPE, script(name)?),
     };
     Some(Asset { content_type, text })
+}
+
+const SCRIPT_TYPE: &str = "text/javascript; charset=utf-8";
+
+/// The script of that name; `hub.js` imports the others.
+fn script(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "hub.js" => include_str!("../../../templates/hub/hub.js"),
+        "page.js" => include_str!("../../../templates/hub/page.js"),
+        "models.js" => include_str!("../../../templates/hub/models.js"),
+        "requests.js" => include_str!("../../../templates/hub/requests.js"),
+        "logs.js" => include_str!("../../../templates/hub/logs.js"),
+        "chat.js" => include_str!("../../../templates/hub/chat.js"),
+        "policies.js" => include_str!("../../../templates/hub/policies.js"),
+        _ => return None,
+    })
 }
 
 static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -63,6 +76,14 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
         (
             "group_chip",
             include_str!("../../../templates/hub/group_chip.html.j2"),
+        ),
+        (
+            "request_row",
+            include_str!("../../../templates/hub/request_row.html.j2"),
+        ),
+        (
+            "policy_row",
+            include_str!("../../../templates/hub/policy_row.html.j2"),
         ),
     ] {
         templates
