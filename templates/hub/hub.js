@@ -60,10 +60,9 @@ function showMemory({ total, available, pressure }, ofModels) {
     bar.value = (total - available) / total;
     bar.dataset.pressure = pressure;
   }
-  const parts = [`models ${bytes(ofModels)}`];
-  if (available !== null) parts.push(`${bytes(available)} free`);
-  if (total !== null) parts.push(`of ${bytes(total)}`);
-  setText(byId("memory-text"), parts.join(" • "));
+  const free = available === null ? "free memory unknown" : `${bytes(available)} free`;
+  const ofTotal = total === null ? "" : ` of ${bytes(total)}`;
+  setText(byId("memory-text"), `models ${bytes(ofModels)} • ${free}${ofTotal}`);
 }
 
 function showWarnings(warnings) {

@@ -118,8 +118,8 @@ function fill(body, { id: name, metadata: model }, now) {
 
 function processDetail({ process_state: state, pid, port, exit_code: code }) {
   const parts = [];
-  if (pid !== null) parts.push(`PID ${pid}`);
-  if (port !== null && ["starting", "running", "stopping"].includes(state)) parts.push(`PORT ${port}`);
+  if (pid !== null) parts.push(`PID\u00a0${pid}`);
+  if (port !== null && ["starting", "running", "stopping"].includes(state)) parts.push(`PORT\u00a0${port}`);
   if (state === "failed" && code !== null) parts.push(`exit ${code}`);
   return parts.map((part) => `• ${part}`).join(" ");
 }

@@ -51,7 +51,7 @@ export const decisionLines = (decisions) =>
     line.append(element("time", `${timeOf(decision.last_time).toLocaleTimeString()}${times}`, "detail"));
     line.append(" ", element("strong", decision.model ? `${decision.model}: ${decision.verdict}` : decision.verdict));
     if (decision.reason) line.append(` — ${decision.reason}`);
-    const by = [decision.by ?? decision.policy, decision.place, decision.hook].filter(Boolean).join(" · ");
+    const by = [decision.by ?? decision.place ?? decision.policy, decision.hook].filter(Boolean).join(" · ");
     line.append(" ", element("span", by, "detail"));
     if (decision.outcome) line.append(" ", element("span", `→ ${decision.outcome}`, "outcome"));
     return line;

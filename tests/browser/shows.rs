@@ -1,7 +1,9 @@
 //! What the page shows of a status.
 
+use std::io::Write as _;
+
 use http::StatusCode;
-use mlx_openai_server_hub::api::{ApiError, GroupFacts, MemoryState, ProcessState};
+use mlx_openai_server_hub::api::{ApiError, EndedRequest, GroupFacts, MemoryState, ProcessState};
 
 use crate::browser::{Device, in_browser};
 use crate::fixtures::{busy_hub, hub, idle, model, three_models};
@@ -114,12 +116,13 @@ async fn every_state_has_its_words_and_its_buttons() {
             cases.iter().enumerate()
         {
             let name = format!("m{index}");
-            let cell = |label: &str| format!("[data-model=\"{name}\"] [data-label=\"{label}\"]");
+            let cell =
+                |label: &str| format!(".model[data-model=\"{name}\"] [data-label=\"{label}\"]");
             browser.wait_for(&cell("Process"), &[process]).await;
             browser.wait_for(&cell("Memory"), &[memory]).await;
             let mut buttons = vec![*process_button];
             buttons.extend(memory_button);
-            let shown = format!("[data-model=\"{name}\"] button");
+            let shown = format!(".model[data-model=\"{name}\"] [data-cluster]");
             browser.wait_for(&shown, &buttons).await;
             buttons.retain(|text| !text.ends_with('…'));
             let enabled = format!("{shown}:enabled");
@@ -134,6 +137,10 @@ async fn a_busy_hub_shows_everything_the_status_says() {
     in_browser(Device::Desktop, async |browser| {
         let (_hub, _server) = open(&browser, busy_hub()).await;
         browser.wait_for("#status", &["DEGRADED"]).await;
+        browser.wait_for("#failed", &["1 FAILED"]).await;
+        browser
+            .wait_for("#active, #queued", &["2 in flight", "4 waiting"])
+            .await;
         browser
             .wait_for("#started, #loaded", &["3 / 5 started", "1 / 5 loaded"])
             .await;
@@ -147,7 +154,7 @@ async fn a_busy_hub_shows_everything_the_status_says() {
             "small\n0 loaded, no cap",
         ];
         browser.wait_for("#groups li", &chips).await;
-        let row = browser.texts("[data-model=\"qwen3_30b\"] > *").await;
+        let row = browser.texts(".model[data-model=\"qwen3_30b\"] > *").await;
         assert_eq!(row[0], "qwen3_30b");
         assert_eq!(row[1], "RUNNING • PID 4321 • PORT 47850\n2 in flight");
         assert!(row[2].starts_with("LOADED • "), "{row:?}");
@@ -162,12 +169,162 @@ async fn a_busy_hub_shows_everything_the_status_says() {
                 "mlx-community/qwen3_30b"
             ]
         );
-        let error = browser.text("[data-model=\"flux-schnell\"] .error").await;
+        let error = browser
+            .text("tbody[data-model=\"flux-schnell\"] .error")
+            .await;
         assert!(
             error.starts_with("Error: the process ended by signal 9"),
             "{error}"
         );
         browser.screenshot("busy").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_is_cut_or_hidden_at_any_width() {
+    in_browser(Device::Desktop, async |browser| {
+        let (_hub, _server) = open(&browser, busy_hub()).await;
+        browser.wait_for("#status", &["DEGRADED"]).await;
+        let beyond = "[...document.querySelectorAll('body *')].filter((node) => { \
+            const { right, width } = node.getBoundingClientRect(); \
+            return width > 0 && right > innerWidth + 1 && !node.closest('.log, .hidden, thead'); \
+            }).map((node) => node.outerHTML.slice(0, 90))";
+        for width in [500, 640, 800, 1024, 1180, 1280, 1440, 1600] {
+            browser.resize(width, 1000).await;
+            for view in ["models", "requests", "logs", "chat", "policies"] {
+                browser.click(&format!("#tab-{view}")).await;
+                let found = browser.evaluate(beyond).await;
+                assert_eq!(found, serde_json::json!([]), "{view} at {width}");
+                let wide = browser
+                    .evaluate("document.documentElement.scrollWidth")
+                    .await;
+                assert!(
+                    wide.as_i64() <= Some(i64::from(width)),
+                    "{view}: {wide} at {width}"
+                );
+            }
+            browser.click("#tab-models").await;
+            browser.screenshot(&format!("width-{width}")).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_details_of_a_model_say_what_is_known_of_it() {
+    in_browser(Device::Desktop, async |browser| {
+        let (_hub, _server) = open(&browser, busy_hub()).await;
+        browser
+            .click(".model[data-model=\"qwen3_30b\"] .name")
+            .await;
+        let details = "tbody[data-model=\"qwen3_30b\"] .more";
+        browser
+            .wait_for(
+                &format!("{details} [data-field=\"no-decisions\"]"),
+                &["Nothing has been decided about it yet."],
+            )
+            .await;
+        let pairs = browser.text(&format!("{details} dl")).await;
+        assert!(pairs.contains("Loaded by"), "{pairs}");
+        browser
+            .click(&format!("{details} [data-goto=\"requests\"]"))
+            .await;
+        browser
+            .wait_for("#view-requests h2", &["The last requests"])
+            .await;
+        assert_eq!(
+            browser
+                .evaluate("document.getElementById('requests-model').value")
+                .await,
+            "qwen3_30b"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_last_requests_are_listed_the_newest_first() {
+    let request = |number, status, model: Option<&str>| EndedRequest {
+        number,
+        time: 1_764_000_000.0,
+        client: "127.0.0.1".to_owned(),
+        protocol: "openai".to_owned(),
+        method: "POST".to_owned(),
+        path: "/v1/chat/completions".to_owned(),
+        model: model.map(str::to_owned),
+        status,
+        seconds: 2.5,
+        first_token_seconds: Some(0.25),
+        prompt_tokens: Some(12),
+        completion_tokens: Some(34),
+        tokens_per_second: Some(14.66),
+        ..EndedRequest::default()
+    };
+    in_browser(Device::Desktop, async |browser| {
+        let mut script = three_models();
+        script.ended = vec![request(1, 200, Some("gamma")), request(2, 404, None)];
+        let (hub, _server) = open(&browser, script).await;
+        browser.click("#tab-requests").await;
+        let row = ".request:nth-child(3) td";
+        browser
+            .wait_for(".request [data-field=\"status\"]", &["404", "200"])
+            .await;
+        let cells = browser.texts(row).await;
+        assert_eq!(
+            cells[1..],
+            [
+                "200",
+                "gamma",
+                "127.0.0.1",
+                "chat/completions",
+                "—",
+                "0.3 s",
+                "2.5 s",
+                "12 → 34",
+                "14.7"
+            ]
+        );
+        hub.edit(|script| script.ended.push(request(3, 499, Some("alpha"))));
+        browser
+            .wait_for(
+                ".request [data-field=\"status\"]",
+                &["499 client left", "404", "200"],
+            )
+            .await;
+        browser.screenshot("requests").await;
+        browser.click("#requests-failed").await;
+        browser
+            .wait_for(".request [data-field=\"model\"]", &["alpha", "—"])
+            .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_log_grows_on_the_page_with_its_colours() {
+    in_browser(Device::Desktop, async |browser| {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("gamma.log");
+        std::fs::write(&log, "\u{1b}[31mred\u{1b}[0m <b>plain</b>\n").unwrap();
+        let mut script = three_models();
+        script.models[2].0.log_path = Some(log.display().to_string());
+        let (_hub, _server) = open(&browser, script).await;
+        browser.click(".model[data-model=\"gamma\"] .name").await;
+        browser
+            .click("tbody[data-model=\"gamma\"] [data-goto=\"logs\"]")
+            .await;
+        browser.wait_for("#log div", &["red <b>plain</b>"]).await;
+        browser.wait_for("#log .ansi-red", &["red"]).await;
+        let mut file = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
+        writeln!(file, "second line").unwrap();
+        browser
+            .wait_for("#log div", &["red <b>plain</b>", "second line"])
+            .await;
+        browser.screenshot("log").await;
+        let find = browser.find("#log-find").await;
+        find.send_keys("SECOND").await.unwrap();
+        browser.wait_for("#log div", &["second line"]).await;
     })
     .await;
 }
@@ -237,7 +394,7 @@ async fn text_from_the_configuration_never_becomes_markup() {
         script.refusal = Some(ApiError::new(StatusCode::BAD_REQUEST, HOSTILE));
         let (hub, _server) = open(&browser, script).await;
         browser
-            .wait_for("#models .model > th", &[HOSTILE, "beta", "gamma"])
+            .wait_for(".model > th", &[HOSTILE, "beta", "gamma"])
             .await;
         browser.wait_for("#warnings li", &[HOSTILE]).await;
         browser.click(".model [data-cluster=\"process\"]").await;

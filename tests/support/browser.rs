@@ -208,6 +208,11 @@ impl Browser {
         self.client.execute(&script, Vec::new()).await.unwrap()
     }
 
+    /// Makes the window that large, in CSS pixels.
+    pub(crate) async fn resize(&self, width: u32, height: u32) {
+        self.client.set_window_size(width, height).await.unwrap();
+    }
+
     /// Saves what the window shows as `target/screenshots/NAME.png`.
     pub(crate) async fn screenshot(&self, name: &str) {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("screenshots");
