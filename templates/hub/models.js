@@ -132,7 +132,7 @@ function requestsOf({ active_requests: active, waiting_requests: waiting, parked
   return parts.join(" • ");
 }
 
-const isLoading = (model) => model.memory_state === "loading";
+const isLoading = (model) => model.memory_state === "loading" && model.memory_last_transition_at !== null;
 
 /** The last load of this model is the best guess at how long this one takes. */
 function fillProgress(bar, model, now) {
@@ -150,8 +150,9 @@ function memoryNote(model, now) {
   if (model.memory_state !== "loaded") return null;
   const rate = model.usage.last_tokens_per_second;
   if (model.active_requests) return rate && `last ${rate.toFixed(1)} tokens/s`;
-  const idle = now - Math.max(model.last_request_at ?? 0, model.last_load_at ?? 0);
-  if (idle < 60) return rate && `last ${rate.toFixed(1)} tokens/s`;
+  const since = Math.max(model.last_request_at ?? 0, model.last_load_at ?? 0);
+  const idle = now - since;
+  if (!since || idle < 60) return rate && `last ${rate.toFixed(1)} tokens/s`;
   const left = model.auto_unload_minutes && model.auto_unload_minutes * 60 - idle;
   return left > 0 ? `idle ${duration(idle)}, unloads in ${duration(left)}` : `idle ${duration(idle)}`;
 }

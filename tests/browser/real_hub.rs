@@ -85,6 +85,7 @@ async fn each_click_does_what_it_says_and_page_status_and_command_line_agree() {
             .await;
 
         browser.click("#stop").await;
+        browser.click("#ask-yes").await;
         browser.wait_for("#status", &["ERROR"]).await;
         assert!(hub.wait_for_end().success());
         wait_until("all workers to be gone", SOON, || {
