@@ -15,6 +15,7 @@ use serde::Serialize;
 
 mod allow_lists;
 mod diagnose;
+pub mod edit;
 mod facts;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -16,10 +16,12 @@ mod facts;
 mod folders;
 mod hugging_face;
 mod lm_studio;
+mod parsers;
 mod weights;
 
 pub use facts::Facts;
 pub use hugging_face::Repository;
+pub use parsers::{Guess, Parsers};
 
 /// Reads a variable of the environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;

@@ -1,0 +1,266 @@
+//! Whatever form a file has: an edit means what was asked for, or there is none.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn entry(name: &str) -> NewEntry {
+    NewEntry(vec![
+        ("name", EntryValue::Text(name.to_owned())),
+        ("model_path", EntryValue::Text("org/new: model".to_owned())),
+        ("jit_enabled", EntryValue::Flag(true)),
+        ("auto_unload_minutes", EntryValue::Number(30)),
+    ])
+}
+
+/// The text with the entry; then without it, which must be the text as it was.
+#[track_caller]
+fn there_and_back(text: &str) -> String {
+    let edit = add(text, &entry("new")).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    assert!(edit.range.is_empty(), "it takes something away");
+    let added = edit.apply(text);
+    let back = remove(&added, "new").unwrap_or_else(|error| panic!("{error}\n{added}"));
+    assert_eq!(back.text, "", "it writes something");
+    assert_eq!(back.apply(&added), text, "after\n{added}");
+    added
+}
+
+#[test]
+fn an_entry_comes_after_the_last_one_in_the_style_of_the_list() {
+    let told = [
+        "models:\n  - name: a\n    model_path: b\n",
+        "models:\n- name: a\n  model_path: b\nport: 1\n",
+        "models:\n\n  # one\n  - name: a\n    model_path: b   # its path\n    # jit: true\n\n  - {name: b, model_path: c}\n\n# groups\ngroups: []\n",
+        "models: [{name: a, model_path: b}]  # all\nport: 1\n",
+        "models: [\n  {name: a, model_path: b},\n  {name: c, model_path: d},\n]\n",
+        "models:\n  -\n    name: a\n    model_path: b\n...\n",
+        "models:\n  - name: a\n    env:\n      A: |\n        text\n",
+    ]
+    .map(there_and_back);
+    insta::assert_snapshot!(told.join("=====\n"));
+}
+
+#[test]
+fn odd_forms_are_edited_too() {
+    for text in [
+        "models:\r\n  - name: a\r\n    model_path: b\r\nport: 1\r\n",
+        "models:\n  - name: a\n    model_path: b",
+        "models:\r\n  - name: a\r\n\r\n  - name: b",
+        "\u{feff}models:\n  - name: a\n",
+        "models:\t# tab\n  - name:\ta\n    model_path:\tb\n",
+        "models:\n  - &a\n    name: a\n  - <<: *a\n    name: b\n",
+        "models:\n  # first\n  -  name: ä\n     model_path: 'ö\n\n       ü'\n",
+        "---\nmodels:\n    - name: a\n---\n",
+        "models: [ {name: a}, {name: b} , ]\n",
+        "models: &all [{name: a}]\nother: *all\n",
+        "\"models\":\n  - name: a\n    policy: {deep: [1, {x: ]}]}\n",
+        "? models\n: - name: a\n",
+        "models: !!seq\n  - name: a\n",
+        "{models: [{name: a}], port: 1}\n",
+        "models:\n  - name: a\n    args: >-\n      folded\n\n      text\n\n\nport: 1\n",
+        "models:\n  - name: a\n    args: |+\n      kept\n\n\nport: 1\n",
+        "models:\n  - name: a\n    args: |\n      # no comment\n    # a comment\n",
+        "models:\n  - # of a\n    # more\n    name: a\nport: 1\n",
+    ] {
+        match add(text, &entry("new")) {
+            Err(EditError::Invalid) => assert!(root(text).is_err(), "{text}"),
+            Err(EditError::Unsafe(_)) => {}
+            Err(error) => panic!("{error}\n{text}"),
+            Ok(_) => {
+                there_and_back(text);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_without_models_gets_them() {
+    let told = [
+        "",
+        "port: 1",
+        "# mine\n",
+        "port: 1\n...\n",
+        "models:\n",
+        "models:   # mine\nport: 1\n",
+        "models: []\n",
+    ]
+    .map(|text| add(text, &entry("new")).unwrap().apply(text));
+    insta::assert_snapshot!(told.join("=====\n"));
+}
+
+#[test]
+fn any_entry_is_removed_and_no_other_line() {
+    let text = "models:\n  # first\n  - name: a\n    model_path: x\n\n  # second\n  - name: b\n    # more\n\n  - {name: c}  # third\nport: 1\n";
+    let told = ["a", "b", "c"].map(|name| remove(text, name).unwrap().apply(text));
+    insta::assert_snapshot!(told.join("=====\n"));
+    let flow = "models: [{name: a}, {name: b},\n  {name: c}, ]\n";
+    let told = ["a", "b", "c"].map(|name| remove(flow, name).unwrap().apply(flow));
+    insta::assert_snapshot!(told.join(""), @"
+    models: [{name: b},
+      {name: c}, ]
+    models: [{name: a},
+      {name: c}, ]
+    models: [{name: a}, {name: b}, ]
+    ");
+}
+
+#[test]
+fn what_cannot_be_edited_safely_is_refused() {
+    let new = entry("new");
+    for text in [
+        "all: &all [{name: a}]\nmodels: *all\n",
+        "base: &base\n  models: [{name: a}]\n<<: *base\n",
+        "models: ~\n",
+        "models: text\n",
+        "models: {name: a}\n",
+        "models: [{name: a}]\nmodels: [{name: b}]\n",
+        "- models\n",
+        "models: [\n",
+    ] {
+        assert!(add(text, &new).is_err(), "{text}");
+    }
+    let anchored = "models:\n  - &a\n    name: a\n  - <<: *a\n    name: b\n";
+    assert!(matches!(remove(anchored, "a"), Err(EditError::Unsafe(_))));
+    assert_eq!(
+        remove(anchored, "c"),
+        Err(EditError::Unknown("c".to_owned()))
+    );
+    assert!(remove("models: *x\n", "a").is_err());
+}
+
+#[test]
+fn texts_are_quoted_where_they_would_mean_something_else() {
+    for text in [
+        "a",
+        "org/Name-1.5_x",
+        "~/models/a b",
+        "/x",
+        "12",
+        "1.5",
+        "true",
+        "null",
+        "~",
+        "",
+        " a",
+        "a ",
+        "a: b",
+        "a #b",
+        "[a]",
+        "a, b",
+        "{a}",
+        "*a",
+        "&a",
+        "!a",
+        "-",
+        "- a",
+        "?",
+        "'",
+        "\"",
+        "\\",
+        "é",
+        "a\tb",
+        "0x1f",
+        "1e3",
+        ".inf",
+        "yes",
+        "%a",
+        "@a",
+        "`a",
+        "|",
+        ">",
+        "=",
+    ] {
+        let written = EntryValue::Text(text.to_owned()).to_string();
+        for form in [
+            format!("a: {written}\n"),
+            format!("{{a: {written}, b: 1}}\n"),
+        ] {
+            let Ok(Node::Map(map)) = root(&form) else {
+                panic!("{form}");
+            };
+            assert_eq!(map.entries["a"], Node::Text(text.to_owned()), "{form}");
+        }
+    }
+}
+
+/// Parts of files that are legal, and some that are not in their place.
+fn part() -> impl Strategy<Value = String> {
+    let name = "[a-c]{1,2}";
+    prop_oneof![
+        name.prop_map(|name| format!("  - name: {name}\n    model_path: x\n")),
+        name.prop_map(|name| format!("  - {{name: {name}, model_path: 'x # y'}}\n")),
+        name.prop_map(|name| format!("  -   name: {name}  # named\n      env: {{A: b}}\n")),
+        name.prop_map(|name| format!("  - name: {name}\n    args: [a,\n      b]\n")),
+        name.prop_map(|name| format!("  - name: {name}\n    text: |\n      more\n\n      lines\n")),
+        Just("\n".to_owned()),
+        Just("  # comment\n".to_owned()),
+        Just("    # deeper\n".to_owned()),
+        Just("# outer\n".to_owned()),
+        Just("   \n".to_owned()),
+    ]
+}
+
+fn file() -> impl Strategy<Value = String> {
+    let head = prop_oneof![
+        Just(""),
+        Just("port: 1\n"),
+        Just("# head\n\nport: 1\n"),
+        Just("---\n")
+    ];
+    let tail = prop_oneof![
+        Just(""),
+        Just("groups:\n  - name: g\n"),
+        Just("# tail\n"),
+        Just("\n\nhost: x\n...\n")
+    ];
+    let parts = proptest::collection::vec(part(), 0..6);
+    (head, parts, tail, any::<bool>(), any::<bool>()).prop_map(
+        |(head, parts, tail, is_cut, has_cr)| {
+            let text = format!("{head}models:\n{}{tail}", parts.concat());
+            let text = match is_cut {
+                true => text.trim_end().to_owned(),
+                false => text,
+            };
+            match has_cr {
+                true => text.replace('\n', "\r\n"),
+                false => text,
+            }
+        },
+    )
+}
+
+/// The lines of a text without their ends: a last line without one is a line all the same.
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn add_means_what_was_asked_and_remove_takes_it_back(text in file()) {
+        let edit = match add(&text, &entry("new")) {
+            // A block of lines at the very end has no last line end, and would get one.
+            Err(EditError::Unsafe(_)) if text.ends_with("lines") => return Ok(()),
+            edit => edit.unwrap(),
+        };
+        prop_assert!(edit.range.is_empty());
+        let added = edit.apply(&text);
+        let had_models = matches!(root(&text), Ok(Node::Map(map)) if map.entries["models"] != Node::Null);
+        if had_models {
+            let back = remove(&added, "new").unwrap().apply(&added);
+            prop_assert_eq!(back, text);
+        }
+    }
+
+    #[test]
+    fn remove_takes_whole_lines_of_one_entry(text in file(), name in "[a-c]{1,2}") {
+        if let Ok(edit) = remove(&text, &name) {
+            let after = edit.apply(&text);
+            let (before, after) = (lines(&text), lines(&after));
+            let head = before.iter().zip(&after).take_while(|(one, other)| one == other).count();
+            let gone = before.len() - after.len();
+            prop_assert_eq!(&before[head + gone..], &after[head..]);
+        }
+    }
+}
