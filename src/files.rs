@@ -117,6 +117,26 @@ pub(crate) fn replace_private(path: &Path, content: &impl Serialize) -> io::Resu
     Ok(())
 }
 
+/// Replaces a file of the user's in one step, or creates it. A link stays one, and so do the permissions.
+///
+/// # Errors
+/// When its folder cannot be written; the old file stays then.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folder = target.parent().unwrap_or_else(|| Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(|error| without_name(&error))?;
+    file.write_all(bytes)?;
+    if let Ok(old) = target.metadata() {
+        file.as_file().set_permissions(old.permissions())?;
+    }
+    file.as_file().sync_all()?;
+    file.persist(&target).map_err(|error| error.error)?;
+    Ok(())
+}
+
 /// The error without the name of the temporary file, which is random and means nothing to a user.
 fn without_name(error: &io::Error) -> io::Error {
     let text = error.to_string();
@@ -155,6 +175,23 @@ mod tests {
                 "it is larger than 16 MiB"
             ]
         );
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_link_and_permissions() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at("real")).unwrap();
+        std::fs::write(at("real/file"), "old").unwrap();
+        std::fs::set_permissions(at("real/file"), Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("real/file", at("link")).unwrap();
+        replace(&at("link"), b"new").unwrap();
+        assert!(at("link").is_symlink());
+        assert_eq!(std::fs::read(at("real/file")).unwrap(), b"new");
+        let mode = at("real/file").metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        replace(&at("other"), b"new").unwrap();
+        assert_eq!(std::fs::read(at("other")).unwrap(), b"new");
     }
 
     #[test]

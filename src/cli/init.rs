@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use super::hub_command;
 use super::render::Out;
-use crate::clients::shell_words;
 use crate::config::{self, Config};
 use crate::worker::command;
 
@@ -35,8 +35,8 @@ impl Init {
         if command::find(&model.worker_command, &model.env).is_err() {
             out.line("  uv tool install mlx-openai-server");
         }
-        out.line(format_args!("  {}", hub_command(path, "check")));
-        out.line(format_args!("  {}", hub_command(path, "start")));
+        out.line(format_args!("  {}", hub_command(path, &["check"])));
+        out.line(format_args!("  {}", hub_command(path, &["start"])));
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -61,14 +61,5 @@ fn write_new(path: &Path) -> anyhow::Result<()> {
              hint: move it away, or write another with `--config PATH`"
         ),
         written => written.with_context(|| format!("cannot write `{shown}`")),
-    }
-}
-
-/// A command line for the hub.yaml at `path`.
-fn hub_command(path: &Path, verb: &str) -> String {
-    let path_text = path.display().to_string();
-    match path == config::locate(None) {
-        true => shell_words(&["mlx-openai-server-hub", verb]),
-        false => shell_words(&["mlx-openai-server-hub", "--config", &path_text, verb]),
     }
 }

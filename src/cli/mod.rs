@@ -9,20 +9,23 @@
 
 use std::future::Future;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::clients::shell_words;
 use crate::config::{self, Config};
 use crate::fake_worker;
 use hub_yaml::HubYaml;
 use render::Out;
 
+mod add;
 mod background;
 mod check;
 mod client;
 mod demo;
+mod editing;
 mod find;
 mod hub_yaml;
 mod init;
@@ -32,7 +35,9 @@ mod model_verbs;
 mod models;
 mod policy;
 mod progress;
+mod question;
 mod reload;
+mod remove;
 mod render;
 mod restart;
 mod room;
@@ -92,6 +97,8 @@ enum Command {
     Init(init::Init),
     Check(check::Check),
     Models(models::Models),
+    Add(add::Add),
+    Remove(remove::Remove),
     Start(start::Start),
     Serve(serve::Serve),
     Status(status::ShowStatus),
@@ -146,6 +153,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Init(verb) => verb.run(&path, out),
         Command::Check(verb) => wait_for(verb.run(&load()?, out)),
         Command::Models(verb) => wait_for(verb.run(&hub_yaml(), out)),
+        Command::Add(verb) => wait_for(verb.run(&hub_yaml(), out)),
+        Command::Remove(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Start(verb) => wait_for(verb.run(&load()?, out)),
         Command::Serve(verb) => verb.run(&path),
         Command::Status(verb) => wait_for(verb.run(&hub_yaml(), out)),
@@ -171,6 +180,16 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::StubWorker { args } => Ok(fake_worker::main(args.into_iter())),
     }
+}
+
+/// A command line for the hub.yaml at `path`.
+fn hub_command(path: &Path, words: &[&str]) -> String {
+    let path_text = path.display().to_string();
+    let begin = match path == config::locate(None) {
+        true => vec!["mlx-openai-server-hub"],
+        false => vec!["mlx-openai-server-hub", "--config", &path_text],
+    };
+    shell_words(&[&begin, words].concat())
 }
 
 /// Runs a client's work on this thread: a verb has one connection, and a small runtime starts in well under a

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use super::find::Hub;
 use super::hub_yaml::HubYaml;
 use super::progress;
 use super::render::Out;
@@ -24,16 +25,29 @@ impl Reload {
         let hub = hub_yaml.running_hub().await?;
         // The hub refuses it too, in the same words.
         hub_yaml.config()?;
-        let reloaded = progress::show("reloading", hub.client.reload(true))
-            .await
-            .context("hub reload failed")?;
-        let text = format!("Hub reload complete: {}", summary(&reloaded));
-        if reloaded.started.is_empty() && reloaded.stopped.is_empty() {
-            out.info(text);
-        } else {
-            out.ok(text);
-        }
+        reload(&hub, out).await?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn reload(hub: &Hub, out: &mut Out) -> anyhow::Result<()> {
+    let reloaded = progress::show("reloading", hub.client.reload(true))
+        .await
+        .context("hub reload failed")?;
+    let text = format!("Hub reload complete: {}", summary(&reloaded));
+    if reloaded.started.is_empty() && reloaded.stopped.is_empty() {
+        out.info(text);
+    } else {
+        out.ok(text);
+    }
+    Ok(())
+}
+
+/// Reloads the hub of hub.yaml if it runs. The hub of another hub.yaml is left alone.
+pub(super) async fn reload_running(hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<()> {
+    match hub_yaml.hub_address().hub().await {
+        Ok(Some(hub)) => reload(&hub, out).await,
+        Ok(None) | Err(_) => Ok(()),
     }
 }
 

@@ -45,6 +45,7 @@ pub use locate::{
     CONFIG_VARIABLE, base_folder, canonical, default_log_path, default_path, is_same, locate,
 };
 pub(crate) use problem::nearest;
+pub(crate) use slug::slug_of;
 
 /// hub.yaml is written by hand; a larger file is refused.
 const MAX_BYTES: u64 = 1 << 20;

@@ -35,6 +35,16 @@ fn is_slug(text: &str) -> bool {
         .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
+/// A name for a model: the words of a text in lower case, with hyphens or dots between them; `None` for a
+/// text without words.
+pub(crate) fn slug_of(text: &str) -> Option<String> {
+    let name = text.to_lowercase();
+    match is_slug(&name) {
+        true => Some(name),
+        false => proposal(&name),
+    }
+}
+
 /// The same words with hyphens between them, or dots where those stood.
 fn proposal(text: &str) -> Option<String> {
     let words = |separator: fn(char) -> bool| {

@@ -157,6 +157,11 @@ pub fn repository_of(model: &ModelConfig) -> Option<Repository> {
     repository_in(model, &|name| std::env::var_os(name))
 }
 
+/// True for a text that can be a repository's id.
+pub fn is_repository(id: &str) -> bool {
+    Repository::new(Path::new(""), id).is_some()
+}
+
 fn repository_in(model: &ModelConfig, environment: Environment<'_>) -> Option<Repository> {
     let own = |name: &str| model.env.get(name).map(OsString::from);
     let cache = hugging_face::cache(&|name| own(name).or_else(|| environment(name)));

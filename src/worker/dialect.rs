@@ -26,6 +26,8 @@ const HELP_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialect {
     flags: BTreeSet<String>,
+    /// The words that a flag takes, where the help lists them: `--log-level [DEBUG|INFO]`.
+    choices: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// The command that starts one model's worker.
@@ -44,8 +46,8 @@ impl Dialect {
     /// When it lists no `--model-path`, as any mlx-openai-server does.
     pub fn from_help(help: &str) -> Result<Self, String> {
         // A worker that takes its output for a terminal may colour its options.
-        let flags: BTreeSet<String> = strip_str(help)
-            .to_string()
+        let help = strip_str(help).to_string();
+        let flags: BTreeSet<String> = help
             .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
             .filter(|word| word.len() > 2 && word.starts_with("--"))
             .map(str::to_owned)
@@ -53,7 +55,14 @@ impl Dialect {
         if !flags.contains("--model-path") || !flags.contains("--port") {
             return Err("its `launch --help` lists no `--model-path` and `--port`: is it mlx-openai-server?".into());
         }
-        Ok(Self { flags })
+        let choices = choices(&help);
+        Ok(Self { flags, choices })
+    }
+
+    /// True if the worker has the flag and takes that word for it.
+    pub fn takes(&self, flag: &str, word: &str) -> bool {
+        let choices = self.choices.get(flag);
+        self.has(flag) && choices.is_none_or(|words| words.contains(word))
     }
 
     fn has(&self, flag: &str) -> bool {
@@ -226,6 +235,19 @@ async fn ask(
     }
 }
 
+/// The lists of words behind flags, in brackets with bars between them.
+fn choices(help: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let flags = help.split("--").skip(1);
+    flags
+        .filter_map(|rest| {
+            let (flag, rest) = rest.split_once(char::is_whitespace)?;
+            let (words, _) = rest.trim_start().strip_prefix('[')?.split_once(']')?;
+            let words = words.split('|').map(|word| word.trim().to_owned());
+            Some((format!("--{flag}"), words.collect()))
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,6 +326,17 @@ mod tests {
         let plain = model(false);
         assert!(jit.is_resident(&model(true)));
         assert!(!jit.is_resident(&plain) && !current.is_resident(&model(true)));
+    }
+
+    #[test]
+    fn words_that_the_help_does_not_list_are_not_taken() {
+        let jit = Dialect::from_help(JIT).unwrap();
+        assert!(jit.takes("--log-level", "INFO") && !jit.takes("--log-level", "LOUD"));
+        assert!(jit.takes("--model-path", "any") && !jit.takes("--reasoning-parser", "qwen3"));
+        let wide = "--model-path --port --tool-call-parser [hermes|\n    qwen3]\n --reasoning-parser X [default: x]";
+        let wide = Dialect::from_help(wide).unwrap();
+        assert!(wide.takes("--tool-call-parser", "qwen3"));
+        assert!(wide.takes("--reasoning-parser", "any"));
     }
 
     #[test]

@@ -17,6 +17,8 @@ fn every_command_explains_itself() {
         "init",
         "check",
         "models",
+        "add",
+        "remove",
         "start",
         "serve",
         "status",

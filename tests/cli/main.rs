@@ -7,6 +7,7 @@ mod fake_hub;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod add_and_remove;
 mod colour;
 mod help;
 mod launch;

@@ -17,7 +17,7 @@ const MODELS: &str = "\
     - {name: c, model_path: org/c, jit_enabled: true, group: large, env: {HF_TOKEN: secret}}\n";
 
 /// A worker program that only has a help.
-fn install_worker(home: &Home, options: &str) {
+pub(crate) fn install_worker(home: &Home, options: &str) {
     let program = home.bin().join("mlx-openai-server");
     let script = format!("#!/bin/sh\necho '--model-path --port --no-log-file {options}'\n");
     std::fs::write(&program, script).unwrap();

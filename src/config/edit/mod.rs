@@ -73,8 +73,10 @@ impl fmt::Display for EntryValue {
 fn is_plain(text: &str) -> bool {
     let begins = |letter: char| letter.is_ascii_alphanumeric() || letter == '/';
     let goes_on = |letter: char| letter.is_ascii_alphanumeric() || "/-_.+@ ".contains(letter);
-    let rest = text.strip_prefix("~/").unwrap_or(text);
-    let is_word = rest.starts_with(begins) && rest.chars().all(goes_on) && !text.ends_with(' ');
+    let below_home = text.strip_prefix("~/");
+    let rest = below_home.unwrap_or(text);
+    let is_begun = below_home.is_some() || rest.starts_with(begins);
+    let is_word = is_begun && rest.chars().all(goes_on) && !text.ends_with(' ');
     // Numbers, booleans and nulls are no texts without quotes.
     let reads_as = || yaml::parse(&format!("a: {text}\n")).ok();
     is_word
