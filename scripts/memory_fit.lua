@@ -37,7 +37,8 @@ end
 ---@param load hub.Load
 local function look_around(load, hub)
   local memory, is_known = hub.memory, hub.memory.available ~= nil
-  local free = (memory.available or memory.total) - options.reserve_gb * GB
+  -- Spare processes end when a load needs their memory.
+  local free = (memory.available and memory.available + memory.spares or memory.total) - options.reserve_gb * GB
   free = memory.pressure == "critical" and 0 or free
   local coming, possible, idle = hub.memory.returning, 0, {}
   for _, model in pairs(hub.models) do

@@ -46,6 +46,13 @@ test.case("what fits is loaded beside the others", function()
   test.equal(loaded(hub), "a b c")
 end)
 
+test.case("spare processes are no reason to unload anything", function()
+  local hub = hub_of({ a = worker(30), b = worker(30) }, { memory = { total = "65GB", spares = "2GB" } })
+  use(hub, "a")
+  use(hub, "b")
+  test.equal(loaded(hub), "a b")
+end)
+
 test.case("what does not fit takes the place of the cheapest", function()
   local hub = hub_of({ a = worker(20, 60), b = worker(20, 5), c = worker(20, 30), d = worker(20) })
   use(hub, "a")

@@ -112,6 +112,7 @@
 ---@field total integer? # bytes, nil when that cannot be measured
 ---@field available integer? # bytes that programs could take without swapping
 ---@field returning integer # bytes that ended models held and that are not available again; for 10 s at most
+---@field spares integer # bytes that spare processes hold; they end when a load needs them
 ---@field pressure "unknown"|"normal"|"warning"|"critical"
 
 ---@alias hub.State table<string|number, boolean|number|string|table> # tables of these too; 1 MiB in all

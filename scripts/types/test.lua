@@ -44,6 +44,7 @@
 ---@class (exact) hub.TestMemoryFields
 ---@field total? integer|string # 64 GiB by default
 ---@field other? integer|string # what other programs hold; 0 by default
+---@field spares? integer|string # what spare processes hold; 0 by default
 ---@field pressure? "unknown"|"normal"|"warning"|"critical"
 ---@field unread? "available"|"all"|false # what of it cannot be read from now on
 

@@ -14,6 +14,9 @@ pub struct SystemMemory {
     /// lifecycle adds it.
     #[serde(default)]
     pub returning: u64,
+    /// Bytes that spare processes hold: they end when a load needs them.
+    #[serde(default)]
+    pub spares: u64,
     /// The memory pressure.
     pub pressure: Pressure,
 }

@@ -25,7 +25,7 @@ pub use recording::RecordingReport;
 pub use requests::{EndedRequest, RequestsReport};
 pub use status::{
     Activity, Counts, EDITED, GroupFacts, GroupStatus, HubFacts, MemoryState, ModelFacts,
-    ModelMetadata, ModelStatus, ProcessState, Status, unix_now,
+    ModelMetadata, ModelStatus, ProcessState, SpareStatus, Status, unix_now,
 };
 pub use usage::UsageTotals;
 pub use verb::{AllReport, Outcome, ReloadReport, Verb};

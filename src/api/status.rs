@@ -225,6 +225,19 @@ pub struct HubFacts {
     pub groups: Vec<GroupFacts>,
     /// The machine's memory as last measured.
     pub memory: SystemMemory,
+    /// The processes that are kept for the next loads.
+    pub spares: Vec<SpareStatus>,
+}
+
+/// A process that is kept for the next load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpareStatus {
+    /// Its process id; it leads a process group.
+    pub pid: u32,
+    /// True if a load may use it; false while it is being made.
+    pub ready: bool,
+    /// Bytes that its group holds, as last measured.
+    pub memory_bytes: Option<u64>,
 }
 
 /// `GET /hub/status`.
@@ -259,6 +272,9 @@ pub struct Status {
     /// The machine's memory as last measured.
     #[serde(default)]
     pub memory: SystemMemory,
+    /// The processes that are kept for the next loads; older hubs have none.
+    #[serde(default)]
+    pub spares: Vec<SpareStatus>,
     /// Groups in hub.yaml's order.
     pub groups: Vec<GroupStatus>,
     /// Models in hub.yaml's order.
@@ -396,6 +412,7 @@ impl Status {
             warnings: hub.warnings.clone(),
             controller_available: true,
             memory: hub.memory,
+            spares: hub.spares.clone(),
             groups,
             models: models
                 .iter()

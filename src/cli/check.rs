@@ -11,6 +11,7 @@ use crate::config::ports::PortBook;
 use crate::config::{Config, GroupConfig, ModelConfig};
 use crate::policy::{Policies, Unstarted};
 use crate::worker::dialect::Dialects;
+use crate::worker::spare;
 
 /// Check hub.yaml and the policies, and show what they would start
 ///
@@ -59,6 +60,9 @@ impl Check {
         out.line(format_args!("Hub: {} port {}", config.host, config.port));
         out.status_page(config.enable_status_page);
         out.log_path(&config.log_path);
+        for obstacle in obstacles(config) {
+            out.line(format_args!("No spare processes: {obstacle}"));
+        }
         out.line("Models:");
         for plan in &plans {
             plan.print(out);
@@ -77,6 +81,18 @@ impl Check {
             false => ExitCode::FAILURE,
         })
     }
+}
+
+/// Why programs can have no spare processes, once each.
+fn obstacles(config: &Config) -> Vec<String> {
+    let mut obstacles: Vec<String> = Vec::new();
+    let models = config.models.iter().filter(|_| config.spares > 0);
+    for obstacle in models.filter_map(spare::obstacle) {
+        if !obstacles.contains(&obstacle) {
+            obstacles.push(obstacle);
+        }
+    }
+    obstacles
 }
 
 /// A plan for each model, with the warnings of its worker program.

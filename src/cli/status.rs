@@ -54,8 +54,28 @@ impl ShowStatus {
                 .map_or(true, |config| config.enable_status_page)
         };
         out.status_page(status.enable_status_page.unwrap_or_else(in_hub_yaml));
+        print_spares(out, &status);
         print_models(out, &status.models, &self.models);
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// One line, if there are any.
+fn print_spares(out: &mut Out, status: &Status) {
+    let making = status.spares.iter().filter(|spare| !spare.ready).count();
+    let ready = status.spares.len() - making;
+    let mut words = Vec::new();
+    if ready > 0 {
+        words.push(format!("{ready} ready"));
+    }
+    if making > 0 {
+        words.push(format!("{making} being made"));
+    }
+    if status.memory.spares > 0 {
+        words.push(format!("{} MB", status.memory.spares >> 20));
+    }
+    if !status.spares.is_empty() {
+        out.line(format_args!("Spare processes: {}", words.join(", ")));
     }
 }
 

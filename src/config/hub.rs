@@ -19,6 +19,9 @@ pub(crate) const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// More than a terabyte is no log's.
 const MAX_MB: u32 = 1024 * 1024;
 
+/// Each holds what a worker holds without its model.
+const MAX_SPARES: u8 = 4;
+
 /// Reads the whole tree. The result is a valid configuration only if `findings` has no problems.
 pub(super) fn read(root: &Node, path: &Path, modified_at: u64, findings: &mut Findings) -> Config {
     let empty = Map::default();
@@ -130,6 +133,7 @@ fn read_keys(table: &mut Table<'_, '_>, path: &Path) -> (Config, Vec<String>) {
         stall_timeout: seconds(table.int("stall_timeout", 0..=u32::MAX).unwrap_or(300)),
         worker_log_max: u64::from(table.int("worker_log_max_mb", 0..=MAX_MB).unwrap_or(50)) << 20,
         loading_notice: seconds(table.int("loading_notice", 0..=u32::MAX).unwrap_or(5)),
+        spares: table.int("spares", 0..=MAX_SPARES).map_or(1, usize::from),
         limits: limits::read(table),
         allowed_origins: allow_lists::origins(table),
         allowed_hosts: allow_lists::hosts(table),

@@ -12,13 +12,14 @@ use super::{Config, model, older_log};
 use crate::files;
 
 /// The hub's own files in the folder of the logs, besides those that begin with `app.`.
-const OWN_FILES: [&str; 6] = [
+const OWN_FILES: [&str; 7] = [
     "hub.lock",
     "hub_program.json",
     "hub_runtime.json",
     "learned.json",
     "ports.json",
     "routes.json",
+    "spares.json",
 ];
 
 /// Refuses every `log_file` that something else writes to.

@@ -96,6 +96,8 @@ pub struct Config {
     /// Longest silence towards a client that waits for a stream while its model loads: then a comment is
     /// sent, and again at this interval. Zero for no comments.
     pub loading_notice: Duration,
+    /// Number of spare processes that are kept for the next loads; zero for none.
+    pub spares: usize,
     /// See [`Limits`].
     pub limits: Limits,
     /// Web origins besides the hub's own whose pages have full access, as browsers write them.

@@ -33,7 +33,7 @@ const POLL_EVERY: Duration = Duration::from_millis(10);
 const OPEN_FOLDER: &str =
     "other users may write into the log folder, and so to what the hub reads there";
 /// What outlives a hub, in its log folder.
-const KEPT: [&str; 3] = ["learned.json", "ports.json", "routes.json"];
+const KEPT: [&str; 4] = ["learned.json", "ports.json", "routes.json", "spares.json"];
 const OTHER_ADDRESS: &str =
     "the service manager listens for the hub where hub.yaml does not say so";
 
@@ -338,10 +338,10 @@ mod tests {
 
         leave_trail(&config.path, &config.log_path);
         bring_along(&config);
-        assert_eq!(kept(), [None, own.clone(), None]);
+        assert_eq!(kept(), [None, own.clone(), None, None]);
 
         leave_trail(&config.path, &at("old"));
         bring_along(&config);
-        assert_eq!(kept(), [Some(r#"{"old":1}"#.to_owned()), own, None]);
+        assert_eq!(kept(), [Some(r#"{"old":1}"#.to_owned()), own, None, None]);
     }
 }

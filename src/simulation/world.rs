@@ -76,6 +76,8 @@ pub(crate) struct Memory {
     pub(crate) total: Option<u64>,
     /// The memory of other programs.
     pub(crate) other: u64,
+    /// The memory of spare processes.
+    pub(crate) spares: u64,
     /// Its unreadable part.
     pub(crate) unread: Unread,
     pub(crate) pressure: Pressure,
@@ -86,6 +88,7 @@ impl Default for Memory {
         Self {
             total: Some(64 << 30),
             other: 0,
+            spares: 0,
             unread: Unread::Nothing,
             pressure: Pressure::Normal,
         }
@@ -332,8 +335,15 @@ impl State {
             .iter()
             .filter_map(|model| model.memory_bytes(self.now));
         let freed = self.freed.iter().filter(|(_, back_at)| *back_at > self.now);
-        let used = held.chain(freed.map(|(bytes, _)| *bytes)).sum::<u64>() + self.memory.other;
-        let Memory { total, unread, .. } = self.memory;
+        let used = held.chain(freed.map(|(bytes, _)| *bytes)).sum::<u64>();
+        let Memory {
+            total,
+            other,
+            spares,
+            unread,
+            ..
+        } = self.memory;
+        let used = used + other + spares;
         let is_known = unread == Unread::Nothing;
         SystemMemory {
             total: total.filter(|_| unread != Unread::All),
@@ -345,6 +355,7 @@ impl State {
                 Unread::Nothing | Unread::Available => self.memory.pressure,
             },
             returning: self.returning,
+            spares,
         }
     }
 }

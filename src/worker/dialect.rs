@@ -159,6 +159,11 @@ impl Program {
         })
     }
 
+    /// Its file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// A key that is unique to this program.
     pub(crate) fn key(&self) -> String {
         let modified = self

@@ -81,8 +81,13 @@ impl Identity {
         })
     }
 
-    /// A script's interpreter comes before the program: only the arguments are compared.
+    /// A script's interpreter comes before the program: only the arguments are compared. A worker that began as a
+    /// spare has the name of its launch among them.
     fn is_command(&self, command: &[std::ffi::OsString]) -> bool {
+        let is_launch = |word: &std::ffi::OsString| *word == *self.launch.as_str();
+        if !self.launch.is_empty() && command.iter().any(is_launch) {
+            return true;
+        }
         let arguments = self.command.get(1..).unwrap_or_default();
         let first = command.len().saturating_sub(arguments.len());
         !arguments.is_empty()

@@ -69,12 +69,17 @@ impl Owner {
 
 /// A name for one launch of a model, unique among all launches of all hubs.
 pub(super) fn launch_id(model: &str) -> String {
+    // Names of models have no slash.
+    format!("{model}/{}", spare_id())
+}
+
+/// The same for a process that is started before its model is known.
+pub(super) fn spare_id() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let hub = process::id();
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    // Names of models have no slash.
-    format!("{model}/{hub}-{}-{number}", since.as_micros())
+    format!("{hub}-{}-{number}", since.as_micros())
 }
 
 /// The mark of one process.

@@ -17,5 +17,25 @@ mod output;
 mod processes;
 pub mod routes;
 mod signs_of_life;
+pub mod spare;
+
+use std::collections::BTreeMap;
 
 pub use output::keep_below;
+
+/// Gives a command the environment of every process of a worker: the hub's own, without the variables of the
+/// sockets of its service manager, and with those that hub.yaml sets.
+fn environment(
+    command: &mut tokio::process::Command,
+    of_model: &BTreeMap<String, String>,
+    owner: &mark::Owner,
+    launch: &str,
+) {
+    command
+        .env_remove("LISTEN_FDNAMES")
+        // Without it the last lines of a dying worker's log are lost.
+        .env("PYTHONUNBUFFERED", "1")
+        .envs(of_model)
+        // Even if hub.yaml sets them: a later hub recognises the worker by them.
+        .envs(owner.marks(launch));
+}

@@ -30,6 +30,8 @@ function show() {
   setText(byId("active"), `${sum("active_requests")} in flight`);
   setText(byId("queued"), `${sum("waiting_requests") + sum("parked_requests")} waiting`);
   showMemory(snapshot.memory, sum("memory_bytes"));
+  const spares = snapshot.spares.filter((spare) => spare.ready).length;
+  setOptional(byId("spares"), spares > 0 ? `${spares} spare` : null);
   const updated = byId("updated");
   setText(updated, timeOf(timestamp).toLocaleTimeString());
   updated.dateTime = timeOf(timestamp).toISOString();

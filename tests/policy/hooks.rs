@@ -184,7 +184,7 @@ const BY_MEMORY: &str = "return { on_load = function(load, hub)
   local memory, needed = hub.memory, load.model.peak_bytes
   if not needed or not memory.available then return end
   if memory.pressure ~= 'critical' and needed <= memory.available then return hub.allow() end
-  if needed <= memory.available + memory.returning + hub.models.alpha.memory_bytes - 50 then return hub.evict{'alpha'} end
+  if needed <= memory.available + memory.returning + memory.spares + hub.models.alpha.memory_bytes - 60 then return hub.evict{'alpha'} end
   if load.waited_seconds < 5 then return hub.wait{seconds = 5} end
   return hub.reject{status = 503, message = needed .. ' of ' .. memory.total}
 end }";
@@ -198,6 +198,7 @@ fn on_load_sees_measured_memory_and_how_long_the_load_has_waited() {
             total: Some(1000),
             available,
             returning: 50,
+            spares: 10,
             pressure,
         };
         hub.world.models.write()[0].activity.memory_bytes = Some(300);

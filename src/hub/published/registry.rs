@@ -21,13 +21,15 @@ use super::on_disk::OnDisk;
 use super::served::OfModel;
 use super::usage::Usage;
 use crate::api::{
-    Activity, GroupFacts, HubFacts, MemoryState, ModelFacts, Status, SystemMemory, unix_now,
+    Activity, GroupFacts, HubFacts, MemoryState, ModelFacts, SpareStatus, Status, SystemMemory,
+    unix_now,
 };
 use crate::config::ports::PortBook;
-use crate::config::{Config, Settings};
+use crate::config::{Config, ModelConfig, Settings};
 use crate::policy::{ModelView, World};
 use crate::telemetry::Troubles;
 use crate::upstream::Upstream;
+use crate::worker::spare::{Seen, Spares};
 
 /// A worker's memory when it was last measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,6 +244,8 @@ pub(in crate::hub) struct Registry {
     pub(in crate::hub) on_disk: OnDisk,
     /// The requests that ended last.
     pub(in crate::hub) ended: EndedRequests,
+    /// The spare processes.
+    pub(in crate::hub) spares: Spares,
     troubles: Troubles,
 }
 
@@ -263,6 +267,7 @@ impl Registry {
             ports: Mutex::new(ports),
             on_disk: OnDisk::new(&config),
             ended: EndedRequests::default(),
+            spares: Spares::recall(&config.log_path),
             table: ArcSwap::from_pointee(Table::after(None, config)),
             worker_warnings: Mutex::default(),
             reload_warnings: Mutex::default(),
@@ -307,6 +312,13 @@ impl Registry {
         let config = Arc::clone(&self.table.load().config);
         let missing = config.missing_paths();
         *self.missing_paths.lock() = missing;
+    }
+
+    /// A load of that model begins: spare processes make room for it.
+    pub(in crate::hub) fn make_room_for(&self, model: &ModelConfig) {
+        let needed = self.learned.lock().peak_bytes(&model.name);
+        self.spares
+            .load_begins(model, needed, self.memory.load().available);
     }
 
     /// True if memory may be on the move: a model on its way, or a load that waits for its turn.
@@ -381,6 +393,7 @@ impl Registry {
             warnings,
             groups: table.config.groups.iter().map(GroupFacts::from).collect(),
             memory: **self.memory.load(),
+            spares: self.spares.seen().into_iter().map(spare_status).collect(),
         };
         let models: Vec<_> = table
             .models
@@ -388,6 +401,14 @@ impl Registry {
             .map(|model| (model.facts.load_full(), model.activity()))
             .collect();
         Status::build(&hub, &models, unix_now() as u64)
+    }
+}
+
+fn spare_status(spare: Seen) -> SpareStatus {
+    SpareStatus {
+        pid: spare.pid,
+        ready: spare.is_ready,
+        memory_bytes: spare.bytes,
     }
 }
 

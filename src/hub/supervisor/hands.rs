@@ -114,6 +114,11 @@ impl hands::Hands for Hands {
     }
 
     fn load(&mut self, launch: Launch) {
+        let config = Arc::clone(&self.registry.table.load().config);
+        let model = self.workers.model(launch);
+        if let Some(model) = model.and_then(|name| config.model(name)) {
+            self.registry.make_room_for(model);
+        }
         self.workers.instruct(launch, Instruction::Load);
     }
 

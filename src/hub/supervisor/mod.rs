@@ -32,6 +32,7 @@ pub(in crate::hub) mod messages;
 mod publish;
 mod running_workers;
 mod sampler;
+mod spares;
 mod succession;
 mod watchdog;
 
@@ -101,6 +102,8 @@ impl Running {
         tracker.spawn(sampler.run());
         let watchdog = Watchdog::new(&registry, &mailbox, models_up.subscribe());
         tracker.spawn(watchdog.run());
+        registry.spares.want(config.spares);
+        tracker.spawn(spares::keep(Arc::clone(&registry), models_up.subscribe()));
         let hands = Hands {
             registry,
             policies,
@@ -140,6 +143,7 @@ impl Running {
         }
         // Whoever still waits for an answer waits in vain.
         drop(messages);
+        supervisor.hands.registry.spares.close();
         let endings = supervisor.end();
         endings.close();
         endings.wait().await;
@@ -182,6 +186,7 @@ impl Supervisor {
                 self.handle(Event::Shutdown { now });
             }
             Message::Measured { system, peaks } => {
+                self.spare_memory(&system);
                 publish_memory(&self.machine, &self.hands.registry, system);
                 self.handle(Event::Measured { system, peaks });
             }
@@ -304,6 +309,7 @@ impl Supervisor {
             }
             Report::Standby { process } => {
                 if process {
+                    self.load_ended(launch);
                     self.learn_served(launch);
                 } else {
                     self.hands.workers.ended(launch);
@@ -311,6 +317,7 @@ impl Supervisor {
                 Event::Standby { launch, process }
             }
             Report::Loaded => {
+                self.load_ended(launch);
                 self.learn_served(launch);
                 Event::Loaded { launch }
             }
@@ -391,6 +398,7 @@ impl Supervisor {
         apart(|| policies.reload(config.folder(), &config.policies));
         registry.relearn();
         registry.look_for_paths();
+        registry.spares.want(config.spares);
         self.ask_parked_again();
         tracing::info!(
             models = models.len(),

@@ -73,6 +73,7 @@ fn publish_gone(machine: &Machine, table: &Table, policies: &Policies) {
 pub(super) fn publish_memory(machine: &Machine, registry: &Registry, system: SystemMemory) {
     let now = SystemMemory {
         returning: machine.returning(system.available),
+        spares: registry.spares.bytes(),
         ..system
     };
     if **registry.memory.load() != now {

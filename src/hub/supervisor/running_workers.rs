@@ -76,6 +76,7 @@ impl RunningWorkers {
         let Some(model) = config.model(name) else {
             return;
         };
+        registry.make_room_for(model);
         let settings = model.launch_settings();
         let left = self.found.remove(name);
         let unfit = left.clone().filter(|worker| worker.settings != settings);
@@ -279,6 +280,7 @@ fn order(
         stop_timeout: config.stop_timeout,
         dialects,
         starts,
+        spares: registry.spares.clone(),
         found,
         model: model.clone(),
     }

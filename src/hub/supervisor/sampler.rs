@@ -100,6 +100,9 @@ impl Sampler {
                     note(&registry, &worker, bytes, system);
                 }
             }
+            for spare in registry.spares.seen() {
+                registry.spares.measured(spare.pid, probe.group(spare.pid));
+            }
             let news = registry.learned.lock().unsaved();
             if let Some(news) = news {
                 news.write();

@@ -40,7 +40,7 @@ pub(crate) const WORKER: &[&str] = &[
 ];
 
 /// The fields of `hub:set_memory{…}`, and of `memory`.
-pub(crate) const MEMORY: &[&str] = &["total", "other", "pressure", "unread"];
+pub(crate) const MEMORY: &[&str] = &["total", "other", "spares", "pressure", "unread"];
 
 /// The fields of `request:finish{…}`.
 pub(crate) const FINISH: &[&str] = &[
@@ -205,10 +205,12 @@ pub(super) fn memory(table: &Table) -> mlua::Result<impl FnOnce(&mut Memory) + u
     let unread = field(&fields, "unread", "\"available\", \"all\" or false", unread)?;
     let total = field(&fields, "total", BYTES, bytes)?;
     let other = field(&fields, "other", BYTES, bytes)?;
+    let spares = field(&fields, "spares", BYTES, bytes)?;
     let pressure = field(&fields, "pressure", WORDS, word)?;
     Ok(move |memory: &mut Memory| {
         memory.total = total.or(memory.total);
         memory.other = other.unwrap_or(memory.other);
+        memory.spares = spares.unwrap_or(memory.spares);
         memory.unread = unread.unwrap_or(memory.unread);
         memory.pressure = pressure.unwrap_or(memory.pressure);
     })

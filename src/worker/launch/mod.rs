@@ -17,6 +17,7 @@ use super::group::{self, Group};
 use super::identity::Identity;
 use super::leader::Leader;
 use super::mark::Owner;
+use super::spare::Spares;
 use crate::config::ModelConfig;
 use crate::config::ports::is_free;
 use crate::upstream::{Accepts, Upstream};
@@ -61,6 +62,8 @@ pub struct Order {
     pub dialects: Arc<Dialects>,
     /// Permission to start processes, which a succession takes away.
     pub starts: Starts,
+    /// The spare processes of the hub.
+    pub spares: Spares,
     /// The worker that an earlier hub left for this model.
     pub found: Option<EarlierWorker>,
 }
@@ -161,6 +164,7 @@ pub async fn run(
         order,
         instructions,
         report: &report,
+        spare_failed: false,
     };
     if let Some(found) = launch.order.found.take()
         && let Some(mut process) = Process::adopt(found.spawned, &launch.order)
@@ -190,6 +194,8 @@ enum End {
     Standby,
     /// The process is left running.
     Left,
+    /// A process that began as a spare is gone, and was not ready.
+    NoSpare { reason: String },
     /// The process is gone, or never started.
     Gone {
         exit_code: Option<i32>,
@@ -222,6 +228,8 @@ struct Launch<'a, R> {
     order: Order,
     instructions: UnboundedReceiver<Instruction>,
     report: &'a R,
+    /// True if a spare came to nothing: the program is started by itself.
+    spare_failed: bool,
 }
 
 impl<R: Fn(Report) + Send + Sync> Launch<'_, R> {
@@ -235,6 +243,7 @@ impl<R: Fn(Report) + Send + Sync> Launch<'_, R> {
             _ if self.is_to_leave() => {}
             End::Standby => self.report(Report::Standby { process: false }),
             End::Left => {}
+            End::NoSpare { reason } => self.finish(End::without_process(reason)),
             End::Gone {
                 exit_code, reason, ..
             } => {
@@ -317,7 +326,7 @@ impl<R: Fn(Report) + Send + Sync> Launch<'_, R> {
             }
             let spawn = || {
                 let (host, port) = (&self.order.model.host, self.order.port);
-                is_free(host, port).then(|| Process::spawn(self, dialect))
+                is_free(host, port).then(|| Process::spawn(self, dialect, self.spare_failed))
             };
             if let Some(spawned) = starts.if_allowed(spawn) {
                 return Ok(spawned);
@@ -343,6 +352,11 @@ impl<R: Fn(Report) + Send + Sync> Launch<'_, R> {
                 }
                 Err(instruction) => return End::before_start(&instruction),
             };
+            if let End::NoSpare { reason } = end {
+                tracing::info!(hub_model = %self.order.model.name, "a spare process came to nothing, the program is started: {reason}");
+                self.spare_failed = true;
+                continue;
+            }
             // A worker may find out late, even after its whole load, that its port is taken.
             let port_taken = matches!(end, End::Gone { early: true, .. }) && !is_free(&host, port);
             if !port_taken || tries == PORT_TRIES {

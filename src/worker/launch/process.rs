@@ -1,6 +1,7 @@
 //! One process of a launch: spawned or adopted, watched, loaded, ended.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -9,18 +10,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 use super::{Dialect, End, Identity, Instruction, Launch, Order, Report, Spawned, Upstream};
 use crate::files;
 use crate::upstream::UpstreamError;
+use crate::worker::command::{self, not_run};
 use crate::worker::group::{self, Group};
 use crate::worker::identity::start_time;
 use crate::worker::leader::Leader;
 use crate::worker::mark::launch_id;
 use crate::worker::output::Log;
-use crate::worker::{command, signs_of_life};
+use crate::worker::spare::{Begun, HandOver, Start, Teacher};
+use crate::worker::{environment, signs_of_life};
 
 /// Interval of the health checks of a starting worker, the delay with which readiness is noticed.
 const POLL: Duration = Duration::from_millis(10);
@@ -30,6 +33,7 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 const RECYCLE: Duration = Duration::from_secs(2);
 /// Longest wait for the end of a worker that broke its connection.
 const BREAKING: Duration = Duration::from_secs(1);
+const BEFORE_READY: &str = " before it was ready";
 const WHILE_IT_LOADED: &str = " while it loaded";
 
 /// The event that came first during a wait.
@@ -45,12 +49,24 @@ pub(super) struct Process {
     group: Group,
     spawned: Spawned,
     log: Log,
+    /// How it began as a spare, if it did.
+    spare: Option<FromSpare>,
+}
+
+/// A worker that began as a spare.
+enum FromSpare {
+    /// It has been sent its command line.
+    Begun(Begun),
+    /// It has taken it, and may tell what it imports.
+    Taken(Option<Teacher>),
 }
 
 impl Process {
+    /// Starts the program; with `alone`, never by a spare.
     pub(super) fn spawn<R: Fn(Report) + Send + Sync>(
         launch: &Launch<'_, R>,
         dialect: &Dialect,
+        alone: bool,
     ) -> Result<Self, String> {
         let order = &launch.order;
         let model = &order.model;
@@ -60,34 +76,21 @@ impl Process {
             |path: &Path, error| format!("`{}` cannot be written: {error}", path.display());
         let (log, output) =
             Log::open(&order.log_file).map_err(|error| file_error(&order.log_file, error))?;
-        let errors = output
-            .try_clone()
-            .map_err(|error| file_error(&order.log_file, error))?;
         files::create_private_folder(&order.work_folder)
             .map_err(|error| file_error(&order.work_folder, error))?;
-        let program =
-            command::find(&model.worker_command, &model.env).map_err(|error| error.to_string())?;
-        let launched = launch_id(&model.name);
-        let child = Command::new(&program)
-            .args(&line.argv[1..])
-            // The variables for the sockets of the hub's service manager.
-            .env_remove("LISTEN_FDNAMES")
-            .envs(environment(order, &launched))
-            .current_dir(&order.work_folder)
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors)
-            .process_group(0)
-            .spawn()
-            .map_err(|error| {
-                let why = command::not_run(&error);
-                format!("`{}` could not be started: {why}", program.display())
-            })?;
+        let begun = (!alone).then(|| hand_over(order, &line.argv)).flatten();
+        let (child, launched, spare) = match begun {
+            Some((child, begun)) => (child, begun.launch.clone(), Some(begun)),
+            None => {
+                let launched = launch_id(&model.name);
+                (start(order, &line.argv, output, &launched)?, launched, None)
+            }
+        };
         let pid = child
             .id()
             .expect("a child that nobody has waited for has an id");
         let group = Group::led_by(pid).expect("a child leads the group it was put into");
-        tracing::debug!(hub_model = %model.name, pid, port = order.port, command = ?line.argv, "worker spawned");
+        tracing::debug!(hub_model = %model.name, pid, port = order.port, command = ?line.argv, spare = spare.is_some(), "worker spawned");
         let identity = Identity {
             pid,
             start_time: start_time(pid).unwrap_or_default(),
@@ -113,6 +116,7 @@ impl Process {
             group,
             spawned,
             log,
+            spare: spare.map(FromSpare::Begun),
         })
     }
 
@@ -127,6 +131,7 @@ impl Process {
             group,
             spawned,
             log,
+            spare: None,
         })
     }
 
@@ -139,37 +144,115 @@ impl Process {
         &mut self,
         launch: &mut Launch<'_, R>,
     ) -> End {
+        if let Some(end) = self.take_over(launch).await {
+            return end;
+        }
         let resident = self.spawned.resident;
         let upstream = Arc::clone(&self.spawned.upstream);
         let command = self.spawned.identity.command.clone();
         let stranger = AtomicBool::new(false);
         let ready = ready(&upstream, &command, resident, &stranger);
-        match self.step(ready, launch).await {
-            FirstEvent::Done(Memory::Loaded) => launch.report(Report::Loaded),
-            FirstEvent::Done(Memory::Unloaded) if !launch.order.load => {
-                launch.report(Report::Standby { process: true })
-            }
-            FirstEvent::Done(Memory::Unloaded) => {
-                if let Some(end) = self.load(launch).await {
-                    return end;
-                }
-            }
+        let memory = match self.step(ready, launch).await {
+            FirstEvent::Done(memory) => memory,
             FirstEvent::Silent if stranger.into_inner() => {
                 let port = self.spawned.port;
                 let more = format!("; another program answers on its port {port}");
                 return self.fell_silent(&more, launch).await;
             }
-            other => return self.broken_off(other, launch).await,
+            other => return self.not_ready(other, launch).await,
+        };
+        self.note_ready(launch);
+        match memory {
+            Memory::Loaded => self.is_loaded(launch),
+            Memory::Unloaded if !launch.order.load => {
+                launch.report(Report::Standby { process: true });
+            }
+            Memory::Unloaded => {
+                if let Some(end) = self.load(launch).await {
+                    return end;
+                }
+            }
         }
         self.serve(launch).await
     }
 
+    /// Waits for a spare to take its command line; returns the end of one that has not.
+    async fn take_over<R: Fn(Report) + Send + Sync>(
+        &mut self,
+        launch: &mut Launch<'_, R>,
+    ) -> Option<End> {
+        let Some(FromSpare::Begun(mut begun)) = self.spare.take() else {
+            return None;
+        };
+        match self.step(begun.taken(), launch).await {
+            FirstEvent::Done(Ok(())) => {
+                self.spare = Some(FromSpare::Taken(begun.teacher()));
+                None
+            }
+            FirstEvent::Done(Err(reason)) => Some(self.no_spare(reason).await),
+            FirstEvent::Exited(code) => {
+                Some(self.no_spare(how_it_ended(code, " before it began")).await)
+            }
+            other => Some(self.broken_off(other, launch).await),
+        }
+    }
+
+    /// The end of a worker that was not ready: one that began as a spare is started again by itself.
+    async fn not_ready<T, R: Fn(Report) + Send + Sync>(
+        &mut self,
+        step: FirstEvent<T>,
+        launch: &mut Launch<'_, R>,
+    ) -> End {
+        match step {
+            FirstEvent::Exited(code) if self.spare.is_some() => {
+                self.no_spare(how_it_ended(code, BEFORE_READY)).await
+            }
+            FirstEvent::Silent if self.spare.is_some() => {
+                let limit = launch.order.load_timeout.as_secs();
+                self.no_spare(format!("no sign of life for {limit} s"))
+                    .await
+            }
+            other => self.broken_off(other, launch).await,
+        }
+    }
+
+    /// Ends a worker that began as a spare and came to nothing.
+    async fn no_spare(&mut self, reason: String) -> End {
+        let launch = &self.spawned.identity.launch;
+        group::kill(&mut self.leader, self.group, launch).await;
+        End::NoSpare { reason }
+    }
+
+    /// The load would have gone wrong with a spare, or has gone well with one.
+    fn note_ready<R>(&self, launch: &Launch<'_, R>) {
+        let (spares, model) = (&launch.order.spares, &launch.order.model.name);
+        if self.spare.is_some() {
+            spares.note_well(model);
+        } else if launch.spare_failed && spares.note_failed(model) {
+            tracing::warn!(hub_model = %model, "it loads without spare processes from now on: with them it failed repeatedly");
+        }
+    }
+
+    /// In memory: now it has all its modules.
+    fn is_loaded<R: Fn(Report) + Send + Sync>(&mut self, launch: &Launch<'_, R>) {
+        launch.report(Report::Loaded);
+        if let Some(FromSpare::Taken(Some(teacher))) = &mut self.spare {
+            teacher.begin();
+        }
+    }
+
     /// Waits for instructions, or for the end.
     async fn serve<R: Fn(Report) + Send + Sync>(&mut self, launch: &mut Launch<'_, R>) -> End {
+        let spares = launch.order.spares.clone();
         loop {
+            let teacher = match &mut self.spare {
+                Some(FromSpare::Taken(teacher)) => teacher.as_mut(),
+                _ => None,
+            };
             let instruction = tokio::select! {
                 exit_code = self.leader.ended() => return self.died(exit_code, "").await,
                 instruction = launch.instructions.recv() => instruction,
+                () = spares.learn(teacher) => continue,
             };
             match instruction {
                 Some(Instruction::Load) => {
@@ -206,10 +289,10 @@ impl Process {
         {
             return Some(self.died(exit_code, WHILE_IT_LOADED).await);
         }
-        launch.report(match refusal(answer) {
-            None => Report::Loaded,
-            Some(refusal) => Report::LoadRefused(self.with_log(refusal)),
-        });
+        match refusal(answer) {
+            None => self.is_loaded(launch),
+            Some(refusal) => launch.report(Report::LoadRefused(self.with_log(refusal))),
+        }
         None
     }
 
@@ -234,18 +317,16 @@ impl Process {
         launch: &mut Launch<'_, R>,
     ) -> End {
         match step {
-            FirstEvent::Exited(exit_code) => {
-                match self.died(exit_code, " before it was ready").await {
-                    End::Gone {
-                        exit_code, reason, ..
-                    } => End::Gone {
-                        exit_code,
-                        reason,
-                        early: true,
-                    },
-                    other => other,
-                }
-            }
+            FirstEvent::Exited(exit_code) => match self.died(exit_code, BEFORE_READY).await {
+                End::Gone {
+                    exit_code, reason, ..
+                } => End::Gone {
+                    exit_code,
+                    reason,
+                    early: true,
+                },
+                other => other,
+            },
             FirstEvent::Asked(Instruction::Leave) => End::Left,
             FirstEvent::Silent => self.fell_silent("", launch).await,
             FirstEvent::Asked(instruction) if matches!(self.leader, Leader::Adopted(_)) => {
@@ -381,17 +462,58 @@ fn is_ours(health: &serde_json::Value, command: &[String]) -> bool {
     }
 }
 
-/// The variables that the worker gets besides the hub's own.
-fn environment(order: &Order, launch: &str) -> BTreeMap<String, String> {
-    let mut env = BTreeMap::from([
-        // Without it the last lines of a dying worker's log are lost.
-        ("PYTHONUNBUFFERED".to_owned(), "1".to_owned()),
-        ("TMPDIR".to_owned(), order.work_folder.display().to_string()),
-    ]);
-    env.extend(order.model.env.clone());
-    // Even if hub.yaml sets them: a later hub recognises the worker by them.
-    env.extend(order.owner.marks(launch));
-    env
+/// Hands the command line to a spare; `None` if there is none.
+fn hand_over(order: &Order, argv: &[String]) -> Option<(Child, Begun)> {
+    let Start::With(spare) = order
+        .spares
+        .take(&order.model, &order.owner, &order.work_folder)
+    else {
+        return None;
+    };
+    let hand_over = HandOver {
+        args: &argv[1..],
+        environment: &late_environment(order),
+        folder: &order.work_folder,
+        log: &order.log_file,
+    };
+    let begun = spare.hand_over(&hand_over);
+    begun
+        .inspect_err(|error| tracing::debug!(hub_model = %order.model.name, %error, "a spare process is not used"))
+        .ok()
+}
+
+/// Starts the program itself.
+fn start(order: &Order, argv: &[String], output: File, launch: &str) -> Result<Child, String> {
+    let model = &order.model;
+    let program =
+        command::find(&model.worker_command, &model.env).map_err(|error| error.to_string())?;
+    let errors = output
+        .try_clone()
+        .map_err(|error| format!("`{}` cannot be written: {error}", order.log_file.display()))?;
+    let mut command = Command::new(&program);
+    environment(&mut command, &model.env, &order.owner, launch);
+    command
+        .args(&argv[1..])
+        .envs(late_environment(order))
+        .current_dir(&order.work_folder)
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .process_group(0)
+        .spawn()
+        .map_err(|error| {
+            let why = not_run(&error);
+            format!("`{}` could not be started: {why}", program.display())
+        })
+}
+
+/// The variables that are known only once there is a model, besides those of every [`environment`].
+fn late_environment(order: &Order) -> BTreeMap<String, String> {
+    let name = "TMPDIR";
+    match order.model.env.contains_key(name) {
+        true => BTreeMap::new(),
+        false => BTreeMap::from([(name.to_owned(), order.work_folder.display().to_string())]),
+    }
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ impl View for Memory {
         ("returning", |_, _, this| {
             Ok(bytes(Some(this.system.returning)))
         }),
+        ("spares", |_, _, this| Ok(bytes(Some(this.system.spares)))),
         ("pressure", |lua, _, this| {
             string(lua, this.system.pressure.as_str())
         }),

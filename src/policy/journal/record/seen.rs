@@ -196,7 +196,7 @@ fn about(was: &SystemMemory, now: &SystemMemory) -> bool {
         (Some(was), Some(now)) => was.abs_diff(now) <= was.max(now) / 64,
         (was, now) => was == now,
     };
-    near && was.total == now.total && was.pressure == now.pressure
+    near && was.total == now.total && was.spares == now.spares && was.pressure == now.pressure
 }
 
 impl SeenRequest {

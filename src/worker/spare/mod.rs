@@ -1,0 +1,435 @@
+//! Spare processes: interpreters of worker programs that have imported what the program imports, before a model is
+//! to be loaded. Most of a small model's load is that.
+//!
+//! A [`Spares`] is shared by the launches, which take from it, and by the supervisor's keeper, which has it filled
+//! while nothing is loaded. A spare is the hub's own until it is handed a command line: from then on it is a worker.
+//! Whatever is unlike what was expected makes the launch start its program itself. It knows no models by name and no
+//! policies.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::dialect::Program;
+use super::mark::{Owner, spare_id};
+use crate::config::ModelConfig;
+use crate::files;
+
+mod interpreter;
+mod lessons;
+mod process;
+
+use interpreter::Interpreter;
+use lessons::{Lessons, Modules};
+pub(super) use process::{Begun, HandOver, Spare, Teacher};
+
+/// A model whose loads went well so often without a spare, after one had failed with it, uses none any more.
+const TRIES: u32 = 3;
+
+/// The processes that may stand in for one another: the same program in the same environment. The type of model only
+/// says what they import.
+#[derive(Debug, Clone)]
+pub(super) struct Kind {
+    pub(super) program: Program,
+    pub(super) env: BTreeMap<String, String>,
+    model_type: &'static str,
+}
+
+impl PartialEq for Kind {
+    fn eq(&self, other: &Self) -> bool {
+        self.program == other.program && self.env == other.env
+    }
+}
+
+impl Kind {
+    fn of(model: &ModelConfig) -> Option<Self> {
+        Some(Self {
+            program: Program::of_model(model).ok()?,
+            env: model.env.clone(),
+            model_type: model.model_type.as_str(),
+        })
+    }
+
+    fn interpreter(&self) -> Result<Interpreter, String> {
+        Interpreter::of(self.program.path(), &self.env)
+    }
+}
+
+/// Why the loads of a model cannot use spares; `None` if they can.
+pub fn obstacle(model: &ModelConfig) -> Option<String> {
+    let kind = Kind::of(model)?;
+    let program = kind.program.path().display();
+    let why = kind.interpreter().err()?;
+    Some(format!("`{program}`: {why}"))
+}
+
+/// A spare as the status shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// The process that leads its group.
+    pub pid: u32,
+    /// True if it has imported everything.
+    pub is_ready: bool,
+    /// Bytes that its processes hold, as last measured.
+    pub bytes: Option<u64>,
+}
+
+/// The spares of one hub.
+#[derive(Debug, Clone, Default)]
+pub struct Spares(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    lessons: Mutex<Lessons>,
+    state: Mutex<State>,
+    /// A load has ended, or hub.yaml has changed.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How many there may be; zero while they are not wanted.
+    wanted: usize,
+    held: Vec<Held>,
+    /// The kinds that were loaded, the last one first.
+    recent: Vec<Kind>,
+    /// When the last load ended.
+    load_ended: Option<Instant>,
+    /// Number of loads that have begun.
+    loads: u64,
+    /// By model, how often in a row a load failed with a spare and went well without.
+    failed: HashMap<String, u32>,
+    /// Programs of which the log has said that they can have none.
+    told: Vec<PathBuf>,
+}
+
+#[derive(Debug)]
+struct Held {
+    pid: u32,
+    kind: Kind,
+    /// `None` while it imports.
+    ready: Option<Spare>,
+    bytes: Option<u64>,
+}
+
+/// How a launch is to start its program.
+pub(super) enum Start {
+    /// By handing a command line to this one.
+    With(Box<Spare>),
+    /// By itself.
+    Alone,
+}
+
+impl Spares {
+    /// None yet, with what an earlier hub kept in its log folder.
+    pub fn recall(log_path: &Path) -> Self {
+        Self(Arc::new(Shared {
+            lessons: Mutex::new(Lessons::recall(log_path)),
+            ..Shared::default()
+        }))
+    }
+
+    /// Has so many be kept from now on; those that are too many end.
+    pub fn want(&self, count: usize) {
+        let mut state = self.0.state.lock();
+        state.wanted = count;
+        while state.held.len() > count {
+            let Some(held) = state.held.pop() else { break };
+            held.end();
+        }
+        drop(state);
+        self.0.changed.notify_one();
+    }
+
+    /// Takes the one that fits, or starts one that learns what the program imports if that is not known.
+    pub(super) fn take(&self, model: &ModelConfig, owner: &Owner, folder: &Path) -> Start {
+        let Some(kind) = Kind::of(model) else {
+            return Start::Alone;
+        };
+        let mut state = self.0.state.lock();
+        let failed = state.failed.get(&model.name).copied().unwrap_or_default();
+        if state.wanted == 0 || failed >= TRIES {
+            return Start::Alone;
+        }
+        let fitting = |held: &Held| held.kind == kind && held.ready.is_some();
+        while let Some(at) = state.held.iter().position(fitting) {
+            let held = state.held.swap_remove(at);
+            let Some(mut spare) = held.ready else {
+                continue;
+            };
+            if spare.is_alive() {
+                return Start::With(Box::new(spare));
+            }
+            spare.end();
+        }
+        drop(state);
+        let known = self.0.lessons.lock();
+        if known.of(&kind.program.key(), kind.model_type).is_some() {
+            return Start::Alone;
+        }
+        drop(known);
+        let Ok(interpreter) = kind.interpreter() else {
+            return Start::Alone;
+        };
+        let pupil =
+            Spare::start(&kind, &interpreter, owner, spare_id(), folder).and_then(|mut spare| {
+                match spare.learn() {
+                    Ok(()) => Ok(spare),
+                    Err(error) => {
+                        spare.end();
+                        Err(error.to_string())
+                    }
+                }
+            });
+        match pupil {
+            Ok(spare) => Start::With(Box::new(spare)),
+            Err(error) => {
+                tracing::debug!(hub_model = %model.name, error, "what its program imports is not learned");
+                Start::Alone
+            }
+        }
+    }
+
+    /// Notes what a worker tells of its imports, when it is time; never completes if it has nothing to tell.
+    pub(super) async fn learn(&self, teacher: Option<&mut Teacher>) {
+        let Some(teacher) = teacher else {
+            return std::future::pending().await;
+        };
+        let Some(modules) = teacher.tell().await else {
+            return;
+        };
+        let kind = &teacher.kind;
+        let (server, model) = (modules.server.len(), modules.model.as_ref().map(Vec::len));
+        tracing::debug!(server, model, "what the worker program imports is known");
+        let mut lessons = self.0.lessons.lock();
+        lessons.note(kind.program.key(), kind.model_type, modules);
+        drop(lessons);
+        self.0.changed.notify_one();
+    }
+
+    /// A load begins that needs so many bytes of those available: spares that import stop doing so, and those that
+    /// it leaves no room for end, except for one of its own.
+    pub fn load_begins(&self, model: &ModelConfig, needed: Option<u64>, available: Option<u64>) {
+        let mut state = self.0.state.lock();
+        state.loads += 1;
+        if state.held.is_empty() {
+            return;
+        }
+        let is_short = needed
+            .zip(available)
+            .is_some_and(|(needed, available)| needed > available);
+        let kind = Kind::of(model);
+        let mut own = 1;
+        state.held.retain(|held| {
+            let is_own = kind.as_ref() == Some(&held.kind) && held.ready.is_some() && own > 0;
+            own -= usize::from(is_own);
+            let stays = is_own || (held.ready.is_some() && !is_short);
+            if !stays {
+                held.end();
+            }
+            stays
+        });
+    }
+
+    /// A load of that model has ended, well or not.
+    pub fn load_ended(&self, model: &ModelConfig) {
+        let Some(kind) = Kind::of(model) else { return };
+        let mut state = self.0.state.lock();
+        state.recent.retain(|other| *other != kind);
+        state.recent.insert(0, kind);
+        state.load_ended = Some(Instant::now());
+        drop(state);
+        self.0.changed.notify_one();
+    }
+
+    /// A load failed with a spare and went well without one. Tells if the model's loads use none from now on.
+    pub(super) fn note_failed(&self, model: &str) -> bool {
+        let mut state = self.0.state.lock();
+        let failed = state.failed.entry(model.to_owned()).or_default();
+        *failed += 1;
+        *failed == TRIES
+    }
+
+    /// A load with a spare went well.
+    pub(super) fn note_well(&self, model: &str) {
+        self.0.state.lock().failed.remove(model);
+    }
+
+    /// Ends all of them.
+    pub fn end(&self, why: &str) {
+        let held = std::mem::take(&mut self.0.state.lock().held);
+        if !held.is_empty() {
+            tracing::info!(spares = held.len(), "spare processes end: {why}");
+        }
+        for held in held {
+            held.end();
+        }
+    }
+
+    /// Ends all of them, and keeps none any more.
+    pub fn close(&self) {
+        self.want(0);
+    }
+
+    /// Those there are.
+    pub fn seen(&self) -> Vec<Seen> {
+        let state = self.0.state.lock();
+        let seen = |held: &Held| Seen {
+            pid: held.pid,
+            is_ready: held.ready.is_some(),
+            bytes: held.bytes,
+        };
+        state.held.iter().map(seen).collect()
+    }
+
+    /// Bytes that all of them hold, as last measured.
+    pub fn bytes(&self) -> u64 {
+        let state = self.0.state.lock();
+        state.held.iter().filter_map(|held| held.bytes).sum()
+    }
+
+    /// Notes what one holds now; one that has ended is forgotten.
+    pub fn measured(&self, pid: u32, bytes: Option<u64>) {
+        let mut state = self.0.state.lock();
+        let is_gone = |held: &mut Held| held.ready.as_mut().is_some_and(|spare| !spare.is_alive());
+        state.held.retain_mut(|held| {
+            if held.pid == pid {
+                held.bytes = bytes.or(held.bytes);
+            }
+            !is_gone(held)
+        });
+    }
+
+    /// Completes when one may be missing.
+    pub async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// Number of loads that have begun, and the time since the last one ended.
+    pub fn loads(&self) -> (u64, Option<Duration>) {
+        let state = self.0.state.lock();
+        (state.loads, state.load_ended.map(|at| at.elapsed()))
+    }
+
+    /// Makes those that are missing, one after the other; completes when they are there, when one cannot be made, or
+    /// when there have been other than so many `loads`.
+    pub async fn fill(&self, loads: u64, owner: &Owner, folder: &Path) {
+        while let Some((kind, interpreter)) = self.missing() {
+            let program = kind.program.key();
+            let modules = self.0.lessons.lock().of(&program, kind.model_type).cloned();
+            // Without them its next load is one that teaches.
+            let Some(modules) = modules else { return };
+            let making = self.make(loads, &kind, &interpreter, &modules, owner, folder);
+            match making.await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(reason) => return tracing::warn!("no spare process: {reason}"),
+            }
+        }
+    }
+
+    /// Makes one; false if a load began meanwhile or it is not wanted any more.
+    async fn make(
+        &self,
+        loads: u64,
+        kind: &Kind,
+        interpreter: &Interpreter,
+        modules: &Modules,
+        owner: &Owner,
+        folder: &Path,
+    ) -> Result<bool, String> {
+        files::create_private_folder(folder)
+            .map_err(|error| format!("`{}` cannot be written: {error}", folder.display()))?;
+        let begun = Instant::now();
+        let mut spare = Spare::start(kind, interpreter, owner, spare_id(), folder)?;
+        let pid = spare.pid;
+        {
+            let mut state = self.0.state.lock();
+            if state.loads != loads || state.held.len() >= state.wanted {
+                spare.end();
+                return Ok(false);
+            }
+            state.held.push(Held {
+                pid,
+                kind: kind.clone(),
+                ready: None,
+                bytes: None,
+            });
+        }
+        let imported = spare.import(modules).await;
+        let failed = {
+            let mut state = self.0.state.lock();
+            let at = state.held.iter().position(|held| held.pid == pid);
+            match (imported, at) {
+                (Ok(()), Some(at)) => {
+                    let seconds = begun.elapsed().as_secs_f64();
+                    tracing::info!(pid, seconds, "a spare process is ready");
+                    state.held[at].ready = Some(spare);
+                    return Ok(true);
+                }
+                // It was ended meanwhile.
+                (_, None) => None,
+                (Err(reason), Some(at)) => {
+                    state.held.swap_remove(at);
+                    Some(reason)
+                }
+            }
+        };
+        spare.end();
+        match failed {
+            Some(reason) => Err(spare.reason(reason).await),
+            None => Ok(false),
+        }
+    }
+
+    /// The kind of which one more is to be made; spares of kinds that are not wanted any more end. The kinds that
+    /// were loaded last get one each, and what is left goes round again.
+    fn missing(&self) -> Option<(Kind, Interpreter)> {
+        let mut state = self.0.state.lock();
+        let able = state.able();
+        let wanted = if able.is_empty() { 0 } else { state.wanted };
+        let mut missing: Vec<_> = able.iter().cycle().take(wanted).collect();
+        state.held.retain(|held| {
+            let at = missing.iter().position(|(kind, _)| *kind == held.kind);
+            match at {
+                Some(at) => drop(missing.remove(at)),
+                None => held.end(),
+            }
+            at.is_some()
+        });
+        missing.first().map(|&missing| missing.clone())
+    }
+}
+
+impl State {
+    /// The kinds that were loaded and that can have spares, the last one first.
+    fn able(&mut self) -> Vec<(Kind, Interpreter)> {
+        let mut able = Vec::new();
+        for kind in &self.recent {
+            match kind.interpreter() {
+                Ok(interpreter) => able.push((kind.clone(), interpreter)),
+                Err(why) => {
+                    let path = kind.program.path().to_owned();
+                    if !self.told.contains(&path) {
+                        tracing::info!("no spare processes: `{}`: {why}", path.display());
+                        self.told.push(path);
+                    }
+                }
+            }
+        }
+        able
+    }
+}
+
+impl Held {
+    fn end(&self) {
+        if let Some(group) = super::group::Group::led_by(self.pid) {
+            group.signal(nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}

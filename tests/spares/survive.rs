@@ -1,0 +1,1 @@
+//! Loads with spares that are killed, stopped and broken at random moments.
