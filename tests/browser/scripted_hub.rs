@@ -19,6 +19,7 @@ use mlx_openai_server_hub::api::{
 use mlx_openai_server_hub::hub::control::{Hub, Live, router};
 use mlx_openai_server_hub::hub::lifecycle::Models;
 use parking_lot::Mutex;
+use prometheus::proto::MetricFamily;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -90,6 +91,10 @@ impl Hub for ScriptedHub {
             .map(|(facts, activity)| (Arc::new(facts.clone()), *activity))
             .collect();
         Status::build(&script.hub, &models, 1_764_000_000)
+    }
+
+    fn meters(&self) -> Vec<MetricFamily> {
+        Vec::new()
     }
 
     fn ended_after(&self, number: u64) -> Vec<EndedRequest> {

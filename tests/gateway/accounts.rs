@@ -327,3 +327,34 @@ fn an_open_page_hears_of_a_load_at_once_and_keeps_no_hub() {
     assert_eq!(events.count(), 0);
     wait_until("the replaced hub to end", SOON, || !is_alive(old));
 }
+
+#[test]
+fn metrics_have_the_distributions_of_requests_and_loads() {
+    let hub = Hub::start(&alpha(&["--tokens", "6", "--token-ms", "20"]));
+    assert!(!hub.http.stream("alpha", "hello").said().is_empty());
+    assert_eq!(hub.http.chat("alpha", "hello").status, 200);
+    hub.act("alpha", "unload");
+    let metrics = || hub.http.get("/metrics").text();
+    let has = |line: &str| metrics().lines().any(|other| other == line);
+    for line in [
+        r#"mlx_hub_requests_total{door="openai",model="alpha",status="200"} 2"#,
+        r#"mlx_hub_request_duration_seconds_count{model="alpha"} 2"#,
+        r#"mlx_hub_request_duration_seconds_bucket{model="alpha",le="+Inf"} 2"#,
+        r#"mlx_hub_time_to_first_token_seconds_count{model="alpha"} 1"#,
+        r#"mlx_hub_model_load_duration_seconds_count{model="alpha"} 1"#,
+        r#"mlx_hub_model_unloads_total{model="alpha"} 1"#,
+        r#"mlx_hub_model_failures_total{model="alpha"} 0"#,
+    ] {
+        wait_until(line, SOON, || has(line));
+    }
+    // Each metric is described once, however many models there are.
+    let text = metrics();
+    let types: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("# TYPE"))
+        .collect();
+    let mut once = types.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), types.len(), "{types:?}");
+}

@@ -5,6 +5,7 @@
 
 mod descriptors;
 mod door;
+mod prometheus;
 #[path = "../support/mod.rs"]
 mod support;
 mod unreadable;

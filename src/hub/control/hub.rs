@@ -5,6 +5,7 @@ use std::future::Future;
 use std::path::PathBuf;
 
 use http::StatusCode;
+use prometheus::proto::MetricFamily;
 
 use crate::api::{
     ApiError, DecisionsReport, EndedRequest, Outcome, PoliciesReport, RecordingReport,
@@ -16,6 +17,9 @@ use crate::hub::lifecycle::{Lifecycle, Models};
 pub trait Hub: Clone + Send + Sync + 'static {
     /// The snapshot of the moment.
     fn status(&self) -> Status;
+
+    /// The meters of all models, by model and then by name.
+    fn meters(&self) -> Vec<MetricFamily>;
 
     /// Of the requests that ended last, those with a higher number than `number`, the oldest first.
     fn ended_after(&self, number: u64) -> Vec<EndedRequest>;
@@ -59,6 +63,10 @@ pub trait Hub: Clone + Send + Sync + 'static {
 impl Hub for Lifecycle {
     fn status(&self) -> Status {
         Lifecycle::status(self)
+    }
+
+    fn meters(&self) -> Vec<MetricFamily> {
+        Lifecycle::meters(self)
     }
 
     fn ended_after(&self, number: u64) -> Vec<EndedRequest> {

@@ -8,6 +8,7 @@ use axum::http::Request;
 use axum::http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
+use prometheus::proto::MetricFamily;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -57,6 +58,10 @@ impl Hub for TableHub {
             .map(|(facts, activity)| (Arc::new(facts), activity))
             .collect();
         Status::build(&hub, &models, 1)
+    }
+
+    fn meters(&self) -> Vec<MetricFamily> {
+        Vec::new()
     }
 
     fn ended_after(&self, number: u64) -> Vec<EndedRequest> {
@@ -131,7 +136,7 @@ impl Hub for TableHub {
     }
 }
 
-fn policy() -> PolicyFacts {
+pub(super) fn policy() -> PolicyFacts {
     PolicyFacts {
         name: "alpha.lua".to_owned(),
         origin: Origin::File,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use prometheus::proto::MetricFamily;
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -172,6 +173,13 @@ impl Lifecycle {
     /// Notes a request that has ended. Takes no lock.
     pub fn note_ended(&self, ended: Ended) {
         self.registry.ended.note(ended);
+    }
+
+    /// The meters of all models.
+    pub fn meters(&self) -> Vec<MetricFamily> {
+        let table = self.registry.table.load();
+        let models = table.models.iter();
+        models.flat_map(|model| model.meters.collect()).collect()
     }
 
     /// Of the requests that ended last, those with a higher number than `number`, the oldest first.

@@ -10,6 +10,7 @@ pub(in crate::hub) mod gate;
 pub(in crate::hub) mod grant;
 pub(in crate::hub) mod learned;
 pub(in crate::hub) mod legacy;
+pub(in crate::hub) mod meters;
 mod on_disk;
 pub(in crate::hub) mod parking;
 pub(in crate::hub) mod registry;

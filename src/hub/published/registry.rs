@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::ended::EndedRequests;
 use super::gate::Gate;
 use super::learned::Learned;
+use super::meters::Meters;
 use super::on_disk::OnDisk;
 use super::served::OfModel;
 use super::usage::Usage;
@@ -53,6 +54,8 @@ pub struct Model {
     pub facts: ArcSwap<ModelFacts>,
     /// The totals of its requests.
     pub usage: Usage,
+    /// Its distributions and counts for `/metrics`.
+    pub meters: Meters,
     /// The last measurement.
     pub(in crate::hub) measured: ArcSwapOption<Measured>,
     /// Its peak memory in bytes; 0 if unknown.
@@ -79,6 +82,7 @@ impl Model {
             gate: Arc::new(Gate::default()),
             facts: ArcSwap::default(),
             usage: Usage::default(),
+            meters: Meters::new(name),
             measured: ArcSwapOption::empty(),
             peak_bytes: AtomicU64::new(0),
             settings: ArcSwap::default(),

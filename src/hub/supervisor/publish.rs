@@ -49,7 +49,10 @@ pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policie
         model.facts.store(Arc::new(facts));
         model.gate.parking.changed();
         // Only now: an observer that looks at the model finds it in its new state.
-        events.for_each(|event| policies.observe(event));
+        for event in events {
+            model.meters.changed(event.name, took);
+            policies.observe(event);
+        }
     }
     publish_gone(machine, &table, policies);
 }
@@ -65,7 +68,10 @@ fn publish_gone(machine: &Machine, table: &Table, policies: &Policies) {
         log_change(&before, &facts, None);
         let events = facts::events(&before, &facts, None, unix_now());
         model.facts.store(Arc::new(facts));
-        events.for_each(|event| policies.observe(event));
+        for event in events {
+            model.meters.changed(event.name, None);
+            policies.observe(event);
+        }
     }
 }
 

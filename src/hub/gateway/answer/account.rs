@@ -269,7 +269,7 @@ impl Entries {
 }
 
 impl Entries {
-    /// Lists it among the last requests, unless the hub itself has answered it with what was wanted.
+    /// Counts it for its model, and lists it among the last requests, unless the hub itself has answered it with what was wanted.
     fn note(
         &self,
         status: u16,
@@ -281,6 +281,10 @@ impl Entries {
             return;
         }
         let took = ended.duration_since(self.began);
+        if let Some(model) = &self.model {
+            let door = self.protocol.name;
+            (model.meters).answered(door, status, took, first_token_seconds);
+        }
         self.gateway.lifecycle.note_ended(Ended {
             id: self.id.clone(),
             time: unix_now() - took.as_secs_f64(),
