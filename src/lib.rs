@@ -20,7 +20,7 @@
 //!
 //! | module | may import |
 //! | --- | --- |
-//! | `api`, `clients`, `files`, `upstream` | nothing of ours |
+//! | `api`, `clients`, `files`, `tokenizer`, `upstream` | nothing of ours |
 //! | `memory` | `api` |
 //! | `telemetry` | `files`; anyone may use it |
 //! | `config` | `api`, `files` |
@@ -34,11 +34,11 @@
 //! | `hub::supervisor` | `core`, `hub::published`, `worker`, `upstream`, `policy`, `api`, `memory`, `config`, `runtime_file` |
 //! | `hub::lifecycle` | `core`, `hub::published`, `hub::supervisor`, `worker` (its command), `policy`, `api`, `config`, and for its tests `upstream`, `memory`, `runtime_file` |
 //! | `hub::decimal` | nothing of ours |
-//! | `hub::gateway` | `core`, `policy`, `hub::lifecycle`, `upstream`, `api`, `config`, `hub::decimal` |
+//! | `hub::gateway` | `core`, `policy`, `hub::lifecycle`, `upstream`, `api`, `config`, `model_files`, `tokenizer`, `hub::decimal` |
 //! | `hub::control` | `hub::dashboard`, `hub::lifecycle` (its handle), `api` |
 //! | `hub::dashboard` | `clients`, `api` |
 //! | `hub::server` | `hub::gateway`, `config` (whom it lets in), `hub::decimal`, `api` |
-//! | `cli` | `api`, `clients`, `config`, `files`, `memory`, `model_files`, `runtime_file`, `policy` (to check files), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (to serve and for the demo), `fake_worker` |
+//! | `cli` | `api`, `clients`, `config`, `files`, `memory`, `model_files`, `runtime_file`, `policy` (to check files), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (to serve and for the demo), `tokenizer` (to count in a process of its own), `fake_worker` |
 //! | `daemon` | everything |
 //! | `fake_worker` | nothing of ours: it stands in for another program |
 
@@ -60,5 +60,6 @@ pub mod policy;
 pub mod runtime_file;
 pub mod simulation;
 pub mod telemetry;
+mod tokenizer;
 pub mod upstream;
 pub mod worker;

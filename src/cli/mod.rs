@@ -17,6 +17,7 @@ use clap::{Parser, Subcommand};
 use crate::clients::shell_words;
 use crate::config::{self, Config};
 use crate::fake_worker;
+use crate::tokenizer;
 use hub_yaml::HubYaml;
 use render::Out;
 
@@ -116,6 +117,11 @@ enum Command {
     Demo(demo::Demo),
     /// Print the version
     Version,
+    /// Counts tokens for a hub: a line of texts on stdin, a number on stdout
+    #[command(hide = true, name = tokenizer::COMMAND)]
+    CountTokens {
+        tokenizer: PathBuf,
+    },
     /// A simulated worker, for the demo and for tests
     #[command(hide = true, disable_help_flag = true)]
     StubWorker {
@@ -178,6 +184,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             ));
             Ok(ExitCode::SUCCESS)
         }
+        Command::CountTokens { tokenizer } => Ok(tokenizer::serve(&tokenizer)),
         Command::StubWorker { args } => Ok(fake_worker::main(args.into_iter())),
     }
 }

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod cold_start;
+mod count_tokens;
 mod deaths;
 mod decisions;
 mod disconnects;

@@ -10,6 +10,7 @@
 #[allow(dead_code, reason = "the page's tests do more with it")]
 mod browser;
 mod census;
+mod counts;
 mod dead_model;
 mod models;
 mod rounds;

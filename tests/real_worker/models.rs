@@ -22,7 +22,7 @@ pub(crate) fn real_worker() -> Option<PathBuf> {
     None
 }
 
-fn tiny_model(worker: &Path, folder: &Path, seed: &str) {
+pub(crate) fn tiny_model(worker: &Path, folder: &Path, seed: &str) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/make_tiny_model.py");
     let made = Command::new(worker.join("bin/python"))
         .arg(script)

@@ -22,10 +22,12 @@ use crate::api::ApiError;
 use crate::config::Config;
 use crate::hub::lifecycle::{Grant, Lifecycle, Model, Ticket};
 use crate::policy::{Policies, RequestView};
+use crate::tokenizer::Tokenizers;
 use crate::upstream::Accepts;
 
 mod admission;
 mod answer;
+mod count_tokens;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -62,7 +64,7 @@ pub use request::read_pause::ReadPause;
 use request::rewrite;
 use request::rewrite::ModelSite;
 pub use successor::Successor;
-use translated::{Translated, compute, count_tokens, translated, whole_body};
+use translated::{Translated, compute, translated, whole_body};
 use waiting::Waiting;
 
 /// Answers requests to `/v1`. Cheap to clone.
@@ -76,6 +78,7 @@ pub struct Gateway {
     kept: Kept,
     tunnels: TaskTracker,
     successor: Successor,
+    tokenizers: Tokenizers,
 }
 
 /// A request that has arrived. Nothing of its body has been read.
@@ -211,6 +214,7 @@ impl Gateway {
             kept: Kept::default(),
             tunnels: TaskTracker::new(),
             successor: Successor::default(),
+            tokenizers: Tokenizers::default(),
         }
     }
 
@@ -284,7 +288,7 @@ impl Gateway {
                     Err(allowed) => Ok(openai::allowed_methods(protocol, method, path, allowed)),
                 }
             }
-            Target::CountTokens => Box::pin(count_tokens(view, &mut intake)).await,
+            Target::CountTokens => Box::pin(self.count_tokens(view, &mut intake)).await,
             Target::Door(door) => {
                 self.proxy(view, Some(door), &mut intake, &mut account)
                     .await

@@ -6,16 +6,14 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
 use http::header::CONTENT_ENCODING;
 use http::request::Parts;
 use tokio::task::spawn_blocking;
 
 use super::answer::account::Account;
-use super::answer::body::Body;
 use super::protocol::openai::response_owners::ResponseOwners;
 use super::protocol::responses::Kept;
-use super::protocol::{self, AsChat, Door, Translating};
+use super::protocol::{AsChat, Door, Translating};
 use super::refusals;
 use super::request::intake::Intake;
 use super::request::rewrite::ModelSite;
@@ -65,14 +63,6 @@ pub(super) async fn translated(
     let (translating, model, site) = Translating::of(as_chat, &mut view.parts, intake);
     view.protocol = account.protocol().name;
     Ok((model, site, Some(translating)))
-}
-
-pub(super) async fn count_tokens(
-    mut view: Box<RequestView>,
-    intake: &mut Intake,
-) -> Result<Response<Body>, ApiError> {
-    let body = whole_body(&mut view.parts, intake).await?;
-    compute(body.len(), move || protocol::count_tokens(&body)).await
 }
 
 /// The result of work on so many bytes. Work on many is done on a thread of its own, since it would hold up the

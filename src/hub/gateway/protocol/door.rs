@@ -5,7 +5,7 @@ use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode, Uri, request};
 use serde_json::Value;
 
-use super::chat::{Stream, Translate};
+use super::chat::{Stream, Tokens, Translate};
 use super::ollama::{Form, Origin};
 use super::{EVENTS, anthropic, chat, ollama, openai, responses};
 use crate::api::{ApiError, unix_now};
@@ -176,15 +176,20 @@ fn now() -> u64 {
     unix_now() as u64
 }
 
-/// Anthropic's `POST /v1/messages/count_tokens`: how many tokens a request takes, about. Loads no model.
+/// A request of Anthropic's `POST /v1/messages/count_tokens`: the model that it names, and what is counted.
 ///
 /// # Errors
 /// 400 when the request is not what it has to be.
-pub(in super::super) fn count_tokens(body: &[u8]) -> Result<Response<Body>, ApiError> {
-    let json = read(body)?;
-    let chat = serde_json::from_slice(&anthropic::to_chat(&json)?).unwrap_or_default();
-    let count = serde_json::json!({"input_tokens": chat::estimate(&chat)});
-    Ok(openai::json(&count))
+pub(in super::super) fn to_count(body: &[u8]) -> Result<(String, Tokens), ApiError> {
+    let chat: Value =
+        serde_json::from_slice(&anthropic::to_chat(&read(body)?)?).unwrap_or_default();
+    let model = chat["model"].as_str().unwrap_or_default();
+    Ok((model.to_owned(), Tokens::of(&chat)))
+}
+
+/// The answer to it.
+pub(in super::super) fn counted(tokens: usize) -> Response<Body> {
+    openai::json(&serde_json::json!({"input_tokens": tokens}))
 }
 
 /// The JSON of a body.

@@ -25,7 +25,7 @@ pub(super) mod openai;
 pub(super) mod responses;
 mod translation;
 
-pub(super) use door::{Answering, AsChat, Door, Translating, count_tokens, read};
+pub(super) use door::{Answering, AsChat, Door, Translating, counted, read, to_count};
 pub(crate) use translation::Translation;
 
 /// One API's form of the parts that the gateway reads and writes itself.

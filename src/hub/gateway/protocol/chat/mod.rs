@@ -20,7 +20,7 @@ pub(super) use answer::{Answer, Part, Reason, of_translated, of_worker};
 pub(super) use chunk::Usage;
 pub(super) use parts::Kind;
 pub(super) use stream::{Head, Stream, Translate, Writer};
-pub(super) use tokens::estimate;
+pub(super) use tokens::Tokens;
 
 /// The name of a schema that its client has not named.
 const UNNAMED_SCHEMA: &str = "answer";
