@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 pub struct DecisionsReport {
     /// The decisions.
     pub decisions: Vec<Decision>,
-    /// When the oldest of all that are kept was made, Unix seconds; none before the first.
+    /// Time of the oldest decision that is kept, Unix seconds; none before the first.
     pub since: Option<f64>,
 }
 
@@ -18,9 +18,9 @@ pub struct DecisionsReport {
 pub struct Decision {
     /// Grows with every decision since the hub came up.
     pub number: u64,
-    /// When it was made, Unix seconds; for one that was repeated, the first time.
+    /// Its time, Unix seconds; the first time of one that was repeated.
     pub time: f64,
-    /// When it was made the last time.
+    /// Its last time.
     pub last_time: f64,
     /// Number of times it was made in a row.
     pub times: u64,
@@ -70,7 +70,7 @@ impl Decision {
     }
 }
 
-/// What to look for. Without a limit of any kind it is everything.
+/// A filter of decisions. Without any limit it selects all.
 #[derive(Debug, Clone, Default)]
 pub struct WantedDecisions {
     /// Decisions about this model, or that unloaded it for another.

@@ -16,7 +16,7 @@ pub const GROUP_FULL: &str = "group_full";
 /// The header by which the clients of OpenAI and of Anthropic decide whether to retry.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// When to come back after a 429 that does not say so itself, in seconds.
+/// `Retry-After` of a 429 that has none of its own, in seconds.
 const SOON: u64 = 5;
 
 /// An error as a client sees it: an HTTP status and the four fields of OpenAI's error object.

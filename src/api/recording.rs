@@ -9,7 +9,7 @@ pub struct RecordingReport {
     pub recording: bool,
     /// The file; `None` before the first recording of this hub.
     pub file: Option<String>,
-    /// When it began, Unix seconds.
+    /// Its begin, Unix seconds.
     pub since: Option<f64>,
     /// Calls that were written.
     pub calls: u64,

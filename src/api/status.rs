@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{SystemMemory, UsageTotals};
 
-/// How the warning begins that hub.yaml says something else than what is in force.
+/// Begin of the warning that hub.yaml differs from the configuration in force.
 pub const EDITED: &str = "hub.yaml has changed since ";
 
 /// The clock of all times here: Unix seconds.
@@ -21,7 +21,7 @@ pub fn unix_now() -> f64 {
     since.as_secs_f64()
 }
 
-/// What the process of a model does. The words are those of the contract, section 4.
+/// State of a model's process, in the words of the contract, section 4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProcessState {
@@ -54,7 +54,7 @@ impl ProcessState {
     }
 }
 
-/// Where a model's weights are. The words are those of the contract, section 4.
+/// State of a model's weights, in the words of the contract, section 4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemoryState {
@@ -89,8 +89,8 @@ impl MemoryState {
     }
 }
 
-/// What the supervisor knows of one model, published whole at every change. Times are Unix seconds. The status
-/// shows it as it is, but for the fields that are skipped.
+/// The supervisor's facts about one model, published whole at every change. Times are Unix seconds. The status
+/// shows all but the skipped fields.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ModelFacts {
     /// The model's name; the status has it as `id`.
@@ -117,13 +117,13 @@ pub struct ModelFacts {
     pub process_state: ProcessState,
     /// See [`MemoryState`].
     pub memory_state: MemoryState,
-    /// When `memory_state` last changed.
+    /// Time of the last change of `memory_state`.
     pub memory_last_transition_at: Option<f64>,
-    /// Why the last load failed or the process died; cleared by the next load.
+    /// Reason why the last load failed or the process died; cleared by the next load.
     pub memory_last_error: Option<String>,
-    /// When it was last loaded.
+    /// Time of its last load.
     pub last_load_at: Option<f64>,
-    /// When it was last unloaded.
+    /// Time of its last unload.
     pub last_unload_at: Option<f64>,
     /// How long the last load took, in seconds; null before the first that the hub or one before it has seen.
     #[serde(default)]
@@ -132,13 +132,13 @@ pub struct ModelFacts {
     pub pid: Option<u32>,
     /// The worker's port, once assigned.
     pub port: Option<u16>,
-    /// When it was last started.
+    /// Time of its last start.
     pub started_at: Option<f64>,
-    /// When it last stopped or failed.
+    /// Time of its last stop or failure.
     pub stopped_at: Option<f64>,
     /// Exit code of a process that ended unasked; −N for signal N.
     pub exit_code: Option<i32>,
-    /// When it was loaded, by a clock that nobody sets: since the hub came up.
+    /// Time of its load on a monotonic clock: since the hub came up.
     #[serde(skip)]
     pub loaded_since: Option<Duration>,
 }
@@ -166,7 +166,7 @@ impl ModelFacts {
     }
 }
 
-/// What of a model moves without the supervisor.
+/// Counters of a model that change without the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Activity {
     /// Requests in flight.
@@ -176,9 +176,9 @@ pub struct Activity {
     /// Requests that a policy told to wait.
     #[serde(default)]
     pub parked_requests: usize,
-    /// When a request last began or ended, Unix seconds.
+    /// Time at which a request last began or ended, Unix seconds.
     pub last_request_at: Option<f64>,
-    /// What its requests have come to.
+    /// Totals of its requests.
     #[serde(default)]
     pub usage: UsageTotals,
     /// Bytes its process group holds, as last measured; `None` without a process or a measure.
@@ -194,13 +194,13 @@ pub struct Activity {
 pub struct GroupFacts {
     /// The group's name.
     pub name: String,
-    /// How many members may hold memory at once.
+    /// Largest number of members that hold memory at once.
     pub max_loaded: Option<u32>,
     /// Idle limit of its members, in minutes.
     pub idle_unload_trigger_min: Option<u32>,
 }
 
-/// What the builder needs besides the models.
+/// Facts for a status, besides the models.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct HubFacts {
     /// Bind address of the hub's port.
@@ -245,7 +245,7 @@ pub struct SpareStatus {
 pub struct Status {
     /// `ok`, or `degraded` when hub.yaml on disk is not valid.
     pub status: String,
-    /// When this was built, Unix seconds.
+    /// Time at which this was built, Unix seconds.
     pub timestamp: u64,
     /// Bind address of the hub's port.
     pub host: String,
@@ -260,7 +260,7 @@ pub struct Status {
     /// The log folder in use; older hubs do not tell.
     #[serde(default)]
     pub log_path: Option<String>,
-    /// Whether `GET /hub` serves the dashboard; older hubs do not tell.
+    /// True if `GET /hub` serves the dashboard; none from older hubs.
     #[serde(default)]
     pub enable_status_page: Option<bool>,
     /// Totals.
@@ -325,7 +325,7 @@ pub struct Counts {
 pub struct GroupStatus {
     /// The group's name.
     pub name: String,
-    /// How many members may hold memory at once.
+    /// Largest number of members that hold memory at once.
     pub max_loaded: Option<u32>,
     /// Idle limit of its members, in minutes.
     pub idle_unload_trigger_min: Option<u32>,
@@ -355,7 +355,7 @@ pub struct ModelStatus {
 pub struct ModelMetadata {
     /// The same as `process_state`.
     pub status: ProcessState,
-    /// What the supervisor published last.
+    /// The facts published last.
     #[serde(flatten)]
     pub facts: ModelFacts,
     /// The counters of the moment.

@@ -15,7 +15,7 @@ use crate::daemon;
 /// Exit status: 0 after a clean stop, 1 when it cannot start.
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {
-    /// Log to app.log only: nobody reads stderr
+    /// Log to app.log only: stderr is not read
     #[arg(long, hide = true)]
     background: bool,
     /// Take the place of the hub that is at the other end of stdin

@@ -26,7 +26,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Whether something has changed since the `earlier` point that may change a verdict about `model`.
+    /// True if something has changed since the `earlier` point that may change a verdict about `model`.
     ///
     /// # Errors
     /// 503 when it has been stopped since: a verdict that was reached before does not undo that.
@@ -124,7 +124,7 @@ pub(crate) enum Step<D: Doors> {
 /// Does what the policies said about a request for `named`, which may have a `place` in the queue.
 ///
 /// # Errors
-/// What the policies refused with; when they abstain, 400 for a request that names no model and 404 for a
+/// The policies' refusal; when they abstain, 400 for a request that names no model and 404 for a
 /// name that no model has; 429 and 503 of [`Doors::park`].
 pub(crate) fn decide<D: Doors>(
     doors: &D,

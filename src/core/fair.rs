@@ -138,7 +138,7 @@ mod tests {
         proptest::collection::vec(a_move, 0..200)
     }
 
-    /// What must be true, kept in the simplest way: all who wait, in the order they came.
+    /// The expected state, kept in the simplest way: all waiting requests, in the order they came.
     #[derive(Default)]
     struct Books {
         waiting: Vec<(u8, Key)>,
@@ -203,7 +203,7 @@ mod tests {
                             let twice = passed.iter().any(|one| {
                                 passed.iter().filter(|other| *other == one).count() > 1
                             });
-                            // Those served out of turn are counted too: nobody gains by that.
+                            // Those served out of turn are counted too: no client gains by that.
                             prop_assert!(!waits || !twice, "{client} passed over: {passed:?}");
                         }
                     }

@@ -182,7 +182,7 @@ mod tests {
             self.noted.lock().push(what);
         }
 
-        /// What is to be done in the end, and what went before.
+        /// The verdict in the end, and the calls before.
         fn asked(mut self, question: ModelQuestion) -> (ModelVerdict, Vec<&'static str>) {
             let mut asking = Asking(&mut self);
             let verdict = asking.ask(&Machine::default(), 1, "a", &question).unwrap();

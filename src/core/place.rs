@@ -103,7 +103,7 @@ impl<M: Destination> Place<M> {
             since: now,
             served: false,
         };
-        // A change between the verdict and now was told to nobody that queued later; from now on it is.
+        // A change between the verdict and now has told no request of this; from now on one does.
         if model.seen().is_past(seen, model.name())? {
             place.change(Queue::change);
         }

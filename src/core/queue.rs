@@ -2,11 +2,11 @@
 //! refused.
 //!
 //! Something changes (a lease comes back, the model is in another state): then the first request of every
-//! client is asked about, one after the other in a [`Fair`] order; whoever has the turn keeps it until what
+//! client is asked about, one after the other in a [`Fair`] order; the one that has the turn keeps it until what
 //! came of the verdict can be seen in the model's counters. That is repeated as long as one of them went.
 //!
-//! Pure: the gateway's requests and those of a simulated hub stand in the same queue. Whoever owns it tells
-//! a request that a method returned, and that one [looks](Queue::look) what is to become of it.
+//! Pure: the gateway's requests and those of a simulated hub stand in the same queue. Its owner tells
+//! a request that a method returned to [look](Queue::look) at the decision.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::config::ModelConfig;
 /// A request is not asked about more often than this unless something changes.
 pub(crate) const MIN_WAIT: Duration = Duration::from_millis(100);
 
-/// What a policy's `seconds` count for at most: later than any `queue_timeout`.
+/// Upper limit of a policy's `seconds`: later than any `queue_timeout`.
 const MAX_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How many may be parked at a model, and how long each.
+/// Limits of a model's queue: its length, and the time of each request in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QueueLimits {
     /// `queue_size` of hub.yaml.
@@ -69,9 +69,9 @@ pub struct Queue<T> {
     order: Fair<Key>,
     places: BTreeMap<Key, Entry<T>>,
     keys: Key,
-    /// Who is being asked about.
+    /// The request that is being asked about.
     turn: Option<Key>,
-    /// Who is still to be asked about in this round.
+    /// The requests still to be asked about in this round.
     round: VecDeque<Key>,
     /// Something has changed since the round began.
     changed: bool,
@@ -151,8 +151,8 @@ impl<T: Clone> Queue<T> {
         Ok(key)
     }
 
-    /// What is to become of a request now. One that is to be asked about says afterwards what the verdict
-    /// was: [`Queue::stay`], [`Queue::step_aside`] or [`Queue::leave`].
+    /// The decision about a request now. One that is to be asked about says afterwards what the verdict was:
+    /// [`Queue::stay`], [`Queue::step_aside`] or [`Queue::leave`].
     pub(crate) fn look(&mut self, key: Key, about: About<'_>, now: Duration) -> Call {
         let Some(place) = self.places.get_mut(&key) else {
             return Call::Until(now + MAX_WAIT);
@@ -268,7 +268,7 @@ impl<T: Clone> Queue<T> {
     }
 }
 
-/// When to ask again after a verdict to wait for so long.
+/// Time until the next asking, after a verdict to wait for so long.
 pub(crate) fn pause(seconds: f64) -> Duration {
     let seconds = Duration::try_from_secs_f64(seconds).unwrap_or(MAX_WAIT);
     seconds.clamp(MIN_WAIT, MAX_WAIT)

@@ -1,7 +1,7 @@
 //! The refusals of requests and verbs.
 //!
 //! The queues are those of requests parked before a model and of those whose load the policy puts off.
-//! What a model's state forbids is in [`ApiError`]: policies say it in the same words.
+//! Refusals by a model's state are in [`ApiError`]: policies use the same words.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ pub(crate) fn queue_timed_out(
     )
 }
 
-/// How long the model's load will probably take, if one is ahead: as long as the last one.
+/// Expected time of the model's load, if one is ahead: as long as the last one.
 pub(crate) fn load_ahead(facts: &ModelFacts) -> Option<Duration> {
     let is_ahead = facts.memory_state != MemoryState::Loaded;
     let seconds = facts.load_seconds.filter(|_| is_ahead)?;

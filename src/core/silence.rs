@@ -1,7 +1,7 @@
 //! A silence as it is measured, look by look: how long it has lasted, and how much of that the worker did
 //! nothing that can be measured.
 //!
-//! Pure: [`Watch`](super::watchdog::Watch) counts time only while requests wait, and goes on where it was after
+//! Pure: [`WorkerWatch`](super::watchdog::WorkerWatch) counts time only while requests wait, and goes on where it was after
 //! a gap without any: clients that give up and come again do not hide a worker that hangs.
 
 use std::collections::VecDeque;
@@ -32,7 +32,7 @@ pub(crate) struct Silence {
     cpu: Duration,
     /// True if a look could not read the CPU time.
     is_cpu_unknown: bool,
-    /// How long it had lasted, and what CPU time it had taken, at the looks since the worker moved last.
+    /// Its length and its CPU time at the looks since the worker moved last.
     moments: VecDeque<(Duration, Duration)>,
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct ErrorRow {
     number: u64,
     in_a_row: usize,
     last_status: u16,
-    /// When the newest came, on its owner's clock.
+    /// Times of the newest, on its owner's clock.
     times: VecDeque<Duration>,
 }
 
@@ -88,7 +88,7 @@ pub(crate) trait Sample {
 
 /// One worker, as of the last look.
 #[derive(Debug)]
-pub(crate) struct Watch<S> {
+pub(crate) struct WorkerWatch<S> {
     pid: Option<u32>,
     signs: u64,
     silence: Silence,
@@ -100,7 +100,7 @@ pub(crate) struct Watch<S> {
     told: Option<(u64, usize)>,
 }
 
-impl<S> Default for Watch<S> {
+impl<S> Default for WorkerWatch<S> {
     fn default() -> Self {
         Self {
             pid: None,
@@ -113,7 +113,7 @@ impl<S> Default for Watch<S> {
     }
 }
 
-impl<S: Sample> Watch<S> {
+impl<S: Sample> WorkerWatch<S> {
     /// Looks whether a byte has come since the last look, a `pause` ago. Returns the length of the silence
     /// that it ended, at most.
     pub(crate) fn listen(&mut self, pid: u32, now: Vitals, pause: Duration) -> Option<Duration> {
@@ -218,14 +218,14 @@ mod tests {
     }
 
     /// Looks every five seconds, at a worker that owes bytes.
-    fn looks(watch: &mut Watch<Busy>, from: u64, to: u64) {
+    fn looks(watch: &mut WorkerWatch<Busy>, from: u64, to: u64) {
         for now in (from..=to).step_by(5) {
             assert_eq!(watch.listen(7, vitals(1, 0), PAUSE), None);
             watch.look(at(now), PAUSE, Busy);
         }
     }
 
-    fn silence(watch: &mut Watch<Busy>) -> Option<(f64, Option<f64>)> {
+    fn silence(watch: &mut WorkerWatch<Busy>) -> Option<(f64, Option<f64>)> {
         let basis = Trouble::of(TroubleKind::Silent);
         let mut troubles = watch.troubles(basis, None, Duration::ZERO);
         troubles
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_silence_is_told_as_long_as_requests_wait() {
-        let mut watch = Watch::default();
+        let mut watch = WorkerWatch::default();
         looks(&mut watch, 0, 5);
         assert_eq!(silence(&mut watch), None, "five seconds are nothing");
         looks(&mut watch, 10, 20);
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_gap_in_which_no_request_waits_counts_as_no_more_than_a_look() {
-        let mut watch = Watch::default();
+        let mut watch = WorkerWatch::default();
         looks(&mut watch, 0, 10);
         looks(&mut watch, 1010, 1010);
         assert_eq!(silence(&mut watch), Some((17.5, Some(17.5))));
@@ -254,11 +254,11 @@ mod tests {
 
     #[test]
     fn a_byte_and_another_worker_end_a_silence() {
-        let mut watch = Watch::default();
+        let mut watch = WorkerWatch::default();
         looks(&mut watch, 0, 30);
         assert_eq!(watch.listen(7, vitals(1, 1), PAUSE), Some(at(35)));
         assert_eq!(silence(&mut watch), None);
-        let mut watch = Watch::default();
+        let mut watch = WorkerWatch::default();
         looks(&mut watch, 0, 30);
         assert_eq!(
             watch.listen(8, vitals(1, 9), PAUSE),
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn errors_are_told_when_they_have_become_more() {
-        let mut watch = Watch::<Busy>::default();
+        let mut watch = WorkerWatch::<Busy>::default();
         let mut told = |errors: Option<Errors>| {
             let basis = Trouble::of(TroubleKind::Silent);
             let troubles = watch.troubles(basis, errors, Duration::ZERO);

@@ -85,9 +85,9 @@ pub(super) enum Signalled {
 /// The facts that the new hub needs to get ready.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Hello {
-    /// How requests are known that one hub sends on to the other.
+    /// Mark of the requests that one hub sends on to the other.
     pub(super) proof: String,
-    /// What hub.yaml said of where to listen.
+    /// hub.yaml's words for the address to listen at.
     pub(super) host: String,
     /// The same.
     pub(super) port: u16,

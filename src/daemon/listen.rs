@@ -63,7 +63,7 @@ pub(super) fn beside(
     config: &mut Config,
     others: Vec<TcpListener>,
 ) -> anyhow::Result<Vec<TcpListener>> {
-    // Only while both are there: whoever comes later finds the port taken.
+    // Only while both are there: a program that comes later finds the port taken.
     let share = |listeners: &[TcpListener], on: bool| {
         let mut sockets = listeners.iter().map(SockRef::from);
         sockets.try_for_each(|socket| socket.set_reuse_port(on))
@@ -100,7 +100,7 @@ fn covers(listener: &TcpListener, other: &TcpListener) -> bool {
         && (at.is_ipv4() == other.is_ipv4() || at.is_ipv6() && has_both())
 }
 
-/// Where one of these is reached from this machine.
+/// The address at which one of these is reached from this machine.
 pub(super) fn reached_at(listeners: &[TcpListener]) -> anyhow::Result<SocketAddr> {
     let first = listeners.first().context("a hub listens somewhere")?;
     let mut address = first.local_addr()?;
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn an_address_of_another_machine_is_told() {
-        // TEST-NET-1: nobody's.
+        // TEST-NET-1: no machine's.
         let elsewhere = SocketAddr::from(([192, 0, 2, 7], 0));
         let error = bind_all([elsewhere].into_iter(), TcpListener::bind).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);

@@ -84,7 +84,7 @@ pub fn take_over(config_path: &Path, foreground: bool) -> anyhow::Result<ExitCod
     })
 }
 
-/// How another hub is started in the place of this one.
+/// Start of another hub in the place of this one.
 fn recipe(config_path: &Path, foreground: bool) -> anyhow::Result<Recipe> {
     Ok(Recipe {
         // Now: later another program may have its place, which is the one to start then.
@@ -117,7 +117,7 @@ struct Serving {
     earlier: Earlier,
     lifecycle: Lifecycle,
     supervisor: JoinHandle<()>,
-    /// Where its records are written.
+    /// Folder of its records.
     filing: Filing,
     /// The listeners again, for another hub.
     listeners: Vec<StdListener>,
@@ -127,7 +127,7 @@ struct Serving {
     ending: server::Ending,
     accepting: JoinHandle<()>,
     connections: TaskTracker,
-    /// Who takes its place.
+    /// The hub that takes its place.
     successor: gateway::Successor,
     /// The hub whose place it took, and the service's process.
     before: Option<Following>,
@@ -329,7 +329,7 @@ impl Serving {
     /// Lets another hub take this one's place.
     ///
     /// # Errors
-    /// Why it cannot. Then this one serves on as if nothing had been.
+    /// The reason why it cannot. Then this one serves on as if nothing had been.
     async fn make_room(&mut self) -> Result<(Raised, Option<Keeper>), String> {
         let service = self.service.as_ref();
         // The process that was started by the service manager stays.
@@ -426,7 +426,7 @@ impl Serving {
         drop(self.watch);
         self.lifecycle.policies().stop_recording();
         tracing::info!(pid = raised.pid, "another hub has taken over");
-        // Whoever has asked for a restart meanwhile is sent on to the other hub.
+        // Commands that asked for a restart meanwhile are sent on to the other hub.
         self.lifecycle.close_restarts().await;
         let lingering = Lingering {
             lifecycle: self.lifecycle,

@@ -25,7 +25,7 @@ pub(super) struct Predecessor {
     pub(super) hello: Hello,
 }
 
-/// What it hands over at once.
+/// Things that it hands over at once.
 #[derive(Debug)]
 pub(super) struct Handed {
     pub(super) listeners: Vec<StdListener>,
@@ -138,7 +138,7 @@ pub(super) struct Following {
 
 impl Following {
     pub(super) fn say(&self, word: Word) {
-        // If nobody hears it, it is gone.
+        // If the other hub does not hear it, it is gone.
         let _ = self.words.send(word);
     }
 

@@ -32,7 +32,7 @@ const KILLED_HUB: Duration = Duration::from_millis(500);
 const POLL_EVERY: Duration = Duration::from_millis(10);
 const OPEN_FOLDER: &str =
     "other users may write into the log folder, and so to what the hub reads there";
-/// What outlives a hub, in its log folder.
+/// Files that outlive a hub, in its log folder.
 const KEPT: [&str; 4] = ["learned.json", "ports.json", "routes.json", "spares.json"];
 const OTHER_ADDRESS: &str =
     "the service manager listens for the hub where hub.yaml does not say so";
@@ -156,7 +156,7 @@ fn log(
     telemetry::init(&config.log_path, level, recipe.foreground, troubles.clone())
 }
 
-/// Who reaches the hub where hub.yaml does not say so.
+/// Warns where the hub is reached from further away than hub.yaml says.
 fn note_address(troubles: &Troubles, listeners: &[StdListener], host: &str) {
     if let Some(beyond) = activation::beyond_host(listeners, host) {
         troubles.note(OTHER_ADDRESS, Err(beyond));
@@ -194,8 +194,7 @@ pub(super) fn once_free<T, E>(
     }
 }
 
-/// What hubs of this hub.yaml which are no more left: their workers, as far as they still run. What else
-/// there is of their processes is ended.
+/// The workers, as far as they still run, of ended hubs of this hub.yaml. Other processes of these are ended.
 fn earlier(config: &Config) -> anyhow::Result<Earlier> {
     let earlier = Earlier::find(&config.path, &config.log_path);
     if let Some(log_path) = earlier.lives_in() {
@@ -231,13 +230,14 @@ fn lock(log_path: &Path) -> anyhow::Result<File> {
     })
 }
 
-/// What is kept in the log folder beside the logs.
+/// The error about a file in the log folder that cannot be written.
 pub(super) fn cannot_write(path: &Path, error: &std::io::Error) -> anyhow::Error {
     let path = path.display();
     anyhow::anyhow!("`{path}` cannot be written: {error}\nhint: set another `log_path` in hub.yaml")
 }
 
-/// Where hub.yaml's folder cannot be written, hub.yaml itself says where the log folder is.
+/// Leaves the path of the log folder beside hub.yaml. If that folder cannot be written, hub.yaml itself has
+/// it.
 pub(super) fn leave_trail(config_path: &Path, log_path: &Path) {
     let trail = Trail {
         log_path: log_path.to_owned(),
@@ -247,7 +247,7 @@ pub(super) fn leave_trail(config_path: &Path, log_path: &Path) {
     }
 }
 
-/// What a killed hub kept in another log folder is this one's, as far as it has nothing of its own.
+/// Takes over the files that a killed hub kept in another log folder, unless this one has its own.
 fn bring_along(config: &Config) {
     let Some(trail) = Trail::read(&config.path) else {
         return;
@@ -270,7 +270,7 @@ fn bring_along(config: &Config) {
     }
 }
 
-/// Where the ports of all models are kept from one hub to the next.
+/// The file that keeps the ports of all models from one hub to the next.
 pub(super) fn ports_file(log_path: &Path) -> PathBuf {
     log_path.join("ports.json")
 }

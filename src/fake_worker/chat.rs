@@ -17,7 +17,7 @@ use super::record::now;
 use super::server::{Busy, Worker};
 use super::{script, story};
 
-/// What will be said.
+/// The answer.
 struct Completion {
     id: String,
     created: u64,
@@ -67,7 +67,7 @@ impl Completion {
         self.id.replacen("chatcmpl", "call", 1)
     }
 
-    /// What the stream says piece by piece, before it says why it ends: a token each, or a call in three
+    /// The pieces of the stream, before the one that says why it ends: a token each, or a call in three
     /// pieces.
     fn delta(&self, index: usize) -> Option<Value> {
         let Some(call) = &self.call else {
@@ -89,7 +89,7 @@ impl Completion {
         Some(json!({"tool_calls": [delta]}))
     }
 
-    /// How many pieces that are.
+    /// Number of these pieces.
     fn pieces(&self) -> usize {
         match self.call {
             Some(_) => 3,

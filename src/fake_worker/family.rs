@@ -20,7 +20,7 @@ use super::options::{Dialect, Grandchild, Knobs, seconds};
 /// The first argument of a child.
 pub(super) const ROLE: &str = "relative";
 
-/// How often a child looks whether the worker is still there.
+/// Interval at which a child looks whether the worker is still there.
 const POLL_EVERY: Duration = Duration::from_millis(100);
 
 /// A stubborn grandchild leaves too in the end, so that a failed test leaves nothing for ever.
@@ -92,7 +92,7 @@ pub(super) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 async fn live(relative: Relative) -> std::io::Result<()> {
-    // To listen is to survive: nobody reads what arrives.
+    // To listen is to survive: what arrives is not read.
     let _term = listen(SignalKind::terminate())?;
     let _int = listen(SignalKind::interrupt())?;
     std::io::stdout().write_all(b"\n")?;

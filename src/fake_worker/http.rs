@@ -134,7 +134,7 @@ pub(super) async fn answer(
     Ok(answer)
 }
 
-/// A WebSocket as far as its bytes go: they come back. The handshake's key is nobody's here.
+/// A WebSocket as far as its bytes go: they come back. The handshake's key is not checked.
 fn realtime(worker: &Worker, upgrade: Option<OnUpgrade>) -> Answer {
     let stopping = worker.stopping.clone();
     worker.tasks.spawn(async move {
@@ -166,7 +166,7 @@ const POST_ROUTES: [&str; 6] = [
     "/v1/responses",
 ];
 
-/// What is answered to `POST`.
+/// The answer to a `POST`.
 pub(super) fn post_routes(worker: &Worker) -> &'static [&'static str] {
     match worker.knobs.dialect {
         Dialect::V181 => &POST_ROUTES,
@@ -233,7 +233,7 @@ async fn parts(body: Bytes, boundary: String) -> Vec<Part> {
     parts
 }
 
-/// What every `POST` must pass: a body that parses, a model that is ours, a model that loads.
+/// Checks of every `POST`: a body that parses, a model that is ours, a model that loads.
 async fn check(
     worker: Arc<Worker>,
     headers: &hyper::HeaderMap,

@@ -215,7 +215,7 @@ const V181: &[Flag] = &[
     ),
 ];
 
-/// What the command line asks for.
+/// The wishes of the command line.
 pub(super) enum Request {
     /// `launch --help`: this text.
     Help(String),

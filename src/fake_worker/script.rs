@@ -1,4 +1,4 @@
-//! What a simulated model does besides telling stories: it calls a tool when it is told to, and keeps to
+//! Abilities of a simulated model besides stories: it calls a tool when it is told to, and keeps to
 //! a JSON schema.
 //!
 //! A line `call NAME {…}` in what the user said is a call to make, if there is such a tool. Several are

@@ -1,4 +1,4 @@
-//! What a simulated model says: a small story that names the model and the prompt, token by token.
+//! The text of a simulated model: a small story that names the model and the prompt, token by token.
 
 use serde_json::Value;
 
@@ -55,7 +55,7 @@ fn text(content: &Value) -> String {
     }
 }
 
-/// How many tokens a text counts for.
+/// Number of tokens of a text.
 pub(super) fn count(text: &str) -> usize {
     text.split_whitespace().count()
 }

@@ -21,7 +21,7 @@ use self::hook_thread::HookThread;
 use self::journal::ruling::Question;
 use self::journal::witness::Witness;
 use self::observers::{Observe, Observed, Queue};
-use self::set::{Answer, PolicySet};
+use self::set::{HookAnswer, PolicySet};
 use crate::api::ApiError;
 
 mod bindings;
@@ -239,22 +239,24 @@ impl Policies {
     /// Asks `on_load` about a model that needs memory.
     pub fn on_load(&self, model: &str, pending: PendingLoad) -> LoadVerdict {
         match self.shared.set.load().rule(&Question::Load(model, pending)) {
-            Answer::Verdict(Verdict::Evict(names)) => LoadVerdict::Evict(names),
-            Answer::Verdict(Verdict::Wait(wait)) => LoadVerdict::Wait(wait.seconds),
-            Answer::Verdict(Verdict::Reject(error)) => LoadVerdict::Reject(error),
-            Answer::Denied(policy) => {
+            HookAnswer::Verdict(Verdict::Evict(names)) => LoadVerdict::Evict(names),
+            HookAnswer::Verdict(Verdict::Wait(wait)) => LoadVerdict::Wait(wait.seconds),
+            HookAnswer::Verdict(Verdict::Reject(error)) => LoadVerdict::Reject(error),
+            HookAnswer::Denied(policy) => {
                 LoadVerdict::Reject(denial(StatusCode::SERVICE_UNAVAILABLE, &policy))
             }
-            Answer::Abstain | Answer::NeedBody | Answer::Verdict(_) => LoadVerdict::Allow,
+            HookAnswer::Abstain | HookAnswer::NeedBody | HookAnswer::Verdict(_) => {
+                LoadVerdict::Allow
+            }
         }
     }
 
     /// Asks `on_idle` about a loaded model without requests. A policy that fails closed keeps it.
     pub fn on_idle(&self, model: &str) -> IdleVerdict {
         match self.shared.set.load().rule(&Question::Idle(model)) {
-            Answer::Verdict(Verdict::Unload) => IdleVerdict::Unload,
-            Answer::Verdict(Verdict::Stop) => IdleVerdict::Stop,
-            Answer::Verdict(Verdict::Keep(seconds)) => IdleVerdict::Keep(seconds),
+            HookAnswer::Verdict(Verdict::Unload) => IdleVerdict::Unload,
+            HookAnswer::Verdict(Verdict::Stop) => IdleVerdict::Stop,
+            HookAnswer::Verdict(Verdict::Keep(seconds)) => IdleVerdict::Keep(seconds),
             _ => IdleVerdict::Keep(0.0),
         }
     }
@@ -262,7 +264,7 @@ impl Policies {
     /// Asks `on_exit` about a model whose worker ended unasked.
     pub fn on_exit(&self, model: &str, exit: Exit) -> ExitVerdict {
         match self.shared.set.load().rule(&Question::Exit(model, exit)) {
-            Answer::Verdict(Verdict::Restart(seconds)) => ExitVerdict::Restart(seconds),
+            HookAnswer::Verdict(Verdict::Restart(seconds)) => ExitVerdict::Restart(seconds),
             _ => ExitVerdict::Leave,
         }
     }
@@ -275,12 +277,12 @@ impl Policies {
             .load()
             .ruling(&Question::Trouble(model, trouble));
         match ruling.answer {
-            Answer::Verdict(Verdict::Restart(seconds)) => TroubleVerdict::Restart {
+            HookAnswer::Verdict(Verdict::Restart(seconds)) => TroubleVerdict::Restart {
                 seconds,
                 reason: ruling.reason.as_deref().map(str::to_owned),
             },
-            Answer::Verdict(Verdict::Leave) => TroubleVerdict::Leave,
-            Answer::Verdict(Verdict::Keep(seconds)) => TroubleVerdict::Keep(seconds),
+            HookAnswer::Verdict(Verdict::Leave) => TroubleVerdict::Leave,
+            HookAnswer::Verdict(Verdict::Keep(seconds)) => TroubleVerdict::Keep(seconds),
             _ => TroubleVerdict::Keep(0.0),
         }
     }
@@ -356,16 +358,16 @@ impl fmt::Debug for Policies {
     }
 }
 
-fn request_verdict(answer: Answer) -> RequestVerdict {
+fn request_verdict(answer: HookAnswer) -> RequestVerdict {
     match answer {
-        Answer::Verdict(Verdict::Route(route)) => RequestVerdict::Route(route),
-        Answer::Verdict(Verdict::Reject(error)) => RequestVerdict::Reject(error),
-        Answer::Verdict(Verdict::Wait(wait)) => RequestVerdict::Wait(wait),
-        Answer::NeedBody => RequestVerdict::NeedBody,
-        Answer::Denied(policy) => {
+        HookAnswer::Verdict(Verdict::Route(route)) => RequestVerdict::Route(route),
+        HookAnswer::Verdict(Verdict::Reject(error)) => RequestVerdict::Reject(error),
+        HookAnswer::Verdict(Verdict::Wait(wait)) => RequestVerdict::Wait(wait),
+        HookAnswer::NeedBody => RequestVerdict::NeedBody,
+        HookAnswer::Denied(policy) => {
             RequestVerdict::Reject(denial(StatusCode::INTERNAL_SERVER_ERROR, &policy))
         }
-        Answer::Abstain | Answer::Verdict(_) => RequestVerdict::Pass,
+        HookAnswer::Abstain | HookAnswer::Verdict(_) => RequestVerdict::Pass,
     }
 }
 

@@ -18,7 +18,7 @@ use super::journal::record::line;
 use super::journal::record::line::{Call, Heard, Line};
 use super::journal::record::said;
 use super::journal::ruling::{Question, Ruling};
-use super::set::{Answer, PolicySet, RecordedBody};
+use super::set::{HookAnswer, PolicySet, RecordedBody};
 use super::{Details, LoadReason, Parked, PendingLoad, RequestView, World, bundled};
 use crate::config::Config;
 
@@ -248,7 +248,7 @@ impl Replay {
     }
 
     fn said(&self, asked: &Question<'_>, ruling: Ruling) -> Option<(Said, Vec<String>)> {
-        if matches!(ruling.answer, Answer::NeedBody) {
+        if matches!(ruling.answer, HookAnswer::NeedBody) {
             return None;
         }
         let policy = ruling.policy.map(|number| self.set.name(number));

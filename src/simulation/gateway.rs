@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use http::HeaderValue;
 
 use super::doors::{Arrival, DoorsOf};
-use super::{Event, Finish, Happening, NewRequest, Number, Simulation, State, Waiter};
+use super::{Event, Finish, Happening, NewRequest, Number, Progress, Simulation, Waiter};
 use crate::core::admission::{Entrance, Step, Target, decide};
 use crate::core::place::{Destination as _, Place};
 use crate::core::queue::Call;
@@ -55,13 +55,13 @@ impl Simulation {
                     Entrance::Closed(arrival) => self.acquire(number, arrival),
                 }
             }
-            // The whole body is always there: nobody asks for it.
+            // The whole body is always there: no policy asks for it.
             Ok(Step::Wait | Step::NeedBody) => {
                 asked.model = place.as_ref().map(|place| place.model().name().to_owned());
                 self.hands.parked.extend(place.map(|place| (number, place)));
                 self.look_at_parked(number);
             }
-            Err(error) => self.hands.conclude(number, State::Rejected(error)),
+            Err(error) => self.hands.conclude(number, Progress::Rejected(error)),
         }
     }
 
@@ -116,14 +116,14 @@ impl Simulation {
         self.handle(event);
     }
 
-    /// A parked request looks what is to become of it.
+    /// A parked request looks at the decision about it.
     pub(super) fn look_at_parked(&mut self, number: Number) {
         let place = self.hands.parked.get(&number);
         match place.map(Place::look) {
             Some(Call::Ask) => self.ask_policies(number),
             Some(Call::Refuse(error)) => {
                 self.hands.parked.remove(&number);
-                self.hands.conclude(number, State::Rejected(error));
+                self.hands.conclude(number, Progress::Rejected(error));
             }
             Some(Call::Until(at)) => {
                 let plan = &mut self.hands.plan;
@@ -136,7 +136,7 @@ impl Simulation {
 
     /// The worker has answered; false when it does not answer this request.
     pub(crate) fn finish(&mut self, number: Number, finish: &Finish) -> bool {
-        let left = self.hands.leave(number, State::Done, finish);
+        let left = self.hands.leave(number, Progress::Done, finish);
         self.catch_up();
         left
     }
@@ -144,9 +144,9 @@ impl Simulation {
     /// The client goes away; false when it has its answer already.
     pub(crate) fn cancel(&mut self, number: Number) -> bool {
         let hands = &mut self.hands;
-        if hands.asked[number].state == State::Waiting {
+        if hands.asked[number].state == Progress::Waiting {
             hands.parked.remove(&number);
-            hands.conclude(number, State::Cancelled);
+            hands.conclude(number, Progress::Cancelled);
             let waiting = hands.waiting.iter().find(|(_, (of, _))| *of == number);
             if let Some(id) = waiting.map(|(id, _)| *id) {
                 hands.waiting.remove(&id);
@@ -157,7 +157,7 @@ impl Simulation {
             self.catch_up();
             return true;
         }
-        let left = hands.leave(number, State::Cancelled, &Finish::default());
+        let left = hands.leave(number, Progress::Cancelled, &Finish::default());
         self.catch_up();
         left
     }

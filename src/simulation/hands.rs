@@ -1,5 +1,5 @@
-//! The hands of a simulated hub: what the machine's effects do to workers that are none, and to those who
-//! wait. Slow work is put into the [`Plan`].
+//! The hands of a simulated hub: they carry out the machine's effects on pretended workers, and on waiters.
+//! Slow work is put into the [`Plan`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::doors::{Arrival, Lease, Ticket};
 use super::plan::{Happening, Plan};
-use super::request::{Asked, Finish, Number, State};
+use super::request::{Asked, Finish, Number, Progress};
 use super::world::{Process, SimulatedWorld};
 use crate::core::facts;
 use crate::core::hands::{self, Judge as _};
@@ -17,7 +17,7 @@ use crate::core::place::Destination as _;
 use crate::core::refusals::left_memory;
 use crate::policy::{self, Policies, TroubleKind, World as _};
 
-/// How soon memory is measured for a load that waits for it to come back, as in a real hub.
+/// Time until memory is measured for a load that waits for it to come back, as in a real hub.
 const SOON: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Hands {
     pub(super) policies: Policies,
     pub(super) plan: Plan,
     pub(super) asked: Vec<Asked>,
-    /// Who waits for the machine's answer, by the waiter's number.
+    /// The waiters for the machine's answers, by number.
     pub(super) waiting: HashMap<u64, (Number, Option<Arrival>)>,
     /// The requests that workers answer.
     pub(super) running: BTreeMap<Number, Lease>,
@@ -93,7 +93,7 @@ impl Hands {
     /// The model is in memory: its worker answers.
     pub(super) fn enter(&mut self, number: Number, lease: Lease) {
         let asked = &mut self.asked[number];
-        asked.state = State::Running;
+        asked.state = Progress::Running;
         asked.entered = Some(self.world.now());
         let ends_after = asked.request.as_ref().and_then(|it| it.ends_after);
         self.running.insert(number, lease);
@@ -103,12 +103,12 @@ impl Hands {
     }
 
     /// A request that its worker answers ends.
-    pub(super) fn leave(&mut self, number: Number, state: State, finish: &Finish) -> bool {
+    pub(super) fn leave(&mut self, number: Number, state: Progress, finish: &Finish) -> bool {
         let Some(lease) = self.running.remove(&number) else {
             return false;
         };
         self.asked[number].finish = finish.clone();
-        if state == State::Done {
+        if state == Progress::Done {
             self.note_answer(number, finish);
         }
         let model = lease.model().to_owned();
@@ -123,7 +123,7 @@ impl Hands {
     }
 
     /// Something asked comes to its end.
-    pub(super) fn conclude(&mut self, number: Number, state: State) {
+    pub(super) fn conclude(&mut self, number: Number, state: Progress) {
         let asked = &mut self.asked[number];
         asked.state = state;
         asked.ended = Some(self.world.now());
@@ -132,7 +132,7 @@ impl Hands {
         let named = named.and_then(|name| self.world.model(name));
         let model = asked.model.clone();
         let model = model.or(named.map(|model| model.facts.name.clone()));
-        // What names no model of this hub is nobody's request.
+        // A request that names no model of this hub is no model's.
         if let Some(request) = model.and_then(|model| asked.finished(number, model)) {
             let event = policy::Event::of_request(request, self.world.clock());
             self.policies.observe_now(&event);
@@ -160,7 +160,7 @@ impl Hands {
             .filter(|(_, lease)| model.is_some_and(|model| lease.model() == model));
         let cut: Vec<Number> = cut.map(|(number, _)| *number).collect();
         for number in cut {
-            self.leave(number, State::Cut, &Finish::default());
+            self.leave(number, Progress::Cut, &Finish::default());
         }
     }
 }
@@ -297,10 +297,10 @@ impl hands::Hands for Hands {
         match (answer, &arrival) {
             (Answer::Granted, Some(Arrival { model, .. })) => match Lease::enter(model) {
                 Some(lease) => self.enter(number, lease),
-                None => self.conclude(number, State::Rejected(left_memory(model.name()))),
+                None => self.conclude(number, Progress::Rejected(left_memory(model.name()))),
             },
-            (Answer::Refused(error), _) => self.conclude(number, State::Rejected(error)),
-            _ => self.conclude(number, State::Done),
+            (Answer::Refused(error), _) => self.conclude(number, Progress::Rejected(error)),
+            _ => self.conclude(number, Progress::Done),
         }
         // It waits no more now that its lease is counted.
         drop(arrival);

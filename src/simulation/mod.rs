@@ -3,7 +3,7 @@
 //!
 //! All that decides is the real hub's, in `core`, and so are the policies and their Lua host. Simulated are
 //! the [`Hands`]: workers that load and end as they are told ([`Worker`]), and requests that end when
-//! somebody says so. Two runs of one story are the same to the last event. It knows nothing of sockets and
+//! the test says so. Two runs of one story are the same to the last event. It knows nothing of sockets and
 //! files.
 
 use std::collections::HashSet;
@@ -30,7 +30,7 @@ mod world;
 use doors::Arrival;
 use hands::Hands;
 use plan::Happening;
-pub(crate) use request::{Asked, Finish, NewRequest, Number, State};
+pub(crate) use request::{Asked, Finish, NewRequest, Number, Progress};
 pub use testing::{Case, bound_names, run};
 pub(crate) use world::{Memory, SimulatedWorld, Unread, Worker};
 
@@ -224,7 +224,7 @@ impl Simulation {
         self.hands.asked.len() - 1
     }
 
-    /// Who asked something waits for the answer, with an `arrival` if it is a request.
+    /// A waiter for the answer to something asked, with an `arrival` if that is a request.
     fn waiter(&mut self, number: Number, arrival: Option<Arrival>) -> Waiter {
         self.waiters += 1;
         let (id, is_request) = (self.waiters, arrival.is_some());
@@ -281,7 +281,7 @@ impl Simulation {
             Happening::DrainLimit(launch) => self.hands.cut(launch),
             Happening::Drained(launch) => self.handle(Event::Drained { launch }),
             Happening::Finish(number) => {
-                self.hands.leave(number, State::Done, &Finish::default());
+                self.hands.leave(number, Progress::Done, &Finish::default());
             }
             Happening::Look(number) => self.look_at_parked(number),
             Happening::Idle => self.handle(Event::Idle),

@@ -17,7 +17,7 @@ pub(super) enum Happening {
     Drained(Launch),
     /// A request is done.
     Finish(Number),
-    /// A parked request looks what is to become of it.
+    /// A parked request looks at the decision about it.
     Look(Number),
     /// A model has no request in flight any more, while a load is parked.
     Idle,
@@ -40,7 +40,7 @@ impl Plan {
         self.happenings.insert((at, self.planned), happening);
     }
 
-    /// When the next thing happens.
+    /// Time of the next happening.
     pub(super) fn next_at(&self) -> Option<Duration> {
         self.happenings.first_key_value().map(|((at, _), _)| *at)
     }

@@ -40,7 +40,7 @@ pub(crate) struct Finish {
 
 /// The progress of a request or verb.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum State {
+pub(crate) enum Progress {
     /// For a model, or for its turn.
     Waiting,
     /// Its worker answers.
@@ -55,7 +55,7 @@ pub(crate) enum State {
     Cancelled,
 }
 
-impl State {
+impl Progress {
     /// The word that tests use.
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
@@ -72,14 +72,14 @@ impl State {
 /// Something asked: a request to `/v1`, or a verb about a model.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
-    pub(crate) state: State,
+    pub(crate) state: Progress,
     /// The model that answers, or that it waits for.
     pub(crate) model: Option<String>,
-    /// When it came.
+    /// Time at which it came.
     pub(crate) begun: Duration,
-    /// When its worker began to answer.
+    /// Time at which its worker began to answer.
     pub(crate) entered: Option<Duration>,
-    /// When it ended, however.
+    /// Time of its end, of whatever kind.
     pub(crate) ended: Option<Duration>,
     /// As the client sent it; none for a verb.
     pub(crate) request: Option<NewRequest>,
@@ -88,14 +88,14 @@ pub(crate) struct Asked {
     pub(crate) added: Vec<(String, String)>,
     /// Its `req.vars`.
     pub(super) vars: Option<crate::policy::Plain>,
-    /// What its worker tells of its end.
+    /// Its worker's report of its end.
     pub(super) finish: Finish,
 }
 
 impl Asked {
     pub(super) fn new(begun: Duration, request: Option<NewRequest>, model: Option<String>) -> Self {
         Self {
-            state: State::Waiting,
+            state: Progress::Waiting,
             model,
             begun,
             entered: None,
@@ -111,15 +111,15 @@ impl Asked {
     /// The HTTP status, once it is known, as the hub's log has it.
     pub(crate) fn status(&self) -> Option<u16> {
         match &self.state {
-            State::Waiting | State::Running => None,
-            State::Done => Some(self.finish.status.unwrap_or(200)),
-            State::Rejected(error) => Some(error.status),
-            State::Cut => Some(502),
-            State::Cancelled => Some(499),
+            Progress::Waiting | Progress::Running => None,
+            Progress::Done => Some(self.finish.status.unwrap_or(200)),
+            Progress::Rejected(error) => Some(error.status),
+            Progress::Cut => Some(502),
+            Progress::Cancelled => Some(499),
         }
     }
 
-    /// What observers hear of its end; nothing of a verb's.
+    /// The report of its end for observers; none for a verb.
     pub(super) fn finished(&self, number: Number, model: String) -> Option<FinishedRequest> {
         let request = self.request.as_ref()?;
         let ended = self.ended?;
@@ -161,7 +161,7 @@ impl Asked {
         sent.chain(self.added.iter().cloned()).collect()
     }
 
-    /// How long it waited, up to `now`.
+    /// Time that it waited, up to `now`.
     pub(crate) fn waited(&self, now: Duration) -> Duration {
         self.entered.or(self.ended).unwrap_or(now) - self.begun
     }

@@ -39,7 +39,7 @@ impl Simulation {
 
     fn status(&self, number: Number) -> u16 {
         match &self.asked(number).state {
-            State::Rejected(error) => error.status,
+            Progress::Rejected(error) => error.status,
             other => panic!("{other:?}"),
         }
     }
@@ -276,7 +276,7 @@ fn observers_hear_of_models_and_requests_at_the_simulated_time() {
     assert_eq!(hub.status(first), 499);
     hub.seconds(5);
     let second = hub.send("a");
-    let State::Rejected(error) = &hub.asked(second).state else {
+    let Progress::Rejected(error) = &hub.asked(second).state else {
         panic!("{:?}", hub.asked(second));
     };
     let loaded = format!("model.loaded {} 5.0", BEGUN as u64 + 5);
@@ -329,7 +329,7 @@ fn a_full_and_a_late_queue_say_when_to_come_back() {
     let (mut hub, _folder) = hub_of(&config, ONE_AT_A_TIME);
     hub.start_defaults();
     let retry_after = |hub: &Simulation, number| match &hub.asked(number).state {
-        State::Rejected(error) => (error.status, error.retry_after),
+        Progress::Rejected(error) => (error.status, error.retry_after),
         other => panic!("{other:?}"),
     };
     let running = hub.send("a");
@@ -382,7 +382,7 @@ fn a_verdict_is_stale_when_the_model_was_stopped_meanwhile() {
                 let number = hub.ask(None, None);
                 hub.acquire(number, arrival);
                 match hub.asked(number).state.clone() {
-                    State::Rejected(error) => error,
+                    Progress::Rejected(error) => error,
                     other => panic!("{other:?}"),
                 }
             }
@@ -415,7 +415,7 @@ models:
     let reload = hub.reload(new, |policies| {
         assert!(policies.reload(folder.path(), &[]));
     });
-    // Nobody waits for a turn any more: `b` is gone, and the new settings let requests go.
+    // No request waits for a turn any more: `b` is gone, and the new settings let requests go.
     assert_eq!(hub.status(parked[1]), 503);
     assert_eq!(
         hub.state(reload),

@@ -1,4 +1,4 @@
-//! Workers of a simulated hub that hang, or answer with errors. Its [`Watch`] is the real hub's; a test says what
+//! Workers of a simulated hub that hang, or answer with errors. Its [`WorkerWatch`] is the real hub's; a test says what
 //! is measured.
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::world::Model;
 use super::{Event, Finish, Number, Simulation};
 use crate::api::MemoryState;
 use crate::core::silence::{Doings, POLL_EVERY};
-use crate::core::watchdog::{ErrorRow, Sample, Vitals, Watch};
+use crate::core::watchdog::{ErrorRow, Sample, Vitals, WorkerWatch};
 use crate::policy::{Trouble, TroubleKind, World as _, prompt_chars};
 
 /// The health of a worker, as its answers show it.
@@ -17,7 +17,7 @@ pub(super) struct Health {
     /// Counts bytes.
     signs: u64,
     errors: ErrorRow,
-    watch: Watch<Pretence>,
+    watch: WorkerWatch<Pretence>,
 }
 
 /// The activity of a worker, as a test wants it measured.

@@ -25,11 +25,11 @@ pub(crate) struct Worker {
     pub(crate) load: Duration,
     /// From the order to end until its process is gone.
     pub(crate) end: Duration,
-    /// What it holds once loaded, in bytes; while it loads, the share that fits the time.
+    /// Its memory once loaded, in bytes; while it loads, the share that fits the time.
     pub(crate) memory_bytes: Option<u64>,
     /// From the end of its process until the system has its memory back.
     pub(crate) free: Duration,
-    /// Why its loads fail, while they do.
+    /// Reason why its loads fail, while they do.
     pub(crate) fails: Option<String>,
     /// True if its process stays up without the weights.
     pub(crate) resident: bool,
@@ -39,7 +39,7 @@ pub(crate) struct Worker {
     pub(crate) cpu: f64,
     /// True if it logs meanwhile, or its memory changes.
     pub(crate) moves: bool,
-    /// How long prompts like those that it gets are known to have taken.
+    /// Known time of prompts like those that it gets.
     pub(crate) expected: Option<Duration>,
 }
 
@@ -134,7 +134,7 @@ pub(super) struct Model {
     pub(super) queue: Queue<Number>,
     /// Counts what may have changed a verdict, but for leases that come back.
     pub(super) changes: u64,
-    /// When it was opened or used last.
+    /// Time at which it was opened or used last.
     pub(super) last_active: Duration,
     pub(super) last_request_at: Option<f64>,
     pub(super) health: Health,
@@ -180,16 +180,16 @@ impl Model {
 
 /// The changing state.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct WorldState {
     /// Since the simulation began.
     pub(super) now: Duration,
     config: Arc<Config>,
     /// In hub.yaml's order; those that it no longer names come last.
     models: Vec<Model>,
     pub(super) memory: Memory,
-    /// What ended processes held, and when the system has it back.
+    /// Memory of ended processes, and the time at which the system has it back.
     freed: Vec<(u64, Duration)>,
-    /// What of that the machine waits for.
+    /// The part of that which the machine waits for.
     pub(super) returning: u64,
     /// Parked requests that are to look what is to become of them.
     pub(super) told: VecDeque<Number>,
@@ -198,14 +198,14 @@ pub(super) struct State {
 /// The simulated hub as its policies see it.
 #[derive(Debug)]
 pub(crate) struct SimulatedWorld {
-    /// When the simulation began, in Unix seconds.
+    /// Begin of the simulation, Unix seconds.
     begun: f64,
-    state: Mutex<State>,
+    state: Mutex<WorldState>,
 }
 
 impl SimulatedWorld {
     pub(super) fn new(config: Config, begun: f64) -> Self {
-        let state = State {
+        let state = WorldState {
             now: Duration::ZERO,
             config: Arc::new(config.clone()),
             models: Vec::new(),
@@ -237,7 +237,7 @@ impl SimulatedWorld {
     }
 
     /// Reads or changes what is there now. Never while a policy is asked.
-    pub(super) fn with<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
+    pub(super) fn with<R>(&self, look: impl FnOnce(&mut WorldState) -> R) -> R {
         look(&mut self.state.lock())
     }
 
@@ -255,7 +255,7 @@ impl SimulatedWorld {
         change: impl FnOnce(&mut Queue<Number>, Duration) -> T,
     ) {
         let mut state = self.state.lock();
-        let State {
+        let WorldState {
             models, told, now, ..
         } = &mut *state;
         let model = models.iter_mut().find(|model| model.name == name);
@@ -273,7 +273,7 @@ impl SimulatedWorld {
         self.queue(name, |queue, _| queue.change());
     }
 
-    /// How often a model has been stopped: whoever waited for a verdict about it waits in vain.
+    /// Notes the number of a model's stops: requests that waited for a verdict about it wait in vain.
     pub(super) fn note_stops(&self, name: &str, stops: u64) {
         let before = self.at(name, |model| std::mem::replace(&mut model.stops, stops));
         if before != Some(stops) {
@@ -322,7 +322,7 @@ impl SimulatedWorld {
     }
 }
 
-impl State {
+impl WorldState {
     /// A model by name, or else by path.
     fn find(&self, name_or_path: &str) -> Option<&Model> {
         let found = self.config.find(name_or_path)?;

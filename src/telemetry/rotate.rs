@@ -3,7 +3,7 @@
 //! `app.log` is renamed to `app.log.TIME` when it is full. Renamed files are removed when they are too old or
 //! when all logs together are too large. Written here, because the crates lack what a hub that runs for months
 //! needs: tracing-appender rotates by time alone; file-rotate limits the number of files or their age and not
-//! both, loses the line when a file cannot be renamed, and hides its file, so that a log which somebody moved
+//! both, loses the line when a file cannot be renamed, and hides its file, so that a log which a user moved
 //! away cannot be noticed. Only [`super::init`] uses it.
 
 use std::ffi::OsStr;
@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use super::Troubles;
 use crate::files::{create_private_folder, open_private};
 
-/// When files are renamed and removed.
+/// Limits at which files are renamed and removed.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     /// Bytes in the file that is written to.

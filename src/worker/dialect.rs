@@ -378,7 +378,7 @@ mod tests {
         assert!(error.contains("is it mlx-openai-server?"), "{error}");
     }
 
-    /// What is said of a program of that text.
+    /// The error about a program of that text.
     async fn told(script: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("worker");

@@ -1,5 +1,4 @@
-//! What observers hear of: the one type of an event, from the place where something happens to the
-//! table that Lua gets.
+//! Events for observers: one type, from the place where something happens to the table that Lua gets.
 //!
 //! Both hubs make events and hand them to the policies; the serialized form is the table, so that a name
 //! stands here once.
@@ -11,9 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct Event {
     /// Its name.
     pub name: EventName,
-    /// When, in Unix seconds.
+    /// Its time, Unix seconds.
     pub time: f64,
-    /// To whom, and how.
+    /// Its subject, with the details.
     #[serde(flatten)]
     pub details: Details,
 }
@@ -80,7 +79,7 @@ pub struct FinishedRequest {
     pub status: Option<u16>,
     /// From its arrival to the end of the answer.
     pub seconds: f64,
-    /// How much of that it waited for a model or for its turn.
+    /// The part of that in which it waited for a model or for its turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_seconds: Option<f64>,
     /// From its arrival to the first token.
@@ -112,7 +111,7 @@ pub enum EventName {
     /// Its memory is free again.
     #[serde(rename = "model.unloaded")]
     ModelUnloaded,
-    /// It was stopped, as somebody wanted.
+    /// It was stopped, as a user, a client or a policy wanted.
     #[serde(rename = "model.stopped")]
     ModelStopped,
     /// Its process ended unasked, or a load failed.

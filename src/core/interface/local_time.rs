@@ -27,7 +27,7 @@ pub struct LocalTime {
 }
 
 impl LocalTime {
-    /// What clocks of `zone` show at so many Unix seconds. A moment out of range is the nearest one.
+    /// Local time in `zone` at so many Unix seconds. A moment out of range becomes the nearest one.
     pub fn at(unix: f64, zone: TimeZone) -> Self {
         let nearest = if unix < 0.0 {
             Timestamp::MIN

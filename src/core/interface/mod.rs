@@ -1,5 +1,5 @@
-//! What decides is asked by these words: what policies see of the hub, the questions they are asked, the
-//! verdicts they may give, and the events that their observers hear of. Nothing here knows of Lua.
+//! The interface of the policies: their view of the hub, the questions put to them, their verdicts, and the
+//! events for their observers. Nothing here knows of Lua.
 
 pub(crate) mod event;
 pub(crate) mod local_time;

@@ -1,5 +1,5 @@
 //! Values of a script outside of any script: what a request keeps in `req.vars` from one asking to the next,
-//! and `hub.state`, over a reload of the policies too. Whoever takes a copy says how large it may be.
+//! and `hub.state`, over a reload of the policies too. Its caller says how large a copy may be.
 //!
 //! Unlike JSON it keeps what a Lua table can be: integers as keys, holes, a list with names beside it.
 

@@ -83,8 +83,8 @@ pub struct Exit {
     pub was_ready: bool,
     /// Time for which it had been ready, in seconds.
     pub uptime_seconds: f64,
-    /// How often the model's worker has ended so in a row: since it last ran for five minutes, or was
-    /// started by hand.
+    /// Number of times that the model's worker has ended so in a row: since it last ran for five minutes, or
+    /// was started by hand.
     pub crashes: usize,
 }
 
@@ -125,7 +125,7 @@ pub struct Trouble {
     pub kind: TroubleKind,
     /// Time that requests have waited since its last byte; 0 when none waits.
     pub silent_seconds: f64,
-    /// How much of that, up to now, its processes used no CPU time to speak of, held as much memory as
+    /// The part of that, up to now, in which its processes used hardly any CPU time, held as much memory as
     /// before and logged nothing.
     pub still_seconds: f64,
     /// CPU time they used in `silent_seconds`; none when that cannot be read.
@@ -143,7 +143,7 @@ pub struct Trouble {
     pub last_status: Option<u16>,
     /// Requests in flight.
     pub requests: usize,
-    /// How often its worker has ended unasked or was restarted by policies, in a row; see [`Exit`].
+    /// Number of times that its worker has ended unasked or was restarted by policies, in a row; see [`Exit`].
     pub crashes: usize,
     /// hub.yaml's `stall_timeout` in seconds; none for never.
     pub stall_timeout: Option<f64>,
@@ -174,9 +174,9 @@ impl Trouble {
 pub enum TroubleVerdict {
     /// End the worker and start it again.
     Restart {
-        /// After so many seconds, unless somebody asks for it before.
+        /// After so many seconds, unless a request or a command asks for it before.
         seconds: f64,
-        /// Why, in the policy's words.
+        /// The reason, in the policy's words.
         reason: Option<String>,
     },
     /// Leave it, and do not ask again until it has sent a byte, or a success.
@@ -230,7 +230,7 @@ pub struct RequestView {
     pub model: Option<String>,
     /// The client's address.
     pub client: std::net::SocketAddr,
-    /// How the client speaks: what came in another protocol is a chat completion by now.
+    /// The client's protocol. A request that came in another one than OpenAI's is a chat completion by now.
     pub protocol: &'static str,
     /// The whole body, or `None` while it has not all arrived.
     pub body: Option<bytes::Bytes>,
@@ -269,10 +269,10 @@ impl RequestView {
     }
 }
 
-/// What a request that a policy told to wait brings along when it is asked about again.
+/// State of a request that a policy told to wait, for the next time it is asked about.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Parked {
-    /// How long it has been parked so far, in seconds; 0 at the first asking, more at every other.
+    /// Seconds in the queue so far; 0 at the first asking, more at every other.
     pub waited_seconds: f64,
     /// Its `req.vars`, if a policy used them. Kept as plain values: the policies may be new ones.
     pub vars: Option<Plain>,

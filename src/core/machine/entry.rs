@@ -27,7 +27,7 @@ pub(crate) enum Phase {
     },
     /// As `Standby`, with memory reserved: these models are being unloaded first.
     Evicting { process: bool, left: Vec<String> },
-    /// As `Evicting`, and nobody holds the memory any more: it is on its way back to the system.
+    /// As `Evicting`, and no process holds the memory any more: it is on its way back to the system.
     Settling { process: bool },
     /// A worker is on its way to the goal.
     Launching(Goal),
@@ -79,7 +79,7 @@ impl Phase {
         }
     }
 
-    /// What comes when its process, which is on its way out, has ended.
+    /// The next step after the end of its process, which is on its way out.
     pub(super) fn next(&self) -> Option<Next> {
         match self {
             Self::Draining(next) | Self::Ending { next, .. } => Some(*next),
@@ -105,7 +105,7 @@ impl Phase {
     }
 }
 
-/// When what happened, Unix seconds.
+/// Times of a model's transitions, Unix seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Times {
     pub(crate) memory_changed: Option<f64>,
@@ -132,7 +132,7 @@ pub(crate) struct Entry {
     pub(super) ready_since: Option<Duration>,
     /// Unasked ends in a row.
     pub(super) crashes: usize,
-    /// When a failed model is started again.
+    /// Time at which a failed model is started again.
     pub(super) retry_at: Option<Duration>,
     /// They wait for it to be loaded, for a lease.
     pub(super) requests: Fair<Asking>,
@@ -144,7 +144,7 @@ pub(crate) struct Entry {
     pub(super) unload: Vec<Waiter>,
     /// They wait for it to be stopped.
     pub(super) stop: Vec<Waiter>,
-    /// When the policy was first asked about the pending load.
+    /// Time at which the policy was first asked about the pending load.
     pub(super) asked_at: Duration,
     /// Unload it once those who wait for the load have had their lease.
     pub(super) unload_when_loaded: bool,
@@ -154,7 +154,7 @@ pub(crate) struct Entry {
     pub(super) keep_until: Duration,
     /// The policies' verdicts on its trouble.
     pub(super) troubles: Troubles,
-    /// When the load under way began; none for one that an earlier hub began.
+    /// Begin of the load under way; none for one that an earlier hub began.
     pub(super) load_began: Option<Duration>,
     /// hub.yaml no longer names it; it is forgotten once it is down.
     pub(super) removed: bool,
@@ -164,9 +164,9 @@ pub(crate) struct Entry {
     /// Number of stops.
     pub(crate) stops: u64,
     pub(crate) times: Times,
-    /// Whether it had been running under the hub before, until its worker is adopted.
+    /// True if it was running under the hub before; none once its worker is adopted.
     pub(super) was_up: Option<bool>,
-    /// What the hub before showed, and when that came to be: it holds again once it is shown again.
+    /// The states that the hub before showed, with their times: these hold again once the states are the same.
     pub(super) earlier: Option<((ProcessState, MemoryState), Times)>,
     pub(super) shown: (ProcessState, MemoryState),
 }
@@ -215,7 +215,7 @@ impl Entry {
         }
     }
 
-    /// Why it is to be loaded, told from who waits.
+    /// The reason for its load, as its waiters tell it.
     pub(super) fn reason(&self) -> LoadReason {
         if self.waiting() > 0 {
             LoadReason::Request
@@ -268,7 +268,7 @@ impl Entry {
         }
     }
 
-    /// How long its process has been ready to serve; none for one that is not.
+    /// Time since its process was ready to serve; none for one that is not.
     pub(super) fn uptime(&self, now: Now) -> Option<Duration> {
         let since = self.ready_since?;
         Some(now.at.saturating_sub(since))
@@ -280,7 +280,7 @@ impl Entry {
         if is_good { 0 } else { self.crashes }
     }
 
-    /// Its process has ended as nobody wished.
+    /// Its process has ended unasked.
     pub(super) fn be_failed(&mut self, exit_code: Option<i32>, reason: &str, now: Now) {
         self.crashes = self.crashes_so_far(now) + 1;
         self.ready_since = None;

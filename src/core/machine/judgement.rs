@@ -34,7 +34,7 @@ pub(super) struct Questions {
 struct Asked {
     model: String,
     about: About,
-    seen: Seen,
+    seen: StateMark,
 }
 
 /// The subject of a question.
@@ -58,9 +58,9 @@ struct Judged {
     is_void: bool,
 }
 
-/// What tells one state of a model from another.
+/// Mark of a model's state: another state has another.
 #[derive(Debug, PartialEq)]
-struct Seen {
+struct StateMark {
     phase: Phase,
     launch: Launch,
     stops: u64,
@@ -334,9 +334,9 @@ impl Machine {
         (self.seen(i) == asked.seen).then_some(i)
     }
 
-    fn seen(&self, i: usize) -> Seen {
+    fn seen(&self, i: usize) -> StateMark {
         let entry = &self.entries[i];
-        Seen {
+        StateMark {
             phase: entry.phase.clone(),
             launch: entry.launch,
             stops: entry.stops,

@@ -11,7 +11,7 @@ use super::{
 };
 
 impl Machine {
-    /// Somebody wants the model in memory that is now on standby (or down, and being started).
+    /// A request or a command wants the model in memory that is now on standby (or down, and being started).
     pub(super) fn want_load(&mut self, i: usize, now: Now) {
         if !self.is_load_asked(i) {
             self.entries[i].asked_at = now.at;
@@ -26,7 +26,7 @@ impl Machine {
             LoadVerdict::Allow => self.begin_load(i, now),
             LoadVerdict::Evict(names) => {
                 let victims = self.victims(i, &names);
-                // The memory is reserved before the first victim goes, so that nobody else takes it.
+                // The memory is reserved before the first victim goes, so that no other load takes it.
                 self.entries[i].phase = Phase::Evicting {
                     process,
                     left: victims.clone(),
@@ -96,7 +96,7 @@ impl Machine {
         entry.phase = if entry.up {
             Phase::Standby { process }
         } else {
-            // Nobody may be waiting: a default model shows in the status why it is not started.
+            // Perhaps no request waits: a default model shows in the status why it is not started.
             entry.error = Some(error.message.clone());
             Phase::Down(entry.before_start)
         };
@@ -193,7 +193,7 @@ impl Machine {
             | Phase::Settling { .. } => {
                 self.entries[i].unload_when_loaded = true;
             }
-            // No other worker takes its place, unless somebody waits for one.
+            // No other worker takes its place, unless a request waits for one.
             Phase::Ending {
                 next: Next::Replace,
                 ..

@@ -96,7 +96,7 @@ pub(crate) enum Event {
         seen: u64,
         /// Under which key it takes turns.
         client: Arc<str>,
-        /// How long it has been parked before.
+        /// Its time in the queue before.
         parked: Duration,
     },
     /// A waiter has gone away.
@@ -160,7 +160,7 @@ pub(crate) enum Event {
     },
     /// Under an earlier hub this model was started, without a process.
     Resume { model: String },
-    /// What a model was under the hub before; whether that has left a worker of it.
+    /// A model's past under the hub before, and whether that has left a worker of it.
     Inherit { past: Box<Past>, has_worker: bool },
     /// Everything is adopted: what was about to be unloaded or stopped is, now as then.
     GoOn { past: Vec<Past> },
@@ -433,7 +433,7 @@ impl Machine {
         }
     }
 
-    /// Which models hold memory: when it changes, parked loads are asked about again.
+    /// The models that hold memory: when these change, parked loads are asked about again.
     fn memory_held(&self) -> Vec<(String, MemoryState)> {
         self.entries
             .iter()

@@ -13,7 +13,7 @@ use crate::core::refusals::{queue_full, queue_timed_out};
 pub(super) struct Asking {
     pub(super) waiter: Waiter,
     pub(super) came: Duration,
-    /// How long it had been parked by then.
+    /// Its time in the queue by then.
     pub(super) parked: Duration,
 }
 
@@ -24,7 +24,7 @@ impl PartialEq for Asking {
 }
 
 impl Machine {
-    /// When a policy wants to be asked again about a load, at the latest.
+    /// The time at which a policy wants to be asked again about a load, at the latest.
     pub(crate) fn next_asking(&self) -> Option<Duration> {
         let parked = self.entries.iter().enumerate();
         let parked = parked.filter_map(|(i, entry)| match entry.phase {
@@ -91,7 +91,7 @@ impl Machine {
         self.ask_again_if_judged();
     }
 
-    /// Time has passed: refuses whoever has waited for too long with a load that is parked, and asks
+    /// Time has passed: refuses requests that have waited for too long for a load that is parked, and asks
     /// again if it is time to.
     pub(super) fn tick_parked(&mut self, i: usize, now: Now) {
         self.refuse_too_late(i, now);
@@ -129,7 +129,7 @@ impl Machine {
         }
     }
 
-    /// Nobody waits any more for a load that only waits for permission.
+    /// No request waits any more for a load that only waits for permission.
     pub(super) fn forget_unwanted(&mut self, i: usize) {
         let entry = &mut self.entries[i];
         if let Phase::Parked { process, .. } = entry.phase

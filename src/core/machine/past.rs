@@ -1,5 +1,5 @@
-//! What a machine tells the one that takes its place: the past of each model, as far as it outlives the
-//! hub. Workers are no part of it; they are [adopted](super::Event::Adopt).
+//! The handover of a machine to the one that takes its place: the past of each model, as far as it outlives
+//! the hub. Workers are no part of it; they are [adopted](super::Event::Adopt).
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(crate) struct Past {
     exit: Option<Exit>,
 }
 
-/// Where it was, as far as its worker does not tell.
+/// Its phase, as far as its worker does not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 enum At {
     Down(Ended),

@@ -1,4 +1,4 @@
-//! What holds for every sequence of events, however unlucky.
+//! Properties of every sequence of events, however unlucky.
 //!
 //! A random driver plays users, requests, workers and the clock. It keeps its own books of what it
 //! was told to do, and checks them after every event.
@@ -15,7 +15,7 @@ use crate::core::interface::questions::TroubleKind;
 
 pub(super) const MODELS: [&str; 4] = ["a", "b", "j", "k"];
 const GIBIBYTE: u64 = 1 << 30;
-/// What each model is known to have taken, in bytes.
+/// Known peak of each model, in bytes.
 const PEAK: u64 = 30 * GIBIBYTE;
 
 /// One move of the driver; numbers pick among what is possible at that moment.
@@ -85,9 +85,9 @@ struct Driver {
     draining: HashSet<Launch>,
     /// Launches whose drain limit has passed.
     cut: HashSet<Launch>,
-    /// What ended processes held: back when so much is available, or at that second.
+    /// Memory of ended processes: back when so much is available, or at that second.
     returning: Vec<(u64, u64)>,
-    /// What was available in the event that is handled, if that was measured.
+    /// Available memory in the event that is handled, if that was measured.
     available: Option<u64>,
     finished: bool,
 }
@@ -245,7 +245,7 @@ impl Driver {
         });
     }
 
-    /// What a real worker could do next.
+    /// A next step that a real worker could take.
     fn step(&mut self, launch: Launch, how: u8) {
         let worker = self.workers[&launch].clone();
         // The order to end may cross the last report of a launch that has no process.
@@ -408,7 +408,7 @@ impl Driver {
         }
     }
 
-    /// Everybody does what they are asked to, nobody asks for more.
+    /// Users, workers and clock do as they are asked, and ask for no more.
     fn settle(&mut self) {
         for _ in 0..200 {
             self.leases.clear();

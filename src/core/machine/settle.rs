@@ -3,7 +3,7 @@
 //! A process that has ended does not give back at once what it held: a system may take seconds over tens
 //! of gigabytes, and a load that begins meanwhile makes it swap. Called by the load's path and by the
 //! events [`Event::Freed`](super::Event::Freed) and [`Event::Measured`](super::Event::Measured). It knows
-//! no probe: whoever runs the machine measures when [`Effect::Measure`] asks for it.
+//! no probe: the hub that runs the machine measures when [`Effect::Measure`] asks for it.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -166,7 +166,7 @@ impl Machine {
         }
     }
 
-    /// Towards no process. Whoever waits for the model to come up is refused.
+    /// Towards no process. Requests that wait for the model to come up are refused.
     pub(super) fn begin_stop(&mut self, i: usize) {
         let entry = &mut self.entries[i];
         entry.stops += 1;
@@ -185,7 +185,7 @@ impl Machine {
         self.answer_all(unloaded, &Answer::Verb(Outcome::Done));
     }
 
-    /// Towards another process of the same model. Whoever waits for it goes on waiting.
+    /// Towards another process of the same model. Requests that wait for it go on waiting.
     pub(super) fn begin_restart(&mut self, i: usize, now: Now) {
         let entry = &mut self.entries[i];
         entry.unload_when_loaded = false;

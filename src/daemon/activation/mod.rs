@@ -45,7 +45,7 @@ pub(super) fn adopt(
     Ok(listeners)
 }
 
-/// Where that one listens.
+/// The address at which that one listens.
 fn listened_at(listener: &TcpListener) -> anyhow::Result<SocketAddr> {
     let address = listener.local_addr();
     let socket = SockRef::from(listener);
@@ -76,7 +76,7 @@ fn port(addresses: &[SocketAddr], configured: u16) -> anyhow::Result<u16> {
     Ok(port)
 }
 
-/// What hub.yaml does not say of where the service manager listens.
+/// The part of the service manager's addresses that hub.yaml does not name.
 pub(super) fn beyond_host(listeners: &[TcpListener], host: &str) -> Option<String> {
     let said: Vec<IpAddr> = (host, 0)
         .to_socket_addrs()

@@ -37,7 +37,7 @@ pub(super) struct Signals {
     hang_up: Option<Signal>,
     has_terminal: bool,
     of_service: mpsc::UnboundedReceiver<Signalled>,
-    /// How often each of the two has been told to end: a manager may tell all processes at once.
+    /// Number of times that each of the two was told to end: a manager may tell all processes at once.
     told_to_end: [u32; 2],
 }
 

@@ -139,7 +139,7 @@ impl Live {
         (first.concat().into(), building.changes.subscribe())
     }
 
-    /// Builds events until nobody listens.
+    /// Builds events until no page listens.
     async fn build<H: Hub>(self, hub: H) {
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -220,7 +220,7 @@ mod tests {
     /// An open page.
     struct Page {
         events: Pin<Box<dyn Stream<Item = Result<Bytes, axum::Error>>>>,
-        /// What came together with the event before.
+        /// Events that came together with the one before.
         more: VecDeque<(String, Value)>,
     }
 

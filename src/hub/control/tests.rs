@@ -27,7 +27,7 @@ use crate::hub::lifecycle::Models;
 pub(super) struct TableHub {
     page_disabled: bool,
     calls: Arc<Mutex<Vec<String>>>,
-    /// What the status shows; without any, one that has the default in all its fields.
+    /// The models of the status; without any, one that has the default in all its fields.
     pub(super) models: Arc<Mutex<Vec<(ModelFacts, Activity)>>>,
     pub(super) ended: Arc<Mutex<Vec<EndedRequest>>>,
     pub(super) log_path: Arc<Mutex<String>>,
@@ -35,7 +35,7 @@ pub(super) struct TableHub {
 }
 
 impl TableHub {
-    /// How often its status was asked for.
+    /// Number of times that its status was asked for.
     pub(super) fn times_asked(&self) -> usize {
         self.times_asked.load(Ordering::Relaxed)
     }

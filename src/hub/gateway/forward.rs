@@ -17,7 +17,7 @@ use http_body_util::{BodyExt as _, Limited};
 
 use super::answer::account::Account;
 use super::answer::body::Body;
-use super::answer::kind::Kind;
+use super::answer::kind::AnswerKind;
 use super::answer::leased_body::{LeasedBody, Shape};
 use super::answer::model_name::NameRewriter;
 use super::protocol::{Answering, Translation};
@@ -109,7 +109,7 @@ pub(super) async fn forward(
     lease.answered(parts.status.as_u16());
     remove_hop_by_hop(&mut parts.headers);
     remove_cors(&mut parts.headers);
-    let kind = Kind::of(&parts.headers);
+    let kind = AnswerKind::of(&parts.headers);
     account.answered(&mut parts, kind);
     let (shape, whole) = match answering {
         Some(answering) if kind.events && parts.status.is_success() => {

@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::request::scan::json::MARK;
-use super::request::scan::{Found, Scanner, Step, is_form};
+use super::request::scan::{FoundModel, ScanStep, Scanner, is_form};
 
 #[cfg(test)]
 use crate::corpus;
@@ -16,7 +16,7 @@ use crate::corpus;
 /// model than a JSON parser.
 pub fn json_body(bytes: &[u8]) {
     let step = scan_cut_anyhow(Some("application/json"), bytes);
-    if let Step::Found(Found { value, range, .. }) = &step {
+    if let ScanStep::Found(FoundModel { value, range, .. }) = &step {
         let written: String = serde_json::from_slice(&bytes[range.clone()]).expect("a string");
         assert_eq!(*value, written);
     }
@@ -25,10 +25,10 @@ pub fn json_body(bytes: &[u8]) {
         return;
     };
     match (&step, &models[..]) {
-        (Step::Found(found), [Value::String(model)]) => assert_eq!(found.value, *model),
-        (Step::Absent, []) => {}
-        (Step::NotAString, [model, ..]) => assert!(!model.is_string()),
-        (Step::Twice, [Value::String(_), _, ..]) => {}
+        (ScanStep::Found(found), [Value::String(model)]) => assert_eq!(found.value, *model),
+        (ScanStep::Absent, []) => {}
+        (ScanStep::NotAString, [model, ..]) => assert!(!model.is_string()),
+        (ScanStep::Twice, [Value::String(_), _, ..]) => {}
         (step, models) => panic!("{step:?} where a parser finds {models:?}"),
     }
 }
@@ -45,13 +45,15 @@ pub fn form_body(bytes: &[u8]) {
     if !is_form(content_type) {
         return;
     }
-    if let Step::Found(Found { value, range, .. }) = scan_cut_anyhow(Some(content_type), body) {
+    if let ScanStep::Found(FoundModel { value, range, .. }) =
+        scan_cut_anyhow(Some(content_type), body)
+    {
         assert_eq!(value.as_bytes(), &body[range]);
     }
 }
 
 /// The answer to the whole body, which is also that to its single bytes and to its parts.
-fn scan_cut_anyhow(content_type: Option<&str>, body: &[u8]) -> Step {
+fn scan_cut_anyhow(content_type: Option<&str>, body: &[u8]) -> ScanStep {
     let whole = scan(content_type, &[body]);
     let bytes: Vec<&[u8]> = body.chunks(1).collect();
     assert_eq!(scan(content_type, &bytes), whole, "byte by byte");
@@ -62,7 +64,7 @@ fn scan_cut_anyhow(content_type: Option<&str>, body: &[u8]) -> Step {
     whole
 }
 
-fn scan(content_type: Option<&str>, chunks: &[&[u8]]) -> Step {
+fn scan(content_type: Option<&str>, chunks: &[&[u8]]) -> ScanStep {
     let mut scanner = match Scanner::for_content_type(content_type) {
         Ok(scanner) => scanner,
         Err(end) => return end,
@@ -71,12 +73,12 @@ fn scan(content_type: Option<&str>, chunks: &[&[u8]]) -> Step {
 }
 
 /// The result of a scan of these chunks.
-pub(super) fn scan_chunks(chunks: &[&[u8]], mut feed: impl FnMut(&[u8]) -> Step) -> Step {
-    let mut found = Step::More;
+pub(super) fn scan_chunks(chunks: &[&[u8]], mut feed: impl FnMut(&[u8]) -> ScanStep) -> ScanStep {
+    let mut found = ScanStep::More;
     for chunk in chunks {
         match feed(chunk) {
-            Step::More => {}
-            Step::Found(model) => found = Step::Found(model),
+            ScanStep::More => {}
+            ScanStep::Found(model) => found = ScanStep::Found(model),
             end => return end,
         }
     }

@@ -8,7 +8,7 @@ use super::protocol::openai::routes::Target;
 use super::request::intake::Intake;
 use super::request::query;
 use super::request::rewrite::{self, ModelSite};
-use super::request::scan::{Step, field_of_form, is_form};
+use super::request::scan::{ScanStep, field_of_form, is_form};
 use super::translated::{check_length, compute};
 use super::{content_type, refusals};
 use crate::api::ApiError;
@@ -32,7 +32,7 @@ pub(super) async fn named_model(
     let kind = content_type(parts);
     let step = intake.read_to_model(kind).await?;
     let step = match step {
-        Step::Found(found) if !found.value.trim().is_empty() => {
+        ScanStep::Found(found) if !found.value.trim().is_empty() => {
             let site = ModelSite::Body(found.range, found.syntax);
             return Ok((Some(found.value), site));
         }
@@ -43,12 +43,12 @@ pub(super) async fn named_model(
         return Ok((Some(model), ModelSite::Query));
     }
     match step {
-        Step::Malformed if kind.is_some_and(is_form) => {
+        ScanStep::Malformed if kind.is_some_and(is_form) => {
             Err(refusals::malformed("it is not a complete multipart form"))
         }
-        Step::Malformed => Err(refusals::malformed(&intake.explain())),
-        Step::Twice => Err(refusals::model_twice()),
-        Step::Found(blank) => Ok((None, ModelSite::Body(blank.range, blank.syntax))),
+        ScanStep::Malformed => Err(refusals::malformed(&intake.explain())),
+        ScanStep::Twice => Err(refusals::model_twice()),
+        ScanStep::Found(blank) => Ok((None, ModelSite::Body(blank.range, blank.syntax))),
         _ if intake.is_empty() && is_unknown(parts) => {
             Err(refusals::unknown_route(&parts.method, parts.uri.path()))
         }

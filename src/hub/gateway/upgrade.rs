@@ -17,7 +17,7 @@ use tracing::debug;
 
 use super::answer::account::Account;
 use super::answer::body::Body;
-use super::answer::kind::Kind;
+use super::answer::kind::AnswerKind;
 use super::forward;
 use super::refusals;
 use crate::api::ApiError;
@@ -75,7 +75,7 @@ pub(super) async fn forward(
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
                 head.status = StatusCode::BAD_GATEWAY;
             }
-            account.answered(&mut head, Kind::default());
+            account.answered(&mut head, AnswerKind::default());
             account.completed();
             drop(account.take());
             Ok(Response::from_parts(head, Body::full(body)))
@@ -83,7 +83,7 @@ pub(super) async fn forward(
         Switch::Agreed(answer, worker) => {
             let (mut head, ()) = answer.into_parts();
             forward::remove_cors(&mut head.headers);
-            account.answered(&mut head, Kind::default());
+            account.answered(&mut head, AnswerKind::default());
             tunnels.spawn(carry(client, worker, lease, account.take()));
             Ok(Response::from_parts(head, Body::full("")))
         }

@@ -311,7 +311,7 @@ impl Lifecycle {
         });
     }
 
-    /// Completes when somebody has asked for a shutdown, and says what is to become of the models.
+    /// Completes when a shutdown has been asked for; returns the fate of the models.
     pub async fn shutdown_requested(&self) -> Models {
         let mut wish = self.shutdown.subscribe();
         let wished = wish.wait_for(Option::is_some).await;
@@ -334,14 +334,14 @@ impl Lifecycle {
         }
     }
 
-    /// Lets nobody ask for that any more; those who wait are refused with 503.
+    /// Lets no caller ask for that any more; those that wait are refused with 503.
     pub async fn close_restarts(&self) {
         let mut receiver = self.restarts.receiver.lock().await;
         receiver.close();
         while receiver.try_recv().is_ok() {}
     }
 
-    /// Completes when somebody has asked for that, and is to be told.
+    /// Completes when that has been asked for; returns the way to answer.
     pub async fn restart_requested(&self) -> Restarted {
         match self.restarts.receiver.lock().await.recv().await {
             Some(wish) => wish,

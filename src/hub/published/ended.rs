@@ -1,4 +1,4 @@
-//! The requests that ended last. The gateway notes each without a lock; whoever lists them gives them numbers.
+//! The requests that ended last. The gateway notes each without a lock; listing them gives them numbers.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -53,7 +53,7 @@ pub struct Ended {
 /// The last requests.
 #[derive(Debug)]
 pub(in crate::hub) struct EndedRequests {
-    /// Those that nobody has listed yet; the newest push the oldest out.
+    /// Those not listed yet; the newest push the oldest out.
     fresh: ArrayQueue<Ended>,
     listed: Mutex<Listed>,
 }

@@ -49,8 +49,8 @@ pub struct Gate {
     word: AtomicU64,
     /// Unix milliseconds of the last lease taken or given back, for people; 0 for never.
     last_used_ms: AtomicU64,
-    /// Idleness is told from here on by a clock that nobody sets: a step of the other one must
-    /// neither unload a model at once nor keep one for ever.
+    /// Idleness is told from here on by a monotonic clock: a step of the other one must neither unload a
+    /// model at once nor keep one for ever.
     made: Instant,
     /// Milliseconds from [`BEFORE_MADE`] `made` until it was last opened or left.
     last_active_ms: AtomicU64,
@@ -103,7 +103,7 @@ impl Gate {
         }
     }
 
-    /// When it was last used, and how idle it was, under the hub before.
+    /// Its last use and its idleness, for the hub that takes over.
     pub(in crate::hub) fn past(&self) -> GatePast {
         GatePast {
             last_used_ms: self.last_used_ms.load(Ordering::Relaxed),
@@ -164,7 +164,7 @@ impl Gate {
         self.word.load(Ordering::SeqCst) / ONE_BACK
     }
 
-    /// When a request last began or ended, Unix seconds.
+    /// Time at which a request last began or ended, Unix seconds.
     pub fn last_used_at(&self) -> Option<f64> {
         match self.last_used_ms.load(Ordering::Relaxed) {
             0 => None,
@@ -251,7 +251,7 @@ impl Lease {
         }
     }
 
-    /// A part of the answer has arrived. The next is not waited for until somebody asks for it.
+    /// A part of the answer has arrived. The next is not waited for until the client asks for it.
     pub fn sign_of_life(&mut self) {
         if self.owed != Owed::Nothing {
             self.gate.signs.sign(self.owed == Owed::Byte);
@@ -282,8 +282,8 @@ impl Drop for Lease {
         }
         self.gate.be_used();
         self.gate.be_active();
-        // One out less and one back more, in one step. Whoever parks looks at this word after it has
-        // said that it listens, so that one of the two sees the other.
+        // One out less and one back more, in one step. A request that queues looks at this word after
+        // it has said that it listens, so that one of the two sees the other.
         let before = self.gate.word.fetch_add(ONE_BACK - 1, Ordering::SeqCst);
         if leases(before) == 1 && before & OPEN == 0 {
             self.gate.drained.notify_waiters();

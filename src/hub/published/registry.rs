@@ -66,7 +66,7 @@ pub struct Model {
     pub(in crate::hub) served: ArcSwapOption<OfModel>,
     /// The log of its newest worker: one that was taken over goes on where it began.
     pub(in crate::hub) worker_log: ArcSwapOption<PathBuf>,
-    /// Where its worker is; set before the gate opens.
+    /// The address of its worker; set before the gate opens.
     pub(in crate::hub) upstream: ArcSwapOption<Upstream>,
     /// Number of its stops: a verdict reached before a stop does not undo it.
     pub(in crate::hub) stops: AtomicU64,
@@ -290,7 +290,7 @@ impl Registry {
         }
     }
 
-    /// What was learned holds for models that are launched as before.
+    /// Takes over what was learned about models that are launched as before.
     pub(in crate::hub) fn relearn(&self) {
         let table = self.table.load();
         let mut learned = self.learned.lock();

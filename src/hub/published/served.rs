@@ -99,7 +99,7 @@ impl Served {
         Known(self.programs.clone())
     }
 
-    /// True if this program is to be asked, by whoever is told so.
+    /// True if this program is to be asked, by the caller.
     fn is_to_be_asked(&mut self, key: &str) -> bool {
         let is_known = self.programs.get(key).is_some_and(|it| it.are_known());
         !is_known && self.asked.insert(key.to_owned())

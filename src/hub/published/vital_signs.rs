@@ -20,9 +20,9 @@ const SIGN: u64 = 1 << 32;
 #[derive(Debug)]
 pub(in crate::hub) struct VitalSigns {
     word: AtomicU64,
-    /// Bytes of the largest body that was sent since nobody waited; all ones if one is not known.
+    /// Bytes of the largest body that was sent since no request waited; all ones if one is not known.
     largest: AtomicUsize,
-    /// That body, until somebody looks at it.
+    /// That body, until the watchdog looks at it.
     unread: Mutex<Option<Vec<Bytes>>>,
     /// True if the last answer was an error: else a success need not look at the row.
     has_errors: AtomicBool,
@@ -44,7 +44,7 @@ impl Default for VitalSigns {
     }
 }
 
-/// The largest body that was sent since nobody waited.
+/// The largest body that was sent since no request waited.
 #[derive(Debug)]
 pub(in crate::hub) enum Largest {
     /// None, or the one that was told last.
@@ -122,7 +122,7 @@ impl VitalSigns {
         }
     }
 
-    /// Nobody waits.
+    /// No request waits.
     pub(in crate::hub) fn forget_largest(&self) {
         let mut unread = self.unread.lock();
         *unread = None;

@@ -41,7 +41,7 @@ pub(in crate::hub) type Answering = oneshot::Sender<Result<Reply, ApiError>>;
 /// Everything that reaches the supervisor, in one ordered stream.
 #[derive(Debug)]
 pub(in crate::hub) enum Message {
-    /// An order; whoever waits for the answer has that number.
+    /// An order; the waiter for its answer has that number.
     Ask {
         command: Command,
         waiter: Waiter,

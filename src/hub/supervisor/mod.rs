@@ -141,7 +141,7 @@ impl Running {
                 () = idle.notified() => supervisor.handle(Event::Idle),
             }
         }
-        // Whoever still waits for an answer waits in vain.
+        // Callers that still wait for an answer wait in vain.
         drop(messages);
         supervisor.hands.registry.spares.close();
         let endings = supervisor.end();
@@ -277,7 +277,7 @@ impl Supervisor {
         }
     }
 
-    /// Nobody waits for a verdict any more.
+    /// Refuses all requests that wait for a verdict, and later ones.
     fn close_parking(&self) {
         for model in self.hands.registry.table.load().all() {
             model.gate.parking.close(&ApiError::shutting_down());

@@ -23,7 +23,7 @@ pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policie
             continue;
         };
         if model.stops.swap(entry.stops, Ordering::SeqCst) != entry.stops {
-            // Whoever waited for a verdict about it waits in vain, like those who waited for a load.
+            // Requests that waited for a verdict about it wait in vain, like those that waited for a load.
             model
                 .gate
                 .parking

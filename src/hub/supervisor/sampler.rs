@@ -1,8 +1,8 @@
 //! The task that measures memory: that of each worker, and the machine's available memory.
 //!
-//! What workers hold it publishes into the registry, where policies and the status look; what the machine
-//! has it tells the supervisor, which may have loads waiting for memory. It measures what has a process, knows no states beyond whether
-//! something is on its way, and never holds up anybody: the probe is asked on a blocking thread.
+//! It publishes the workers' memory into the registry, where policies and the status look, and reports the
+//! machine's to the supervisor, which may have loads waiting for memory. It measures models that have a process, knows no
+//! states beyond "something is on its way", and holds up no task: the probe is asked on a blocking thread.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,7 +109,7 @@ impl Sampler {
             }
             system
         });
-        // A disk that does not answer holds up nobody else.
+        // A disk that does not answer holds up no other task.
         if self.upkeep.as_ref().is_none_or(JoinHandle::is_finished) {
             let registry = Arc::clone(&self.registry);
             self.upkeep = Some(tokio::task::spawn_blocking(move || upkeep(&registry)));

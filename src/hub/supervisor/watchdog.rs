@@ -19,7 +19,7 @@ use super::messages::{Mailbox, Message};
 use crate::api::MemoryState;
 use crate::config::Config;
 use crate::core::silence::{Doings, POLL_EVERY};
-use crate::core::watchdog::{Sample, Watch};
+use crate::core::watchdog::{Sample, WorkerWatch};
 use crate::hub::published::registry::{Model, Registry};
 use crate::hub::published::vital_signs::Largest;
 use crate::policy::{Trouble, TroubleKind, prompt_chars};
@@ -45,7 +45,7 @@ pub(super) struct Watchdog {
 /// One worker, as of the last check.
 #[derive(Default)]
 struct Watched {
-    watch: Watch<Still>,
+    watch: WorkerWatch<Still>,
     prompt_chars: Option<usize>,
 }
 

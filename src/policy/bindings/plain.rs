@@ -12,7 +12,7 @@ impl Plain {
     /// A copy of a value that takes at most so many bytes, counting 32 for each value besides its text.
     ///
     /// # Errors
-    /// What is wrong with it, after "it": `holds a function`.
+    /// The fault of the value, after "it": `holds a function`.
     pub(crate) fn of(value: &Value, most_bytes: usize) -> Result<Self, String> {
         let mut left = most_bytes;
         copy(value, DEEPEST + 1, &mut left).map_err(|problem| match problem {
@@ -22,7 +22,7 @@ impl Plain {
     }
 }
 
-/// Why there is no copy.
+/// Reason why there is no copy.
 enum Problem {
     TooLarge,
     Other(String),

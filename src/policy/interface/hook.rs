@@ -42,7 +42,7 @@ impl Hook {
         }
     }
 
-    /// How long one policy may think.
+    /// Time limit of one policy.
     pub(crate) fn allowed(self) -> Duration {
         match self {
             Self::Request => Duration::from_millis(50),
@@ -65,7 +65,7 @@ impl Hook {
         }
     }
 
-    /// What it may return, in an error.
+    /// Its possible verdicts, for an error.
     pub(crate) fn choices(self) -> &'static str {
         match self {
             Self::Request => "nil, hub.route{…}, hub.wait{…} or hub.reject{…}",
@@ -73,7 +73,7 @@ impl Hook {
             Self::Idle => "nil, hub.unload(), hub.stop() or hub.keep{…}",
             Self::Exit => "nil, hub.restart{…} or hub.leave()",
             Self::Trouble => "nil, hub.restart{…}, hub.leave() or hub.keep{…}",
-            // Nobody looks at what it returns.
+            // What it returns is not looked at.
             Self::Observer => "nil",
         }
     }

@@ -14,7 +14,7 @@ pub(crate) fn did_you_mean<'a>(
     })
 }
 
-/// What kind of value it is, with its article.
+/// The kind of a value, with its article.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Nil => "nil",

@@ -16,7 +16,7 @@ use crate::api::{Decision, DecisionsReport, WantedDecisions};
 use crate::policy::bindings::verdicts::Verdict;
 use crate::policy::host::Policy;
 use crate::policy::interface::hook::Hook;
-use crate::policy::set::Answer;
+use crate::policy::set::HookAnswer;
 use crate::policy::{Details, Event, EventName, ModelEvent, RequestView, World};
 
 /// Decisions about models that are kept.
@@ -58,7 +58,7 @@ struct Said {
 impl Said {
     fn of(asked: &Question<'_>, ruling: &Ruling) -> Option<Self> {
         match (asked, &ruling.answer) {
-            (Question::Request(view), Answer::Verdict(verdict)) => Some(Self {
+            (Question::Request(view), HookAnswer::Verdict(verdict)) => Some(Self {
                 verdict: verdict.clone(),
                 client: view.client.ip(),
             }),
@@ -120,7 +120,7 @@ impl History {
         world: &dyn World,
         now: f64,
     ) -> bool {
-        let Answer::Verdict(verdict) = &ruling.answer else {
+        let HookAnswer::Verdict(verdict) = &ruling.answer else {
             return false;
         };
         let mut rings = self.rings.lock();
@@ -415,14 +415,14 @@ fn target_of(verdict: &Verdict) -> Option<&str> {
 }
 
 /// The outcome of a verdict, if it is certain from the start.
-fn outcome_at_once(hook: Hook, answer: &Answer, world: &dyn World) -> Option<String> {
+fn outcome_at_once(hook: Hook, answer: &HookAnswer, world: &dyn World) -> Option<String> {
     match (hook, answer) {
-        (Hook::Request | Hook::Load, Answer::Verdict(Verdict::Reject(error))) => {
+        (Hook::Request | Hook::Load, HookAnswer::Verdict(Verdict::Reject(error))) => {
             Some(format!("refused with {}", error.status))
         }
-        (Hook::Request, Answer::Denied(_)) => Some("refused with 500".to_owned()),
-        (Hook::Load, Answer::Denied(_)) => Some("refused with 503".to_owned()),
-        (Hook::Request, Answer::Verdict(verdict @ Verdict::Route(_))) => {
+        (Hook::Request, HookAnswer::Denied(_)) => Some("refused with 500".to_owned()),
+        (Hook::Load, HookAnswer::Denied(_)) => Some("refused with 503".to_owned()),
+        (Hook::Request, HookAnswer::Verdict(verdict @ Verdict::Route(_))) => {
             Some(match target_of(verdict) {
                 None => "sent on, changed".to_owned(),
                 Some(model) => match world.facts(model) {
@@ -431,16 +431,18 @@ fn outcome_at_once(hook: Hook, answer: &Answer, world: &dyn World) -> Option<Str
                 },
             })
         }
-        (Hook::Request, Answer::Verdict(Verdict::Wait(_))) => Some("parked".to_owned()),
-        (Hook::Idle, Answer::Verdict(Verdict::Keep(_)) | Answer::Denied(_)) => {
+        (Hook::Request, HookAnswer::Verdict(Verdict::Wait(_))) => Some("parked".to_owned()),
+        (Hook::Idle, HookAnswer::Verdict(Verdict::Keep(_)) | HookAnswer::Denied(_)) => {
             Some("kept".to_owned())
         }
-        (Hook::Trouble, Answer::Verdict(Verdict::Leave | Verdict::Keep(_)) | Answer::Denied(_)) => {
-            Some("left as it is".to_owned())
-        }
-        (Hook::Exit, Answer::Verdict(Verdict::Leave) | Answer::Abstain | Answer::Denied(_)) => {
-            Some("left failed".to_owned())
-        }
+        (
+            Hook::Trouble,
+            HookAnswer::Verdict(Verdict::Leave | Verdict::Keep(_)) | HookAnswer::Denied(_),
+        ) => Some("left as it is".to_owned()),
+        (
+            Hook::Exit,
+            HookAnswer::Verdict(Verdict::Leave) | HookAnswer::Abstain | HookAnswer::Denied(_),
+        ) => Some("left failed".to_owned()),
         _ => None,
     }
 }

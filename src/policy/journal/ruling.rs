@@ -15,7 +15,7 @@ use crate::policy::bindings::views::model;
 use crate::policy::bindings::views::trouble::InTrouble;
 use crate::policy::host::{Host, Policy};
 use crate::policy::interface::hook::Hook;
-use crate::policy::set::Answer;
+use crate::policy::set::HookAnswer;
 use crate::policy::{Exit, PendingLoad, RequestView, Trouble};
 
 /// One question, as its caller put it.
@@ -72,7 +72,7 @@ impl Question<'_> {
 /// An answer with its origin. Without a verdict it costs nothing.
 #[derive(Debug)]
 pub(crate) struct Ruling {
-    pub(crate) answer: Answer,
+    pub(crate) answer: HookAnswer,
     /// Number of the policy that decided.
     pub(crate) policy: Option<usize>,
     /// The line that made the verdict: `file:line`.
@@ -87,7 +87,7 @@ impl Ruling {
     /// No policy decided.
     pub(crate) fn abstain() -> Self {
         Self {
-            answer: Answer::Abstain,
+            answer: HookAnswer::Abstain,
             policy: None,
             place: None,
             reason: None,
@@ -97,7 +97,7 @@ impl Ruling {
 
     /// Policy `number` decided.
     pub(crate) fn decide(&mut self, number: usize, made: Made) {
-        self.answer = Answer::Verdict(made.verdict);
+        self.answer = HookAnswer::Verdict(made.verdict);
         self.policy = Some(number);
         self.place = made.place;
         self.reason = made.reason;
@@ -105,21 +105,21 @@ impl Ruling {
 
     /// Policy `number` failed, and refuses then.
     pub(crate) fn deny(&mut self, number: usize, policy: &Policy) {
-        self.answer = Answer::Denied(policy.name.clone());
+        self.answer = HookAnswer::Denied(policy.name.clone());
         self.policy = Some(number);
     }
 
     /// True if a policy decided, or refuses because it failed.
     pub(crate) fn is_verdict(&self) -> bool {
-        matches!(self.answer, Answer::Verdict(_) | Answer::Denied(_))
+        matches!(self.answer, HookAnswer::Verdict(_) | HookAnswer::Denied(_))
     }
 
     /// The verdict's constructor; if all abstained, the default.
     pub(crate) fn word(&self, hook: Hook) -> &'static str {
         match (&self.answer, hook) {
-            (Answer::Verdict(verdict), _) => verdict.constructor(),
-            (Answer::Denied(_), _) => "deny",
-            (Answer::NeedBody | Answer::Abstain, Hook::Request) => "pass",
+            (HookAnswer::Verdict(verdict), _) => verdict.constructor(),
+            (HookAnswer::Denied(_), _) => "deny",
+            (HookAnswer::NeedBody | HookAnswer::Abstain, Hook::Request) => "pass",
             (_, Hook::Load) => "allow",
             (_, Hook::Idle | Hook::Trouble) => "keep",
             _ => "leave",
@@ -129,7 +129,7 @@ impl Ruling {
     /// The verdict's fields, for users.
     pub(crate) fn fields(&self) -> Map<String, Value> {
         let mut fields = match &self.answer {
-            Answer::Verdict(verdict) => fields(verdict),
+            HookAnswer::Verdict(verdict) => fields(verdict),
             _ => Map::new(),
         };
         fields.retain(|_, value| !value.is_null());

@@ -46,7 +46,7 @@ pub(super) struct PolicySet {
 
 /// The joint answer of the policies.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum HookAnswer {
     /// Nothing.
     Abstain,
     /// The first verdict.
@@ -209,7 +209,7 @@ impl PolicySet {
     pub(super) fn on_request<T>(
         &self,
         view: Box<RequestView>,
-        then: impl FnOnce(&RequestView, Answer) -> T,
+        then: impl FnOnce(&RequestView, HookAnswer) -> T,
     ) -> (Box<RequestView>, T) {
         if !self.has(Hook::Request) {
             let ruling = Ruling::abstain();
@@ -233,7 +233,7 @@ impl PolicySet {
     }
 
     /// Asks about anything but a request.
-    pub(super) fn rule(&self, asked: &Question<'_>) -> Answer {
+    pub(super) fn rule(&self, asked: &Question<'_>) -> HookAnswer {
         self.ruling(asked).answer
     }
 
@@ -379,7 +379,7 @@ impl PolicySet {
                 Err(error) => Err(describe(error, &policy.name)),
             };
             if host.stage.limits.interrupted() == Some(Interrupt::NeedBody) {
-                ruling.answer = Answer::NeedBody;
+                ruling.answer = HookAnswer::NeedBody;
                 return ruling;
             }
             match verdict {

@@ -2,7 +2,7 @@
 
 use mlua::{Lua, LuaSerdeExt as _, MetaMethod, Table, UserData, UserDataMethods, Value};
 
-use super::super::{Number, Simulation, State, Verb};
+use super::super::{Number, Progress, Simulation, Verb};
 use super::hub::Shared;
 use super::options;
 use crate::api::ApiError;
@@ -68,7 +68,7 @@ impl AskedNow {
         let asked = hub.asked(self.number);
         let now = hub.world().now();
         let error = match &asked.state {
-            State::Rejected(error) => Some(error),
+            Progress::Rejected(error) => Some(error),
             _ => None,
         };
         let of_error = |read: fn(&ApiError) -> Option<String>| lua.to_value(&error.and_then(read));

@@ -22,7 +22,7 @@ pub(super) struct Failure {
     pub(super) text: String,
 }
 
-/// Where a check leaves its failure; the error that it raises only ends the case.
+/// Place for the failure of a check; the error that it raises only ends the case.
 pub(super) type Failed = Arc<Mutex<Option<Failure>>>;
 
 /// Puts the checks into `test`.

@@ -21,7 +21,7 @@ use crate::policy::{Inspect, Policies, World as _, did_you_mean};
 /// A simulated hub that several Lua values look at.
 pub(super) type Shared = Arc<Mutex<Simulation>>;
 
-/// What a hub of a test has besides its functions.
+/// Fields of a test's hub, besides its functions.
 pub(crate) const FIELDS: &[&str] = &["models", "groups", "memory", "state", "logged", "warnings"];
 
 /// Its functions.

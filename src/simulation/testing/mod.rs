@@ -28,7 +28,7 @@ mod values;
 /// Time limit of a case.
 const ALLOWED: Duration = Duration::from_secs(60);
 
-/// When a simulated hub begins, unless its test says otherwise: a Monday.
+/// Begin of a simulated hub, unless its test says otherwise: a Monday.
 const BEGUN: &str = "2026-03-02 08:00";
 
 /// One case, and how it went.
@@ -134,7 +134,7 @@ impl Source {
     }
 }
 
-/// What a case is made of, in its Lua state.
+/// The parts of a case, in its Lua state.
 #[derive(Clone, Default)]
 struct Stage {
     cases: Arc<Mutex<Vec<(String, Function)>>>,

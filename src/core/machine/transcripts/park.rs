@@ -3,7 +3,7 @@
 use super::*;
 
 impl Story {
-    /// What the policy says about the load of a model from now on.
+    /// Sets the policy's verdict about the load of a model from now on.
     fn rule(&mut self, model: &str, verdict: LoadVerdict) {
         self.policies.on_load.insert(model.into(), verdict);
     }
@@ -272,7 +272,7 @@ fn an_eviction_of_a_busy_model_lets_its_requests_end_and_new_ones_load_it_again(
         !effects.contains(&Effect::End { launch: busy }),
         "its requests first"
     );
-    // Whoever wants `a` now waits until it is loaded again.
+    // A request for `a` now waits until it is loaded again.
     let (wants_a, effects) = story.request("a");
     assert_eq!(effects, []);
     assert_eq!(

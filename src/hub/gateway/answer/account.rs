@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, request, response};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::kind::Kind;
+use super::kind::AnswerKind;
 use super::usage::{Tail, Usage};
 use crate::api::unix_now;
 use crate::hub::decimal;
@@ -168,7 +168,7 @@ impl Account {
     }
 
     /// Records the head of the worker's answer, and the kind of its body. Adds `Server-Timing`.
-    pub(crate) fn answered(&mut self, head: &mut response::Parts, kind: Kind) {
+    pub(crate) fn answered(&mut self, head: &mut response::Parts, kind: AnswerKind) {
         self.enter(|entries| {
             entries.status = Some(head.status.as_u16());
             entries.worker = entries.sent.map_or(Duration::ZERO, |sent| sent.elapsed());

@@ -5,14 +5,14 @@ use http::{HeaderMap, HeaderValue};
 
 /// The kind of an answer's body.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Kind {
+pub(crate) struct AnswerKind {
     /// An event stream.
     pub(crate) events: bool,
     /// JSON, or events of it, and not compressed: its model and its usage can be read as it passes.
     pub(crate) is_legible: bool,
 }
 
-impl Kind {
+impl AnswerKind {
     /// The kind of the body with these headers.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
@@ -44,7 +44,7 @@ mod tests {
             if let Some(encoding) = encoding {
                 headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
             }
-            let found = Kind::of(&headers);
+            let found = AnswerKind::of(&headers);
             assert_eq!(
                 (found.events, found.is_legible),
                 (events, is_legible),

@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::body::Body;
-use super::kind::Kind;
+use super::kind::AnswerKind;
 use super::progress::Progress;
 use crate::api::ApiError;
 use crate::hub::gateway::protocol::chat::workers_error;
@@ -105,7 +105,7 @@ impl StreamState {
 /// True if it is one in the client's form, or in that of the workers.
 fn is_stream(protocol: &Protocol, headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    Kind::of(headers).events || kind == Some(protocol.stream_type.as_bytes())
+    AnswerKind::of(headers).events || kind == Some(protocol.stream_type.as_bytes())
 }
 
 impl Gathered {

@@ -12,7 +12,7 @@ use http::header::CONTENT_LENGTH;
 use http::response;
 use memchr::memmem::Finder;
 
-use super::kind::Kind;
+use super::kind::AnswerKind;
 use crate::hub::gateway::request::scan::json::{closing_quote, unquote};
 use crate::hub::lifecycle::Model;
 use crate::upstream::{Accepts, Upstream};
@@ -56,7 +56,7 @@ impl NameRewriter {
         written: String,
         upstream: Arc<Upstream>,
         head: &mut response::Parts,
-        kind: Kind,
+        kind: AnswerKind,
     ) -> Option<Self> {
         if !head.status.is_success() || !kind.is_legible || written.is_empty() {
             return None;
@@ -227,7 +227,7 @@ mod tests {
             head.headers.insert(CONTENT_LENGTH, length.into());
         }
         let upstream = Upstream::new("127.0.0.1", 1, Accepts::Only(served.into()));
-        let kind = Kind {
+        let kind = AnswerKind {
             events,
             is_legible: true,
         };

@@ -17,7 +17,7 @@ use crate::hub::gateway::refusals;
 use crate::hub::gateway::request::intake::Intake;
 use crate::hub::gateway::request::rewrite::ModelSite;
 use crate::hub::gateway::request::scan::json::MARK;
-use crate::hub::gateway::request::scan::{Found, Scanner, Step};
+use crate::hub::gateway::request::scan::{FoundModel, ScanStep, Scanner};
 
 /// The routes that doors lead to.
 const CHAT: &str = "/v1/chat/completions";
@@ -207,7 +207,7 @@ pub(in super::super) struct AsChat {
     body: Bytes,
     chat: Bytes,
     answering: Answering,
-    found: Found,
+    found: FoundModel,
 }
 
 impl AsChat {
@@ -224,7 +224,7 @@ impl AsChat {
         let chat = Bytes::from(chat);
         let found = match Scanner::for_content_type(None).map(|mut scanner| scanner.feed(&chat)) {
             // Every adapter writes one, if only an empty one.
-            Ok(Step::Found(found)) => found,
+            Ok(ScanStep::Found(found)) => found,
             _ => return Err(model_required()),
         };
         Ok(Self {
@@ -291,7 +291,7 @@ impl Translating {
         let step = scanner.as_mut().map(|scanner| scanner.feed(&self.body));
         intake.replace(self.body);
         match step {
-            Ok(Step::Found(found)) => ModelSite::Body(found.range, found.syntax),
+            Ok(ScanStep::Found(found)) => ModelSite::Body(found.range, found.syntax),
             _ => ModelSite::Nowhere,
         }
     }

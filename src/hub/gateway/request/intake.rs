@@ -22,7 +22,7 @@ use super::coding::Decoder;
 use super::read_pause::ReadPause;
 use super::rest::{Rest, Watched};
 use super::scan::json::MARK;
-use super::scan::{Scanner, Step};
+use super::scan::{ScanStep, Scanner};
 use crate::api::ApiError;
 use crate::config::Limits;
 use crate::hub::gateway::protocol::Protocol;
@@ -116,7 +116,7 @@ impl Intake {
     pub(crate) async fn read_to_model(
         &mut self,
         content_type: Option<&str>,
-    ) -> Result<Step, ApiError> {
+    ) -> Result<ScanStep, ApiError> {
         let mut scanner = match Scanner::for_content_type(content_type) {
             Ok(scanner) => scanner,
             Err(malformed) => return Ok(malformed),
@@ -125,18 +125,18 @@ impl Intake {
             let step = scan(&mut scanner, &chunk, self.rest.is_none())?;
             self.keep(chunk);
             match step {
-                Step::More => {}
-                Step::Found(found) => {
+                ScanStep::More => {}
+                ScanStep::Found(found) => {
                     if self.rest.is_some() {
                         self.scanner = Some(Box::new(scanner));
                     }
-                    return Ok(Step::Found(found));
+                    return Ok(ScanStep::Found(found));
                 }
                 end => return Ok(end),
             }
         }
         Ok(match self.held {
-            0 => Step::Absent,
+            0 => ScanStep::Absent,
             _ => scanner.end(),
         })
     }
@@ -355,13 +355,13 @@ impl Intake {
 }
 
 /// The next frame of a body.
-fn scan(scanner: &mut Scanner, chunk: &[u8], is_last: bool) -> Result<Step, ApiError> {
+fn scan(scanner: &mut Scanner, chunk: &[u8], is_last: bool) -> Result<ScanStep, ApiError> {
     let step = match is_last {
         true => scanner.feed_last(chunk),
         false => scanner.feed(chunk),
     };
     match step {
-        Step::Twice => Err(refusals::model_twice()),
+        ScanStep::Twice => Err(refusals::model_twice()),
         step => Ok(step),
     }
 }

@@ -10,7 +10,7 @@ use http_body_util::Limited;
 use hyper::body::Incoming;
 
 use super::coding::Decoder;
-use super::scan::{Scanner, Step};
+use super::scan::{ScanStep, Scanner};
 use crate::hub::gateway::refusals;
 use crate::upstream::BoxError;
 
@@ -138,7 +138,7 @@ impl Body for Watched {
         let frame = ready!(Pin::new(&mut self.rest).poll_frame(cx));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
-            && self.scanner.feed(data) == Step::Twice
+            && self.scanner.feed(data) == ScanStep::Twice
         {
             return Poll::Ready(Some(Err(refusals::model_twice().into())));
         }

@@ -1,4 +1,4 @@
-//! What of a request's body reaches the worker, and what a client hears that names no model.
+//! The part of a request's body that reaches the worker, and the refusal of a request without a model.
 
 use super::*;
 

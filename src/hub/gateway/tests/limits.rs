@@ -1,4 +1,4 @@
-//! What is too large, too much, or too slow, and what a client hears of it.
+//! Requests that are too large, too many, or too slow, and their refusals.
 
 use std::time::Duration;
 

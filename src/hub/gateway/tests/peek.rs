@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use crate::hub::gateway::fuzz::scan_chunks;
 use crate::hub::gateway::request::scan::json::Peek;
-use crate::hub::gateway::request::scan::{Step, chunks_at};
+use crate::hub::gateway::request::scan::{ScanStep, chunks_at};
 
-fn peek(chunks: &[&[u8]]) -> Step {
+fn peek(chunks: &[&[u8]]) -> ScanStep {
     let scan = |knows_the_last: bool| {
         let mut peek = Peek::new();
         let mut left = chunks.len();
@@ -25,7 +25,7 @@ fn peek(chunks: &[&[u8]]) -> Step {
 }
 
 /// Every way to cut `text` into two chunks gives the same answer.
-fn peek_cut_anywhere(text: &str) -> Step {
+fn peek_cut_anywhere(text: &str) -> ScanStep {
     let whole = peek(&[text.as_bytes()]);
     for cut in 0..=text.len() {
         let (one, two) = text.as_bytes().split_at(cut);
@@ -36,7 +36,7 @@ fn peek_cut_anywhere(text: &str) -> Step {
 
 fn found(text: &str) -> (String, &str) {
     match peek_cut_anywhere(text) {
-        Step::Found(found) => (found.value, &text[found.range]),
+        ScanStep::Found(found) => (found.value, &text[found.range]),
         other => panic!("{text}: {other:?}"),
     }
 }
@@ -79,7 +79,7 @@ fn a_second_model_is_noticed_wherever_it_stands_and_however_it_is_written() {
         r#"{"mod\u0065l":"a","model"#.to_owned().as_str(),
     ] {
         let step = peek_cut_anywhere(&format!("{text}\""));
-        assert_eq!(step, Step::Twice, "{text}");
+        assert_eq!(step, ScanStep::Twice, "{text}");
     }
     for text in [
         r#"{"model":"a","x":{"model":"b"},"y":[{"model":"c"}],"z":"\"model\":"}"#,
@@ -94,18 +94,18 @@ fn a_second_model_is_noticed_wherever_it_stands_and_however_it_is_written() {
 #[test]
 fn the_mark_of_utf_8_is_passed_over_at_the_beginning() {
     assert_eq!(found("\u{feff} {\"model\":\"a\"}"), ("a".into(), "\"a\""));
-    assert_eq!(peek_cut_anywhere(" \u{feff}{}"), Step::Malformed);
-    assert_eq!(peek_cut_anywhere("\u{feff}\u{feff}{}"), Step::Malformed);
+    assert_eq!(peek_cut_anywhere(" \u{feff}{}"), ScanStep::Malformed);
+    assert_eq!(peek_cut_anywhere("\u{feff}\u{feff}{}"), ScanStep::Malformed);
 }
 
 #[test]
 fn says_why_there_is_none() {
-    assert_eq!(peek_cut_anywhere("{}"), Step::Absent);
-    assert_eq!(peek_cut_anywhere(r#"{"a":[1,{}]} "#), Step::Absent);
-    assert_eq!(peek_cut_anywhere(r#"{"model":null}"#), Step::NotAString);
+    assert_eq!(peek_cut_anywhere("{}"), ScanStep::Absent);
+    assert_eq!(peek_cut_anywhere(r#"{"a":[1,{}]} "#), ScanStep::Absent);
+    assert_eq!(peek_cut_anywhere(r#"{"model":null}"#), ScanStep::NotAString);
     assert_eq!(
         peek_cut_anywhere(r#"{"model":{"name":"a"}}"#),
-        Step::NotAString
+        ScanStep::NotAString
     );
     for malformed in [
         "[]",
@@ -118,9 +118,13 @@ fn says_why_there_is_none() {
         r#"{"model":"\x"}"#,
         r#"{"a":"b" "c""#,
     ] {
-        assert_eq!(peek_cut_anywhere(malformed), Step::Malformed, "{malformed}");
+        assert_eq!(
+            peek_cut_anywhere(malformed),
+            ScanStep::Malformed,
+            "{malformed}"
+        );
     }
-    assert_eq!(peek_cut_anywhere(r#"{"model":"unfinish"#), Step::More);
+    assert_eq!(peek_cut_anywhere(r#"{"model":"unfinish"#), ScanStep::More);
 }
 
 fn json() -> impl Strategy<Value = Value> {
@@ -163,12 +167,12 @@ proptest! {
         let step = peek(&chunks_at(text.as_bytes(), &cuts));
         match value["model"].as_str() {
             Some(model) => {
-                let Step::Found(found) = step else { panic!("{step:?}") };
+                let ScanStep::Found(found) = step else { panic!("{step:?}") };
                 prop_assert_eq!(&found.value, model);
                 let written: String = serde_json::from_str(&text[found.range]).unwrap();
                 prop_assert_eq!(written, model);
             }
-            None => prop_assert_eq!(step, Step::NotAString),
+            None => prop_assert_eq!(step, ScanStep::NotAString),
         }
     }
 

@@ -7,7 +7,7 @@ use super::*;
 const HIDDEN: &str =
     "POST /v1/hidden HTTP/1.1\r\nhost: hub\r\ncontent-length: 17\r\n\r\n{\"model\":\"alpha\"}";
 
-/// What the client hears to bytes that it sends at once, up to the end of the connection.
+/// The answer to bytes that a client sends at once, up to the end of the connection.
 async fn answer_to(hub: &Hub, sent: &str) -> String {
     let mut client = hub.connect().await;
     client.write(sent).await;
@@ -143,7 +143,7 @@ async fn pipelined_requests_are_answered_one_after_the_other() {
     hub.all_is_free().await;
 }
 
-/// Whoever reads the length would find a request of his own behind it.
+/// A program that reads the length would find another request behind it.
 #[tokio::test]
 async fn nothing_is_read_after_a_request_with_both_length_and_encoding() {
     let worker = Scripted::start().await;

@@ -19,15 +19,15 @@ pub(super) struct Ram(Arc<Mutex<Contents>>);
 #[derive(Debug, Default)]
 struct Contents {
     total: Option<u64>,
-    /// What other programs hold.
+    /// Memory of other programs.
     other: u64,
-    /// What each model needs.
+    /// Memory that each model needs.
     sizes: HashMap<&'static str, u64>,
-    /// What each worker holds.
+    /// Memory of each worker.
     held: HashMap<u32, u64>,
-    /// What ended workers have not given back yet.
+    /// Memory that ended workers have not given back yet.
     returning: u64,
-    /// How long that takes.
+    /// Time that this takes.
     returns_after: Duration,
 }
 
@@ -68,7 +68,7 @@ impl Ram {
     }
 }
 
-/// What the policies decide by: what fits is admitted; idle models go for what does not.
+/// The policies of these tests: a load that fits is admitted; idle models go for one that does not.
 const BY_MEMORY: &str = r#"
 return {
   on_load = function(load, hub)

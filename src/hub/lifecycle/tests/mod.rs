@@ -30,7 +30,7 @@ struct Stage {
     launched: Arc<Mutex<Vec<String>>>,
     /// Those whose next load fails.
     broken: Arc<Mutex<Vec<String>>>,
-    /// What their memory is taken from.
+    /// The memory that they take from.
     ram: memory::Ram,
     tracker: TaskTracker,
 }

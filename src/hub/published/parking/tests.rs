@@ -59,7 +59,7 @@ async fn a_lease_that_comes_back_calls_one_after_the_other_in_turn() {
     end_a_lease(&model);
     assert!(!is_called(&mut other) && !is_called(&mut second));
     assert!(is_called(&mut first));
-    // It is told to wait on: the next client, and nobody twice.
+    // It is told to wait on: the next client, and none twice.
     first.stay(600.0);
     assert!(
         !is_called(&mut second),
@@ -211,7 +211,7 @@ async fn the_supervisor_hears_of_the_last_lease_while_it_listens() {
     );
 }
 
-/// Threads that end leases and one that parks, on real threads: whoever parks is always called.
+/// Threads that end leases and one that parks, on real threads: a request that parks is always called.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_lease_ends_unseen() {
     for _ in 0..2000 {

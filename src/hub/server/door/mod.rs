@@ -77,7 +77,7 @@ fn reached_at<'a>(parts: &'a Parts, caller: &Caller<'a>) -> Option<&'a str> {
     }
 }
 
-/// True if that is a name of the hub's, and not one that somebody let point to its address.
+/// True if that is a name of the hub's, and not one that a stranger let point to its address.
 fn answers_to(reached: Option<&str>, parts: &Parts, config: &Config) -> bool {
     let Some(reached) = reached else {
         // HTTP/1.0 has no `Host`, and no browser speaks it.

@@ -238,7 +238,7 @@ return function(self)
   end
 end";
 
-/// What `__pairs` returns for a table.
+/// The result of `__pairs` for a table.
 pub(super) fn iterate(lua: &Lua, table: Table) -> mlua::Result<(Value, Table)> {
     lua.globals().get("next").map(|next| (next, table))
 }

@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::ruling::{Question, Ruling};
 use crate::api::{RecordingReport, unix_now};
-use crate::policy::set::Answer;
+use crate::policy::set::HookAnswer;
 use crate::policy::{Event, World};
 
 pub(crate) mod line;
@@ -180,7 +180,7 @@ impl Recorder {
         world: &dyn World,
     ) {
         // A policy that waits for the body is asked again.
-        if matches!(ruling.answer, Answer::NeedBody) {
+        if matches!(ruling.answer, HookAnswer::NeedBody) {
             return;
         }
         self.put(|room| Snapshot::call(asked, ruling, policy, world, room));

@@ -312,7 +312,7 @@ fn function<'a>(tool: &Field<'_, 'a>) -> Result<Option<Tool<'a>>, ApiError> {
     Ok(Some(Tool::new(name, description, Some(schema))))
 }
 
-/// Which tool the model has to call, if it has to. A worker may take silence for `none`.
+/// The tool that the model has to call, if it has to. A worker may take silence for `none`.
 fn choose(request: &mut Request<'_>, body: &Field<'_, '_>) -> Result<(), ApiError> {
     let Some(choice) = body.get("tool_choice") else {
         request.tool_choice = Some(Value::from("auto"));

@@ -1,4 +1,4 @@
-//! What holds for every stream of chunks: how it is cut does not matter, nothing is lost, the parts come
+//! Properties of every stream of chunks: how it is cut does not matter, nothing is lost, the parts come
 //! one after the other.
 
 use http::StatusCode;
@@ -158,7 +158,7 @@ pub(in super::super) struct Plan {
     pub(in super::super) thinking: String,
     /// Name and arguments of each call.
     pub(in super::super) calls: Vec<(String, String)>,
-    /// Where it is cut on its way.
+    /// Places at which it is cut on its way.
     cuts: Vec<usize>,
 }
 

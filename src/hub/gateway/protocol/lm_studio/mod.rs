@@ -10,7 +10,7 @@ use crate::api::{ApiError, MemoryState, ModelFacts};
 use crate::core::refusals::unknown_model;
 use crate::hub::lifecycle::Lifecycle;
 
-/// Where its routes begin.
+/// Begin of its routes' paths.
 const ROOT: &str = "/api/v0/";
 
 /// Routes that OpenAI's API has under `/v1`.

@@ -9,14 +9,14 @@ use tokio::time::Instant;
 use super::super::chat::{Answer, Part, Reason, Usage};
 use crate::api::ApiError;
 
-/// Which of the two routes is answered.
+/// The route that is answered, of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::hub::gateway) enum Form {
     Chat,
     Generate,
 }
 
-/// When a request was translated: the clock of its counters.
+/// Time at which a request was translated: the begin of its counters.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::hub::gateway) struct Origin(Instant);
 

@@ -301,7 +301,7 @@ fn function<'a>(tool: &Field<'_, 'a>) -> Result<Option<Tool<'a>>, ApiError> {
     )))
 }
 
-/// Which tool the model has to call, if it has to. A worker may take silence for `none`.
+/// The tool that the model has to call, if it has to. A worker may take silence for `none`.
 fn choice(body: &Field<'_, '_>) -> Result<Value, ApiError> {
     let Some(choice) = body.get("tool_choice") else {
         return Ok(Value::from("auto"));

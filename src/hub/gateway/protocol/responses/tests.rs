@@ -1,4 +1,4 @@
-//! What clients send, in the shapes that they send it, and what they accept.
+//! Requests in the shapes that clients send, and answers in those that they accept.
 
 use http::StatusCode;
 use proptest::prelude::*;

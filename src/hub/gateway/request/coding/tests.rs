@@ -1,4 +1,4 @@
-//! What the decoders make of bodies, however they arrive.
+//! Decoders and bodies, in whatever pieces these arrive.
 
 use std::io::Write as _;
 
@@ -42,7 +42,7 @@ fn packed(coding: &str, text: &[u8]) -> Vec<u8> {
     }
 }
 
-/// What comes of a body that arrives in pieces of `size`.
+/// A decoded body that arrives in pieces of `size`.
 fn decode(codings: &[&str], body: &[u8], size: usize) -> Result<Vec<u8>, ApiError> {
     let mut decoder = decoder(codings)?.unwrap();
     let mut text = Vec::new();

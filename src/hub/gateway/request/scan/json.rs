@@ -12,12 +12,12 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 use memchr::{memchr, memchr_iter, memchr3};
 
-use super::{Found, Step, Syntax};
+use super::{FoundModel, ScanStep, Syntax};
 
 /// `"model"` with every character written as `\uXXXX`: no longer key can mean it.
 const MAX_KEY: usize = 30;
 
-/// Where the scan stands. `escaped`: the last byte was a backslash that escapes the next.
+/// State of the scan. `escaped`: the last byte was a backslash that escapes the next.
 #[derive(Debug, Clone, Copy)]
 enum JsonState {
     /// Before the object.
@@ -71,10 +71,10 @@ pub(crate) struct Peek {
     raw: Vec<u8>,
     /// True if the key at hand is `model`.
     is_model: bool,
-    /// Where the value begins, at its quote.
+    /// Begin of the value, at its quote.
     value_start: usize,
     /// The model, until the end of the chunk that it was found in.
-    found: Option<Found>,
+    found: Option<FoundModel>,
     has_found: bool,
 }
 
@@ -96,18 +96,18 @@ impl Peek {
         }
     }
 
-    /// Reads the next chunk. After [`Step::Found`] it may be given the chunks that follow, to tell
-    /// whether there is another; after any other answer but [`Step::More`] the scan is over.
-    pub(crate) fn feed(&mut self, chunk: &[u8]) -> Step {
+    /// Reads the next chunk. After [`ScanStep::Found`] it may be given the chunks that follow, to tell
+    /// whether there is another; after any other answer but [`ScanStep::More`] the scan is over.
+    pub(crate) fn feed(&mut self, chunk: &[u8]) -> ScanStep {
         self.read(chunk, false)
     }
 
     /// The same with the last chunk: mostly a glance tells that no other model follows the first.
-    pub(crate) fn feed_last(&mut self, chunk: &[u8]) -> Step {
+    pub(crate) fn feed_last(&mut self, chunk: &[u8]) -> ScanStep {
         self.read(chunk, true)
     }
 
-    fn read(&mut self, chunk: &[u8], is_last: bool) -> Step {
+    fn read(&mut self, chunk: &[u8], is_last: bool) -> ScanStep {
         let mut at = 0;
         while at < chunk.len() {
             let had_found = self.has_found;
@@ -121,18 +121,18 @@ impl Peek {
                 }
                 Err(end) => {
                     self.state = JsonState::Over;
-                    if end == Step::Twice || !self.has_found {
+                    if end == ScanStep::Twice || !self.has_found {
                         return end;
                     }
                 }
             }
         }
         self.before += chunk.len();
-        self.found.take().map_or(Step::More, Step::Found)
+        self.found.take().map_or(ScanStep::More, ScanStep::Found)
     }
 
     /// Goes on from `at`; the position after what was read, or the end of the scan.
-    fn step(&mut self, chunk: &[u8], at: usize) -> Result<usize, Step> {
+    fn step(&mut self, chunk: &[u8], at: usize) -> Result<usize, ScanStep> {
         match self.state {
             JsonState::InKey { escaped } => return self.in_key(chunk, at, escaped),
             JsonState::InModel { escaped } => return self.in_model(chunk, at, escaped),
@@ -164,7 +164,7 @@ impl Peek {
                 length if length < MARK.len() => JsonState::Mark(length),
                 _ => JsonState::Start,
             },
-            (JsonState::FirstKey | JsonState::Comma, b'}') => return Err(Step::Absent),
+            (JsonState::FirstKey | JsonState::Comma, b'}') => return Err(ScanStep::Absent),
             (JsonState::FirstKey | JsonState::Key, b'"') => {
                 self.raw.clear();
                 JsonState::InKey { escaped: false }
@@ -172,15 +172,15 @@ impl Peek {
             (JsonState::Colon, b':') => JsonState::Value,
             (JsonState::Comma, b',') => JsonState::Key,
             (JsonState::Value, first) => return self.value(first, at),
-            _ => return Err(Step::Malformed),
+            _ => return Err(ScanStep::Malformed),
         };
         Ok(at + 1)
     }
 
-    fn value(&mut self, first: u8, at: usize) -> Result<usize, Step> {
+    fn value(&mut self, first: u8, at: usize) -> Result<usize, ScanStep> {
         let scalar = matches!(first, b'-' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z');
         if self.is_model && (scalar || matches!(first, b'{' | b'[')) {
-            return Err(Step::NotAString);
+            return Err(ScanStep::NotAString);
         }
         self.state = match first {
             b'"' if self.is_model => {
@@ -191,12 +191,12 @@ impl Peek {
             b'"' => JsonState::InString { escaped: false },
             b'{' | b'[' => JsonState::InNested { depth: 1 },
             _ if scalar => JsonState::InScalar,
-            _ => return Err(Step::Malformed),
+            _ => return Err(ScanStep::Malformed),
         };
         Ok(at + 1)
     }
 
-    fn in_key(&mut self, chunk: &[u8], at: usize, mut escaped: bool) -> Result<usize, Step> {
+    fn in_key(&mut self, chunk: &[u8], at: usize, mut escaped: bool) -> Result<usize, ScanStep> {
         let quote = closing_quote(chunk, at, &mut escaped);
         let part = &chunk[at..quote.unwrap_or(chunk.len())];
         self.is_model = match quote {
@@ -213,13 +213,13 @@ impl Peek {
             return Ok(chunk.len());
         };
         if self.is_model && self.has_found {
-            return Err(Step::Twice);
+            return Err(ScanStep::Twice);
         }
         self.state = JsonState::Colon;
         Ok(quote + 1)
     }
 
-    fn in_model(&mut self, chunk: &[u8], at: usize, mut escaped: bool) -> Result<usize, Step> {
+    fn in_model(&mut self, chunk: &[u8], at: usize, mut escaped: bool) -> Result<usize, ScanStep> {
         let quote = closing_quote(chunk, at, &mut escaped);
         let part = &chunk[at..quote.unwrap_or(chunk.len())];
         let raw = match quote {
@@ -233,9 +233,9 @@ impl Peek {
             self.state = JsonState::InModel { escaped };
             return Ok(chunk.len());
         };
-        let value = unquote(raw).ok_or(Step::Malformed)?.into_owned();
+        let value = unquote(raw).ok_or(ScanStep::Malformed)?.into_owned();
         let range = self.value_start..self.before + quote + 1;
-        self.found = Some(Found {
+        self.found = Some(FoundModel {
             value,
             range,
             syntax: Syntax::Json,
@@ -288,13 +288,13 @@ impl Peek {
         chunk.len()
     }
 
-    fn in_scalar(&mut self, chunk: &[u8], at: usize) -> Result<usize, Step> {
+    fn in_scalar(&mut self, chunk: &[u8], at: usize) -> Result<usize, ScanStep> {
         let end = chunk[at..]
             .iter()
             .position(|&byte| is_space(byte) || matches!(byte, b',' | b'}'));
         let end = end.map_or(chunk.len(), |end| at + end);
         if memchr3(b'"', b'{', b'[', &chunk[at..end]).is_some() {
-            return Err(Step::Malformed);
+            return Err(ScanStep::Malformed);
         }
         if end < chunk.len() {
             self.state = JsonState::Comma;
@@ -317,7 +317,7 @@ fn may_name_a_model(text: &[u8]) -> bool {
     PLAIN.find(text).is_some() || is_escaped()
 }
 
-/// Where the string that `at` is in ends. At the end of the chunk `escaped` tells how to go on. It stops at
+/// End of the string that `at` is in. At the end of the chunk `escaped` tells how to go on. It stops at
 /// quotes only, for texts are full of escapes (`\n`): what stands before a quote tells whether it is one.
 pub(crate) fn closing_quote(chunk: &[u8], at: usize, escaped: &mut bool) -> Option<usize> {
     let begin = at + usize::from(std::mem::take(escaped));

@@ -22,7 +22,7 @@ pub(crate) enum Syntax {
 
 /// The model that a body names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct FoundModel {
     /// The name, escapes resolved.
     pub(crate) value: String,
     /// Its range, counted from the start of the body; in JSON with its quotes.
@@ -32,11 +32,11 @@ pub(crate) struct Found {
 
 /// The result of a scan so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum ScanStep {
     /// Nothing yet.
     More,
     /// The model.
-    Found(Found),
+    Found(FoundModel),
     /// The body names none.
     Absent,
     /// There is a `model` that is not a string.
@@ -63,7 +63,7 @@ const URLENCODED: &str = "application/x-www-form-urlencoded";
 impl Scanner {
     /// Chooses a form scanner by content type; everything else counts as JSON, as clients often omit the
     /// header.
-    pub(crate) fn for_content_type(content_type: Option<&str>) -> Result<Self, Step> {
+    pub(crate) fn for_content_type(content_type: Option<&str>) -> Result<Self, ScanStep> {
         // Most requests have this type.
         let Some(content_type) = content_type.filter(|kind| *kind != "application/json") else {
             return Ok(Self::Json(Peek::new()));
@@ -76,28 +76,28 @@ impl Scanner {
         }
         Multipart::new(content_type)
             .map(|form| Self::Form(Box::new(form)))
-            .ok_or(Step::Malformed)
+            .ok_or(ScanStep::Malformed)
     }
 
-    /// Reads the next chunk. After [`Step::Found`] it may be given the chunks that follow, to tell
-    /// whether there is another; after any other answer but [`Step::More`] the scan is over.
-    pub(crate) fn feed(&mut self, chunk: &[u8]) -> Step {
+    /// Reads the next chunk. After [`ScanStep::Found`] it may be given the chunks that follow, to tell
+    /// whether there is another; after any other answer but [`ScanStep::More`] the scan is over.
+    pub(crate) fn feed(&mut self, chunk: &[u8]) -> ScanStep {
         self.read(chunk, false)
     }
 
     /// Reads the last chunk, and may skip the parts that cannot matter.
-    pub(crate) fn feed_last(&mut self, chunk: &[u8]) -> Step {
+    pub(crate) fn feed_last(&mut self, chunk: &[u8]) -> ScanStep {
         self.read(chunk, true)
     }
 
-    fn read(&mut self, mut chunk: &[u8], is_last: bool) -> Step {
+    fn read(&mut self, mut chunk: &[u8], is_last: bool) -> ScanStep {
         if let Self::Undecided(blanks) = self {
             let first = chunk.iter().position(|byte| !byte.is_ascii_whitespace());
             let first = first.unwrap_or(chunk.len());
             *blanks += first;
             chunk = &chunk[first..];
             match chunk.first() {
-                None => return Step::More,
+                None => return ScanStep::More,
                 Some(first) if begins_json(*first) => *self = Self::Json(Peek::after(*blanks)),
                 Some(_) => *self = Self::Urlencoded(Urlencoded::after(*blanks)),
             }
@@ -107,16 +107,16 @@ impl Scanner {
             Self::Json(peek) => peek.feed(chunk),
             Self::Form(form) => form.feed(chunk),
             Self::Urlencoded(form) => form.feed(chunk),
-            Self::Undecided(_) => Step::More,
+            Self::Undecided(_) => ScanStep::More,
         }
     }
 
     /// Ends a scan that has found no model.
-    pub(crate) fn end(&mut self) -> Step {
+    pub(crate) fn end(&mut self) -> ScanStep {
         match self {
             Self::Urlencoded(form) => form.end(),
-            Self::Undecided(_) => Step::Absent,
-            Self::Json(_) | Self::Form(_) => Step::Malformed,
+            Self::Undecided(_) => ScanStep::Absent,
+            Self::Json(_) | Self::Form(_) => ScanStep::Malformed,
         }
     }
 }

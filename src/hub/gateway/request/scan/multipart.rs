@@ -6,7 +6,7 @@
 
 use memchr::memmem::{self, Finder};
 
-use super::{Found, Step, Syntax};
+use super::{FoundModel, ScanStep, Syntax};
 
 /// Longest head of a part, in bytes; a longer one is malformed.
 const MAX_HEAD: usize = 16 * 1024;
@@ -52,7 +52,7 @@ pub(crate) struct Multipart {
     /// Offset of the value.
     value_start: usize,
     /// The model, until the end of the chunk that it was found in.
-    found: Option<Found>,
+    found: Option<FoundModel>,
     has_found: bool,
 }
 
@@ -73,9 +73,9 @@ impl Multipart {
         })
     }
 
-    /// Reads the next chunk. After [`Step::Found`] it may be given the chunks that follow, to tell
-    /// whether there is another; after any other answer but [`Step::More`] the scan is over.
-    pub(crate) fn feed(&mut self, mut chunk: &[u8]) -> Step {
+    /// Reads the next chunk. After [`ScanStep::Found`] it may be given the chunks that follow, to tell
+    /// whether there is another; after any other answer but [`ScanStep::More`] the scan is over.
+    pub(crate) fn feed(&mut self, mut chunk: &[u8]) -> ScanStep {
         while !chunk.is_empty() {
             let step = match self.state {
                 PartState::Content => Ok(self.content(chunk)),
@@ -90,13 +90,13 @@ impl Multipart {
                 }
                 Err(end) => {
                     self.state = PartState::Over;
-                    if end == Step::Twice || !self.has_found {
+                    if end == ScanStep::Twice || !self.has_found {
                         return end;
                     }
                 }
             }
         }
-        self.found.take().map_or(Step::More, Step::Found)
+        self.found.take().map_or(ScanStep::More, ScanStep::Found)
     }
 
     /// Steps behind the next delimiter; returns the number of bytes used.
@@ -126,20 +126,20 @@ impl Multipart {
         chunk.len()
     }
 
-    fn head(&mut self, chunk: &[u8]) -> Result<usize, Step> {
+    fn head(&mut self, chunk: &[u8]) -> Result<usize, ScanStep> {
         let before = self.hold(chunk, MAX_HEAD);
         if self.held.starts_with(b"--") {
-            return Err(Step::Absent);
+            return Err(ScanStep::Absent);
         }
         if !matches!(self.held[0], b'\r' | b' ' | b'\t' | b'-') {
-            return Err(Step::Malformed);
+            return Err(ScanStep::Malformed);
         }
         let Some(end) = find_from(&memmem::Finder::new(b"\r\n\r\n"), &self.held, before) else {
             return self.all_held(before, MAX_HEAD);
         };
         let is_model = is_model(&self.held[..end]);
         if is_model && self.has_found {
-            return Err(Step::Twice);
+            return Err(ScanStep::Twice);
         }
         self.state = if is_model {
             self.value_start = self.read + end + 4 - before;
@@ -151,16 +151,16 @@ impl Multipart {
         Ok(end + 4 - before)
     }
 
-    fn value(&mut self, chunk: &[u8]) -> Result<usize, Step> {
+    fn value(&mut self, chunk: &[u8]) -> Result<usize, ScanStep> {
         let before = self.hold(chunk, MAX_VALUE);
         let Some(end) = find_from(&self.delimiter, &self.held, before) else {
             return self.all_held(before, MAX_VALUE);
         };
         self.held.truncate(end);
         let value =
-            String::from_utf8(std::mem::take(&mut self.held)).map_err(|_| Step::Malformed)?;
+            String::from_utf8(std::mem::take(&mut self.held)).map_err(|_| ScanStep::Malformed)?;
         let range = self.value_start..self.value_start + end;
-        self.found = Some(Found {
+        self.found = Some(FoundModel {
             value,
             range,
             syntax: Syntax::Multipart,
@@ -178,9 +178,9 @@ impl Multipart {
         before
     }
 
-    fn all_held(&self, before: usize, limit: usize) -> Result<usize, Step> {
+    fn all_held(&self, before: usize, limit: usize) -> Result<usize, ScanStep> {
         if self.held.len() >= limit {
-            return Err(Step::Malformed);
+            return Err(ScanStep::Malformed);
         }
         Ok(self.held.len() - before)
     }
@@ -249,7 +249,7 @@ mod tests {
 
     const TYPE: &str = "multipart/form-data; boundary=XyZ";
 
-    fn scan(chunks: &[&[u8]]) -> Step {
+    fn scan(chunks: &[&[u8]]) -> ScanStep {
         let mut scan = Multipart::new(TYPE).unwrap();
         scan_chunks(chunks, |chunk| scan.feed(chunk))
     }
@@ -290,14 +290,14 @@ mod tests {
         ] {
             for cut in 0..=body.len() {
                 let (one, two) = body.split_at(cut);
-                let Step::Found(found) = scan(&[one, two]) else {
+                let ScanStep::Found(found) = scan(&[one, two]) else {
                     panic!("cut at {cut}");
                 };
                 assert_eq!(found.value, "alpha", "cut at {cut}");
                 assert_eq!(&body[found.range], b"alpha");
             }
             let bytes: Vec<&[u8]> = body.chunks(1).collect();
-            assert!(matches!(scan(&bytes), Step::Found(_)));
+            assert!(matches!(scan(&bytes), ScanStep::Found(_)));
         }
     }
 
@@ -309,7 +309,7 @@ mod tests {
         ] {
             for cut in 0..=body.len() {
                 let (one, two) = body.split_at(cut);
-                assert_eq!(scan(&[one, two]), Step::Twice, "cut at {cut}");
+                assert_eq!(scan(&[one, two]), ScanStep::Twice, "cut at {cut}");
             }
         }
     }
@@ -317,19 +317,19 @@ mod tests {
     #[test]
     fn header_names_and_parameters_may_be_written_otherwise() {
         let body = form(&[part("content-disposition:form-data;NAME=model ; x=y", b"a")]);
-        assert!(matches!(scan(&[&body]), Step::Found(found) if found.value == "a"));
+        assert!(matches!(scan(&[&body]), ScanStep::Found(found) if found.value == "a"));
     }
 
     #[test]
     fn says_why_there_is_none() {
-        assert_eq!(scan(&[&form(&[file(b"RIFF")])]), Step::Absent);
-        assert_eq!(scan(&[b"--XyZ--\r\n"]), Step::Absent);
-        assert_eq!(scan(&[b"{\"model\":\"a\"}"]), Step::More);
-        assert_eq!(scan(&[b"--XyZoo"]), Step::Malformed);
+        assert_eq!(scan(&[&form(&[file(b"RIFF")])]), ScanStep::Absent);
+        assert_eq!(scan(&[b"--XyZ--\r\n"]), ScanStep::Absent);
+        assert_eq!(scan(&[b"{\"model\":\"a\"}"]), ScanStep::More);
+        assert_eq!(scan(&[b"--XyZoo"]), ScanStep::Malformed);
         let endless = [b"--XyZ\r\n".as_slice(), &[b'a'; MAX_HEAD]].concat();
-        assert_eq!(scan(&[&endless]), Step::Malformed);
+        assert_eq!(scan(&[&endless]), ScanStep::Malformed);
         let not_text = form(&[part("Content-Disposition: form-data; name=model", &[0xff])]);
-        assert_eq!(scan(&[&not_text]), Step::Malformed);
+        assert_eq!(scan(&[&not_text]), ScanStep::Malformed);
         assert!(Multipart::new("multipart/form-data").is_none());
     }
 
@@ -345,7 +345,7 @@ mod tests {
             let mut parts: Vec<_> = files.iter().map(|content| file(content)).collect();
             parts.push(model(&value));
             let body = form(&parts);
-            let Step::Found(found) = scan(&chunks_at(&body, &cuts)) else { panic!() };
+            let ScanStep::Found(found) = scan(&chunks_at(&body, &cuts)) else { panic!() };
             prop_assert_eq!(&found.value, &value);
             prop_assert_eq!(&body[found.range], value.as_bytes());
         }

@@ -1,7 +1,7 @@
 //! Finds the `model` field of a URL-encoded form (`application/x-www-form-urlencoded`) while its chunks
 //! arrive.
 
-use super::{Found, Step, Syntax};
+use super::{FoundModel, ScanStep, Syntax};
 use crate::hub::gateway::request::query;
 
 /// Longest spelling of `model`, every character as `%XX`.
@@ -42,9 +42,9 @@ impl Urlencoded {
         }
     }
 
-    /// Reads the next chunk. After [`Step::Found`] it may be given the chunks that follow, to tell
-    /// whether there is another; after any other answer but [`Step::More`] the scan is over.
-    pub(crate) fn feed(&mut self, mut chunk: &[u8]) -> Step {
+    /// Reads the next chunk. After [`ScanStep::Found`] it may be given the chunks that follow, to tell
+    /// whether there is another; after any other answer but [`ScanStep::More`] the scan is over.
+    pub(crate) fn feed(&mut self, mut chunk: &[u8]) -> ScanStep {
         let mut found = None;
         while !chunk.is_empty() && self.state != FieldState::Over {
             let step = match self.state {
@@ -59,24 +59,24 @@ impl Urlencoded {
                 }
                 Err(end) => {
                     self.state = FieldState::Over;
-                    if end == Step::Twice || !self.has_found {
+                    if end == ScanStep::Twice || !self.has_found {
                         return end;
                     }
                 }
             }
         }
-        found.map_or(Step::More, Step::Found)
+        found.map_or(ScanStep::More, ScanStep::Found)
     }
 
     /// Ends the scan at the end of the body.
-    pub(crate) fn end(&mut self) -> Step {
+    pub(crate) fn end(&mut self) -> ScanStep {
         match std::mem::replace(&mut self.state, FieldState::Over) {
-            FieldState::Value(start) => self.found(start).map_or_else(|end| end, Step::Found),
-            _ => Step::Absent,
+            FieldState::Value(start) => self.found(start).map_or_else(|end| end, ScanStep::Found),
+            _ => ScanStep::Absent,
         }
     }
 
-    fn key(&mut self, chunk: &[u8]) -> Result<usize, Step> {
+    fn key(&mut self, chunk: &[u8]) -> Result<usize, ScanStep> {
         let end = memchr::memchr2(b'=', b'&', chunk);
         let part = &chunk[..end.unwrap_or(chunk.len())];
         let room = (MAX_KEY + 1).saturating_sub(self.held.len());
@@ -86,7 +86,7 @@ impl Urlencoded {
         };
         let is_model = chunk[end] == b'=' && is_model(&self.held);
         if is_model && self.has_found {
-            return Err(Step::Twice);
+            return Err(ScanStep::Twice);
         }
         self.held.clear();
         self.state = match chunk[end] {
@@ -101,12 +101,12 @@ impl Urlencoded {
         &mut self,
         chunk: &[u8],
         start: usize,
-        found: &mut Option<Found>,
-    ) -> Result<usize, Step> {
+        found: &mut Option<FoundModel>,
+    ) -> Result<usize, ScanStep> {
         let end = memchr::memchr(b'&', chunk);
         let part = &chunk[..end.unwrap_or(chunk.len())];
         if self.held.len() + part.len() > MAX_VALUE {
-            return Err(Step::Malformed);
+            return Err(ScanStep::Malformed);
         }
         self.held.extend_from_slice(part);
         let Some(end) = end else {
@@ -125,12 +125,14 @@ impl Urlencoded {
         end + 1
     }
 
-    fn found(&mut self, start: usize) -> Result<Found, Step> {
+    fn found(&mut self, start: usize) -> Result<FoundModel, ScanStep> {
         let held = std::mem::take(&mut self.held);
-        let written = std::str::from_utf8(&held).map_err(|_| Step::Malformed)?;
-        let value = query::decode(written).ok_or(Step::Malformed)?.into_owned();
+        let written = std::str::from_utf8(&held).map_err(|_| ScanStep::Malformed)?;
+        let value = query::decode(written)
+            .ok_or(ScanStep::Malformed)?
+            .into_owned();
         self.has_found = true;
-        Ok(Found {
+        Ok(FoundModel {
             value,
             range: start..start + held.len(),
             syntax: Syntax::Urlencoded,
@@ -148,15 +150,15 @@ mod tests {
     use super::*;
     use crate::hub::gateway::fuzz::scan_chunks;
 
-    fn scan(chunks: &[&[u8]]) -> Step {
+    fn scan(chunks: &[&[u8]]) -> ScanStep {
         let mut scan = Urlencoded::after(0);
         match scan_chunks(chunks, |chunk| scan.feed(chunk)) {
-            Step::More => scan.end(),
+            ScanStep::More => scan.end(),
             step => step,
         }
     }
 
-    fn scan_cut_anywhere(body: &str) -> Step {
+    fn scan_cut_anywhere(body: &str) -> ScanStep {
         let whole = scan(&[body.as_bytes()]);
         for cut in 0..=body.len() {
             let (one, two) = body.as_bytes().split_at(cut);
@@ -178,7 +180,7 @@ mod tests {
             ("model&model=a", "a", "a"),
             ("&&model=", "", ""),
         ] {
-            let Step::Found(found) = scan_cut_anywhere(body) else {
+            let ScanStep::Found(found) = scan_cut_anywhere(body) else {
                 panic!("{body}");
             };
             assert_eq!((&*found.value, &body[found.range]), (value, written));
@@ -188,15 +190,15 @@ mod tests {
     #[test]
     fn says_why_there_is_none() {
         for (body, step) in [
-            ("prompt=x", Step::Absent),
-            ("model", Step::Absent),
-            ("model=%ff", Step::Malformed),
-            ("model=a&x=1&model=b", Step::Twice),
-            ("model=a&%6Dodel=", Step::Twice),
+            ("prompt=x", ScanStep::Absent),
+            ("model", ScanStep::Absent),
+            ("model=%ff", ScanStep::Malformed),
+            ("model=a&x=1&model=b", ScanStep::Twice),
+            ("model=a&%6Dodel=", ScanStep::Twice),
         ] {
             assert_eq!(scan_cut_anywhere(body), step, "{body}");
         }
         let long = format!("model={}", "x".repeat(MAX_VALUE + 1));
-        assert_eq!(scan(&[long.as_bytes()]), Step::Malformed);
+        assert_eq!(scan(&[long.as_bytes()]), ScanStep::Malformed);
     }
 }
