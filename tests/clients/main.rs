@@ -1,5 +1,5 @@
 //! Clients as their makers publish them, against a hub with simulated workers: `openai` for Python and for
-//! Node, `anthropic` and `ollama` for Python, and agents that edit a file by a tool call.
+//! Node, `anthropic` and `ollama` for both, and agents that edit a file by a tool call.
 //!
 //! tests/run puts them under target/: one Python client is part of the real worker's environment.
 
@@ -198,6 +198,18 @@ fn the_node_client_is_served() {
             Path::new("node"),
             &[&client],
             "tests/support/openai_client.mjs",
+        );
+    }
+}
+
+#[test]
+fn anthropics_and_ollamas_node_clients_are_served() {
+    let clients = target("node-clients");
+    if is_there("the Node clients of other APIs", &clients) {
+        is_served(
+            Path::new("node"),
+            &[&clients],
+            "tests/support/other_clients.mjs",
         );
     }
 }
