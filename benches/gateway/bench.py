@@ -180,7 +180,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument('--rounds', type=int, default=15)
     arguments.add_argument('--workloads', default='a,b,c1,c8,c1_last,c8_last,d200,idle,start')
-    arguments.add_argument('--hub', default=ROOT + '/target/release/mlx-openai-server-hub')
+    arguments.add_argument('--hub', default=ROOT + '/target/dist/mlx-openai-server-hub')
     arguments.add_argument('--out', help='also write every result there, a JSON object per line')
     given = arguments.parse_args()
     subprocess.run(['cargo', 'build', '--release', '--quiet'], cwd=HERE, check=True)
