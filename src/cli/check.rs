@@ -11,7 +11,7 @@ use crate::config::ports::PortBook;
 use crate::config::{Config, GroupConfig, ModelConfig};
 use crate::policy::{Policies, Unstarted};
 use crate::worker::dialect::Dialects;
-use crate::worker::spare;
+use crate::worker::{command, spare};
 
 /// Check hub.yaml and the policies, and show what they would start
 ///
@@ -112,9 +112,14 @@ async fn plans<'a>(
             Ok(dialect) => {
                 let line = dialect.command_line(model, port);
                 warnings.extend(line.warnings);
+                let mut argv = line.argv;
+                // A shell would not find it by its name.
+                if let Some(path) = command::beside(&model.worker_command, &model.env) {
+                    argv[0] = path.display().to_string();
+                }
                 Some(Worker {
                     is_resident: dialect.is_resident(model),
-                    argv: line.argv,
+                    argv,
                 })
             }
             Err(reason) => {

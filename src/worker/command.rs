@@ -1,7 +1,8 @@
 //! Finds the program of a `worker_command`.
 //!
 //! `start` looks for it before it spawns anything, so that a missing program is reported in the terminal
-//! rather than in a log; each launch looks again.
+//! rather than in a log; each launch looks again. A bare name is looked for on PATH, then in the folder of the
+//! hub's own program: a Python environment that has both needs no PATH.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -17,13 +18,13 @@ pub enum CommandError {
     /// The command has no words.
     #[error("`worker_command` is empty\nhint: leave it out, or name the program that has `launch`")]
     Empty,
-    /// No folder of PATH holds this bare name.
+    /// Neither a folder of PATH nor the hub's own holds this bare name.
     #[error(
-        "the worker command `{program}` was not found on PATH\n\
+        "the worker command `{program}` was not found on PATH, nor beside the hub\n\
          hint: install it with `uv tool install mlx-openai-server` or \
          `pip install mlx-openai-server`, or set `worker_command` to where it is"
     )]
-    NotOnPath {
+    NotFound {
         /// The name that was looked for.
         program: String,
     },
@@ -73,7 +74,8 @@ pub fn check(models: &[ModelConfig]) -> Result<(), MissingWorker> {
 }
 
 /// The program that `command` would run with the additional environment `env`: the first word as it is
-/// when it has a slash, else the first hit on PATH (that of `env` when it sets one).
+/// when it has a slash, else the first hit on PATH (that of `env` when it sets one), else the one beside the
+/// hub's own program.
 ///
 /// # Errors
 /// When there is no such program or it may not be executed.
@@ -89,21 +91,47 @@ pub fn find(command: &[String], env: &BTreeMap<String, String>) -> Result<PathBu
             Err(CommandError::NotExecutable { path })
         };
     }
+    on_path_of(program, env)
+        .or_else(|| within(own_folders(), program))
+        .ok_or_else(|| CommandError::NotFound {
+            program: program.clone(),
+        })
+}
+
+/// The program that [`find`] finds beside the hub's own, because PATH has none.
+pub(crate) fn beside(command: &[String], env: &BTreeMap<String, String>) -> Option<PathBuf> {
+    let program = command.first().filter(|program| !program.contains('/'))?;
+    match on_path_of(program, env) {
+        Some(_) => None,
+        None => within(own_folders(), program),
+    }
+}
+
+fn on_path_of(program: &str, env: &BTreeMap<String, String>) -> Option<PathBuf> {
     let search_path = env
         .get("PATH")
         .map(OsString::from)
         .or_else(|| std::env::var_os("PATH"))
         .unwrap_or_default();
-    on_path(program, &search_path).ok_or_else(|| CommandError::NotOnPath {
-        program: program.clone(),
-    })
+    on_path(program, &search_path)
 }
 
 /// The first executable file of that bare name in the folders of `search_path`.
 pub(crate) fn on_path(program: &str, search_path: &OsStr) -> Option<PathBuf> {
-    std::env::split_paths(search_path)
-        .map(|folder| folder.join(program))
-        .find(|path| is_executable(path))
+    within(std::env::split_paths(search_path), program)
+}
+
+fn within(mut folders: impl Iterator<Item = PathBuf>, program: &str) -> Option<PathBuf> {
+    folders.find_map(|folder| Some(folder.join(program)).filter(|path| is_executable(path)))
+}
+
+/// The folder of the hub's program as it was called, then the one in which it really is: installers link
+/// programs into a folder of PATH.
+fn own_folders() -> impl Iterator<Item = PathBuf> {
+    let called = std::env::current_exe().ok();
+    let real = called.as_ref().and_then(|path| path.canonicalize().ok());
+    let programs = called.into_iter().chain(real);
+    programs.filter_map(|path| Some(path.parent()?.to_owned()))
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -143,7 +171,7 @@ mod tests {
         let error = find(&["worker".to_owned()], &path_of(folder.path()));
         assert_eq!(
             error,
-            Err(CommandError::NotOnPath {
+            Err(CommandError::NotFound {
                 program: "worker".to_owned()
             })
         );

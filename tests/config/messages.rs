@@ -48,7 +48,7 @@ fn every_port_that_cannot_be_had_is_told_with_its_model_and_a_way_out() {
 fn every_worker_command_that_cannot_be_run_is_told_with_a_way_out() {
     let texts = list(&[
         &CommandError::Empty,
-        &CommandError::NotOnPath {
+        &CommandError::NotFound {
             program: "mlx-openai-server".to_owned(),
         },
         &CommandError::NotExecutable {
