@@ -1,9 +1,8 @@
 //! One entry of `groups`, and the rules between groups and models.
 
-use std::collections::BTreeSet;
-
 use super::problem::{Findings, KeyPath};
 use super::raw::Table;
+use super::schema::Shapes;
 use super::yaml::Node;
 use super::{GroupConfig, ModelConfig, model, slug};
 
@@ -28,8 +27,8 @@ pub(super) fn read(node: &Node, index: usize, findings: &mut Findings) -> GroupC
 }
 
 /// The keys of an entry.
-pub(super) fn keys() -> BTreeSet<&'static str> {
-    Table::keys(|table| {
+pub(super) fn shapes() -> Shapes {
+    Table::shapes(|table| {
         read_keys(table, "");
     })
 }

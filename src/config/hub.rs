@@ -1,11 +1,11 @@
 //! The top level of hub.yaml: its own keys, then models and groups, then the rules between them.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::problem::{Findings, KeyPath};
 use super::raw::Table;
+use super::schema::{Shape, Shapes};
 use super::yaml::{Map, Node};
 use super::{Config, LogLevel, allow_lists, group, host, limits, locate, log_files, model};
 
@@ -69,8 +69,8 @@ pub(super) fn read(root: &Node, path: &Path, modified_at: u64, findings: &mut Fi
 }
 
 /// The keys of the top level.
-pub(super) fn keys() -> BTreeSet<&'static str> {
-    Table::keys(|table| {
+pub(super) fn shapes() -> Shapes {
+    Table::shapes(|table| {
         model_entries(table);
         table.entries("groups");
         read_keys(table, Path::new("/"));
@@ -79,6 +79,7 @@ pub(super) fn keys() -> BTreeSet<&'static str> {
 
 /// The entries of `models`, of which there must be one.
 fn model_entries<'a>(table: &mut Table<'a, '_>) -> &'a [Node] {
+    table.expect("models", Shape::Entries);
     let models = match table.node("models") {
         Some(_) => table.entries("models"),
         None => Some(&[][..]),

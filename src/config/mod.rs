@@ -34,6 +34,7 @@ mod problem;
 mod raw;
 mod reserved;
 mod scalar;
+pub(crate) mod schema;
 mod slug;
 pub(crate) mod web;
 mod yaml;
@@ -45,6 +46,7 @@ pub use locate::{
     CONFIG_VARIABLE, base_folder, canonical, default_log_path, default_path, is_same, locate,
 };
 pub(crate) use problem::nearest;
+pub use schema::schema;
 pub(crate) use slug::slug_of;
 
 /// hub.yaml is written by hand; a larger file is refused.
@@ -410,9 +412,9 @@ pub struct KnownKeys {
 /// All keys that the readers ask for; everything else is reported as unknown.
 pub fn known_keys() -> KnownKeys {
     KnownKeys {
-        hub: hub::keys(),
-        model: model::keys(),
-        group: group::keys(),
+        hub: hub::shapes().into_keys().collect(),
+        model: model::shapes().into_keys().collect(),
+        group: group::shapes().into_keys().collect(),
     }
 }
 

@@ -1,10 +1,11 @@
 //! One entry of `models`, and the rules between models.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::problem::{Findings, KeyPath};
 use super::raw::Table;
+use super::schema::{Shape, Shapes};
 use super::yaml::{Map, Node};
 use super::{LogLevel, ModelConfig, ModelType, host, locate, options, reserved, slug};
 
@@ -46,13 +47,13 @@ pub(super) fn read(
 }
 
 /// The keys of an entry.
-pub(super) fn keys() -> BTreeSet<&'static str> {
+pub(super) fn shapes() -> Shapes {
     let hub = Inherited {
         folder: Path::new("/"),
         log_level: LogLevel::default(),
         worker_command: &[],
     };
-    Table::keys(|table| {
+    Table::shapes(|table| {
         let name = slug::required_name(table, "");
         read_keys(table, name, "", &hub);
     })
@@ -74,6 +75,7 @@ fn read_keys(
         .word("model_type", &ModelType::ALL, ModelType::as_str)
         .unwrap_or_default();
     let default = table.flag("default").unwrap_or_default();
+    table.expect("group", Shape::Slug);
     let group = table
         .text("group")
         .and_then(|group| slug::checked(table, "group", &group));
@@ -150,6 +152,7 @@ fn ignore_overwritten_keys(table: &mut Table<'_, '_>) {
 /// white space. A program with a slash is a path, others are searched on PATH at launch.
 pub(super) fn worker_command(table: &mut Table<'_, '_>, folder: &Path) -> Option<Vec<String>> {
     let key = "worker_command";
+    table.expect(key, Shape::TextOrList);
     let mut command = match table.node(key)? {
         Node::List(items) => table.items(key, items),
         _ => {

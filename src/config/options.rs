@@ -9,6 +9,7 @@ use std::path::Path;
 use super::raw::Table;
 use super::reserved::CONFIG_HINT;
 use super::scalar::as_number;
+use super::schema::Shape;
 use super::yaml::Node;
 use super::{LaunchOption, ModelType, locate};
 
@@ -162,6 +163,9 @@ fn lora_paths(table: &mut Table<'_, '_>, folder: &Path) -> Option<LaunchOption> 
 }
 
 fn lora_scales(table: &mut Table<'_, '_>) -> Option<LaunchOption> {
+    for key in ["lora_scales", "lora_scales_str"] {
+        table.expect(key, Shape::Numbers);
+    }
     let (key, scales) = comma_list(table, "lora_scales", "lora_scales_str")?;
     for scale in &scales {
         let node = Node::Text(scale.clone());
@@ -180,6 +184,8 @@ fn comma_list(
     key: &'static str,
     create_hub: &'static str,
 ) -> Option<(&'static str, Vec<String>)> {
+    table.expect(key, Shape::TextOrList);
+    table.expect(create_hub, Shape::TextOrList);
     let (node, other) = (table.node(key), table.node(create_hub));
     if node.is_some() && other.is_some() {
         let message = format!("`{create_hub}` is another spelling of `{key}`: both are set");
@@ -200,6 +206,7 @@ fn comma_list(
 
 /// Keys of options that the hub passes itself, in a way of its own.
 pub(super) fn read_reserved(table: &mut Table<'_, '_>, name: &str) {
+    table.expect("config", Shape::Refused);
     if table.node("config").is_some() {
         let message = "`config` cannot be set for a model of a hub";
         table.refuse("config", message, Some(CONFIG_HINT.to_owned()));

@@ -5,12 +5,12 @@
 //! or null key, and notes what is wrong instead of stopping, so that one run reports everything. A key
 //! that no getter asked for is unknown.
 
-use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::Settings;
 use super::problem::{Findings, KeyPath, did_you_mean};
 use super::scalar::{as_bool, as_int, as_json, as_number};
+use super::schema::{Shape, Shapes};
 use super::yaml::{Map, Node, Typed};
 
 /// One mapping of hub.yaml, with its owner.
@@ -19,7 +19,7 @@ pub(super) struct Table<'a, 'f> {
     key_path: KeyPath,
     /// The prefix of every message: ``model `a`: ``, or empty for the hub itself.
     subject: String,
-    asked: BTreeSet<&'static str>,
+    asked: Shapes,
     findings: &'f mut Findings,
 }
 
@@ -29,13 +29,13 @@ impl<'a, 'f> Table<'a, 'f> {
             map,
             key_path,
             subject: String::new(),
-            asked: BTreeSet::new(),
+            asked: Shapes::new(),
             findings,
         }
     }
 
-    /// The keys that `read` asks for, set or not.
-    pub(super) fn keys(read: impl FnOnce(&mut Table<'_, '_>)) -> BTreeSet<&'static str> {
+    /// The keys that `read` asks for, set or not, and what they may be.
+    pub(super) fn shapes(read: impl FnOnce(&mut Table<'_, '_>)) -> Shapes {
         let (map, mut findings) = (Map::default(), Findings::default());
         let mut table = Table::new(&map, KeyPath::default(), &mut findings);
         read(&mut table);
@@ -81,9 +81,17 @@ impl<'a, 'f> Table<'a, 'f> {
             .push(format!("{}{message}", self.subject));
     }
 
+    /// Notes what a key may be. What was noted before, except for [`Shape::Any`], stays.
+    pub(super) fn expect(&mut self, key: &'static str, shape: Shape) {
+        let noted = self.asked.entry(key).or_insert(Shape::Any);
+        if *noted == Shape::Any {
+            *noted = shape;
+        }
+    }
+
     /// The node of a key that is set; `key: null` is unset.
     pub(super) fn node(&mut self, key: &'static str) -> Option<&'a Node> {
-        self.asked.insert(key);
+        self.expect(key, Shape::Any);
         self.map
             .entries
             .get(key)
@@ -92,6 +100,7 @@ impl<'a, 'f> Table<'a, 'f> {
 
     /// Any scalar, as text; blank is unset. Never contains NUL, which no path, argument or variable may.
     pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
+        self.expect(key, Shape::Text);
         let node = self.node(key)?;
         self.scalar(key, node)
             .filter(|text| !text.trim().is_empty())
@@ -99,6 +108,7 @@ impl<'a, 'f> Table<'a, 'f> {
 
     /// [`Table::text`] of a key that must be there; `whose` begins the message when it is not.
     pub(super) fn required(&mut self, key: &'static str, whose: &str) -> Option<String> {
+        self.expect(key, Shape::Required);
         let Some(node) = self.node(key) else {
             let message = format!("{whose} is missing required `{key}`");
             self.findings.value(self.key_path.clone(), message, None);
@@ -132,6 +142,7 @@ impl<'a, 'f> Table<'a, 'f> {
 
     /// A boolean in any of PyYAML's spellings, quoted or not.
     pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
+        self.expect(key, Shape::Flag);
         let node = self.node(key)?;
         let value = match node {
             Node::Typed(Typed::Bool(value), _) => Some(*value),
@@ -151,13 +162,14 @@ impl<'a, 'f> Table<'a, 'f> {
         key: &'static str,
         range: RangeInclusive<T>,
     ) -> Option<T> {
+        let (low, high) = ((*range.start()).into(), (*range.end()).into());
+        self.expect(key, Shape::Int(low, high));
         let node = self.node(key)?;
         let Some(value) = as_int(node) else {
             let message = format!("`{key}` must be an integer, not {}", node.shown());
             self.refuse(key, &message, None);
             return None;
         };
-        let (low, high) = ((*range.start()).into(), (*range.end()).into());
         if (low..=high).contains(&value) {
             return T::try_from(value).ok();
         }
@@ -178,6 +190,7 @@ impl<'a, 'f> Table<'a, 'f> {
 
     /// A finite number, as the text the worker is given.
     pub(super) fn number(&mut self, key: &'static str) -> Option<String> {
+        self.expect(key, Shape::Number);
         let node = self.node(key)?;
         let number = as_number(node);
         if number.is_none() {
@@ -194,6 +207,8 @@ impl<'a, 'f> Table<'a, 'f> {
         all: &[T],
         as_str: fn(T) -> &'static str,
     ) -> Option<T> {
+        let words = all.iter().map(|word| as_str(*word)).collect();
+        self.expect(key, Shape::Word(words));
         let text = self.text(key)?;
         let found = all
             .iter()
@@ -215,6 +230,7 @@ impl<'a, 'f> Table<'a, 'f> {
 
     /// The nodes of a list of scalars.
     fn list_items(&mut self, key: &'static str) -> Option<&'a [Node]> {
+        self.expect(key, Shape::List);
         let node = self.node(key)?;
         let Node::List(items) = node else {
             let message = format!("`{key}` must be a list, not {}", node.shown());
@@ -230,6 +246,7 @@ impl<'a, 'f> Table<'a, 'f> {
 
     /// The nodes of a list.
     pub(super) fn entries(&mut self, key: &'static str) -> Option<&'a [Node]> {
+        self.expect(key, Shape::Entries);
         match self.node(key)? {
             Node::List(items) => Some(items),
             other => {
@@ -298,6 +315,7 @@ impl<'a, 'f> Table<'a, 'f> {
 
     /// A nested mapping.
     pub(super) fn map(&mut self, key: &'static str) -> Option<&'a Map> {
+        self.expect(key, Shape::Variables);
         let node = self.node(key)?;
         let Node::Map(map) = node else {
             let message = format!("`{key}` must be a mapping, not {}", node.shown());
@@ -310,6 +328,7 @@ impl<'a, 'f> Table<'a, 'f> {
 
     /// A nested mapping for Lua, of any values that both YAML 1.2 and JSON have.
     pub(super) fn settings(&mut self, key: &'static str) -> Settings {
+        self.expect(key, Shape::Settings);
         let Some(map) = self.map(key) else {
             return Settings::new();
         };
@@ -329,8 +348,8 @@ impl<'a, 'f> Table<'a, 'f> {
         self.map
             .entries
             .keys()
-            .filter(|key| !self.asked.contains(key.as_str()))
-            .map(|key| (key.clone(), did_you_mean(key, self.asked.iter().copied())))
+            .filter(|key| !self.asked.contains_key(key.as_str()))
+            .map(|key| (key.clone(), did_you_mean(key, self.asked.keys().copied())))
             .collect()
     }
 

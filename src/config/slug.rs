@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use super::problem::{Findings, KeyPath, did_you_mean};
 use super::raw::Table;
+use super::schema::Shape;
 
 /// The `name` of an entry, trimmed; empty when it is missing or wrong. `position` is
 /// `model entry #2`, for want of a name.
 pub(super) fn required_name(table: &mut Table<'_, '_>, position: &str) -> String {
+    table.expect("name", Shape::Slug);
     let Some(name) = table.required("name", position) else {
         return String::new();
     };
