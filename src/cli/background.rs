@@ -20,7 +20,7 @@ use crate::runtime_file::RuntimeFile;
 use crate::{files, telemetry};
 
 /// Longest wait for a daemon's first answer.
-const START_LIMIT: Duration = Duration::from_secs(20);
+pub(super) const START_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(10);
 /// Size in bytes at which a log is emptied at the next start.
 const MAX_LOG: u64 = 1024 * 1024;
@@ -74,8 +74,7 @@ impl Background {
     pub(super) fn spawn(config: &Config) -> anyhow::Result<Self> {
         let log_path = config.log_path.clone();
         telemetry::create_log_folder(&log_path)?;
-        // No model's log has this name: none begins with `app.`.
-        let log_file = log_path.join("app.stderr.log");
+        let log_file = telemetry::stderr_log(&log_path);
         let (log, log_start) = open_log(&log_file).map_err(|cause| Failure::Log {
             path: log_file.clone(),
             cause,

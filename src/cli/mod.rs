@@ -25,6 +25,8 @@ mod add;
 mod background;
 mod check;
 mod client;
+mod completions;
+mod config_verbs;
 mod demo;
 mod editing;
 mod find;
@@ -43,6 +45,8 @@ mod render;
 mod restart;
 mod room;
 mod serve;
+mod service;
+mod share;
 mod start;
 mod status;
 mod stop;
@@ -105,6 +109,7 @@ enum Command {
     Status(status::ShowStatus),
     Reload(reload::Reload),
     Restart(restart::Restart),
+    Service(service::ServiceVerbs),
     Stop(stop::Stop),
     StartModel(model_verbs::StartModel),
     StopModel(model_verbs::StopModel),
@@ -114,7 +119,11 @@ enum Command {
     Logs(logs::Logs),
     Launch(launch::Launch),
     Policy(policy::Policy),
+    Config(config_verbs::ConfigVerbs),
     Demo(demo::Demo),
+    Completions(completions::Completions),
+    #[command(hide = true)]
+    Share(share::Share),
     /// Print the version
     Version,
     /// Counts tokens for a hub: a line of texts on stdin, a number on stdout
@@ -132,19 +141,25 @@ enum Command {
 
 /// Parses the arguments of the process and runs the command.
 pub fn run() -> ExitCode {
+    match completions::answer() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => return wrong_usage(&error),
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // `--help` and `--version` come this way too, with exit status 0.
-        Err(error) => {
-            let error = suggestion::harmless(error);
-            let _ = error.print();
-            return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
-        }
+        Err(error) => return wrong_usage(&suggestion::harmless(error)),
     };
     dispatch(cli).unwrap_or_else(|error| {
         let _ = writeln!(anstream::stderr(), "Error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -166,6 +181,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Reload(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Restart(verb) => wait_for(verb.run(&load()?, out)),
+        Command::Service(verb) => verb.run(cli.config.as_deref(), out),
         Command::Stop(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::StartModel(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::StopModel(verb) => wait_for(verb.run(&hub_yaml(), out)),
@@ -175,7 +191,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Logs(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Launch(verb) => verb.run(&path, out),
         Command::Policy(verb) => verb.run(&path, out),
+        Command::Config(verb) => verb.run(&path, out),
         Command::Demo(verb) => verb.run(out),
+        Command::Completions(verb) => verb.run(out),
+        Command::Share(verb) => verb.run(out),
         Command::Version => {
             out.line(concat!(
                 env!("CARGO_PKG_NAME"),

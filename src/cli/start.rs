@@ -7,6 +7,7 @@ use super::client::Client;
 use super::find::{Found, HubAddress};
 use super::progress;
 use super::render::{Out, dashboard_url};
+use super::service::{self, Service};
 use super::table::print_models;
 use super::unknown::unknown;
 use crate::api::{ModelStatus, ProcessState, Status, is_all_addresses};
@@ -19,7 +20,8 @@ use crate::worker::earlier::Earlier;
 ///
 /// Checks hub.yaml and the worker commands, starts the hub in a session of its own and waits until it
 /// answers (20 seconds at most). Models with `default: true` begin to load; it does not wait for them:
-/// see `status` or `watch`. With a hub that runs already it only shows what runs.
+/// see `status` or `watch`. With a hub that runs already it only shows what runs. If a service is
+/// installed for this hub.yaml, its manager starts the hub.
 ///
 /// Examples:
 ///   mlx-openai-server-hub start
@@ -124,6 +126,9 @@ fn already_running(pid: Option<u32>) -> String {
 
 async fn start(config: &Config, hub_address: &HubAddress, out: &mut Out) -> anyhow::Result<Status> {
     command::check(&config.models)?;
+    if let Some(service) = Service::installed(&config.path) {
+        return start_service(&service, config, hub_address, out).await;
+    }
     out.line("Starting hub manager...");
     let background = Background::spawn(config)?;
     let client = Client::new(&hub_address.host, hub_address.port);
@@ -135,6 +140,23 @@ async fn start(config: &Config, hub_address: &HubAddress, out: &mut Out) -> anyh
         }
         Ready::Another(pid) => out.info(already_running(pid)),
     }
+    Ok(client.status().await?)
+}
+
+/// Has the service manager start the hub, which it is to keep up.
+async fn start_service(
+    service: &Service,
+    config: &Config,
+    hub_address: &HubAddress,
+    out: &mut Out,
+) -> anyhow::Result<Status> {
+    out.line(format_args!("Starting the service {}...", service.name()));
+    service.start().await?;
+    if !progress::show("waiting for the hub", service::answers(config)).await {
+        return Err(service::silent(service));
+    }
+    out.line("Hub manager is now running.");
+    let client = Client::new(&hub_address.host, hub_address.port);
     Ok(client.status().await?)
 }
 

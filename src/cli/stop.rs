@@ -14,6 +14,7 @@ use super::find::{Hub, HubAddress};
 use super::hub_yaml::HubYaml;
 use super::progress;
 use super::render::Out;
+use super::service::Service;
 use crate::config::DEFAULT_STOP_TIMEOUT;
 use crate::runtime_file::{RuntimeFile, try_lock};
 use crate::worker::earlier::Earlier;
@@ -30,7 +31,8 @@ const KILLED_HUB: Duration = Duration::from_millis(500);
 ///
 /// Applies what hub.yaml takes away, lets requests in flight end (drain_timeout at most), ends every
 /// worker and the hub, and returns when all their processes are gone. It works with a broken hub.yaml
-/// too. Without a hub it ends the workers that one which was killed has left.
+/// too. Without a hub it ends the workers that one which was killed has left. A hub that runs as a service
+/// is stopped by its service manager, until the next login or `start`.
 ///
 /// Exit status: 0, also when the hub does not run; 1 when it does not take the request.
 #[derive(Debug, clap::Args)]
@@ -47,10 +49,17 @@ impl Stop {
         if let Err(error) = progress::show("reloading", hub.client.reload(false)).await {
             out.warn(format_args!("Reload before the stop failed: {error}"));
         }
-        match hub.client.shutdown().await {
-            // Another command may have stopped it meanwhile.
-            Ok(()) | Err(ClientError::Connect { .. } | ClientError::Lost { .. }) => {}
-            Err(error) => return Err(error).context("hub shutdown failed"),
+        let service = Service::running(&hub_address.config_path).await;
+        if let Some(service) = &service {
+            // Only its manager keeps its sockets from starting the hub again.
+            let stopping = format!("stopping the service {}", service.name());
+            progress::show(&stopping, service.stop()).await?;
+        } else {
+            match hub.client.shutdown().await {
+                // Another command may have stopped it meanwhile.
+                Ok(()) | Err(ClientError::Connect { .. } | ClientError::Lost { .. }) => {}
+                Err(error) => return Err(error).context("hub shutdown failed"),
+            }
         }
         out.ok("Hub manager shutdown requested");
         progress::show(
@@ -59,7 +68,7 @@ impl Stop {
         )
         .await?;
         out.ok("Hub manager stopped");
-        if is_activated(&hub) {
+        if is_activated(&hub) && service.is_none() {
             out.warn(AGAIN);
         }
         Ok(ExitCode::SUCCESS)

@@ -9,12 +9,11 @@ use crate::config::nearest;
 const ENDING: [&str; 3] = ["shutdown", "stop", "stop-model"];
 
 /// The commands of similar programs.
-const ELSEWHERE: [(&str, &[&str]); 5] = [
+const ELSEWHERE: [(&str, &[&str]); 4] = [
     ("show", &["status"]),
     ("top", &["watch"]),
     ("log", &["logs"]),
     ("run", &["start", "load-model"]),
-    ("service", &["serve", "start"]),
 ];
 
 /// The error with harmless suggestions.

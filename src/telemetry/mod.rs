@@ -4,7 +4,9 @@
 //! lines about a model carry `hub_model` and `hub_group`. Writing happens on a thread of its own: a full
 //! disk costs lines, never a request. It knows nothing of the hub's other parts.
 
+use std::fs::{File, Metadata};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -70,7 +72,7 @@ pub enum TelemetryError {
 }
 
 /// Sends what the process logs to `<log_path>/app.log`, whose folder it creates, and in the `foreground`
-/// to stderr too. `level` is a word of hub.yaml's `log_level`, in any case; an unknown one means INFO.
+/// to stderr too, unless that is [`stderr_log`]. `level` is a word of hub.yaml's `log_level`, in any case; an unknown one means INFO.
 /// Lines that cannot be written are lost; `troubles` says so meanwhile.
 ///
 /// # Errors
@@ -105,7 +107,7 @@ fn subscriber(
         .with_ansi(false)
         .with_target(false)
         .with_filter(filter(level));
-    let stderr = foreground.then(|| {
+    let stderr = (foreground && !is_stderr_kept(log_path)).then(|| {
         fmt::layer()
             // Strips the colours where they do not belong.
             .with_writer(|| AutoStream::auto(io::stderr()))
@@ -119,6 +121,21 @@ fn subscriber(
 /// The hub's own log.
 pub fn app_log(log_path: &Path) -> PathBuf {
     log_path.join("app.log")
+}
+
+/// What comes to the stderr of a hub that nobody watches. No model's log has this name: none begins with
+/// `app.`.
+pub fn stderr_log(log_path: &Path) -> PathBuf {
+    log_path.join("app.stderr.log")
+}
+
+/// True if stderr goes to [`stderr_log`], beside the log that has the same lines.
+fn is_stderr_kept(log_path: &Path) -> bool {
+    let stderr = io::stderr().as_fd().try_clone_to_owned();
+    let stderr = stderr.and_then(|stderr| File::from(stderr).metadata());
+    let kept = stderr_log(log_path).metadata();
+    let place = |file: &Metadata| (file.dev(), file.ino());
+    matches!((stderr.as_ref().map(place), kept.as_ref().map(place)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Creates the folder of the logs with its parents, for its owner only; one that exists stays as it is.

@@ -33,6 +33,9 @@ fn every_command_explains_itself() {
         "logs",
         "launch",
         "demo",
+        "completions",
+        "config",
+        "service",
         "policy",
     ] {
         assert_cmd_snapshot!(format!("help_{verb}"), home.command([verb, "--help"]));
@@ -47,6 +50,23 @@ fn every_policy_command_explains_itself() {
     ] {
         let arguments = ["policy", verb, "--help"];
         assert_cmd_snapshot!(format!("help_policy_{verb}"), home.command(arguments));
+    }
+}
+
+#[test]
+fn every_command_of_config_and_of_service_explains_itself() {
+    let home = Home::empty();
+    for (verb, words) in [
+        ("config", &["path", "edit", "schema"][..]),
+        (
+            "service",
+            &["install", "uninstall", "start", "stop", "status", "logs"],
+        ),
+    ] {
+        for word in words {
+            let arguments = [verb, word, "--help"];
+            assert_cmd_snapshot!(format!("help_{verb}_{word}"), home.command(arguments));
+        }
     }
 }
 

@@ -9,6 +9,8 @@ mod support;
 
 mod add_and_remove;
 mod colour;
+mod completions;
+mod config_verbs;
 mod help;
 mod launch;
 mod logs;

@@ -16,7 +16,8 @@ use crate::config::Config;
 mod launchd;
 mod systemd;
 
-const HINT: &str = "hint: it must listen for TCP connections and hand over the listener, as docs/operations.md shows";
+const HINT: &str =
+    "hint: it must listen for TCP connections and hand over the listener, as docs/service.md shows";
 
 /// Takes them from the service manager, once.
 pub(super) fn listeners() -> anyhow::Result<Option<Vec<TcpListener>>> {
