@@ -6,7 +6,7 @@ use super::tables::commands;
 use super::{Page, pages, root};
 
 /// The folders whose files are mentioned by their path from the root.
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 9] = [
     "src",
     "tests",
     "docs",
@@ -14,6 +14,7 @@ const FOLDERS: [&str; 8] = [
     "examples",
     "templates",
     "benches",
+    "packaging",
     "fuzz",
 ];
 
