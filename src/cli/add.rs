@@ -18,6 +18,7 @@ use crate::worker::dialect::{Dialect, Dialects};
 
 /// The beginning of a hub.yaml that did not exist.
 const NEW_FILE: &str = "\
+# yaml-language-server: $schema=hub.schema.json\n\
 # The models of this hub. `mlx-openai-server-hub check` tells what they mean.\n\
 host: 127.0.0.1    # this machine only; 0.0.0.0 lets the network in\n";
 

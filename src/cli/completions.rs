@@ -116,7 +116,11 @@ fn candidates(command: &str, arg: &Arg) -> Option<ArgValueCandidates> {
     if names.iter().any(|name| MODELS.contains(&name.as_str())) {
         return Some(ArgValueCandidates::new(models));
     }
-    (command == "show" && arg.get_id() == "name").then(|| ArgValueCandidates::new(policies))
+    match (command, arg.get_id().as_str()) {
+        ("remove", "name") => Some(ArgValueCandidates::new(models)),
+        ("show", "name") => Some(ArgValueCandidates::new(policies)),
+        _ => None,
+    }
 }
 
 /// The models of hub.yaml; those of its hub while it is broken.
@@ -236,6 +240,7 @@ mod tests {
             "unload-model names",
             "policy explain model",
             "policy show name",
+            "remove name",
         ] {
             let is_found = found.iter().any(|found| found.trim() == wanted);
             assert!(is_found, "{wanted} is not in {found:?}");

@@ -1,7 +1,7 @@
 //! `config`: where hub.yaml is, what may be in it, and an editor for it.
 
 use std::ffi::OsString;
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 
 use super::hub_yaml::HubYaml;
+use super::question;
 use super::reload;
 use super::render::Out;
 use super::wait_for;
@@ -63,8 +64,12 @@ impl ConfigVerbs {
     }
 }
 
-/// Writes the schema beside a hub.yaml, or a newer one in its place. Without it an editor only helps less.
-pub(super) fn write_schema_beside(hub_yaml: &Path) {
+/// Writes the schema beside a hub.yaml whose text names it, or a newer one in its place. Without it an editor
+/// only helps less.
+pub(super) fn keep_schema_beside(hub_yaml: &Path, text: &[u8]) {
+    if !is_named_in(text) {
+        return;
+    }
     let file = hub_yaml.with_file_name(schema::FILE);
     let text = schema::text();
     if std::fs::read_to_string(&file).is_ok_and(|there| there == text) {
@@ -81,15 +86,13 @@ fn edit(path: &Path, out: &mut Out) -> anyhow::Result<ExitCode> {
         Err(error) => anyhow::Error::from(error),
         Ok(_) => anyhow::anyhow!("`{shown}` cannot be read"),
     })?;
-    if is_named_in(&before) {
-        write_schema_beside(path);
-    }
+    keep_schema_beside(path, &before);
     loop {
         open_editor(path)?;
         let is_changed = std::fs::read(path).ok().as_ref() != Some(&before);
         let config = match Config::load(path) {
             Ok(config) => config,
-            Err(error) if !is_at_a_terminal() => return Err(error.into()),
+            Err(error) if !question::can_ask() => return Err(error.into()),
             Err(error) => match what_now(&error, is_changed)? {
                 Next::Edit => continue,
                 Next::GoBack => {
@@ -158,10 +161,6 @@ enum Next {
     Edit,
     GoBack,
     Leave,
-}
-
-fn is_at_a_terminal() -> bool {
-    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
 fn what_now(error: &ConfigError, is_changed: bool) -> anyhow::Result<Next> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use super::config_verbs::keep_schema_beside;
 use super::hub_yaml::HubYaml;
 use super::question;
 use super::reload::reload_running;
@@ -66,6 +67,7 @@ pub(super) async fn make(
     let after = edit.apply(text.unwrap_or_default());
     files::replace(path, after.as_bytes())
         .with_context(|| format!("cannot write `{}`", path.display()))?;
+    keep_schema_beside(path, after.as_bytes());
     reload_running(&HubYaml::read(path), out).await?;
     Ok(true)
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::config_verbs::write_schema_beside;
+use super::config_verbs::keep_schema_beside;
 use super::hub_command;
 use super::render::Out;
 use crate::config::{self, Config};
@@ -29,7 +29,7 @@ pub(super) struct Init {}
 impl Init {
     pub(super) fn run(self, path: &Path, out: &mut Out) -> anyhow::Result<ExitCode> {
         write_new(path)?;
-        write_schema_beside(path);
+        keep_schema_beside(path, STARTER.as_bytes());
         let config = Config::load(path)?;
         let model = &config.models[0];
         out.ok(format_args!("Wrote {}", path.display()));

@@ -92,6 +92,7 @@ fn add_writes_a_hub_yaml_where_there_is_none() {
     home.run(&["add", "Caller-4bit", "--jit", "--default", "-y"])
         .assert_ok();
     insta::assert_snapshot!(hub_yaml(&home));
+    assert!(home.base().join("hub.schema.json").exists());
     home.run(&["check"]).assert_ok();
 }
 
