@@ -58,8 +58,11 @@ impl Worker {
         )
     }
 
+    /// In one step: a process may be reading it.
     pub(crate) fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.folder.path().join(name), text).unwrap();
+        let new = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
+        std::fs::write(new.path(), text).unwrap();
+        new.persist(self.folder.path().join(name)).unwrap();
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Supervisor;
 use crate::api::{Pressure, SystemMemory};
@@ -18,6 +18,8 @@ use crate::worker::mark::Owner;
 
 /// From the end of a load to the making of spares.
 const PAUSE: Duration = Duration::from_secs(2);
+/// For so long memory has not been scarce.
+const CALM: Duration = Duration::from_secs(30);
 /// Interval at which it is looked whether models are still on their way.
 const POLL_EVERY: Duration = Duration::from_millis(200);
 
@@ -42,10 +44,15 @@ pub(super) async fn keep(registry: Arc<Registry>, mut models_up: watch::Receiver
 
 /// Completes when spares may be made; the number of loads until then.
 async fn quiet(registry: &Registry) -> u64 {
+    let mut calm_since = None;
     loop {
+        if is_scarce(&registry.memory.load()) {
+            calm_since = Some(Instant::now());
+        }
+        let is_calm = calm_since.is_none_or(|since| since.elapsed() >= CALM);
         let (loads, since) = registry.spares.loads();
         let rested = since.is_none_or(|since| since >= PAUSE);
-        if rested && !registry.is_busy() && !is_scarce(&registry.memory.load()) {
+        if rested && is_calm && !registry.is_busy() {
             return loads;
         }
         sleep(POLL_EVERY).await;

@@ -269,6 +269,7 @@ impl Spares {
         for held in held {
             held.end();
         }
+        self.0.changed.notify_one();
     }
 
     /// Ends all of them, and keeps none any more.

@@ -13,6 +13,7 @@ Messages are JSON behind eight hexadecimal digits, their length in bytes. Python
 
 import array
 import fcntl
+import gc
 import importlib
 import importlib.machinery
 import json
@@ -210,6 +211,9 @@ def prepare(modules):
                 continue
     for number in held:
         os.close(number)
+    # What is there now stays: a program that collects its garbage while it starts need not go through all of it.
+    gc.collect()
+    gc.freeze()
     priority.take_back()
     return variables
 
