@@ -12,7 +12,7 @@ test *args:
 
 # a hub on simulated models, until Ctrl+C
 demo:
-    cargo run --release -- demo
+    cargo run -- demo
 
 # format the code
 fmt:
