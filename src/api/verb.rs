@@ -18,6 +18,14 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Start, Self::Stop, Self::Load, Self::Unload];
+
+    /// The verb that is called so.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verb| verb.as_str() == word)
+    }
+
     /// The word itself: the end of the route, and `action` in its answer.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,6 +53,14 @@ impl Verb {
             Self::Stop => "stopped",
             Self::Load => "loaded",
             Self::Unload => "unloaded",
+        }
+    }
+
+    /// True if a model that was loaded is not in memory afterwards.
+    pub fn frees_memory(self) -> bool {
+        match self {
+            Self::Stop | Self::Unload => true,
+            Self::Start | Self::Load => false,
         }
     }
 
@@ -87,4 +103,16 @@ pub struct AllReport {
     pub busy: Vec<String>,
     /// Models that refused, each with the reason.
     pub failed: IndexMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_is_found_by_its_word_and_told_apart_from_the_others() {
+        let words = Verb::ALL.map(Verb::as_str);
+        assert_eq!(words.map(Verb::named), Verb::ALL.map(Some));
+        assert_eq!(Verb::named("restart"), None);
+    }
 }

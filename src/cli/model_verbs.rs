@@ -157,7 +157,7 @@ impl Names {
     fn at_once(&self, verb: Verb) -> usize {
         match verb {
             Verb::Load => 1,
-            Verb::Start | Verb::Stop | Verb::Unload => self.names.len(),
+            _ => self.names.len(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{Timestamp, Zoned};
 use serde_json::{Map, Value};
 
-use crate::api::Decision;
+use crate::api::{Decision, Verb};
 use crate::cli::render::duration;
 
 const BEFORE_READY: &str = "before it was ready";
@@ -76,13 +76,12 @@ fn happened(decision: &Decision) -> String {
         (None, "allow") => "loading".to_owned(),
         (None, "evict") => "loading once there is room".to_owned(),
         (None, "wait") => "waiting".to_owned(),
-        (None, "unload") => "unloading".to_owned(),
         (None, "restart") => "restarting".to_owned(),
-        (None, "start") => "starting".to_owned(),
-        (None, "stop") => "stopping".to_owned(),
-        (None, "load") => "loading".to_owned(),
         (None, "shutdown") => "shutting down".to_owned(),
-        (None, verdict) => verdict.to_owned(),
+        (None, verdict) => match Verb::named(verdict) {
+            Some(verb) => verb.under_way().to_owned(),
+            None => verdict.to_owned(),
+        },
     }
 }
 

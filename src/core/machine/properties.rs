@@ -21,7 +21,7 @@ const PEAK: u64 = 30 * GIBIBYTE;
 /// One move of the driver; numbers pick among what is possible at that moment.
 #[derive(Debug, Clone)]
 enum Move {
-    Verb(u8, usize),
+    Verb(Verb, usize),
     Request(usize),
     Abandon(usize),
     /// A worker makes its next step, in one of the ways it may.
@@ -40,7 +40,7 @@ enum Move {
 
 fn moves() -> impl Strategy<Value = Move> {
     prop_oneof![
-        4 => (0u8..4, 0usize..4).prop_map(|(verb, model)| Move::Verb(verb, model)),
+        4 => (prop::sample::select(&Verb::ALL), 0usize..4).prop_map(|(verb, model)| Move::Verb(verb, model)),
         6 => (0usize..4).prop_map(Move::Request),
         1 => any::<usize>().prop_map(Move::Abandon),
         8 => (any::<usize>(), any::<u8>()).prop_map(|(worker, how)| Move::Worker(worker, how)),
@@ -126,7 +126,6 @@ impl Driver {
             Move::Verb(verb, model) => {
                 let waiter = self.waiter(false);
                 let model = MODELS[model].to_owned();
-                let verb = [Verb::Start, Verb::Stop, Verb::Load, Verb::Unload][usize::from(verb)];
                 self.tell(Event::Verb {
                     verb,
                     model,

@@ -34,15 +34,14 @@ pub use live::Live;
 use crate::api::Verb;
 use error::{method_not_allowed, no_such_route};
 
+/// The routes of Create-hub for two of the verbs on a model, below `/hub/models/{name}/`.
+const OLDER_ROUTES: [(&str, Verb); 2] = [("vram/load", Verb::Load), ("vram/unload", Verb::Unload)];
+
 /// The route of each verb on a model, below `/hub/models/{name}/`.
-const MODEL_VERBS: [(&str, Verb); 6] = [
-    ("start", Verb::Start),
-    ("stop", Verb::Stop),
-    ("load", Verb::Load),
-    ("unload", Verb::Unload),
-    ("vram/load", Verb::Load),
-    ("vram/unload", Verb::Unload),
-];
+fn model_verbs() -> impl Iterator<Item = (&'static str, Verb)> {
+    let named = Verb::ALL.map(|verb| (verb.as_str(), verb));
+    named.into_iter().chain(OLDER_ROUTES)
+}
 
 /// The control API, the dashboard, `/health`, `/metrics` and `/openapi.json`, with every error in the OpenAI
 /// envelope.
@@ -52,7 +51,7 @@ pub fn router<H: Hub>(hub: H, live: Live) -> Router {
         .route("/favicon.ico", get(root::favicon))
         .route("/hub/", get(page::page::<H>))
         .route("/hub/assets/{name}", get(page::asset::<H>));
-    for (action, _) in MODEL_VERBS {
+    for (action, _) in model_verbs() {
         // `{name}` matches no empty segment.
         let path = format!("/hub/models//{action}");
         router = router.route(&path, post(models::without_name));
@@ -136,7 +135,7 @@ fn routes<H: Hub>(live: Live) -> Vec<(Method, String, MethodRouter<H>)> {
         ),
         (Method::POST, "/hub/models/stop-all", post(all::stop::<H>)),
     ]);
-    let models = MODEL_VERBS.map(|(action, verb)| {
+    let models = model_verbs().map(|(action, verb)| {
         let path = format!("/hub/models/{{name}}/{action}");
         (Method::POST, path, post(models::handler::<H>(verb)))
     });

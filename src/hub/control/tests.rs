@@ -259,7 +259,7 @@ async fn a_name_is_decoded_and_trimmed() {
 
 #[tokio::test]
 async fn an_empty_name_is_refused_before_the_lifecycle_hears_of_it() {
-    for (action, _) in MODEL_VERBS {
+    for (action, _) in model_verbs() {
         for name in ["", "%20%20", "%09"] {
             let answer = ask("POST", &format!("/hub/models/{name}/{action}")).await;
             let expected = (400, "Model name cannot be empty".to_owned());

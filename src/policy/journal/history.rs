@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::ruling::{Question, Ruling};
-use crate::api::{Decision, DecisionsReport, WantedDecisions};
+use crate::api::{Decision, DecisionsReport, Verb, WantedDecisions};
 use crate::policy::bindings::verdicts::Verdict;
 use crate::policy::host::Policy;
 use crate::policy::interface::hook::Hook;
@@ -355,11 +355,10 @@ impl Rings {
         };
         let last = self.models.iter().rev().find(last);
         last.is_some_and(|decision| {
+            let verdict = decision.verdict.as_str();
             decision.evicts(model)
-                || matches!(
-                    decision.verdict.as_str(),
-                    "unload" | "stop" | "restart" | "leave" | "reload"
-                )
+                || Verb::named(verdict).is_some_and(Verb::frees_memory)
+                || matches!(verdict, "restart" | "leave" | "reload")
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use mlua::{Lua, LuaSerdeExt as _, MetaMethod, Table, UserData, UserDataMethods, Value};
 
-use super::super::{Number, Progress, Simulation, Verb};
+use super::super::{Number, Progress, Simulation};
 use super::hub::Shared;
 use super::options;
 use crate::api::ApiError;
@@ -102,11 +102,3 @@ impl AskedNow {
         })
     }
 }
-
-/// The verbs about a model, as tests call them.
-pub(super) const VERBS: [(&str, Verb); 4] = [
-    ("start", Verb::Start),
-    ("stop", Verb::Stop),
-    ("load", Verb::Load),
-    ("unload", Verb::Unload),
-];

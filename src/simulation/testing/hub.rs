@@ -11,8 +11,8 @@ use mlua::{
 };
 use parking_lot::Mutex;
 
-use super::super::Simulation;
-use super::asked::{AskedNow, VERBS};
+use super::super::{Simulation, Verb};
+use super::asked::AskedNow;
 use super::logged::Lines;
 use super::values::{DURATION, MOMENT, duration, moment};
 use super::{Source, options};
@@ -24,13 +24,9 @@ pub(super) type Shared = Arc<Mutex<Simulation>>;
 /// Fields of a test's hub, besides its functions.
 pub(crate) const FIELDS: &[&str] = &["models", "groups", "memory", "state", "logged", "warnings"];
 
-/// Its functions.
-pub(crate) const METHODS: &[&str] = &[
+/// Its functions, besides one for each verb on a model.
+const METHODS: &[&str] = &[
     "request",
-    "start",
-    "stop",
-    "load",
-    "unload",
     "reload",
     "crash",
     "advance",
@@ -41,6 +37,12 @@ pub(crate) const METHODS: &[&str] = &[
     "set_worker",
     "set_memory",
 ];
+
+/// All its functions.
+pub(crate) fn methods() -> impl Iterator<Item = &'static str> {
+    let verbs = Verb::ALL.into_iter().map(Verb::as_str);
+    METHODS.iter().copied().chain(verbs)
+}
 
 /// The hub.
 pub(super) struct TestHub {
@@ -91,7 +93,7 @@ impl TestHub {
                 lua.create_sequence_from(tables).map(Value::Table)
             }
             _ => {
-                let known = FIELDS.iter().chain(METHODS).copied();
+                let known = FIELDS.iter().copied().chain(methods());
                 let hint = did_you_mean(name, known);
                 Err(mlua::Error::runtime(format!(
                     "a hub of a test has no `{name}`{hint}"
@@ -113,8 +115,8 @@ impl UserData for TestHub {
                 Ok(this.asked(this.hub.lock().request(request)))
             },
         );
-        for (name, verb) in VERBS {
-            methods.add_method(name, move |_, this, model: String| {
+        for verb in Verb::ALL {
+            methods.add_method(verb.as_str(), move |_, this, model: String| {
                 this.know(&model)?;
                 Ok(this.asked(this.hub.lock().verb(verb, &model)))
             });

@@ -144,13 +144,7 @@ impl Story {
     fn verb(&mut self, verb: &str, model: &str) -> (Waiter, Vec<Effect>) {
         let waiter = self.waiter(false);
         let model = model.to_owned();
-        let verb = match verb {
-            "start" => Verb::Start,
-            "stop" => Verb::Stop,
-            "load" => Verb::Load,
-            "unload" => Verb::Unload,
-            other => panic!("no verb is called {other}"),
-        };
+        let verb = Verb::named(verb).unwrap_or_else(|| panic!("no verb is called {verb}"));
         let event = Event::Verb {
             verb,
             model,
