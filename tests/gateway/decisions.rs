@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::{Hub, SOON, processes, stub, wait_for, wait_until};
 
 /// Two models in a group that holds one.
-fn models() -> String {
+pub(crate) fn models() -> String {
     format!(
         "worker_command: {}\n\
          groups:\n- {{name: small, max_loaded: 1}}\n\

@@ -8,18 +8,8 @@ use std::process::Output;
 use serde_json::{Value, json};
 
 use crate::CHAT;
-use crate::support::{Hub, SOON, stub, wait_until};
-
-fn models() -> String {
-    format!(
-        "worker_command: {}\n\
-         groups:\n- {{name: small, max_loaded: 1}}\n\
-         models:\n\
-         - {{name: alpha, model_path: org/alpha, group: small, jit_enabled: true, default: true}}\n\
-         - {{name: beta, model_path: org/beta, group: small, jit_enabled: true, default: true}}\n",
-        stub(&[])
-    )
-}
+use crate::decisions::models;
+use crate::support::{Hub, SOON, wait_until};
 
 /// Puts what it can of a request's text into verdicts and errors.
 const GOSSIP: &str = r#"return {

@@ -1,9 +1,10 @@
-//! Everything under `/v1`: peek → `on_request` → acquire → forward.
+//! Everything under `/v1`: `take_in` → `named_model` → `ask` → `forward`.
 //!
-//! The server hands each request to [`Gateway::take_in`]. [`Gateway::answer`] finds the model that it
-//! names while the body arrives, asks the policies, takes a lease (which may load the model) and passes
-//! request and answer through as they come. It never decides whether a model may be used or loaded, and
-//! knows nothing of processes.
+//! The server hands each request to [`Gateway::take_in`], and the result to [`Gateway::answer`], which picks the
+//! route. A request for a worker passes three more steps, each in a file of its own: `named_model` finds the
+//! model that it names while the body arrives (`naming`); `ask` asks the policies and takes a lease, or a place
+//! among those that wait (`admission`, `waiting`); `forward` passes request and answer through as they come. The
+//! gateway never decides whether a model may be used or loaded, and knows nothing of processes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
