@@ -22,9 +22,10 @@ use super::interface::wording::{did_you_mean, kind};
 use super::journal::counts::Counts;
 use super::sandbox::failures::{Failures, at_place, describe};
 use super::sandbox::flood::Flood;
+use super::sandbox::guard;
 use super::sandbox::{self, Sandbox};
 use super::{EventName, Plain};
-use crate::api::{Origin, PolicyFacts};
+use crate::api::{Origin, PolicyFacts, shown};
 
 /// Time limit for loading a file.
 const LOADING: Duration = Duration::from_millis(250);
@@ -38,6 +39,8 @@ pub(super) struct Host {
     /// The shared fields of every file's `hub`.
     hub_fields: Table,
     modules: Arc<Modules>,
+    /// Calls a function, and makes a short text of its error.
+    guard: Function,
     pub(super) state: HubState,
 }
 
@@ -163,6 +166,7 @@ impl Host {
             lua,
             limits,
             globals,
+            guard,
             state,
         } = Sandbox::new()?;
         let stage = Arc::new(Stage::new(world, limits, flood));
@@ -174,11 +178,28 @@ impl Host {
         Ok(Self {
             hub_fields: hub::shared_fields(&lua, &stage, &state.root)?,
             globals,
+            guard,
             stage,
             modules,
             state,
             lua,
         })
+    }
+
+    /// Calls a function of a policy. Of one that may do anything, an error is a short text, made before the call
+    /// ends and in its time.
+    pub(super) fn guarded(
+        &self,
+        function: &Function,
+        (argument, hub): (&Value, &Table),
+    ) -> mlua::Result<Value> {
+        if self.stage.limits.is_lifted() {
+            return function.call((argument, hub));
+        }
+        match self.guard.call((function, argument, hub))? {
+            (true, returned) => Ok(returned),
+            (false, problem) => Err(guard::error(problem)),
+        }
     }
 
     /// Lifts the time limit of the loaded files.
@@ -315,6 +336,7 @@ struct Modules {
 
 impl Modules {
     fn require(&self, lua: &Lua, name: &str, globals: Globals<'_>) -> mlua::Result<Value> {
+        let file = file_of(name)?;
         let known = self.loaded.lock().get(name).cloned();
         match known {
             Some(Some(value)) => return Ok(value),
@@ -331,7 +353,6 @@ impl Modules {
                 name.rsplit('.').next().unwrap_or(name)
             )));
         }
-        let file = file_of(name)?;
         let source = std::fs::read(self.folder.join(&file)).map_err(|error| {
             mlua::Error::runtime(format!("require: module `{name}` ({file}): {error}"))
         })?;
@@ -350,13 +371,16 @@ impl Modules {
 
 /// `lib.names` is `lib/names.lua`; no name leads outside the folder.
 fn file_of(name: &str) -> mlua::Result<String> {
+    /// In bytes; systems have no longer ones.
+    const LONGEST_PATH: usize = 1024;
     let is_part = |part: &str| {
         let allowed = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
         !part.is_empty() && part.chars().all(allowed)
     };
-    if !name.split('.').all(is_part) {
+    if name.len() > LONGEST_PATH || !name.split('.').all(is_part) {
         return Err(mlua::Error::runtime(format!(
-            "require: `{name}` is no module; `lib.names` is lib/names.lua in the folder of hub.yaml"
+            "require: `{}` is no module; `lib.names` is lib/names.lua in the folder of hub.yaml",
+            shown(name)
         )));
     }
     Ok(format!("{}.lua", name.replace('.', "/")))
@@ -400,13 +424,15 @@ impl Returned {
         }
         let Some(hook) = Hook::ALL.into_iter().find(|hook| hook.name() == key) else {
             return Err(mlua::Error::runtime(format!(
-                "unknown hook `{key}`{}",
+                "unknown hook `{}`{}",
+                shown(key),
                 did_you_mean(key, names())
             )));
         };
         let Value::Function(function) = value else {
             return Err(mlua::Error::runtime(format!(
-                "`{key}` must be a function, it is {}",
+                "`{}` must be a function, it is {}",
+                shown(key),
                 kind(&value)
             )));
         };

@@ -435,3 +435,42 @@ fn a_first_line_for_the_shell_is_skipped_as_lua_does_in_modules_too() {
         "{warnings}"
     );
 }
+
+/// The most memory, in bytes, that a call of `on_request` takes at once.
+fn peak(body: &str) -> u64 {
+    let source = format!("return {{ on_request = function(req, hub)\n{body}\nend }}");
+    let hub = Hub::new().file("a.lua", source).file("b.lua", ROUTE);
+    let policies = hub.load();
+    let mut view = Some(request("alpha"));
+    let measured = allocation_counter::measure(|| {
+        if let Some(view) = view.take() {
+            policies.on_request(view);
+        }
+    });
+    measured.bytes_max
+}
+
+#[test]
+fn an_error_is_not_copied_out_of_lua_however_large_it_is() {
+    for body in [
+        "error(s)",
+        "error(s, 0)",
+        "assert(false, s)",
+        "error(setmetatable({}, { __tostring = function() return s end }))",
+        "error(setmetatable({}, { __name = s }))",
+        "pcall(error, s) error(s, 0)",
+        "return req[s]",
+        "return hub[s]",
+        "return hub.route{ [s] = 1 }",
+        "return hub.route{ headers = { [s] = s } }",
+        "hub.on(s, print)",
+        "require(s)",
+    ] {
+        for text in ["x", "\\xff", "\\n"] {
+            let text = format!("local s = ('{text}'):rep(1 << 22)");
+            let most = peak(&format!("{text} {body}"));
+            // The text itself, Lua's own error with it, and what a growing buffer had before.
+            assert!(most < 13 << 20, "{most} bytes for {text} {body}");
+        }
+    }
+}

@@ -4,7 +4,8 @@
 
 use mlua::{Lua, MultiValue, Table, Value};
 
-use crate::policy::interface::wording::{did_you_mean, kind};
+use crate::api::shown;
+use crate::policy::interface::wording::{did_you_mean, kind, shown_text};
 
 /// `hub.options(name, defaults, settings?)`; `hub_settings` are those of the hub.
 pub(crate) fn options(
@@ -55,10 +56,11 @@ fn read(lua: &Lua, name: &str, defaults: &Table, settings: &Value) -> mlua::Resu
         let (key, value) = pair?;
         let key = key.to_string()?;
         let default = defaults.raw_get::<Value>(key.as_str())?;
-        let shown = format!("{name}.{key}");
+        let path = format!("{name}.{key}");
         let expected = match &default {
             Value::Nil => {
                 let hint = did_you_mean(&key, known.iter().map(String::as_str));
+                let (name, key) = (shown(name), shown(&key));
                 let message = format!("`policy: {name}`: unknown setting `{key}`{hint}");
                 return Err(mlua::Error::runtime(message));
             }
@@ -68,7 +70,7 @@ fn read(lua: &Lua, name: &str, defaults: &Table, settings: &Value) -> mlua::Resu
             _ => "a list or a mapping",
         };
         if !fits(&default, &value) {
-            return Err(wrong(&shown, expected, &value));
+            return Err(wrong(&shown(&path), expected, &value));
         }
         options.raw_set(key, value)?;
     }
@@ -86,7 +88,7 @@ fn fits(default: &Value, value: &Value) -> bool {
 
 fn wrong(place: &str, expected: &str, value: &Value) -> mlua::Error {
     let shown = match value {
-        Value::String(text) => format!("\"{}\"", text.display()),
+        Value::String(text) => format!("\"{}\"", shown_text(text)),
         Value::Integer(_) | Value::Number(_) | Value::Boolean(_) => {
             value.to_string().unwrap_or_default()
         }

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue};
 use mlua::{FromLua, Lua, LuaSerdeExt as _, MultiValue, Table, Value};
 
 use super::state::plain;
-use crate::api::{ApiError, kind_of};
+use crate::api::{ApiError, kind_of, shown};
 use crate::config::Settings;
 use crate::policy::interface::wording::{did_you_mean, kind};
 use crate::policy::sandbox::failures::running_line;
@@ -162,9 +162,13 @@ fn route(lua: &Lua, arguments: MultiValue) -> mlua::Result<Verdict> {
 
 fn header(fields: &Fields<'_>, name: &str, value: &str) -> mlua::Result<(HeaderName, HeaderValue)> {
     let header_name = HeaderName::try_from(name)
-        .map_err(|_| fields.error(format!("`{name}` is no name of a header")))?;
-    let value = HeaderValue::try_from(value)
-        .map_err(|_| fields.error(format!("the value of header `{name}` may not be sent")))?;
+        .map_err(|_| fields.error(format!("`{}` is no name of a header", shown(name))))?;
+    let value = HeaderValue::try_from(value).map_err(|_| {
+        fields.error(format!(
+            "the value of header `{}` may not be sent",
+            shown(name)
+        ))
+    })?;
     Ok((header_name, value))
 }
 
@@ -298,7 +302,7 @@ impl<'a> Fields<'a> {
             let key = pair?.0.to_string()?;
             if !known.contains(&key.as_str()) {
                 let hint = did_you_mean(&key, known.iter().copied());
-                return Err(fields.error(format!("unknown field `{key}`{hint}")));
+                return Err(fields.error(format!("unknown field `{}`{hint}", shown(&key))));
             }
         }
         Ok(fields)

@@ -1,7 +1,8 @@
 //! Words that several error messages share.
 
-use mlua::Value;
+use mlua::{LuaString, Value};
 
+use crate::api::shown;
 use crate::config::nearest;
 
 /// ", did you mean `x`?", or nothing when no candidate is near.
@@ -12,6 +13,15 @@ pub(crate) fn did_you_mean<'a>(
     nearest(name, candidates).map_or_else(String::new, |candidate| {
         format!(", did you mean `{candidate}`?")
     })
+}
+
+/// A name that a policy wrote, as an error may repeat it: it may be of many megabytes.
+pub(crate) fn shown_text(text: &LuaString) -> String {
+    /// More bytes than [`shown`] shows characters of.
+    const ENOUGH: usize = 1024;
+    let bytes = text.as_bytes();
+    let beginning = &bytes[..bytes.len().min(ENOUGH)];
+    shown(&String::from_utf8_lossy(beginning)).into_owned()
 }
 
 /// The kind of a value, with its article.

@@ -13,6 +13,7 @@ use super::bindings::state::HubState;
 
 pub(super) mod failures;
 pub(super) mod flood;
+pub(super) mod guard;
 pub(super) mod interrupt;
 pub(super) mod limits;
 mod patterns;
@@ -26,6 +27,8 @@ pub(crate) struct Sandbox {
     pub(super) limits: Arc<Limits>,
     /// The function that makes the globals of a file, the result of `sandbox.lua`.
     pub(super) globals: Function,
+    /// As Lua's `xpcall`, with a handler that makes a short text of any error.
+    pub(super) guard: Function,
     /// `hub.state`, for those that have a `hub`.
     pub(super) state: HubState,
 }
@@ -54,10 +57,12 @@ impl Sandbox {
             .load(include_str!("sandbox.lua"))
             .set_name(format!("={SANDBOX}"))
             .call((check, &state.raw, text_of))?;
+        let guard = guard::function(&lua, &limits)?;
         Ok(Self {
             lua,
             limits,
             globals,
+            guard,
             state,
         })
     }

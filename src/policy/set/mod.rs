@@ -22,7 +22,7 @@ use super::sandbox::flood::{Flood, loggable};
 use super::sandbox::limits;
 use super::sandbox::limits::Interrupt;
 use super::{Event, EventName, RequestView, World};
-use crate::api::{Origin, PolicyFacts};
+use crate::api::{Origin, PolicyFacts, shown};
 
 mod each;
 mod seat;
@@ -422,7 +422,7 @@ fn call(
 ) -> Result<Option<Made>, String> {
     let limits = &host.stage.limits;
     limits.begin(hook.allowed());
-    let returned = function.call::<Value>((argument, hub));
+    let returned = host.guarded(function, (argument, hub));
     let checked = match returned {
         // A policy may have caught the interrupt otherwise than by `pcall`.
         Ok(_) if limits.interrupted() == Some(Interrupt::Overrun) => {
@@ -515,7 +515,8 @@ fn evictable(host: &Host, names: Vec<String>) -> mlua::Result<Vec<String>> {
     let known = |name: String| match world.facts(&name) {
         Some(facts) => Ok(facts.name.clone()),
         None => Err(mlua::Error::runtime(format!(
-            "hub.evict names `{name}`, which is no model{}",
+            "hub.evict names `{}`, which is no model{}",
+            shown(&name),
             did_you_mean(&name, world.model_names().iter().map(String::as_str))
         ))),
     };

@@ -15,7 +15,7 @@ use super::handle::Handle;
 use super::memory::Memory;
 use super::{list, log, model, read_only, settings, unknown_field};
 use crate::core::interface::event::EventName;
-use crate::policy::interface::wording::{did_you_mean, kind};
+use crate::policy::interface::wording::{did_you_mean, kind, shown_text};
 use crate::policy::sandbox::failures::SANDBOX;
 use crate::policy::sandbox::limits::unlimited;
 
@@ -95,7 +95,7 @@ fn on(stage: &Stage, (name, function): (Value, Value)) -> mlua::Result<()> {
         .into_iter()
         .find(|event| *name == event.as_str())
     else {
-        let name = name.to_string_lossy();
+        let name = shown_text(name);
         let names = EventName::ALL.map(EventName::as_str);
         let hint = match did_you_mean(&name, names) {
             near if near.is_empty() => format!("; there are {}", names.join(", ")),

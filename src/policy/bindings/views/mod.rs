@@ -10,7 +10,7 @@ use std::sync::Arc;
 use mlua::{Lua, LuaSerdeExt as _, MetaMethod, UserDataFields as _, UserDataMethods as _, Value};
 
 use super::stage::{Model, Stage};
-use crate::policy::interface::wording::did_you_mean;
+use crate::policy::interface::wording::{did_you_mean, shown_text};
 use crate::policy::sandbox::limits::unlimited;
 
 pub(crate) mod exit;
@@ -128,7 +128,7 @@ fn unknown_field<'a>(
     fields: impl IntoIterator<Item = &'a str>,
 ) -> mlua::Error {
     let hint = match key.as_string() {
-        Some(key) => did_you_mean(&key.to_string_lossy(), fields),
+        Some(key) => did_you_mean(&shown_text(key), fields),
         None => String::new(),
     };
     mlua::Error::runtime(format!("{view} has no field {}{hint}", quoted(key)))
@@ -136,7 +136,7 @@ fn unknown_field<'a>(
 
 fn quoted(key: &Value) -> String {
     match key {
-        Value::String(key) => format!("`{}`", key.display()),
+        Value::String(key) => format!("`{}`", shown_text(key)),
         Value::Integer(key) => format!("`{key}`"),
         Value::Number(key) => format!("`{key}`"),
         Value::LightUserData(_) => "of type userdata".to_owned(),
