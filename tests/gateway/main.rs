@@ -16,6 +16,7 @@ mod endpoints;
 mod ends;
 mod error_bodies;
 mod lacking;
+mod large_bodies;
 mod load_errors;
 mod loading;
 mod messages;

@@ -131,7 +131,7 @@ impl Addressed {
                 if matches!(translated.door, Door::Responses) {
                     account.makes_response(&translated.owners);
                 }
-                self.undo(*translated, intake)?;
+                Box::pin(self.undo(*translated, intake)).await?;
                 None
             }
             Some(translated) => {
@@ -155,7 +155,9 @@ impl Addressed {
             if let Some(name) = name {
                 fields.insert("model".to_owned(), Value::from(name));
             }
-            rewrite::replace(&mut self.view.parts, intake, *fields);
+            let length = intake.held();
+            let body = Box::pin(compute(length, move || rewrite::written(*fields))).await;
+            rewrite::replace(&mut self.view.parts, intake, body);
         } else if let Some(name) = name {
             rewrite::rename(&mut self.view.parts, intake, &self.site, name);
         }
@@ -184,12 +186,20 @@ impl Addressed {
     }
 
     /// Restores the client's request, with the changes of a policy.
-    fn undo(&mut self, translated: Translated, intake: &mut Intake) -> Result<(), ApiError> {
-        self.site = translated.by.undo(&mut self.view.parts, intake);
-        if self.fields.is_some() || matches!(self.site, ModelSite::Nowhere) {
-            let body = intake.whole().unwrap_or_default();
-            let route = translated.route.unwrap_or_default();
-            self.fields = Some(Box::new(rewrite::edit(&body, &route)?));
+    async fn undo(&mut self, translated: Translated, intake: &mut Intake) -> Result<(), ApiError> {
+        let (body, route) = (translated.by.body(), translated.route);
+        translated.by.undo(&mut self.view.parts, intake);
+        let is_changed = self.fields.is_some();
+        let work = move || {
+            let site = Translating::site(&body);
+            let is_changed = is_changed || matches!(site, ModelSite::Nowhere);
+            let fields = is_changed.then(|| rewrite::edit(&body, &route.unwrap_or_default()));
+            (site, fields.transpose())
+        };
+        let (site, fields) = compute(intake.held(), work).await;
+        self.site = site;
+        if let Some(fields) = fields? {
+            self.fields = Some(Box::new(fields));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use http::request::Parts;
 use serde_json::{Map, Value};
 
 use super::protocol::openai::routes::Target;
-use super::request::intake::Intake;
+use super::request::intake::{Intake, explain};
 use super::request::query;
 use super::request::rewrite::{self, ModelSite};
 use super::request::scan::{ScanStep, field_of_form, is_form};
@@ -46,7 +46,7 @@ pub(super) async fn named_model(
         ScanStep::Malformed if kind.is_some_and(is_form) => {
             Err(refusals::malformed("it is not a complete multipart form"))
         }
-        ScanStep::Malformed => Err(refusals::malformed(&intake.explain())),
+        ScanStep::Malformed => Err(malformed(intake).await),
         ScanStep::Twice => Err(refusals::model_twice()),
         ScanStep::Found(blank) => Ok((None, ModelSite::Body(blank.range, blank.syntax))),
         _ if intake.is_empty() && is_unknown(parts) => {
@@ -79,8 +79,17 @@ pub(super) async fn fields_without_model(
         return Ok(None);
     }
     let edited = compute(body.len(), move || rewrite::edit(&body, &Route::default())).await;
-    let fields = edited.map_err(|_| refusals::malformed(&intake.explain()))?;
-    Ok(Some(Box::new(fields)))
+    match edited {
+        Ok(fields) => Ok(Some(Box::new(fields))),
+        Err(_) => Err(malformed(intake).await),
+    }
+}
+
+/// 400 for a body that is no JSON object.
+async fn malformed(intake: &mut Intake) -> ApiError {
+    let read = intake.read_so_far();
+    let explained = compute(read.len(), move || explain(&read));
+    refusals::malformed(&Box::pin(explained).await)
 }
 
 pub(super) fn model_of_query(parts: &Parts) -> Result<Option<String>, ApiError> {

@@ -18,7 +18,9 @@ use super::answer::account::Account;
 use super::answer::body::Body;
 use super::answer::loading_stream::LoadingStream;
 use super::answer::progress::Progress;
+use super::protocol::Protocol;
 use super::request::intake::Intake;
+use super::translated::compute;
 use super::{Addressed, Successor, pass_on};
 use crate::api::ApiError;
 use crate::hub::lifecycle::{Grant, Model};
@@ -66,7 +68,7 @@ impl Waiting {
         match waited {
             Ok(grant) => self.go_on(grant, intake, account).await,
             Err(_) if preferred.is_some() => Err(progress.still_loading()),
-            Err(_) if accepts_events || intake.asks_for_stream(account.protocol()) => {
+            Err(_) if accepts_events || asks_for_stream(intake, account.protocol()).await => {
                 Ok(self.begin_stream(progress, intake, account))
             }
             Err(_) => {
@@ -135,6 +137,12 @@ impl Waiting {
         *answer.headers_mut() = headers;
         answer
     }
+}
+
+/// True if the received part of the body asks for a stream.
+async fn asks_for_stream(intake: &Intake, protocol: &Protocol) -> bool {
+    let (asks, chunks) = (protocol.asks_for_stream, intake.chunks());
+    compute(intake.held(), move || asks(&chunks)).await
 }
 
 /// N of `Prefer: wait=N`, in seconds.

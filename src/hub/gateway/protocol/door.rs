@@ -275,24 +275,28 @@ impl Translating {
         self.uri.path()
     }
 
+    /// The client's body.
+    pub(in super::super) fn body(&self) -> Bytes {
+        self.body.clone()
+    }
+
+    /// The place in which a client's body names its model.
+    pub(in super::super) fn site(body: &[u8]) -> ModelSite {
+        let mut scanner = Scanner::for_content_type(None);
+        match scanner.as_mut().map(|scanner| scanner.feed(body)) {
+            Ok(ScanStep::Found(found)) => ModelSite::Body(found.range, found.syntax),
+            _ => ModelSite::Nowhere,
+        }
+    }
+
     /// Puts back what the client sent.
-    pub(in super::super) fn undo(
-        self,
-        parts: &mut request::Parts,
-        intake: &mut Intake,
-    ) -> ModelSite {
+    pub(in super::super) fn undo(self, parts: &mut request::Parts, intake: &mut Intake) {
         let length = HeaderValue::from(self.body.len());
         parts.headers.insert(CONTENT_LENGTH, length);
         if let Some(coding) = self.coding {
             parts.headers.insert(ACCEPT_ENCODING, coding);
         }
         parts.uri = self.uri;
-        let mut scanner = Scanner::for_content_type(None);
-        let step = scanner.as_mut().map(|scanner| scanner.feed(&self.body));
         intake.replace(self.body);
-        match step {
-            Ok(ScanStep::Found(found)) => ModelSite::Body(found.range, found.syntax),
-            _ => ModelSite::Nowhere,
-        }
     }
 }

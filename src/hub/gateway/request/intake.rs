@@ -25,7 +25,6 @@ use super::scan::json::MARK;
 use super::scan::{ScanStep, Scanner};
 use crate::api::ApiError;
 use crate::config::Limits;
-use crate::hub::gateway::protocol::Protocol;
 use crate::hub::gateway::refusals;
 use crate::upstream as worker;
 use crate::upstream::{BoxError, RequestBody};
@@ -44,6 +43,14 @@ const SMALL: usize = 4 * 1024;
 
 /// Largest joined chunk.
 const JOINED: usize = 16 * 1024;
+
+/// The reason why a body is no JSON object, with the position of a syntax error.
+pub(crate) fn explain(body: &[u8]) -> String {
+    match serde_json::from_slice::<IgnoredAny>(body.strip_prefix(MARK).unwrap_or(body)) {
+        Err(error) => format!("it is not valid JSON: {error}"),
+        Ok(_) => "it is not a JSON object".to_owned(),
+    }
+}
 
 /// A request's body.
 #[derive(Debug)]
@@ -156,13 +163,14 @@ impl Intake {
         self.rest.is_some()
     }
 
-    /// The position of a syntax error in the JSON read so far.
-    pub(crate) fn explain(&mut self) -> String {
-        let body = self.joined();
-        match serde_json::from_slice::<IgnoredAny>(body.strip_prefix(MARK).unwrap_or(&body)) {
-            Err(error) => format!("it is not valid JSON: {error}"),
-            Ok(_) => "it is not a JSON object".to_owned(),
-        }
+    /// Length of what was read and is held.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// What was read and is held.
+    pub(crate) fn read_so_far(&mut self) -> Bytes {
+        self.joined()
     }
 
     /// The whole body, once nothing more is to come. Copies when it came in several chunks.
@@ -180,9 +188,9 @@ impl Intake {
         }
     }
 
-    /// True if the received part of the body asks for a stream.
-    pub(crate) fn asks_for_stream(&self, protocol: &Protocol) -> bool {
-        (protocol.asks_for_stream)(&self.chunks)
+    /// What was read and is held, as it came. A clone of a chunk copies nothing.
+    pub(crate) fn chunks(&self) -> VecDeque<Bytes> {
+        self.chunks.clone()
     }
 
     /// Takes the whole intake; leaves an empty one.

@@ -88,9 +88,13 @@ fn splice(parts: &mut request::Parts, intake: &mut Intake, range: &Range<usize>,
     intake.splice(range, Bytes::from(text));
 }
 
-/// Replaces the whole body by `fields`.
-pub(crate) fn replace(parts: &mut request::Parts, intake: &mut Intake, fields: Map<String, Value>) {
-    let body = Bytes::from(Value::Object(fields).to_string());
+/// The body of those fields.
+pub(crate) fn written(fields: Map<String, Value>) -> Bytes {
+    Bytes::from(Value::Object(fields).to_string())
+}
+
+/// Replaces the whole body.
+pub(crate) fn replace(parts: &mut request::Parts, intake: &mut Intake, body: Bytes) {
     set_content_length(parts, body.len() as u64);
     intake.replace(body);
 }
@@ -199,7 +203,7 @@ mod tests {
         let mut parts = request.unwrap().into_parts().0;
         let mut intake = Intake::of_chunks(&[b"whatever!"]);
         let fields = json!({"model": "a"}).as_object().cloned().unwrap();
-        replace(&mut parts, &mut intake, fields);
+        replace(&mut parts, &mut intake, written(fields));
         assert_eq!(parts.headers[CONTENT_LENGTH], "13");
         assert_eq!(intake.whole().unwrap(), r#"{"model":"a"}"#);
     }
