@@ -3,8 +3,8 @@
 --   on_request  a model that is not started is refused (400), one that is being stopped too (503)
 --   on_load     a group holds at most `max_loaded` models; over that a load is refused (429), unless
 --               members are leaving memory, or idle for `idle_unload_trigger_min`, and make room
---   on_idle     a model is unloaded after `auto_unload_minutes` (JIT models only) or its group's
---               `idle_unload_trigger_min`, whichever is shorter
+--   on_idle     a model is unloaded after `auto_unload_minutes` or its last client's `keep_alive` (JIT models
+--               only) or its group's `idle_unload_trigger_min`, whichever is shortest
 --   on_exit     a worker that ended by itself is started again after 1 s, 2 s, … up to 60 s; one that
 --               never was ready is left until somebody asks for the model
 --   on_trouble  a worker is started anew whose requests get no byte while it does nothing for `stall_timeout`;
@@ -97,7 +97,10 @@ return {
     local group = model.group and hub.groups[model.group]
     local by_group = group and group.idle_unload_trigger_min
     local by_model = model.jit_enabled and model.auto_unload_minutes or nil
-    if is_due(model, by_group) or is_due(model, by_model) then
+    -- A client may wish a model away earlier, and not keep it longer.
+    local wish = model.jit_enabled and model.keep_alive or -1
+    local by_client = wish >= 0 and wish / 60 or nil
+    if is_due(model, by_group) or is_due(model, by_model) or is_due(model, by_client) then
       return hub.unload()
     end
   end,

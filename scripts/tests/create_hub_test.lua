@@ -98,6 +98,44 @@ test.each(limits, function(row)
   test.equal(hub.models.a.memory_state, row.state)
 end)
 
+local wishes = {
+  { "a client's wish is granted", wish = 300, idle = "6m", state = "unloaded" },
+  { "and not before", wish = 300, idle = "4m", state = "loaded" },
+  { "0 is at once", wish = 0, idle = "6s", state = "unloaded" },
+  { "a limit of its own outlasts no wish", own = 30, wish = 3600, idle = "31m", state = "unloaded" },
+  { "nor one for ever", own = 30, wish = -1, idle = "31m", state = "unloaded" },
+  { "a shorter wish counts before it", own = 30, wish = 60, idle = "2m", state = "unloaded" },
+  { "a model that its first request does not load stays", jit = false, wish = 60, idle = "2m", state = "loaded" },
+}
+
+test.each(wishes, function(row)
+  local jit = row.jit ~= false
+  local model = { name = "a", model_path = "org/a", jit_enabled = jit, default = true, auto_unload_minutes = row.own }
+  local hub = test.hub({ config = { models = { model } } })
+  hub:request("a", { keep_alive = row.wish, seconds = 1 })
+  hub:settle()
+  hub:advance("2s")
+  hub:advance(row.idle)
+  test.equal(hub.models.a.memory_state, row.state)
+end)
+
+test.case("a wish is about the time in memory in which it was said", function()
+  local model = { name = "a", model_path = "org/a", jit_enabled = true, default = true }
+  local hub = test.hub({ config = { models = { model } } })
+  hub:request("a", { keep_alive = 60, seconds = 1 })
+  hub:settle()
+  test.equal(hub.models.a.keep_alive, 60)
+  hub:request("a", { seconds = 1 })
+  test.equal(hub.models.a.keep_alive, 60, "the last wish counts")
+  hub:advance("5m")
+  test.equal(hub.models.a.memory_state, "unloaded")
+  hub:request("a", { seconds = 1 })
+  hub:settle()
+  test.equal(hub.models.a.keep_alive, nil)
+  hub:advance("3h")
+  test.equal(hub.models.a.memory_state, "loaded")
+end)
+
 test.case("a crashed worker comes back ever more slowly", function()
   local hub = test.hub({ config = config() })
   hub:start("c")

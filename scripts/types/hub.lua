@@ -29,6 +29,7 @@
 ---@field client string # the client's address
 ---@field size_bytes integer # of the body
 ---@field prompt_chars integer # characters of text in the prompt; waits for the body
+---@field keep_alive number? # seconds that the client wishes the model to stay in memory after its last request, negative for ever (Ollama's API)
 ---@field vars table # kept for this request, from one policy to the next and while it waits
 ---@field waited_seconds number # that it has been parked so far; 0 when it is asked about first
 
@@ -44,6 +45,7 @@
 ---@field parked integer # requests that `on_request` told to wait, with the one that is asked about again
 ---@field idle_seconds number # since the later of its load and the end of its last request
 ---@field loaded_seconds number? # since its load, nil unless it is loaded
+---@field keep_alive number? # the last client's such wish since its load
 ---@field load_seconds number? # how long its last load took, kept across restarts of the hub
 ---@field memory_bytes integer? # its processes hold now, nil without a process or a measure
 ---@field peak_bytes integer? # the most they ever held with these launch settings, nil if never measured

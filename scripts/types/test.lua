@@ -78,6 +78,7 @@
 ---@field stream? boolean
 ---@field path? string # /v1/chat/completions by default
 ---@field method? string # POST by default
+---@field keep_alive? number # seconds that its client wishes the model to stay in memory, negative for ever
 ---@field seconds? number|string # it is done when its worker has answered for so long
 
 ---@class hub.TestRequest

@@ -286,6 +286,7 @@ fn request(name: Option<&str>, model_type: ModelType) -> Box<RequestView> {
         model: name.map(str::to_owned),
         client: ([127, 0, 0, 1], 50_000).into(),
         protocol: RequestView::OPENAI,
+        keep_alive: None,
         body: Some(body),
         parked: Parked::default(),
     })

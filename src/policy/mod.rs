@@ -45,7 +45,7 @@ pub use crate::core::interface::questions::{
     Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, Parked, PendingLoad, RequestVerdict,
     RequestView, Route, Trouble, TroubleKind, TroubleVerdict, Wait,
 };
-pub use crate::core::interface::world::{GroupView, ModelView, World};
+pub use crate::core::interface::world::{GroupView, KeepAlive, ModelView, World};
 pub(crate) use bindings::inspect::Inspect;
 pub(crate) use bindings::verdicts::Fields;
 pub(crate) use bindings::views::request::prompt_chars;
@@ -438,6 +438,7 @@ mod tests {
             model: Some("alpha".to_owned()),
             client: ([127, 0, 0, 1], 1).into(),
             protocol: RequestView::OPENAI,
+            keep_alive: None,
             body: None,
             parked: Parked::default(),
         })

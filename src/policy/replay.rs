@@ -283,6 +283,7 @@ fn view(call: &Call, request: &line::Request) -> Box<RequestView> {
         model: named(call),
         client: (client, 0).into(),
         protocol: RequestView::protocol_of(&request.protocol),
+        keep_alive: request.keep_alive,
         body: None,
         parked: Parked {
             waited_seconds: request.waited_seconds,

@@ -85,6 +85,7 @@ impl Simulation {
             model: request.model.clone(),
             client: SocketAddr::new(request.client, 50_000),
             protocol: RequestView::OPENAI,
+            keep_alive: request.keep_alive,
             body: Some(body.into()),
             parked: Parked {
                 waited_seconds: place.map_or(0.0, |place| place.waited().as_secs_f64()),

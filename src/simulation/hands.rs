@@ -15,7 +15,7 @@ use crate::core::interface::questions::{ModelQuestion, ModelVerdict};
 use crate::core::machine::{Answer, Event, Goal, Launch, Machine, Now, QuestionId, Waiter};
 use crate::core::place::Destination as _;
 use crate::core::refusals::left_memory;
-use crate::policy::{self, Policies, TroubleKind, World as _};
+use crate::policy::{self, KeepAlive, Policies, TroubleKind, World as _};
 
 /// Time until memory is measured for a load that waits for it to come back, as in a real hub.
 const SOON: Duration = Duration::from_millis(100);
@@ -96,6 +96,11 @@ impl Hands {
         asked.state = Progress::Running;
         asked.entered = Some(self.world.now());
         let ends_after = asked.request.as_ref().and_then(|it| it.ends_after);
+        if let Some(seconds) = asked.request.as_ref().and_then(|it| it.keep_alive) {
+            let at = self.world.clock();
+            let wish = Some(KeepAlive { seconds, at });
+            self.world.at(&lease.model, |model| model.keep_alive = wish);
+        }
         self.running.insert(number, lease);
         if let Some(after) = ends_after {
             self.plan(after, Happening::Finish(number));

@@ -337,6 +337,7 @@ impl NewRequest {
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
             headers: http::HeaderMap::new(),
             body: crate::config::Settings::new(),
+            keep_alive: None,
             ends_after: None,
         }
     }

@@ -16,7 +16,7 @@ use crate::api::{Activity, ApiError, MemoryState, ModelFacts, Pressure, SystemMe
 use crate::config::{Config, ModelConfig, Settings};
 use crate::core::machine::Launch;
 use crate::core::queue::Queue;
-use crate::policy::{LocalTime, ModelView, World};
+use crate::policy::{KeepAlive, LocalTime, ModelView, World};
 
 /// The behaviour of a simulated worker.
 #[derive(Debug, Clone, PartialEq)]
@@ -137,6 +137,8 @@ pub(super) struct Model {
     /// Time at which it was opened or used last.
     pub(super) last_active: Duration,
     pub(super) last_request_at: Option<f64>,
+    /// The last client's wish how long it stays.
+    pub(super) keep_alive: Option<KeepAlive>,
     pub(super) health: Health,
     pub(super) peak_bytes: Option<u64>,
 }
@@ -382,6 +384,7 @@ impl World for SimulatedWorld {
             },
             idle_seconds: model.idle(state.now).as_secs_f64(),
             loaded_seconds: model.loaded(state.now).map(|loaded| loaded.as_secs_f64()),
+            keep_alive: (model.keep_alive.as_ref()).and_then(|wish| wish.about(&model.facts)),
             settings: Arc::clone(&model.settings),
         })
     }

@@ -408,12 +408,20 @@ fn the_root_leads_a_browser_to_the_page_and_tells_others_what_is_where() {
     let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     let led = send("GET", "/", browser);
     assert_eq!((led.status, led.header("location")), (307, Some("/hub")));
-    for accept in [browser, "*/*"] {
+    for accept in [browser, "*/*", "application/json"] {
         assert_eq!(send("HEAD", "/", accept).status, 200, "{accept}");
     }
-    let told = send("GET", "/", "*/*").whole().unwrap();
+    let told = send("GET", "/", "application/json").whole().unwrap();
     assert_eq!(told.status, 200);
     assert_eq!(told.json()["openai_api"], "/v1");
+    let ollama = send("GET", "/", "*/*").whole().unwrap();
+    assert_eq!((ollama.status, &*ollama.text()), (200, "Ollama is running"));
+    let head = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let mut connection = TcpStream::connect(("127.0.0.1", home.http.port)).unwrap();
+    connection.write_all(head).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("Ollama is running"), "{answer}");
     assert_eq!(send("GET", "/favicon.ico", "image/*").status, 204);
 }
 

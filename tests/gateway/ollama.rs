@@ -117,6 +117,134 @@ fn the_lists_tell_what_there_is_and_what_is_loaded() {
     assert_eq!(answer.json()["object"], "chat.completion");
 }
 
+/// The only line of an answer about a model's place in memory.
+#[track_caller]
+fn moved(reply: Reply, reason: &str) -> Value {
+    let lines = lines(reply);
+    let [line] = &lines[..] else {
+        panic!("{lines:?}")
+    };
+    assert_eq!(
+        (&line["done"], &line["done_reason"]),
+        (&json!(true), &json!(reason))
+    );
+    line.clone()
+}
+
+#[test]
+fn a_request_that_says_nothing_loads_its_model_and_with_keep_alive_0_unloads_it() {
+    let hub = Hub::start(&alpha(&[]));
+    let open = |path: &str, body: &Value| hub.http.open(path, body);
+    let unload = json!({"model": "alpha", "keep_alive": 0});
+    let line = moved(open("/api/generate", &unload), "unload");
+    assert_eq!(
+        (&line["model"], &line["response"]),
+        (&json!("alpha"), &json!(""))
+    );
+    assert!(
+        hub.record.events("load").is_empty(),
+        "loaded to be unloaded"
+    );
+
+    moved(
+        open("/api/generate", &json!({"model": "alpha:latest"})),
+        "load",
+    );
+    assert_eq!(hub.model("alpha")["memory_state"], "loaded");
+    let running = hub.http.get("/api/ps").json();
+    assert!(
+        running["models"][0]["expires_at"]
+            .as_str()
+            .unwrap()
+            .starts_with("2318"),
+        "{running}"
+    );
+    let body = json!({"model": "alpha", "messages": [], "stream": false, "keep_alive": "0s"});
+    let said = hub.http.post("/api/chat", &body).json();
+    assert_eq!(
+        (&said["done_reason"], &said["message"]["content"]),
+        (&json!("unload"), &json!(""))
+    );
+    hub.wait_for_state("alpha", "running", "unloaded");
+    assert!(hub.record.requests(CHAT).is_empty());
+    assert_eq!(hub.record.events("load").len(), 1);
+
+    let unknown = hub.http.post(
+        "/api/generate",
+        &json!({"model": "nosuch", "keep_alive": 0}),
+    );
+    assert_refused(&unknown, 404, &["`nosuch`"]);
+}
+
+#[test]
+fn a_wish_is_granted_within_the_models_own_limit() {
+    let yaml = alpha(&["--tokens", "3"]);
+    let yaml = yaml.replace("{name: alpha,", "{name: alpha, auto_unload_minutes: 1,");
+    let hub = Hub::start(&yaml);
+    let ask = |keep_alive: Value| {
+        let mut body = chat("hello");
+        body["stream"] = json!(false);
+        body["keep_alive"] = keep_alive;
+        assert_eq!(hub.http.post("/api/chat", &body).status, 200);
+    };
+    let expires_in = || {
+        let running = hub.http.get("/api/ps").json();
+        let at = running["models"][0]["expires_at"].as_str().unwrap();
+        let at: jiff::Timestamp = at.parse().unwrap();
+        at.as_second() - jiff::Timestamp::now().as_second()
+    };
+    // Longer than its own limit, or for ever.
+    for wish in [json!("1h"), json!(-1), json!("-1")] {
+        ask(wish.clone());
+        let seconds = expires_in();
+        assert!((40..=60).contains(&seconds), "{wish}: {seconds}");
+    }
+    ask(json!(20));
+    let seconds = expires_in();
+    assert!((1..=20).contains(&seconds), "{seconds}");
+    // A request without a wish changes nothing about it.
+    assert_eq!(hub.http.chat("alpha", "hello").status, 200);
+    let seconds = expires_in();
+    assert!((1..=20).contains(&seconds), "{seconds}");
+    ask(json!("1s"));
+    hub.wait_for_state("alpha", "running", "unloaded");
+    // It was about that time in memory.
+    hub.act("alpha", "load");
+    let seconds = expires_in();
+    assert!((40..=60).contains(&seconds), "{seconds}");
+    let body = json!({"model": "alpha", "keep_alive": "soon"});
+    assert_refused(
+        &hub.http.post("/api/chat", &body),
+        400,
+        &["`keep_alive`", "`soon`", "`5m`"],
+    );
+}
+
+#[test]
+fn policies_see_the_wish_of_a_request_and_of_a_model() {
+    let policy = r#"return {
+      on_request = function(req, hub)
+        if req.keep_alive and req.keep_alive < 0 then
+          return hub.reject{ status = 403, message = "nobody stays for ever" }
+        end
+        assert(req.protocol ~= "ollama" or req.keep_alive == 300)
+      end,
+      on_idle = function(model, hub)
+        if model.keep_alive == 300 then return hub.unload() end
+      end,
+    }"#;
+    let hub = Hub::start_with(&alpha(&["--tokens", "3"]), &[("wish.lua", policy)]);
+    let ask = |keep_alive: &str| {
+        let body =
+            json!({"model": "alpha", "prompt": "hello", "keep_alive": keep_alive, "stream": false});
+        hub.http.post("/api/generate", &body)
+    };
+    assert_refused(&ask("-1"), 403, &["nobody stays"]);
+    assert_eq!(hub.http.chat("alpha", "hello").status, 200);
+    assert_eq!(ask("5m").status, 200);
+    hub.wait_for_state("alpha", "running", "unloaded");
+}
+
 #[test]
 fn what_is_wrong_is_said_in_ollamas_form() {
     let hub = Hub::start(&alpha(&[]));
@@ -158,6 +286,158 @@ fn what_is_wrong_is_said_in_ollamas_form() {
     assert_eq!(reply.and_then(Reply::whole).unwrap().status, 403);
     assert_eq!(hub.model("alpha")["memory_state"], "unloaded");
     assert!(hub.record.events("request").is_empty());
+}
+
+/// The requests of Copilot's model picker and chat (`ollamaProvider.ts` of VS Code).
+#[test]
+fn copilot_finds_its_models_and_chats() {
+    let hub = Hub::start(&alpha(&["--tokens", "3"]));
+    let version = hub.http.get("/api/version").json();
+    let version: Vec<u64> = (version["version"].as_str().unwrap().split('.'))
+        .map(|part| part.parse().unwrap())
+        .collect();
+    // It accepts none that is older.
+    assert!(version >= vec![0, 6, 4], "{version:?}");
+    let tags = hub.http.get("/api/tags").json();
+    let model = tags["models"][0]["model"].as_str().unwrap().to_owned();
+    let shown = hub.http.post("/api/show", &json!({"model": model})).json();
+    let info = &shown["model_info"];
+    let architecture = info["general.architecture"].as_str().unwrap();
+    assert_eq!(info[format!("{architecture}.context_length")], 32768);
+    assert_eq!(info["general.basename"], "alpha");
+    assert!(
+        shown["capabilities"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("tools"))
+    );
+    let mut body = crate::support::http::chat(&model, "hello", true);
+    body["tools"] = chat("")["tools"].clone();
+    let events: Vec<_> = hub.http.open(CHAT, &body).events().collect();
+    assert_eq!(events.last().unwrap().as_deref().unwrap(), "[DONE]");
+}
+
+/// Those of Zed (`crates/ollama`), which wants each field of its types.
+#[test]
+fn zed_finds_its_models_and_calls_tools() {
+    let hub = Hub::start(&alpha(&["--tokens", "3"]));
+    let tags = hub.http.get("/api/tags").json();
+    let listed = &tags["models"][0];
+    for field in ["name", "modified_at", "digest"] {
+        assert!(listed[field].is_string(), "{field}: {listed}");
+    }
+    assert!(listed["size"].is_u64(), "{listed}");
+    for field in ["format", "family", "parameter_size", "quantization_level"] {
+        assert!(listed["details"][field].is_string(), "{field}: {listed}");
+    }
+    let shown = hub
+        .http
+        .post("/api/show", &json!({"model": "alpha"}))
+        .json();
+    assert!(shown["capabilities"].is_array());
+    let ask = |messages: Value| {
+        let body = json!({
+            "model": "alpha", "messages": messages, "stream": true, "keep_alive": -1,
+            "options": {"num_ctx": 16384, "num_predict": null, "stop": [], "temperature": 1.0, "top_p": null},
+            "tools": chat("")["tools"], "think": null,
+        });
+        lines(hub.http.open("/api/chat", &body))
+    };
+    let user = json!({"role": "user", "content": "call Write {\"path\": \"a\"}"});
+    let told = ask(json!([{"role": "system", "content": "Be brief."}, user]));
+    for line in &told {
+        let is_whole = line["model"].is_string() && line["created_at"].is_string();
+        assert!(is_whole && line["message"]["content"].is_string(), "{line}");
+    }
+    let call = told[0]["message"]["tool_calls"][0].clone();
+    assert_eq!(call["function"]["arguments"], json!({"path": "a"}));
+    let told = ask(json!([
+        user,
+        {"role": "assistant", "content": "", "tool_calls": [call], "thinking": null},
+        {"role": "tool", "tool_name": "Write", "content": "written"},
+    ]));
+    assert_eq!(told.last().unwrap()["done_reason"], "stop");
+    let text: String = (told.iter())
+        .map(|line| line["message"]["content"].as_str().unwrap())
+        .collect();
+    assert!(text.contains("written"), "{text}");
+}
+
+/// Those of JetBrains' assistants: they look for the server, list and show its models, and chat without a stream.
+#[test]
+fn jetbrains_looks_for_ollama_lists_and_chats() {
+    let hub = Hub::start(&alpha(&["--tokens", "3"]));
+    let found = hub
+        .http
+        .send("GET", "/", &[("accept", "*/*")], b"")
+        .unwrap();
+    assert_eq!(found.whole().unwrap().text(), "Ollama is running");
+    let tags = hub.http.get("/api/tags").json();
+    let name = tags["models"][0]["name"].clone();
+    let shown = hub
+        .http
+        .post("/api/show", &json!({"name": name, "verbose": false}));
+    assert_eq!(shown.status, 200, "{}", shown.text());
+    let mut body = chat("hello");
+    body["stream"] = json!(false);
+    body["format"] = json!({"type": "object"});
+    let said = hub.http.post("/api/chat", &body).json();
+    assert_eq!(
+        (&said["done"], &said["message"]["role"]),
+        (&json!(true), &json!("assistant"))
+    );
+    let vector = hub
+        .http
+        .post("/api/embeddings", &json!({"model": name, "prompt": "a"}))
+        .json();
+    assert!(vector["embedding"].is_array(), "{vector}");
+}
+
+/// Those of Home Assistant (`homeassistant/components/ollama`, by way of the `ollama` package): `keep_alive` is -1 or
+/// seconds with an `s`, and a tool's result has no name.
+#[test]
+fn home_assistant_chats_and_calls_its_tools() {
+    let hub = Hub::start(&alpha(&["--tokens", "3"]));
+    let json = [
+        ("accept", "application/json"),
+        ("content-type", "application/json"),
+    ];
+    let tags = hub.http.send("GET", "/api/tags", &json, b"").unwrap();
+    assert_eq!(tags.whole().unwrap().json()["models"][0]["model"], "alpha");
+    // A model that it misses is pulled.
+    let pulled = hub
+        .http
+        .post("/api/pull", &json!({"model": "llama3.2", "stream": true}));
+    assert_refused(
+        &pulled,
+        501,
+        &["/api/pull", "hub.yaml", "`mlx-openai-server-hub reload`"],
+    );
+    let ask = |messages: Value, keep_alive: Value| {
+        let body = json!({
+            "model": "alpha", "messages": messages, "stream": true, "keep_alive": keep_alive,
+            "options": {"num_ctx": 8192}, "think": false, "format": null, "tools": chat("")["tools"],
+        });
+        lines(hub.http.open("/api/chat", &body))
+    };
+    let turns = json!([
+        {"role": "system", "content": "You are a home."},
+        {"role": "user", "content": "call Write {\"path\": \"lamp\"}"},
+    ]);
+    let told = ask(turns.clone(), json!(-1));
+    let called = &told[0]["message"]["tool_calls"];
+    assert_eq!(called[0]["function"]["name"], "Write");
+    let mut turns = turns.as_array().unwrap().clone();
+    turns.push(json!({"role": "assistant", "content": "", "tool_calls": called}));
+    turns.push(json!({"role": "tool", "content": "{\"data\": \"lit\", \"error\": null}"}));
+    let told = ask(json!(turns), json!("300s"));
+    assert_eq!(told.last().unwrap()["done"], true);
+    let requests = hub.record.requests(CHAT);
+    let sent: Value = serde_json::from_str(requests[1]["body"].as_str().unwrap()).unwrap();
+    let [call, result] = &sent["messages"].as_array().unwrap()[2..] else {
+        panic!("{sent}")
+    };
+    assert_eq!(call["tool_calls"][0]["id"], result["tool_call_id"]);
 }
 
 #[test]

@@ -33,6 +33,7 @@ fn evaluate(expression: &str) -> String {
         facts.load_seconds = Some(4.5);
         facts.auto_unload_minutes = Some(10);
     });
+    models[0].keep_alive = Some(-1.0);
     models[0].activity.active_requests = 1;
     models[0].activity.waiting_requests = 2;
     models[0].activity.parked_requests = 3;
@@ -58,6 +59,7 @@ fn the_views_show_the_hub() {
         ("req.size_bytes", "79"),
         ("req.prompt_chars", "5"),
         ("req.vars.x", "nil"),
+        ("req.keep_alive", "60.0"),
         ("req.waited_seconds", "0.0"),
         ("model.name", "alpha"),
         ("model.path", "org/alpha"),
@@ -70,12 +72,14 @@ fn the_views_show_the_hub() {
         ("model.parked", "3"),
         ("model.idle_seconds", "30.0"),
         ("model.loaded_seconds", "30.0"),
+        ("model.keep_alive", "-1.0"),
         ("model.load_seconds", "4.5"),
         ("model.default", "false"),
         ("model.jit_enabled", "true"),
         ("model.auto_unload_minutes", "10"),
         ("model.settings.tier", "1"),
         ("hub.models.beta.loaded_seconds", "nil"),
+        ("hub.models.beta.keep_alive", "nil"),
         ("hub.models['org/beta'].name", "beta"),
         ("hub.models.nosuch", "nil"),
         ("hub.models[nil]", "nil"),

@@ -99,6 +99,7 @@ pub(crate) fn model(name: &str) -> ModelView {
         activity: Activity::default(),
         idle_seconds: 0.0,
         loaded_seconds: None,
+        keep_alive: None,
         settings: Arc::default(),
     }
 }
@@ -216,6 +217,7 @@ pub(crate) fn request(model: &str) -> Box<RequestView> {
         model: Some(model.to_owned()),
         client: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000),
         protocol: RequestView::OPENAI,
+        keep_alive: Some(60.0),
         body: Some(body.to_string().into()),
         parked: Parked::default(),
     })

@@ -232,6 +232,9 @@ pub struct RequestView {
     pub client: std::net::SocketAddr,
     /// The client's protocol. A request that came in another one than OpenAI's is a chat completion by now.
     pub protocol: &'static str,
+    /// How long the client wishes the model to stay in memory after its last request, in seconds; negative for
+    /// ever. `None` where its protocol does not say, or it.
+    pub keep_alive: Option<f64>,
     /// The whole body, or `None` while it has not all arrived.
     pub body: Option<bytes::Bytes>,
     /// The values kept from one question to the next.
@@ -263,6 +266,7 @@ impl RequestView {
             model: None,
             client,
             protocol: RequestView::OPENAI,
+            keep_alive: None,
             body: None,
             parked: Parked::default(),
         }

@@ -73,6 +73,8 @@ pub struct ModelView {
     pub idle_seconds: f64,
     /// Seconds since its load, by a monotonic clock; `None` unless it is loaded.
     pub loaded_seconds: Option<f64>,
+    /// The last client's wish how long it stays after its last request, in seconds; negative for ever.
+    pub keep_alive: Option<f64>,
     /// Its `policy:` mapping.
     pub settings: Arc<Settings>,
 }
@@ -85,8 +87,27 @@ impl ModelView {
             activity: Activity::default(),
             idle_seconds: 0.0,
             loaded_seconds: None,
+            keep_alive: None,
             settings: Arc::default(),
         }
+    }
+}
+
+/// A client's wish how long its model stays in memory after its last request. It counts until the model leaves
+/// memory, or another client has another wish.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KeepAlive {
+    /// Negative for ever.
+    pub seconds: f64,
+    /// When the client was let in, in Unix seconds: the model was loaded then.
+    pub at: f64,
+}
+
+impl KeepAlive {
+    /// The seconds, if the wish is about the time in memory that these facts tell of.
+    pub fn about(&self, facts: &ModelFacts) -> Option<f64> {
+        let loaded_at = facts.last_load_at?;
+        (self.at >= loaded_at).then_some(self.seconds)
     }
 }
 

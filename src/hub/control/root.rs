@@ -1,4 +1,4 @@
-//! `/` and `/favicon.ico`, for people and programs that do not know the hub yet.
+//! `/` and `/favicon.ico`, for people and programs that do not know the hub yet, and for those that look for Ollama.
 
 use axum::Json;
 use axum::extract::State;
@@ -9,21 +9,27 @@ use serde_json::json;
 
 use super::hub::Hub;
 
-/// Redirects a browser to the status page, and lists the routes for all others. `HEAD` answers 200: clients probe
-/// with it for a server.
+/// The text by which clients of Ollama's API know their server.
+const OLLAMA: &str = "Ollama is running";
+
+/// Redirects a browser to the status page, lists the routes for clients that accept JSON by name, and tells all others
+/// that Ollama's API is here. `HEAD` answers 200: clients probe with it for a server.
 pub(super) async fn root<H: Hub>(
     State(hub): State<H>,
     method: Method,
     headers: HeaderMap,
 ) -> Response {
-    let wants_page = headers.get_all(ACCEPT).iter().any(|accepted| {
-        accepted
-            .to_str()
-            .is_ok_and(|text| text.contains("text/html"))
-    });
+    let accepts = |kind: &str| {
+        let mut accepted = headers.get_all(ACCEPT).iter();
+        accepted.any(|accepted| accepted.to_str().is_ok_and(|text| text.contains(kind)))
+    };
     let vary = [(VARY, "Accept")];
-    if method == Method::GET && wants_page && hub.page_enabled() {
-        return (vary, Redirect::temporary("/hub")).into_response();
+    if accepts("text/html") {
+        if method == Method::GET && hub.page_enabled() {
+            return (vary, Redirect::temporary("/hub")).into_response();
+        }
+    } else if !accepts("application/json") {
+        return (vary, OLLAMA).into_response();
     }
     let what = json!({
         "status": "ok",

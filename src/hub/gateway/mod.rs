@@ -53,12 +53,13 @@ use forward::Named;
 use naming::{fields_without_model, model_of_query, named_model};
 pub(crate) use protocol::error_at;
 use protocol::lm_studio;
+use protocol::ollama::only_moved;
 use protocol::openai;
 use protocol::openai::models;
 use protocol::openai::response_owners::ResponseOwners;
 use protocol::openai::routes::Target;
 use protocol::responses::{self, Kept};
-use protocol::{Door, Translating};
+use protocol::{Answering, Door, Translating};
 use request::budget::Budget;
 use request::intake::Intake;
 pub use request::read_pause::ReadPause;
@@ -126,6 +127,9 @@ impl Addressed {
         intake: &mut Intake,
         account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
+        if let Some(seconds) = self.view.keep_alive {
+            model.is_wished_for(seconds);
+        }
         let answering = match self.translated.take() {
             Some(translated) if Box::pin(translated.is_needless(&model, &grant)).await => {
                 if matches!(translated.door, Door::Responses) {
@@ -140,6 +144,9 @@ impl Addressed {
             }
             None => None,
         };
+        if let Some(Answering::Moved(form, stream)) = answering {
+            return Ok(only_moved(form, &self.view.model, stream, "load"));
+        }
         let accepts = &grant.upstream.accepts;
         let name = match (&self.view.model, accepts) {
             (Some(written), _) => rewrite::replacement(accepts, written),
@@ -370,6 +377,16 @@ impl Gateway {
                 Some(by) => refusals::lacks_for_door(&admitted.model.name, by.asked),
                 None => error,
             })?;
+        }
+
+        let only_unloads =
+            (translating.as_ref()).and_then(|by| by.only_unloads(&view.model, view.keep_alive));
+        if let Some(answer) = only_unloads {
+            // One that is not in memory is not loaded to be unloaded.
+            if let Entrance::Open(_) = admitted.entrance {
+                admitted.model.is_wished_for(0.0);
+            }
+            return Ok(answer);
         }
 
         let mut fields = None;

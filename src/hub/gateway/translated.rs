@@ -60,8 +60,10 @@ pub(super) async fn translated(
     let body = whole_body(&mut view.parts, intake).await?;
     let kept = kept.clone();
     let as_chat = compute(body.len(), move || AsChat::of(door, body, &kept)).await?;
+    let keep_alive = as_chat.keep_alive();
     let (translating, model, site) = Translating::of(as_chat, &mut view.parts, intake);
     view.protocol = account.protocol().name;
+    view.keep_alive = keep_alive;
     Ok((model, site, Some(translating)))
 }
 

@@ -27,7 +27,7 @@ use crate::api::{
 };
 use crate::config::ports::PortBook;
 use crate::config::{Config, ModelConfig, Settings};
-use crate::policy::{ModelView, World};
+use crate::policy::{KeepAlive, ModelView, World};
 use crate::telemetry::Troubles;
 use crate::upstream::Upstream;
 use crate::worker::spare::{Seen, Spares};
@@ -60,6 +60,8 @@ pub struct Model {
     pub(in crate::hub) measured: ArcSwapOption<Measured>,
     /// Its peak memory in bytes; 0 if unknown.
     peak_bytes: AtomicU64,
+    /// The last client's wish how long it stays.
+    keep_alive: Mutex<Option<KeepAlive>>,
     /// Its `policy:` mapping.
     pub(in crate::hub) settings: ArcSwap<Settings>,
     /// The known routes of its program.
@@ -85,6 +87,7 @@ impl Model {
             meters: Meters::new(name),
             measured: ArcSwapOption::empty(),
             peak_bytes: AtomicU64::new(0),
+            keep_alive: Mutex::default(),
             settings: ArcSwap::default(),
             served: ArcSwapOption::empty(),
             worker_log: ArcSwapOption::empty(),
@@ -130,6 +133,17 @@ impl Model {
             .as_deref()
             .copied()
             .filter(|measured| measured.pid == pid)
+    }
+
+    /// Notes a client's wish that it stays in memory so many seconds after its last request; negative for ever.
+    pub(in crate::hub) fn is_wished_for(&self, seconds: f64) {
+        let at = unix_now();
+        *self.keep_alive.lock() = Some(KeepAlive { seconds, at });
+    }
+
+    /// The last of these wishes about its present time in memory.
+    pub(in crate::hub) fn keep_alive(&self, facts: &ModelFacts) -> Option<f64> {
+        self.keep_alive.lock().as_ref()?.about(facts)
     }
 
     /// Takes over what is known of it.
@@ -434,6 +448,7 @@ impl World for Registry {
         Some(ModelView {
             activity,
             idle_seconds: model.idle_seconds(&facts, now, loaded),
+            keep_alive: model.keep_alive(&facts),
             facts,
             loaded_seconds: loaded.map(|loaded| loaded.as_secs_f64()),
             settings: model.settings.load_full(),

@@ -67,6 +67,7 @@ impl World for Recorded {
         view.activity.active_requests = row.active;
         view.activity.waiting_requests = row.waiting;
         view.activity.parked_requests = row.parked;
+        view.keep_alive = row.keep_alive;
         view.idle_seconds = row.idle_since.map_or(0.0, since);
         view.loaded_seconds = row.loaded_since.map(since);
         view.activity.memory_bytes = row.memory_bytes;

@@ -21,7 +21,15 @@ pub(crate) const RELOAD: &[&str] = &["config", "policies", "policy"];
 
 /// The fields of `hub:request(model, {…})`.
 pub(crate) const REQUEST: &[&str] = &[
-    "client", "headers", "body", "prompt", "stream", "path", "method", "seconds",
+    "client",
+    "headers",
+    "body",
+    "prompt",
+    "stream",
+    "path",
+    "method",
+    "keep_alive",
+    "seconds",
 ];
 
 /// The fields of `hub:set_worker(model, {…})`, and of each entry of `workers`.
@@ -83,6 +91,7 @@ pub(super) fn request(lua: &Lua, model: Option<&str>, table: &Table) -> mlua::Re
     if let Some(stream) = fields.get::<bool>("stream", "true or false")? {
         request.body.insert("stream".to_owned(), stream.into());
     }
+    request.keep_alive = fields.get::<f64>("keep_alive", "a number of seconds")?;
     request.ends_after = field(&fields, "seconds", DURATION, duration)?;
     Ok(request)
 }

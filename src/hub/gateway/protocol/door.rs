@@ -6,7 +6,7 @@ use http::{HeaderValue, Response, StatusCode, Uri, request};
 use serde_json::Value;
 
 use super::chat::{Stream, Tokens, Translate};
-use super::ollama::{Form, Origin};
+use super::ollama::{Asked, Form, Origin};
 use super::{EVENTS, anthropic, chat, ollama, openai, responses};
 use crate::api::{ApiError, unix_now};
 use crate::core::refusals::model_required;
@@ -57,6 +57,8 @@ pub(in super::super) enum Answering {
     Message,
     Response(Box<responses::Echoed>),
     Ollama(Form, Origin),
+    /// A request of Ollama's that only loads its model, or only wishes it away; true for a stream.
+    Moved(Form, bool),
     Embeddings(Origin),
     Embedding,
 }
@@ -77,11 +79,15 @@ impl Door {
                 (chat, Answering::Response(echoed))
             }
             Self::Ollama(form) => {
-                let chat = match form {
+                let (chat, asked) = match form {
                     Form::Chat => ollama::chat(body)?,
                     Form::Generate => ollama::generate(body)?,
                 };
-                (chat, Answering::Ollama(form, Origin::now()))
+                let answering = match asked {
+                    Asked::Answer => Answering::Ollama(form, Origin::now()),
+                    Asked::Only { stream } => Answering::Moved(form, stream),
+                };
+                (chat, answering)
             }
             Self::OllamaEmbed => (ollama::embed(body)?, Answering::Embeddings(Origin::now())),
             Self::OllamaEmbeddings => (ollama::embed(body)?, Answering::Embedding),
@@ -101,7 +107,7 @@ impl Answering {
     /// The route that the worker was asked for.
     fn asked(&self) -> &'static str {
         match self {
-            Self::Message | Self::Response(_) | Self::Ollama(..) => CHAT,
+            Self::Message | Self::Response(_) | Self::Ollama(..) | Self::Moved(..) => CHAT,
             Self::Embeddings(_) | Self::Embedding => EMBEDDINGS,
         }
     }
@@ -109,7 +115,9 @@ impl Answering {
     pub(super) fn stream_type(&self) -> &'static str {
         match self {
             Self::Message | Self::Response(_) => EVENTS,
-            Self::Ollama(..) | Self::Embeddings(_) | Self::Embedding => ollama::OLLAMA.stream_type,
+            Self::Ollama(..) | Self::Moved(..) | Self::Embeddings(_) | Self::Embedding => {
+                ollama::OLLAMA.stream_type
+            }
         }
     }
 
@@ -123,6 +131,10 @@ impl Answering {
             }
             Self::Ollama(form, origin) => {
                 Box::new(Stream::new(ollama::Lines::new(form, written, origin)))
+            }
+            Self::Moved(form, _) => {
+                let lines = ollama::Lines::new(form, written, Origin::now());
+                Box::new(Stream::new(lines))
             }
             // Embeddings do not stream: what a worker says so is no answer.
             Self::Embeddings(origin) => {
@@ -164,6 +176,9 @@ impl Answering {
             Self::Message => anthropic::message(&answer()?, written),
             Self::Response(echoed) => responses::response(&answer()?, written, *echoed, now()),
             Self::Ollama(form, origin) => ollama::whole(&answer()?, form, written, origin),
+            Self::Moved(form, stream) => {
+                return Ok(ollama::only_moved(form, written, stream, "load"));
+            }
             Self::Embeddings(origin) => ollama::embeddings(body, written, origin)?,
             Self::Embedding => ollama::embedding(body)?,
         };
@@ -208,6 +223,7 @@ pub(in super::super) struct AsChat {
     chat: Bytes,
     answering: Answering,
     found: FoundModel,
+    keep_alive: Option<f64>,
 }
 
 impl AsChat {
@@ -220,7 +236,14 @@ impl AsChat {
         body: Bytes,
         kept: &responses::Kept,
     ) -> Result<Self, ApiError> {
-        let (chat, answering) = door.translate(&read(&body)?, kept)?;
+        let json = read(&body)?;
+        let (chat, answering) = door.translate(&json, kept)?;
+        let keep_alive = match door {
+            Door::Messages | Door::Responses => None,
+            Door::Ollama(_) | Door::OllamaEmbed | Door::OllamaEmbeddings => {
+                ollama::keep_alive(&json)?
+            }
+        };
         let chat = Bytes::from(chat);
         let found = match Scanner::for_content_type(None).map(|mut scanner| scanner.feed(&chat)) {
             // Every adapter writes one, if only an empty one.
@@ -233,7 +256,13 @@ impl AsChat {
             chat,
             answering,
             found,
+            keep_alive,
         })
+    }
+
+    /// How long the client wishes the model to stay in memory, in seconds; negative for ever.
+    pub(in super::super) fn keep_alive(&self) -> Option<f64> {
+        self.keep_alive
     }
 }
 
@@ -251,6 +280,7 @@ impl Translating {
             chat,
             answering,
             found,
+            keep_alive: _,
         } = as_chat;
         let length = HeaderValue::from(chat.len());
         parts.headers.insert(CONTENT_LENGTH, length);
@@ -268,6 +298,20 @@ impl Translating {
         intake.replace(chat);
         let site = ModelSite::Body(found.range, found.syntax);
         (translating, named(found.value), site)
+    }
+
+    /// The answer to a request that only wishes its model away; `None` for all others.
+    pub(in super::super) fn only_unloads(
+        &self,
+        model: &str,
+        keep_alive: Option<f64>,
+    ) -> Option<Response<Body>> {
+        match self.answering {
+            Answering::Moved(form, stream) if keep_alive == Some(0.0) => {
+                Some(ollama::only_moved(form, model, stream, "unload"))
+            }
+            _ => None,
+        }
     }
 
     /// The path that the client asked for.

@@ -56,6 +56,9 @@ impl View for Model {
         ("loaded_seconds", |_, stage, this| {
             Ok(seconds(this.now(&*stage.world).loaded_seconds))
         }),
+        ("keep_alive", |_, stage, this| {
+            Ok(seconds(this.now(&*stage.world).keep_alive))
+        }),
         ("load_seconds", |_, _, this| {
             Ok(seconds(this.facts.load_seconds))
         }),

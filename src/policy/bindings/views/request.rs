@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use super::super::stage::{self, Stage};
 use super::handle::Handle;
-use super::{Getter, Light, Text, View, integer, json, string};
+use super::{Getter, Light, Text, View, integer, json, seconds, string};
 use crate::policy::RequestView;
 
 /// The request of one call.
@@ -60,6 +60,9 @@ impl View for Request {
                 }
                 Ok(request.vars.clone().map_or(Value::Nil, Value::Table))
             })
+        }),
+        ("keep_alive", |_, stage, _| {
+            stage.request(|request| Ok(seconds(request.view.keep_alive)))
         }),
         ("waited_seconds", |_, stage, _| {
             stage.request(|request| Ok(Value::Number(request.view.parked.waited_seconds)))

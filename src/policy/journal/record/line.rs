@@ -80,6 +80,8 @@ pub(in crate::policy) struct Request {
     /// Empty for OpenAI's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(in crate::policy) protocol: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::policy) keep_alive: Option<f64>,
     pub(in crate::policy) waited_seconds: f64,
     /// Those of a short list.
     pub(in crate::policy) headers: BTreeMap<String, String>,
@@ -132,6 +134,8 @@ pub(in crate::policy) struct Row {
     pub(in crate::policy) idle_since: Option<f64>,
     /// Unix seconds; `None` unless it is loaded.
     pub(in crate::policy) loaded_since: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::policy) keep_alive: Option<f64>,
     pub(in crate::policy) load_seconds: Option<f64>,
     pub(in crate::policy) memory_bytes: Option<u64>,
     pub(in crate::policy) peak_bytes: Option<u64>,
@@ -148,6 +152,7 @@ impl Row {
             parked: view.activity.parked_requests,
             idle_since: Some(view.idle_seconds).filter(|idle| *idle > 0.0).map(ago),
             loaded_since: view.loaded_seconds.map(ago),
+            keep_alive: view.keep_alive,
             load_seconds: view.facts.load_seconds.map(millis),
             memory_bytes: view.activity.memory_bytes,
             peak_bytes: view.activity.peak_bytes,
@@ -174,6 +179,7 @@ impl Row {
             && (self.active, self.waiting, self.parked)
                 == (other.active, other.waiting, other.parked)
             && self.load_seconds == other.load_seconds
+            && self.keep_alive == other.keep_alive
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::super::chat::{Answer, Part, Reason, Usage};
+use super::super::openai;
 use crate::api::ApiError;
+use crate::hub::gateway::answer::body::Body;
 
 /// The route that is answered, of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +101,25 @@ pub(super) fn finish(
     ] {
         said[key] = value;
     }
+}
+
+/// The answer to a request that only loads its model, or only wishes it away.
+pub(in crate::hub::gateway) fn only_moved(
+    form: Form,
+    model: &str,
+    is_stream: bool,
+    done_reason: &str,
+) -> Response<Body> {
+    let mut said = form.said(model, "", "", Vec::new());
+    said["done"] = json!(true);
+    said["done_reason"] = json!(done_reason);
+    if !is_stream {
+        return openai::json(&said);
+    }
+    let mut answer = Response::new(Body::full(super::line(&said)));
+    let kind = HeaderValue::from_static(super::OLLAMA.stream_type);
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer
 }
 
 /// The whole answer of a chat or a completion.

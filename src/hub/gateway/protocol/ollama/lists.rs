@@ -41,7 +41,8 @@ pub(in crate::hub::gateway) fn running(lifecycle: &Lifecycle) -> Value {
             let facts = model.facts.load();
             let mut entry = entry(&facts, bytes(&model));
             entry["size_vram"] = entry["size"].clone();
-            entry["expires_at"] = json!(expires_at(&facts, model.gate.last_used_at()));
+            let wished = model.keep_alive(&facts);
+            entry["expires_at"] = json!(expires_at(&facts, model.gate.last_used_at(), wished));
             entry["context_length"] = json!(facts.context_length);
             entry
         })
@@ -129,11 +130,17 @@ fn details() -> Value {
     Value::Object(details)
 }
 
-fn expires_at(facts: &ModelFacts, last_used: Option<f64>) -> String {
-    let idle_since = last_used.or(facts.last_load_at);
-    match (idle_since, facts.auto_unload_minutes) {
-        (Some(since), Some(minutes)) => written(since as u64 + 60 * u64::from(minutes)),
-        _ => FOR_EVER.to_owned(),
+/// By what hub.yaml says, or the last client `wished`, in seconds, whichever is earlier.
+fn expires_at(facts: &ModelFacts, last_used: Option<f64>, wished: Option<f64>) -> String {
+    let since = last_used
+        .unwrap_or(0.0)
+        .max(facts.last_load_at.unwrap_or(0.0));
+    let own = facts.auto_unload_minutes.map(|it| f64::from(it) * 60.0);
+    let wished = wished.filter(|seconds| *seconds >= 0.0);
+    let stays = [own, wished].into_iter().flatten().reduce(f64::min);
+    match stays.filter(|_| facts.jit_enabled) {
+        Some(seconds) => written((since + seconds) as u64),
+        None => FOR_EVER.to_owned(),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::hub::gateway::answer::body::Body;
 use crate::hub::gateway::request::stream_flag::asks_for_stream;
 
 mod answer;
+mod keep_alive;
 pub(in crate::hub::gateway) mod lists;
 mod request;
 pub(in crate::hub::gateway) mod routes;
@@ -20,9 +21,10 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub(in crate::hub::gateway) use answer::{Form, Origin};
+pub(in crate::hub::gateway) use answer::{Form, Origin, only_moved};
 pub(super) use answer::{embedding, embeddings, whole};
-pub(super) use request::{chat, embed, generate};
+pub(super) use keep_alive::keep_alive;
+pub(super) use request::{Asked, chat, embed, generate};
 pub(super) use stream::Lines;
 
 pub(super) const OLLAMA: Protocol = Protocol {

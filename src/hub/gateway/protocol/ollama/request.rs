@@ -13,6 +13,15 @@ use crate::api::ApiError;
 /// The clients' word for no particular one.
 const LATEST: &str = ":latest";
 
+/// What a request is for.
+#[derive(Debug, PartialEq, Eq)]
+pub(in super::super) enum Asked {
+    /// An answer.
+    Answer,
+    /// That its model is loaded, or leaves memory: it says nothing to it. True for a stream.
+    Only { stream: bool },
+}
+
 /// Ids of calls, which its messages do not have.
 type Ids = Vec<String>;
 
@@ -20,10 +29,12 @@ type Ids = Vec<String>;
 ///
 /// # Errors
 /// 400 when a field is not what it has to be.
-pub(in super::super) fn chat(body: &Value) -> Result<Vec<u8>, ApiError> {
+pub(in super::super) fn chat(body: &Value) -> Result<(Vec<u8>, Asked), ApiError> {
     let body = Field::root(body);
     let mut request = begin(&body)?;
-    let turns = body.must("messages")?;
+    let Some(turns) = body.get("messages") else {
+        return Ok(only(&request));
+    };
     let ids = ids(&turns)?;
     let mut history = History {
         ids: ids.iter(),
@@ -35,10 +46,7 @@ pub(in super::super) fn chat(body: &Value) -> Result<Vec<u8>, ApiError> {
         history.add(&turn)?;
     }
     if history.messages.is_empty() && history.system.is_empty() {
-        return Err(invalid(
-            &turns,
-            "is empty: this hub loads a model for a request, and for nothing else",
-        ));
+        return Ok(only(&request));
     }
     request.messages = with_system(history.system, history.messages);
     if let Some(tools) = body.get("tools") {
@@ -59,14 +67,20 @@ pub(in super::super) fn chat(body: &Value) -> Result<Vec<u8>, ApiError> {
     if !request.tools.is_empty() {
         request.tool_choice = Some(Value::from("auto"));
     }
-    Ok(request.to_bytes())
+    Ok((request.to_bytes(), Asked::Answer))
+}
+
+/// A request that says nothing to its model.
+fn only(request: &Request<'_>) -> (Vec<u8>, Asked) {
+    let stream = request.stream;
+    (request.to_bytes(), Asked::Only { stream })
 }
 
 /// The chat completion for `POST /api/generate`.
 ///
 /// # Errors
 /// 400 when a field is not what it has to be, or cannot be had from a chat.
-pub(in super::super) fn generate(body: &Value) -> Result<Vec<u8>, ApiError> {
+pub(in super::super) fn generate(body: &Value) -> Result<(Vec<u8>, Asked), ApiError> {
     let body = Field::root(body);
     let mut request = begin(&body)?;
     if let Some(suffix) = body.get("suffix")
@@ -81,11 +95,7 @@ pub(in super::super) fn generate(body: &Value) -> Result<Vec<u8>, ApiError> {
         .get("prompt")
         .map_or(Ok(""), |prompt| prompt.string())?;
     if prompt.is_empty() {
-        let prompt = body.get("prompt").unwrap_or(body);
-        return Err(invalid(
-            &prompt,
-            "needs a `prompt`: this hub loads a model for a request, and for nothing else",
-        ));
+        return Ok(only(&request));
     }
     let mut said = Message::new("user", Content::None);
     said.content.push_text(prompt);
@@ -94,7 +104,7 @@ pub(in super::super) fn generate(body: &Value) -> Result<Vec<u8>, ApiError> {
         .get("system")
         .map_or(Ok(""), |system| system.string())?;
     request.messages = with_system(system.to_owned(), vec![said]);
-    Ok(request.to_bytes())
+    Ok((request.to_bytes(), Asked::Answer))
 }
 
 /// The request for embeddings for `POST /api/embed`, or `/api/embeddings`.

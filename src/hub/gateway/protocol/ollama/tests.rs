@@ -7,6 +7,15 @@ use serde_json::{Value, json};
 use super::super::chat::{self as one_form, Stream, Translate as _};
 use super::*;
 
+/// The chat completion alone.
+fn chat(body: &Value) -> Result<Vec<u8>, ApiError> {
+    super::chat(body).map(|(chat, _)| chat)
+}
+
+fn generate(body: &Value) -> Result<Vec<u8>, ApiError> {
+    super::generate(body).map(|(chat, _)| chat)
+}
+
 fn read(bytes: Result<Vec<u8>, ApiError>) -> Value {
     serde_json::from_slice(&bytes.unwrap()).unwrap()
 }
@@ -68,10 +77,37 @@ fn what_clients_leave_out_has_its_meaning() {
 }
 
 #[test]
+fn a_request_that_says_nothing_is_about_its_models_place_in_memory() {
+    let only = |stream| Asked::Only { stream };
+    let said = json!([{"role": "user", "content": ""}]);
+    for (asked, what) in [
+        (super::chat(&json!({"model": "m"})), only(true)),
+        (
+            super::chat(&json!({"model": "m", "messages": [], "stream": false})),
+            only(false),
+        ),
+        (
+            super::chat(&json!({"model": "m", "messages": said})),
+            Asked::Answer,
+        ),
+        (super::generate(&json!({"model": "m"})), only(true)),
+        (
+            super::generate(&json!({"model": "m", "prompt": "", "stream": false})),
+            only(false),
+        ),
+        (
+            super::generate(&json!({"model": "m", "prompt": " "})),
+            Asked::Answer,
+        ),
+    ] {
+        assert_eq!(asked.unwrap().1, what);
+    }
+}
+
+#[test]
 fn a_wrong_field_is_named() {
     let said = [
-        chat(&json!({"model": "m"})),
-        chat(&json!({"model": "m", "messages": []})),
+        chat(&json!({"model": "m", "messages": 7})),
         chat(&json!({"model": 7, "messages": []})),
         chat(&json!({"model": "m", "messages": [{"role": "bot"}]})),
         chat(&json!({"model": "m", "messages": [{"role": "user", "content": ["hi"]}]})),
@@ -80,7 +116,6 @@ fn a_wrong_field_is_named() {
             &json!({"model": "m", "messages": [{"role": "user"}], "options": {"num_predict": "all"}}),
         ),
         chat(&json!({"model": "m", "messages": [{"role": "user"}], "tools": [{"function": {}}]})),
-        generate(&json!({"model": "m"})),
         generate(&json!({"model": "m", "prompt": "a", "suffix": "b"})),
         embed(&json!({"model": "m"})),
         embed(&json!({"model": "m", "input": [7]})),
