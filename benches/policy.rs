@@ -78,6 +78,7 @@ fn request() -> Box<RequestView> {
         model: Some("model_2".to_owned()),
         client: ([127, 0, 0, 1], 50_000).into(),
         protocol: RequestView::OPENAI,
+        keep_alive: None,
         body: None,
         parked: Parked::default(),
     })

@@ -145,7 +145,7 @@ impl Addressed {
             None => None,
         };
         if let Some(Answering::Moved(form, stream)) = answering {
-            return Ok(only_moved(form, &self.view.model, stream, "load"));
+            return Ok(only_moved(form, called(&self.view, &model), stream, "load"));
         }
         let accepts = &grant.upstream.accepts;
         let name = match (&self.view.model, accepts) {
@@ -379,8 +379,8 @@ impl Gateway {
             })?;
         }
 
-        let only_unloads =
-            (translating.as_ref()).and_then(|by| by.only_unloads(&view.model, view.keep_alive));
+        let only_unloads = (translating.as_ref())
+            .and_then(|by| by.only_unloads(called(&view, &admitted.model), view.keep_alive));
         if let Some(answer) = only_unloads {
             // One that is not in memory is not loaded to be unloaded.
             if let Entrance::Open(_) = admitted.entrance {
@@ -557,6 +557,11 @@ impl Gateway {
             }
         }
     }
+}
+
+/// The client's name for the model that answers, or else the hub's.
+fn called<'a>(view: &'a RequestView, model: &'a Model) -> &'a str {
+    view.model.as_deref().unwrap_or(&model.name)
 }
 
 /// Sends a request on to the hub that has taken over, as the client sent it.
