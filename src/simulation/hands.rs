@@ -99,7 +99,8 @@ impl Hands {
         if let Some(seconds) = asked.request.as_ref().and_then(|it| it.keep_alive) {
             let at = self.world.clock();
             let wish = Some(KeepAlive { seconds, at });
-            self.world.at(&lease.model, |model| model.keep_alive = wish);
+            self.world
+                .at(lease.model(), |model| model.keep_alive = wish);
         }
         self.running.insert(number, lease);
         if let Some(after) = ends_after {

@@ -19,7 +19,7 @@ use crate::{
 const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// How many requests the worker is at: it counts one until its connection closes.
-fn in_worker(hub: &Hub) -> Value {
+pub(crate) fn in_worker(hub: &Hub) -> Value {
     let stats = hub.http.get("/v1/queue/stats?model=alpha").json();
     stats["queue_stats"]["active_requests"].clone()
 }
@@ -27,7 +27,11 @@ fn in_worker(hub: &Hub) -> Value {
 /// That what a client held is free [`AT_ONCE`] after it has left. The machine may do much else, so
 /// what counts is the median of five.
 #[track_caller]
-fn assert_missed_at_once<C>(what: &str, mut come: impl FnMut() -> C, is_free: impl Fn() -> bool) {
+pub(crate) fn assert_missed_at_once<C>(
+    what: &str,
+    mut come: impl FnMut() -> C,
+    is_free: impl Fn() -> bool,
+) {
     let mut times = [(); 5].map(|()| {
         let client = come();
         assert!(!is_free(), "{what}: nothing is held");

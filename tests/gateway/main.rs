@@ -10,6 +10,7 @@ mod deaths;
 mod decisions;
 mod disconnects;
 mod doors;
+mod doors_wait;
 mod drain;
 mod echoes;
 mod endpoints;

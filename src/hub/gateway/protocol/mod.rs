@@ -53,7 +53,16 @@ pub(crate) fn error_at(path: &str, error: &ApiError) -> Response<Body> {
 
 /// True for Anthropic's routes, those that no hub has among them.
 fn is_message(path: &str) -> bool {
-    let below = path.strip_prefix("/v1/messages");
+    is_under(path, "/v1/messages")
+}
+
+/// True for those of the Responses API.
+fn is_response(path: &str) -> bool {
+    is_under(path, "/v1/responses")
+}
+
+fn is_under(path: &str, root: &str) -> bool {
+    let below = path.strip_prefix(root);
     below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
 }
 
@@ -68,6 +77,7 @@ impl Protocol {
     pub(super) fn of(path: &str) -> &'static Self {
         match path {
             path if is_message(path) => &anthropic::ANTHROPIC,
+            path if is_response(path) => &responses::RESPONSES,
             // LM Studio's errors are OpenAI's.
             path if path.starts_with("/api/") && !path.starts_with("/api/v0/") => &ollama::OLLAMA,
             _ => Self::DEFAULT,

@@ -4,7 +4,7 @@
 //! `stream` write what it gets, `lists` tell of the models.
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::Protocol;
@@ -38,7 +38,12 @@ pub(super) const OLLAMA: Protocol = Protocol {
 
 fn error(error: &ApiError) -> Response<Body> {
     let body = json!({"error": error.message}).to_string();
-    error.to_response().map(|_| Body::full(body))
+    let mut answer = error.to_response().map(|_| Body::full(body));
+    // Ollama's own server says so when it has too much to do.
+    if answer.status() == StatusCode::TOO_MANY_REQUESTS {
+        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    answer
 }
 
 fn error_event(error: &ApiError) -> Bytes {

@@ -34,17 +34,29 @@ pub(in crate::hub::gateway) struct Echoed {
 }
 
 impl Echoed {
-    pub(in super::super) fn of(request: &Value, conversation: Conversation) -> Self {
-        let fields = REPEATED.iter().map(|(key, absent)| {
-            let value = request.get(*key).filter(|value| !value.is_null()).cloned();
-            let absent = || serde_json::from_str(absent).expect("it is JSON");
-            ((*key).to_owned(), value.unwrap_or_else(absent))
-        });
+    /// That of a request of which nothing is known.
+    pub(super) fn nothing() -> Self {
         Self {
-            fields: fields.collect(),
+            fields: repeated(&Value::Null),
+            keeping: None,
+        }
+    }
+
+    pub(in super::super) fn of(request: &Value, conversation: Conversation) -> Self {
+        Self {
+            fields: repeated(request),
             keeping: conversation.into_keeping(),
         }
     }
+}
+
+fn repeated(request: &Value) -> Map<String, Value> {
+    let fields = REPEATED.iter().map(|(key, absent)| {
+        let value = request.get(*key).filter(|value| !value.is_null()).cloned();
+        let absent = || serde_json::from_str(absent).expect("it is JSON");
+        ((*key).to_owned(), value.unwrap_or_else(absent))
+    });
+    fields.collect()
 }
 
 /// The common part of all states of a response.

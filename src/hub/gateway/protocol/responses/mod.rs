@@ -4,6 +4,8 @@
 //! `stream` write what it gets. `kept` has the responses that later requests continue or `retrieve`. Its errors are
 //! those of OpenAI's API.
 
+use bytes::Bytes;
+
 mod answer;
 mod kept;
 mod request;
@@ -12,6 +14,10 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+use super::Protocol;
+use super::openai::OPENAI;
+use crate::api::{ApiError, unix_now};
+
 pub(in crate::hub::gateway) use answer::Echoed;
 pub(super) use answer::response;
 pub(super) use kept::Conversation;
@@ -19,3 +25,13 @@ pub(in crate::hub::gateway) use kept::{FORGOTTEN, Kept};
 pub(super) use request::to_chat;
 pub(in crate::hub::gateway) use retrieve::answer as retrieve;
 pub(super) use stream::Events;
+
+/// OpenAI's, but for the end of a stream that fails: its clients wait for an event that ends the response.
+pub(super) const RESPONSES: Protocol = Protocol {
+    error_event,
+    ..OPENAI
+};
+
+fn error_event(error: &ApiError) -> Bytes {
+    stream::failed(error, unix_now() as u64).into()
+}

@@ -87,6 +87,13 @@ fn write(kind: &str, event: &impl Serialize, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\n\n");
 }
 
+/// The only event of a response that failed before its worker said anything.
+pub(super) fn failed(error: &ApiError, created: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    Events::new(String::new(), Echoed::nothing(), created).fail(error, &mut out);
+    out
+}
+
 impl Writer for Events {
     fn begin(&mut self, _: Head<'_>, out: &mut Vec<u8>) {
         let begun = json!({"response": self.frame.response("in_progress", &[])});
