@@ -6,15 +6,16 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::editing;
+use super::entry::{Entry, known_parsers};
 use super::hub_yaml::HubYaml;
 use super::models::offers;
 use super::progress;
 use super::render::{Out, bytes, with_tilde};
 use super::room::{self, Fits};
-use crate::config::edit::{Edit, EditError, EntryValue, NewEntry, add};
+use crate::config::edit::{Edit, EditError, NewEntry, add};
 use crate::config::{self, Config, ModelType, nearest, slug_of};
 use crate::model_files::{ModelFiles, Origin, Parsers, Places, is_repository};
-use crate::worker::dialect::{Dialect, Dialects};
+use crate::worker::dialect::Dialects;
 
 /// The beginning of a hub.yaml that did not exist.
 const NEW_FILE: &str = "\
@@ -89,7 +90,7 @@ impl Add {
         let dialect = progress::show("asking the worker program", asking.of_model(model)).await;
 
         self.tell(&model_path, files.as_ref(), out);
-        let parsers = parsers(guesses, dialect.as_deref().ok(), out);
+        let parsers = known_parsers(guesses, dialect.as_deref().ok(), out);
         let (edit, _) = match parsers[..] {
             [] => (edit, after),
             _ => {
@@ -146,28 +147,18 @@ impl Add {
         files: Option<&ModelFiles>,
         parsers: &[(&'static str, &'static str)],
     ) -> NewEntry {
-        let text = |text: &str| EntryValue::Text(text.to_owned());
-        let number = |number: u32| EntryValue::Number(number.into());
-        let on = |is_on: bool| is_on.then_some(EntryValue::Flag(true));
-        let model_type = files.map_or_else(|| type_of(model_path), ModelFiles::model_type);
-        let model_type = (model_type != ModelType::Lm).then(|| text(model_type.as_str()));
-        let pairs = [
-            ("name", Some(text(name))),
-            ("model_path", Some(text(model_path))),
-            ("model_type", model_type),
-            ("group", self.group.as_deref().map(text)),
-            ("default", on(self.default)),
-            ("jit_enabled", on(self.jit)),
-            ("auto_unload_minutes", self.auto_unload.map(number)),
-            ("context_length", self.context_length.map(number)),
-        ];
-        let calls_tools = parsers.iter().any(|(key, _)| *key == "tool_call_parser");
-        let pairs = pairs
-            .into_iter()
-            .filter_map(|(key, value)| Some((key, value?)));
-        let choice = on(calls_tools).map(|on| ("enable_auto_tool_choice", on));
-        let parsers = parsers.iter().map(|(key, parser)| (*key, text(parser)));
-        NewEntry(pairs.chain(choice).chain(parsers).collect())
+        let entry = Entry {
+            name,
+            model_path,
+            model_type: files.map_or_else(|| type_of(model_path), ModelFiles::model_type),
+            group: self.group.as_deref(),
+            default: self.default,
+            jit: self.jit,
+            auto_unload: self.auto_unload,
+            context_length: self.context_length,
+            parsers,
+        };
+        entry.written()
     }
 }
 
@@ -251,33 +242,4 @@ fn source(written: &str, config: Option<&Config>) -> anyhow::Result<(String, Opt
             )
         }
     }
-}
-
-/// The guessed parsers that the worker knows, told with their reasons.
-fn parsers(
-    guesses: Parsers,
-    dialect: Option<&Dialect>,
-    out: &mut Out,
-) -> Vec<(&'static str, &'static str)> {
-    let guesses = [
-        ("tool_call_parser", guesses.tool_call),
-        ("reasoning_parser", guesses.reasoning),
-    ];
-    let guesses = guesses
-        .into_iter()
-        .filter_map(|(key, guess)| Some((key, guess?)));
-    let mut known = Vec::new();
-    for (key, guess) in guesses {
-        let flag = format!("--{}", key.replace('_', "-"));
-        if dialect.is_none_or(|dialect| dialect.takes(&flag, guess.parser)) {
-            out.info(format_args!("{key}: {}, since {}", guess.parser, guess.why));
-            known.push((key, guess.parser));
-        } else {
-            out.warn(format_args!(
-                "{key} is left out: {} ({}) is none that the installed worker knows",
-                guess.parser, guess.why
-            ));
-        }
-    }
-    known
 }

@@ -14,7 +14,7 @@ use super::client::Client;
 use super::hub_yaml::HubYaml;
 use super::progress;
 use super::render::Out;
-use crate::api::Verb;
+use crate::api::{MemoryState, Status, Verb};
 
 /// Start models
 ///
@@ -63,6 +63,8 @@ pub(super) struct LoadModel {
 ///
 /// Waits for requests in flight (drain_timeout at most). The next request loads the model again.
 ///
+/// With --all, models with requests in flight stay loaded, unless --now is given too.
+///
 /// Example: mlx-openai-server-hub unload-model qwen
 ///
 /// Exit status: 0; 1 when one could not be unloaded or the hub does not run.
@@ -71,13 +73,19 @@ pub(super) struct LoadModel {
 pub(super) struct UnloadModel {
     #[command(flatten)]
     names: Names,
+    /// With --all: models with requests in flight too, once these have ended
+    #[arg(long, requires = "all", conflicts_with = "names")]
+    now: bool,
 }
 
 #[derive(Debug, clap::Args)]
 struct Names {
     /// Models by their names in hub.yaml
-    #[arg(value_name = "MODEL_NAMES", required = true)]
+    #[arg(value_name = "MODEL_NAMES", required_unless_present = "all")]
     names: Vec<String>,
+    /// All models that are not there yet, in hub.yaml's order
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
 }
 
 impl StartModel {
@@ -85,7 +93,7 @@ impl StartModel {
         let hub = hub_yaml.running_hub().await?;
         hub_yaml.config()?;
         reload(&hub.client).await?;
-        Ok(self.names.each(&hub.client, Verb::Start, out).await)
+        self.names.each(&hub.client, Verb::Start, false, out).await
     }
 }
 
@@ -96,21 +104,23 @@ impl StopModel {
         if let Err(error) = reload(&hub.client).await {
             out.warn(format_args!("{error:#}"));
         }
-        Ok(self.names.each(&hub.client, Verb::Stop, out).await)
+        self.names.each(&hub.client, Verb::Stop, false, out).await
     }
 }
 
 impl LoadModel {
     pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
         let hub = hub_yaml.running_hub().await?;
-        Ok(self.names.each(&hub.client, Verb::Load, out).await)
+        self.names.each(&hub.client, Verb::Load, false, out).await
     }
 }
 
 impl UnloadModel {
     pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
         let hub = hub_yaml.running_hub().await?;
-        Ok(self.names.each(&hub.client, Verb::Unload, out).await)
+        self.names
+            .each(&hub.client, Verb::Unload, self.now, out)
+            .await
     }
 }
 
@@ -123,12 +133,22 @@ async fn reload(client: &Client) -> anyhow::Result<()> {
 }
 
 impl Names {
-    async fn each(&self, client: &Client, verb: Verb, out: &mut Out) -> ExitCode {
+    async fn each(
+        &self,
+        client: &Client,
+        verb: Verb,
+        is_now: bool,
+        out: &mut Out,
+    ) -> anyhow::Result<ExitCode> {
         let mut code = ExitCode::SUCCESS;
-        let names = || self.names.iter().map(|name| name.trim());
+        let all = match self.all {
+            true => all(&Box::pin(client.status()).await?, verb, is_now, out),
+            false => self.names.clone(),
+        };
+        let names = || all.iter().map(|name| name.trim());
         let given = names().filter(|name| !name.is_empty());
         let acts = stream::iter(given.map(|name| client.act(name, verb)));
-        let mut answers = pin!(acts.buffered(self.at_once(verb)));
+        let mut answers = pin!(acts.buffered(at_once(verb, all.len())));
         let mut begin = Instant::now();
         for name in names() {
             if name.is_empty() {
@@ -146,20 +166,49 @@ impl Names {
                 }
                 None => break,
             }
-            if self.at_once(verb) == 1 {
+            if at_once(verb, all.len()) == 1 {
                 begin = Instant::now();
             }
         }
-        code
+        Ok(code)
     }
+}
 
-    /// Number of names to work on at once. If memory is short, the first ones get it.
-    fn at_once(&self, verb: Verb) -> usize {
-        match verb {
-            Verb::Load => 1,
-            _ => self.names.len(),
+/// Number of names to work on at once, of so many. If memory is short, the first ones get it.
+fn at_once(verb: Verb, names: usize) -> usize {
+    match verb {
+        Verb::Load => 1,
+        // Buffers must have room for one.
+        _ => names.max(1),
+    }
+}
+
+/// The models that a verb changes, told if there are none. An unload spares those with requests in flight,
+/// unless it `is_now`.
+fn all(status: &Status, verb: Verb, is_now: bool, out: &mut Out) -> Vec<String> {
+    let mut names = Vec::new();
+    for model in &status.models {
+        let facts = &model.metadata.facts;
+        let is_busy = model.metadata.activity.active_requests > 0;
+        let is_meant = match verb {
+            Verb::Start => !facts.is_started(),
+            Verb::Stop => facts.is_started(),
+            Verb::Load => facts.is_started() && facts.memory_state != MemoryState::Loaded,
+            Verb::Unload => facts.memory_state.holds_memory(),
+        };
+        if is_meant && verb == Verb::Unload && is_busy && !is_now {
+            out.info(format_args!(
+                "{}: stays loaded, for it has requests in flight",
+                model.id
+            ));
+        } else if is_meant {
+            names.push(model.id.clone());
         }
     }
+    if names.is_empty() {
+        out.info(format_args!("No model to {}", verb.as_str()));
+    }
+    names
 }
 
 /// A line with an error; hub.yaml may have a model that the hub lacks.

@@ -27,6 +27,15 @@ pub(super) async fn show<T>(what: &str, work: impl Future<Output = T>) -> T {
 
 /// [`show`] for work that began at `begin`.
 pub(super) async fn show_since<T>(begin: Instant, what: &str, work: impl Future<Output = T>) -> T {
+    show_changing(begin, &|| what.to_owned(), work).await
+}
+
+/// [`show_since`] with a text that changes.
+pub(super) async fn show_changing<T>(
+    begin: Instant,
+    what: &dyn Fn() -> String,
+    work: impl Future<Output = T>,
+) -> T {
     // Here, so that the futures below hold a pointer to it and not another place for it.
     let work = pin!(work);
     if std::io::stderr().is_terminal() {
@@ -38,7 +47,7 @@ pub(super) async fn show_since<T>(begin: Instant, what: &str, work: impl Future<
 
 async fn spin<T>(
     begin: Instant,
-    what: &str,
+    what: &dyn Fn() -> String,
     work: impl Future<Output = T>,
     mut out: impl Write,
 ) -> T {
@@ -46,7 +55,7 @@ async fn spin<T>(
     let mut drawn = false;
     let result = meanwhile(begin, work, PATIENCE, FRAME, |elapsed| {
         let mark = frames.next().unwrap_or(&' ');
-        let text = format!("\r\x1b[K{mark} {what} ({})", duration(elapsed));
+        let text = format!("\r\x1b[K{mark} {} ({})", what(), duration(elapsed));
         write(&mut out, &text);
         drawn = true;
     })
@@ -59,12 +68,12 @@ async fn spin<T>(
 
 async fn note<T>(
     begin: Instant,
-    what: &str,
+    what: &dyn Fn() -> String,
     work: impl Future<Output = T>,
     mut out: impl Write,
 ) -> T {
     meanwhile(begin, work, FIRST_LINE, NEXT_LINE, |elapsed| {
-        let line = info(format_args!("{what} ({})", duration(elapsed)));
+        let line = info(format_args!("{} ({})", what(), duration(elapsed)));
         write(&mut out, &format!("{line}\n"));
     })
     .await
@@ -101,6 +110,10 @@ mod tests {
 
     use super::*;
 
+    fn alpha() -> String {
+        "alpha: loading".to_owned()
+    }
+
     fn plain(written: &[u8]) -> String {
         anstream::adapter::strip_str(std::str::from_utf8(written).unwrap()).to_string()
     }
@@ -113,7 +126,7 @@ mod tests {
             "loaded"
         };
         assert_eq!(
-            note(Instant::now(), "alpha: loading", work, &mut written).await,
+            note(Instant::now(), &alpha, work, &mut written).await,
             "loaded"
         );
         insta::assert_snapshot!(plain(&written), @"
@@ -133,14 +146,14 @@ mod tests {
         let mut written = Vec::new();
         note(
             Instant::now(),
-            "x",
+            &alpha,
             sleep(Duration::from_millis(4900)),
             &mut written,
         )
         .await;
         spin(
             Instant::now(),
-            "x",
+            &alpha,
             sleep(Duration::from_millis(250)),
             &mut written,
         )
@@ -153,7 +166,7 @@ mod tests {
         let mut written = Vec::new();
         spin(
             Instant::now(),
-            "alpha: loading",
+            &alpha,
             sleep(Duration::from_millis(1150)),
             &mut written,
         )

@@ -138,6 +138,11 @@ pub(super) fn dashboard_url(host: &str, port: u16) -> String {
     format!("http://{}/hub", local_authority(host, port))
 }
 
+/// The base URL for clients on this machine.
+pub(super) fn api_url(host: &str, port: u16) -> String {
+    format!("http://{}/v1", local_authority(host, port))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,27 +1,35 @@
 //! `start`: a daemon in the background, unless there is one.
 
+use std::cell::RefCell;
 use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use super::background::{Background, Ready};
 use super::client::Client;
 use super::find::{Found, HubAddress};
+use super::notes;
 use super::progress;
-use super::render::{Out, dashboard_url};
+use super::render::{Out, api_url, dashboard_url};
 use super::service::{self, Service};
 use super::table::print_models;
 use super::unknown::unknown;
-use crate::api::{ModelStatus, ProcessState, Status, is_all_addresses};
+use crate::api::{MemoryState, ModelStatus, ProcessState, Status, is_all_addresses, unix_now};
 use crate::config::Config;
 use crate::runtime_file::RuntimeModels;
 use crate::worker::command;
 use crate::worker::earlier::Earlier;
 
+/// Interval of the looks of `--wait`.
+const POLL_EVERY: Duration = Duration::from_millis(250);
+
 /// Start the hub in the background
 ///
 /// Checks hub.yaml and the worker commands, starts the hub in a session of its own and waits until it
-/// answers (20 seconds at most). Models with `default: true` begin to load; it does not wait for them:
-/// see `status` or `watch`. With a hub that runs already it only shows what runs. If a service is
-/// installed for this hub.yaml, its manager starts the hub.
+/// answers (20 seconds at most). Models with `default: true` begin to load; it does not wait for them
+/// without --wait: see `status` or `watch`. With a hub that runs already it only shows what runs. If a
+/// service is installed for this hub.yaml, its manager starts the hub.
 ///
 /// Examples:
 ///   mlx-openai-server-hub start
@@ -35,6 +43,9 @@ pub(super) struct Start {
     /// Show these models only
     #[arg(value_name = "MODEL")]
     models: Vec<String>,
+    /// Wait until the models that begin to load are loaded; exit status 1 if one cannot be
+    #[arg(long)]
+    wait: bool,
 }
 
 impl Start {
@@ -48,7 +59,13 @@ impl Start {
                 ));
             }
         }
-        Ok(ExitCode::SUCCESS)
+        match self.wait {
+            true => {
+                let client = Client::new(&status.host, status.port);
+                Box::pin(wait(&client, &status, out)).await
+            }
+            false => Ok(ExitCode::SUCCESS),
+        }
     }
 
     /// Describes a new or running hub; a new one with the workers it has taken over.
@@ -83,8 +100,73 @@ impl Start {
             );
         }
         out.log_path(HubAddress::of(config).logs_of(status));
-        print_models(out, &status.models, &self.models);
+        print_models(out, status, &self.models);
+        out.line(format_args!("API: {}", api_url(&status.host, status.port)));
+        let loading = on_their_way(status);
+        if !loading.is_empty() && !self.wait {
+            let names = loading.join(", ");
+            out.line(format_args!("Loading {names}; see `watch`, or `logs -f`"));
+        }
     }
+}
+
+/// The names of the models between two states.
+fn on_their_way(status: &Status) -> Vec<&str> {
+    let models = status.models.iter();
+    let models = models.filter(|model| model.metadata.facts.is_on_its_way());
+    models.map(|model| model.id.as_str()).collect()
+}
+
+/// Waits until none of the models that were on their way is any more, and prints a line for each.
+async fn wait(client: &Client, status: &Status, out: &mut Out) -> anyhow::Result<ExitCode> {
+    let names = on_their_way(status);
+    let said = RefCell::new(String::new());
+    let polling = async {
+        loop {
+            let now = client.status().await?;
+            let left = on_their_way(&now);
+            if !names.iter().any(|name| left.contains(name)) {
+                return anyhow::Ok(now);
+            }
+            let notes = now
+                .models
+                .iter()
+                .filter(|model| left.contains(&model.id.as_str()));
+            let notes = notes.map(|model| {
+                let note = notes::note(&now, model, unix_now());
+                format!(
+                    "{}: {}",
+                    model.id,
+                    note.unwrap_or_else(|| "starting".to_owned())
+                )
+            });
+            *said.borrow_mut() = notes.collect::<Vec<_>>().join("; ");
+            sleep(POLL_EVERY).await;
+        }
+    };
+    let text = || said.borrow().clone();
+    let now = progress::show_changing(Instant::now(), &text, polling).await?;
+    let mut code = ExitCode::SUCCESS;
+    for model in now
+        .models
+        .iter()
+        .filter(|model| names.contains(&model.id.as_str()))
+    {
+        let name = &model.id;
+        match model.metadata.facts.process_state {
+            ProcessState::Running if model.metadata.facts.memory_state == MemoryState::Loaded => {
+                out.ok(format_args!("{name}: {}", notes::loaded_in(model)));
+            }
+            ProcessState::Running => out.ok(format_args!("{name}: started")),
+            state => {
+                let why = notes::note(&now, model, unix_now());
+                let why = why.unwrap_or_else(|| state.as_str().to_owned());
+                out.err(format_args!("{name}: {why}"));
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
 }
 
 /// The status of the hub of `config`. One is started if there is none; then with what an earlier one left.

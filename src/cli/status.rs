@@ -55,7 +55,7 @@ impl ShowStatus {
         };
         out.status_page(status.enable_status_page.unwrap_or_else(in_hub_yaml));
         print_spares(out, &status);
-        print_models(out, &status.models, &self.models);
+        print_models(out, &status, &self.models);
         Ok(ExitCode::SUCCESS)
     }
 }

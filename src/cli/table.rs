@@ -3,20 +3,30 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::notes;
 use super::render::{Out, duration, yes_no};
-use crate::api::{MemoryState, ModelStatus, PolicyFacts, ProcessState};
+use crate::api::{MemoryState, ModelStatus, PolicyFacts, ProcessState, Status, unix_now};
+
+/// Narrower terminals show no pid and port.
+const WIDE: usize = 110;
 
 /// The table of `status`: all models, or those that are named.
-pub(super) fn print_models(out: &mut Out, models: &[ModelStatus], names: &[String]) {
-    let rows: Vec<_> = models
+pub(super) fn print_models(out: &mut Out, status: &Status, names: &[String]) {
+    let is_shown = |name: &str| names.is_empty() || names.iter().any(|shown| shown.trim() == name);
+    let models: Vec<_> = status
+        .models
         .iter()
-        .filter(|model| names.is_empty() || names.iter().any(|name| name.trim() == model.id))
-        .map(status_row)
+        .filter(|model| is_shown(&model.id))
         .collect();
-    if rows.is_empty() {
+    if models.is_empty() {
         out.line("No matching models in hub config");
         return;
     }
+    let is_narrow = out.width().is_some_and(|width| width < WIDE);
+    let rows: Vec<_> = models
+        .iter()
+        .map(|model| status_row(model, is_narrow))
+        .collect();
     out.line("Models:");
     let header = [
         "NAME",
@@ -30,13 +40,14 @@ pub(super) fn print_models(out: &mut Out, models: &[ModelStatus], names: &[Strin
     ];
     // Settings give way before changing values; the end of a path matters most.
     print(out, header, &rows, &[7], &[5, 4, 6, 3, 7]);
+    notes::print(out, status, &models, unix_now());
 }
 
-fn status_row(model: &ModelStatus) -> [String; 8] {
+fn status_row(model: &ModelStatus, is_narrow: bool) -> [String; 8] {
     let facts = &model.metadata.facts;
     [
         model.id.clone(),
-        state(model),
+        state(model, is_narrow),
         yes_no(facts.memory_state == MemoryState::Loaded).to_owned(),
         or_dash(facts.auto_unload_minutes.map(|limit| format!("{limit}min"))),
         facts.model_type.to_string(),
@@ -47,8 +58,11 @@ fn status_row(model: &ModelStatus) -> [String; 8] {
 }
 
 /// A started model that is not in memory may have no process.
-fn state(model: &ModelStatus) -> String {
+fn state(model: &ModelStatus, is_narrow: bool) -> String {
     let facts = &model.metadata.facts;
+    if is_narrow {
+        return facts.process_state.as_str().to_owned();
+    }
     match (facts.process_state, facts.pid, facts.port) {
         (ProcessState::Running, Some(pid), Some(port)) => {
             format!("running (pid={pid}, port={port})")
@@ -59,7 +73,8 @@ fn state(model: &ModelStatus) -> String {
 }
 
 /// The table of `watch`, sorted by name. `now` is Unix seconds.
-pub(super) fn print_processes(out: &mut Out, models: &[ModelStatus], now: f64) {
+pub(super) fn print_processes(out: &mut Out, status: &Status, now: f64) {
+    let models = &status.models;
     if models.is_empty() {
         out.line("  (no managed processes)");
         return;
@@ -68,6 +83,12 @@ pub(super) fn print_processes(out: &mut Out, models: &[ModelStatus], now: f64) {
     rows.sort();
     let header = ["NAME", "STATE", "PID", "GROUP", "UPTIME", "EXIT", "LOG"];
     print(out, header, &rows, &[6], &[3, 5, 6]);
+    let mut models: Vec<_> = models.iter().collect();
+    models.sort_by(|one, other| one.id.cmp(&other.id));
+    // Programs that read this know the table alone.
+    if out.width().is_some() {
+        notes::print(out, status, &models, now);
+    }
 }
 
 fn process_row(model: &ModelStatus, now: f64) -> [String; 7] {

@@ -86,7 +86,7 @@ fn print(status: &Status, out: &mut Out) {
         count(ProcessState::Stopped),
         count(ProcessState::Failed),
     ));
-    print_processes(out, &status.models, unix_now());
+    print_processes(out, status, unix_now());
 }
 
 #[cfg(test)]

@@ -410,3 +410,57 @@ fn watch_says_when_there_is_nothing_to_watch() {
     );
     assert!(look.ends_with("\n  (no managed processes)"), "{look}");
 }
+
+#[test]
+fn verbs_on_all_models_name_those_that_they_change() {
+    let (hub, home) = hub(|request| match request {
+        "POST /hub/reload" => Some(reloaded()),
+        other => {
+            let (_, name_and_verb) = other.split_once("/hub/models/")?;
+            let (name, verb) = name_and_verb.split_once('/')?;
+            Some(done(verb, name, &format!("Model '{name}' done")))
+        }
+    });
+    let said = |arguments: &[&str]| home.run(arguments).out;
+    assert_eq!(
+        said(&["start-model", "--all"]),
+        "[ok] c: done\n[ok] d: done\n"
+    );
+    assert_eq!(
+        said(&["stop-model", "--all"]),
+        "[ok] b: done\n[ok] a: done\n"
+    );
+    assert_eq!(said(&["load", "--all"]), "[ok] a: done\n");
+    assert_eq!(said(&["unload", "--all"]), "[ok] b: done\n");
+    let asked = hub.requests();
+    let verbs: Vec<_> = asked
+        .iter()
+        .filter(|request| request.contains("/models/"))
+        .collect();
+    assert_eq!(verbs.len(), 6, "{verbs:?}");
+    for arguments in [&["load", "--all", "a"][..], &["unload", "a", "--now"]] {
+        assert_eq!(home.run(arguments).code, 2, "{arguments:?}");
+    }
+}
+
+#[test]
+fn unload_all_spares_models_with_requests_unless_told_not_to() {
+    let hub = FakeHub::start(|request| match request {
+        "GET /hub/status" => {
+            let mut status = status(8124);
+            status["models"][1]["metadata"]["active_requests"] = json!(2);
+            Some((200, status))
+        }
+        "POST /hub/models/b/unload" => Some(done("unload", "b", "Model 'b' unloaded")),
+        _ => None,
+    });
+    let home = home_of_four(hub.port());
+    hub.is_of(&home);
+    let spared =
+        "[info] b: stays loaded, for it has requests in flight\n[info] No model to unload\n";
+    assert_eq!(home.run(&["unload", "--all"]).out, spared);
+    assert_eq!(
+        home.run(&["unload", "--all", "--now"]).out,
+        "[ok] b: unloaded\n"
+    );
+}

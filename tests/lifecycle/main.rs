@@ -3,6 +3,7 @@
 
 mod memory;
 mod slow_policies;
+mod start_wait;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -25,6 +25,8 @@ fn table(ran: &Ran) -> Vec<Vec<String>> {
         .iter()
         .position(|line| line.trim_start().starts_with("NAME "));
     let rows = lines[header.expect("a table")..].iter();
+    // Sentences may follow it.
+    let rows = rows.take_while(|line| line.contains('|') || line.contains("-+-"));
     rows.map(|line| line.split('|').map(|cell| cell.trim().to_owned()).collect())
         .collect()
 }
