@@ -24,9 +24,11 @@ use render::Out;
 mod add;
 mod background;
 mod check;
+mod chosen;
 mod client;
 mod completions;
 mod config_verbs;
+mod convert;
 mod demo;
 mod editing;
 mod entry;
@@ -173,7 +175,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         .command
         .unwrap_or(Command::Start(start::Start::default()))
     {
-        Command::Init(verb) => verb.run(&path, out),
+        Command::Init(verb) => wait_for(verb.run(&path, out)),
         Command::Check(verb) => wait_for(verb.run(&load()?, out)),
         Command::Models(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Add(verb) => wait_for(verb.run(&hub_yaml(), out)),

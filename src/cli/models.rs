@@ -63,7 +63,7 @@ impl Models {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        print(&offers, out);
+        print(&offers, false, out);
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -99,9 +99,18 @@ fn offer(files: ModelFiles, config: Option<&Config>, status: Option<&Status>, ro
     Offer { files, fits, names }
 }
 
-/// A table of models.
-pub(super) fn print(offers: &[Offer], out: &mut Out) {
-    let rows: Vec<_> = offers.iter().map(row).collect();
+/// A table of models, with their numbers from 1 if somebody is to choose.
+pub(super) fn print(offers: &[Offer], is_numbered: bool, out: &mut Out) {
+    let rows = offers.iter().enumerate();
+    let rows: Vec<_> = rows
+        .map(|(at, offer)| {
+            let mut row = row(offer);
+            if is_numbered {
+                row[0] = format!("{} {}", at + 1, row[0]);
+            }
+            row
+        })
+        .collect();
     let header = [
         "MODEL", "SIZE", "TYPE", "BITS", "CONTEXT", "FITS", "HUB.YAML",
     ];

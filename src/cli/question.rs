@@ -7,13 +7,24 @@ pub(super) fn can_ask() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
+/// The answer to a question, trimmed; empty at the end of the input.
+pub(super) fn ask(question: &str) -> std::io::Result<String> {
+    Ok(line(question)?.unwrap_or_default())
+}
+
 /// True for yes, which an empty line means too; the end of the input means no.
 pub(super) fn confirm(question: &str) -> std::io::Result<bool> {
+    let answer = line(&format!("{question} [Y/n]"))?;
+    let answer = answer.map(|answer| answer.to_lowercase());
+    Ok(matches!(answer.as_deref(), Some("" | "y" | "yes")))
+}
+
+/// A line after a question, trimmed; `None` at the end of the input.
+fn line(question: &str) -> std::io::Result<Option<String>> {
     let mut stderr = anstream::stderr();
-    write!(stderr, "{question} [Y/n] ")?;
+    write!(stderr, "{question} ")?;
     stderr.flush()?;
     let mut answer = String::new();
-    let is_end = std::io::stdin().lock().read_line(&mut answer)? == 0;
-    let answer = answer.trim().to_lowercase();
-    Ok(!is_end && (answer.is_empty() || answer == "y" || answer == "yes"))
+    let read = std::io::stdin().lock().read_line(&mut answer)?;
+    Ok((read > 0).then(|| answer.trim().to_owned()))
 }

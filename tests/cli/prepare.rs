@@ -164,3 +164,78 @@ fn init_says_how_to_use_a_configuration_at_another_place() {
     );
     assert!(home.path().join("other.yaml").exists());
 }
+
+#[test]
+fn init_takes_the_models_of_the_disk_that_fit() {
+    let home = crate::models::home_with_models();
+    std::fs::remove_dir_all(home.base()).unwrap();
+    let ran = home.run(&["init", "--found"]);
+    ran.assert_ok();
+    insta::assert_snapshot!(std::fs::read_to_string(home.config()).unwrap());
+    home.run(&["check"]).assert_ok();
+    let nothing = Home::empty();
+    let ran = nothing.run(&["init", "--found"]);
+    ran.assert_failed();
+    assert!(
+        ran.err.starts_with("Error: there is no model on this disk"),
+        "{ran:?}"
+    );
+    assert!(!nothing.config().exists());
+}
+
+#[test]
+fn init_asks_on_a_terminal_which_models_to_take() {
+    use std::io::{Read as _, Write as _};
+    let home = crate::models::home_with_models();
+    std::fs::remove_dir_all(home.base()).unwrap();
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let mut keys = std::fs::File::from(terminal.master);
+    let mut child = home
+        .command(["init"])
+        .stdin(terminal.slave.try_clone().unwrap())
+        .stderr(terminal.slave)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    keys.write_all(b"7\n2\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    let mut said = [0; 4096];
+    let read = keys.read(&mut said).unwrap();
+    assert!(String::from_utf8_lossy(&said[..read]).contains("Which of them?"));
+    let text = std::fs::read_to_string(home.config()).unwrap();
+    assert_eq!(text.matches("- name: ").count(), 1, "{text}");
+    assert!(text.contains("- name: bge\n"), "{text}");
+}
+
+#[test]
+fn init_converts_the_configuration_of_another_program() {
+    let home = Home::empty();
+    let theirs = home.path().join("theirs.yaml");
+    let text =
+        "server: {port: 9000, log_file: x}\nmodels: [{model_path: org/a, on_demand: true}]\n";
+    std::fs::write(&theirs, text).unwrap();
+    let ran = home.run(&["init", "--from", "theirs.yaml"]);
+    ran.assert_ok();
+    assert!(
+        ran.lines()[0].starts_with("[warn] `server.log_file` has no equal"),
+        "{ran:?}"
+    );
+    let text = std::fs::read_to_string(home.config()).unwrap();
+    assert!(
+        text.contains("port: 9000\n") && text.contains("    jit_enabled: true\n"),
+        "{text}"
+    );
+    home.run(&["check"]).assert_ok();
+
+    let other = Home::empty();
+    for (name, text) in [
+        ("other.yaml", "a: 1\n"),
+        ("empty.yaml", "models: {x: {cmd: llama-server}}\n"),
+    ] {
+        std::fs::write(other.path().join(name), text).unwrap();
+        let ran = other.run(&["init", "--from", name]);
+        ran.assert_failed();
+        assert!(ran.err.contains(name), "{ran:?}");
+        assert!(!other.config().exists());
+    }
+}

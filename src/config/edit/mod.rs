@@ -51,6 +51,8 @@ pub enum EntryValue {
     Number(i64),
     /// A switch.
     Flag(bool),
+    /// YAML as it is, within one line.
+    Literal(String),
 }
 
 /// An entry of `models` to be written, its keys in order.
@@ -62,6 +64,7 @@ impl fmt::Display for EntryValue {
         match self {
             Self::Number(number) => write!(f, "{number}"),
             Self::Flag(flag) => write!(f, "{flag}"),
+            Self::Literal(literal) => f.write_str(literal),
             Self::Text(text) if is_plain(text) => f.write_str(text),
             // A JSON string is a YAML one.
             Self::Text(text) => write!(f, "{}", serde_json::Value::from(text.as_str())),
