@@ -67,7 +67,9 @@ fn start_of_a_running_hub_says_so_and_prints_the_same_for_the_named_models() {
             home.pid()
         )
     );
-    let of_default = lines.iter().filter(|line| line.contains("b: "));
+    let of_default = lines
+        .iter()
+        .filter(|line| line.starts_with('[') && line.contains("b: "));
     let of_default: Vec<_> = of_default.collect();
     assert_eq!(of_default.len(), 1, "{again:?}");
     assert!(of_default[0].starts_with("[ok] b"), "{again:?}");
