@@ -55,7 +55,7 @@ pub(super) fn run(folder: &Folder, over: &CancellationToken) {
         .enable_all()
         .build();
     let tour = async {
-        if let Some(Err(error)) = over.run_until_cancelled(tour(folder, out)).await {
+        if let Some(Err(error)) = over.run_until_cancelled(Box::pin(tour(folder, out))).await {
             out.err(format_args!("{error:#}"));
         }
     };
