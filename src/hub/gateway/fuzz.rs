@@ -6,6 +6,9 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
+pub use super::protocol::fuzz::{
+    messages_request, ollama_request, responses_request, worker_stream,
+};
 use super::request::scan::json::MARK;
 use super::request::scan::{FoundModel, ScanStep, Scanner, is_form};
 

@@ -19,6 +19,9 @@ use crate::hub::gateway::request::rewrite::ModelSite;
 use crate::hub::gateway::request::scan::json::MARK;
 use crate::hub::gateway::request::scan::{FoundModel, ScanStep, Scanner};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 /// The routes that doors lead to.
 const CHAT: &str = "/v1/chat/completions";
 const EMBEDDINGS: &str = "/v1/embeddings";

@@ -25,6 +25,8 @@ pub(super) mod openai;
 pub(super) mod responses;
 mod translation;
 
+#[cfg(any(test, fuzzing))]
+pub(super) use door::fuzz;
 pub(super) use door::{Answering, AsChat, Door, Translating, counted, read, to_count};
 pub(crate) use translation::Translation;
 
