@@ -17,6 +17,7 @@ use clap_complete::{ArgValueCandidates, CompleteEnv, CompletionCandidate};
 use super::hub_yaml::HubYaml;
 use super::render::Out;
 use super::{Cli, wait_for};
+use crate::clients;
 use crate::config;
 use crate::policy::bundled_policies;
 
@@ -117,7 +118,8 @@ fn candidates(command: &str, arg: &Arg) -> Option<ArgValueCandidates> {
         return Some(ArgValueCandidates::new(models));
     }
     match (command, arg.get_id().as_str()) {
-        ("remove", "name") => Some(ArgValueCandidates::new(models)),
+        ("remove", "name") | ("launch", "model") => Some(ArgValueCandidates::new(models)),
+        ("launch", "client") => Some(ArgValueCandidates::new(clients)),
         ("show", "name") => Some(ArgValueCandidates::new(policies)),
         _ => None,
     }
@@ -160,6 +162,12 @@ fn of_hub(path: &Path) -> anyhow::Result<Vec<CompletionCandidate>> {
 
 fn candidate(name: &str, help: &str) -> CompletionCandidate {
     CompletionCandidate::new(name).help(Some(StyledStr::from(help.to_owned())))
+}
+
+fn clients() -> Vec<CompletionCandidate> {
+    clients::programs()
+        .map(|(client, _)| candidate(client.name, client.title))
+        .collect()
 }
 
 fn policies() -> Vec<CompletionCandidate> {
@@ -241,6 +249,8 @@ mod tests {
             "policy explain model",
             "policy show name",
             "remove name",
+            "launch client",
+            "launch model",
         ] {
             let is_found = found.iter().any(|found| found.trim() == wanted);
             assert!(is_found, "{wanted} is not in {found:?}");
