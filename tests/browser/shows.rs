@@ -192,7 +192,7 @@ async fn nothing_is_cut_or_hidden_at_any_width() {
             }).map((node) => node.outerHTML.slice(0, 90))";
         for width in [500, 640, 800, 1024, 1180, 1280, 1440, 1600] {
             browser.resize(width, 1000).await;
-            for view in ["models", "requests", "logs", "chat", "policies"] {
+            for view in ["models", "requests", "logs", "chat", "policies", "clients"] {
                 browser.click(&format!("#tab-{view}")).await;
                 let found = browser.evaluate(beyond).await;
                 assert_eq!(found, serde_json::json!([]), "{view} at {width}");
