@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::hub_yaml::HubYaml;
 use super::render::Out;
 use super::status::inactive;
@@ -40,21 +42,19 @@ impl Logs {
         if !log.is_there() {
             out.info(format_args!("There is no log yet: {}", path.display()));
         }
-        let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
-        loop {
-            while !out.is_closed()
-                && let Some(text) = log.read()?
-            {
-                out.text(&text);
-            }
-            if !self.follow || out.is_closed() {
-                return Ok(ExitCode::SUCCESS);
-            }
+        print(&mut log, out)?;
+        if !self.follow {
+            return Ok(ExitCode::SUCCESS);
+        }
+        // From here on, and not from the first wait.
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        while !out.is_closed() {
             tokio::select! {
-                () = tokio::time::sleep(POLL_EVERY) => {}
-                _ = &mut interrupt => return Ok(ExitCode::SUCCESS),
+                () = tokio::time::sleep(POLL_EVERY) => print(&mut log, out)?,
+                _ = interrupt.recv() => break,
             }
         }
+        Ok(ExitCode::SUCCESS)
     }
 
     /// The log's path.
@@ -80,4 +80,14 @@ impl Logs {
             anyhow::anyhow!("model `{name}` has `no_log_file: true`\nhint: remove that from its entry, and start it again")
         })
     }
+}
+
+/// Prints what is new.
+fn print(log: &mut Followed, out: &mut Out) -> anyhow::Result<()> {
+    while !out.is_closed()
+        && let Some(text) = log.read()?
+    {
+        out.text(&text);
+    }
+    Ok(())
 }

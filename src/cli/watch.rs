@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::NOT_RUNNING;
 use super::find::HubAddress;
 use super::hub_yaml::HubYaml;
@@ -37,7 +39,8 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 impl Watch {
     pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
-        let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+        // From here on, and not from the first wait.
+        let mut interrupt = signal(SignalKind::interrupt())?;
         let hub_address = hub_yaml.hub_address();
         // The hub, and the hub.yaml to fall back on, are determined once.
         let _ = hub_yaml.hub().await?;
@@ -49,7 +52,7 @@ impl Watch {
             };
             tokio::select! {
                 () = pause => {}
-                _ = &mut interrupt => {
+                _ = interrupt.recv() => {
                     out.line("Stopped watching hub manager");
                     break;
                 }
