@@ -5,13 +5,19 @@
 -- Settings (`policy: {alias: …}` of hub.yaml):
 --   names           a mapping from a virtual name to a model or a list of models; a model's own name may
 --                   be one too, to give it others to fall back to. A name with `*` (`claude-*haiku*`, `gpt-*`,
---                   `*`) stands for all that look so and are no model's; of several the one with the most other
---                   characters counts
+--                   `*`) stands for all that look so and are no model's. A whole name comes before any that
+--                   looks so, and of several with `*` the one with the most other characters counts
+--   default         a model or a list of models for requests that name none, and for names that neither
+--                   `names` nor hub.yaml has; without it they are refused
 --   load_seconds    a model that is not loaded, and took longer at its last load, is passed over while
 --                   a later one is loaded; 0, the default: however long
 --   failed_seconds  a model that failed is tried again after so long; 60 by default
+--
+-- Whole names are in the list of models that clients get; names with `*` cannot be.
 
-local options = hub.options("alias", { names = {}, load_seconds = 0, failed_seconds = 60 })
+local set = hub.settings.alias
+local default = type(set) == "table" and set.default or nil
+local options = hub.options("alias", { names = {}, default = default or "", load_seconds = 0, failed_seconds = 60 })
 
 -- When each model failed, until it is loaded again: a reload of the policies keeps it.
 local function note(event, hub)
@@ -21,41 +27,50 @@ end
 hub.on("model.failed", note)
 hub.on("model.loaded", note)
 
-for name, models in pairs(options.names) do
-  if type(models) == "string" then
-    options.names[name] = { models }
-  elseif type(models) ~= "table" or #models == 0 then
-    error(("`policy: alias.names.%s` must be a model or a list of models"):format(name))
+-- A list of models, however it was written.
+local function list_of(setting, models)
+  if type(models) == "string" and models ~= "" then
+    return { models }
+  elseif type(models) == "table" and #models > 0 then
+    return models
   end
+  error(("`policy: alias.%s` must be a model or a list of models"):format(setting))
 end
 
--- Names with `*`, those with more other characters first.
-local patterns = {}
-for name in pairs(options.names) do
+local names, declared, patterns = {}, {}, {}
+for name, models in pairs(options.names) do
+  names[name] = list_of("names." .. name, models)
   if name:find("*", 1, true) then
     local literal = name:gsub("%*", "")
     local pattern = "^" .. name:gsub("[%^%$%(%)%%%.%[%]%+%-%?]", "%%%0"):gsub("%*", ".*") .. "$"
     table.insert(patterns, { name = name, pattern = pattern, length = #literal })
+  else
+    declared[name] = { description = "alias of " .. table.concat(names[name], ", "), model = names[name][1] }
   end
 end
+-- Those with more other characters first.
 table.sort(patterns, function(one, two)
   if one.length ~= two.length then
     return one.length > two.length
   end
   return one.name < two.name
 end)
+local for_others = default ~= nil and list_of("default", default) or nil
 
--- The models to try for a name, if it is an alias.
+-- The models to try for a name, which may be nil, and the setting that says so; nil for a name that is
+-- none of ours.
 local function models_of(name, hub)
-  local names = options.names[name]
-  if names or #patterns == 0 or hub.models[name] then
-    return names
+  if names[name] then
+    return names[name], "names." .. name
+  elseif name and hub.models[name] then
+    return nil
   end
-  for _, alias in ipairs(patterns) do
+  for _, alias in ipairs(name and patterns or {}) do
     if name:find(alias.pattern) then
-      return options.names[alias.name]
+      return names[alias.name], "names." .. alias.name
     end
   end
+  return for_others, "default"
 end
 
 ---@param model hub.Model
@@ -77,16 +92,18 @@ end
 
 ---@type hub.Policy
 return {
+  models = declared,
+
   on_request = function(req, hub)
-    local names = models_of(req.model, hub)
-    if not names then
+    local models, setting = models_of(req.model, hub)
+    if not models then
       return nil
     end
     local slow
-    for _, name in ipairs(names) do
+    for _, name in ipairs(models) do
       local model = hub.models[name]
       if not model then
-        error(("`policy: alias.names.%s` names `%s`, which is no model"):format(req.model, name))
+        error(("`policy: alias.%s` names `%s`, which is no model"):format(setting, name))
       elseif can_answer(model, hub) then
         local passed_over = is_slow(model) or (slow and model.memory_state ~= "loaded")
         if not passed_over then
@@ -98,7 +115,8 @@ return {
     if slow then
       return hub.route({ model = slow })
     end
-    local message = ("None of the models of `%s` can answer now: %s."):format(req.model, table.concat(names, ", "))
+    local asked = req.model and ("`%s`"):format(req.model) or "requests that name no model"
+    local message = ("None of the models of %s can answer now: %s."):format(asked, table.concat(models, ", "))
     return hub.reject({ status = 503, message = message, param = "model", retry_after = options.failed_seconds })
   end,
 }

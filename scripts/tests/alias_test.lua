@@ -79,6 +79,8 @@ end)
 
 local wrong = {
   { "no models", alias = { names = { best = {} } }, text = "alias.names.best` must be a model or a list" },
+  { "a list without models", alias = { default = {} }, text = "alias.default` must be a model or a list" },
+  { "a default that is no model", alias = { default = true }, text = "alias.default` must be" },
   { "no mapping", alias = { names = "big" }, text = "alias.names` must be a list or a mapping" },
   { "a typo", alias = { name = {} }, text = "unknown setting `name`, did you mean `names`" },
 }
@@ -88,6 +90,9 @@ test.each(wrong, function(row)
 end)
 
 test.case("an unknown model is the policy's error", function()
+  local default = hub_of({ default = "nosuch" }, { may_fail = true })
+  default:request(nil)
+  test.matches(default.warnings[1], "alias.default` names `nosuch`, which is no model")
   local hub = hub_of({ names = { best = { "nosuch" } } }, { may_fail = true })
   hub:request("best")
   test.matches(hub.warnings[1], "names `nosuch`, which is no model")
@@ -108,4 +113,36 @@ test.each(matched, function(row)
   hub:start("tiny")
   local request = hub:request(row.to)
   test.equal(request.model, row.model)
+end)
+
+test.case("a whole name comes before a pattern, however long that is", function()
+  local hub = hub_of({ names = { ["gpt-4"] = "big", ["gpt-4*"] = "small", ["*"] = "small" } })
+  test.equal(hub:request("gpt-4").model, "big")
+  test.equal(hub:request("gpt-4o").model, "small")
+end)
+
+test.case("default is for what names no model, or none that there is", function()
+  local hub = hub_of({ names = wild, default = { "tiny", "big" } })
+  test.equal(hub:request(nil).model, "big", "tiny is not started")
+  test.equal(hub:request(nil).body.model, "big")
+  hub:start("tiny")
+  test.equal(hub:request("").model, "tiny", "a blank name is none")
+  test.equal(hub:request("gpt-4.1").model, "small", "a pattern comes before it")
+  test.equal(hub:request("big").model, "big", "a model is no unknown name")
+  local without = hub_of({ names = { best = "big" }, default = "small" })
+  test.equal(without:request("nosuch").model, "small")
+end)
+
+test.case("without it they are refused as ever", function()
+  local hub = hub_of({ names = { best = "big" } })
+  local nameless, unknown = hub:request(nil), hub:request("nosuch")
+  test.equal(nameless.status, 400)
+  test.matches(nameless.message, "Model selection is required")
+  test.equal(unknown.code, "model_not_found")
+end)
+
+test.case("what names no model and finds none is told so", function()
+  local hub = hub_of({ default = "big" })
+  hub:stop("big")
+  test.matches(hub:request(nil).message, "None of the models of requests that name no model")
 end)

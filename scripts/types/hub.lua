@@ -9,7 +9,12 @@
 ---@field on_idle? fun(model: hub.Model, hub: hub.Hub): hub.IdleVerdict? # from time to time for each loaded model without a request
 ---@field on_exit? fun(exit: hub.Exit, hub: hub.Hub): hub.ExitVerdict? # a worker ended unasked
 ---@field on_trouble? fun(trouble: hub.Trouble, hub: hub.Hub): hub.TroubleVerdict? # a worker runs and does not serve
+---@field models? string[]|table<string, string|hub.DeclaredModel> # names that on_request sends to models: clients find them in the list of models
 ---@field on_error? "deny" # refuse when this policy fails, instead of asking the next
+
+---@class (exact) hub.DeclaredModel
+---@field description? string # a sentence for people
+---@field model? string # the one that usually answers: its state and context length are those of the name
 
 ---@class (exact) hub.RequestVerdict
 ---@class (exact) hub.LoadVerdict

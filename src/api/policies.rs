@@ -25,6 +25,9 @@ pub struct PolicyFacts {
     /// The events that it observes: `model.loaded`, …
     #[serde(default)]
     pub observes: Vec<String>,
+    /// The names of models that it answers for: `auto`, …
+    #[serde(default)]
+    pub models: Vec<String>,
     /// True if it refuses when it fails (`on_error = "deny"`).
     pub denies: bool,
     /// Number of calls of its hooks.

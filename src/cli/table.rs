@@ -143,6 +143,13 @@ pub(super) fn print_policies(out: &mut Out, policies: &[PolicyFacts], is_live: b
         let header = ["#", "POLICY", "ORIGIN", "HOOKS"];
         print(out, header, &rows, &[3], &[2, 0]);
     }
+    for policy in policies.iter().filter(|policy| !policy.models.is_empty()) {
+        let models = policy.models.join(", ");
+        out.line(format_args!(
+            "Names that {} answers for: {models}",
+            policy.name
+        ));
+    }
     for policy in policies {
         if let Some(error) = &policy.last_error {
             out.line(format_args!("Last error of {}: {error}", policy.name));

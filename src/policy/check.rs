@@ -19,8 +19,8 @@ use super::journal::ruling::Question;
 use super::sandbox::failures::place;
 use super::set::PolicySet;
 use super::{
-    Event, EventName, Exit, FinishedRequest, LoadReason, ModelEvent, ModelView, Parked,
-    PendingLoad, RequestView, Trouble, TroubleKind, Unstarted, World, bundled,
+    DeclaredModel, Event, EventName, Exit, FinishedRequest, LoadReason, ModelEvent, ModelView, Parked,
+    PendingLoad, RequestView, Trouble, TroubleKind, Unstarted, World, bundled, did_you_mean,
 };
 use crate::api::{MemoryState, PolicyFacts, ProcessState, SystemMemory, unix_now};
 use crate::config::{Config, ModelConfig, ModelType};
@@ -93,6 +93,17 @@ pub fn check(config: &Config) -> Checked {
                 found.add_all(set.failures_about(&asked), asked.hook(), model);
             }
         }
+        for (policy, declared) in set.declarations() {
+            let name = declared.name.as_str();
+            let failures = set.failures_about_request(request(Some(name), ModelType::Lm));
+            if failures.is_empty() {
+                found.add_unknown(&sample.hub, policy, declared);
+            }
+            let asked = format!("on_request about {name}, for which {policy} answers");
+            for text in failures {
+                found.add(text, Some(&asked));
+            }
+        }
         for text in set.failures_about_request(request(None, ModelType::Lm)) {
             found.add(text, Some("on_request about a request that names no model"));
         }
@@ -121,6 +132,19 @@ impl Problems<'_> {
         let asked = format!("{} about {}", hook.name(), model.name);
         for text in texts {
             self.add(text, Some(&asked));
+        }
+    }
+
+    /// Adds that a declared name's model is none of `hub`.
+    fn add_unknown(&mut self, hub: &Unstarted, policy: &str, declared: &DeclaredModel) {
+        let Some(model) = &declared.model else { return };
+        if hub.model(model).is_none() {
+            let names = hub.model_names();
+            let near = did_you_mean(model, names.iter().map(String::as_str));
+            let name = &declared.name;
+            let text =
+                format!("{policy}:1: `models.{name}.model` is `{model}`, which is no model{near}");
+            self.add(text, None);
         }
     }
 

@@ -17,6 +17,7 @@ use super::bindings::state::{Changes, HubState};
 use super::bindings::views;
 use super::bindings::views::{hub, log};
 use super::bundled;
+use super::interface::declared::DeclaredModel;
 use super::interface::hook::Hook;
 use super::interface::wording::{did_you_mean, kind};
 use super::journal::counts::Counts;
@@ -54,6 +55,8 @@ pub(super) struct Policy {
     /// True if a failure refuses instead of leaving the decision to the next policy.
     pub(super) denies: bool,
     hooks: Hooks,
+    /// The names that it answers for.
+    pub(super) models: Vec<DeclaredModel>,
     /// The observers that it registered with `hub.on`, in their Lua state.
     pub(super) hearing: Option<Hearing>,
 }
@@ -68,6 +71,7 @@ pub(super) struct Hearing {
 pub(super) struct Loaded {
     hub: Table,
     hooks: Hooks,
+    models: Vec<DeclaredModel>,
     observers: Vec<Observer>,
     denies: bool,
 }
@@ -100,6 +104,7 @@ impl Policy {
             counts: Counts::default(),
             denies: loaded.denies,
             hooks: loaded.hooks,
+            models: loaded.models,
             hearing,
         }
     }
@@ -144,6 +149,7 @@ impl Policy {
             origin: self.origin(),
             hooks: hooks.map(|hook| hook.name().to_owned()).collect(),
             observes: observes.map(|name| name.as_str().to_owned()).collect(),
+            models: self.models.iter().map(|model| model.name.clone()).collect(),
             denies: self.denies,
             calls: self.counts.calls(),
             verdicts: self.counts.verdicts(),
@@ -276,16 +282,22 @@ impl Host {
             Ok(_) if limits.interrupted().is_some() => Err(limits.overrun(&self.lua)),
             other => other,
         };
-        let (hub, Returned { denies, hooks }) = loaded.map_err(|error| {
+        let (hub, returned) = loaded.map_err(|error| {
             let fallback = format!("{name}:1");
             match limits.interrupted() {
                 Some(_) => at_place(&error, &fallback, &limits.overrun_text()),
                 None => describe(&error, &fallback),
             }
         })?;
+        let Returned {
+            denies,
+            hooks,
+            models,
+        } = returned;
         Ok(Loaded {
             hub,
             hooks,
+            models,
             observers,
             denies,
         })
@@ -391,10 +403,12 @@ fn file_of(name: &str) -> mlua::Result<String> {
 struct Returned {
     denies: bool,
     hooks: Hooks,
+    models: Vec<DeclaredModel>,
 }
 
 impl Returned {
     const ON_ERROR: &'static str = "on_error";
+    const MODELS: &'static str = "models";
 
     fn check(returned: Value) -> mlua::Result<Self> {
         let Value::Table(table) = returned else {
@@ -422,6 +436,10 @@ impl Returned {
             self.denies = true;
             return Ok(());
         }
+        if key == Self::MODELS {
+            self.models = DeclaredModel::read_all(&value)?;
+            return Ok(());
+        }
         let Some(hook) = Hook::ALL.into_iter().find(|hook| hook.name() == key) else {
             return Err(mlua::Error::runtime(format!(
                 "unknown hook `{}`{}",
@@ -446,5 +464,5 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     Hook::ALL
         .map(Hook::name)
         .into_iter()
-        .chain([Returned::ON_ERROR])
+        .chain([Returned::MODELS, Returned::ON_ERROR])
 }

@@ -50,6 +50,7 @@ pub(crate) use bindings::inspect::Inspect;
 pub(crate) use bindings::verdicts::Fields;
 pub(crate) use bindings::views::request::prompt_chars;
 pub use check::{Checked, Excerpt, Problem, check};
+pub use interface::declared::DeclaredModel;
 pub use interface::unstarted::Unstarted;
 pub(crate) use interface::wording::did_you_mean;
 pub(crate) use judge::apart;
@@ -317,6 +318,17 @@ impl Policies {
         self.shared.set.load().names()
     }
 
+    /// The names that policies answer for, by policy in the order they are asked, each once.
+    pub fn declared(&self) -> Vec<DeclaredModel> {
+        let mut declared: Vec<DeclaredModel> = Vec::new();
+        for one in self.shared.set.load().declared() {
+            if !declared.iter().any(|other| other.name == one.name) {
+                declared.push(one.clone());
+            }
+        }
+        declared
+    }
+
     /// Memory of the Lua states, in bytes; at most 64 MiB for the hooks, and as much for the observers.
     pub fn memory_bytes(&self) -> usize {
         self.shared.set.load().memory_bytes()
@@ -348,6 +360,7 @@ pub fn bound_names() -> Vec<(&'static str, Vec<&'static str>)> {
     names.extend(verdicts);
     names.push(("event", crate::core::interface::event::FIELDS.to_vec()));
     names.push(("policy", host::names().collect()));
+    names.push(("declaredmodel", DeclaredModel::FIELDS.to_vec()));
     names.push(("time", LocalTime::NAMES.to_vec()));
     names
 }

@@ -132,7 +132,7 @@ fn check_reports_every_mistake_once_with_its_line_and_what_would_be_right() {
 fn report() -> Value {
     let policy = |name: &str, facts: Value| {
         let mut policy = json!({
-            "name": name, "origin": "file", "hooks": ["on_request"], "observes": [], "denies": false, "calls": 0,
+            "name": name, "origin": "file", "hooks": ["on_request"], "observes": [], "models": [], "denies": false, "calls": 0,
             "verdicts": 0, "failures": 0, "average_seconds": null, "last_error": null,
             "switched_off": false,
         });

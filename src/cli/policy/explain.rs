@@ -25,7 +25,7 @@ const AROUND: f64 = 60.0;
 /// Exit status: 0; 1 when the hub does not run or has no such model.
 #[derive(Debug, clap::Args)]
 pub(super) struct Explain {
-    /// Decisions about this model, or that unloaded it for another
+    /// Decisions about this model or this name that a policy answers for, or that unloaded it for another
     model: Option<String>,
     /// Those around that time of day, today or, if that is still to come, yesterday
     #[arg(long, value_name = "HH:MM")]
@@ -160,9 +160,16 @@ fn latest(at: Time, now: &Zoned) -> anyhow::Result<f64> {
 
 async fn must_be_known(hub: &Hub, model: &str) -> anyhow::Result<()> {
     let status = hub.client.status().await?;
-    match unknown(&status, model) {
-        None => Ok(()),
-        Some(hint) => anyhow::bail!("the hub has no model called `{model}`\nhint: {hint}"),
+    let Some(hint) = unknown(&status, model) else {
+        return Ok(());
+    };
+    let policies = hub.client.policies().await?.policies;
+    match policies
+        .iter()
+        .any(|policy| policy.models.iter().any(|name| name == model))
+    {
+        true => Ok(()),
+        false => anyhow::bail!("the hub has no model called `{model}`\nhint: {hint}"),
     }
 }
 

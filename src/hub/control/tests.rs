@@ -142,6 +142,7 @@ pub(super) fn policy() -> PolicyFacts {
         origin: Origin::File,
         hooks: vec!["on_load".to_owned()],
         observes: vec!["model.failed".to_owned()],
+        models: vec!["auto".to_owned()],
         denies: false,
         calls: 3,
         verdicts: 2,

@@ -12,6 +12,7 @@ use super::bindings::views::handle::Handle;
 use super::bindings::views::json;
 use super::bundled::{self, Script};
 use super::host::{Hearing, Host, Policy};
+use super::interface::declared::DeclaredModel;
 use super::interface::hook::Hook;
 use super::interface::wording::{did_you_mean, kind};
 use super::journal::counts::Timed;
@@ -153,6 +154,19 @@ impl PolicySet {
     /// The files with the report of each.
     pub(super) fn facts(&self) -> Vec<PolicyFacts> {
         self.policies.iter().map(Policy::facts).collect()
+    }
+
+    /// The names that those of them answer for which are not switched off.
+    pub(super) fn declared(&self) -> impl Iterator<Item = &DeclaredModel> {
+        let policies = self.policies.iter();
+        let asked = policies.filter(|policy| !policy.failures.is_off());
+        asked.flat_map(|policy| &policy.models)
+    }
+
+    /// The same of all of them, each with the file that declares it.
+    pub(super) fn declarations(&self) -> impl Iterator<Item = (&str, &DeclaredModel)> {
+        let policies = self.policies.iter();
+        policies.flat_map(|policy| policy.models.iter().map(|model| (&*policy.name, model)))
     }
 
     /// The file of that number.

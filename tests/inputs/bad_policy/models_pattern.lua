@@ -1,0 +1,1 @@
+return { models = { 'claude-*' }, on_request = function() end }

@@ -1,0 +1,1 @@
+return { models = 'auto', on_request = function() end }

@@ -1,0 +1,3 @@
+return {
+  models = { auto = { modle = 'alpha' } },
+}
