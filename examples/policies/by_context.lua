@@ -10,6 +10,8 @@ local options = hub.options("by_context", { models = {}, chars_per_token = 3, an
 
 ---@type hub.Policy
 return {
+  models = { auto = "the smallest model whose context fits the prompt" },
+
   on_request = function(req, hub)
     if req.model ~= "auto" then
       return nil

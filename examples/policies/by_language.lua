@@ -7,6 +7,8 @@ local models = hub.options("by_language", { models = {} }).models
 
 ---@type hub.Policy
 return {
+  models = { auto = { description = "the model for your language", model = models.other } },
+
   on_request = function(req, hub)
     if req.model ~= "auto" then
       return nil

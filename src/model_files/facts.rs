@@ -156,7 +156,7 @@ fn model_type(folder: &Path, model_path: &str, config: &Value, headers: &[Header
     }
 }
 
-fn context_length(config: &Value) -> Option<u64> {
+pub(super) fn context_length(config: &Value) -> Option<u64> {
     let parts = TEXT_PARTS.iter().filter_map(|part| config.get(part));
     let parts: Vec<&Value> = std::iter::once(config).chain(parts).collect();
     let lengths = CONTEXT_KEYS.iter().flat_map(|key| {

@@ -151,6 +151,13 @@ fn folder_in(model: &ModelConfig, environment: Environment<'_>) -> Option<PathBu
     repository_in(model, environment)?.snapshot()
 }
 
+/// The context length in tokens for which the model of an entry of hub.yaml was made, by its `config.json`;
+/// `None` if it is not on this disk, or does not tell.
+pub fn context_length_of(model: &ModelConfig) -> Option<u64> {
+    let config = facts::json(&folder_of(model)?.join("config.json"))?;
+    facts::context_length(&config)
+}
+
 /// The place of an entry's repository in the cache of its worker (with the entry's `env`), there or not;
 /// `None` if `model_path` is a folder.
 pub fn repository_of(model: &ModelConfig) -> Option<Repository> {

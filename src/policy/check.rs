@@ -19,8 +19,9 @@ use super::journal::ruling::Question;
 use super::sandbox::failures::place;
 use super::set::PolicySet;
 use super::{
-    DeclaredModel, Event, EventName, Exit, FinishedRequest, LoadReason, ModelEvent, ModelView, Parked,
-    PendingLoad, RequestView, Trouble, TroubleKind, Unstarted, World, bundled, did_you_mean,
+    DeclaredModel, Event, EventName, Exit, FinishedRequest, LoadReason, ModelEvent, ModelView,
+    Parked, PendingLoad, RequestView, Trouble, TroubleKind, Unstarted, World, bundled,
+    did_you_mean,
 };
 use crate::api::{MemoryState, PolicyFacts, ProcessState, SystemMemory, unix_now};
 use crate::config::{Config, ModelConfig, ModelType};

@@ -239,17 +239,14 @@ impl Policies {
 
     /// Asks `on_load` about a model that needs memory.
     pub fn on_load(&self, model: &str, pending: PendingLoad) -> LoadVerdict {
-        match self.shared.set.load().rule(&Question::Load(model, pending)) {
-            HookAnswer::Verdict(Verdict::Evict(names)) => LoadVerdict::Evict(names),
-            HookAnswer::Verdict(Verdict::Wait(wait)) => LoadVerdict::Wait(wait.seconds),
-            HookAnswer::Verdict(Verdict::Reject(error)) => LoadVerdict::Reject(error),
-            HookAnswer::Denied(policy) => {
-                LoadVerdict::Reject(denial(StatusCode::SERVICE_UNAVAILABLE, &policy))
-            }
-            HookAnswer::Abstain | HookAnswer::NeedBody | HookAnswer::Verdict(_) => {
-                LoadVerdict::Allow
-            }
-        }
+        load_verdict(self.shared.set.load().rule(&Question::Load(model, pending)))
+    }
+
+    /// The verdict of `on_load`, if it was asked now. Nothing is loaded, counted or recorded, and the policies'
+    /// log lines are dropped.
+    pub fn would_load(&self, model: &str, pending: PendingLoad) -> LoadVerdict {
+        let asked = Question::Load(model, pending);
+        load_verdict(self.shared.set.load().supposed(&asked))
     }
 
     /// Asks `on_idle` about a loaded model without requests. A policy that fails closed keeps it.
@@ -388,6 +385,18 @@ fn request_verdict(answer: HookAnswer) -> RequestVerdict {
 fn failure() -> ApiError {
     let text = "The hub failed to decide about this. Its log says why.";
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+}
+
+fn load_verdict(answer: HookAnswer) -> LoadVerdict {
+    match answer {
+        HookAnswer::Verdict(Verdict::Evict(names)) => LoadVerdict::Evict(names),
+        HookAnswer::Verdict(Verdict::Wait(wait)) => LoadVerdict::Wait(wait.seconds),
+        HookAnswer::Verdict(Verdict::Reject(error)) => LoadVerdict::Reject(error),
+        HookAnswer::Denied(policy) => {
+            LoadVerdict::Reject(denial(StatusCode::SERVICE_UNAVAILABLE, &policy))
+        }
+        HookAnswer::Abstain | HookAnswer::NeedBody | HookAnswer::Verdict(_) => LoadVerdict::Allow,
+    }
 }
 
 /// The answer when a policy with `on_error = "deny"` fails.

@@ -74,6 +74,19 @@ fn list_without_a_hub_shows_what_the_folder_has() {
     assert_cmd_snapshot!(home.command(["policy", "list"]));
 }
 
+/// A name with a model that there is not, and one about which the policy fails.
+#[test]
+fn check_asks_about_the_names_that_policies_answer_for() {
+    let home = home_of_four(free_port());
+    write_policy(
+        &home,
+        "names.lua",
+        "return {\n  models = { auto = { model = 'alpah' }, other = 'fails' },\n  on_request = function(req)\n    \
+         if req.model == 'other' then error('no') end\n  end,\n}\n",
+    );
+    assert_cmd_snapshot!(home.command(["policy", "check"]));
+}
+
 #[test]
 fn check_of_good_policies_says_so() {
     let home = home_of_four(free_port());
@@ -145,7 +158,7 @@ fn report() -> Value {
         "memory_bytes": 123_456,
         "warnings": ["Policy `b.lua` is switched off until it is reloaded."],
         "policies": [
-            policy("a.lua", json!({"calls": 1200, "verdicts": 7, "average_seconds": 0.000_002_4})),
+            policy("a.lua", json!({"models": ["auto", "best"], "calls": 1200, "verdicts": 7, "average_seconds": 0.000_002_4})),
             policy("b.lua", json!({"observes": ["model.failed"], "calls": 10, "failures": 10, "switched_off": true,
                 "average_seconds": 0.0005, "last_error": "b.lua:3: no such thing"})),
             policy("bundled/create_hub.lua", json!({"origin": "bundled",
@@ -231,6 +244,7 @@ fn explain_says_when_there_is_nothing_to_tell() {
         Some((
             200,
             match request {
+                "GET /hub/policies" => report(),
                 // The last before that.
                 request if request.contains("model=a") && request.contains("limit=1") => {
                     json!({"decisions": [unload], "since": LONG_AGO})
@@ -249,6 +263,7 @@ fn explain_says_when_there_is_nothing_to_tell() {
         &["policy", "explain", "a", "--at", "12:30"],
     );
     book.run("no such model", &["policy", "explain", "zebra"]);
+    book.run("a name of a policy", &["policy", "explain", "auto"]);
     let _filters = home.filters(hub.port());
     let _more = also(&[(r"around (\S+ )?12:30:00", "around TIME")]);
     insta::assert_snapshot!(book.text);

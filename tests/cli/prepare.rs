@@ -118,6 +118,34 @@ fn init_writes_a_configuration_that_check_accepts() {
     assert!(String::from_utf8(output.stdout).unwrap().contains(&logs));
 }
 
+/// What stands there in comments is right as well.
+#[test]
+fn the_names_that_init_suggests_are_a_configuration_that_check_accepts() {
+    let home = Home::empty();
+    let example = include_str!("../../examples/hub.yaml");
+    let (before, block) = example.split_once("# policy:\n").unwrap();
+    let (block, after) = block.split_once("\n\n").unwrap();
+    let block: String = block
+        .lines()
+        .map(|line| format!("{}\n", line.strip_prefix("# ").unwrap()))
+        .collect();
+    let yaml = format!("{before}policy:\n{block}\n{after}");
+    home.write(&yaml.replace("policies: [lru_swap]", "policies: [alias, lru_swap]"));
+    for (arguments, said) in [
+        (&["check"][..], "alias.lua"),
+        (&["policy", "check"], "alias.lua"),
+        (
+            &["policy", "list"],
+            "Names that bundled/alias.lua answers for: best\n",
+        ),
+    ] {
+        let output = home.command(arguments).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        assert!(text.contains(said) || arguments == ["check"], "{text}");
+    }
+}
+
 #[test]
 fn init_and_check_say_that_hub_yaml_is_a_link_to_nothing() {
     let home = Home::empty();

@@ -24,7 +24,9 @@ fn hub() -> Hub {
         )
     };
     Hub::start(&format!(
-        "loading_notice: 1\nmodels:\n{}{}{}{}",
+        "loading_notice: 1\npolicies: [alias]\n\
+         policy: {{alias: {{names: {{best: quick, 'claude-*haiku*': quick, 'claude-*': chats}}}}}}\n\
+         models:\n{}{}{}{}",
         model("quick", &[]),
         model("slow", &["--load-seconds", "3"]),
         model("broken", &["--load-seconds", "2", "--fail-load"]),
@@ -100,36 +102,107 @@ fn edits_a_file(
     tool: &str,
     settings: &[(&str, &str)],
 ) {
+    writes_a_file(agent, tool, |hub, programs| {
+        let others = std::env::var("PATH").unwrap_or_default();
+        let mut command = hub.command(&["launch", agent, "--model", model, "--"]);
+        command
+            .args(arguments)
+            .env("PATH", format!("{}:{others}", programs.display()))
+            .envs(settings.iter().copied());
+        command
+    });
+}
+
+/// Runs an agent, by a command for the hub and the folder of the agents' programs. Returns what it said, if it is
+/// there.
+fn writes_a_file(
+    agent: &str,
+    tool: &str,
+    command: impl Fn(&Hub, &Path) -> Command,
+) -> Option<String> {
     let programs = target("agents/node_modules/.bin");
     if !is_there(agent, &programs.join(agent)) {
-        return;
+        return None;
     }
     let hub = hub();
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("written.txt");
     let told = home.path().join("told");
     std::fs::write(&told, tool.replace("FILE", file.to_str().unwrap())).unwrap();
-    let others = std::env::var("PATH").unwrap_or_default();
-    let said = hub
-        .command(&["launch", agent, "--model", model, "--"])
-        .args(arguments)
+    let said = command(&hub, &programs)
         .env("HOME", home.path())
-        .env("PATH", format!("{}:{others}", programs.display()))
-        .envs(settings.iter().copied())
         .current_dir(home.path())
         .stdin(std::fs::File::open(&told).unwrap())
         .output()
         .unwrap();
-    let (out, error) = (&said.stdout, &said.stderr);
+    let texts = [said.stdout, said.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    let texts = texts.concat();
     let written = std::fs::read_to_string(&file).unwrap_or_default();
-    assert_eq!(
-        written.trim(),
-        "hello",
-        "{agent}: {}{}",
-        String::from_utf8_lossy(out),
-        String::from_utf8_lossy(error)
-    );
+    assert_eq!(written.trim(), "hello", "{agent}: {texts}");
     assert!(said.status.success(), "{agent}: {}", said.status);
+    Some(texts)
+}
+
+/// The policy `alias` knows the names that it asks for by itself.
+#[test]
+fn claude_code_needs_nothing_but_the_url() {
+    let tool = r#"call Write {"file_path": "FILE", "content": "hello"}"#;
+    writes_a_file("claude", tool, |hub, programs| {
+        let mut command = Command::new(programs.join("claude"));
+        command
+            .args([
+                "-p",
+                "--permission-mode",
+                "acceptEdits",
+                "--allowedTools",
+                "Write",
+            ])
+            .env(
+                "ANTHROPIC_BASE_URL",
+                format!("http://127.0.0.1:{}", hub.http.port),
+            )
+            .env("ANTHROPIC_AUTH_TOKEN", "none")
+            .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
+        for model in [
+            "ANTHROPIC_MODEL",
+            "ANTHROPIC_SMALL_FAST_MODEL",
+            "ANTHROPIC_DEFAULT_HAIKU_MODEL",
+        ] {
+            command.env_remove(model);
+        }
+        command
+    });
+}
+
+/// One whose provider has `auth` asks for the list of models, and takes what it knows of them from there.
+#[test]
+fn codex_reads_the_list_of_models() {
+    let tool = r#"call exec_command {"cmd": "echo hello > FILE"}"#;
+    let said = writes_a_file("codex", tool, |hub, programs| {
+        let provider = format!(
+            "model_providers.hub={{name=\"hub\", base_url=\"http://127.0.0.1:{}/v1\", wire_api=\"responses\", \
+             auth={{command=\"echo\", args=[\"none\"]}}}}",
+            hub.http.port
+        );
+        let mut command = Command::new(programs.join("codex"));
+        command
+            .args(["exec", "--skip-git-repo-check"])
+            .arg("--dangerously-bypass-approvals-and-sandbox")
+            .args([
+                "-c",
+                &provider,
+                "-c",
+                "model_provider=\"hub\"",
+                "-m",
+                "best",
+                "-",
+            ]);
+        command
+    });
+    for complaint in ["failed to refresh available models", "metadata for"] {
+        let is_there = said.as_ref().is_some_and(|said| said.contains(complaint));
+        assert!(!is_there, "{said:?}");
+    }
 }
 
 #[test]

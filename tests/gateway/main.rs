@@ -18,6 +18,7 @@ mod ends;
 mod error_bodies;
 mod lacking;
 mod large_bodies;
+mod lists;
 mod load_errors;
 mod loading;
 mod messages;

@@ -28,10 +28,12 @@ use crate::upstream::Accepts;
 
 mod admission;
 mod answer;
+mod catalogue;
 mod count_tokens;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod lists;
 mod naming;
 mod ollama;
 mod protocol;
@@ -49,13 +51,13 @@ use answer::account::Account;
 pub use answer::body::Body;
 pub use answer::leased_body::LeasedBody;
 pub use answer::loading_stream::LoadingStream;
+use catalogue::Catalogue;
 use forward::Named;
 use naming::{fields_without_model, model_of_query, named_model};
 pub(crate) use protocol::error_at;
 use protocol::lm_studio;
 use protocol::ollama::only_moved;
 use protocol::openai;
-use protocol::openai::models;
 use protocol::openai::response_owners::ResponseOwners;
 use protocol::openai::routes::Target;
 use protocol::responses::{self, Kept};
@@ -81,6 +83,7 @@ pub struct Gateway {
     tunnels: TaskTracker,
     successor: Successor,
     tokenizers: Tokenizers,
+    catalogue: Catalogue,
 }
 
 /// A request that has arrived. Nothing of its body has been read.
@@ -225,6 +228,7 @@ impl Gateway {
     /// A gateway to the models of `lifecycle`.
     pub fn new(lifecycle: Lifecycle, policies: Policies) -> Self {
         Self {
+            catalogue: Catalogue::new(&lifecycle, &policies),
             lifecycle,
             policies,
             budget: Budget::default(),
@@ -276,8 +280,8 @@ impl Gateway {
         let protocol = account.protocol();
         let parts = &view.parts;
         let answer = match Target::of(&parts.method, parts.uri.path()) {
-            Target::Models => Ok(openai::json(&models::list(&self.lifecycle))),
-            Target::Model(id) => models::one(&self.lifecycle, id).map(|model| openai::json(&model)),
+            Target::Models => Box::pin(self.models(protocol, parts.uri.query())).await,
+            Target::Model(id) => Box::pin(self.model(protocol, id)).await,
             Target::NotAllowed(allowed) => Ok(openai::allowed_methods(
                 protocol,
                 &parts.method,
@@ -301,9 +305,11 @@ impl Gateway {
             }
             Target::LmStudio(route) => {
                 let (method, path) = (&parts.method, parts.uri.path());
-                match lm_studio::answer(route, &self.lifecycle) {
-                    Ok(json) => json.map(|json| openai::json(&json)),
-                    Err(allowed) => Ok(openai::allowed_methods(protocol, method, path, allowed)),
+                match route {
+                    lm_studio::Route::NotAllowed(allowed) => {
+                        Ok(openai::allowed_methods(protocol, method, path, allowed))
+                    }
+                    route => Box::pin(self.lm_studio(route)).await,
                 }
             }
             Target::CountTokens => Box::pin(self.count_tokens(view, &mut intake)).await,

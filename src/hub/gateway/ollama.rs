@@ -25,12 +25,25 @@ impl Gateway {
         let (method, path) = (&view.parts.method, view.parts.uri.path());
         let door = match route {
             Route::Version => return Ok(openai::json(&lists::version())),
-            Route::Tags => return Ok(openai::json(&lists::tags(&self.lifecycle))),
-            Route::Running => return Ok(openai::json(&lists::running(&self.lifecycle))),
+            Route::Tags => {
+                let entries = self.catalogue.all().await;
+                return Ok(openai::json(&lists::tags(
+                    &entries,
+                    self.config().modified_at,
+                )));
+            }
+            Route::Running => {
+                let entries = self.catalogue.all().await;
+                return Ok(openai::json(&lists::running(&entries)));
+            }
             Route::Show => {
                 let body = whole_body(&mut view.parts, intake).await?;
                 let body = compute(body.len(), move || read(&body)).await?;
-                return Ok(openai::json(&lists::show(&self.lifecycle, &body)?));
+                let entry = self.catalogue.one(lists::asked(&body)?).await?;
+                return Ok(openai::json(&lists::show(
+                    &entry,
+                    self.config().modified_at,
+                )));
             }
             Route::Chat => Door::Ollama(Form::Chat),
             Route::Generate => Door::Ollama(Form::Generate),

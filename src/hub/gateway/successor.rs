@@ -114,7 +114,7 @@ impl Successor {
         client: SocketAddr,
         id: &HeaderValue,
     ) -> Response<Body> {
-        let protocol = Protocol::of(parts.uri.path());
+        let protocol = Protocol::spoken(&parts);
         let answer = self.ask(parts, body, client, id).await;
         answer.unwrap_or_else(|error| {
             let mut answer = (protocol.error)(&error);

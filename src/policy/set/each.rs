@@ -1,5 +1,5 @@
-//! Questions that only commands ask: one to every policy, whatever the others decide, for `policy check`; and
-//! one about a recorded request, for `policy replay`.
+//! Questions of which nothing comes: one to every policy, whatever the others decide, for `policy check`; one
+//! about a recorded request, for `policy replay`; and one about what would be decided now, for lists of models.
 //!
 //! No observer hears of them, and no verdict is carried out.
 
@@ -10,7 +10,7 @@ use mlua::{Lua, Table, Value};
 use serde_json::{Map, Value as Json};
 
 use super::super::RequestView;
-use super::{Host, PolicySet, call};
+use super::{HookAnswer, Host, PolicySet, call};
 use crate::core::interface::event::Event;
 use crate::policy::bindings::views::handle::Handle;
 use crate::policy::bindings::views::json;
@@ -96,6 +96,38 @@ impl PolicySet {
             .observers_of(event)
             .map(|(policy, hearing, function)| self.tell(&host, policy, hearing, function, event));
         told.filter_map(Result::err).collect()
+    }
+
+    /// The answer to anything but a request, if it was asked now. Nothing is counted, and nothing logged.
+    pub(in crate::policy) fn supposed(&self, asked: &Question<'_>) -> HookAnswer {
+        let host = self.host.lock();
+        host.stage.set_silent(true);
+        let answer = match asked.open(&host) {
+            Ok(argument) => self.first(&host, asked.hook(), &argument),
+            Err(_) => HookAnswer::Abstain,
+        };
+        host.stage.close();
+        host.stage.set_silent(false);
+        answer
+    }
+
+    fn first(&self, host: &Host, hook: Hook, argument: &Value) -> HookAnswer {
+        for policy in &self.policies {
+            let Some(function) = policy.function(hook) else {
+                continue;
+            };
+            let said = match policy.failures.is_off() {
+                true => Err(()),
+                false => call(host, hook, policy, (function, &policy.hub), argument).map_err(drop),
+            };
+            match said {
+                Ok(None) => {}
+                Ok(Some(made)) => return HookAnswer::Verdict(made.verdict),
+                Err(()) if policy.denies => return HookAnswer::Denied(policy.name.clone()),
+                Err(()) => {}
+            }
+        }
+        HookAnswer::Abstain
     }
 
     /// Asks about a recorded request; without a `body` it is one that has not arrived.

@@ -98,7 +98,7 @@ impl Account {
     ) -> Self {
         Self(Some(Box::new(Entries {
             gateway,
-            protocol: Protocol::of(parts.uri.path()),
+            protocol: Protocol::spoken(parts),
             id,
             client,
             method: parts.method.clone(),

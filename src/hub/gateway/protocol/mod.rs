@@ -10,12 +10,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, request};
 
 use super::answer::body::Body;
 use crate::api::ApiError;
 
-mod anthropic;
+pub(super) mod anthropic;
 pub(super) mod chat;
 mod door;
 mod fields;
@@ -74,6 +74,22 @@ const EVENTS: &str = "text/event-stream; charset=utf-8";
 impl Protocol {
     /// Spoken where no other is.
     pub(super) const DEFAULT: &Self = &openai::OPENAI;
+
+    /// The one that a request speaks. OpenAI's and Anthropic's list of models have one path: only clients of the
+    /// latter name the version of their API.
+    pub(super) fn spoken(parts: &request::Parts) -> &'static Self {
+        let path = parts.uri.path();
+        let is_list = path == "/v1/models" || path.starts_with("/v1/models/");
+        match is_list && parts.headers.contains_key("anthropic-version") {
+            true => &anthropic::ANTHROPIC,
+            false => Self::of(path),
+        }
+    }
+
+    /// True for Anthropic's.
+    pub(super) fn is_anthropic(&self) -> bool {
+        std::ptr::eq(self, &anthropic::ANTHROPIC)
+    }
 
     /// The one that is spoken on a path.
     pub(super) fn of(path: &str) -> &'static Self {

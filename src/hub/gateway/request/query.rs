@@ -13,7 +13,7 @@ use crate::hub::gateway::refusals;
 /// # Errors
 /// When there are more.
 pub(crate) fn model(query: &str) -> Result<Option<String>, ApiError> {
-    let mut places = places(query);
+    let mut places = places(query, "model");
     let Some(place) = places.next() else {
         return Ok(None);
     };
@@ -26,7 +26,7 @@ pub(crate) fn model(query: &str) -> Result<Option<String>, ApiError> {
 /// The query with its `model` set to `name`.
 pub(crate) fn with_model(query: &str, name: &str) -> String {
     let name = encode(name);
-    match places(query).next() {
+    match places(query, "model").next() {
         Some(value) => format!("{}{name}{}", &query[..value.start], &query[value.end..]),
         None if query.is_empty() => format!("model={name}"),
         None => format!("{query}&model={name}"),
@@ -38,14 +38,20 @@ pub(crate) fn encode(name: &str) -> PercentEncode<'_> {
     utf8_percent_encode(name, NON_ALPHANUMERIC)
 }
 
-/// The ranges of the values of `model`.
-fn places(query: &str) -> impl Iterator<Item = Range<usize>> {
+/// The first value of a field.
+pub(crate) fn value(query: &str, name: &str) -> Option<String> {
+    let place = places(query, name).next()?;
+    decode(&query[place]).map(Cow::into_owned)
+}
+
+/// The ranges of the values of a field.
+fn places<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
     let mut start = 0;
     query.split('&').filter_map(move |pair| {
         let end = start + pair.len();
         start = end + 1;
         let (key, value) = pair.split_once('=')?;
-        (decode(key)? == "model").then(|| end - value.len()..end)
+        (decode(key)? == name).then(|| end - value.len()..end)
     })
 }
 

@@ -8,6 +8,7 @@ use crate::hub::gateway::request::stream_flag::asks_for_stream;
 
 mod answer;
 mod errors;
+pub(in crate::hub::gateway) mod models;
 mod request;
 mod stream;
 #[cfg(test)]

@@ -3,12 +3,9 @@
 
 use http::uri::PathAndQuery;
 use http::{Method, Uri};
-use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use crate::api::{ApiError, MemoryState, ModelFacts};
-use crate::core::refusals::unknown_model;
-use crate::hub::lifecycle::Lifecycle;
+use crate::hub::gateway::catalogue::Entry;
 
 /// Begin of its routes' paths.
 const ROOT: &str = "/api/v0/";
@@ -60,70 +57,42 @@ pub(in crate::hub::gateway) fn shared(uri: &Uri) -> Uri {
         .map_or_else(|_| uri.clone(), Uri::from)
 }
 
-/// The hub's own answer, or the methods that the route has.
-pub(in crate::hub::gateway) fn answer(
-    route: Route<'_>,
-    lifecycle: &Lifecycle,
-) -> Result<Result<Value, ApiError>, &'static str> {
-    match route {
-        Route::Models => Ok(Ok(list(lifecycle))),
-        Route::Model(id) => Ok(one(lifecycle, id)),
-        Route::NotAllowed(allowed) => Err(allowed),
-        Route::Shared => Err("POST"),
-    }
-}
-
-/// The models that take requests.
-fn list(lifecycle: &Lifecycle) -> Value {
-    let models = lifecycle.models().into_iter();
-    let data: Vec<Value> = models
-        .map(|model| model.facts.load_full())
-        .filter(|facts| facts.is_started())
-        .map(|facts| entry(&facts))
-        .collect();
+/// The list.
+pub(in crate::hub::gateway) fn list(entries: &[Entry]) -> Value {
+    let data: Vec<Value> = entries.iter().map(one).collect();
     json!({"object": "list", "data": data})
 }
 
-/// One of them.
-///
-/// # Errors
-/// 404 when there is none.
-fn one(lifecycle: &Lifecycle, id: &str) -> Result<Value, ApiError> {
-    let id = percent_decode_str(id).decode_utf8_lossy();
-    let config = lifecycle.config();
-    let model = lifecycle.find(&id);
-    let model = model.ok_or_else(|| unknown_model(&id, &config))?;
-    Ok(entry(&model.facts.load()))
-}
-
-fn entry(facts: &ModelFacts) -> Value {
-    let (kind, capabilities): (&str, &[&str]) = match &*facts.model_type {
-        "multimodal" => ("vlm", &["tool_use"]),
-        "embeddings" => ("embeddings", &[]),
-        _ => ("llm", &["tool_use"]),
-    };
-    let is_loaded = facts.memory_state == MemoryState::Loaded;
-    let mut entry = json!({
-        "id": facts.name,
+/// One of its lines.
+pub(in crate::hub::gateway) fn one(entry: &Entry) -> Value {
+    let capabilities: &[&str] = if entry.chats() { &["tool_use"] } else { &[] };
+    let path = entry.facts.as_ref().map_or("", |facts| &facts.model_path);
+    let publisher = path.split_once('/').map_or("", |(publisher, _)| publisher);
+    let mut shown = json!({
+        "id": entry.id,
         "object": "model",
-        "type": kind,
-        "publisher": facts.model_path.split_once('/').map_or("", |(publisher, _)| publisher),
+        "type": entry.kind(),
+        "publisher": publisher,
         "arch": "",
         "compatibility_type": "mlx",
         "quantization": "",
-        "state": if is_loaded { "loaded" } else { "not-loaded" },
-        "max_context_length": facts.context_length,
+        "state": if entry.is_loaded() { "loaded" } else { "not-loaded" },
         "capabilities": capabilities,
     });
-    if is_loaded {
-        entry["loaded_context_length"] = json!(facts.context_length);
+    if let Some(max) = entry.max_context_length() {
+        shown["max_context_length"] = json!(max);
     }
-    entry
+    if let Some(length) = entry.context_length().filter(|_| entry.is_loaded()) {
+        shown["loaded_context_length"] = json!(length);
+    }
+    shown
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::{MemoryState, ModelFacts};
+    use crate::hub::gateway::catalogue::Status;
 
     #[test]
     fn each_path_has_its_route() {
@@ -149,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_says_what_it_is_and_whether_it_is_loaded() {
+    fn a_line_says_what_it_is_and_whether_it_is_loaded() {
         let mut facts = ModelFacts {
             name: "alpha".to_owned(),
             model_path: "org/alpha".to_owned(),
@@ -157,21 +126,26 @@ mod tests {
             context_length: 4096,
             ..ModelFacts::default()
         };
-        let shown = entry(&facts);
+        let shown = one(&Entry::of_facts(facts.clone(), Status::Loadable).made_for(8192));
         assert_eq!(
             (&shown["state"], &shown["type"]),
             (&json!("not-loaded"), &json!("vlm"))
         );
         assert_eq!(
             (&shown["publisher"], &shown["max_context_length"]),
-            (&json!("org"), &json!(4096))
+            (&json!("org"), &json!(8192))
         );
         assert!(shown.get("loaded_context_length").is_none());
         facts.memory_state = MemoryState::Loaded;
-        let shown = entry(&facts);
+        let shown = one(&Entry::of_facts(facts, Status::Loaded).made_for(8192));
         assert_eq!(
             (&shown["state"], &shown["loaded_context_length"]),
             (&json!("loaded"), &json!(4096))
+        );
+        let name = one(&Entry::of_name("auto", ""));
+        assert_eq!(
+            (&name["type"], &name["state"]),
+            (&json!("llm"), &json!("not-loaded"))
         );
     }
 }

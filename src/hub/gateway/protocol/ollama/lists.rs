@@ -1,14 +1,13 @@
-//! Ollama's lists of the models: those that take requests, those that are in memory, and one of
-//! them. Looking loads nothing.
+//! Ollama's lists of the models: all that can be asked for, those that are in memory, and one of them.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::super::fields::Field;
 use super::request::model;
-use crate::api::{ApiError, MemoryState, ModelFacts};
-use crate::core::refusals::unknown_model;
-use crate::hub::lifecycle::{Lifecycle, Model};
+use crate::api::{ApiError, ModelFacts};
+use crate::hub::gateway::catalogue::Entry;
+use crate::hub::lifecycle::Model;
 
 /// A version whose clients find all that they need.
 const VERSION: &str = "0.13.0";
@@ -20,84 +19,79 @@ pub(in crate::hub::gateway) fn version() -> Value {
     json!({"version": VERSION})
 }
 
-/// The models that take requests.
-pub(in crate::hub::gateway) fn tags(lifecycle: &Lifecycle) -> Value {
-    let modified_at = written(lifecycle.config().modified_at);
-    let models: Vec<Value> = started(lifecycle)
-        .map(|model| {
-            let mut entry = entry(&model.facts.load(), bytes(&model));
-            entry["modified_at"] = json!(modified_at);
-            entry
+/// All of the list; hub.yaml is of that time, in Unix seconds.
+pub(in crate::hub::gateway) fn tags(entries: &[Entry], modified_at: u64) -> Value {
+    let modified_at = written(modified_at);
+    let models: Vec<Value> = entries
+        .iter()
+        .map(|entry| {
+            let mut line = line(entry);
+            line["modified_at"] = json!(modified_at);
+            line
         })
         .collect();
     json!({"models": models})
 }
 
-/// Those that are in memory.
-pub(in crate::hub::gateway) fn running(lifecycle: &Lifecycle) -> Value {
-    let models: Vec<Value> = started(lifecycle)
-        .filter(|model| model.facts.load().memory_state == MemoryState::Loaded)
-        .map(|model| {
-            let facts = model.facts.load();
-            let mut entry = entry(&facts, bytes(&model));
-            entry["size_vram"] = entry["size"].clone();
-            let wished = model.keep_alive(&facts);
-            entry["expires_at"] = json!(expires_at(&facts, model.gate.last_used_at(), wished));
-            entry["context_length"] = json!(facts.context_length);
-            entry
+/// The models that are in memory.
+pub(in crate::hub::gateway) fn running(entries: &[Entry]) -> Value {
+    let models: Vec<Value> = entries
+        .iter()
+        .filter(|entry| !entry.is_declared && entry.is_loaded())
+        .map(|entry| {
+            let mut line = line(entry);
+            line["size_vram"] = line["size"].clone();
+            let expires_at = entry.model.as_ref().map(|model| {
+                let facts = model.facts.load();
+                expires_at(&facts, model.gate.last_used_at(), model.keep_alive(&facts))
+            });
+            line["expires_at"] = json!(expires_at.unwrap_or_else(|| FOR_EVER.to_owned()));
+            line["context_length"] = json!(entry.context_length());
+            line
         })
         .collect();
     json!({"models": models})
 }
 
-/// All that is known of one.
+/// The name that `POST /api/show` asks about.
 ///
 /// # Errors
-/// 400 for what is no request, 404 for a model that there is not.
-pub(in crate::hub::gateway) fn show(
-    lifecycle: &Lifecycle,
-    body: &Value,
-) -> Result<Value, ApiError> {
+/// 400 for what is no request.
+pub(in crate::hub::gateway) fn asked(body: &Value) -> Result<&str, ApiError> {
     let field = Field::root(body);
     field.object()?;
-    let name = model(&field)?;
-    let config = lifecycle.config();
-    let model = lifecycle
-        .find(name)
-        .ok_or_else(|| unknown_model(name, &config))?;
-    let facts = model.facts.load();
-    let capabilities: &[&str] = match &*facts.model_type {
-        "lm" => &["completion", "tools"],
-        "multimodal" => &["completion", "tools", "vision"],
+    model(&field)
+}
+
+/// All that is known of one; hub.yaml is of that time.
+pub(in crate::hub::gateway) fn show(entry: &Entry, modified_at: u64) -> Value {
+    let capabilities: &[&str] = match entry.kind() {
+        "llm" => &["completion", "tools"],
+        "vlm" => &["completion", "tools", "vision"],
         "embeddings" => &["embedding"],
         _ => &[],
     };
-    Ok(json!({
+    let mut info = json!({"general.architecture": "mlx", "general.basename": entry.id});
+    if let Some(length) = entry.context_length() {
+        info["mlx.context_length"] = json!(length);
+    }
+    json!({
         "modelfile": "",
         "parameters": "",
         "template": "",
         "details": details(),
-        "model_info": {
-            "general.architecture": "mlx",
-            "general.basename": facts.name,
-            "mlx.context_length": facts.context_length,
-        },
+        "model_info": info,
         "capabilities": capabilities,
-        "modified_at": written(config.modified_at),
-    }))
+        "modified_at": written(modified_at),
+    })
 }
 
-fn started(lifecycle: &Lifecycle) -> impl Iterator<Item = std::sync::Arc<Model>> {
-    let models = lifecycle.models().into_iter();
-    models.filter(|model| model.facts.load().is_started())
-}
-
-fn entry(facts: &ModelFacts, bytes: u64) -> Value {
+fn line(entry: &Entry) -> Value {
     json!({
-        "name": facts.name,
-        "model": facts.name,
-        "size": bytes,
-        "digest": digest(&facts.name),
+        "name": entry.id,
+        "model": entry.id,
+        "size": entry.model.as_ref().map_or(0, |model| bytes(model)),
+        "digest": digest(&entry.id),
         "details": details(),
     })
 }

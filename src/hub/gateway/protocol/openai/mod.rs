@@ -12,6 +12,7 @@ use crate::hub::gateway::answer::body::Body;
 use crate::hub::gateway::request::stream_flag::asks_for_stream;
 use crate::policy::RequestView;
 
+mod codex;
 pub(in crate::hub::gateway) mod models;
 pub(in crate::hub::gateway) mod response_owners;
 pub(in crate::hub::gateway) mod routes;
