@@ -5,9 +5,25 @@
 --
 -- Settings (`policy: {fair_share: …}` of hub.yaml, or of a model, which wins):
 --   max_active     requests at once; 0 for no limit. 2 by default: one is answered, one is ready
---   client_header  the header that tells clients apart, like "x-user"; by default their address does
+--   client_header  the header that tells clients apart, like "x-user", or "session" for those in which agents
+--                  name their sessions (x-session-affinity, x-session-id, x-claude-code-session-id); where a
+--                  request has none, and by default, its address does
 
 local options = hub.options("fair_share", { max_active = 2, client_header = "" })
+
+-- The headers in which opencode and Claude Code name a session, the first that is there counts.
+local SESSION = { "x-session-affinity", "x-session-id", "x-claude-code-session-id" }
+
+-- Under which key a request takes turns.
+local function client_of(req, header)
+  for _, name in ipairs(header == "session" and SESSION or { header }) do
+    local value = name ~= "" and req.headers[name] or nil
+    if value and value ~= "" then
+      return value
+    end
+  end
+  return req.client
+end
 
 ---@type hub.Policy
 return {
@@ -24,8 +40,7 @@ return {
     -- Who comes while others wait may not go past them.
     local is_newcomer = model.parked > 0 and req.waited_seconds == 0
     if own.max_active > 0 and (before >= own.max_active or is_newcomer) then
-      local header = own.client_header ~= "" and req.headers[own.client_header] or nil
-      return hub.wait({ seconds = 60, client = header or req.client })
+      return hub.wait({ seconds = 60, client = client_of(req, own.client_header) })
     end
   end,
 }

@@ -44,6 +44,23 @@ test.case("a header tells clients apart", function()
   test.equal(order(hub, requests), { 1, 2, 4, 3 })
 end)
 
+test.case("sessions of agents tell clients apart, and addresses where there is none", function()
+  local hub = hub_of({ max_active = 1, client_header = "session" })
+  hub:load("a")
+  hub:settle()
+  local requests = {}
+  for _, headers in ipairs({
+    { ["x-session-affinity"] = "one", ["x-session-id"] = "its own" },
+    { ["x-session-affinity"] = "one", ["x-session-id"] = "another" },
+    { ["x-session-affinity"] = "one" },
+    { ["X-Claude-Code-Session-Id"] = "two" },
+    { ["x-session-affinity"] = "" },
+  }) do
+    table.insert(requests, hub:request("a", { headers = headers, seconds = 1 }))
+  end
+  test.equal(order(hub, requests), { 1, 2, 4, 5, 3 })
+end)
+
 local limits = {
   { "two by default", running = 2 },
   { "as many as are set", settings = { max_active = 3 }, running = 3 },
