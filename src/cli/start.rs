@@ -119,7 +119,13 @@ fn on_their_way(status: &Status) -> Vec<&str> {
 
 /// Waits until none of the models that were on their way is any more, and prints a line for each.
 async fn wait(client: &Client, status: &Status, out: &mut Out) -> anyhow::Result<ExitCode> {
-    let names = on_their_way(status);
+    let mut names = on_their_way(status);
+    // One that failed before the first look has failed all the same.
+    let defaults = status.models.iter().filter(|model| {
+        let facts = &model.metadata.facts;
+        facts.default && facts.process_state == ProcessState::Failed
+    });
+    names.extend(defaults.map(|model| model.id.as_str()));
     let said = RefCell::new(String::new());
     let polling = async {
         loop {

@@ -23,6 +23,9 @@ fn start_waits_for_loads_when_it_is_told_to() {
     assert!(ran.out.contains("\n[err] broken: failed: "), "{ran:?}");
     assert!(!ran.out.contains("\nLoading "), "{ran:?}");
     home.assert_states("slow", "running", "loaded");
-    home.run(&["start", "--wait"]).assert_ok();
+    // Nothing is left to wait for, and one is still failed.
+    let again = home.run(&["start", "--wait"]);
+    again.assert_failed();
+    assert!(again.out.contains("\n[err] broken: failed: "), "{again:?}");
     home.run(&["stop"]).assert_ok();
 }
