@@ -198,6 +198,7 @@ def main():
         try:
             found = {"bare": {}, "spare": {}}
             for model in ("a", "b"):
+                warm.act(model, "load")
                 warm.first_token(model)
             for number in range(ROUNDS):
                 turn(bare, False, found["bare"])

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::support::{Hub, processes};
-use crate::worker::{Worker, facts, python, pythons, ready, spare};
+use crate::worker::{SPARE, Worker, facts, python, pythons, ready, spare};
 
 /// Seconds that each process of the worker imports.
 const IMPORT: f64 = 1.0;
@@ -125,9 +125,7 @@ fn each_environment_has_spares_of_its_own_and_those_loaded_last_are_kept() {
     let hub = Hub::start(&yaml(2));
     hub.wait_for_state("alpha", "running", "loaded");
     hub.wait_for_state("beta", "running", "loaded");
-    crate::support::wait_until("two spares", crate::support::SOON, || {
-        ready(&hub).len() == 2
-    });
+    crate::support::wait_until("two spares", SPARE, || ready(&hub).len() == 2);
     let both = ready(&hub);
     for model in ["alpha", "beta"] {
         hub.act(model, "unload");

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::support::{Hub, SOON, processes, wait_for, wait_until};
-use crate::worker::{Worker, facts, python, ready, spare};
+use crate::worker::{SPARE, Worker, facts, python, ready, spare};
 
 fn gone(what: &str, group: u32) {
     wait_until(what, SOON, || processes::members(group).is_empty());
@@ -48,7 +48,7 @@ fn a_spare_that_imports_ends_with_its_hub_too() {
     hub.act("alpha", "unload");
     hub.act("alpha", "load");
     assert_eq!(hub.model("alpha")["pid"], first);
-    let importing = wait_for("a spare that imports", SOON, || {
+    let importing = wait_for("a spare that imports", SPARE, || {
         let status = hub.status();
         let spares = status["spares"].as_array().unwrap().iter();
         let mut importing = spares.filter(|spare| spare["ready"] == false);

@@ -11,7 +11,7 @@ use fastrand::Rng;
 use nix::sys::signal::Signal;
 
 use crate::support::{Hub, SOON, processes, wait_until, within};
-use crate::worker::{Worker, facts, python, ready};
+use crate::worker::{SPARE, Worker, facts, python, ready};
 
 /// Without `SPARE_LOADS`; each takes some three seconds.
 const LOADS: u64 = 8;
@@ -54,7 +54,7 @@ fn loads_go_well_whatever_happens_to_spares() {
     hub.wait_for_state("alpha", "running", "loaded");
     let mut groups = BTreeSet::new();
     let spare = |hub: &Hub| {
-        let spare = within(SOON, || ready(hub).first().copied());
+        let spare = within(SPARE, || ready(hub).first().copied());
         spare.unwrap_or_else(|| panic!("no spare: {}", hub.output()))
     };
     spare(&hub);

@@ -3,13 +3,16 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Hub, SOON, wait_for};
+use crate::support::{Hub, wait_for};
 
 const STANDIN: &str = include_str!("standin.py");
+/// None is made while the machine's memory is scarce, nor for half a minute after that.
+pub(crate) const SPARE: Duration = Duration::from_secs(150);
 /// Its modules that take long to import.
 const SLOW: &str =
     "import os, time\ntime.sleep(float(os.environ.get('STANDIN_IMPORT', 0)))\nNAME = __name__\n";
@@ -110,7 +113,7 @@ pub(crate) fn ready(hub: &Hub) -> Vec<u32> {
 
 /// Waits for one.
 pub(crate) fn spare(hub: &Hub) -> u32 {
-    wait_for("a spare", SOON, || ready(hub).first().copied())
+    wait_for("a spare", SPARE, || ready(hub).first().copied())
 }
 
 /// What the two processes of a model say of themselves.
