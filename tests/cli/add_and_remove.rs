@@ -69,7 +69,7 @@ fn a_repository_that_is_not_here_and_a_folder_can_be_added() {
     let home = home();
     let ran = home.run(&["add", "org/Some-Embedding", "--name", "vectors", "--yes"]);
     assert!(
-        ran.lines()[0].contains("`pull org/Some-Embedding` now"),
+        ran.lines()[0].contains("org/Some-Embedding is not on this disk: its worker downloads it"),
         "{ran:?}"
     );
     home.run(&[
