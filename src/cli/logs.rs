@@ -42,12 +42,13 @@ impl Logs {
         if !log.is_there() {
             out.info(format_args!("There is no log yet: {}", path.display()));
         }
-        print(&mut log, out)?;
         if !self.follow {
+            print(&mut log, out)?;
             return Ok(ExitCode::SUCCESS);
         }
-        // From here on, and not from the first wait.
+        // Before anything is shown: whoever sees a line may press Ctrl+C.
         let mut interrupt = signal(SignalKind::interrupt())?;
+        print(&mut log, out)?;
         while !out.is_closed() {
             tokio::select! {
                 () = tokio::time::sleep(POLL_EVERY) => print(&mut log, out)?,
