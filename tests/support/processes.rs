@@ -63,6 +63,15 @@ pub fn members(group: u32) -> Vec<u32> {
     living.into_iter().map(|(pid, _)| pid).collect()
 }
 
+/// Resident memory of a process in KiB; 0 if it is not there.
+pub fn memory_kib(pid: u32) -> u64 {
+    let output = Command::new("ps")
+        .args(["-o", "rss=", "-p", &pid.to_string()])
+        .output();
+    let text = String::from_utf8_lossy(&output.expect("ps").stdout).into_owned();
+    text.trim().parse().unwrap_or_default()
+}
+
 /// Children of a process, zombies too.
 pub fn children(parent: u32) -> Vec<u32> {
     let output = Command::new("ps")

@@ -1,7 +1,5 @@
 //! A thousand reloads, and hundreds of loads, leave nothing behind: no memory, no descriptor, no process.
 
-use std::process::Command;
-
 use serde_json::Value;
 
 use crate::support::{Hub, processes};
@@ -21,19 +19,10 @@ struct Held {
 
 fn held(hub: &Hub) -> Held {
     let pid = hub.pid();
-    let ps = Command::new("ps")
-        .args(["-o", "rss=", "-p", &pid.to_string()])
-        .output()
-        .unwrap();
-    let memory_kib = String::from_utf8(ps.stdout)
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap();
     // Linux and macOS tell it in different places; where neither does, it is not checked.
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
     Held {
-        memory_kib,
+        memory_kib: processes::memory_kib(pid),
         descriptors,
         children: processes::children(pid).len(),
     }
