@@ -1,6 +1,6 @@
 //! `launch`: becomes a client that is led to the hub.
 //!
-//! The settings are those of [`clients`](crate::clients). They go into the environment and the arguments of the
+//! The settings are those of [`clients`]. They go into the environment and the arguments of the
 //! client, and into a temporary file where it reads only files; no file of the user's is read or written. The
 //! client takes this process over, so that terminal, signals and exit status are its own.
 
