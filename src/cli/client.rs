@@ -471,13 +471,18 @@ mod tests {
             let (error, ()) = tokio::join!(client.status(), hub);
             told += &format!("{}\n", error.unwrap_err());
         }
-        drop(listener);
-        told += &format!("{}\n", client.status().await.unwrap_err());
+        // Bound, and nobody listens: no other test can take the port.
+        let closed = tokio::net::TcpSocket::new_v4().unwrap();
+        closed.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let unused = closed.local_addr().unwrap().port();
+        let nobody = Client::new("127.0.0.1", unused);
+        told += &format!("{}\n", nobody.status().await.unwrap_err());
         let address = client.address();
         told += &format!("{}\n", ClientError::Silent { address });
         // The system's number differs between Linux and macOS.
         let told = told
             .replace(&port.to_string(), "PORT")
+            .replace(&unused.to_string(), "PORT")
             .replace(" (os error 111)", "")
             .replace(" (os error 61)", "");
         insta::assert_snapshot!(told, @r"

@@ -3,12 +3,20 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::{Accepts, Upstream};
 
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A port of this machine at which nobody listens; nobody else can while the socket is kept.
+pub(crate) fn closed_port() -> (TcpSocket, u16) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
+}
 
 /// A listener in place of a worker.
 pub(crate) struct Scripted(TcpListener);

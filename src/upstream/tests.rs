@@ -4,7 +4,7 @@ use http_body_util::BodyExt as _;
 use tokio::join;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::scripted::{Scripted, Wire};
+use super::scripted::{Scripted, Wire, closed_port};
 use super::*;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -257,9 +257,8 @@ async fn patience_ends_also_while_interim_answers_come() {
 
 #[tokio::test]
 async fn nobody_listening_is_an_error_that_names_the_address() {
-    let worker = Scripted::start().await;
-    let upstream = worker.upstream(Accepts::Any);
-    drop(worker);
+    let (_closed, port) = closed_port();
+    let upstream = Upstream::new("127.0.0.1", port, Accepts::Any);
     let error = upstream.get("/").await.unwrap_err().to_string();
     let start = format!("cannot connect to {}: ", upstream.authority);
     assert!(error.starts_with(&start), "{error}");
@@ -301,8 +300,9 @@ async fn every_failure_is_told_with_the_address_and_the_cause() {
     );
     told.push(sent.map(drop).unwrap_err());
     told.push(upstream.get("no path").await.unwrap_err());
-    drop(worker);
-    told.push(upstream.get("/health").await.unwrap_err());
+    let (_closed, port) = closed_port();
+    let nobody = Upstream::new("127.0.0.1", port, Accepts::Any);
+    told.push(nobody.get("/health").await.unwrap_err());
     told.push(UpstreamError::Upload("it is too short".into()));
     let told: Vec<_> = told.iter().map(ToString::to_string).collect();
     insta::with_settings!({ filters => [(r":\d+", ":PORT"), (r" \(os error \d+\)", "")] }, {
