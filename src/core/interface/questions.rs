@@ -245,13 +245,13 @@ impl RequestView {
     /// The protocol of those that came as they are.
     pub const OPENAI: &'static str = "openai";
 
-    /// Those that are translated.
-    const OTHERS: [&'static str; 2] = ["anthropic", "ollama"];
+    /// All of them; the others are translated.
+    pub(crate) const PROTOCOLS: [&'static str; 3] = [Self::OPENAI, "anthropic", "ollama"];
 
     /// The protocol of that name; of another name it is OpenAI's.
     pub(crate) fn protocol_of(name: &str) -> &'static str {
-        let mut others = Self::OTHERS.into_iter();
-        others.find(|other| *other == name).unwrap_or(Self::OPENAI)
+        let mut all = Self::PROTOCOLS.into_iter();
+        all.find(|other| *other == name).unwrap_or(Self::OPENAI)
     }
 
     /// A request of which nothing but the head is known.

@@ -35,6 +35,9 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// Changes that a slow page may be behind; one that is further behind gets a new `status`.
 const BEHIND: usize = 16;
 
+/// Most requests of an event; of more in so short a time the newest.
+const MOST_REQUESTS: usize = 50;
+
 const COMMENT: &[u8] = b":\n\n";
 
 /// The builder of the events. Cheap to clone.
@@ -123,18 +126,21 @@ impl Live {
         let building = building.get_or_insert_with(|| {
             let (changes, _) = broadcast::channel(BEHIND);
             self.0.tracker.spawn(self.clone().build(hub.clone()));
-            let newest = hub.ended_after(0).last().map_or(0, |last| last.number);
             Building {
                 last: hub.status(),
-                newest,
+                newest: 0,
                 changes,
             }
         });
-        let requests = hub.ended_after(0).into_iter();
-        let requests = requests.filter(|request| request.number <= building.newest);
+        let mut requests = hub.ended_after(0);
+        if building.changes.receiver_count() == 0 {
+            building.newest = requests.last().map_or(0, |last| last.number);
+        }
+        // What is newer goes to all pages together.
+        requests.retain(|request| request.number <= building.newest);
         let first = [
             event("status", &building.last),
-            event("requests", &requests.collect::<Vec<_>>()),
+            event("requests", &requests),
         ];
         (first.concat().into(), building.changes.subscribe())
     }
@@ -169,7 +175,8 @@ impl Live {
             let requests = hub.ended_after(building.newest);
             if let Some(last) = requests.last() {
                 building.newest = last.number;
-                told.push_str(&event("requests", &requests));
+                let first = requests.len().saturating_sub(MOST_REQUESTS);
+                told.push_str(&event("requests", &&requests[first..]));
             }
             if !told.is_empty() {
                 // A page may have left just now.

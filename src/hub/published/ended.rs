@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
-use http::{HeaderValue, Method};
+use http::Method;
 use parking_lot::Mutex;
 
 use crate::api::EndedRequest;
@@ -15,11 +15,11 @@ use crate::api::EndedRequest;
 /// Number of requests that are kept.
 const KEPT: usize = 500;
 
-/// A request that has ended, as the gateway knows it. Making one copies no text.
+/// A request that has ended, as the gateway knows it.
 #[derive(Debug)]
 pub struct Ended {
-    /// Its `X-Request-ID`.
-    pub id: HeaderValue,
+    /// Its `X-Request-ID`; a copy, for a slice of the head would keep the whole buffer in memory.
+    pub id: Box<str>,
     /// When it arrived, Unix seconds.
     pub time: f64,
     /// The client's address.
@@ -106,7 +106,7 @@ impl Listed {
         }
         self.requests.push_back(EndedRequest {
             number: self.newest,
-            id: ended.id.to_str().unwrap_or_default().to_owned(),
+            id: ended.id.into(),
             time: ended.time,
             client: ended.client.to_string(),
             protocol: ended.protocol.to_owned(),
@@ -131,7 +131,7 @@ mod tests {
 
     fn ended(status: u16) -> Ended {
         Ended {
-            id: HeaderValue::from_static("id"),
+            id: "id".into(),
             time: 1.5,
             client: [127, 0, 0, 1].into(),
             protocol: "openai",

@@ -1,4 +1,5 @@
-//! The distributions and counts of a model that only `/metrics` shows. Counting takes no lock.
+//! The distributions and counts of a model that only `/metrics` shows. Counting takes no lock for an answer with
+//! status 200; any other status is looked up in a table that only its first answer writes to.
 //!
 //! They begin at 0 with each hub, as Prometheus expects of a process that is another one.
 
@@ -9,6 +10,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts};
 
 use crate::core::interface::event::EventName;
+use crate::core::interface::questions::RequestView;
 
 /// Upper bounds in seconds, from an embedding to a long answer.
 const ANSWERS: [f64; 13] = [
@@ -22,6 +24,8 @@ const LOADS: [f64; 9] = [0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 90.0, 300.0];
 #[derive(Debug)]
 pub struct Meters {
     answered: IntCounterVec,
+    /// Of these, the counters of status 200, by door.
+    ok: Vec<(&'static str, IntCounter)>,
     took: Histogram,
     first_token: Histogram,
     load: Histogram,
@@ -39,15 +43,20 @@ impl Meters {
             Histogram::with_opts(opts).expect(VALID)
         };
         let counter = |name: &str, help: &str| Opts::new(name, help).const_label("model", model);
+        let answered = IntCounterVec::new(
+            counter(
+                "mlx_hub_requests_total",
+                "Requests to the model that have ended, by the client's API and the answer's status.",
+            ),
+            &["door", "status"],
+        )
+        .expect(VALID);
+        let ok = RequestView::PROTOCOLS
+            .map(|door| (door, answered.with_label_values(&[door, "200"])))
+            .to_vec();
         Self {
-            answered: IntCounterVec::new(
-                counter(
-                    "mlx_hub_requests_total",
-                    "Requests to the model that have ended, by the client's API and the answer's status.",
-                ),
-                &["door", "status"],
-            )
-            .expect(VALID),
+            answered,
+            ok,
             took: histogram(
                 "mlx_hub_request_duration_seconds",
                 "From a request's arrival to the end of its answer.",
@@ -84,9 +93,17 @@ impl Meters {
         took: Duration,
         first_token_seconds: Option<f64>,
     ) {
-        let mut text = [0; 3];
-        let status = digits(status, &mut text);
-        self.answered.with_label_values(&[door, status]).inc();
+        match self
+            .ok
+            .iter()
+            .find(|(name, _)| status == 200 && *name == door)
+        {
+            Some((_, counter)) => counter.inc(),
+            None => {
+                let status = digits(status, &mut [0; 3]).to_owned();
+                self.answered.with_label_values(&[door, &status]).inc();
+            }
+        }
         self.took.observe(took.as_secs_f64());
         if let Some(seconds) = first_token_seconds {
             self.first_token.observe(seconds);

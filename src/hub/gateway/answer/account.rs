@@ -286,7 +286,7 @@ impl Entries {
             (model.meters).answered(door, status, took, first_token_seconds);
         }
         self.gateway.lifecycle.note_ended(Ended {
-            id: self.id.clone(),
+            id: self.id.to_str().unwrap_or_default().into(),
             time: unix_now() - took.as_secs_f64(),
             client: self.client.ip(),
             protocol: self.protocol.name,
