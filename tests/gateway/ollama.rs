@@ -31,6 +31,37 @@ fn assert_refused(answer: &Answer, status: u16, words: &[&str]) {
     assert!(words.iter().all(|word| error.contains(word)), "{error}");
 }
 
+/// As curl sends what `-d` gives it, and as Ollama's own documentation has it.
+#[test]
+fn a_body_that_is_called_a_form_reaches_the_worker_as_json() {
+    let hub = Hub::start(&alpha(&["--tokens", "3"]));
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let message = json!({"model": "alpha", "max_tokens": 3, "messages": [{"role": "user", "content": "hello"}]});
+    for (path, body) in [
+        ("/api/chat", chat("hello")),
+        (
+            "/api/generate",
+            json!({"model": "alpha", "prompt": "hello"}),
+        ),
+        ("/v1/messages", message),
+        ("/v1/responses", json!({"model": "alpha", "input": "hello"})),
+    ] {
+        let body = body.to_string();
+        let sent = hub.http.send("POST", path, &form, body.as_bytes());
+        let answer = sent.unwrap().whole().unwrap();
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    }
+    let requests = hub.record.requests(CHAT);
+    let kinds: Vec<&str> = (requests.iter())
+        .map(|request| request["headers"]["content-type"].as_str().unwrap())
+        .collect();
+    assert!(kinds.len() >= 3);
+    assert!(
+        kinds.iter().all(|kind| *kind == "application/json"),
+        "{kinds:?}"
+    );
+}
+
 #[test]
 fn chats_and_completions_stream_lines() {
     let hub = Hub::start(&alpha(&["--tokens", "3"]));

@@ -52,6 +52,8 @@ pub(in super::super) struct Translating {
     body: Bytes,
     /// The header that was removed: an answer in a content coding could not be read.
     coding: Option<HeaderValue>,
+    /// The header that was replaced.
+    kind: Option<HeaderValue>,
 }
 
 /// The form of the answer, with the parts of the request that it needs.
@@ -287,15 +289,15 @@ impl Translating {
         } = as_chat;
         let length = HeaderValue::from(chat.len());
         parts.headers.insert(CONTENT_LENGTH, length);
-        parts
-            .headers
-            .entry(CONTENT_TYPE)
-            .or_insert(HeaderValue::from_static("application/json"));
+        // curl calls a body without a type a form, and so do many examples of Ollama's API.
+        let json = HeaderValue::from_static("application/json");
+        let kind = parts.headers.insert(CONTENT_TYPE, json);
         let translating = Self {
             answering,
             asked: door.asked(),
             uri: std::mem::replace(&mut parts.uri, Uri::from_static(door.asked())),
             coding: parts.headers.remove(ACCEPT_ENCODING),
+            kind,
             body,
         };
         intake.replace(chat);
@@ -343,6 +345,10 @@ impl Translating {
         if let Some(coding) = self.coding {
             parts.headers.insert(ACCEPT_ENCODING, coding);
         }
+        match self.kind {
+            Some(kind) => parts.headers.insert(CONTENT_TYPE, kind),
+            None => parts.headers.remove(CONTENT_TYPE),
+        };
         parts.uri = self.uri;
         intake.replace(self.body);
     }

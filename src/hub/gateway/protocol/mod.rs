@@ -88,7 +88,7 @@ impl Protocol {
 
     /// True for Anthropic's.
     pub(super) fn is_anthropic(&self) -> bool {
-        std::ptr::eq(self, &anthropic::ANTHROPIC)
+        self.name == anthropic::ANTHROPIC.name
     }
 
     /// The one that is spoken on a path.
