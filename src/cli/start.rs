@@ -102,9 +102,16 @@ impl Start {
         out.log_path(HubAddress::of(config).logs_of(status));
         print_models(out, status, &self.models);
         out.line(format_args!("API: {}", api_url(&status.host, status.port)));
-        let loading = on_their_way(status);
+        // One with jit_enabled is on its way too, and loads nothing.
+        let loads = |model: &&ModelStatus| {
+            let facts = &model.metadata.facts;
+            facts.memory_state == MemoryState::Loading
+                || facts.is_on_its_way() && !facts.jit_enabled
+        };
+        let loading: Vec<_> = status.models.iter().filter(loads).collect();
         if !loading.is_empty() && !self.wait {
-            let names = loading.join(", ");
+            let names: Vec<_> = loading.iter().map(|model| &*model.id).collect();
+            let names = names.join(", ");
             out.line(format_args!("Loading {names}; see `watch`, or `logs -f`"));
         }
     }

@@ -402,6 +402,8 @@ impl Drop for Home {
                 pid.parse().ok()
             });
             pids.for_each(|pid| processes::send(pid, Signal::SIGKILL));
+            // A worker that began as a spare process has no path of this home in its arguments.
+            let _ = self.command(["stop"]).output();
         }
         if !std::thread::panicking() {
             assert!(!hung, "the daemon did not end:\n{}", self.app_log());
