@@ -176,6 +176,14 @@ impl HubAddress {
             .collect()
     }
 
+    /// The process of a hub in the foreground that has not ended cleanly, once [`Self::hub`] has found none.
+    pub(super) fn lost_in_foreground(&self) -> Option<u32> {
+        // Its log folder may still be locked: a service's process dies before the hub beside it.
+        let mut files = self.runtime_files().into_iter();
+        let lost = files.find(|(_, file)| file.foreground);
+        lost.map(|(_, file)| file.also.first().copied().unwrap_or(file.pid))
+    }
+
     /// True if it is the log folder that hub.yaml names, and a hub holds its lock.
     fn is_taken(&self, folder: &Path) -> bool {
         is_same(folder, &self.log_path) && is_locked(folder)

@@ -9,6 +9,7 @@ use super::client::Client;
 use super::find::{Hub, HubAddress};
 use super::progress;
 use super::render::Out;
+use super::service::Service;
 use super::start::Start;
 use super::stop::gone;
 use crate::config::Config;
@@ -24,16 +25,32 @@ use crate::files;
 /// begun, however long they take, and then goes.
 ///
 /// The new hub has the environment of the old one, and is the program that this command is. Models whose
-/// own settings changed in hub.yaml are started anew. Without a running hub it is `start`.
+/// own settings changed in hub.yaml are started anew. Without a running hub it is `start`, unless the last
+/// one was killed in the foreground: whatever had started that one, launchd for example, may do so again.
 ///
-/// Exit status: 0 when a new hub serves; 1 when it cannot, and the old one still does.
+/// Exit status: 0 when a new hub serves; 1 when it cannot, and the old one still does if there was one.
 #[derive(Debug, clap::Args)]
 pub(super) struct Restart {}
+
+/// No hub to replace, nor one to start: a second one would have the port when the first comes back.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the hub (PID {pid}) is gone without a stop; it ran in the foreground, and what had started it may start it again\n\
+     hint: `status` says if it has; `start` runs a hub in the background, with the models of that one"
+)]
+struct LostInForeground {
+    pid: u32,
+}
 
 impl Restart {
     pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
         let hub_address = HubAddress::of(config);
         let Some(hub) = hub_address.hub().await? else {
+            // A service is started by its manager.
+            let lost = hub_address.lost_in_foreground();
+            if let Some(pid) = lost.filter(|_| Service::installed(&config.path).is_none()) {
+                return Err(LostInForeground { pid }.into());
+            }
             return Start::default().run(config, out).await;
         };
         let status = hub.client.status().await?;

@@ -187,6 +187,7 @@ async fn serve(
             .to_string(),
         also: service_pid.into_iter().collect(),
         activated,
+        foreground: recipe.foreground,
         models: legacy.found.clone(),
     };
     runtime_file

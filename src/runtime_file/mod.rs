@@ -37,6 +37,9 @@ pub struct RuntimeFile {
     /// True if a service manager holds its sockets, and starts it at the next connection.
     #[serde(default)]
     pub activated: bool,
+    /// True if it belongs to whatever started it, a terminal or a service manager, which may start it again.
+    #[serde(default)]
+    pub foreground: bool,
     /// The models that the next hub takes over after a crash.
     #[serde(flatten)]
     pub models: RuntimeModels,
@@ -122,6 +125,7 @@ mod tests {
             config_path: Some("/home/me/hub.yaml".to_owned()),
             also: vec![4320],
             activated: false,
+            foreground: true,
             models: RuntimeModels {
                 workers: vec![RuntimeWorker {
                     model: "qwen".to_owned(),

@@ -129,6 +129,7 @@ pub(crate) fn write_runtime_file(log_path: &Path, port: u16, pid: u32, workers: 
         config_path: None,
         also: Vec::new(),
         activated: false,
+        foreground: false,
         models: RuntimeModels {
             workers: workers.iter().map(worker).collect(),
             standby: Vec::new(),

@@ -63,6 +63,28 @@ fn a_service_and_its_hub_end_together_however_they_do() {
     assert_eq!(hub.http.get("/health").status, 200);
 }
 
+#[test]
+fn a_restart_starts_no_second_hub_beside_a_service_that_was_killed() {
+    let mut hub = Hub::start(&yaml("alpha"));
+    let killed = hub.pid();
+    hub.kill();
+    let restarted = hub.run(&["restart"]);
+    assert_eq!(restarted.status.code(), Some(1), "{restarted:?}");
+    let said = String::from_utf8(restarted.stderr).unwrap();
+    assert!(
+        said.contains(&format!("the hub (PID {killed}) is gone without a stop")),
+        "{said}"
+    );
+    hub.http.try_get("/health").unwrap_err();
+    hub.serve_again();
+    assert_eq!(hub.http.get("/health").status, 200);
+    // In the background nothing but a command starts it.
+    let mut hub = Hub::start_in_background(&yaml("alpha"));
+    hub.kill();
+    assert_eq!(hub.restart().status.code(), Some(0));
+    assert_eq!(hub.http.get("/health").status, 200);
+}
+
 /// Streams of some seconds.
 fn with_streams() -> String {
     let knobs = worker(&["--tokens", "80", "--token-ms", "50"]);
