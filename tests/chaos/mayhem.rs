@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::census::Census;
 use crate::dice::Dice;
-use crate::support::{SOON, processes, wait_until};
+use crate::support::{Hub, SOON, processes, wait_until};
 use crate::tally::Tally;
 use crate::world::{CONFIGURATIONS, World, configuration};
 
@@ -66,7 +66,8 @@ fn kill_worker(tally: &Tally, census: &mut Census, dice: &mut Dice) {
 /// SIGKILL to the daemon; perhaps more happens before the next one comes.
 fn kill_hub(world: &World, tally: &Tally, census: &mut Census, dice: &mut Dice) {
     world.during_outage(|hub| {
-        hub.kill();
+        let killed = kill(hub);
+        wait_until_gone(hub, killed);
         let mut how = "hub";
         if dice.percent(30) {
             kill_worker(tally, census, dice);
@@ -79,6 +80,27 @@ fn kill_hub(world: &World, tally: &Tally, census: &mut Census, dice: &mut Dice) 
         hub.serve_again();
         tally.count("hub kill", how);
     });
+}
+
+/// SIGKILL to the process that a service manager would follow, or to the hub in the background. Returns that
+/// process and the hub's.
+fn kill(hub: &mut Hub) -> [u32; 2] {
+    let killed = [hub.pid(), hub.serving_pid()];
+    hub.kill();
+    killed
+}
+
+/// A hub ends soon after its service, and might answer until then. In the background another one may have come
+/// into its place.
+fn wait_until_gone(hub: &Hub, [service, serving]: [u32; 2]) {
+    if hub.is_in_background() {
+        return;
+    }
+    for process in [service, serving, hub.serving_pid()] {
+        wait_until("the hub to end with its service", SOON, || {
+            !processes::is_alive(process)
+        });
+    }
 }
 
 /// A `restart` while clients and verbs are under way: nobody may notice.
@@ -124,18 +146,10 @@ fn kill_during_restart(world: &World, tally: &Tally, dice: &mut Dice) {
         let restart = hub.begin(&["restart"]);
         // The blow may come at any moment: the time is the input.
         std::thread::sleep(Duration::from_millis(dice.below(400) as u64));
-        let (killed, serving) = (hub.pid(), hub.serving_pid());
-        hub.kill();
+        let killed = kill(hub);
         // It may say this or that, and must not wait for a hub that is gone.
         restart.end_within(RESTART_LIMIT);
-        // Another one may have come into its place, unless it would be the service's.
-        if !hub.is_in_background() {
-            for process in [killed, serving, hub.serving_pid()] {
-                wait_until("the hub to end with its service", SOON, || {
-                    !processes::is_alive(process)
-                });
-            }
-        }
+        wait_until_gone(hub, killed);
         hub.serve_again();
         let how = match hub.is_in_background() {
             true => "in the background",
