@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
@@ -47,6 +47,19 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The last `most` bytes of a regular file as text, and whether that is all of it.
+///
+/// # Errors
+/// As [`open`]; when it cannot be read.
+pub(crate) fn read_end(path: &Path, most: u64) -> io::Result<(String, bool)> {
+    let mut file = open(path)?;
+    let begin = file.metadata()?.len().saturating_sub(most);
+    file.seek(SeekFrom::Start(begin))?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), begin == 0))
+}
+
 /// [`read`] for a file that only this user can have written.
 ///
 /// # Errors
@@ -75,6 +88,15 @@ pub(crate) fn has_room(folder: &Path) -> io::Result<()> {
     let mut file = tempfile::tempfile_in(folder)?;
     file.write_all(&[b'.'; ROOM])?;
     file.sync_data()
+}
+
+/// Free bytes on the disk of a file or folder, for this user.
+///
+/// # Errors
+/// When it is not there, or the system does not tell.
+pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(path)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// Creates a folder with its parents, for its owner only; one that exists stays as it is.
@@ -175,6 +197,15 @@ mod tests {
                 "it is larger than 16 MiB"
             ]
         );
+    }
+
+    #[test]
+    fn the_end_of_a_file_is_told_from_all_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        std::fs::write(&path, "one two").unwrap();
+        assert_eq!(read_end(&path, 3).unwrap(), ("two".to_owned(), false));
+        assert_eq!(read_end(&path, 7).unwrap(), ("one two".to_owned(), true));
     }
 
     #[test]

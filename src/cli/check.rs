@@ -84,7 +84,7 @@ impl Check {
 }
 
 /// Why programs can have no spare processes, once each.
-fn obstacles(config: &Config) -> Vec<String> {
+pub(super) fn obstacles(config: &Config) -> Vec<String> {
     let mut obstacles: Vec<String> = Vec::new();
     let models = config.models.iter().filter(|_| config.spares > 0);
     for obstacle in models.filter_map(spare::obstacle) {

@@ -167,7 +167,7 @@ impl HubAddress {
     }
 
     /// The runtime files that daemons of this hub.yaml may have written, with their folders.
-    fn runtime_files(&self) -> Vec<(PathBuf, RuntimeFile)> {
+    pub(super) fn runtime_files(&self) -> Vec<(PathBuf, RuntimeFile)> {
         let trail = Trail::read(&self.config_path).map(|trail| trail.log_path);
         let trail = trail.filter(|folder| !is_same(folder, &self.log_path));
         let folders = [Some(self.log_path.clone()), trail].into_iter().flatten();

@@ -30,6 +30,7 @@ mod completions;
 mod config_verbs;
 mod convert;
 mod demo;
+mod doctor;
 mod editing;
 mod entry;
 mod find;
@@ -124,6 +125,7 @@ enum Command {
     Launch(launch::Launch),
     Policy(policy::Policy),
     Config(config_verbs::ConfigVerbs),
+    Doctor(doctor::Doctor),
     Demo(demo::Demo),
     Completions(completions::Completions),
     #[command(hide = true)]
@@ -196,6 +198,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Launch(verb) => verb.run(&path, out),
         Command::Policy(verb) => verb.run(&path, out),
         Command::Config(verb) => verb.run(&path, out),
+        Command::Doctor(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Demo(verb) => verb.run(out),
         Command::Completions(verb) => verb.run(out),
         Command::Share(verb) => verb.run(out),

@@ -23,6 +23,9 @@ use crate::worker::earlier::Earlier;
 
 /// Interval of the looks of `--wait`.
 const POLL_EVERY: Duration = Duration::from_millis(250);
+/// The warning about a `host` of all addresses.
+pub(super) const OPEN: &str = "The control API is open to the network: whoever reaches this machine can start and stop models. \
+     To close it, set `host: 127.0.0.1` in hub.yaml.";
 
 /// Start the hub in the background
 ///
@@ -94,10 +97,7 @@ impl Start {
             out.line(format_args!("Browse to {url} for the status dashboard"));
         }
         if is_all_addresses(&status.host) {
-            out.warn(
-                "The control API is open to the network: whoever reaches this machine can start and \
-                 stop models. To close it, set `host: 127.0.0.1` in hub.yaml.",
-            );
+            out.warn(OPEN);
         }
         out.log_path(HubAddress::of(config).logs_of(status));
         print_models(out, status, &self.models);

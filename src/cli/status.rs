@@ -81,14 +81,20 @@ fn print_spares(out: &mut Out, status: &Status) {
 
 /// The status with a warning about the leftovers of a killed hub.
 fn with_leftovers(mut status: Status, config: &Config) -> Status {
-    let names = Earlier::find(&config.path, &config.log_path).names();
-    if !names.is_empty() {
-        status.warnings.push(format!(
+    let earlier = Earlier::find(&config.path, &config.log_path);
+    status.warnings.extend(left_by(&earlier));
+    status
+}
+
+/// The warning about the workers that a killed hub has left, if there are any.
+pub(super) fn left_by(earlier: &Earlier) -> Option<String> {
+    let names = earlier.names();
+    (!names.is_empty()).then(|| {
+        format!(
             "a hub that was killed has left workers, which hold their memory: {}; `start` takes them over, `stop` ends them",
             names.join(", ")
-        ));
-    }
-    status
+        )
+    })
 }
 
 /// The snapshot of a hub that does not run.

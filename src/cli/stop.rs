@@ -127,7 +127,7 @@ async fn alone_with(hub_address: &HubAddress) -> anyhow::Result<Option<File>> {
 }
 
 /// The error for a locked log folder whose hub does not answer.
-fn silent(hub_address: &HubAddress, log_path: &Path) -> anyhow::Error {
+pub(super) fn silent(hub_address: &HubAddress, log_path: &Path) -> anyhow::Error {
     let file = RuntimeFile::read(log_path);
     let whose = file.map_or_else(String::new, |file| format!(" (process {})", file.pid));
     anyhow::anyhow!(

@@ -44,6 +44,7 @@ use predecessor::{Following, Predecessor};
 use records::{Filing, Records};
 use service::{Keeper, Service};
 use signals::Signals;
+pub(crate) use startup::descriptor_limit;
 use startup::{Prepared, cannot_write, leave_trail, prepare, prepare_beside};
 pub(crate) use successor::program_file;
 use successor::{Candidate, Raised, Recipe};

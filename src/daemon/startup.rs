@@ -163,13 +163,19 @@ fn note_address(troubles: &Troubles, listeners: &[StdListener], host: &str) {
     }
 }
 
+/// The most files that a hub started here may have open at once; `None` if the system does not tell.
+pub(crate) fn descriptor_limit() -> Option<u64> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    // macOS refuses more than this, although it calls the hard limit endless.
+    Some(hard.min(MAX_DESCRIPTORS))
+}
+
 /// A stream takes two descriptors, and macOS gives a shell 256 to begin with.
 fn raise_descriptor_limit() {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+    let (Ok((soft, hard)), Some(wanted)) = (getrlimit(Resource::RLIMIT_NOFILE), descriptor_limit())
+    else {
         return;
     };
-    // macOS refuses more than this, although it calls the hard limit endless.
-    let wanted = hard.min(MAX_DESCRIPTORS);
     if soft < wanted
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)
     {

@@ -34,6 +34,10 @@ pub(super) fn usable(total: u64) -> u64 {
     total
 }
 
+pub(super) fn wired_limit() -> Option<u64> {
+    None
+}
+
 /// Judged by stalls, or by available memory where the kernel does not count stalls.
 fn pressure(stalled: Option<&str>, available: Option<u64>, total: Option<u64>) -> Pressure {
     let scarce = || Some(scarcity(available?, total?));

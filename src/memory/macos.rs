@@ -39,8 +39,11 @@ pub(super) fn system() -> SystemMemory {
 
 pub(super) fn usable(total: u64) -> u64 {
     // Old systems have no such limit, so a failed read means that it is not set.
-    let limit = number(c"iogpu.wired_limit_mb").and_then(|limit| u64::try_from(limit).ok());
-    metal::wirable(total, limit.unwrap_or(0))
+    metal::wirable(total, wired_limit().unwrap_or(0))
+}
+
+pub(super) fn wired_limit() -> Option<u64> {
+    number(c"iogpu.wired_limit_mb").and_then(|limit| u64::try_from(limit).ok())
 }
 
 /// The level that programs are notified of: 1, 2 or 4 (`DISPATCH_MEMORYPRESSURE_*`).

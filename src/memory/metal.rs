@@ -9,7 +9,7 @@ const MIB: u64 = 1 << 20;
 const SMALL: u64 = 36 << 30;
 
 /// Bytes that the GPU may wire on a Mac with `total` bytes whose limit is set to `limit_mib`; 0 for not set.
-pub(super) fn wirable(total: u64, limit_mib: u64) -> u64 {
+pub fn wirable(total: u64, limit_mib: u64) -> u64 {
     match limit_mib {
         0 if total <= SMALL => total / 3 * 2,
         0 => total / 4 * 3,

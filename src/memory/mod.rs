@@ -9,8 +9,9 @@ use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::api::SystemMemory;
 
-#[cfg(any(target_os = "macos", test))]
 mod metal;
+
+pub use metal::wirable;
 
 #[cfg(target_os = "linux")]
 #[path = "linux.rs"]
@@ -75,6 +76,12 @@ pub fn members(group: Pid) -> Vec<Pid> {
 /// wire on a Mac, else all.
 pub fn usable(total: u64) -> u64 {
     platform::usable(total)
+}
+
+/// `sysctl iogpu.wired_limit_mb` in MiB: the most that the GPU may wire, 0 while nobody has set it. `None` where
+/// there is no such limit, as on Linux.
+pub fn wired_limit() -> Option<u64> {
+    platform::wired_limit()
 }
 
 /// The system's own figures: bytes built in, used and available.

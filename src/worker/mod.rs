@@ -18,6 +18,7 @@ mod processes;
 pub mod routes;
 mod signs_of_life;
 pub mod spare;
+pub mod version;
 
 use std::collections::BTreeMap;
 

@@ -32,6 +32,7 @@ fn every_command_explains_itself() {
         "watch",
         "logs",
         "launch",
+        "doctor",
         "demo",
         "completions",
         "config",

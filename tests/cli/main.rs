@@ -11,6 +11,7 @@ mod add_and_remove;
 mod colour;
 mod completions;
 mod config_verbs;
+mod doctor;
 mod help;
 mod launch;
 mod logs;

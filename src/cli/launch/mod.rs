@@ -20,7 +20,7 @@ use crate::config::nearest;
 use crate::worker::command::on_path;
 
 mod choice;
-mod proxies;
+pub(super) mod proxies;
 mod temporary;
 
 use temporary::Temporary;

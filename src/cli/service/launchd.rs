@@ -2,14 +2,16 @@
 //!
 //! The keys are those of launchd.plist(5).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use nix::unistd::getuid;
 use plist::{Dictionary, Value};
+use serde::Deserialize;
 
 use super::plan::Plan;
-use super::{Act, MARK, Manager, NewFile, Rule, Scope, State, Step};
+use super::{Act, MARK, Manager, NewFile, Rule, Scope, State, Step, Told};
 
 /// The name of a listener below `Sockets`, which the hub asks for.
 const LISTENERS: &str = "Listeners";
@@ -21,6 +23,15 @@ pub(super) struct Launchd {
     pub(super) label: String,
     pub(super) scope: Scope,
     pub(super) home: PathBuf,
+}
+
+/// The keys of a property list that are read.
+#[derive(Deserialize)]
+struct Read {
+    #[serde(rename = "ProgramArguments", default)]
+    arguments: Vec<String>,
+    #[serde(rename = "EnvironmentVariables", default)]
+    environment: BTreeMap<String, String>,
 }
 
 impl Launchd {
@@ -78,6 +89,15 @@ impl Manager for Launchd {
             path: self.file(),
             text: format!("{head}<!-- {MARK} -->\n<plist{body}\n"),
         }])
+    }
+
+    fn read(&self, text: &str) -> Option<Told> {
+        plist::from_bytes::<Read>(text.as_bytes())
+            .ok()
+            .map(|read| Told {
+                command: read.arguments,
+                environment: read.environment,
+            })
     }
 
     fn steps(&self, act: Act) -> Vec<Step> {

@@ -23,8 +23,11 @@ use super::wait_for;
 use crate::clients::shell_words;
 use crate::config::{self, Config};
 use crate::telemetry;
+pub(super) use installed::{Installed, Told};
 use plan::Plan;
+pub(super) use plan::VARIABLES;
 
+mod installed;
 mod launchd;
 mod plan;
 mod systemd;
@@ -225,6 +228,8 @@ trait Manager {
     fn files(&self) -> Vec<PathBuf>;
     /// The files of a service to be.
     fn new_files(&self, plan: &Plan) -> anyhow::Result<Vec<NewFile>>;
+    /// What a file that is there says, whoever has written it.
+    fn read(&self, text: &str) -> Option<Told>;
     fn steps(&self, act: Act) -> Vec<Step>;
     /// The command whose answer tells the state.
     fn question(&self) -> Step;

@@ -25,7 +25,8 @@ const USUAL_FOLDERS: [&str; 6] = [
     "/sbin",
 ];
 /// Variables that say where models are; none is a secret.
-const VARIABLES: [&str; 4] = ["HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "XDG_CACHE_HOME"];
+pub(in crate::cli) const VARIABLES: [&str; 4] =
+    ["HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "XDG_CACHE_HOME"];
 /// What a hub needs to end, beyond its own limits.
 const MARGIN: Duration = Duration::from_secs(15);
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use super::plan::Plan;
-use super::{Act, MARK, Manager, NewFile, Scope, State, Step};
+use super::{Act, MARK, Manager, NewFile, Scope, State, Step, Told};
 
 /// Open files that a hub with many clients needs; systemd allows 1,024.
 const OPEN_FILES: u32 = 10_240;
@@ -74,6 +74,24 @@ impl Manager for Systemd {
             });
         }
         Ok(files)
+    }
+
+    fn read(&self, text: &str) -> Option<Told> {
+        let values = |key: &'static str| {
+            let lines = text.lines().map(str::trim);
+            lines.filter_map(move |line| line.strip_prefix(key)?.trim_start().strip_prefix('='))
+        };
+        let command = values("ExecStart").next().map(unquoted)?;
+        let command = command.iter().map(|word| word.replace("$$", "$"));
+        let settings = values("Environment").flat_map(unquoted);
+        let settings = settings.filter_map(|setting| {
+            let (name, value) = setting.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        });
+        Some(Told {
+            command: command.collect(),
+            environment: settings.collect(),
+        })
     }
 
     fn steps(&self, act: Act) -> Vec<Step> {
@@ -176,4 +194,37 @@ fn quoted(word: &str) -> String {
         .replace('"', "\\\"")
         .replace('%', "%%");
     format!("\"{word}\"")
+}
+
+/// The words of a line, as [`quoted`] or a user has written them.
+fn unquoted(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut letters = line.chars();
+    while let Some(letter) = letters.next() {
+        match (letter, quote) {
+            ('\\', _) => word.get_or_insert_default().extend(letters.next()),
+            (letter, Some(open)) if letter == open => quote = None,
+            ('"' | '\'', None) => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            (letter, None) if letter.is_whitespace() => words.extend(word.take()),
+            (letter, _) => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    words.iter().map(|word| word.replace("%%", "%")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_is_read_again() {
+        for word in ["a", "", "a b", r#"50 % of "x" \ 'y'"#, "PATH=/a b:/c"] {
+            assert_eq!(unquoted(&quoted(word)), [word]);
+        }
+        assert_eq!(unquoted("  a  'b c'd \"e\"  "), ["a", "b cd", "e"]);
+    }
 }

@@ -14,7 +14,7 @@ use crate::files;
 
 mod probe;
 
-pub use probe::is_free;
+pub use probe::{is_free, is_here};
 
 /// Ports that a worker may have, set by hub.yaml or assigned.
 const PORTS: std::ops::RangeInclusive<u16> = 1024..=u16::MAX;

@@ -24,6 +24,12 @@ pub fn is_free(host: &str, port: u16) -> bool {
     asked.all(|ip| !is_taken(SocketAddr::new(ip, port)))
 }
 
+/// True if a listener may have that address: it is one of this machine's.
+pub fn is_here(ip: IpAddr) -> bool {
+    let bound = bind(SocketAddr::new(ip, 0));
+    !bound.is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
+}
+
 /// The addresses to try for a listener at these. Where addresses are `apart`, the system by itself does not
 /// report a program at an overlapping one.
 fn to_ask(addresses: &[IpAddr], apart: bool) -> BTreeSet<IpAddr> {
@@ -41,11 +47,13 @@ fn to_ask(addresses: &[IpAddr], apart: bool) -> BTreeSet<IpAddr> {
 }
 
 fn is_taken(address: SocketAddr) -> bool {
-    let bound = Socket::new(Domain::for_address(address), Type::STREAM, None).and_then(|socket| {
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())
-    });
-    bound.is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+    bind(address).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
 }
 
 #[cfg(test)]
@@ -70,6 +78,13 @@ mod tests {
         // A program at 127.0.0.1 does not conflict there.
         assert_eq!(asked(&["192.0.2.7"], true), "0.0.0.0 192.0.2.7 ::");
         assert_eq!(asked(&["127.0.0.1", "::1"], false), "127.0.0.1 ::1");
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_not_here() {
+        assert!(is_here(Ipv4Addr::LOCALHOST.into()) && is_here(Ipv4Addr::UNSPECIFIED.into()));
+        // TEST-NET-1, RFC 5737.
+        assert!(!is_here("192.0.2.1".parse().unwrap()));
     }
 
     #[test]
