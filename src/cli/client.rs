@@ -9,15 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::pieces::Pieces;
 use crate::api::{
     DecisionsReport, PoliciesReport, RecordingReport, ReloadReport, Status, Verb, is_all_addresses,
 };
@@ -297,6 +296,22 @@ impl Client {
         Ok(done.message)
     }
 
+    /// Posts `body`, as any client of the OpenAI API does; returns when the answer begins.
+    ///
+    /// # Errors
+    /// The hub's refusal, in its own words.
+    pub(super) async fn post(&self, path: &str, body: Bytes) -> Result<Pieces, ClientError> {
+        let stream = self.connect().await?;
+        let pieces = self.begin(stream, Method::POST, path, body).await?;
+        if pieces.status.is_success() {
+            return Ok(pieces);
+        }
+        let answer = self.whole(pieces).await?;
+        Err(ClientError::Refused {
+            message: refusal(&answer),
+        })
+    }
+
     /// The host that it connects to, without brackets.
     pub(super) fn host(&self) -> &str {
         &self.host
@@ -356,30 +371,41 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<Answer, ClientError> {
+        let pieces = self.begin(stream, method, path, body).await?;
+        self.whole(pieces).await
+    }
+
+    async fn whole(&self, pieces: Pieces) -> Result<Answer, ClientError> {
+        let status = pieces.status;
+        let body = pieces.whole().await.map_err(|cause| self.lost(cause))?;
+        Ok(Answer { status, body })
+    }
+
+    /// Sends a request; returns when the answer begins.
+    async fn begin(
+        &self,
+        stream: TcpStream,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Pieces, ClientError> {
         // The address rather than the name: the hub takes any IP address for a Host, but not any name.
         let peer = stream
             .peer_addr()
             .map_err(|cause| self.unreachable(cause))?;
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, peer.to_string())
-            .header(header::USER_AGENT, AGENT)
+            .header(header::USER_AGENT, AGENT);
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let request = request
             .body(Full::new(body))
             .map_err(|error| self.strange(&error))?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|cause| self.lost(cause))?;
-        let exchange = async move {
-            let response = sender.send_request(request).await?;
-            let status = response.status();
-            let body = response.into_body().collect().await?.to_bytes();
-            Ok(Answer { status, body })
-        };
-        // The connection must be polled for the exchange to move; it ends with the exchange, which
-        // reports its failures too.
-        let (answer, _) = tokio::join!(exchange, connection);
-        answer.map_err(|cause| self.lost(cause))
+        let pieces = Pieces::begin(stream, request).await;
+        pieces.map_err(|cause| self.lost(cause))
     }
 
     fn unreachable(&self, cause: std::io::Error) -> ClientError {

@@ -242,6 +242,7 @@ mod tests {
             "start models",
             "status models",
             "logs model",
+            "run model",
             "start-model names",
             "stop-model names",
             "load-model names",

@@ -23,6 +23,7 @@ use render::Out;
 
 mod add;
 mod background;
+mod chat;
 mod check;
 mod chosen;
 mod client;
@@ -41,7 +42,9 @@ mod logs;
 mod model_verbs;
 mod models;
 mod notes;
+mod pieces;
 mod policy;
+mod printable;
 mod progress;
 mod question;
 mod reload;
@@ -49,6 +52,7 @@ mod remove;
 mod render;
 mod restart;
 mod room;
+mod run;
 mod serve;
 mod service;
 mod share;
@@ -87,6 +91,7 @@ Examples:
   mlx-openai-server-hub start              start the hub in the background
   mlx-openai-server-hub status             what runs, and what is in memory
   mlx-openai-server-hub logs qwen -f       follow the log of a model
+  mlx-openai-server-hub run qwen 'Why?'    ask a model, and print its answer
   mlx-openai-server-hub launch claude      Claude Code on a model of the hub
   mlx-openai-server-hub load-model qwen    load a model now rather than at its first request
   mlx-openai-server-hub stop               stop every model and the hub
@@ -122,6 +127,7 @@ enum Command {
     UnloadModel(model_verbs::UnloadModel),
     Watch(watch::Watch),
     Logs(logs::Logs),
+    Run(run::Run),
     Launch(launch::Launch),
     Policy(policy::Policy),
     Config(config_verbs::ConfigVerbs),
@@ -195,6 +201,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::UnloadModel(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Watch(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Logs(verb) => wait_for(verb.run(&hub_yaml(), out)),
+        Command::Run(verb) => wait_for(Box::pin(verb.run(&hub_yaml(), out))),
         Command::Launch(verb) => verb.run(&path, out),
         Command::Policy(verb) => verb.run(&path, out),
         Command::Config(verb) => verb.run(&path, out),

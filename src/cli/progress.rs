@@ -49,21 +49,36 @@ async fn spin<T>(
     begin: Instant,
     what: &dyn Fn() -> String,
     work: impl Future<Output = T>,
-    mut out: impl Write,
+    out: impl Write,
 ) -> T {
     let mut frames = FRAMES.iter().cycle();
-    let mut drawn = false;
-    let result = meanwhile(begin, work, PATIENCE, FRAME, |elapsed| {
+    let mut line = Line { out, drawn: false };
+    meanwhile(begin, work, PATIENCE, FRAME, |elapsed| {
         let mark = frames.next().unwrap_or(&' ');
-        let text = format!("\r\x1b[K{mark} {} ({})", what(), duration(elapsed));
-        write(&mut out, &text);
-        drawn = true;
+        line.draw(&format!("{mark} {} ({})", what(), duration(elapsed)));
     })
-    .await;
-    if drawn {
-        write(&mut out, "\r\x1b[K");
+    .await
+}
+
+/// A line that is erased at the end, also of a wait that is given up.
+struct Line<W: Write> {
+    out: W,
+    drawn: bool,
+}
+
+impl<W: Write> Line<W> {
+    fn draw(&mut self, text: &str) {
+        write(&mut self.out, &format!("\r\x1b[K{text}"));
+        self.drawn = true;
     }
-    result
+}
+
+impl<W: Write> Drop for Line<W> {
+    fn drop(&mut self) {
+        if self.drawn {
+            write(&mut self.out, "\r\x1b[K");
+        }
+    }
 }
 
 async fn note<T>(

@@ -20,7 +20,7 @@ pub(super) fn confirm(question: &str) -> std::io::Result<bool> {
 }
 
 /// A line after a question, trimmed; `None` at the end of the input.
-fn line(question: &str) -> std::io::Result<Option<String>> {
+pub(super) fn line(question: &str) -> std::io::Result<Option<String>> {
     let mut stderr = anstream::stderr();
     write!(stderr, "{question} ")?;
     stderr.flush()?;

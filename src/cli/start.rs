@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::background::{Background, Ready};
 use super::client::Client;
 use super::find::{Found, HubAddress};
+use super::hub_yaml::HubYaml;
 use super::notes;
 use super::progress;
 use super::render::{Out, api_url, dashboard_url};
@@ -180,6 +181,18 @@ async fn wait(client: &Client, status: &Status, out: &mut Out) -> anyhow::Result
         }
     }
     Ok(code)
+}
+
+/// The status of the hub of hub.yaml. One is started if there is none, which stderr tells: stdout is for what the
+/// caller prints.
+///
+/// # Errors
+/// When another hub or another program has its port; when it cannot be started.
+pub(super) async fn hub_of(hub_yaml: &HubYaml) -> anyhow::Result<Status> {
+    match hub_yaml.hub().await? {
+        Ok(hub) => Ok(hub.client.status().await?),
+        Err(config) => Ok(running(config, &mut Out::stderr()).await?.0),
+    }
 }
 
 /// The status of the hub of `config`. One is started if there is none; then with what an earlier one left.

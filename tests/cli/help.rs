@@ -31,6 +31,7 @@ fn every_command_explains_itself() {
         "restart",
         "watch",
         "logs",
+        "run",
         "launch",
         "doctor",
         "demo",

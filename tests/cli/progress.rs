@@ -19,7 +19,7 @@ use crate::with_hub::done;
 const LONG: Duration = Duration::from_millis(800);
 
 /// What the moving line said, each thing once.
-fn waited_for(home: &Home, arguments: &[&str]) -> String {
+pub(crate) fn waited_for(home: &Home, arguments: &[&str]) -> String {
     let terminal = nix::pty::openpty(None, None).unwrap();
     let mut child = home
         .command(arguments)

@@ -6,13 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Style};
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::super::chat::{Chat, Said};
 use super::super::client::{Client, Probe};
 use super::super::progress;
 use super::super::render::{Out, dashboard_url, duration};
-use super::chat::Chat;
 use super::folder::{Folder, POLICY, POLICY_NAME};
 use crate::api::{MemoryState, ModelStatus};
 use crate::clients::shell_words;
@@ -77,26 +78,29 @@ async fn tour(folder: &Folder, out: &mut Out) -> anyhow::Result<()> {
     .await;
     let taken = begin.elapsed().as_millis();
     out.ok(format_args!("The hub is up after {taken} ms."));
-    first_chat(port, out).await?;
+    first_chat(&client, out).await?;
     suggest(port, &folder.config(), out);
     narrate(&client, out).await
 }
 
 /// Shows the hub's main job: a request for a loading model waits for it and is answered.
-async fn first_chat(port: u16, out: &mut Out) -> anyhow::Result<()> {
+async fn first_chat(client: &Client, out: &mut Out) -> anyhow::Result<()> {
     let begin = Instant::now();
     out.info(format_args!(
         "Asking {FIRST_MODEL}, which is loading: {FIRST_PROMPT}"
     ));
-    let ask = Chat::ask(port, FIRST_MODEL, FIRST_PROMPT);
+    let messages = [json!({"role": "user", "content": FIRST_PROMPT})];
+    let ask = Chat::ask(client, FIRST_MODEL, &messages);
     let mut chat = progress::show(&format!("loading {FIRST_MODEL}"), ask).await?;
     let waited = begin.elapsed().as_secs_f64();
     out.ok(format_args!("{FIRST_MODEL} answers after {waited:.1} s:\n"));
     let mut stdout = anstream::stdout();
     let _ = write!(stdout, "  {CYAN}");
-    while let Some(text) = chat.next().await? {
-        let _ = write!(stdout, "{text}");
-        let _ = stdout.flush();
+    while let Some(said) = chat.next().await? {
+        if let Said::Text(text) = said {
+            let _ = write!(stdout, "{text}");
+            let _ = stdout.flush();
+        }
     }
     let _ = writeln!(stdout, "{CYAN:#}\n");
     Ok(())

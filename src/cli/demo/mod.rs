@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 use super::render::Out;
 use crate::daemon;
 
-mod chat;
 mod folder;
 mod guide;
 

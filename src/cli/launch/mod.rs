@@ -120,11 +120,7 @@ impl Launch {
 
     /// A running hub, and a model of it that takes requests.
     async fn running(&self, hub_yaml: &HubYaml) -> anyhow::Result<Led> {
-        let status = match hub_yaml.hub().await? {
-            Ok(hub) => hub.client.status().await?,
-            // stdout is the client's.
-            Err(config) => start::running(config, &mut Out::stderr()).await?.0,
-        };
+        let status = start::hub_of(hub_yaml).await?;
         let hub = client::Client::new(&status.host, status.port);
         let model = choice::model(&status, self.model.as_deref(), &hub).await?;
         choice::takes_requests(&status, &model)?;
