@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 /// The code of a 429 that does not pass with time: a user has to free memory first.
 pub const GROUP_FULL: &str = "group_full";
 
+/// The code of a request that somebody cancelled: sent again, it would come back.
+pub const CANCELLED: &str = "request_cancelled";
+
 /// The header by which the clients of OpenAI and of Anthropic decide whether to retry.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
@@ -114,9 +117,10 @@ impl ApiError {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let is_429 = self.status == StatusCode::TOO_MANY_REQUESTS;
+        let is_final = is_429 && self.code == GROUP_FULL || self.code == CANCELLED;
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        } else if is_429 && self.code == GROUP_FULL {
+        } else if is_final {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         } else if is_429 {
             headers.insert(RETRY_AFTER, HeaderValue::from(SOON));

@@ -18,11 +18,11 @@ mod verb;
 pub use address::{is_all_addresses, local_authority};
 pub use decisions::{Decision, DecisionsReport, WantedDecisions};
 pub(crate) use error::shown;
-pub use error::{ApiError, GROUP_FULL, kind_of};
+pub use error::{ApiError, CANCELLED, GROUP_FULL, kind_of};
 pub use memory::{Pressure, SystemMemory};
 pub use policies::{Origin, PoliciesReport, PolicyFacts};
 pub use recording::RecordingReport;
-pub use requests::{EndedRequest, RequestsReport};
+pub use requests::{EndedRequest, RequestInFlight, RequestsReport, Stage};
 pub use status::{
     Activity, Counts, EDITED, GroupFacts, GroupStatus, HubFacts, MemoryState, ModelFacts,
     ModelMetadata, ModelStatus, ProcessState, SpareStatus, Status, unix_now,

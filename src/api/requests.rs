@@ -1,12 +1,56 @@
-//! The requests that ended last: the answer of `GET /hub/requests`, and what the status page lists.
+//! The requests in flight and those that ended last: the answer of `GET /hub/requests`, and what the status page
+//! lists.
 
 use serde::{Deserialize, Serialize};
 
-/// Some of the last requests, the oldest first.
+/// The requests in flight, and some of the last ones.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RequestsReport {
-    /// The requests.
+    /// Those that have no whole answer yet.
+    pub in_flight: Vec<RequestInFlight>,
+    /// Those that have ended, the oldest first.
     pub requests: Vec<EndedRequest>,
+}
+
+/// A request that has no whole answer yet.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RequestInFlight {
+    /// Its number among these; it keeps it.
+    pub number: u64,
+    /// Its `X-Request-ID`, by which it is cancelled.
+    pub id: String,
+    /// When it arrived, Unix seconds.
+    pub time: f64,
+    /// The client's address.
+    pub client: String,
+    /// The API that the client speaks, as policies know it: `openai`, `anthropic`, …
+    pub protocol: String,
+    /// The method.
+    pub method: String,
+    /// The path, without its query.
+    pub path: String,
+    /// The model that it goes to, or names.
+    pub model: Option<String>,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+/// How far a request in flight is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// It is read, judged, or waits for its turn or its model.
+    #[default]
+    Waiting,
+    /// A worker has it and has not begun to answer.
+    Sent,
+    /// The worker's answer passes through.
+    Answering,
+}
+
+impl Stage {
+    /// All of them, in their order.
+    pub const ALL: [Self; 3] = [Self::Waiting, Self::Sent, Self::Answering];
 }
 
 /// A request to a worker, or one that was refused. It has no text of the request or of the answer.
@@ -28,6 +72,8 @@ pub struct EndedRequest {
     pub path: String,
     /// The model that it went to; none if it was refused before.
     pub model: Option<String>,
+    /// True if somebody cancelled it.
+    pub cancelled: bool,
     /// The status of the answer; 499 if the client left before it was complete.
     pub status: u16,
     /// True if the answer was a stream.

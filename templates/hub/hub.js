@@ -3,6 +3,7 @@
 import { ask, byId, bytes, clearFlash, clone, confirmed, count, element, fieldOf, flash, list, post, setOptional, setText, timeOf, toast } from "./page.js";
 import { isMoving, showModels } from "./models.js";
 import { addRequests, showRequests } from "./requests.js";
+import { changeFlights, forgetFlights, showFlights } from "./flights.js";
 import { showLogs } from "./logs.js";
 import { showChat } from "./chat.js";
 import { showPolicies } from "./policies.js";
@@ -40,10 +41,12 @@ function show() {
   showViews();
 }
 
+const now = () => Date.now() / 1000 + ahead;
+
 function showViews() {
-  const now = Date.now() / 1000 + ahead;
-  showModels(snapshot, now);
+  showModels(snapshot, now());
   showRequests(snapshot);
+  showFlights(now());
   showLogs(snapshot);
   showChat(snapshot);
   showPolicies(snapshot);
@@ -111,6 +114,7 @@ function listen() {
   const on = (name, act) => events.addEventListener(name, ({ data }) => act(JSON.parse(data)));
   on("status", (status) => {
     clearTimeout(pollTimer);
+    forgetFlights();
     found(status);
   });
   on("change", ({ order, models, ...rest }) => {
@@ -120,6 +124,7 @@ function listen() {
     found({ ...rest, models: names.map((name) => all.get(name)) });
   });
   on("requests", addRequests);
+  on("in_flight", (changed) => changeFlights(changed, now()));
   // The browser tries again by itself, unless it was refused.
   events.addEventListener("error", () => {
     if (events?.readyState === EventSource.CLOSED) events = null;
@@ -291,6 +296,8 @@ document.addEventListener("click", ({ target }) => {
   select.dispatchEvent(new Event("change"));
 });
 
+byId("requests-model").addEventListener("change", () => showFlights(now()));
+
 const embedded = byId("snapshot")?.textContent.trim();
 if (embedded) {
   snapshot = JSON.parse(embedded);
@@ -299,5 +306,9 @@ if (embedded) {
 openView(location.hash.slice(1) || "models");
 addEventListener("hashchange", () => openView(location.hash.slice(1) || "models"));
 // Times that pass are shown as they pass.
-setInterval(() => snapshot && !document.hidden && showModels(snapshot, Date.now() / 1000 + ahead), 1000);
+setInterval(() => {
+  if (!snapshot || document.hidden) return;
+  showModels(snapshot, now());
+  showFlights(now());
+}, 1000);
 listen();

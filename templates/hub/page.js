@@ -89,11 +89,12 @@ export function toast(text) {
 }
 
 /** Asks before something that is not easily undone; resolves to true if it is wanted. */
-export function confirmed(title, text, yes) {
+export function confirmed(title, text, yes, no = "Cancel") {
   const dialog = byId("ask");
   setText(byId("ask-title"), title);
   setText(byId("ask-text"), text);
   setText(byId("ask-yes"), yes);
+  setText(byId("ask-no"), no);
   dialog.returnValue = "no";
   dialog.showModal();
   return new Promise((resolve) =>

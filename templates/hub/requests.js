@@ -32,6 +32,9 @@ export function showRequests(snapshot) {
   byId("requests").replaceChildren(byId("no-requests"), ...rows);
 }
 
+/** The route of OpenAI's API, or the name of another. */
+export const apiOf = ({ protocol, path }) => (protocol === "openai" ? path.replace(/^\/v1\//, "") : protocol);
+
 function row(request) {
   const node = clone("request-row");
   const field = fieldOf(node);
@@ -40,11 +43,12 @@ function row(request) {
   field("time").dateTime = time.toISOString();
   node.title = `${request.method} ${request.path}\nid ${request.id}`;
   const status = field("status");
-  status.dataset.state = request.status < 400 ? "ok" : request.status === 499 ? "degraded" : "error";
-  setText(status, request.status === 499 ? "499 client left" : String(request.status));
+  const note = request.cancelled ? "cancelled" : request.status === 499 ? "client left" : "";
+  status.dataset.state = request.status < 400 ? "ok" : note ? "degraded" : "error";
+  setText(status, `${request.status} ${note}`.trim());
   setText(field("model"), request.model ?? "—");
   setText(field("client"), request.client);
-  setText(field("path"), request.protocol === "openai" ? request.path.replace(/^\/v1\//, "") : request.protocol);
+  setText(field("path"), apiOf(request));
   const seconds = (value) => (value ? duration(value) : "—");
   setText(field("waited"), seconds(request.wait_seconds));
   setText(field("first"), seconds(request.first_token_seconds));

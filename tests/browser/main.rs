@@ -6,6 +6,7 @@
 #[path = "../support/browser.rs"]
 mod browser;
 mod fixtures;
+mod flights;
 mod real_hub;
 mod scripted_hub;
 mod sends;

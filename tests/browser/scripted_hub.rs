@@ -14,7 +14,8 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use mlx_openai_server_hub::api::{
     Activity, ApiError, DecisionsReport, EndedRequest, HubFacts, MemoryState, ModelFacts, Outcome,
-    PoliciesReport, ProcessState, RecordingReport, ReloadReport, Status, Verb, WantedDecisions,
+    PoliciesReport, ProcessState, RecordingReport, ReloadReport, RequestInFlight, Status, Verb,
+    WantedDecisions,
 };
 use mlx_openai_server_hub::hub::control::{Hub, Live, router};
 use mlx_openai_server_hub::hub::lifecycle::Models;
@@ -30,6 +31,7 @@ pub(crate) struct Script {
     pub(crate) hub: HubFacts,
     pub(crate) models: Vec<(ModelFacts, Activity)>,
     pub(crate) ended: Vec<EndedRequest>,
+    pub(crate) in_flight: Vec<RequestInFlight>,
     /// What verbs and reloads are refused with.
     pub(crate) refusal: Option<ApiError>,
 }
@@ -101,6 +103,17 @@ impl Hub for ScriptedHub {
         let ended = &self.script.lock().ended;
         let after = ended.iter().filter(|request| request.number > number);
         after.cloned().collect()
+    }
+
+    fn in_flight(&self) -> Vec<RequestInFlight> {
+        self.script.lock().in_flight.clone()
+    }
+
+    fn cancel(&self, id: &str) -> usize {
+        let in_flight = &mut self.script.lock().in_flight;
+        let before = in_flight.len();
+        in_flight.retain(|request| request.id != id);
+        before - in_flight.len()
     }
 
     fn policies(&self) -> PoliciesReport {

@@ -50,6 +50,7 @@ async fn every_button_posts_to_its_route_and_nothing_else_is_called() {
         let reads = [
             "/hub",
             "/hub/assets/chat.js",
+            "/hub/assets/flights.js",
             "/hub/assets/hub.css",
             "/hub/assets/hub.js",
             "/hub/assets/logs.js",

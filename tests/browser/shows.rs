@@ -231,7 +231,7 @@ async fn the_details_of_a_model_say_what_is_known_of_it() {
             .click(&format!("{details} [data-goto=\"requests\"]"))
             .await;
         browser
-            .wait_for("#view-requests h2", &["The last requests"])
+            .wait_for("#view-requests .bar h2", &["The last requests"])
             .await;
         assert_eq!(
             browser

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail it")]
 
 mod accounts;
+mod cancelled;
 mod cold_start;
 mod count_tokens;
 mod deaths;

@@ -208,6 +208,19 @@ impl Browser {
         self.client.execute(&script, Vec::new()).await.unwrap()
     }
 
+    /// Opens another tab and shows it; returns its number. The first one is 0.
+    pub(crate) async fn new_tab(&self) -> usize {
+        let tab = self.client.new_window(true).await.unwrap().handle;
+        self.client.switch_to_window(tab).await.unwrap();
+        self.client.windows().await.unwrap().len() - 1
+    }
+
+    /// Shows the tab of that number.
+    pub(crate) async fn show_tab(&self, number: usize) {
+        let tab = self.client.windows().await.unwrap().swap_remove(number);
+        self.client.switch_to_window(tab).await.unwrap();
+    }
+
     /// Makes the window that large, in CSS pixels.
     pub(crate) async fn resize(&self, width: u32, height: u32) {
         self.client.set_window_size(width, height).await.unwrap();

@@ -185,6 +185,11 @@ impl Reply {
         })
     }
 
+    /// Reads the rest, and leaves what there is of an answer that was cut short.
+    pub fn read_to_end(mut self, text: &mut Vec<u8>) -> std::io::Result<usize> {
+        self.body.read_to_end(text)
+    }
+
     /// The `data:` of each server-sent event, `[DONE]` included. The iterator ends with the body,
     /// with an error when that was cut short.
     pub fn events(self) -> impl Iterator<Item = std::io::Result<String>> {

@@ -1,7 +1,7 @@
 //! Turns errors into axum's answers, and answers for routes that do not exist.
 
 use axum::body::Body;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
@@ -30,6 +30,10 @@ pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
         shown(method.as_str())
     );
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
+}
+
+pub(super) fn bad_path(rejection: &PathRejection) -> ApiError {
+    ApiError::new(rejection.status(), rejection.body_text())
 }
 
 pub(super) fn bad_query(rejection: QueryRejection) -> ApiError {

@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 
 use serde_json::Value;
 
+use super::error::bad_path;
 use crate::api::ApiError;
 
 /// No request of the control API needs more than a few bytes.
@@ -29,7 +30,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ModelName {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Path(raw) = Path::<String>::from_request_parts(parts, state)
             .await
-            .map_err(|rejection| ApiError::new(rejection.status(), rejection.body_text()))?;
+            .map_err(|rejection| bad_path(&rejection))?;
         let name = raw.trim();
         if name.is_empty() {
             return Err(empty_name());

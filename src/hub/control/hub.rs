@@ -9,7 +9,7 @@ use prometheus::proto::MetricFamily;
 
 use crate::api::{
     ApiError, DecisionsReport, EndedRequest, Outcome, PoliciesReport, RecordingReport,
-    ReloadReport, Status, Verb, WantedDecisions,
+    ReloadReport, RequestInFlight, Status, Verb, WantedDecisions,
 };
 use crate::hub::lifecycle::{Lifecycle, Models};
 
@@ -23,6 +23,12 @@ pub trait Hub: Clone + Send + Sync + 'static {
 
     /// Of the requests that ended last, those with a higher number than `number`, the oldest first.
     fn ended_after(&self, number: u64) -> Vec<EndedRequest>;
+
+    /// The requests in flight.
+    fn in_flight(&self) -> Vec<RequestInFlight>;
+
+    /// Cancels the requests in flight with that id; returns their number.
+    fn cancel(&self, id: &str) -> usize;
 
     /// The report of each policy.
     fn policies(&self) -> PoliciesReport;
@@ -71,6 +77,14 @@ impl Hub for Lifecycle {
 
     fn ended_after(&self, number: u64) -> Vec<EndedRequest> {
         Lifecycle::ended_after(self, number)
+    }
+
+    fn in_flight(&self) -> Vec<RequestInFlight> {
+        self.requests_in_flight()
+    }
+
+    fn cancel(&self, id: &str) -> usize {
+        Lifecycle::cancel(self, id)
     }
 
     fn policies(&self) -> PoliciesReport {

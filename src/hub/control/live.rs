@@ -3,7 +3,8 @@
 //! One builder makes the events of all pages, at most ten times a second, and only while a page listens. A
 //! page gets one `status` event, which is the body of `GET /hub/status`, and `change` events after it: the
 //! same without the models that are as they were. `requests` events have the requests that have ended: at first
-//! all that are known, then the new ones.
+//! all that are known, then the new ones. `in_flight` events have the others: those that are new or got further, and
+//! the numbers of those that are gone. Requests that are over in less than a tenth of a second are not among them.
 //! <https://html.spec.whatwg.org/multipage/server-sent-events.html>
 
 use std::pin::pin;
@@ -24,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use super::hub::Hub;
 use super::logs::Logs;
-use crate::api::Status;
+use crate::api::{RequestInFlight, Status, unix_now};
 
 /// Shortest time between two events of a page.
 const PACE: Duration = Duration::from_millis(100);
@@ -58,6 +59,8 @@ struct Building {
     last: Status,
     /// The number of the newest request that they tell.
     newest: u64,
+    /// The requests in flight that they amount to.
+    in_flight: Vec<RequestInFlight>,
     changes: broadcast::Sender<Bytes>,
 }
 
@@ -69,6 +72,21 @@ struct Change {
     /// The names of all models in their order, if that is another one now.
     #[serde(skip_serializing_if = "Option::is_none")]
     order: Option<Vec<String>>,
+}
+
+/// The requests in flight that are others than before.
+#[derive(Debug, Serialize)]
+struct Flown<'a> {
+    requests: Vec<&'a RequestInFlight>,
+    gone: Vec<u64>,
+}
+
+/// Those that are worth telling.
+fn lasting(hub: &impl Hub) -> Vec<RequestInFlight> {
+    let mut requests = hub.in_flight();
+    let since = unix_now() - PACE.as_secs_f64();
+    requests.retain(|request| request.time <= since);
+    requests
 }
 
 impl Live {
@@ -129,18 +147,21 @@ impl Live {
             Building {
                 last: hub.status(),
                 newest: 0,
+                in_flight: Vec::new(),
                 changes,
             }
         });
         let mut requests = hub.ended_after(0);
         if building.changes.receiver_count() == 0 {
             building.newest = requests.last().map_or(0, |last| last.number);
+            building.in_flight = lasting(hub);
         }
         // What is newer goes to all pages together.
         requests.retain(|request| request.number <= building.newest);
         let first = [
             event("status", &building.last),
             event("requests", &requests),
+            event("in_flight", &Flown::between(&[], &building.in_flight)),
         ];
         (first.concat().into(), building.changes.subscribe())
     }
@@ -171,6 +192,12 @@ impl Live {
             if let Some(change) = Change::between(&building.last, &status) {
                 building.last = status;
                 told.push_str(&event("change", &change));
+            }
+            let in_flight = lasting(&hub);
+            if in_flight != building.in_flight {
+                let flown = Flown::between(&building.in_flight, &in_flight);
+                told.push_str(&event("in_flight", &flown));
+                building.in_flight = in_flight;
             }
             let requests = hub.ended_after(building.newest);
             if let Some(last) = requests.last() {
@@ -205,6 +232,23 @@ impl Change {
     }
 }
 
+impl<'a> Flown<'a> {
+    fn between(earlier: &[RequestInFlight], later: &'a [RequestInFlight]) -> Self {
+        let is_gone = |before: &&RequestInFlight| {
+            let is_it = |request: &RequestInFlight| request.number == before.number;
+            !later.iter().any(is_it)
+        };
+        Self {
+            requests: (later.iter())
+                .filter(|request| !earlier.contains(request))
+                .collect(),
+            gone: (earlier.iter().filter(is_gone))
+                .map(|gone| gone.number)
+                .collect(),
+        }
+    }
+}
+
 fn event(name: &str, data: &impl Serialize) -> String {
     // Nothing of a snapshot is anything but text, numbers and lists of them.
     let data = serde_json::to_string(data).unwrap_or_else(|_| "null".to_owned());
@@ -222,7 +266,7 @@ mod tests {
 
     use super::super::tests::TableHub;
     use super::*;
-    use crate::api::{Activity, EndedRequest, ModelFacts};
+    use crate::api::{Activity, EndedRequest, ModelFacts, Stage};
 
     /// An open page.
     struct Page {
@@ -239,6 +283,7 @@ mod tests {
             };
             let first = page.next("status").await;
             page.next("requests").await;
+            page.next("in_flight").await;
             (page, first)
         }
 
@@ -318,9 +363,56 @@ mod tests {
         };
         late.next("status").await;
         assert_eq!(numbers(late.next("requests").await), [1, 2]);
+        late.next("in_flight").await;
         hub.ended.lock().push(ended(3));
         assert_eq!(numbers(early.next("requests").await), [3]);
         assert_eq!(numbers(late.next("requests").await), [3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_in_flight_are_told_as_they_change() {
+        let hub = hub_of(&["alpha"]);
+        let in_flight = |number, stage| RequestInFlight {
+            number,
+            stage,
+            ..RequestInFlight::default()
+        };
+        let told = |event: Value| -> (Vec<u64>, Vec<u64>) {
+            let numbers = |key: &str, of: fn(&Value) -> &Value| -> Vec<u64> {
+                let all = event[key].as_array().unwrap().iter();
+                all.map(|one| of(one).as_u64().unwrap()).collect()
+            };
+            (
+                numbers("requests", |one| &one["number"]),
+                numbers("gone", |one| one),
+            )
+        };
+        let live = Live::default();
+        let (mut early, _) = Page::open(&live, &hub).await;
+        (hub.in_flight.lock()).extend([1, 2].map(|number| in_flight(number, Stage::Waiting)));
+        assert_eq!(told(early.next("in_flight").await), (vec![1, 2], vec![]));
+        hub.in_flight.lock()[1].stage = Stage::Sent;
+        assert_eq!(told(early.next("in_flight").await), (vec![2], vec![]));
+        *hub.in_flight.lock() = vec![in_flight(2, Stage::Sent)];
+        assert_eq!(told(early.next("in_flight").await), (vec![], vec![1]));
+
+        let mut late = Page {
+            events: Box::pin(live.events(&hub)),
+            more: VecDeque::new(),
+        };
+        late.next("status").await;
+        late.next("requests").await;
+        assert_eq!(told(late.next("in_flight").await), (vec![2], vec![]));
+
+        // One that is over at once is nothing to look at.
+        let just_now = RequestInFlight {
+            time: unix_now() + 3600.0,
+            ..in_flight(3, Stage::Waiting)
+        };
+        hub.in_flight.lock().push(just_now);
+        hub.models.lock()[0].0.port = Some(1);
+        early.next("change").await;
+        assert!(early.more.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -98,6 +98,11 @@ fn routes<H: Hub>(live: Live) -> Vec<(Method, String, MethodRouter<H>)> {
             get(async |hub, name, query| logs.of_model::<H>(hub, name, query).await)
         }),
         (Method::GET, "/hub/requests", get(requests::requests::<H>)),
+        (
+            Method::POST,
+            "/hub/requests/{id}/cancel",
+            post(requests::cancel::<H>),
+        ),
         (Method::GET, "/hub/policies", get(policies::report::<H>)),
         (
             Method::GET,

@@ -17,7 +17,7 @@ use super::*;
 use crate::api::{
     Activity, AllReport, ApiError, Decision, DecisionsReport, EndedRequest, GroupFacts, HubFacts,
     ModelFacts, Origin, Outcome, PoliciesReport, PolicyFacts, RecordingReport, ReloadReport,
-    Status, Verb, WantedDecisions,
+    RequestInFlight, Status, Verb, WantedDecisions,
 };
 use crate::hub::lifecycle::Models;
 
@@ -30,6 +30,7 @@ pub(super) struct TableHub {
     /// The models of the status; without any, one that has the default in all its fields.
     pub(super) models: Arc<Mutex<Vec<(ModelFacts, Activity)>>>,
     pub(super) ended: Arc<Mutex<Vec<EndedRequest>>>,
+    pub(super) in_flight: Arc<Mutex<Vec<RequestInFlight>>>,
     pub(super) log_path: Arc<Mutex<String>>,
     times_asked: Arc<AtomicUsize>,
 }
@@ -68,6 +69,16 @@ impl Hub for TableHub {
         let ended = self.ended.lock();
         let after = ended.iter().filter(|request| request.number > number);
         after.cloned().collect()
+    }
+
+    fn in_flight(&self) -> Vec<RequestInFlight> {
+        self.in_flight.lock().clone()
+    }
+
+    fn cancel(&self, id: &str) -> usize {
+        self.calls.lock().push(format!("cancel {id}"));
+        let in_flight = self.in_flight.lock();
+        in_flight.iter().filter(|request| request.id == id).count()
     }
 
     fn policies(&self) -> PoliciesReport {
@@ -534,6 +545,8 @@ fn the_description_has_exactly_the_keys_of_the_answers() {
     assert_eq!(properties("AllReport"), keys(&all));
     let request = serde_json::to_value(EndedRequest::default()).unwrap();
     assert_eq!(properties("EndedRequest"), keys(&request));
+    let request = serde_json::to_value(RequestInFlight::default()).unwrap();
+    assert_eq!(properties("RequestInFlight"), keys(&request));
 }
 
 #[test]

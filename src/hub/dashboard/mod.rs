@@ -56,6 +56,7 @@ fn script(name: &str) -> Option<&'static str> {
         "page.js" => include_str!("../../../templates/hub/page.js"),
         "models.js" => include_str!("../../../templates/hub/models.js"),
         "requests.js" => include_str!("../../../templates/hub/requests.js"),
+        "flights.js" => include_str!("../../../templates/hub/flights.js"),
         "logs.js" => include_str!("../../../templates/hub/logs.js"),
         "chat.js" => include_str!("../../../templates/hub/chat.js"),
         "policies.js" => include_str!("../../../templates/hub/policies.js"),
@@ -80,6 +81,10 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
         (
             "request_row",
             include_str!("../../../templates/hub/request_row.html.j2"),
+        ),
+        (
+            "flight_row",
+            include_str!("../../../templates/hub/flight_row.html.j2"),
         ),
         (
             "policy_row",

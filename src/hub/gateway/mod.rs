@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response};
+use http::{HeaderValue, Response};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
@@ -28,11 +28,13 @@ use crate::upstream::Accepts;
 
 mod admission;
 mod answer;
+mod cancel;
 mod catalogue;
 mod count_tokens;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod lacking;
 mod lists;
 mod naming;
 mod ollama;
@@ -251,7 +253,7 @@ impl Gateway {
     }
 
     /// Takes in a request under `/v1` that arrived at `began`; `id` is its `X-Request-ID`, `read_pause` tells
-    /// its connection when its body is not read.
+    /// its connection when its body is not read, or it is cancelled.
     pub fn take_in(
         self: &Arc<Self>,
         parts: Parts,
@@ -262,16 +264,33 @@ impl Gateway {
         began: Instant,
     ) -> Arrived {
         let limits = self.lifecycle.limits();
+        let connection = read_pause.cancelled();
         let intake = Intake::new(&parts.headers, body, limits, &self.budget, read_pause);
         Arrived {
-            account: Account::open(&parts, id.clone(), client, Arc::clone(self), began),
+            account: Account::open(
+                &parts,
+                id.clone(),
+                client,
+                Arc::clone(self),
+                began,
+                connection,
+            ),
             intake: Box::new(intake),
             view: Box::new(RequestView::of_head(parts, id, client)),
         }
     }
 
-    /// The answer to a request. Dropping the future or the answer frees all that the request held.
+    /// The answer to a request. Dropping the future or the answer frees all that the request held, and so does
+    /// cancelling it.
     pub async fn answer(&self, arrived: Arrived) -> Response<Body> {
+        let (protocol, flight) = (
+            arrived.account.protocol(),
+            arrived.account.flight().cloned(),
+        );
+        cancel::unless_cancelled(flight, protocol, self.answer_arrived(arrived)).await
+    }
+
+    async fn answer_arrived(&self, arrived: Arrived) -> Response<Body> {
         let Arrived {
             mut view,
             mut intake,
@@ -444,45 +463,6 @@ impl Gateway {
         Box::pin(waiting.answer(intake, account)).await
     }
 
-    /// The model that a request names, if that is known to have the route: then it goes there as it comes,
-    /// without waiting for all of it. What is wrong with it is found when it is translated.
-    async fn native(&self, parts: &mut Parts, intake: &mut Intake) -> Option<(String, ModelSite)> {
-        let (name, site) = Box::pin(named_model(parts, intake)).await.ok()?;
-        let name = name?;
-        let model = self.lifecycle.find(&name)?;
-        let path = parts.uri.path();
-        self.lifecycle.serves(&model, path).then_some((name, site))
-    }
-
-    /// Refuses what the worker of `model` would answer with a 404, before the model is loaded for it. What
-    /// is below `/upstream` is the worker's own business, and no description tells of WebSocket.
-    fn must_have_route(&self, parts: &Parts, admitted: &Admitted) -> Result<(), ApiError> {
-        let (path, model) = (parts.uri.path(), &admitted.model);
-        match self.lifecycle.lack(model, path) {
-            Some(lack) if path.starts_with("/v1") && !upgrade::is_wanted(&parts.headers) => {
-                Err(match path {
-                    openai::COMPLETIONS => refusals::no_completions(&model.name, &lack),
-                    _ => refusals::no_such_route(&parts.method, path, &model.name, &lack),
-                })
-            }
-            // Of the known programs none has it, and no model is loaded to find out about another.
-            None if path == openai::COMPLETIONS
-                && matches!(admitted.entrance, Entrance::Closed(_))
-                && !self.lifecycle.serves(model, path) =>
-            {
-                Err(refusals::unknown_completions(&model.name))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Notes that a worker has no such path.
-    fn note_missing(&self, model: &Model, path: &str) {
-        if Target::of(&Method::POST, path) == Target::Worker {
-            self.lifecycle.note_missing(model, path);
-        }
-    }
-
     /// The model that a path names, or that made what it names; `None` where body or query do.
     ///
     /// # Errors
@@ -536,7 +516,7 @@ impl Gateway {
             // This may be the end of the request.
             let named = view.model.as_deref();
             if let Some(model) = named.and_then(|name| self.lifecycle.find(name)) {
-                account.goes_to(&model);
+                account.names(&model);
             }
             match step {
                 Err(_) if self.successor.is_there() => return Err(Halt::Replaced(view)),

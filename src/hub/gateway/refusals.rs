@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use http_body_util::LengthLimitError;
 use tracing::{debug, warn};
 
-use crate::api::{ApiError, shown};
+use crate::api::{ApiError, CANCELLED, shown};
 use crate::config::Limits;
 use crate::hub::gateway::protocol::responses::FORGOTTEN;
 use crate::hub::lifecycle::Lack;
@@ -207,6 +207,15 @@ pub(crate) fn no_answer_in_time(model: &str, limit: Duration) -> ApiError {
             limit.as_secs()
         ),
     )
+}
+
+/// Somebody has cancelled the request.
+pub(crate) fn cancelled() -> ApiError {
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The request was cancelled at the hub: on its status page, or by its control API.",
+    )
+    .with_code(CANCELLED)
 }
 
 /// The worker has paused for too long in the middle of its answer.

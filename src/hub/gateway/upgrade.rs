@@ -4,6 +4,8 @@
 //! The lease is held that long, and so is the account. Other protocols are not offered to workers: a
 //! request that proposes one is a plain request.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::header::{CONNECTION, UPGRADE};
@@ -99,8 +101,15 @@ async fn carry(client: OnUpgrade, worker: TokioIo<Upgraded>, lease: Lease, mut a
             return;
         }
     };
-    both_ways(client, worker).await;
-    account.completed();
+    let flight = account.flight().cloned();
+    let cancelled = poll_fn(|cx| match &flight {
+        Some(flight) => flight.poll_cancelled(cx),
+        None => Poll::Pending,
+    });
+    tokio::select! {
+        () = both_ways(client, worker) => account.completed(),
+        () = cancelled => {}
+    }
     // Either side may stay silent: the worker owed no answer.
     drop(lease);
 }

@@ -112,6 +112,7 @@ impl Waiting {
             self.notice,
         );
         let protocol = account.protocol();
+        let flight = account.flight().cloned();
         let (mut intake, mut account) = (intake.take(), account.take());
         let mut headers = HeaderMap::new();
         account.write_timing(&mut headers);
@@ -124,7 +125,7 @@ impl Waiting {
             }
             answer
         };
-        let body = LoadingStream::new(protocol, Box::pin(work), progress, notice);
+        let body = LoadingStream::new(protocol, flight, Box::pin(work), progress, notice);
         let mut answer = Response::new(Body::Loading(Box::new(body)));
         for (name, value) in [
             (CONTENT_TYPE, protocol.stream_type),

@@ -14,13 +14,14 @@ use prometheus::proto::MetricFamily;
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::api::{ApiError, EndedRequest, Outcome, ReloadReport, Status, Verb};
+use crate::api::{ApiError, EndedRequest, Outcome, ReloadReport, RequestInFlight, Status, Verb};
 use crate::config::ports::PortBook;
 use crate::config::{Config, Limits};
 use crate::core::admission::Doors;
 pub use crate::core::admission::Seen;
 use crate::core::refusals;
 pub use crate::hub::published::ended::Ended;
+pub use crate::hub::published::flights::Flight;
 pub use crate::hub::published::gate::{Gate, Lease};
 pub use crate::hub::published::grant::Grant;
 pub use crate::hub::published::learned::Learned;
@@ -173,6 +174,22 @@ impl Lifecycle {
     /// Notes a request that has ended. Takes no lock.
     pub fn note_ended(&self, ended: Ended) {
         self.registry.ended.note(ended);
+    }
+
+    /// Registers a request that has arrived. Waits for nobody.
+    pub fn register(&self, flight: &Arc<Flight>) {
+        self.registry.flights.register(flight);
+    }
+
+    /// The requests in flight.
+    pub fn requests_in_flight(&self) -> Vec<RequestInFlight> {
+        self.registry.flights.list()
+    }
+
+    /// Cancels the requests in flight with that id; returns their number. Their leases come back, and the
+    /// connections to their workers close, as if their clients had left.
+    pub fn cancel(&self, id: &str) -> usize {
+        self.registry.flights.cancel(id)
     }
 
     /// The meters of all models.

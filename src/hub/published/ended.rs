@@ -32,6 +32,8 @@ pub struct Ended {
     pub path: Cow<'static, str>,
     /// The model that it went to.
     pub model: Option<Arc<str>>,
+    /// True if somebody cancelled it.
+    pub cancelled: bool,
     /// The status of its answer.
     pub status: u16,
     /// True if the answer was a stream.
@@ -113,6 +115,7 @@ impl Listed {
             method: ended.method.to_string(),
             path: ended.path.into_owned(),
             model: ended.model.map(|name| name.to_string()),
+            cancelled: ended.cancelled,
             status: ended.status,
             stream: ended.stream,
             seconds: ended.took.as_secs_f64(),
@@ -138,6 +141,7 @@ mod tests {
             method: Method::POST,
             path: "/v1/chat/completions".into(),
             model: Some("alpha".into()),
+            cancelled: false,
             status,
             stream: true,
             took: Duration::from_secs(2),

@@ -6,6 +6,7 @@
 //! messages and no processes.
 
 pub(in crate::hub) mod ended;
+pub(in crate::hub) mod flights;
 pub(in crate::hub) mod gate;
 pub(in crate::hub) mod grant;
 pub(in crate::hub) mod learned;

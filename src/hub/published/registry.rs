@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::ended::EndedRequests;
+use super::flights::Flights;
 use super::gate::Gate;
 use super::learned::Learned;
 use super::meters::Meters;
@@ -262,6 +263,8 @@ pub(in crate::hub) struct Registry {
     pub(in crate::hub) on_disk: OnDisk,
     /// The requests that ended last.
     pub(in crate::hub) ended: EndedRequests,
+    /// The requests in flight.
+    pub(in crate::hub) flights: Flights,
     /// The spare processes.
     pub(in crate::hub) spares: Spares,
     troubles: Troubles,
@@ -285,6 +288,7 @@ impl Registry {
             ports: Mutex::new(ports),
             on_disk: OnDisk::new(&config),
             ended: EndedRequests::default(),
+            flights: Flights::default(),
             spares: Spares::recall(&config.log_path),
             table: ArcSwap::from_pointee(Table::after(None, config)),
             worker_warnings: Mutex::default(),

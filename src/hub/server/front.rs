@@ -246,7 +246,10 @@ fn sign(headers: &mut HeaderMap, id: HeaderValue, took: Duration) {
 /// The client's id if it is valid for logs, else a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let fit = |id: &&HeaderValue| {
-        (1..=MAX_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+        (1..=MAX_ID).contains(&id.len())
+            && id.as_bytes().iter().all(u8::is_ascii_graphic)
+            // No part of a path may be that.
+            && !matches!(id.as_bytes(), b"." | b"..")
     };
     if let Some(id) = headers.get(REQUEST_ID).filter(fit) {
         // A copy: a slice of the head would keep the whole buffer in memory.
@@ -279,7 +282,7 @@ mod tests {
 
     #[test]
     fn any_other_is_replaced_by_a_uuid() {
-        for sent in [b"".as_slice(), b"a b", b"\xff", &[b'a'; MAX_ID + 1]] {
+        for sent in [b"".as_slice(), b"a b", b"..", b"\xff", &[b'a'; MAX_ID + 1]] {
             let id = id_for(sent);
             let uuid = Uuid::parse_str(id.to_str().unwrap()).unwrap();
             assert_eq!(uuid.get_version_num(), 4);

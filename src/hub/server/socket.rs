@@ -123,6 +123,14 @@ impl Socket {
         matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
+    /// Fails where the client of a cancelled request does not read: it would not be told anyway.
+    fn unless_cancelled<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_pending() && self.read_pause.is_cancelled() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        polled
+    }
+
     /// True if hyper writes an answer of its own, which begins with `bytes`.
     fn swallows(&mut self, bytes: &[u8]) -> bool {
         if self.refused.is_none() && self.is_flushed && self.heads.is_waited_for() {
@@ -173,7 +181,8 @@ impl AsyncWrite for Socket {
         if self.swallows(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
-        self.stream().poll_write(cx, bytes)
+        let polled = self.stream().poll_write(cx, bytes);
+        self.unless_cancelled(polled)
     }
 
     fn poll_write_vectored(
@@ -184,7 +193,8 @@ impl AsyncWrite for Socket {
         if self.swallows(slices.first().map_or(&[], |slice| slice)) {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
-        self.stream().poll_write_vectored(cx, slices)
+        let polled = self.stream().poll_write_vectored(cx, slices);
+        self.unless_cancelled(polled)
     }
 
     fn is_write_vectored(&self) -> bool {

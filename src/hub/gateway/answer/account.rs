@@ -5,31 +5,34 @@
 //! the model and to the policies that observe `request.finished`. A request whose client has left, at any
 //! point, has status 499.
 
-use std::borrow::Cow;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, request, response};
+use http::{HeaderMap, HeaderName, HeaderValue, request, response};
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::kind::AnswerKind;
 use super::usage::{Tail, Usage};
-use crate::api::unix_now;
+use crate::api::{Stage, unix_now};
 use crate::hub::decimal;
 use crate::hub::decimal::micros;
 use crate::hub::gateway::Gateway;
 use crate::hub::gateway::protocol::Protocol;
 use crate::hub::gateway::protocol::openai::response_owners::ResponseOwners;
 use crate::hub::gateway::protocol::openai::routes;
-use crate::hub::lifecycle::{Ended, Model};
+use crate::hub::lifecycle::{Ended, Flight, Model};
 use crate::policy::{Event, EventName, FinishedRequest};
 
 /// The status that proxies log for a client that left before its answer was complete.
 const CLIENT_LEFT: u16 = 499;
+
+/// The status of [`refusals::cancelled`](crate::hub::gateway::refusals::cancelled).
+const CANCELLED: u16 = 503;
 
 const NOT_FOUND: u16 = 404;
 
@@ -55,17 +58,12 @@ pub(crate) struct Account(Option<Box<Entries>>);
 struct Entries {
     gateway: Arc<Gateway>,
     protocol: &'static Protocol,
-    id: HeaderValue,
-    client: SocketAddr,
-    method: Method,
-    /// A copy: a slice of the head would keep the whole buffer in memory.
-    path: Cow<'static, str>,
+    /// What others see of it meanwhile: where it comes from, and goes to.
+    flight: Arc<Flight>,
     /// The path for the worker, if it is another one.
     asked: Option<&'static str>,
-    model: Option<Arc<Model>>,
     /// The store for the id of a created response, until the answer begins.
     made: Option<ResponseOwners>,
-    began: Instant,
     /// Time of the policies, without the time in the queue.
     policy: Duration,
     /// Time in the queue of a policy.
@@ -88,25 +86,32 @@ struct Entries {
 }
 
 impl Account {
-    /// The account of a request that arrived at `began`.
+    /// The account of a request that arrived at `began`. It is registered as one in flight.
     pub(crate) fn open(
         parts: &request::Parts,
         id: HeaderValue,
         client: SocketAddr,
         gateway: Arc<Gateway>,
         began: Instant,
+        connection: Arc<AtomicBool>,
     ) -> Self {
+        let protocol = Protocol::spoken(parts);
+        let flight = Arc::new(Flight::new(
+            id,
+            began,
+            client.ip(),
+            protocol.name,
+            parts.method.clone(),
+            routes::shared(parts.uri.path()),
+            connection,
+        ));
+        gateway.lifecycle.register(&flight);
         Self(Some(Box::new(Entries {
             gateway,
-            protocol: Protocol::spoken(parts),
-            id,
-            client,
-            method: parts.method.clone(),
-            path: routes::shared(parts.uri.path()),
+            protocol,
+            flight,
             asked: None,
-            model: None,
             made: None,
-            began,
             policy: Duration::ZERO,
             wait: Duration::ZERO,
             load: Duration::ZERO,
@@ -139,9 +144,24 @@ impl Account {
         }
     }
 
-    /// Records the model that the request goes to, or names.
+    /// The request as others see it; none of an account that was handed over.
+    pub(crate) fn flight(&self) -> Option<&Arc<Flight>> {
+        self.0.as_ref().map(|entries| &entries.flight)
+    }
+
+    /// True once somebody has cancelled the request.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.flight().is_some_and(|flight| flight.is_cancelled())
+    }
+
+    /// Records the model that the request names.
+    pub(crate) fn names(&mut self, model: &Arc<Model>) {
+        self.enter(|entries| entries.flight.names(model));
+    }
+
+    /// Records the model that the request goes to.
     pub(crate) fn goes_to(&mut self, model: &Arc<Model>) {
-        self.enter(|entries| entries.model = Some(Arc::clone(model)));
+        self.enter(|entries| entries.flight.goes_to(model));
     }
 
     /// Records that its worker gets another path than the client's.
@@ -164,12 +184,16 @@ impl Account {
 
     /// Records that it was sent to the worker.
     pub(crate) fn sent(&mut self) {
-        self.enter(|entries| entries.sent = Some(Instant::now()));
+        self.enter(|entries| {
+            entries.sent = Some(Instant::now());
+            entries.flight.is_at(Stage::Sent);
+        });
     }
 
     /// Records the head of the worker's answer, and the kind of its body. Adds `Server-Timing`.
     pub(crate) fn answered(&mut self, head: &mut response::Parts, kind: AnswerKind) {
         self.enter(|entries| {
+            entries.flight.is_at(Stage::Answering);
             entries.status = Some(head.status.as_u16());
             entries.worker = entries.sent.map_or(Duration::ZERO, |sent| sent.elapsed());
             entries.events = kind.events;
@@ -191,12 +215,12 @@ impl Account {
             }
             if entries.status == Some(NOT_FOUND)
                 && is_no_route(data)
-                && let Some(model) = &entries.model
+                && let Some(model) = entries.flight.model()
             {
-                let path = entries.asked.unwrap_or(&entries.path);
+                let path = entries.asked.unwrap_or(&entries.flight.path);
                 entries.gateway.note_missing(model, path);
             }
-            if let (Some(made), Some(model)) = (entries.made.take(), &entries.model) {
+            if let (Some(made), Some(model)) = (entries.made.take(), entries.flight.model()) {
                 made.note(data, &model.name);
             }
             if !entries.is_metered {
@@ -277,22 +301,24 @@ impl Entries {
         first_token_seconds: Option<f64>,
         tokens_per_second: Option<f64>,
     ) {
-        if self.model.is_none() && status < 400 {
+        let flight = &self.flight;
+        if flight.model().is_none() && status < 400 {
             return;
         }
-        let took = ended.duration_since(self.began);
-        if let Some(model) = &self.model {
+        let took = ended.duration_since(flight.began);
+        if let Some(model) = flight.model() {
             let door = self.protocol.name;
             (model.meters).answered(door, status, took, first_token_seconds);
         }
         self.gateway.lifecycle.note_ended(Ended {
-            id: self.id.to_str().unwrap_or_default().into(),
+            id: flight.id().into(),
             time: unix_now() - took.as_secs_f64(),
-            client: self.client.ip(),
-            protocol: self.protocol.name,
-            method: self.method.clone(),
-            path: self.path.clone(),
-            model: (self.model.as_ref()).map(|model| Arc::clone(&model.name)),
+            client: flight.client,
+            protocol: flight.protocol,
+            method: flight.method.clone(),
+            path: flight.path.clone(),
+            model: flight.model().map(|model| Arc::clone(&model.name)),
+            cancelled: flight.is_cancelled() && status == CANCELLED,
             status,
             stream: self.events,
             took,
@@ -312,19 +338,20 @@ impl Entries {
         tokens_per_second: Option<f64>,
     ) {
         // A request without a model of this hub counts for none.
-        let Some(model) = &self.model else {
+        let flight = &self.flight;
+        let Some(model) = flight.model() else {
             return;
         };
         let waited = self.wait + self.load;
         self.gateway.policies.observe(Event::of_request(
             FinishedRequest {
-                id: self.id.to_str().unwrap_or_default().to_owned(),
+                id: flight.id().to_owned(),
                 model: model.name.to_string(),
-                client: self.client.ip().to_string(),
-                path: self.path.to_string(),
+                client: flight.client.to_string(),
+                path: flight.path.to_string(),
                 stream: self.events,
                 status: Some(status),
-                seconds: ended.duration_since(self.began).as_secs_f64(),
+                seconds: ended.duration_since(flight.began).as_secs_f64(),
                 wait_seconds: (!waited.is_zero()).then_some(waited.as_secs_f64()),
                 first_token_seconds,
                 prompt_tokens: self.usage.prompt,
@@ -346,12 +373,14 @@ impl Drop for Entries {
             // It broke off, or its end was not marked by its last chunk.
             self.usage = self.tail.usage(b"");
         }
+        let flight = &self.flight;
         let status = match self.status {
             Some(status) if self.is_complete => status,
+            _ if flight.is_cancelled() => CANCELLED,
             _ => CLIENT_LEFT,
         };
         let tokens_per_second = self.tokens_per_second(ended);
-        if let Some(model) = &self.model
+        if let Some(model) = flight.model()
             && self.sent.is_some()
         {
             let Usage { prompt, completion } = self.usage;
@@ -359,14 +388,14 @@ impl Drop for Entries {
         }
         let first_token = self
             .first_data
-            .map(|first| first.duration_since(self.began).as_secs_f64());
+            .map(|first| first.duration_since(flight.began).as_secs_f64());
         debug!(
-            id = self.id.to_str().unwrap_or_default(),
-            method = %self.method,
-            path = &*self.path,
-            hub_model = self.model.as_ref().map(|model| &*model.name),
+            id = flight.id(),
+            method = %flight.method,
+            path = &*flight.path,
+            hub_model = flight.model().map(|model| &*model.name),
             status,
-            seconds = ended.duration_since(self.began).as_secs_f64(),
+            seconds = ended.duration_since(flight.began).as_secs_f64(),
             wait_seconds = self.wait.as_secs_f64(),
             load_seconds = self.load.as_secs_f64(),
             first_token_seconds = first_token,

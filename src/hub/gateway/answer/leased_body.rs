@@ -1,7 +1,7 @@
 //! A worker's answer on its way to the client.
 //!
 //! It owns the lease and, through the upstream's body, the connection to the worker: the answer's end, an
-//! error or a client that has left frees both at once. A worker that dies in
+//! error, a client that has left or a cancellation frees both at once. A worker that dies in
 //! the middle never looks like a clean end: the client's connection is aborted too, after an event
 //! that says why where the answer is an event stream. The account of the request ends with it.
 
@@ -189,6 +189,12 @@ impl LeasedBody {
         self.fail(error.into(), &reason, cx)
     }
 
+    /// Handles a request that somebody has cancelled.
+    fn be_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
+        let reason = refusals::cancelled();
+        self.fail(reason.clone().into(), &reason, cx)
+    }
+
     /// Handles a worker that was silent for too long.
     fn give_up(&mut self, cx: &mut Context<'_>) -> Poll<Item> {
         let reason = refusals::answer_paused(&self.model.name);
@@ -215,6 +221,9 @@ impl Body for LeasedBody {
             let Some(live) = live else {
                 return Poll::Ready(None);
             };
+            if live.account.is_cancelled() {
+                return self.be_cancelled(cx);
+            }
             let Poll::Ready(frame) = Pin::new(&mut live.body).poll_frame(cx) else {
                 live.lease.waits();
                 ready!(live.idle.poll(cx));

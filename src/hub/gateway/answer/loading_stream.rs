@@ -7,6 +7,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use super::progress::Progress;
 use crate::api::ApiError;
 use crate::hub::gateway::protocol::chat::workers_error;
 use crate::hub::gateway::protocol::{Protocol, openai};
+use crate::hub::gateway::refusals;
+use crate::hub::lifecycle::Flight;
 use crate::upstream::BoxError;
 
 /// Longest answer, other than a stream, that is sent as an event.
@@ -36,6 +39,8 @@ type Item = Option<Result<Frame<Bytes>, BoxError>>;
 /// The stream.
 pub struct LoadingStream {
     protocol: &'static Protocol,
+    /// The request, unless its account was handed over.
+    flight: Option<Arc<Flight>>,
     progress: Progress,
     every: Duration,
     next_notice: Pin<Box<Sleep>>,
@@ -60,12 +65,14 @@ impl LoadingStream {
     /// A stream with a notice at once and then `every` so often, until `work` is done.
     pub(crate) fn new(
         protocol: &'static Protocol,
+        flight: Option<Arc<Flight>>,
         work: Work,
         progress: Progress,
         every: Duration,
     ) -> Self {
         Self {
             protocol,
+            flight,
             progress,
             every,
             next_notice: Box::pin(sleep_until(Instant::now())),
@@ -141,6 +148,18 @@ impl http_body::Body for LoadingStream {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Item> {
         let this = &mut *self;
+        if this
+            .flight
+            .as_ref()
+            .is_some_and(|flight| flight.is_cancelled())
+        {
+            this.flight = None;
+            // The worker's own stream tells it by itself.
+            if !matches!(this.state, StreamState::Passing(_)) {
+                let told = (this.protocol.error_event)(&refusals::cancelled());
+                this.state = StreamState::Passing(Box::new(Body::full(told)));
+            }
+        }
         loop {
             match &mut this.state {
                 StreamState::Passing(body) => return Pin::new(&mut **body).poll_frame(cx),

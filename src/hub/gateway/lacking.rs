@@ -1,0 +1,64 @@
+//! What the worker of a model is known to serve. A request for anything else is refused before the model is loaded
+//! for it.
+
+use http::Method;
+use http::request::Parts;
+
+use super::admission::{Admitted, Entrance};
+use super::naming::named_model;
+use super::protocol::openai;
+use super::protocol::openai::routes::Target;
+use super::request::intake::Intake;
+use super::request::rewrite::ModelSite;
+use super::{Gateway, refusals, upgrade};
+use crate::api::ApiError;
+use crate::hub::lifecycle::Model;
+
+impl Gateway {
+    /// The model that a request names, if that is known to have the route: then it goes there as it comes,
+    /// without waiting for all of it. What is wrong with it is found when it is translated.
+    pub(super) async fn native(
+        &self,
+        parts: &mut Parts,
+        intake: &mut Intake,
+    ) -> Option<(String, ModelSite)> {
+        let (name, site) = Box::pin(named_model(parts, intake)).await.ok()?;
+        let name = name?;
+        let model = self.lifecycle.find(&name)?;
+        let path = parts.uri.path();
+        self.lifecycle.serves(&model, path).then_some((name, site))
+    }
+
+    /// Refuses what the worker of `model` would answer with a 404, before the model is loaded for it. What
+    /// is below `/upstream` is the worker's own business, and no description tells of WebSocket.
+    pub(super) fn must_have_route(
+        &self,
+        parts: &Parts,
+        admitted: &Admitted,
+    ) -> Result<(), ApiError> {
+        let (path, model) = (parts.uri.path(), &admitted.model);
+        match self.lifecycle.lack(model, path) {
+            Some(lack) if path.starts_with("/v1") && !upgrade::is_wanted(&parts.headers) => {
+                Err(match path {
+                    openai::COMPLETIONS => refusals::no_completions(&model.name, &lack),
+                    _ => refusals::no_such_route(&parts.method, path, &model.name, &lack),
+                })
+            }
+            // Of the known programs none has it, and no model is loaded to find out about another.
+            None if path == openai::COMPLETIONS
+                && matches!(admitted.entrance, Entrance::Closed(_))
+                && !self.lifecycle.serves(model, path) =>
+            {
+                Err(refusals::unknown_completions(&model.name))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes that a worker has no such path.
+    pub(super) fn note_missing(&self, model: &Model, path: &str) {
+        if Target::of(&Method::POST, path) == Target::Worker {
+            self.lifecycle.note_missing(model, path);
+        }
+    }
+}
