@@ -51,6 +51,7 @@ impl Serving {
         self.filing.ended().await;
         self.lifecycle.remember_ports(&ports_file(&self.log_path));
         self.lifecycle.remember_learned();
+        self.lifecycle.remember_history();
         if models == Models::Stop {
             self.earlier.end_all();
             RuntimeFile::remove(&self.log_path);

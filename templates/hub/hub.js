@@ -1,12 +1,13 @@
 // The status page: listens to /hub/events, shows what has changed, sends what is clicked.
 
-import { ask, byId, bytes, clearFlash, clone, confirmed, count, element, fieldOf, flash, list, post, setOptional, setText, timeOf, toast } from "./page.js";
+import { ask, byId, bytes, clearFlash, clone, confirmed, count, element, fieldOf, flash, keepFocus, list, post, setOptional, setText, timeOf, toast } from "./page.js";
 import { isMoving, showModels } from "./models.js";
 import { addRequests, showRequests } from "./requests.js";
 import { changeFlights, forgetFlights, showFlights } from "./flights.js";
 import { showLogs } from "./logs.js";
 import { showChat } from "./chat.js";
 import { showPolicies } from "./policies.js";
+import { showClients } from "./clients.js";
 
 const POLL_MS = 5000;
 const POLL_IN_TRANSITION_MS = 1000;
@@ -50,6 +51,9 @@ function showViews() {
   showLogs(snapshot);
   showChat(snapshot);
   showPolicies(snapshot);
+  showClients(snapshot);
+  // Not part of the first load.
+  if (!byId("view-charts").hidden) import("./charts.js").then(({ showCharts }) => showCharts(snapshot));
 }
 
 function showPill(status) {
@@ -195,6 +199,7 @@ function control(id, act) {
       flash("error", `${button.textContent} failed: ${error.message}`);
     } finally {
       button.disabled = false;
+      keepFocus(button);
       if (events?.readyState !== EventSource.OPEN) refresh();
     }
   });
@@ -290,7 +295,7 @@ for (const [index, tab] of tabs.entries()) {
 document.addEventListener("click", ({ target }) => {
   const view = target.dataset?.goto;
   if (!view) return;
-  const select = byId({ logs: "log-of", requests: "requests-model", chat: "chat-model", policies: "decisions-model" }[view]);
+  const select = byId({ logs: "log-of", requests: "requests-model", charts: "charts-model", chat: "chat-model", policies: "decisions-model" }[view]);
   openView(view);
   select.value = target.closest("tbody").dataset.model;
   select.dispatchEvent(new Event("change"));

@@ -1,6 +1,6 @@
 // The models: their rows, what they do now, why, and the buttons.
 
-import { ask, byId, bytes, clone, duration, element, fieldOf, flash, post, setOptional, setText, timeOf, toast } from "./page.js";
+import { ask, byId, bytes, clone, confirmed, count, duration, element, fieldOf, flash, keepFocus, list, post, setOptional, setText, timeOf, toast } from "./page.js";
 import { decisionLines } from "./policies.js";
 
 // Each verb: its button, the button while it is under way, and the toast's words.
@@ -67,7 +67,10 @@ function newBody(name) {
   body.dataset.model = name;
   for (const button of body.querySelectorAll("[data-cluster]")) {
     button.parentElement.setAttribute("aria-label", `${button.dataset.cluster} of ${name}`);
-    button.addEventListener("click", () => send(button.dataset.verb, name));
+    button.addEventListener("click", async () => {
+      await send(button.dataset.verb, name);
+      keepFocus(button);
+    });
   }
   const disclose = body.querySelector(".name");
   disclose.addEventListener("click", () => {
@@ -197,12 +200,26 @@ function fillButton(button, name, offered, verbs) {
   setText(button, busy ? VERBS[verb].doing : VERBS[verb].label);
 }
 
+const metadataOf = (name) => shown.models.find((model) => model.id === name)?.metadata;
+
+/** Asks before a load that takes others out of memory; the hub says which. */
+async function isWanted(verb, name) {
+  if (verb !== "load" && (verb !== "start" || metadataOf(name)?.jit_enabled)) return true;
+  const { unloads } = await ask(`/hub/models/${encodeURIComponent(name)}/plan`);
+  if (!unloads.length) return true;
+  const inFlight = unloads.reduce((sum, other) => sum + (metadataOf(other)?.active_requests ?? 0), 0);
+  const first = inFlight ? ` ${count(inFlight, "request")} in flight will be answered first.` : "";
+  const names = list(unloads);
+  return confirmed(`Load ${name}?`, `There is no room for both: ${names} will be unloaded.${first}`, `Load (unloads ${names})`);
+}
+
 async function send(verb, name) {
   const key = `${verb} ${name}`;
   underWay.add(key);
   showModels(shown, shownAt);
-  toast(`${VERBS[verb].sent} request sent for ${name}`);
   try {
+    if (!(await isWanted(verb, name))) return;
+    toast(`${VERBS[verb].sent} request sent for ${name}`);
     await post(`/hub/models/${encodeURIComponent(name)}/${verb}`);
   } catch (error) {
     flash("error", `${VERBS[verb].sent} failed for ${name}: ${error.message}`);

@@ -102,6 +102,11 @@ export function confirmed(title, text, yes, no = "Cancel") {
   );
 }
 
+/** A button that was disabled while it worked has lost the focus; nothing else has it. */
+export function keepFocus(button) {
+  if (document.activeElement === document.body) button.focus({ preventScroll: true });
+}
+
 // Words for figures
 
 export const timeOf = (seconds) => new Date(seconds * 1000);

@@ -5,6 +5,7 @@
 
 #[path = "../support/browser.rs"]
 mod browser;
+mod everybody;
 mod fixtures;
 mod flights;
 mod real_hub;
@@ -16,6 +17,11 @@ mod support;
 
 use browser::Browser;
 use scripted_hub::{Script, ScriptedHub, Server};
+
+/// The views of the page.
+const VIEWS: [&str; 7] = [
+    "models", "requests", "charts", "logs", "chat", "policies", "clients",
+];
 
 /// Opens the page of a hub that follows `script`.
 async fn open(browser: &Browser, script: Script) -> (ScriptedHub, Server) {

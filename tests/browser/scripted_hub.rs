@@ -13,9 +13,9 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use mlx_openai_server_hub::api::{
-    Activity, ApiError, DecisionsReport, EndedRequest, HubFacts, MemoryState, ModelFacts, Outcome,
-    PoliciesReport, ProcessState, RecordingReport, ReloadReport, RequestInFlight, Status, Verb,
-    WantedDecisions,
+    Activity, ApiError, DecisionsReport, EndedRequest, HistoryReport, HubFacts, LoadPlan,
+    MemoryState, ModelFacts, Outcome, PoliciesReport, ProcessState, RecordingReport, ReloadReport,
+    RequestInFlight, Status, Verb, WantedDecisions,
 };
 use mlx_openai_server_hub::hub::control::{Hub, Live, router};
 use mlx_openai_server_hub::hub::lifecycle::Models;
@@ -32,6 +32,9 @@ pub(crate) struct Script {
     pub(crate) models: Vec<(ModelFacts, Activity)>,
     pub(crate) ended: Vec<EndedRequest>,
     pub(crate) in_flight: Vec<RequestInFlight>,
+    pub(crate) history: HistoryReport,
+    /// What any load would take out of memory.
+    pub(crate) unloads: Vec<String>,
     /// What verbs and reloads are refused with.
     pub(crate) refusal: Option<ApiError>,
 }
@@ -103,6 +106,18 @@ impl Hub for ScriptedHub {
         let ended = &self.script.lock().ended;
         let after = ended.iter().filter(|request| request.number > number);
         after.cloned().collect()
+    }
+
+    async fn plan(&self, model: &str) -> Result<LoadPlan, ApiError> {
+        Ok(LoadPlan {
+            model: model.to_owned(),
+            unloads: self.script.lock().unloads.clone(),
+            ..LoadPlan::default()
+        })
+    }
+
+    fn history(&self) -> HistoryReport {
+        self.script.lock().history.clone()
     }
 
     fn in_flight(&self) -> Vec<RequestInFlight> {

@@ -50,6 +50,7 @@ async fn every_button_posts_to_its_route_and_nothing_else_is_called() {
         let reads = [
             "/hub",
             "/hub/assets/chat.js",
+            "/hub/assets/clients.js",
             "/hub/assets/flights.js",
             "/hub/assets/hub.css",
             "/hub/assets/hub.js",
@@ -59,6 +60,8 @@ async fn every_button_posts_to_its_route_and_nothing_else_is_called() {
             "/hub/assets/policies.js",
             "/hub/assets/requests.js",
             "/hub/events",
+            "/hub/models/alpha/plan",
+            "/hub/models/beta/plan",
             "/hub/status",
         ];
         assert_eq!(hub.paths_read(), reads);
@@ -161,6 +164,40 @@ async fn models_answer_in_a_toast_and_the_hub_in_a_flash_banner() {
             .wait_for("#flash[data-kind=\"error\"]", &[&flash])
             .await;
         browser.screenshot("refused").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_load_that_evicts_says_whom_and_asks_first() {
+    in_browser(Device::Desktop, async |browser| {
+        let mut script = three_models();
+        script.unloads = vec!["gamma".to_owned()];
+        script.models[2].1.active_requests = 2;
+        let (hub, _server) = open(&browser, script).await;
+        browser.press("beta", "memory").await;
+        browser.wait_for("#ask-title", &["Load beta?"]).await;
+        let text = "There is no room for both: gamma will be unloaded. 2 requests in flight will be answered first.";
+        browser.wait_for("#ask-text", &[text]).await;
+        browser.wait_for("#ask-yes", &["Load (unloads gamma)"]).await;
+        browser.screenshot("evicts").await;
+        browser.click("#ask-no").await;
+        browser.wait_for(&format!("{}:enabled", button("beta", "memory")), &["Load"]).await;
+        assert!(hub.posts().is_empty());
+
+        browser.press("beta", "memory").await;
+        browser.click("#ask-yes").await;
+        browser.wait_for(&button("beta", "memory"), &["Unload"]).await;
+        // A start loads too, unless it waits for a request.
+        browser.press("alpha", "process").await;
+        browser.wait_for("#ask-title", &["Load alpha?"]).await;
+        browser.click("#ask-no").await;
+        hub.edit(|script| script.models[0].0.jit_enabled = true);
+        browser.press("alpha", "process").await;
+        browser.wait_for(&button("alpha", "process"), &["Stop"]).await;
+        let posts = ["/hub/models/beta/load", "/hub/models/alpha/start"]
+            .map(|path| format!("{path} {{\"reason\":\"dashboard\"}}"));
+        assert_eq!(hub.posts(), posts);
     })
     .await;
 }

@@ -7,8 +7,14 @@ use mlx_openai_server_hub::api::{ApiError, EndedRequest, GroupFacts, MemoryState
 
 use crate::browser::{Device, in_browser};
 use crate::fixtures::{busy_hub, hub, idle, model, three_models};
-use crate::open;
 use crate::scripted_hub::Script;
+use crate::{VIEWS, open};
+
+/// What reaches beyond the window.
+const BEYOND: &str = "[...document.querySelectorAll('body *')].filter((node) => { \
+    const { left, right, width } = node.getBoundingClientRect(); \
+    return width > 0 && (right > innerWidth + 1 || left < -1) && !node.closest('.log, .hidden, thead'); \
+    }).map((node) => node.outerHTML.slice(0, 90))";
 
 #[tokio::test]
 async fn every_state_has_its_words_and_its_buttons() {
@@ -186,15 +192,11 @@ async fn nothing_is_cut_or_hidden_at_any_width() {
     in_browser(Device::Desktop, async |browser| {
         let (_hub, _server) = open(&browser, busy_hub()).await;
         browser.wait_for("#status", &["DEGRADED"]).await;
-        let beyond = "[...document.querySelectorAll('body *')].filter((node) => { \
-            const { right, width } = node.getBoundingClientRect(); \
-            return width > 0 && right > innerWidth + 1 && !node.closest('.log, .hidden, thead'); \
-            }).map((node) => node.outerHTML.slice(0, 90))";
         for width in [500, 640, 800, 1024, 1180, 1280, 1440, 1600] {
             browser.resize(width, 1000).await;
-            for view in ["models", "requests", "logs", "chat", "policies", "clients"] {
+            for view in VIEWS {
                 browser.click(&format!("#tab-{view}")).await;
-                let found = browser.evaluate(beyond).await;
+                let found = browser.evaluate(BEYOND).await;
                 assert_eq!(found, serde_json::json!([]), "{view} at {width}");
                 let wide = browser
                     .evaluate("document.documentElement.scrollWidth")
@@ -335,13 +337,17 @@ async fn a_phone_shows_all_of_it_without_scrolling_sideways() {
         let (_hub, _server) = open(&browser, busy_hub()).await;
         browser.wait_for("#status", &["DEGRADED"]).await;
         assert_eq!(browser.evaluate("innerWidth").await, 390);
-        assert_eq!(
-            browser
-                .evaluate("document.documentElement.scrollWidth")
-                .await,
-            390
-        );
-        browser.screenshot("phone").await;
+        for view in VIEWS {
+            browser.click(&format!("#tab-{view}")).await;
+            assert_eq!(
+                browser.evaluate(BEYOND).await,
+                serde_json::json!([]),
+                "{view}"
+            );
+            let wide = "document.documentElement.scrollWidth";
+            assert_eq!(browser.evaluate(wide).await, 390, "{view}");
+            browser.screenshot(&format!("phone-{view}")).await;
+        }
     })
     .await;
 }

@@ -5,6 +5,8 @@
 
 mod descriptors;
 mod door;
+mod history;
+mod plan;
 mod prometheus;
 #[path = "../support/mod.rs"]
 mod support;

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use fantoccini::elements::Element;
+use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
 use futures_util::FutureExt;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -42,7 +43,7 @@ pub(crate) async fn in_browser<F: Future<Output = ()>>(
 ) {
     let Some(driver) = Driver::start() else {
         let name = std::thread::current().name().unwrap_or("?").to_owned();
-        report_not_run(&name);
+        report_not_run(&name, "chromedriver");
         return;
     };
     let client = driver.connect(device).await;
@@ -58,13 +59,13 @@ pub(crate) async fn in_browser<F: Future<Output = ()>>(
     closed.unwrap();
 }
 
-fn report_not_run(test: &str) {
+pub(crate) fn report_not_run(test: &str, lacks: &str) {
     assert!(
         std::env::var("CI").as_deref() != Ok("true"),
-        "{test} needs chromedriver, which is not installed"
+        "{test} needs {lacks}, which is not installed"
     );
     // `eprintln!` would be swallowed with the output of all tests that pass.
-    let line = format!("not run: {test} (chromedriver is not installed)\n");
+    let line = format!("not run: {test} ({lacks} is not installed)\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
@@ -206,6 +207,29 @@ impl Browser {
     pub(crate) async fn evaluate(&self, expression: &str) -> serde_json::Value {
         let script = format!("return {expression}");
         self.client.execute(&script, Vec::new()).await.unwrap()
+    }
+
+    /// Runs a script that calls the function `done` with its result.
+    pub(crate) async fn run_async(&self, script: &str) -> serde_json::Value {
+        let script = format!("const done = arguments[0]; {script}");
+        self.client
+            .execute_async(&script, Vec::new())
+            .await
+            .unwrap()
+    }
+
+    /// Runs a script.
+    pub(crate) async fn run(&self, script: &str) {
+        self.client.execute(script, Vec::new()).await.unwrap();
+    }
+
+    /// Presses a key where the focus is.
+    pub(crate) async fn key(&self, key: Key) {
+        let focused = self.client.active_element().await.unwrap();
+        focused
+            .send_keys(&String::from(char::from(key)))
+            .await
+            .unwrap();
     }
 
     /// Opens another tab and shows it; returns its number. The first one is 0.

@@ -44,11 +44,11 @@ impl Machine {
 
     /// Those of `names` that hold memory, without the model itself.
     fn victims(&self, i: usize, names: &[String]) -> Vec<String> {
-        let holds = |name: &&String| {
-            self.index(name)
-                .is_some_and(|j| j != i && self.entries[j].memory_state().holds_memory())
+        let holds = |name: &str| {
+            let entry = self.index(name).map(|j| &self.entries[j]);
+            entry.is_some_and(|entry| entry.memory_state().holds_memory())
         };
-        names.iter().filter(holds).cloned().collect()
+        victims(&self.entries[i].spec.name, names, holds)
     }
 
     /// The policy allowed it.
@@ -349,6 +349,16 @@ impl Machine {
             IdleVerdict::Stop => self.begin_stop(i),
         }
     }
+}
+
+/// Those of `names` that are unloaded for a model: others than itself that hold memory.
+pub(crate) fn victims(
+    model: &str,
+    names: &[String],
+    holds_memory: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let goes = |name: &&String| *name != model && holds_memory(name);
+    names.iter().filter(goes).cloned().collect()
 }
 
 /// Those who wait for a model to be running or loaded.

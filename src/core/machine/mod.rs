@@ -33,6 +33,7 @@ use entry::{Ended, Next, Phase};
 
 pub(crate) use judgement::QuestionId;
 use judgement::{About, Questions};
+pub(crate) use load::victims;
 use park::Asking;
 pub(crate) use past::Past;
 

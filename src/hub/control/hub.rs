@@ -8,8 +8,8 @@ use http::StatusCode;
 use prometheus::proto::MetricFamily;
 
 use crate::api::{
-    ApiError, DecisionsReport, EndedRequest, Outcome, PoliciesReport, RecordingReport,
-    ReloadReport, RequestInFlight, Status, Verb, WantedDecisions,
+    ApiError, DecisionsReport, EndedRequest, HistoryReport, LoadPlan, Outcome, PoliciesReport,
+    RecordingReport, ReloadReport, RequestInFlight, Status, Verb, WantedDecisions,
 };
 use crate::hub::lifecycle::{Lifecycle, Models};
 
@@ -23,6 +23,12 @@ pub trait Hub: Clone + Send + Sync + 'static {
 
     /// Of the requests that ended last, those with a higher number than `number`, the oldest first.
     fn ended_after(&self, number: u64) -> Vec<EndedRequest>;
+
+    /// What loading that model would do now.
+    fn plan(&self, model: &str) -> impl Future<Output = Result<LoadPlan, ApiError>> + Send;
+
+    /// The last hour in figures.
+    fn history(&self) -> HistoryReport;
 
     /// The requests in flight.
     fn in_flight(&self) -> Vec<RequestInFlight>;
@@ -77,6 +83,14 @@ impl Hub for Lifecycle {
 
     fn ended_after(&self, number: u64) -> Vec<EndedRequest> {
         Lifecycle::ended_after(self, number)
+    }
+
+    async fn plan(&self, model: &str) -> Result<LoadPlan, ApiError> {
+        Lifecycle::plan(self, model).await
+    }
+
+    fn history(&self) -> HistoryReport {
+        Lifecycle::history(self)
     }
 
     fn in_flight(&self) -> Vec<RequestInFlight> {

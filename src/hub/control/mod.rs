@@ -14,8 +14,10 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 
 mod all;
+mod clients;
 mod error;
 mod extract;
+mod history;
 mod hub;
 mod live;
 mod logs;
@@ -97,6 +99,13 @@ fn routes<H: Hub>(live: Live) -> Vec<(Method, String, MethodRouter<H>)> {
         (Method::GET, "/hub/models/{name}/logs", {
             get(async |hub, name, query| logs.of_model::<H>(hub, name, query).await)
         }),
+        (Method::GET, "/hub/history", get(history::history::<H>)),
+        (Method::GET, "/hub/clients", get(clients::clients::<H>)),
+        (
+            Method::GET,
+            "/hub/models/{name}/plan",
+            get(models::plan::<H>),
+        ),
         (Method::GET, "/hub/requests", get(requests::requests::<H>)),
         (
             Method::POST,

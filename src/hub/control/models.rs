@@ -1,9 +1,11 @@
-//! Verbs on one model: `POST /hub/models/{name}/…`.
+//! Verbs on one model: `POST /hub/models/{name}/…`; and `GET /hub/models/{name}/plan`.
 
 use std::pin::Pin;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::header::CACHE_CONTROL;
+use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use super::extract::{Caller, ModelName, empty_name};
@@ -30,6 +32,15 @@ pub(super) fn handler<H: Hub>(
             })))
         })
     }
+}
+
+/// What loading it would do. Nothing changes.
+pub(super) async fn plan<H: Hub>(
+    State(hub): State<H>,
+    ModelName(name): ModelName,
+) -> Result<impl IntoResponse, ApiError> {
+    let plan = hub.plan(&name).await?;
+    Ok(([(CACHE_CONTROL, "no-store")], Json(plan)))
 }
 
 pub(super) async fn without_name() -> ApiError {

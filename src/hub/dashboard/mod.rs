@@ -6,8 +6,9 @@
 
 use std::sync::LazyLock;
 
-use minijinja::value::{Serde, Value};
+use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Error, UndefinedBehavior, context};
+use serde::Serialize;
 
 use crate::api::{ModelStatus, Status, local_authority};
 use crate::clients::{self, Target};
@@ -26,6 +27,7 @@ const STYLE: &str = concat!(
     include_str!("../../../templates/hub/models.css"),
     include_str!("../../../templates/hub/messages.css"),
     include_str!("../../../templates/hub/views.css"),
+    include_str!("../../../templates/hub/charts.css"),
     include_str!("../../../templates/hub/phone.css"),
 );
 
@@ -57,6 +59,9 @@ fn script(name: &str) -> Option<&'static str> {
         "models.js" => include_str!("../../../templates/hub/models.js"),
         "requests.js" => include_str!("../../../templates/hub/requests.js"),
         "flights.js" => include_str!("../../../templates/hub/flights.js"),
+        "charts.js" => include_str!("../../../templates/hub/charts.js"),
+        "clients.js" => include_str!("../../../templates/hub/clients.js"),
+        "lines.js" => include_str!("../../../templates/hub/lines.js"),
         "logs.js" => include_str!("../../../templates/hub/logs.js"),
         "chat.js" => include_str!("../../../templates/hub/chat.js"),
         "policies.js" => include_str!("../../../templates/hub/policies.js"),
@@ -106,27 +111,47 @@ pub fn page(status: &Status) -> Result<String, Error> {
     let authority = local_authority(&status.host, status.port);
     let context = context! {
         status => Serde(status),
-        clients => clients(status, &authority),
+        clients => Serde(clients(status, None)),
         authority,
         version => env!("CARGO_PKG_VERSION"),
     };
     TEMPLATES.get_template("hub")?.render(context)
 }
 
-/// Each client with what leads it to this hub and to a model of it.
-fn clients(status: &Status, authority: &str) -> Vec<Value> {
+/// A client with what leads it to this hub.
+#[derive(Debug, Clone, Serialize)]
+pub struct ShownClient {
+    name: &'static str,
+    title: &'static str,
+    snippets: Vec<ShownSnippet>,
+}
+
+/// A text to copy, and the file that it belongs into, if it does into one.
+#[derive(Debug, Clone, Serialize)]
+pub struct ShownSnippet {
+    file: Option<&'static str>,
+    text: String,
+}
+
+/// Each client with what leads it to this hub and to that `model` of it, or else to one that chats.
+pub fn clients(status: &Status, model: Option<&str>) -> Vec<ShownClient> {
     let any = || status.models.first();
-    let model = status.chat_model().or_else(any);
+    let one = status.chat_model().or_else(any);
+    let one = one.map_or("MODEL", |model: &ModelStatus| &model.id);
     let target = Target {
-        url: &format!("http://{authority}"),
-        model: model.map_or("MODEL", |model: &ModelStatus| &model.id),
+        url: &format!("http://{}", local_authority(&status.host, status.port)),
+        model: model.unwrap_or(one),
         context: None,
     };
-    let of = |client: &clients::Client| {
-        let snippets = client.snippets(&target).into_iter();
-        let snippets =
-            snippets.map(|snippet| context! { file => snippet.file, text => snippet.text });
-        context! { title => client.title, snippets => snippets.collect::<Vec<_>>() }
+    let of = |client: &clients::Client| ShownClient {
+        name: client.name,
+        title: client.title,
+        snippets: (client.snippets(&target).into_iter())
+            .map(|snippet| ShownSnippet {
+                file: snippet.file,
+                text: snippet.text,
+            })
+            .collect(),
     };
     clients::all().map(of).collect()
 }

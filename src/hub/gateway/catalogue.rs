@@ -14,7 +14,7 @@ use crate::config::ModelConfig;
 use crate::core::refusals::unknown_model;
 use crate::hub::lifecycle::{Lifecycle, Model};
 use crate::model_files;
-use crate::policy::{DeclaredModel, LoadReason, LoadVerdict, PendingLoad, Policies};
+use crate::policy::{DeclaredModel, LoadReason, LoadVerdict, Policies};
 
 /// The files of a model are looked at again after so long.
 const READ_AGAIN: Duration = Duration::from_secs(60);
@@ -156,22 +156,12 @@ impl Catalogue {
 
     /// The status of a model that has to be loaded first.
     async fn of_load(&self, model: String) -> Status {
-        let pending = PendingLoad {
-            reason: LoadReason::Request,
-            waiting: 1,
-            waited_seconds: 0.0,
-        };
-        let ask = move |policies: &Policies| policies.would_load(&model, pending);
-        let verdict = match self.policies.are_quick() {
-            true => ask(&self.policies),
-            false => match self.policies.on_hook_thread(ask).await {
-                Ok(verdict) => verdict,
-                Err(error) => return Status::Blocked(error.message),
-            },
-        };
-        match verdict {
-            LoadVerdict::Allow | LoadVerdict::Evict(_) | LoadVerdict::Wait(_) => Status::Loadable,
-            LoadVerdict::Reject(error) => Status::Blocked(error.message),
+        let verdict = self.lifecycle.would_load(&model, LoadReason::Request, 1);
+        match verdict.await {
+            Ok(LoadVerdict::Allow | LoadVerdict::Evict(_) | LoadVerdict::Wait(_)) => {
+                Status::Loadable
+            }
+            Ok(LoadVerdict::Reject(error)) | Err(error) => Status::Blocked(error.message),
         }
     }
 

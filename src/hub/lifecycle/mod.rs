@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -14,11 +15,15 @@ use prometheus::proto::MetricFamily;
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::api::{ApiError, EndedRequest, Outcome, ReloadReport, RequestInFlight, Status, Verb};
+use crate::api::{
+    ApiError, EndedRequest, HistoryReport, LoadPlan, MemoryState, Outcome, PlannedLoad,
+    ReloadReport, RequestInFlight, Status, Verb,
+};
 use crate::config::ports::PortBook;
 use crate::config::{Config, Limits};
 use crate::core::admission::Doors;
 pub use crate::core::admission::Seen;
+use crate::core::machine::victims;
 use crate::core::refusals;
 pub use crate::hub::published::ended::Ended;
 pub use crate::hub::published::flights::Flight;
@@ -34,7 +39,7 @@ pub use crate::hub::published::served::Lack;
 pub use crate::hub::supervisor::Running;
 pub use crate::hub::supervisor::launcher::{Launcher, Processes};
 use crate::hub::supervisor::messages::{Command, Mailbox, Message, Reply};
-use crate::policy::{Policies, Watch, World};
+use crate::policy::{LoadReason, LoadVerdict, PendingLoad, Policies, Watch, World};
 use crate::telemetry::Troubles;
 use crate::upstream::Upstream;
 use crate::worker::command;
@@ -231,6 +236,81 @@ impl Lifecycle {
         served::note_missing(&self.registry, model, path);
     }
 
+    /// The verdict of `on_load`, if it was asked now about that model, for which so many requests wait. Nothing is
+    /// loaded, and nobody hears of it.
+    ///
+    /// # Errors
+    /// 500 for a fault of the hub's own.
+    pub async fn would_load(
+        &self,
+        model: &str,
+        reason: LoadReason,
+        waiting: usize,
+    ) -> Result<LoadVerdict, ApiError> {
+        let (model, pending) = (
+            model.to_owned(),
+            PendingLoad {
+                reason,
+                waiting,
+                waited_seconds: 0.0,
+            },
+        );
+        let ask = move |policies: &Policies| policies.would_load(&model, pending);
+        match self.policies.are_quick() {
+            true => Ok(ask(&self.policies)),
+            false => self.policies.on_hook_thread(ask).await,
+        }
+    }
+
+    /// What loading that model would do now, by the policies' own verdict; of one that is not started, what
+    /// starting and loading it would.
+    ///
+    /// # Errors
+    /// 404 for an unknown name; 500 for a fault of the hub's own.
+    pub async fn plan(&self, name: &str) -> Result<LoadPlan, ApiError> {
+        let table = self.registry.table.load_full();
+        let Some(model) = table.models.iter().find(|model| &*model.name == name) else {
+            return Err(refusals::unknown_model(name, &table.config));
+        };
+        let facts = model.facts.load();
+        let plan = |load, unloads, refusal| LoadPlan {
+            model: name.to_owned(),
+            load,
+            unloads,
+            refusal,
+        };
+        if matches!(
+            facts.memory_state,
+            MemoryState::Loaded | MemoryState::Loading
+        ) {
+            return Ok(plan(PlannedLoad::Needless, Vec::new(), None));
+        }
+        let reason = match facts.is_started() {
+            true => LoadReason::Manual,
+            false => LoadReason::Start,
+        };
+        let waiting = model.waiting.load(Ordering::SeqCst);
+        Ok(match self.would_load(name, reason, waiting).await? {
+            LoadVerdict::Allow => plan(PlannedLoad::Begins, Vec::new(), None),
+            LoadVerdict::Evict(names) => {
+                let holds = |name: &str| {
+                    let other = table.models.iter().find(|model| &*model.name == name);
+                    other.is_some_and(|other| other.facts.load().memory_state.holds_memory())
+                };
+                plan(PlannedLoad::Begins, victims(name, &names, holds), None)
+            }
+            LoadVerdict::Wait(_) => plan(PlannedLoad::Waits, Vec::new(), None),
+            LoadVerdict::Reject(error) => {
+                plan(PlannedLoad::Refused, Vec::new(), Some(error.message))
+            }
+        })
+    }
+
+    /// The last hour in figures.
+    pub fn history(&self) -> HistoryReport {
+        self.registry.history.lock().report()
+    }
+
     /// A grant, loading the model first if need be (once, however many wait). Dropping the future
     /// gives up the place; the load goes on.
     ///
@@ -382,6 +462,14 @@ impl Lifecycle {
     /// Keeps what was learned of the models, for the next hub.
     pub fn remember_learned(&self) {
         let copy = self.registry.learned.lock().copy();
+        if let Some(copy) = copy {
+            copy.write();
+        }
+    }
+
+    /// Keeps the figures of the last hour, for the next hub.
+    pub fn remember_history(&self) {
+        let copy = self.registry.history.lock().copy();
         if let Some(copy) = copy {
             copy.write();
         }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::gate::{GatePast, Lease};
+use super::history::History;
 use super::learned::Lessons;
 use super::registry::Registry;
 use crate::api::UsageTotals;
@@ -32,6 +33,8 @@ pub struct Legacy {
     pub(in crate::hub) lessons: Lessons,
     pub(in crate::hub) ports: BTreeMap<String, u16>,
     pub(in crate::hub) state: Plain,
+    #[serde(default)]
+    pub(in crate::hub) history: History,
 }
 
 impl Legacy {
@@ -126,6 +129,7 @@ impl Registry {
             found,
             past,
             state,
+            history: self.history.lock().handed_on(),
             in_flight: self.in_flight(),
             gates: models()
                 .map(|(name, model)| (name, model.gate.past()))
@@ -147,6 +151,8 @@ impl Registry {
             .lock()
             .inherit(std::mem::take(&mut legacy.lessons));
         self.relearn();
+        let history = std::mem::take(&mut legacy.history);
+        self.history.lock().inherit(history);
         for model in &self.table.load().models {
             if let Some(past) = legacy.gates.get(&*model.name) {
                 model.gate.inherit(*past);

@@ -9,6 +9,7 @@ pub(in crate::hub) mod ended;
 pub(in crate::hub) mod flights;
 pub(in crate::hub) mod gate;
 pub(in crate::hub) mod grant;
+pub(in crate::hub) mod history;
 pub(in crate::hub) mod learned;
 pub(in crate::hub) mod legacy;
 pub(in crate::hub) mod meters;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::ended::EndedRequests;
 use super::flights::Flights;
 use super::gate::Gate;
+use super::history::History;
 use super::learned::Learned;
 use super::meters::Meters;
 use super::on_disk::OnDisk;
@@ -263,6 +264,8 @@ pub(in crate::hub) struct Registry {
     pub(in crate::hub) on_disk: OnDisk,
     /// The requests that ended last.
     pub(in crate::hub) ended: EndedRequests,
+    /// The last hour in figures.
+    pub(in crate::hub) history: Mutex<History>,
     /// The requests in flight.
     pub(in crate::hub) flights: Flights,
     /// The spare processes.
@@ -288,6 +291,7 @@ impl Registry {
             ports: Mutex::new(ports),
             on_disk: OnDisk::new(&config),
             ended: EndedRequests::default(),
+            history: Mutex::new(History::recall(&config.log_path)),
             flights: Flights::default(),
             spares: Spares::recall(&config.log_path),
             table: ArcSwap::from_pointee(Table::after(None, config)),

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::messages::{Mailbox, Message};
-use crate::api::{MemoryState, SystemMemory};
+use crate::api::{MemoryState, SystemMemory, unix_now};
 use crate::hub::published::learned::fingerprint;
 use crate::hub::published::registry::{Measured, Registry};
 use crate::memory::Probe;
@@ -59,17 +59,30 @@ impl Sampler {
                     Ok(()) => last = None,
                     Err(_) => return,
                 },
-                _ = look.tick() => if self.is_due(last) {
-                    let began = Instant::now();
-                    self.sample().await;
-                    last = Some((began, began.elapsed()));
-                },
+                _ = look.tick() => {
+                    self.note_history();
+                    if self.is_due(last) {
+                        let began = Instant::now();
+                        self.sample().await;
+                        last = Some((began, began.elapsed()));
+                    }
+                }
                 () = self.registry.measure_soon.notified() => {
                     sleep(SOON).await;
                     self.tell(self.system().await);
                 }
             }
         }
+    }
+
+    /// Notes the figures of the moment for the charts, as last measured.
+    fn note_history(&self) {
+        let table = self.registry.table.load();
+        let memory = self.registry.memory.load();
+        let used = (memory.total.zip(memory.available))
+            .map(|(total, available)| total.saturating_sub(available));
+        let models = table.models.iter().map(Arc::as_ref);
+        (self.registry.history.lock()).sample(unix_now(), models, used);
     }
 
     /// True if all is to be measured again; the last time began then and took so long.
@@ -106,6 +119,10 @@ impl Sampler {
             let news = registry.learned.lock().unsaved();
             if let Some(news) = news {
                 news.write();
+            }
+            let history = registry.history.lock().unsaved();
+            if let Some(history) = history {
+                history.write();
             }
             system
         });

@@ -1,0 +1,342 @@
+//! The page for everybody: by keyboard, for screen readers, with a hundred models, on a slow line.
+
+use fantoccini::key::Key;
+use mlx_openai_server_hub::api::{
+    EndedRequest, GroupFacts, HistoryReport, LoadTime, MemoryState, ModelHistory, ProcessState,
+    RequestInFlight, Stage,
+};
+use serde_json::{Value, json};
+
+use crate::browser::{Browser, Device, button, in_browser, report_not_run};
+use crate::fixtures::{busy_hub, hub, idle, model, three_models};
+use crate::scripted_hub::Script;
+use crate::{VIEWS, open};
+
+const HOSTILE: &str = "</script><img src=x onerror=\"window.pwned=1\">{{7*7}}&amp;";
+
+/// Most bytes of the first load.
+const BUDGET: u64 = 120_000;
+
+/// `busy_hub` with something in every view.
+fn full_hub() -> Script {
+    let mut script = busy_hub();
+    let name = script.models[0].0.name.clone();
+    script.ended = vec![EndedRequest {
+        number: 1,
+        time: 1_764_000_000.0,
+        model: Some(name.clone()),
+        status: 404,
+        ..EndedRequest::default()
+    }];
+    script.in_flight = vec![RequestInFlight {
+        number: 1,
+        id: "one".to_owned(),
+        time: 1_764_000_000.0,
+        model: Some(name.clone()),
+        stage: Stage::Answering,
+        ..RequestInFlight::default()
+    }];
+    script.history = history(&[&name, "qwen3_4b"]);
+    script
+}
+
+fn history(names: &[&str]) -> HistoryReport {
+    let of = |name: &&str| {
+        let history = ModelHistory {
+            tokens_per_second: vec![Some(0.0), Some(40.0), None, Some(20.0)],
+            requests: vec![Some(0), Some(2), None, Some(1)],
+            memory_bytes: vec![Some(0), Some(4 << 30), None, Some(4 << 30)],
+            loads: vec![LoadTime {
+                time: 1_763_999_000.0,
+                seconds: 12.5,
+            }],
+        };
+        ((*name).to_owned(), history)
+    };
+    HistoryReport {
+        step: 10,
+        end: 1_764_000_000,
+        memory_bytes: vec![Some(8 << 30); 4],
+        models: names.iter().map(of).collect(),
+    }
+}
+
+async fn open_view(browser: &Browser, view: &str) {
+    browser.click(&format!("#tab-{view}")).await;
+    if view == "charts" {
+        browser
+            .wait_for("#chart-memory figcaption", &["Memory"])
+            .await;
+    }
+}
+
+/// What axe finds in each view, unless it is minor.
+async fn faults(browser: &Browser, axe: &str) -> Vec<String> {
+    browser.run(axe).await;
+    let mut faults = Vec::new();
+    for view in VIEWS {
+        open_view(browser, view).await;
+        let found = browser
+            .run_async(
+                "axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) => done(violations))",
+            )
+            .await;
+        for fault in found.as_array().unwrap() {
+            if ["serious", "critical"].contains(&fault["impact"].as_str().unwrap_or_default()) {
+                faults.push(format!(
+                    "{view}: {} {}",
+                    fault["id"], fault["nodes"][0]["html"]
+                ));
+            }
+        }
+    }
+    faults
+}
+
+#[tokio::test]
+async fn no_view_keeps_anybody_out_in_either_theme() {
+    let target = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .unwrap();
+    let axe = target.join("axe/node_modules/axe-core/axe.min.js");
+    let Ok(axe) = std::fs::read_to_string(axe) else {
+        report_not_run("no_view_keeps_anybody_out_in_either_theme", "axe-core");
+        return;
+    };
+    for device in [Device::Desktop, Device::LightDesktop, Device::Phone] {
+        in_browser(device, async |browser| {
+            let (_hub, _server) = open(&browser, full_hub()).await;
+            browser
+                .click(".model[data-model=\"qwen3_30b\"] .name")
+                .await;
+            assert_eq!(faults(&browser, &axe).await, [""; 0], "{device:?}");
+            // axe finds faults where there are any.
+            browser
+                .run("document.getElementById('refresh').textContent = ''")
+                .await;
+            assert!(!faults(&browser, &axe).await.is_empty());
+        })
+        .await;
+    }
+}
+
+/// Where the focus is: an element's id or text, and whether its outline can be seen.
+async fn focus(browser: &Browser) -> (String, bool) {
+    let found = browser
+        .evaluate(
+            "(() => { const node = document.activeElement; const { outlineStyle, outlineWidth } = getComputedStyle(node); \
+             return [node.id || node.textContent.trim(), outlineStyle !== 'none' && parseFloat(outlineWidth) >= 1]; })()",
+        )
+        .await;
+    (found[0].as_str().unwrap().to_owned(), found[1] == true)
+}
+
+#[tokio::test]
+async fn all_of_it_works_by_keyboard() {
+    in_browser(Device::Desktop, async |browser| {
+        let (hub, _server) = open(&browser, three_models()).await;
+        browser.wait_for(".model > th", &["alpha", "beta", "gamma"]).await;
+        for view in VIEWS {
+            open_view(&browser, view).await;
+            browser.run("document.activeElement.blur(); getSelection().removeAllRanges()").await;
+            let wanted = "[...document.querySelectorAll('button, select, input, textarea, summary')] \
+                .filter((node) => node.checkVisibility() && !node.disabled && node.tabIndex >= 0).length";
+            let wanted = browser.evaluate(wanted).await.as_u64().unwrap();
+            browser.run("window.reached = new Set()").await;
+            for _ in 0..wanted + 12 {
+                browser.key(Key::Tab).await;
+                let (name, is_seen) = focus(&browser).await;
+                let is_page = browser.evaluate("document.activeElement === document.body").await;
+                assert!(is_page == true || is_seen, "{view}: no outline at {name}");
+                browser.run("reached.add(document.activeElement)").await;
+            }
+            let missed = "[...document.querySelectorAll('button, select, input, textarea, summary')] \
+                .filter((node) => node.checkVisibility() && !node.disabled && node.tabIndex >= 0 && !reached.has(node)) \
+                .map((node) => node.outerHTML.slice(0, 90))";
+            assert_eq!(browser.evaluate(missed).await, json!([]), "{view}");
+        }
+        // From tab to tab by arrows.
+        browser.run("document.getElementById('tab-clients').focus()").await;
+        browser.key(Key::Right).await;
+        browser.wait_for("[aria-selected=\"true\"]", &["Models"]).await;
+        // A question has the focus until it is answered, and gives it back.
+        browser.run("document.getElementById('stop').focus()").await;
+        browser.key(Key::Enter).await;
+        browser.wait_for("#ask-title", &["Stop the hub?"]).await;
+        for _ in 0..5 {
+            let is_inside = "Boolean(document.activeElement.closest('#ask')) || document.activeElement === document.body";
+            assert_eq!(browser.evaluate(is_inside).await, true);
+            browser.key(Key::Tab).await;
+        }
+        browser.key(Key::Escape).await;
+        browser.wait_for("#ask", &[]).await;
+        assert_eq!(focus(&browser).await.0, "stop");
+        assert!(hub.posts().is_empty());
+        // So does a button that has done its work.
+        let load = button("beta", "memory");
+        browser.run(&format!("document.querySelector('{load}').focus()")).await;
+        browser.key(Key::Enter).await;
+        browser.wait_for(&load, &["Unload"]).await;
+        assert_eq!(focus(&browser).await.0, "Unload");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_hundred_models_are_shown_and_followed() {
+    in_browser(Device::Desktop, async |browser| {
+        let mut script = Script {
+            hub: hub(),
+            ..Script::default()
+        };
+        for index in 0..100 {
+            let name = format!("model-{index:02}");
+            script.models.push(idle(model(
+                &name,
+                ProcessState::Running,
+                MemoryState::Loaded,
+            )));
+        }
+        let (hub, _server) = open(&browser, script).await;
+        browser.wait_for("#loaded", &["100 / 100 loaded"]).await;
+        assert_eq!(
+            browser
+                .evaluate("document.querySelectorAll('tr.model').length")
+                .await,
+            100
+        );
+        hub.edit(|script| script.models[99].0.memory_state = MemoryState::Unloaded);
+        browser
+            .wait_for(&button("model-99", "memory"), &["Load"])
+            .await;
+        browser.screenshot("hundred").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn hostile_names_are_text_in_every_view() {
+    in_browser(Device::Desktop, async |browser| {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        std::fs::write(&log, format!("{HOSTILE}\n")).unwrap();
+        let mut script = full_hub();
+        let facts = &mut script.models[0].0;
+        facts.name = HOSTILE.to_owned();
+        facts.model_path = HOSTILE.to_owned();
+        facts.group = Some(HOSTILE.to_owned());
+        facts.memory_last_error = Some(HOSTILE.to_owned());
+        facts.log_path = Some(log.display().to_string());
+        script.hub.groups.push(GroupFacts {
+            name: HOSTILE.to_owned(),
+            ..GroupFacts::default()
+        });
+        script.hub.warnings = vec![HOSTILE.to_owned()];
+        for request in &mut script.ended {
+            request.model = Some(HOSTILE.to_owned());
+            request.path = HOSTILE.to_owned();
+            request.client = HOSTILE.to_owned();
+            request.id = HOSTILE.to_owned();
+        }
+        for request in &mut script.in_flight {
+            request.model = Some(HOSTILE.to_owned());
+            request.path = HOSTILE.to_owned();
+            request.client = HOSTILE.to_owned();
+            request.id = HOSTILE.to_owned();
+        }
+        script.history = history(&[HOSTILE]);
+        script.unloads = vec![HOSTILE.to_owned()];
+        let (hub, _server) = open(&browser, script).await;
+        browser.click(".model .name").await;
+        for view in VIEWS {
+            open_view(&browser, view).await;
+            let choices = format!("#view-{view} select option[value=\"{}\"]", HOSTILE.replace('"', "\\\""));
+            if !["models", "logs"].contains(&view) {
+                assert_ne!(browser.evaluate(&format!("document.querySelectorAll({choices:?}).length")).await, 0, "{view}");
+            }
+        }
+        browser.wait_for("#chart-tokens .legend li", &[]).await;
+        open_view(&browser, "charts").await;
+        browser.wait_for("#chart-tokens .legend li", &[HOSTILE]).await;
+        open_view(&browser, "clients").await;
+        let chosen = format!(
+            "(() => {{ const select = document.getElementById('clients-model'); select.value = {HOSTILE:?}; \
+             select.dispatchEvent(new Event('change')); }})()"
+        );
+        browser.evaluate(&chosen).await;
+        browser.click("#view-clients summary").await;
+        let follows = "document.querySelector('#view-clients code').textContent.includes('<img src=x')";
+        for _ in 0..100 {
+            if browser.evaluate(follows).await == true {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert_eq!(browser.evaluate(follows).await, true);
+        open_view(&browser, "requests").await;
+        browser.wait_for(".flight [data-field=\"model\"]", &[HOSTILE]).await;
+        browser.click(".flight button").await;
+        browser.wait_for("#ask-title", &["Cancel this request?"]).await;
+        browser.click("#ask-yes").await;
+        browser.wait_for("#no-flights", &["No request is in flight."]).await;
+        assert_eq!(hub.posts().len(), 1);
+        assert_eq!(browser.evaluate("document.images.length").await, 0);
+        assert_eq!(browser.evaluate("window.pwned === undefined").await, true);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_first_load_is_small_and_drawn_soon() {
+    in_browser(Device::Desktop, async |browser| {
+        let (_hub, server) = open(&browser, full_hub()).await;
+        // The second time, as the browser itself is warm then.
+        browser.open("about:blank").await;
+        browser.open(&server.page()).await;
+        browser.wait_for("#status", &["DEGRADED"]).await;
+        let loaded = browser
+            .evaluate(
+                "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')] \
+                 .map(({ name, decodedBodySize }) => [name, decodedBodySize])",
+            )
+            .await;
+        let sizes = loaded.as_array().unwrap().iter();
+        let bytes: u64 = sizes.map(|entry| entry[1].as_u64().unwrap()).sum();
+        assert!(bytes > 20_000 && bytes < BUDGET, "{bytes} bytes: {loaded}");
+        let has_charts = |entry: &Value| entry[0].as_str().unwrap().ends_with("/charts.js");
+        assert!(!loaded.as_array().unwrap().iter().any(has_charts));
+        let painted = "performance.getEntriesByName('first-contentful-paint')[0].startTime";
+        let painted = browser.evaluate(painted).await.as_f64().unwrap();
+        // 200 ms on a machine that does nothing else.
+        assert!(painted < 3000.0, "{painted} ms");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_last_hour_is_drawn_with_its_figures() {
+    in_browser(Device::Desktop, async |browser| {
+        let (_hub, _server) = open(&browser, full_hub()).await;
+        open_view(&browser, "charts").await;
+        let legend = ["qwen3_30b", "qwen3_4b"];
+        browser.wait_for("#chart-tokens .legend li", &legend).await;
+        let all = ["the machine, in use", "qwen3_30b", "qwen3_4b"];
+        browser.wait_for("#chart-memory .legend li", &all).await;
+        // A gap where nothing is known.
+        let path = browser.evaluate("document.querySelector('#chart-tokens path').getAttribute('d')").await;
+        assert_eq!(path.as_str().unwrap().matches('M').count(), 2, "{path}");
+        assert_eq!(browser.evaluate("document.querySelectorAll('#chart-loads circle').length").await, 2);
+        let told = browser.evaluate("document.querySelector('#chart-tokens desc').textContent").await;
+        assert!(told.as_str().unwrap().contains("qwen3_30b: last 20, mean 20, most 40"), "{told}");
+        browser.click("#chart-tokens summary").await;
+        browser
+            .wait_for("#chart-tokens tbody tr:first-child > *", &["qwen3_30b", "20", "20", "40"])
+            .await;
+        browser.screenshot("charts").await;
+        browser
+            .evaluate("(() => { const select = document.getElementById('charts-model'); select.value = 'qwen3_4b'; select.dispatchEvent(new Event('change')); })()")
+            .await;
+        browser.wait_for("#chart-memory .legend li", &["qwen3_4b"]).await;
+    })
+    .await;
+}
