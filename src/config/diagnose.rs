@@ -13,10 +13,10 @@ use std::str::Utf8Error;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use saphyr_parser::{Event, Parser, Span};
 
-use super::ConfigError;
 use super::lookalikes::{self, Lookalike};
 use super::problem::{KeyPath, Mark, Problem, Segment};
 use super::yaml::SyntaxError;
+use super::{ConfigError, keys};
 
 /// The error for a text that is not YAML.
 pub(super) fn syntax_error(path: &Path, text: &str, error: &SyntaxError) -> ConfigError {
@@ -71,6 +71,14 @@ pub(super) fn problems(
     let mut reports: Vec<_> = located
         .into_iter()
         .map(|(range, problem)| {
+            // A key may have been written where its hash belongs, and errors go into logs.
+            let may_be_secret =
+                problem.key_path.0.first() == Some(&Segment::Key(keys::KEY.to_owned()));
+            let report = if may_be_secret {
+                report_without_line
+            } else {
+                report
+            };
             report(path, text, &problem.message, range, problem.hint.as_deref())
         })
         .collect();
@@ -90,14 +98,37 @@ fn report(
     range: Option<Range<usize>>,
     hint: Option<&str>,
 ) -> String {
-    let range = range.map(|range| within_line(text, &range));
-    let start = range.as_ref().map_or(0, |range| range.start);
+    let excerpt = range.clone().map(|range| {
+        let range = within_line(text, &range);
+        format!("\n{}", excerpt(text, range))
+    });
+    composed(path, text, message, range, excerpt.as_deref(), hint)
+}
+
+/// [`report`] without the excerpt.
+fn report_without_line(
+    path: &Path,
+    text: &str,
+    message: &str,
+    range: Option<Range<usize>>,
+    hint: Option<&str>,
+) -> String {
+    composed(path, text, message, range, None, hint)
+}
+
+fn composed(
+    path: &Path,
+    text: &str,
+    message: &str,
+    range: Option<Range<usize>>,
+    excerpt: Option<&str>,
+    hint: Option<&str>,
+) -> String {
+    let start = range.map_or(0, |range| within_line(text, &range).start);
     let (line, column) = line_and_column(text, start);
-    let mut report = format!("{}:{line}:{column}: {message}", path.display());
-    if let Some(range) = range {
-        report.push('\n');
-        report.push_str(&excerpt(text, range));
-    }
+    let path = path.display();
+    let excerpt = excerpt.unwrap_or_default();
+    let mut report = format!("{path}:{line}:{column}: {message}{excerpt}");
     if let Some(hint) = hint {
         report.push_str("\nhint: ");
         report.push_str(hint);

@@ -61,7 +61,7 @@ fn read_keys(table: &mut Table<'_, '_>, position: &str) -> GroupConfig {
 /// The rules that need all groups and models: known groups, JIT members, caps.
 pub(super) fn check(groups: &[GroupConfig], models: &[ModelConfig], findings: &mut Findings) {
     let names = groups.iter().map(|group| group.name.as_str());
-    slug::unique(names, "group", str::to_owned, findings);
+    slug::unique(names, "group", "groups", str::to_owned, findings);
     for (index, model) in models.iter().enumerate() {
         check_membership(groups, model, index, findings);
     }

@@ -1,13 +1,14 @@
 //! The top level of hub.yaml: its own keys, then models and groups, then the rules between them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::problem::{Findings, KeyPath};
 use super::raw::Table;
 use super::schema::{Shape, Shapes};
 use super::yaml::{Map, Node};
-use super::{Config, LogLevel, allow_lists, group, host, limits, locate, log_files, model};
+use super::{Config, LogLevel, allow_lists, group, host, keys, limits, locate, log_files, model};
 
 /// The bind address of a hub whose file names none.
 pub(crate) const DEFAULT_HOST: &str = "0.0.0.0";
@@ -42,6 +43,7 @@ pub(super) fn read(root: &Node, path: &Path, modified_at: u64, findings: &mut Fi
     let mut table = Table::new(map, KeyPath::default(), findings);
     let models = model_entries(&mut table);
     let groups = table.entries("groups").unwrap_or_default();
+    let api_keys = keys::entries(&mut table);
     let (mut config, worker_command) = read_keys(&mut table, path);
     table.finish_kindly();
     config.modified_at = modified_at;
@@ -63,6 +65,13 @@ pub(super) fn read(root: &Node, path: &Path, modified_at: u64, findings: &mut Fi
         .collect();
     config.models = models;
     model::check(&config.models, config.port, findings);
+    let api_keys: Vec<_> = api_keys
+        .iter()
+        .enumerate()
+        .map(|(index, node)| keys::read(node, index, config.folder(), &config.models, findings))
+        .collect();
+    keys::check(&api_keys, findings);
+    config.api_keys = api_keys.into_iter().map(Arc::new).collect();
     log_files::check(&config, findings);
     group::check(&config.groups, &config.models, findings);
     config
@@ -73,6 +82,7 @@ pub(super) fn shapes() -> Shapes {
     Table::shapes(|table| {
         model_entries(table);
         table.entries("groups");
+        keys::entries(table);
         read_keys(table, Path::new("/"));
     })
 }
@@ -138,6 +148,7 @@ fn read_keys(table: &mut Table<'_, '_>, path: &Path) -> (Config, Vec<String>) {
         limits: limits::read(table),
         allowed_origins: allow_lists::origins(table),
         allowed_hosts: allow_lists::hosts(table),
+        api_keys: Vec::new(),
         model_folders: model_folders(table, folder),
         policies: table.list("policies").unwrap_or_default(),
         policy: table.settings("policy"),

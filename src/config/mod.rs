@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -22,6 +23,7 @@ pub mod fuzz;
 mod group;
 mod host;
 mod hub;
+mod keys;
 mod limits;
 mod locate;
 mod log_files;
@@ -40,6 +42,7 @@ pub(crate) mod web;
 mod yaml;
 
 pub(crate) use hub::{DEFAULT_HOST, DEFAULT_PORT, DEFAULT_STOP_TIMEOUT};
+pub use keys::{ApiKey, KeyDigest, KeySource};
 pub use limits::Limits;
 pub(crate) use locate::beside;
 pub use locate::{
@@ -106,6 +109,8 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Host names besides the usual ones that the hub answers to; lower case, without port.
     pub allowed_hosts: Vec<String>,
+    /// Who may use and control the hub; empty for a hub that is open to everybody who reaches it.
+    pub api_keys: Vec<Arc<ApiKey>>,
     /// Folders in which commands look for models, besides the caches of other programs.
     pub model_folders: Vec<PathBuf>,
     /// Bundled policies to switch on, by name.
@@ -332,6 +337,11 @@ impl Config {
         self.model(name_or_path).or_else(by_path)
     }
 
+    /// The key with that hash, which may have expired.
+    pub fn api_key(&self, digest: &KeyDigest) -> Option<&Arc<ApiKey>> {
+        keys::find(&self.api_keys, digest)
+    }
+
     /// The models of that group, in file order.
     pub fn members(&self, group: &str) -> impl Iterator<Item = &ModelConfig> {
         let models = self.models.iter();
@@ -407,6 +417,8 @@ pub struct KnownKeys {
     pub model: BTreeSet<&'static str>,
     /// In an entry of `groups`.
     pub group: BTreeSet<&'static str>,
+    /// In an entry of `api_keys`.
+    pub api_key: BTreeSet<&'static str>,
 }
 
 /// All keys that the readers ask for; everything else is reported as unknown.
@@ -415,6 +427,7 @@ pub fn known_keys() -> KnownKeys {
         hub: hub::shapes().into_keys().collect(),
         model: model::shapes().into_keys().collect(),
         group: group::shapes().into_keys().collect(),
+        api_key: keys::shapes().into_keys().collect(),
     }
 }
 

@@ -215,7 +215,7 @@ pub(super) fn subject(name: &str, index: usize) -> String {
 pub(super) fn check(models: &[ModelConfig], hub_port: u16, findings: &mut Findings) {
     // To a Mac's file system, names that differ only in case are the same log file.
     let names = models.iter().map(|model| model.name.as_str());
-    slug::unique(names, "model", str::to_ascii_lowercase, findings);
+    slug::unique(names, "model", "models", str::to_ascii_lowercase, findings);
 
     let mut taken = BTreeMap::from([(hub_port, "the hub's own".to_owned())]);
     for (index, model) in models.iter().enumerate() {

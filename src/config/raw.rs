@@ -53,6 +53,13 @@ impl<'a, 'f> Table<'a, 'f> {
         self.findings.value(self.key_path.key(key), message, hint);
     }
 
+    /// Refuses the mapping as a whole; `message` follows the subject.
+    pub(super) fn refuse_whole(&mut self, message: &str, hint: &str) {
+        let message = format!("{}{message}", self.subject);
+        let hint = Some(hint.to_owned());
+        self.findings.value(self.key_path.clone(), message, hint);
+    }
+
     /// Refuses an item of the list at `key`.
     pub(super) fn refuse_item(&mut self, key: &str, index: usize, message: &str, hint: String) {
         let message = format!("{}{message}", self.subject);
@@ -96,6 +103,11 @@ impl<'a, 'f> Table<'a, 'f> {
             .entries
             .get(key)
             .filter(|node| !matches!(node, Node::Null))
+    }
+
+    /// True if the key is there, set or not.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.map.entries.contains_key(key)
     }
 
     /// Any scalar, as text; blank is unset. Never contains NUL, which no path, argument or variable may.

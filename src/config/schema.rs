@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{group, hub, model};
+use super::{group, hub, keys, model};
 
 /// The name of the file with the schema beside a hub.yaml.
 pub(crate) const FILE: &str = "hub.schema.json";
@@ -27,7 +27,7 @@ pub(super) enum Shape {
     Text,
     /// A scalar that is not blank, and must be there.
     Required,
-    /// A name of a model or a group.
+    /// A name of a model, a group or a key.
     Slug,
     Flag,
     /// An integer between these two.
@@ -41,7 +41,7 @@ pub(super) enum Shape {
     TextOrList,
     /// A number, a list of numbers, or numbers with commas between them.
     Numbers,
-    /// Entries of `models` or `groups`.
+    /// Entries of `models`, `groups` or `api_keys`.
     Entries,
     /// A mapping of scalars.
     Variables,
@@ -59,6 +59,9 @@ pub fn schema() -> Value {
     model.insert("additionalProperties".to_owned(), json!(false));
     let mut group = mapping(&group::shapes(), &["Group keys"]);
     group.insert("required".to_owned(), json!(["name"]));
+    let mut api_key = mapping(&keys::shapes(), &["Keys of API keys"]);
+    api_key.insert("required".to_owned(), json!(["name"]));
+    api_key.insert("additionalProperties".to_owned(), json!(false));
     let mut root = Map::new();
     root.insert(
         "$schema".to_owned(),
@@ -70,13 +73,15 @@ pub fn schema() -> Value {
     );
     root.extend(mapping(&hub::shapes(), &["Hub keys"]));
     root.insert("required".to_owned(), json!(["models"]));
-    // It must be there, and have an entry.
-    let models = &mut root["properties"]["models"];
-    models["type"] = json!("array");
-    models["minItems"] = json!(1);
+    // `models` must be there; each must have an entry.
+    for key in ["models", keys::KEY] {
+        let list = &mut root["properties"][key];
+        list["type"] = json!("array");
+        list["minItems"] = json!(1);
+    }
     root.insert(
         "$defs".to_owned(),
-        json!({"models": model, "groups": group}),
+        json!({"models": model, "groups": group, keys::KEY: api_key}),
     );
     Value::Object(root)
 }
@@ -243,6 +248,7 @@ mod tests {
             &schema,
             &schema["$defs"]["models"],
             &schema["$defs"]["groups"],
+            &schema["$defs"][keys::KEY],
         ]
         .map(of);
         let described = all.iter().flatten().filter(|(_, key)| {

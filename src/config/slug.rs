@@ -61,11 +61,12 @@ fn proposal(text: &str) -> Option<String> {
     .find(|proposal| is_slug(proposal))
 }
 
-/// Refuses a name that is the same as that of an earlier entry of `kind` ("model" or "group") once both
+/// Refuses a name that is the same as that of an earlier entry of `kind` ("model") in `list` once both
 /// are `folded`. Empty names were refused already.
 pub(super) fn unique<'n>(
     names: impl Iterator<Item = &'n str>,
     kind: &str,
+    list: &str,
     folded: fn(&str) -> String,
     findings: &mut Findings,
 ) {
@@ -84,10 +85,7 @@ pub(super) fn unique<'n>(
         let message =
             format!("{kind} entry #{position}: duplicate {kind} name `{name}` detected{also}");
         let hint = format!("{kind} entry #{} has it already; choose another", first + 1);
-        let key_path = KeyPath::default()
-            .key(&format!("{kind}s"))
-            .item(index)
-            .key("name");
+        let key_path = KeyPath::default().key(list).item(index).key("name");
         findings.value(key_path, message, Some(hint));
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::place::{Arrival, Destination, Place};
 use super::queue::QueueLimits;
-use super::refusals::{model_required, routed_to_unknown, unknown_model};
+use super::refusals::{model_required, not_for_key, routed_to_unknown, unknown_model};
 use crate::api::ApiError;
 use crate::config::Config;
 use crate::core::interface::questions::{RequestVerdict, RequestView, Route, Wait};
@@ -125,7 +125,7 @@ pub(crate) enum Step<D: Doors> {
 ///
 /// # Errors
 /// The policies' refusal; when they abstain, 400 for a request that names no model and 404 for a
-/// name that no model has; 429 and 503 of [`Doors::park`].
+/// name that no model has; 403 for a model that is not for the client's key; 429 and 503 of [`Doors::park`].
 pub(crate) fn decide<D: Doors>(
     doors: &D,
     named: Option<Target<D::Model>>,
@@ -147,6 +147,7 @@ pub(crate) fn decide<D: Doors>(
         }
         RequestVerdict::Wait(wait) => {
             let named = named.ok_or_else(unknown)?;
+            must_be_for_key(doors, view, &named.model)?;
             return park(doors, &named, view, &wait, place);
         }
         // A policy that has the body and still asks for it abstains.
@@ -161,6 +162,7 @@ pub(crate) fn decide<D: Doors>(
         // Only now: a policy may know where to send a name that the hub does not know, or none.
         None => named.ok_or_else(unknown)?,
     };
+    must_be_for_key(doors, view, &to.model)?;
     let entrance = match doors.try_acquire(&to.model) {
         Some(grant) => Entrance::Open(grant),
         None => Entrance::Closed(arrive(&to, view, place.as_ref())),
@@ -174,6 +176,29 @@ pub(crate) fn decide<D: Doors>(
         route,
         entrance,
     }))
+}
+
+/// Holds a request to the models of its key: what counts is the model that answers, or the name that a policy
+/// answers for.
+///
+/// # Errors
+/// 403 for another model.
+fn must_be_for_key<D: Doors>(
+    doors: &D,
+    view: &RequestView,
+    model: &D::Model,
+) -> Result<(), ApiError> {
+    let Some(key) = view.key() else {
+        return Ok(());
+    };
+    let by_name = || {
+        let written = view.model.as_deref();
+        written.is_some_and(|written| key.lets_use(written) && doors.find(written).is_none())
+    };
+    match key.lets_use(model.name()) || by_name() {
+        true => Ok(()),
+        false => Err(not_for_key(key, model.name())),
+    }
 }
 
 fn park<D: Doors>(

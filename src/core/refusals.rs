@@ -10,7 +10,7 @@ use http::StatusCode;
 use super::queue::QueueLimits;
 use super::unknown::{self, Known};
 use crate::api::{ApiError, MemoryState, ModelFacts};
-use crate::config::Config;
+use crate::config::{ApiKey, Config};
 
 /// The longest and shortest `Retry-After`, in seconds.
 const RETRY_AFTER: std::ops::RangeInclusive<u64> = 1..=60;
@@ -44,6 +44,18 @@ pub(crate) fn routed_to_unknown(model: &str) -> ApiError {
              Correct the policy, or add the model to hub.yaml."
         ),
     )
+}
+
+/// The client's key may not use the model.
+pub(crate) fn not_for_key(key: &ApiKey, model: &str) -> ApiError {
+    let models = key.models.iter().flatten();
+    let models: Vec<_> = models.map(|model| format!("`{model}`")).collect();
+    let message = format!(
+        "The API key `{}` may not use the model `{model}`. It may use {}.",
+        key.name,
+        models.join(", ")
+    );
+    ApiError::new(StatusCode::FORBIDDEN, message).with_param("model")
 }
 
 /// As many requests wait for the model as may. A place is expected to be free `after` so long.

@@ -310,6 +310,7 @@ fn request(name: Option<&str>, model_type: ModelType) -> Box<RequestView> {
         id: HeaderValue::from_static("sample"),
         model: name.map(str::to_owned),
         client: ([127, 0, 0, 1], 50_000).into(),
+        credential: None,
         protocol: RequestView::OPENAI,
         keep_alive: None,
         body: Some(body),

@@ -42,8 +42,8 @@ pub use crate::core::interface::event::{Details, Event, EventName, FinishedReque
 pub use crate::core::interface::local_time::LocalTime;
 pub use crate::core::interface::plain::Plain;
 pub use crate::core::interface::questions::{
-    Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, Parked, PendingLoad, RequestVerdict,
-    RequestView, Route, Trouble, TroubleKind, TroubleVerdict, Wait,
+    Credential, Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, Parked, PendingLoad,
+    RequestVerdict, RequestView, Route, Trouble, TroubleKind, TroubleVerdict, Wait,
 };
 pub use crate::core::interface::world::{GroupView, KeepAlive, ModelView, World};
 pub(crate) use bindings::inspect::Inspect;
@@ -459,6 +459,7 @@ mod tests {
             id: http::HeaderValue::from_static("1"),
             model: Some("alpha".to_owned()),
             client: ([127, 0, 0, 1], 1).into(),
+            credential: None,
             protocol: RequestView::OPENAI,
             keep_alive: None,
             body: None,

@@ -282,6 +282,7 @@ fn view(call: &Call, request: &line::Request) -> Box<RequestView> {
         id: HeaderValue::from_static(REPLAYED),
         model: named(call),
         client: (client, 0).into(),
+        credential: None,
         protocol: RequestView::protocol_of(&request.protocol),
         keep_alive: request.keep_alive,
         body: None,

@@ -84,6 +84,7 @@ impl Simulation {
             id: HeaderValue::try_from(id(number)).ok()?,
             model: request.model.clone(),
             client: SocketAddr::new(request.client, 50_000),
+            credential: None,
             protocol: RequestView::OPENAI,
             keep_alive: request.keep_alive,
             body: Some(body.into()),

@@ -51,7 +51,8 @@ fn every_known_key_is_in_the_file_of_all_keys() {
     let keys = config::known_keys();
     // One spelling of each, and no key that is refused.
     let others = ["config", "lora_paths_str", "lora_scales_str"];
-    let all = keys.hub.iter().chain(&keys.model).chain(&keys.group);
+    let entries = keys.model.iter().chain(&keys.group).chain(&keys.api_key);
+    let all = keys.hub.iter().chain(entries);
     let missing: Vec<_> = all
         .filter(|key| !others.contains(key) && !sets(key))
         .collect();

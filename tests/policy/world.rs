@@ -216,6 +216,7 @@ pub(crate) fn request(model: &str) -> Box<RequestView> {
         id: HeaderValue::from_static("req-1"),
         model: Some(model.to_owned()),
         client: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000),
+        credential: None,
         protocol: RequestView::OPENAI,
         keep_alive: Some(60.0),
         body: Some(body.to_string().into()),

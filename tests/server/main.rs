@@ -6,6 +6,7 @@
 mod descriptors;
 mod door;
 mod history;
+mod keys;
 mod plan;
 mod prometheus;
 #[path = "../support/mod.rs"]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plain::Plain;
 use crate::api::ApiError;
-use crate::config::Settings;
+use crate::config::{ApiKey, Settings};
 
 /// The reason why a model takes memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,6 +230,8 @@ pub struct RequestView {
     pub model: Option<String>,
     /// The client's address.
     pub client: std::net::SocketAddr,
+    /// The key that it was let in with, if the hub has keys.
+    pub credential: Option<Credential>,
     /// The client's protocol. A request that came in another one than OpenAI's is a chat completion by now.
     pub protocol: &'static str,
     /// How long the client wishes the model to stay in memory after its last request, in seconds; negative for
@@ -254,6 +256,11 @@ impl RequestView {
         all.find(|other| *other == name).unwrap_or(Self::OPENAI)
     }
 
+    /// The key of its client, if the hub has keys.
+    pub fn key(&self) -> Option<&ApiKey> {
+        self.credential.as_ref().map(|credential| &*credential.key)
+    }
+
     /// A request of which nothing but the head is known.
     pub(crate) fn of_head(
         parts: http::request::Parts,
@@ -265,10 +272,58 @@ impl RequestView {
             id,
             model: None,
             client,
+            credential: None,
             protocol: RequestView::OPENAI,
             keep_alive: None,
             body: None,
             parked: Parked::default(),
+        }
+    }
+}
+
+/// The key of a request's client. Neither policies nor workers see more of it than its name.
+#[derive(Debug, Clone)]
+pub struct Credential {
+    /// Its entry in hub.yaml.
+    pub key: Arc<ApiKey>,
+    /// The headers that had it, for a hub that takes over.
+    sent: Vec<(http::HeaderName, http::HeaderValue)>,
+}
+
+impl Credential {
+    /// The headers in which clients send keys, and the cookie of the status page.
+    const HEADERS: [http::HeaderName; 3] = [
+        http::header::AUTHORIZATION,
+        http::HeaderName::from_static("x-api-key"),
+        http::header::COOKIE,
+    ];
+
+    /// The credential of a request that has that key; its headers are taken out of the head.
+    pub(crate) fn take(key: Arc<ApiKey>, headers: &mut http::HeaderMap) -> Self {
+        let mut sent = Vec::new();
+        for name in Self::HEADERS {
+            if let http::header::Entry::Occupied(entry) = headers.entry(&name) {
+                let (_, values) = entry.remove_entry_mult();
+                sent.extend(values.map(|value| (name.clone(), value)));
+            }
+        }
+        Self { key, sent }
+    }
+
+    /// That of a key of that name, for requests that are only imagined.
+    pub fn named(name: &str) -> Self {
+        let key = Arc::new(ApiKey::named(name));
+        let sent = Vec::new();
+        Self { key, sent }
+    }
+
+    /// Puts the headers back.
+    pub(crate) fn restore(self, headers: &mut http::HeaderMap) {
+        for name in Self::HEADERS {
+            headers.remove(name);
+        }
+        for (name, value) in self.sent {
+            headers.append(name, value);
         }
     }
 }

@@ -10,8 +10,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
 use crate::api::{ApiError, MemoryState, ModelFacts, ProcessState, unix_now};
-use crate::config::ModelConfig;
-use crate::core::refusals::unknown_model;
+use crate::config::{ApiKey, ModelConfig};
+use crate::core::refusals::{not_for_key, unknown_model};
 use crate::hub::lifecycle::{Lifecycle, Model};
 use crate::model_files;
 use crate::policy::{DeclaredModel, LoadReason, LoadVerdict, Policies};
@@ -79,8 +79,8 @@ impl Catalogue {
         }
     }
 
-    /// The models that are started or starting in hub.yaml's order, then the names.
-    pub(super) async fn all(&self) -> Vec<Entry> {
+    /// The models that are started or starting in hub.yaml's order, then the names; of them what `key` may use.
+    pub(super) async fn all(&self, key: Option<&ApiKey>) -> Vec<Entry> {
         let models = self.lifecycle.models().into_iter();
         let models = models.map(|model| self.entry(&model));
         let mut all: Vec<Entry> = models.filter(Entry::takes_requests).collect();
@@ -88,6 +88,7 @@ impl Catalogue {
         // A model keeps its name, whatever a policy makes of it.
         let declared = declared.filter(|name| self.lifecycle.find(&name.name).is_none());
         all.extend(declared.map(|name| self.named(name)));
+        all.retain(|entry| key.is_none_or(|key| entry.is_for(key)));
         self.read_lengths(&mut all).await;
         all
     }
@@ -95,8 +96,8 @@ impl Catalogue {
     /// One of them by its name, a model also by its path and while it is not started.
     ///
     /// # Errors
-    /// 404 when there is none.
-    pub(super) async fn one(&self, id: &str) -> Result<Entry, ApiError> {
+    /// 404 when there is none, 403 when it is not for `key`.
+    pub(super) async fn one(&self, id: &str, key: Option<&ApiKey>) -> Result<Entry, ApiError> {
         let mut found = match self.lifecycle.find(id) {
             Some(model) => self.entry(&model),
             None => {
@@ -106,6 +107,9 @@ impl Catalogue {
                 self.named(named)
             }
         };
+        if let Some(key) = key.filter(|key| !found.is_for(key)) {
+            return Err(not_for_key(key, &found.id));
+        }
         self.read_lengths(std::slice::from_mut(&mut found)).await;
         Ok(found)
     }
@@ -210,6 +214,12 @@ impl Entry {
     /// True if it belongs into lists: a name, or a model that is started or starting.
     pub(super) fn takes_requests(&self) -> bool {
         self.is_declared || self.facts.as_ref().is_some_and(|facts| facts.is_started())
+    }
+
+    /// True if a key may use it, by its name or by that of the model that usually answers.
+    fn is_for(&self, key: &ApiKey) -> bool {
+        let model = self.model.as_ref();
+        key.lets_use(&self.id) || model.is_some_and(|model| key.lets_use(&model.name))
     }
 
     /// True if its model is in memory.

@@ -10,6 +10,7 @@ use super::protocol::{counted, to_count};
 use super::request::intake::Intake;
 use super::translated::{compute, whole_body};
 use crate::api::ApiError;
+use crate::core::refusals::not_for_key;
 use crate::model_files;
 use crate::policy::RequestView;
 
@@ -25,6 +26,12 @@ impl Gateway {
         let body = whole_body(&mut view.parts, intake).await?;
         let length = body.len();
         let (model, tokens) = compute(length, move || to_count(&body)).await?;
+        if let Some(key) = view.key()
+            && let Some(found) = self.lifecycle.find(&model)
+            && !key.lets_use(&found.name)
+        {
+            return Err(not_for_key(key, &found.name));
+        }
         let exact = match length {
             ..=MOST => self.tokens_of(&model, &tokens.texts).await,
             _ => None,

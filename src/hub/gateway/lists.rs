@@ -10,6 +10,7 @@ use super::protocol::openai::models;
 use super::protocol::{Protocol, anthropic, lm_studio, openai};
 use super::{Gateway, refusals};
 use crate::api::ApiError;
+use crate::policy::RequestView;
 
 impl Gateway {
     /// `GET /v1/models`.
@@ -19,10 +20,11 @@ impl Gateway {
     pub(super) async fn models(
         &self,
         protocol: &Protocol,
-        query: Option<&str>,
+        view: &RequestView,
     ) -> Result<Response<Body>, ApiError> {
-        let mut entries = self.catalogue.all().await;
+        let mut entries = self.catalogue.all(view.key()).await;
         if protocol.is_anthropic() {
+            let query = view.parts.uri.query();
             return anthropic::models::page(&entries, query).map(|page| openai::json(&page));
         }
         self.catalogue.look_at_status(&mut entries).await;
@@ -32,13 +34,14 @@ impl Gateway {
     /// `GET /v1/models/{id}`, by the percent-encoded name or path.
     ///
     /// # Errors
-    /// 404 for a model that there is not, or that takes no requests.
+    /// 404 for a model that there is not, or that takes no requests; 403 for one that is not for the client's key.
     pub(super) async fn model(
         &self,
         protocol: &Protocol,
         id: &str,
+        view: &RequestView,
     ) -> Result<Response<Body>, ApiError> {
-        let mut entry = self.entry(id).await?;
+        let mut entry = self.entry(id, view).await?;
         if !entry.takes_requests() {
             return Err(refusals::not_listed(&entry.id));
         }
@@ -54,14 +57,15 @@ impl Gateway {
     /// LM Studio's list, or a model of it, whether it is started or not.
     ///
     /// # Errors
-    /// 404 for a model that there is not.
+    /// 404 for a model that there is not, 403 for one that is not for the client's key.
     pub(super) async fn lm_studio(
         &self,
         route: lm_studio::Route<'_>,
+        view: &RequestView,
     ) -> Result<Response<Body>, ApiError> {
         let shown = match route {
-            lm_studio::Route::Model(id) => lm_studio::one(&self.entry(id).await?),
-            _ => lm_studio::list(&self.catalogue.all().await),
+            lm_studio::Route::Model(id) => lm_studio::one(&self.entry(id, view).await?),
+            _ => lm_studio::list(&self.catalogue.all(view.key()).await),
         };
         Ok(openai::json(&shown))
     }
@@ -69,9 +73,9 @@ impl Gateway {
     /// The entry of a percent-encoded name or path.
     ///
     /// # Errors
-    /// 404 when there is none.
-    async fn entry(&self, id: &str) -> Result<Entry, ApiError> {
+    /// 404 when there is none, 403 when it is not for the client's key.
+    async fn entry(&self, id: &str, view: &RequestView) -> Result<Entry, ApiError> {
         let id = percent_decode_str(id).decode_utf8_lossy();
-        self.catalogue.one(&id).await
+        self.catalogue.one(&id, view.key()).await
     }
 }

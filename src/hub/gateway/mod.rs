@@ -20,9 +20,9 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::api::ApiError;
-use crate::config::Config;
+use crate::config::{ApiKey, Config};
 use crate::hub::lifecycle::{Grant, Lifecycle, Model, Ticket};
-use crate::policy::{Policies, RequestView};
+use crate::policy::{Credential, Policies, RequestView};
 use crate::tokenizer::Tokenizers;
 use crate::upstream::Accepts;
 
@@ -56,7 +56,6 @@ pub use answer::loading_stream::LoadingStream;
 use catalogue::Catalogue;
 use forward::Named;
 use naming::{fields_without_model, model_of_query, named_model};
-pub(crate) use protocol::error_at;
 use protocol::lm_studio;
 use protocol::ollama::only_moved;
 use protocol::openai;
@@ -64,6 +63,7 @@ use protocol::openai::response_owners::ResponseOwners;
 use protocol::openai::routes::Target;
 use protocol::responses::{self, Kept};
 use protocol::{Answering, Door, Translating};
+pub(crate) use protocol::{error_at, error_to};
 use request::budget::Budget;
 use request::intake::Intake;
 pub use request::read_pause::ReadPause;
@@ -252,11 +252,18 @@ impl Gateway {
         &self.successor
     }
 
-    /// Takes in a request under `/v1` that arrived at `began`; `id` is its `X-Request-ID`, `read_pause` tells
-    /// its connection when its body is not read, or it is cancelled.
+    /// True if requests need a key.
+    pub fn has_keys(&self) -> bool {
+        self.lifecycle.has_keys()
+    }
+
+    /// Takes in a request under `/v1` that arrived at `began`, with its client's key if the hub has keys; `id` is
+    /// its `X-Request-ID`, `read_pause` tells its connection when its body is not read, or it is cancelled.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request")]
     pub fn take_in(
         self: &Arc<Self>,
-        parts: Parts,
+        mut parts: Parts,
+        key: Option<Arc<ApiKey>>,
         body: Incoming,
         client: SocketAddr,
         read_pause: ReadPause,
@@ -276,7 +283,10 @@ impl Gateway {
                 connection,
             ),
             intake: Box::new(intake),
-            view: Box::new(RequestView::of_head(parts, id, client)),
+            view: Box::new(RequestView {
+                credential: key.map(|key| Credential::take(key, &mut parts.headers)),
+                ..RequestView::of_head(parts, id, client)
+            }),
         }
     }
 
@@ -299,8 +309,8 @@ impl Gateway {
         let protocol = account.protocol();
         let parts = &view.parts;
         let answer = match Target::of(&parts.method, parts.uri.path()) {
-            Target::Models => Box::pin(self.models(protocol, parts.uri.query())).await,
-            Target::Model(id) => Box::pin(self.model(protocol, id)).await,
+            Target::Models => Box::pin(self.models(protocol, &view)).await,
+            Target::Model(id) => Box::pin(self.model(protocol, id, &view)).await,
             Target::NotAllowed(allowed) => Ok(openai::allowed_methods(
                 protocol,
                 &parts.method,
@@ -328,7 +338,7 @@ impl Gateway {
                     lm_studio::Route::NotAllowed(allowed) => {
                         Ok(openai::allowed_methods(protocol, method, path, allowed))
                     }
-                    route => Box::pin(self.lm_studio(route)).await,
+                    route => Box::pin(self.lm_studio(route, &view)).await,
                 }
             }
             Target::CountTokens => Box::pin(self.count_tokens(view, &mut intake)).await,
@@ -391,7 +401,7 @@ impl Gateway {
                 if let Some(translating) = translating {
                     translating.undo(&mut view.parts, intake);
                 }
-                return Box::pin(pass_on(&self.successor, *view, intake, account)).await;
+                return Box::pin(self.successor.pass_on(*view, intake, account)).await;
             }
         };
         account.goes_to(&admitted.model);
@@ -548,21 +558,6 @@ impl Gateway {
 /// The client's name for the model that answers, or else the hub's.
 fn called<'a>(view: &'a RequestView, model: &'a Model) -> &'a str {
     view.model.as_deref().unwrap_or(&model.name)
-}
-
-/// Sends a request on to the hub that has taken over, as the client sent it.
-async fn pass_on(
-    successor: &Successor,
-    view: RequestView,
-    intake: &mut Intake,
-    account: &mut Account,
-) -> Result<Response<Body>, ApiError> {
-    let RequestView {
-        parts, id, client, ..
-    } = view;
-    account.passed_on();
-    let body = intake.take_body();
-    successor.ask(parts, body, client, &id).await
 }
 
 /// The length that a request announces.

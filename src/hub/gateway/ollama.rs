@@ -26,20 +26,20 @@ impl Gateway {
         let door = match route {
             Route::Version => return Ok(openai::json(&lists::version())),
             Route::Tags => {
-                let entries = self.catalogue.all().await;
+                let entries = self.catalogue.all(view.key()).await;
                 return Ok(openai::json(&lists::tags(
                     &entries,
                     self.config().modified_at,
                 )));
             }
             Route::Running => {
-                let entries = self.catalogue.all().await;
+                let entries = self.catalogue.all(view.key()).await;
                 return Ok(openai::json(&lists::running(&entries)));
             }
             Route::Show => {
                 let body = whole_body(&mut view.parts, intake).await?;
                 let body = compute(body.len(), move || read(&body)).await?;
-                let entry = self.catalogue.one(lists::asked(&body)?).await?;
+                let entry = self.catalogue.one(lists::asked(&body)?, view.key()).await?;
                 return Ok(openai::json(&lists::show(
                     &entry,
                     self.config().modified_at,

@@ -17,11 +17,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ve
 use http_body_util::Limited;
 use hyper::body::Incoming;
 
+use super::answer::account::Account;
 use super::answer::body::Body;
 use super::forward::{REQUEST_ID, remove_hop_by_hop};
 use super::protocol::Protocol;
+use super::request::intake::Intake;
 use super::upgrade;
 use crate::api::ApiError;
+use crate::policy::RequestView;
 use crate::upstream::{Accepts, RequestBody, Upstream};
 
 /// `PROOF ADDRESS`: the client of a request that another hub forwards.
@@ -123,11 +126,36 @@ impl Successor {
         })
     }
 
+    /// Its answer to a request as the client sent it.
+    ///
+    /// # Errors
+    /// 503 when it cannot be reached.
+    pub(super) async fn pass_on(
+        &self,
+        view: RequestView,
+        intake: &mut Intake,
+        account: &mut Account,
+    ) -> Result<Response<Body>, ApiError> {
+        let RequestView {
+            mut parts,
+            id,
+            client,
+            credential,
+            ..
+        } = view;
+        if let Some(credential) = credential {
+            credential.restore(&mut parts.headers);
+        }
+        account.passed_on();
+        let body = intake.take_body();
+        self.ask(parts, body, client, &id).await
+    }
+
     /// Its answer to a request, with a header that closes the connection.
     ///
     /// # Errors
     /// 503 when it cannot be reached.
-    pub(super) async fn ask(
+    async fn ask(
         &self,
         mut parts: request::Parts,
         body: RequestBody,

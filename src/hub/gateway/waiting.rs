@@ -21,7 +21,7 @@ use super::answer::progress::Progress;
 use super::protocol::Protocol;
 use super::request::intake::Intake;
 use super::translated::compute;
-use super::{Addressed, Successor, pass_on};
+use super::{Addressed, Successor};
 use crate::api::ApiError;
 use crate::hub::lifecycle::{Grant, Model};
 
@@ -89,7 +89,7 @@ impl Waiting {
         match grant {
             Err(_) if self.successor.is_there() => {
                 let view = self.request.into_sent(intake);
-                pass_on(&self.successor, view, intake, account).await
+                self.successor.pass_on(view, intake, account).await
             }
             grant => {
                 self.request

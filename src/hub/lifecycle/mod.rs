@@ -166,6 +166,11 @@ impl Lifecycle {
         Arc::clone(&self.registry.table.load().config)
     }
 
+    /// True if hub.yaml has keys.
+    pub fn has_keys(&self) -> bool {
+        !self.registry.table.load().config.api_keys.is_empty()
+    }
+
     /// The gateway's limits, as configured.
     pub fn limits(&self) -> Limits {
         self.registry.table.load().config.limits

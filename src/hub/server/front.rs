@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
-use http::header::{CONTENT_LENGTH, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CONTENT_LENGTH, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Either;
@@ -21,7 +21,7 @@ use super::{astray, door};
 use crate::api::ApiError;
 use crate::hub::decimal;
 use crate::hub::decimal::micros;
-use crate::hub::gateway::{Arrived, Body, Gateway, ReadPause, error_at};
+use crate::hub::gateway::{Arrived, Body, Gateway, ReadPause, error_to};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
@@ -139,9 +139,21 @@ impl Front {
                 return (elsewhere(Elsewhere::Answered(answer)), None);
             }
         };
-        let way = if let Some(response) = origin.as_ref().and_then(|_| door::preflight(&parts)) {
-            elsewhere(Elsewhere::Answered(response))
-        } else if let Some(response) = astray::answer(&parts, area, || self.gateway.config()) {
+        if let Some(response) = origin.as_ref().and_then(|_| door::preflight(&parts)) {
+            return (elsewhere(Elsewhere::Answered(response)), origin);
+        }
+        let key = match self.gateway.has_keys() {
+            true => door::key_of(&parts, area, &self.gateway.config()),
+            false => Ok(None),
+        };
+        let key = match key {
+            Ok(key) => key,
+            Err(error) => {
+                let answer = turned_away(&parts, id, &error);
+                return (elsewhere(Elsewhere::Answered(answer)), origin);
+            }
+        };
+        let way = if let Some(response) = astray::answer(&parts, area, || self.gateway.config()) {
             elsewhere(Elsewhere::Astray(response, body))
         } else if self.gateway.successor().is_there() {
             let request = Request::from_parts(parts, body);
@@ -150,7 +162,7 @@ impl Front {
             let id = id.clone();
             let arrived = self
                 .gateway
-                .take_in(parts, body, client, read_pause, id, started);
+                .take_in(parts, key, body, client, read_pause, id, started);
             Destination::Gateway(arrived)
         } else {
             let mut request = Request::from_parts(parts, Lent::new(body));
@@ -221,7 +233,12 @@ fn turned_away(parts: &Parts, id: &HeaderValue, error: &ApiError) -> Response<Bo
         parts.uri.path(),
     );
     debug!(id, %method, path, status = error.status, %error, "turned away");
-    error_at(path, error)
+    let mut answer = error_to(parts, error);
+    if answer.status() == StatusCode::UNAUTHORIZED {
+        let scheme = HeaderValue::from_static("Bearer");
+        answer.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+    }
+    answer
 }
 
 /// A copy of a request's head. Only verbs wait, and their bodies are not read.

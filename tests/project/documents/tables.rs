@@ -24,6 +24,8 @@ fn every_key_of_hub_yaml_is_in_the_reference_and_no_other() {
     assert_eq!(first_cells(&page.section("Hub keys")), texts(known.hub));
     assert_eq!(of_models, texts(known.model));
     assert_eq!(first_cells(&page.section("Group keys")), texts(known.group));
+    let of_api_keys = first_cells(&page.section("Keys of API keys"));
+    assert_eq!(of_api_keys, texts(known.api_key));
 }
 
 /// The commands of the program with their aliases.

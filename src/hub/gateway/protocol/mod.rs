@@ -53,6 +53,11 @@ pub(crate) fn error_at(path: &str, error: &ApiError) -> Response<Body> {
     (Protocol::of(path).error)(error)
 }
 
+/// The same for a request whose head is known.
+pub(crate) fn error_to(parts: &request::Parts, error: &ApiError) -> Response<Body> {
+    (Protocol::spoken(parts).error)(error)
+}
+
 /// True for Anthropic's routes, those that no hub has among them.
 fn is_message(path: &str) -> bool {
     is_under(path, "/v1/messages")

@@ -18,12 +18,14 @@ use crate::config::web::{self, Host};
 
 mod caller;
 mod cors;
+mod keys;
 mod refusals;
 #[cfg(test)]
 mod tests;
 
 use caller::{Caller, Site};
 pub(super) use cors::{allow_origin, preflight};
+pub(super) use keys::key_of;
 
 /// Schemes of applications, which no web site's page can have.
 const APPLICATIONS: [&str; 4] = ["app", "tauri", "vscode-webview", "vscode-file"];

@@ -59,6 +59,43 @@ pub(super) fn strange_host(host: Option<&str>) -> ApiError {
     ApiError::new(StatusCode::MISDIRECTED_REQUEST, message)
 }
 
+/// A request without a key.
+pub(super) fn no_key() -> ApiError {
+    unauthorized(
+        "This hub wants an API key. Send it as `Authorization: Bearer KEY` or as `x-api-key: KEY`; \
+         `mlx-openai-server-hub key add NAME` makes one.",
+    )
+}
+
+/// A key that the hub does not know.
+pub(super) fn wrong_key() -> ApiError {
+    unauthorized(
+        "The API key is none of this hub's. `mlx-openai-server-hub key list` shows their names.",
+    )
+}
+
+/// A key that was good.
+pub(super) fn expired_key(name: &str) -> ApiError {
+    unauthorized(&format!(
+        "The API key `{name}` has expired. Set another `expires` in hub.yaml, or make a new key with \
+         `mlx-openai-server-hub key add`."
+    ))
+}
+
+/// A key that may use the models only.
+pub(super) fn may_not_control(name: &str) -> ApiError {
+    let message = format!(
+        "The API key `{name}` may use the models of this hub and not control it; to let it, write \
+         `may: [use, control]` in its entry in hub.yaml"
+    );
+    ApiError::new(StatusCode::FORBIDDEN, message)
+}
+
+/// 401 with OpenAI's own word.
+fn unauthorized(message: &str) -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, message).with_code("invalid_api_key")
+}
+
 fn what(area: Area) -> &'static str {
     match area {
         Area::Hub => "control this hub",
