@@ -125,7 +125,7 @@ pub struct ModelFacts {
     pub last_load_at: Option<f64>,
     /// Time of its last unload.
     pub last_unload_at: Option<f64>,
-    /// How long the last load took, in seconds; null before the first that the hub or one before it has seen.
+    /// Seconds that the last load took; null before the first that this hub or an earlier one has seen.
     #[serde(default)]
     pub load_seconds: Option<f64>,
     /// The worker's process id, while there is a process.

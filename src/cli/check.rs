@@ -83,7 +83,7 @@ impl Check {
     }
 }
 
-/// Why programs can have no spare processes, once each.
+/// The reasons why programs can have no spare processes, each once.
 pub(super) fn obstacles(config: &Config) -> Vec<String> {
     let mut obstacles: Vec<String> = Vec::new();
     let models = config.models.iter().filter(|_| config.spares > 0);

@@ -81,7 +81,7 @@ pub(super) fn text(
     format!("{HEAD}{group}\nmodels:\n{}\n", blocks.join("\n\n"))
 }
 
-/// Which of the models do not fit beside the others. The small ones stay.
+/// Marks the models that do not fit beside the others. The small ones stay.
 fn large(chosen: &[Offer], room: Room) -> Vec<bool> {
     let needs: Vec<u64> = chosen
         .iter()

@@ -27,7 +27,7 @@ pub(super) const PROGRAM: &str = env!("CARGO_PKG_NAME");
 const VARIABLE: &str = "MLX_HUB_COMPLETE";
 /// Longest wait for a hub whose hub.yaml is broken: somebody waits at the prompt.
 const LIMIT: Duration = Duration::from_millis(500);
-/// How the arguments that take models are called.
+/// Names of the arguments that take models.
 const MODELS: [&str; 2] = ["MODEL", "MODEL_NAMES"];
 
 /// Print the script that completes commands and names of models in a shell
@@ -111,7 +111,7 @@ fn with_candidates(command: Command) -> Command {
         .mut_subcommands(with_candidates)
 }
 
-/// What an argument of a command may be, where only the machine knows.
+/// Completes an argument of a command whose values only this machine knows.
 fn candidates(command: &str, arg: &Arg) -> Option<ArgValueCandidates> {
     let names = arg.get_value_names().unwrap_or_default();
     if names.iter().any(|name| MODELS.contains(&name.as_str())) {

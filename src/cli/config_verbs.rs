@@ -156,7 +156,7 @@ fn open_editor(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What to do about a hub.yaml with mistakes.
+/// The user's choice about a hub.yaml with mistakes.
 enum Next {
     Edit,
     GoBack,

@@ -15,7 +15,7 @@ const WORKER: u64 = 300 << 20;
 /// and a share of the weights for what is computed and kept while requests run.
 const SHARE: u64 = 10;
 
-/// Whether a model fits into memory.
+/// The answer to the question if a model fits into memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Fits {
@@ -46,9 +46,9 @@ impl Fits {
 /// Bytes of this machine's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Room {
-    /// What can be taken now.
+    /// Bytes that can be taken now.
     pub(super) available: Option<u64>,
-    /// The most that models can ever have.
+    /// The most bytes that models can ever have.
     pub(super) most: Option<u64>,
 }
 
@@ -65,7 +65,7 @@ impl Room {
         }
     }
 
-    /// Whether that much fits, in bytes.
+    /// Tells if so many bytes fit.
     pub(super) fn fits(&self, need: u64) -> Fits {
         match (self.available, self.most) {
             (Some(available), _) if need <= available => Fits::Yes,

@@ -1,4 +1,4 @@
-//! How each client is pointed at the hub: the one table behind `launch`, the pages of the documentation and the
+//! Points each client at the hub: the one table behind `launch`, the pages of the documentation and the
 //! status page.
 //!
 //! A [`Client`] is a program that `launch` becomes, or a library with lines of code to copy. Texts of the table
@@ -25,7 +25,7 @@ pub struct Client {
     pub kind: Kind,
 }
 
-/// What a client is.
+/// The kind of a client.
 #[derive(Debug)]
 pub enum Kind {
     /// A command that `launch` can become.
@@ -39,7 +39,7 @@ pub enum Kind {
     },
 }
 
-/// What a client is pointed at.
+/// The hub and the models that a client is pointed at.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
     /// The hub's address without a path, `http://localhost:8000`.

@@ -31,17 +31,17 @@ pub(super) struct Settings {
 /// A file of settings.
 #[derive(Debug)]
 pub(super) struct SettingsFile {
-    /// Where a user has it.
+    /// Its usual path in the home of a user.
     pub(super) path: &'static str,
     /// Its language, as fences in Markdown name it.
     pub(super) language: &'static str,
     /// Its text.
     pub(super) text: &'static str,
-    /// How the program gets it without that file.
+    /// The way in which the program gets its text without that file.
     pub(super) given: Given,
 }
 
-/// How a program gets the text of a file that is not there.
+/// The way in which a program gets the text of a file that is not there.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Given {
     /// In this variable.
@@ -70,7 +70,7 @@ pub struct Temporary {
     pub place: Place,
 }
 
-/// How a program finds a temporary file.
+/// The way in which a program finds a temporary file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// This variable has its folder.
@@ -79,7 +79,7 @@ pub enum Place {
     Argument(&'static str),
 }
 
-/// How a program is run.
+/// The command that runs a program.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Run {
     /// Variables.
@@ -93,7 +93,7 @@ pub struct Run {
 }
 
 impl Program {
-    /// How it is run, so that it leads to `target`.
+    /// The command that runs it so that it uses `target`.
     pub fn run(&self, target: &Target<'_>) -> Run {
         let mut environment = self.environment(target);
         let mut first = self.first(target);

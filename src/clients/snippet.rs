@@ -14,7 +14,7 @@ pub struct Snippet {
 }
 
 impl Client {
-    /// What leads it to `target`: a file or variables and the command, or code.
+    /// The texts that point it at `target`: a file or variables and the command, or code.
     pub fn snippets(&self, target: &Target<'_>) -> Vec<Snippet> {
         match &self.kind {
             Kind::Program(program) => of_program(program, target),

@@ -163,7 +163,7 @@ fn of(key: &str, shape: &Shape) -> Value {
     }
 }
 
-/// What the readers take for a boolean, an integer and a number in quotes, or nothing.
+/// Patterns of the texts that the readers accept as a boolean, an integer and a number.
 const FLAG: &str = r"^\s*([Tt][Rr][Uu][Ee]|[Yy][Ee][Ss]|[Oo][Nn]|[Yy]|[Ff][Aa][Ll][Ss][Ee]|[Nn][Oo]|[Oo][Ff][Ff]|[Nn])\s*$";
 const INT: &str = r"^\s*[-+]?(0x[0-9A-Fa-f_]+|0b[01_]+|[0-9_]+)\s*$";
 const NUMBER: &str = r"\s*[-+]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?\s*";
@@ -193,7 +193,7 @@ fn in_any_case(words: &[&str]) -> String {
     format!(r"^\s*({})\s*$", words.join("|"))
 }
 
-/// What the table of a section says of each key.
+/// Describes each key as the table of a section of the documentation does.
 fn descriptions(section: &str) -> Vec<(&'static str, String)> {
     let heading = format!("## {section}");
     let lines = REFERENCE.lines().skip_while(move |line| **line != *heading);

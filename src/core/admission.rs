@@ -1,5 +1,5 @@
-//! One asking of `on_request`, and what comes of it before any other request is asked about: a lease,
-//! a place among those that wait for the model, or one in its queue.
+//! Carries out one verdict of `on_request` before policies are asked about any other request: it grants a lease, a
+//! place among the requests that wait for the model, or one in its queue.
 //!
 //! [`decide`] is that decision. The gateway calls it with the gates of the real hub, the simulation with
 //! those of its own; both are [`Doors`]. Because the lease is taken before the next request is asked about,

@@ -1,9 +1,9 @@
-//! The requests that a policy told to wait before a model: who is asked about next, when, and who is
-//! refused.
+//! The requests that a policy told to wait before a model. The queue decides which request the policies are asked
+//! about next, and when, and which request is refused.
 //!
-//! Something changes (a lease comes back, the model is in another state): then the first request of every
-//! client is asked about, one after the other in a [`Fair`] order; the one that has the turn keeps it until what
-//! came of the verdict can be seen in the model's counters. That is repeated as long as one of them went.
+//! Whenever something changes (a lease comes back, the model is in another state), the policies are asked about
+//! the first request of every client, one after the other in a [`Fair`] order. A request keeps its turn until the
+//! model's counters show the outcome of the verdict. Rounds follow each other as long as a request leaves the queue.
 //!
 //! Pure: the gateway's requests and those of a simulated hub stand in the same queue. Its owner tells
 //! a request that a method returned to [look](Queue::look) at the decision.

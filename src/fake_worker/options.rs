@@ -34,19 +34,19 @@ pub(super) enum Grandchild {
     about = "A simulated mlx-openai-server for the demo and the tests"
 )]
 pub(super) struct Knobs {
-    /// Which command line and manners to have
+    /// Version of the worker whose command line and behaviour to imitate
     #[arg(long, env = "STUB_DIALECT", default_value = "1.8.1")]
     pub dialect: Dialect,
     /// From the start of the process until it could listen
     #[arg(long, env = "STUB_BOOT_SECONDS", value_parser = seconds, default_value = "0")]
     pub boot_seconds: Duration,
-    /// How long a load takes
+    /// Time that a load takes
     #[arg(long, env = "STUB_LOAD_SECONDS", value_parser = seconds, default_value = "0")]
     pub load_seconds: Duration,
     /// From SIGTERM to the end of an idle worker
     #[arg(long, env = "STUB_EXIT_SECONDS", value_parser = seconds, default_value = "0")]
     pub exit_seconds: Duration,
-    /// How long children stay when the worker has gone without ending them
+    /// Time that children stay when the worker has gone without ending them
     #[arg(long, env = "STUB_LINGER_SECONDS", value_parser = seconds, default_value = "2")]
     pub linger_seconds: Duration,
     /// From a request to the first token

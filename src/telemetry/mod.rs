@@ -123,7 +123,7 @@ pub fn app_log(log_path: &Path) -> PathBuf {
     log_path.join("app.log")
 }
 
-/// What comes to the stderr of a hub that nobody watches. No model's log has this name: none begins with
+/// The file that receives the stderr of a hub that nobody watches. No model's log has this name: none begins with
 /// `app.`.
 pub fn stderr_log(log_path: &Path) -> PathBuf {
     log_path.join("app.stderr.log")

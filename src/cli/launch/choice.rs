@@ -1,4 +1,4 @@
-//! Which model a client gets.
+//! Chooses the model that a client gets.
 
 use crate::api::Status;
 use crate::cli::client::Client;

@@ -57,7 +57,7 @@ pub(super) struct Launch {
     arguments: Vec<OsString>,
 }
 
-/// What the client is led to.
+/// The hub and the model that the client is led to.
 struct Led {
     /// The hub's address without a path.
     url: String,

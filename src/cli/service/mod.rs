@@ -36,7 +36,7 @@ mod systemd;
 const MARK: &str = "Written by `mlx-openai-server-hub service install`, and removed by `service uninstall`. Without this line it is yours.";
 
 const POLL: std::time::Duration = std::time::Duration::from_millis(20);
-/// How often a step is tried again, and how long after.
+/// Number of further attempts at a step, and the pause before each.
 const AGAIN: (u32, std::time::Duration) = (20, std::time::Duration::from_millis(500));
 
 /// Have launchd or systemd run the hub
@@ -131,7 +131,7 @@ struct NewFile {
     text: String,
 }
 
-/// What a service manager is told.
+/// An order for a service manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
     /// The files are there: have them in force, and start the hub.
@@ -144,7 +144,7 @@ enum Act {
     Forget,
 }
 
-/// What a service manager says.
+/// The state of a service, as its manager reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// It does not know the service.
@@ -160,7 +160,7 @@ struct Step {
     rule: Rule,
 }
 
-/// What follows from the end of a command.
+/// The meaning of a command's exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
     /// It must succeed.
@@ -222,7 +222,7 @@ impl Step {
 
 /// The files and commands of a service manager, for one service.
 trait Manager {
-    /// How the service is called.
+    /// The name of the service.
     fn name(&self) -> &str;
     /// Every file that it may have; the first is there if the service is installed.
     fn files(&self) -> Vec<PathBuf>;
@@ -362,7 +362,7 @@ impl Service {
     }
 }
 
-/// What a service is called: each hub.yaml has its own, and the default one the shortest.
+/// Names a service: each hub.yaml has a name of its own, and the default one the shortest.
 fn name(config_path: &Path) -> String {
     if config_path == config::default_path() {
         return PROGRAM.to_owned();
@@ -386,7 +386,7 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))
 }
 
-/// Who runs a service of the machine: whoever called `sudo`.
+/// Finds the user who runs a service of the machine: the one who called `sudo`.
 fn owner() -> anyhow::Result<User> {
     let name = std::env::var("SUDO_USER").ok();
     let user = match &name {

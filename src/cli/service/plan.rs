@@ -1,4 +1,4 @@
-//! What a service consists of, whatever manages it: program, files, environment, limits.
+//! Plans a service for any service manager: its program, files, environment and limits.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,7 +15,7 @@ use crate::config::{Config, ModelConfig};
 use crate::telemetry;
 use crate::worker::command;
 
-/// Where programs are that no worker's folder has: `ffmpeg`, for one, which whisper models run.
+/// Folders of programs that workers run and do not bring along, such as the `ffmpeg` of whisper models.
 const USUAL_FOLDERS: [&str; 6] = [
     "/opt/homebrew/bin",
     "/usr/local/bin",
@@ -27,7 +27,7 @@ const USUAL_FOLDERS: [&str; 6] = [
 /// Variables that say where models are; none is a secret.
 pub(in crate::cli) const VARIABLES: [&str; 4] =
     ["HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "XDG_CACHE_HOME"];
-/// What a hub needs to end, beyond its own limits.
+/// Time that a hub needs to end, beyond its own limits.
 const MARGIN: Duration = Duration::from_secs(15);
 
 /// A service to be.
@@ -37,13 +37,13 @@ pub(super) struct Plan {
     pub(super) config_path: PathBuf,
     /// By name, in the order of names; PATH is among them.
     pub(super) environment: BTreeMap<String, String>,
-    /// What comes to stderr: panics, and what is said before the log is open.
+    /// The file for stderr: panics, and messages from before the log is open.
     pub(super) stderr_log: PathBuf,
-    /// How long a stop may take, in whole seconds.
+    /// The longest time of a stop, in whole seconds.
     pub(super) stop_limit: Duration,
-    /// Who runs it, for a service of the machine.
+    /// The user who runs it, for a service of the machine.
     pub(super) user: Option<String>,
-    /// Where the service manager listens in the hub's place, if it does.
+    /// Addresses at which the service manager listens in the hub's place, if it does.
     pub(super) listeners: Vec<SocketAddr>,
 }
 

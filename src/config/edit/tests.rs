@@ -1,4 +1,4 @@
-//! Whatever form a file has: an edit means what was asked for, or there is none.
+//! An edit of a file of any form does what was asked for, or nothing.
 
 use proptest::prelude::*;
 

@@ -234,8 +234,8 @@ pub struct RequestView {
     pub credential: Option<Credential>,
     /// The client's protocol. A request that came in another one than OpenAI's is a chat completion by now.
     pub protocol: &'static str,
-    /// How long the client wishes the model to stay in memory after its last request, in seconds; negative for
-    /// ever. `None` where its protocol does not say, or it.
+    /// Seconds that the client wishes the model to stay in memory after its last request; negative for
+    /// ever. `None` if its protocol has no such wish, or the client none.
     pub keep_alive: Option<f64>,
     /// The whole body, or `None` while it has not all arrived.
     pub body: Option<bytes::Bytes>,

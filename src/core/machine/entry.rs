@@ -1,4 +1,4 @@
-//! One model in the machine: its phase, who waits for it, and what the contract's words for that are.
+//! One model in the machine: its phase, its waiters, and its state in the contract's words.
 
 use std::time::Duration;
 

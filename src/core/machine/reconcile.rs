@@ -1,4 +1,4 @@
-//! hub.yaml was read again: what starts, what stops, what stays.
+//! Reconciles the models with another hub.yaml: starts some, stops some, keeps the rest.
 
 use std::collections::HashSet;
 

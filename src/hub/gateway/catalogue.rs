@@ -1,5 +1,5 @@
-//! What can be asked for: the models that take requests, and the names that policies answer for. Each API's list
-//! is written from it. Looking loads nothing.
+//! Lists what clients can ask for: the models that take requests, and the names that policies answer for. The list
+//! of each API is written from it. Looking loads nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub(super) struct Entry {
     status: Option<Status>,
 }
 
-/// What becomes of a request for it now.
+/// The outcome of a request for it at the moment.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Status {
     Loaded,

@@ -117,7 +117,7 @@ struct Addressed {
     site: ModelSite,
     /// The body's fields, if a policy changed any.
     fields: Option<Box<Map<String, Value>>>,
-    /// Where what follows a WebSocket's handshake goes on, if it asks for one.
+    /// Runs the connection after the handshake of a WebSocket, if the request asks for one.
     tunnels: Option<TaskTracker>,
     /// The request before its translation into a chat completion.
     translated: Option<Box<Translated>>,

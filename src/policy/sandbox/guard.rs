@@ -46,7 +46,7 @@ pub(crate) fn error(problem: Value) -> mlua::Error {
     }
 }
 
-/// What an error says, with its place if it is known.
+/// Returns the text of an error, with its place if that is known.
 fn text_of(lua: &Lua, to_string: &Function, problem: Value) -> String {
     let text = match problem {
         Value::Error(error) => describe(&error, ""),

@@ -1,4 +1,4 @@
-//! Questions of which nothing comes: one to every policy, whatever the others decide, for `policy check`; one
+//! Asks questions without consequences: one to every policy, whatever the others decide, for `policy check`; one
 //! about a recorded request, for `policy replay`; and one about what would be decided now, for lists of models.
 //!
 //! No observer hears of them, and no verdict is carried out.

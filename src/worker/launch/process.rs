@@ -49,7 +49,7 @@ pub(super) struct Process {
     group: Group,
     spawned: Spawned,
     log: Log,
-    /// How it began as a spare, if it did.
+    /// Its beginning as a spare, if it was one.
     spare: Option<FromSpare>,
 }
 

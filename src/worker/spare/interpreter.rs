@@ -25,7 +25,7 @@ impl Interpreter {
     /// The one that runs `program` in an environment with the additional variables `env`.
     ///
     /// # Errors
-    /// Why there is none: a sentence about the program without its name.
+    /// The reason why there is none: a sentence about the program without its name.
     pub(super) fn of(program: &Path, env: &BTreeMap<String, String>) -> Result<Self, String> {
         let mut head = Vec::new();
         let read =

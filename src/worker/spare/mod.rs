@@ -60,7 +60,7 @@ impl Kind {
     }
 }
 
-/// Why the loads of a model cannot use spares; `None` if they can.
+/// The reason why loads of a model cannot use spares; `None` if they can.
 pub fn obstacle(model: &ModelConfig) -> Option<String> {
     let kind = Kind::of(model)?;
     let program = kind.program.path().display();
@@ -93,7 +93,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many there may be; zero while they are not wanted.
+    /// The most there may be; zero while none is wanted.
     wanted: usize,
     held: Vec<Held>,
     /// The kinds that were loaded, the last one first.
@@ -117,7 +117,7 @@ struct Held {
     bytes: Option<u64>,
 }
 
-/// How a launch is to start its program.
+/// The way in which a launch starts its program.
 pub(super) enum Start {
     /// By handing a command line to this one.
     With(Box<Spare>),

@@ -27,9 +27,9 @@ use crate::worker::environment;
 use crate::worker::group::Group;
 use crate::worker::mark::Owner;
 
-/// What the process runs.
+/// The program of the process.
 const SOURCE: &str = include_str!("spare.py");
-/// Reads that from a descriptor, and runs what it returns where `python PROGRAM` would have it.
+/// Reads [`SOURCE`] from a descriptor, and runs the code that it returns as `python PROGRAM` would.
 const BOOT: &str = r#"import os,sys
 d,n=map(int,sys.argv[1:3]);t=b""
 while len(t)<n:t+=os.read(d,n-len(t)) or sys.exit()
@@ -56,7 +56,7 @@ const LONGEST: usize = 1 << 24;
 /// A command line and the source fit, so that handing them over never waits.
 const ROOM: usize = 1 << 20;
 
-/// What a worker gets that begins as a spare, besides its environment.
+/// All that a worker that begins as a spare receives, besides its environment.
 #[derive(Debug, Serialize)]
 pub(in crate::worker) struct HandOver<'a> {
     /// Arguments behind the program.
@@ -171,7 +171,7 @@ impl Spare {
     /// Has it import these modules; completes when it has.
     ///
     /// # Errors
-    /// Why it cannot be used.
+    /// A sentence about why it cannot be used.
     pub(super) async fn import(&mut self, modules: &Modules) -> Result<(), String> {
         let setup = self.setup(Some(modules));
         let importing = async {
@@ -232,7 +232,7 @@ impl Spare {
         self.group.signal(nix::sys::signal::Signal::SIGKILL);
     }
 
-    /// How it ended, in words.
+    /// Describes how it ended.
     pub(super) async fn reason(&mut self, said: String) -> String {
         match timeout(TAKING, self.child.wait()).await {
             Ok(Ok(status)) => format!("{said} ({status})"),

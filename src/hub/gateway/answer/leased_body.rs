@@ -32,7 +32,7 @@ pub struct LeasedBody {
     model: Arc<Model>,
     events: bool,
     broken: Option<Broken>,
-    /// Where the account is put at the end, if it is asked for then.
+    /// The account once the body has ended, for a caller that takes it then.
     ended: Option<Account>,
 }
 

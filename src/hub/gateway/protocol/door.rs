@@ -265,7 +265,7 @@ impl AsChat {
         })
     }
 
-    /// How long the client wishes the model to stay in memory, in seconds; negative for ever.
+    /// Seconds that the client wishes the model to stay in memory; negative for ever.
     pub(in super::super) fn keep_alive(&self) -> Option<f64> {
         self.keep_alive
     }

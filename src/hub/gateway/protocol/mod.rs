@@ -3,7 +3,7 @@
 //! The gateway passes requests and answers through and reads of them as little as it can. Each API
 //! has its own form for the parts that the gateway must read or write itself: [`Protocol`] knows them.
 //!
-//! Where a worker lacks the route that a client asks for, a [`Door`] translates there and back. All of them
+//! A [`Door`] translates there and back if a worker lacks the route that a client asks for. All of them
 //! meet in one form, the chat completion of [`chat`]; policies see no other. A new API is a folder with
 //! pure adapters, a `Protocol`, and an arm in each `match` of [`Door`].
 

@@ -168,7 +168,7 @@ impl Intake {
         self.held
     }
 
-    /// What was read and is held.
+    /// The part of the body that has been read and is kept.
     pub(crate) fn read_so_far(&mut self) -> Bytes {
         self.joined()
     }
@@ -188,7 +188,7 @@ impl Intake {
         }
     }
 
-    /// What was read and is held, as it came. A clone of a chunk copies nothing.
+    /// The chunks of the body that have been read and are kept. A clone of a chunk copies nothing.
     pub(crate) fn chunks(&self) -> VecDeque<Bytes> {
         self.chunks.clone()
     }

@@ -12,7 +12,7 @@ const PER_MESSAGE: usize = 4;
 /// Tokens of an image.
 const PER_IMAGE: usize = 1000;
 
-/// What of a request is made tokens of.
+/// The parts of a request that the model's tokenizer sees.
 #[derive(Debug, PartialEq)]
 pub(in crate::hub::gateway) struct Tokens {
     /// Texts, and JSON of calls and of tools.

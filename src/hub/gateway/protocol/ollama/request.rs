@@ -13,7 +13,7 @@ use crate::api::ApiError;
 /// The clients' word for no particular one.
 const LATEST: &str = ":latest";
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(in super::super) enum Asked {
     /// An answer.

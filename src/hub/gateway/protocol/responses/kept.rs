@@ -28,7 +28,7 @@ const MAX_RESPONSES: usize = 4096;
 /// Their size and that of their conversations, in bytes of JSON.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// What a turn takes besides its texts, about.
+/// Bytes that a turn takes besides its texts, roughly.
 const PER_TURN: usize = 512;
 
 /// The kept responses of one hub. Cheap to clone.
@@ -197,7 +197,7 @@ pub(in super::super) struct Conversation {
     keeping: Option<Keeping>,
 }
 
-/// What is kept once the response is complete.
+/// A response in progress, to be kept once it is complete.
 #[derive(Debug)]
 pub(super) struct Keeping {
     kept: Kept,
