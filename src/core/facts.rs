@@ -6,12 +6,7 @@ use crate::config::{Config, ModelConfig};
 use crate::core::interface::event::{Event, EventName, ModelEvent};
 
 /// Of a model that hub.yaml names.
-pub(crate) fn of(
-    entry: &Entry,
-    model: &ModelConfig,
-    config: &Config,
-    port: Option<u16>,
-) -> ModelFacts {
+pub(crate) fn of(entry: &Entry, model: &ModelConfig, config: &Config) -> ModelFacts {
     ModelFacts {
         process_state: entry.process_state(),
         memory_state: entry.memory_state(),
@@ -21,7 +16,6 @@ pub(crate) fn of(
         last_unload_at: entry.times.unloaded,
         load_seconds: entry.times.load_took,
         pid: entry.pid,
-        port,
         started_at: entry.times.started,
         stopped_at: entry.times.stopped,
         exit_code: entry.exit_code,

@@ -1,28 +1,21 @@
-//! The queue of a model, shared by threads: the gateway queues its requests here ([`Ticket`]), leases and the
-//! supervisor report changes to it.
+//! The queue before a gate, shared by threads: requests queue here, leases and the supervisor report changes
+//! to it.
 //!
 //! The pure [`Queue`] decides which request is asked about next, and which is refused. This module adds the lock,
-//! the counters that keep the hot path short while no request is queued, and the wakes of requests. It knows
-//! nothing of policies or workers.
+//! the counters that keep the hot path short while no request is queued, and the [bells](Bell) of requests. It
+//! knows nothing of policies or workers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
 
-use super::registry::Model;
+use super::gate::Bell;
+use super::queue::Queue;
 use crate::api::ApiError;
-use crate::core::admission::Seen;
-use crate::core::place::{self, Destination, Place};
-use crate::core::queue::{About, Call, Queue};
-use crate::core::refusals::load_ahead;
 
 /// The queued requests of one model.
 #[derive(Debug)]
-pub(in crate::hub) struct Parking {
+pub(crate) struct Parking<B> {
     /// Parked requests, and the supervisor while it wants to hear of leases. As long as it is 0 the
     /// end of a lease costs one load.
     listeners: AtomicUsize,
@@ -30,57 +23,60 @@ pub(in crate::hub) struct Parking {
     parked: AtomicUsize,
     /// Counts what may have changed a verdict, but for leases that come back.
     changes: AtomicU64,
-    queue: Mutex<Listeners>,
-    /// The queue counts time from here on.
-    made: Instant,
+    queue: Mutex<Listeners<B>>,
 }
 
-/// The tasks to wake.
-#[derive(Debug, Default)]
-struct Listeners {
-    queue: Queue<Arc<Notify>>,
-    /// Woken when the last lease is returned.
-    idle: Option<Arc<Notify>>,
+/// The bells to ring.
+#[derive(Debug)]
+struct Listeners<B> {
+    queue: Queue<B>,
+    /// Rung when the last lease is returned.
+    idle: Option<B>,
 }
 
-impl Default for Parking {
+impl<B> Default for Parking<B> {
     fn default() -> Self {
+        let (queue, idle) = (Queue::default(), None);
         Self {
             listeners: AtomicUsize::default(),
             parked: AtomicUsize::default(),
             changes: AtomicU64::default(),
-            queue: Mutex::default(),
-            made: Instant::now(),
+            queue: Mutex::new(Listeners { queue, idle }),
         }
     }
 }
 
 /// Wakes requests to read their decision.
-fn tell(requests: impl IntoIterator<Item = Arc<Notify>>) {
-    requests.into_iter().for_each(|one| one.notify_one());
+fn tell(requests: impl IntoIterator<Item = impl Bell>) {
+    requests.into_iter().for_each(|one| one.ring());
 }
 
-impl Parking {
+impl<B: Bell> Parking<B> {
     /// Number of requests queued here.
-    pub(in crate::hub) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.parked.load(Ordering::Relaxed)
     }
 
+    /// True if anyone wants to hear of changes.
+    pub(crate) fn has_listeners(&self) -> bool {
+        self.listeners.load(Ordering::SeqCst) > 0
+    }
+
     /// A number that changes with whatever may change a verdict, but for leases that come back.
-    pub(in crate::hub) fn changes(&self) -> u64 {
+    pub(crate) fn changes(&self) -> u64 {
         self.changes.load(Ordering::SeqCst)
     }
 
     /// Notes a change that may change a verdict.
-    pub(in crate::hub) fn changed(&self) {
+    pub(crate) fn changed(&self) {
         self.changes.fetch_add(1, Ordering::SeqCst);
-        if self.listeners.load(Ordering::SeqCst) > 0 {
+        if self.has_listeners() {
             tell(self.queue.lock().queue.change());
         }
     }
 
     /// Reads or changes the queue.
-    fn with_queue<R>(&self, look: impl FnOnce(&mut Queue<Arc<Notify>>) -> R) -> R {
+    pub(super) fn with_queue<R>(&self, look: impl FnOnce(&mut Queue<B>) -> R) -> R {
         let mut listeners = self.queue.lock();
         let queue = &mut listeners.queue;
         let before = queue.len();
@@ -97,16 +93,16 @@ impl Parking {
     }
 
     /// A lease has come back; whether it was the `last` one.
-    pub(in crate::hub) fn lease_ended(&self, last: bool) {
-        if self.listeners.load(Ordering::SeqCst) > 0 {
+    pub(crate) fn lease_ended(&self, last: bool) {
+        if self.has_listeners() {
             let mut listeners = self.queue.lock();
             tell(listeners.queue.change());
             tell(listeners.idle.clone().filter(|_| last));
         }
     }
 
-    /// Sets the task to wake when the last lease is returned, or none.
-    pub(in crate::hub) fn tell_when_idle(&self, idle: Option<&Arc<Notify>>) {
+    /// Sets the bell to ring when the last lease is returned, or none.
+    pub(crate) fn tell_when_idle(&self, idle: Option<&B>) {
         let mut listeners = self.queue.lock();
         match (listeners.idle.is_some(), idle.is_some()) {
             (false, true) => self.listeners.fetch_add(1, Ordering::SeqCst),
@@ -117,90 +113,12 @@ impl Parking {
     }
 
     /// Refuses all requests with this answer.
-    pub(in crate::hub) fn dismiss(&self, why: &ApiError) {
+    pub(crate) fn dismiss(&self, why: &ApiError) {
         tell(self.queue.lock().queue.dismiss(why));
     }
 
     /// Refuses all requests, and later ones.
-    pub(in crate::hub) fn close(&self, why: &ApiError) {
+    pub(crate) fn close(&self, why: &ApiError) {
         tell(self.queue.lock().queue.close(why));
     }
-
-    fn now(&self) -> Duration {
-        self.made.elapsed()
-    }
 }
-
-impl Destination for Arc<Model> {
-    type Bell = Arc<Notify>;
-
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(self, other)
-    }
-
-    fn now(&self) -> Duration {
-        self.gate.parking.now()
-    }
-
-    fn seen(&self) -> Seen {
-        Seen {
-            stops: self.stops.load(Ordering::SeqCst),
-            changes: (self.gate.parking.changes(), self.gate.given_back()),
-        }
-    }
-
-    fn arrived(&self) {
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn left(&self) {
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        self.gate.parking.changed();
-    }
-
-    fn with_queue<R>(&self, look: impl FnOnce(&mut Queue<Arc<Notify>>, About<'_>) -> R) -> R {
-        let about = About {
-            model: &self.name,
-            load: load_ahead(&self.facts.load()),
-        };
-        self.gate.parking.with_queue(|queue| look(queue, about))
-    }
-
-    fn tell(&self, bell: Arc<Notify>) {
-        bell.notify_one();
-    }
-}
-
-/// A request on its way to the supervisor, which waits for the model to be loaded.
-pub type Arrival = place::Arrival<Arc<Model>>;
-
-/// A request's place in a model's queue.
-pub type Ticket = Place<Arc<Model>>;
-
-impl Ticket {
-    /// Completes when it is time to ask again.
-    ///
-    /// # Errors
-    /// 429 after `queue_timeout`; 503 when the model is stopped or the hub shuts down.
-    pub async fn called(&mut self) -> Result<(), ApiError> {
-        loop {
-            let wake = match self.look() {
-                Call::Ask => return Ok(()),
-                Call::Refuse(why) => return Err(why),
-                Call::Until(at) => self.model().gate.parking.made + at,
-            };
-            tokio::select! {
-                biased;
-                () = self.bell().notified() => {}
-                () = sleep_until(wake) => {}
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,21 +1,21 @@
 //! Requests that wait before a model: an [`Arrival`] for its load, a [`Place`] in its queue. Each counts until
 //! it is dropped, in the real hub and in a simulated one.
 //!
-//! [`admission`](super::admission) makes them. They know the model only as a [`Destination`], so that the
-//! counters and the queue may be atomics and a lock, or plain values.
+//! [`admission`](super::admission) makes them. They know the model only as a [`Destination`].
 
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::admission::Seen;
+use super::gate::Bell;
 use super::queue::{About, Call, Key, Queue, QueueLimits};
 use crate::api::ApiError;
 
 /// A model before which requests wait: a handle, cheap to clone.
 pub trait Destination: Clone + Debug {
     /// Tells a queued request to [look](Place::look).
-    type Bell: Clone + Debug;
+    type Bell: Bell;
 
     /// The model's name.
     fn name(&self) -> &str;
@@ -29,10 +29,8 @@ pub trait Destination: Clone + Debug {
     fn arrived(&self);
     /// Counts it no more; it has its lease, or has left.
     fn left(&self);
-    /// Reads or changes the queue. A request that a change returns is to be [told](Self::tell).
+    /// Reads or changes the queue. A bell that a change returns is to be rung.
     fn with_queue<R>(&self, look: impl FnOnce(&mut Queue<Self::Bell>, About<'_>) -> R) -> R;
-    /// Tells a queued request to look.
-    fn tell(&self, bell: Self::Bell);
 }
 
 /// A request that waits for its model to be loaded, from the verdict that lets it go to the answer of the
@@ -163,7 +161,7 @@ impl<M: Destination> Place<M> {
 
     fn change(&self, change: impl FnOnce(&mut Queue<M::Bell>) -> Option<M::Bell>) {
         if let Some(told) = self.model.with_queue(|queue, _| change(queue)) {
-            self.model.tell(told);
+            told.ring();
         }
     }
 }

@@ -6,19 +6,19 @@
 //! clients that come and leave are not, and a client that reads slowly is not the worker's fault.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
-use crate::core::watchdog::{ErrorRow, Errors, Vitals};
+use super::watchdog::{ErrorRow, Errors, Vitals};
 
 /// Requests that wait are counted in the bits below it, bytes that came above, for ever and round again.
 const SIGN: u64 = 1 << 32;
 
 /// The vital signs of one model.
-#[derive(Debug)]
-pub(in crate::hub) struct VitalSigns {
+#[derive(Debug, Default)]
+pub(crate) struct VitalSigns {
     word: AtomicU64,
     /// Bytes of the largest body that was sent since no request waited; all ones if one is not known.
     largest: AtomicUsize,
@@ -27,26 +27,11 @@ pub(in crate::hub) struct VitalSigns {
     /// True if the last answer was an error: else a success need not look at the row.
     has_errors: AtomicBool,
     row: Mutex<ErrorRow>,
-    /// The row counts time from here on.
-    made: Instant,
-}
-
-impl Default for VitalSigns {
-    fn default() -> Self {
-        Self {
-            word: AtomicU64::default(),
-            largest: AtomicUsize::default(),
-            unread: Mutex::default(),
-            has_errors: AtomicBool::default(),
-            row: Mutex::default(),
-            made: Instant::now(),
-        }
-    }
 }
 
 /// The largest body that was sent since no request waited.
 #[derive(Debug)]
-pub(in crate::hub) enum Largest {
+pub(crate) enum Largest {
     /// None, or the one that was told last.
     Same,
     /// Another, in the pieces it came in.
@@ -57,23 +42,23 @@ pub(in crate::hub) enum Largest {
 
 impl VitalSigns {
     /// Notes that a request waits for a byte.
-    pub(in crate::hub) fn wait(&self) {
+    pub(crate) fn wait(&self) {
         self.word.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes that a request waits no more.
-    pub(in crate::hub) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.word.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// A byte came; `waited`: for a request that waits no more.
-    pub(in crate::hub) fn sign(&self, waited: bool) {
+    pub(crate) fn sign(&self, waited: bool) {
         let step = SIGN.wrapping_sub(u64::from(waited));
         self.word.fetch_add(step, Ordering::Relaxed);
     }
 
     /// A request has so long a body, or one whose length is not known yet.
-    pub(in crate::hub) fn carries(&self, size: Option<usize>, body: impl FnOnce() -> Vec<Bytes>) {
+    pub(crate) fn carries(&self, size: Option<usize>, body: impl FnOnce() -> Vec<Bytes>) {
         let size = size.unwrap_or(usize::MAX);
         if size > self.largest.load(Ordering::Relaxed) {
             let mut unread = self.unread.lock();
@@ -84,22 +69,22 @@ impl VitalSigns {
     }
 
     /// The model answered with that status, or broke off before it did.
-    pub(in crate::hub) fn answered(&self, status: u16) {
+    pub(crate) fn answered(&self, status: u16, now: impl FnOnce() -> Duration) {
         let is_error = status >= 500;
         if is_error || self.has_errors.load(Ordering::Relaxed) {
             let mut row = self.row.lock();
-            row.answered(status, self.made.elapsed());
+            row.answered(status, now());
             self.has_errors.store(is_error, Ordering::Relaxed);
         }
     }
 
     /// Clears the errors for a new worker.
-    pub(in crate::hub) fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.row.lock().end();
         self.forget_largest();
     }
 
-    pub(in crate::hub) fn vitals(&self) -> Vitals {
+    pub(crate) fn vitals(&self) -> Vitals {
         let word = self.word.load(Ordering::Relaxed);
         Vitals {
             waiting: usize::try_from(word % SIGN).unwrap_or(usize::MAX),
@@ -108,12 +93,12 @@ impl VitalSigns {
     }
 
     /// The errors in a row, if there are any.
-    pub(in crate::hub) fn errors(&self) -> Option<Errors> {
-        self.row.lock().at(self.made.elapsed())
+    pub(crate) fn errors(&self, now: Duration) -> Option<Errors> {
+        self.row.lock().at(now)
     }
 
     /// The largest body, once.
-    pub(in crate::hub) fn largest(&self) -> Largest {
+    pub(crate) fn largest(&self) -> Largest {
         let mut unread = self.unread.lock();
         match unread.take() {
             Some(body) => Largest::Body(body),
@@ -123,7 +108,7 @@ impl VitalSigns {
     }
 
     /// No request waits.
-    pub(in crate::hub) fn forget_largest(&self) {
+    pub(crate) fn forget_largest(&self) {
         let mut unread = self.unread.lock();
         *unread = None;
         self.largest.store(0, Ordering::Relaxed);
@@ -155,13 +140,18 @@ mod tests {
     #[test]
     fn errors_count_until_a_success_comes_or_another_worker() {
         let signs = VitalSigns::default();
-        let count = || signs.errors().map(|errors| (errors.row, errors.in_a_row));
-        signs.answered(500);
-        signs.answered(503);
+        let now = Duration::ZERO;
+        let count = || {
+            signs
+                .errors(now)
+                .map(|errors| (errors.row, errors.in_a_row))
+        };
+        signs.answered(500, || now);
+        signs.answered(503, || now);
         assert_eq!(count(), Some((1, 2)));
-        signs.answered(200);
+        signs.answered(200, || now);
         assert_eq!(count(), None);
-        signs.answered(503);
+        signs.answered(503, || now);
         assert_eq!(count(), Some((2, 1)));
         signs.begin();
         assert_eq!(count(), None);

@@ -8,7 +8,7 @@ use http::HeaderValue;
 use super::doors::{Arrival, DoorsOf};
 use super::{Event, Finish, Happening, NewRequest, Number, Progress, Simulation, Waiter};
 use crate::core::admission::{Entrance, Step, Target, decide};
-use crate::core::place::{Destination as _, Place};
+use crate::core::place::Place;
 use crate::core::queue::Call;
 use crate::policy::{Parked, RequestView, Route};
 
@@ -42,7 +42,7 @@ impl Simulation {
         asked.vars = view.parked.vars;
         match step {
             Ok(Step::Go(admitted)) => {
-                let name = admitted.model.name();
+                let name = &*admitted.model.name;
                 if view.model.is_none() {
                     asked.body.insert("model".to_owned(), name.into());
                 }
@@ -51,13 +51,13 @@ impl Simulation {
                     self.change(number, &route);
                 }
                 match admitted.entrance {
-                    Entrance::Open(lease) => self.hands.enter(number, lease),
+                    Entrance::Open(lease) => self.hands.enter(number, admitted.model, lease),
                     Entrance::Closed(arrival) => self.acquire(number, arrival),
                 }
             }
             // The whole body is always there: no policy asks for it.
             Ok(Step::Wait | Step::NeedBody) => {
-                asked.model = place.as_ref().map(|place| place.model().name().to_owned());
+                asked.model = place.as_ref().map(|place| place.model().name.to_string());
                 self.hands.parked.extend(place.map(|place| (number, place)));
                 self.look_at_parked(number);
             }
@@ -109,7 +109,7 @@ impl Simulation {
     /// Waits for the model to be loaded.
     pub(super) fn acquire(&mut self, number: Number, arrival: Arrival) {
         let event = Event::Acquire {
-            model: arrival.model.name().to_owned(),
+            model: arrival.model.name.to_string(),
             seen: arrival.seen.stops,
             client: arrival.client.clone(),
             parked: arrival.parked,

@@ -5,20 +5,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::doors::{Arrival, Lease, Ticket};
+use super::doors::{Arrival, Lease, Ticket, Woken};
 use super::plan::{Happening, Plan};
 use super::request::{Asked, Finish, Number, Progress};
-use super::world::{Process, SimulatedWorld};
-use crate::core::facts;
-use crate::core::hands::{self, Judge as _};
+use super::world::{Model, Process, SimulatedWorld};
+use crate::core::hands::{self, Judge as _, MEASURE_AGAIN};
 use crate::core::interface::questions::{ModelQuestion, ModelVerdict};
 use crate::core::machine::{Answer, Event, Goal, Launch, Machine, Now, QuestionId, Waiter};
-use crate::core::place::Destination as _;
+use crate::core::publish::{self, Publisher};
 use crate::core::refusals::left_memory;
-use crate::policy::{self, KeepAlive, Policies, TroubleKind, World as _};
-
-/// Time until memory is measured for a load that waits for it to come back, as in a real hub.
-const SOON: Duration = Duration::from_millis(100);
+use crate::policy::{self, Policies, TroubleKind, World as _};
 
 #[derive(Debug)]
 pub(super) struct Hands {
@@ -29,14 +25,19 @@ pub(super) struct Hands {
     /// The waiters for the machine's answers, by number.
     pub(super) waiting: HashMap<u64, (Number, Option<Arrival>)>,
     /// The requests that workers answer.
-    pub(super) running: BTreeMap<Number, Lease>,
+    pub(super) running: BTreeMap<Number, Running>,
     /// Those that a policy told to wait.
     pub(super) parked: BTreeMap<Number, Ticket>,
     /// Models that are being drained.
     draining: HashMap<String, Launch>,
     pub(super) launches: HashMap<Launch, String>,
-    /// True if a load is parked.
-    pub(super) listens: bool,
+}
+
+/// A request that a worker answers.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) model: Arc<Model>,
+    pub(super) lease: Lease,
 }
 
 impl Hands {
@@ -51,8 +52,18 @@ impl Hands {
             parked: BTreeMap::new(),
             draining: HashMap::new(),
             launches: HashMap::new(),
-            listens: false,
         }
+    }
+
+    /// A model by name, also one that hub.yaml no longer names and that is still ending.
+    fn model(&self, name: &str) -> Option<Arc<Model>> {
+        self.world.table().present_or_leaving(name).cloned()
+    }
+
+    /// While a load is parked, the machine wants to hear of models that become idle.
+    pub(super) fn listen(&self, is_parked: bool) {
+        let idle = is_parked.then(|| self.world.bell(Woken::Idle));
+        self.world.table().tell_when_idle(idle.as_ref());
     }
 
     pub(super) fn plan(&mut self, after: Duration, happening: Happening) {
@@ -91,18 +102,23 @@ impl Hands {
     }
 
     /// The model is in memory: its worker answers.
-    pub(super) fn enter(&mut self, number: Number, lease: Lease) {
+    pub(super) fn enter(&mut self, number: Number, model: Arc<Model>, mut lease: Lease) {
         let asked = &mut self.asked[number];
         asked.state = Progress::Running;
         asked.entered = Some(self.world.now());
-        let ends_after = asked.request.as_ref().and_then(|it| it.ends_after);
-        if let Some(seconds) = asked.request.as_ref().and_then(|it| it.keep_alive) {
-            let at = self.world.clock();
-            let wish = Some(KeepAlive { seconds, at });
-            self.world
-                .at(lease.model(), |model| model.keep_alive = wish);
+        let request = asked.request.as_ref();
+        let ends_after = request.and_then(|request| request.ends_after);
+        if let Some(seconds) = request.and_then(|request| request.keep_alive) {
+            model.is_wished_for(seconds, self.world.clock());
         }
-        self.running.insert(number, lease);
+        if request.is_some_and(|request| !request.method.is_safe()) {
+            lease.is_sent(Some(0), Vec::new);
+            let is_silent = self.world.at(&model.name, |model| model.worker.silent);
+            if is_silent != Some(true) {
+                lease.sign_of_life();
+            }
+        }
+        self.running.insert(number, Running { model, lease });
         if let Some(after) = ends_after {
             self.plan(after, Happening::Finish(number));
         }
@@ -110,21 +126,16 @@ impl Hands {
 
     /// A request that its worker answers ends.
     pub(super) fn leave(&mut self, number: Number, state: Progress, finish: &Finish) -> bool {
-        let Some(lease) = self.running.remove(&number) else {
+        let Some(Running { model, mut lease }) = self.running.remove(&number) else {
             return false;
         };
         self.asked[number].finish = finish.clone();
         if state == Progress::Done {
-            self.note_answer(number, finish);
+            lease.answered(finish.status.unwrap_or(200));
         }
-        let model = lease.model().to_owned();
         drop(lease);
         self.conclude(number, state);
         self.look_at_drain(&model);
-        let active = self.world.at(&model, |model| model.active);
-        if active == Some(0) && self.listens {
-            self.plan(Duration::ZERO, Happening::Idle);
-        }
         true
     }
 
@@ -146,10 +157,9 @@ impl Hands {
     }
 
     /// A model that is drained goes on when its last request has left.
-    fn look_at_drain(&mut self, model: &str) {
-        let active = self.world.at(model, |model| model.active);
-        if active == Some(0)
-            && let Some(launch) = self.draining.remove(model)
+    fn look_at_drain(&mut self, model: &Model) {
+        if model.gate.active() == 0
+            && let Some(launch) = self.draining.remove(&*model.name)
         {
             self.plan
                 .cancel(|other| matches!(other, Happening::DrainLimit(of) if *of == launch));
@@ -160,10 +170,10 @@ impl Hands {
     /// The worker of a launch is gone, or `drain_timeout` is over: its requests are cut.
     pub(super) fn cut(&mut self, launch: Launch) {
         let model = self.launches.get(&launch);
-        let mut running = self.running.iter();
-        let cut = running
-            .by_ref()
-            .filter(|(_, lease)| model.is_some_and(|model| lease.model() == model));
+        let of_launch =
+            |running: &Running| model.is_some_and(|model| **model == *running.model.name);
+        let running = self.running.iter();
+        let cut = running.filter(|(_, running)| of_launch(running));
         let cut: Vec<Number> = cut.map(|(number, _)| *number).collect();
         for number in cut {
             self.leave(number, Progress::Cut, &Finish::default());
@@ -201,23 +211,8 @@ impl hands::Hands for Hands {
 
     fn publish(&mut self, machine: &Machine) {
         let returning = machine.returning(self.world.memory().available);
-        self.world.with(|state| state.returning = returning);
-        let config = self.world.config();
-        for entry in machine.entries() {
-            let name = &entry.spec.name;
-            let Some(model) = config.model(name) else {
-                continue;
-            };
-            self.world.note_stops(name, entry.stops);
-            let facts = facts::of(entry, model, &config, None);
-            self.show(name, facts, entry.times.load_took);
-        }
-        for before in self.world.leaving() {
-            let gone = facts::of_gone(&before).filter(|_| !machine.is_ending(&before.name));
-            if let Some(facts) = gone {
-                self.show(&before.name, facts, None);
-            }
-        }
+        self.world.with(|machine| machine.returning = returning);
+        publish::publish(machine, &self.world.table(), self);
     }
 
     fn lasts(&self, _: &str, _: TroubleKind, _: u64) -> bool {
@@ -271,29 +266,30 @@ impl hands::Hands for Hands {
     }
 
     fn open_gate(&mut self, model: &str, _: Launch) {
-        let now = self.world.now();
-        self.world.at(model, |model| {
-            model.is_open = true;
-            model.health.begin();
-            model.last_active = now;
-        });
+        if let Some(model) = self.model(model) {
+            model.gate.open();
+        }
     }
 
     fn close_gate(&mut self, model: &str) {
-        self.world.at(model, |model| model.is_open = false);
+        if let Some(model) = self.model(model) {
+            model.gate.close();
+        }
     }
 
     fn close_gate_if_idle(&mut self, model: &str) -> bool {
-        // It was when the policies were asked.
-        self.close_gate(model);
-        true
+        let model = self.model(model);
+        model.is_some_and(|model| model.gate.close_if_idle())
     }
 
     fn drain(&mut self, model: &str, launch: Launch) {
+        let Some(model) = self.model(model) else {
+            return;
+        };
         let limit = self.world.config().drain_timeout;
         self.plan(limit, Happening::DrainLimit(launch));
-        self.draining.insert(model.to_owned(), launch);
-        self.look_at_drain(model);
+        self.draining.insert(model.name.to_string(), launch);
+        self.look_at_drain(&model);
     }
 
     fn answer(&mut self, waiter: Waiter, answer: Answer) {
@@ -301,9 +297,9 @@ impl hands::Hands for Hands {
             return;
         };
         match (answer, &arrival) {
-            (Answer::Granted, Some(Arrival { model, .. })) => match Lease::enter(model) {
-                Some(lease) => self.enter(number, lease),
-                None => self.conclude(number, Progress::Rejected(left_memory(model.name()))),
+            (Answer::Granted, Some(Arrival { model, .. })) => match model.gate.try_enter() {
+                Some(lease) => self.enter(number, Arc::clone(model), lease),
+                None => self.conclude(number, Progress::Rejected(left_memory(&model.name))),
             },
             (Answer::Refused(error), _) => self.conclude(number, Progress::Rejected(error)),
             _ => self.conclude(number, Progress::Done),
@@ -315,7 +311,7 @@ impl hands::Hands for Hands {
     fn measure(&mut self) {
         self.plan
             .cancel(|happening| matches!(happening, Happening::Measure));
-        self.plan(SOON, Happening::Measure);
+        self.plan(MEASURE_AGAIN, Happening::Measure);
     }
 
     fn wake(&mut self, after: Duration) {
@@ -325,18 +321,14 @@ impl hands::Hands for Hands {
     fn finish(&mut self) {}
 }
 
-impl Hands {
-    /// Shows other facts of a model.
-    fn show(&self, name: &str, facts: crate::api::ModelFacts, took: Option<f64>) {
-        let shown = Arc::new(facts);
-        let before = self.world.at(name, |model| {
-            std::mem::replace(&mut model.facts, Arc::clone(&shown))
-        });
-        if let Some(before) = before.filter(|before| *before != shown) {
-            self.world.changed(name);
-            // Only now: an observer that looks at the model finds it in its new state.
-            let events = facts::events(&before, &shown, took, self.world.clock());
-            events.for_each(|event| self.policies.observe_now(&event));
-        }
+impl Publisher for Hands {
+    type Model = Model;
+
+    fn tell(&self, _: &Model, event: policy::Event, _: Option<f64>) {
+        self.policies.observe_now(&event);
+    }
+
+    fn clock(&self) -> f64 {
+        self.world.clock()
     }
 }

@@ -11,10 +11,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::{ApiError, MemoryState, ProcessState, Verb};
+use crate::api::{MemoryState, ProcessState, Verb};
 use crate::config::Config;
-use crate::core::hands::handle;
-use crate::core::machine::{Entry, Event, Launch, Machine, Spec, Waiter};
+use crate::core::hands::{TICK, handle};
+use crate::core::machine::{Entry, Event, Launch, Machine, Waiter, specs};
 use crate::core::reload::changed_launches;
 use crate::policy::{self, Policies, World as _};
 
@@ -27,15 +27,12 @@ mod testing;
 mod trouble;
 mod world;
 
-use doors::Arrival;
+use doors::{Arrival, Woken};
 use hands::Hands;
 use plan::Happening;
 pub(crate) use request::{Asked, Finish, NewRequest, Number, Progress};
 pub use testing::{Case, bound_names, run};
 pub(crate) use world::{Memory, SimulatedWorld, Unread, Worker};
-
-/// Interval of the checks of idle models and delayed loads, as in a real hub.
-const TICK: Duration = Duration::from_secs(1);
 
 /// [`Simulation::settle`] gives up after so long.
 const MAX_SETTLING: Duration = Duration::from_secs(3600);
@@ -57,7 +54,7 @@ impl Simulation {
         begun: f64,
         policies: impl FnOnce(Arc<SimulatedWorld>) -> Policies,
     ) -> Self {
-        let specs = config.models.iter().map(Spec::from).collect();
+        let specs = specs(&config);
         let world = Arc::new(SimulatedWorld::new(config, begun));
         let policies = policies(Arc::clone(&world));
         Self {
@@ -85,13 +82,18 @@ impl Simulation {
 
     /// Changes how a model's worker behaves from now on; false when there is no such model.
     pub(crate) fn change_worker(&mut self, model: &str, change: impl FnOnce(&mut Worker)) -> bool {
-        let changed = self.world().at(model, |model| {
+        let is_silent = self.world().at(model, |model| {
             change(&mut model.worker);
-            if !model.worker.silent {
-                model.health.be_heard();
-            }
+            model.worker.silent
         });
-        changed.is_some()
+        for running in self.hands.running.values_mut() {
+            match is_silent {
+                Some(true) if *running.model.name == *model => running.lease.waits(),
+                Some(false) if *running.model.name == *model => running.lease.sign_of_life(),
+                _ => {}
+            }
+        }
+        is_silent.is_some()
     }
 
     /// Says what the model is known to hold at most, as if it had been measured earlier.
@@ -101,7 +103,7 @@ impl Simulation {
 
     /// Changes the machine's memory.
     pub(crate) fn change_memory(&mut self, change: impl FnOnce(&mut Memory)) {
-        self.world().with(|state| change(&mut state.memory));
+        self.world().with(|machine| change(&mut machine.memory));
     }
 
     /// Starts what hub.yaml marks `default`, as a hub does that comes up.
@@ -113,20 +115,12 @@ impl Simulation {
 
     /// Reads another hub.yaml; `policies` reads theirs again.
     pub(crate) fn reload(&mut self, config: Config, policies: impl FnOnce(&Policies)) -> Number {
-        let old = self.world().config();
-        let changed = changed_launches(&config, &old);
-        let models: Vec<Spec> = config.models.iter().map(Spec::from).collect();
-        self.world().reconfigure(config);
+        let changed = changed_launches(&config, &self.world().config());
+        let models = specs(&config);
+        let table = self.world().reconfigure(config);
         // A file reads its settings while it loads: they have to be the new ones.
         policies(self.policies());
-        for model in self.world().leaving() {
-            let why = ApiError::being_stopped(&model.name);
-            self.world()
-                .queue(&model.name, |queue, _| queue.dismiss(&why));
-        }
-        for model in self.world().model_names() {
-            self.world().changed(&model);
-        }
+        table.ask_parked_again();
         let now = self.world().clock();
         self.policies()
             .observe_now(&policy::Event::config_reloaded(now));
@@ -149,7 +143,7 @@ impl Simulation {
         while self.step(until) {
             self.skip_ticks(until);
         }
-        self.world().with(|state| state.now = until);
+        self.world().clock.set(until);
     }
 
     /// With no model in memory a tick finds nothing to do: the next one is the last before something
@@ -241,10 +235,15 @@ impl Simulation {
         }
     }
 
-    /// Parked requests that were told to, look what is to become of them.
+    /// Those that were woken look what is to become of them.
     fn look_at_told(&mut self) {
-        while let Some(number) = self.world().with(|state| state.told.pop_front()) {
-            self.look_at_parked(number);
+        loop {
+            let woken = self.world().rung.lock().pop_front();
+            match woken {
+                Some(Woken::Request(number)) => self.look_at_parked(number),
+                Some(Woken::Idle) => self.hands.plan(Duration::ZERO, Happening::Idle),
+                None => return,
+            }
         }
     }
 
@@ -258,13 +257,13 @@ impl Simulation {
         if at > until {
             return false;
         }
-        self.world().with(|state| state.now = state.now.max(at));
+        self.world().clock.set(self.world().now().max(at));
         if !is_planned {
             if at == self.next_tick {
                 self.next_tick = at + TICK;
             }
             self.handle(Event::Tick);
-            if self.hands.listens {
+            if self.machine.is_parking() {
                 self.measure();
             }
             self.look_for_trouble();
@@ -323,7 +322,7 @@ impl Simulation {
 
     fn handle(&mut self, event: Event) {
         handle(&mut self.machine, &mut self.hands, event);
-        self.hands.listens = self.machine.is_parking();
+        self.hands.listen(self.machine.is_parking());
     }
 }
 

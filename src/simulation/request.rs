@@ -23,7 +23,7 @@ pub(crate) struct NewRequest {
     pub(crate) headers: HeaderMap,
     /// JSON; `model` is put in, if there is one.
     pub(crate) body: Settings,
-    /// How long its client wishes the model to stay in memory, in seconds; negative for ever.
+    /// Seconds that its client wishes the model to stay in memory; negative for ever.
     pub(crate) keep_alive: Option<f64>,
     /// It ends by itself when its worker has answered for so long.
     pub(crate) ends_after: Option<Duration>,

@@ -2,7 +2,7 @@
 
 use super::doors::DoorsOf;
 use super::*;
-use crate::api::Verb;
+use crate::api::{ApiError, Verb};
 use crate::config::from_yaml;
 use crate::core::admission::{Entrance, Step, Target, decide};
 use crate::policy::{RequestVerdict, Wait, World};

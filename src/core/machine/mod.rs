@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::{ApiError, MemoryState, Outcome, ProcessState, ReloadReport, SystemMemory, Verb};
-use crate::config::ModelConfig;
+use crate::config::{Config, ModelConfig};
 use crate::core::interface::questions::{
     Exit, ExitVerdict, IdleVerdict, LoadReason, LoadVerdict, ModelQuestion, ModelVerdict,
     PendingLoad, Trouble,
@@ -85,6 +85,11 @@ impl From<&ModelConfig> for Spec {
             queue: QueueLimits::of(model),
         }
     }
+}
+
+/// The models of a configuration.
+pub(crate) fn specs(config: &Config) -> Vec<Spec> {
+    config.models.iter().map(Spec::from).collect()
 }
 
 /// Something that happened.

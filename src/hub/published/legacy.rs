@@ -11,11 +11,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::gate::{GatePast, Lease};
+use super::gate::Lease;
 use super::history::History;
 use super::learned::Lessons;
 use super::registry::Registry;
 use crate::api::UsageTotals;
+use crate::core::gate::GatePast;
 use crate::core::machine::Past;
 use crate::policy::Plain;
 use crate::runtime_file::RuntimeModels;

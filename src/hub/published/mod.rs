@@ -18,4 +18,3 @@ pub(in crate::hub) mod parking;
 pub(in crate::hub) mod registry;
 pub(in crate::hub) mod served;
 mod usage;
-pub(in crate::hub) mod vital_signs;

@@ -4,10 +4,10 @@
 //! policies see.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::ended::EndedRequests;
 use super::flights::Flights;
-use super::gate::Gate;
+use super::gate::{Gate, Tokio};
 use super::history::History;
 use super::learned::Learned;
 use super::meters::Meters;
@@ -24,12 +24,12 @@ use super::on_disk::OnDisk;
 use super::served::OfModel;
 use super::usage::Usage;
 use crate::api::{
-    Activity, GroupFacts, HubFacts, MemoryState, ModelFacts, SpareStatus, Status, SystemMemory,
-    unix_now,
+    Activity, GroupFacts, HubFacts, ModelFacts, SpareStatus, Status, SystemMemory, unix_now,
 };
 use crate::config::ports::PortBook;
 use crate::config::{Config, ModelConfig, Settings};
-use crate::policy::{KeepAlive, ModelView, World};
+use crate::core::{model, table};
+use crate::policy::{ModelView, World};
 use crate::telemetry::Troubles;
 use crate::upstream::Upstream;
 use crate::worker::spare::{Seen, Spares};
@@ -45,15 +45,10 @@ pub(in crate::hub) struct Measured {
     pub(in crate::hub) available: Option<u64>,
 }
 
-/// One model, as all parts but the supervisor see it.
+/// One model, as all parts but the supervisor see it: that of both hubs, and the facts about a real worker.
 #[derive(Debug)]
 pub struct Model {
-    /// The model's name.
-    pub name: Arc<str>,
-    /// Lets requests in while the model is loaded.
-    pub gate: Arc<Gate>,
-    /// The facts published last.
-    pub facts: ArcSwap<ModelFacts>,
+    base: model::Model<Tokio>,
     /// The totals of its requests.
     pub usage: Usage,
     /// Its distributions and counts for `/metrics`.
@@ -62,40 +57,34 @@ pub struct Model {
     pub(in crate::hub) measured: ArcSwapOption<Measured>,
     /// Its peak memory in bytes; 0 if unknown.
     peak_bytes: AtomicU64,
-    /// The last client's wish how long it stays.
-    keep_alive: Mutex<Option<KeepAlive>>,
-    /// Its `policy:` mapping.
-    pub(in crate::hub) settings: ArcSwap<Settings>,
     /// The known routes of its program.
     pub(in crate::hub) served: ArcSwapOption<OfModel>,
     /// The log of its newest worker: one that was taken over goes on where it began.
     pub(in crate::hub) worker_log: ArcSwapOption<PathBuf>,
     /// The address of its worker; set before the gate opens.
     pub(in crate::hub) upstream: ArcSwapOption<Upstream>,
-    /// Number of its stops: a verdict reached before a stop does not undo it.
-    pub(in crate::hub) stops: AtomicU64,
-    /// Requests that wait for it to be loaded; an [`Arrival`](super::parking::Arrival) each.
-    pub(in crate::hub) waiting: AtomicUsize,
+}
+
+impl Deref for Model {
+    type Target = model::Model<Tokio>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.base
+    }
 }
 
 impl Model {
     /// A model of which nothing is known yet.
     pub(crate) fn new(name: &str) -> Self {
         Self {
-            name: name.into(),
-            gate: Arc::new(Gate::default()),
-            facts: ArcSwap::default(),
+            base: model::Model::new(name, Tokio::default()),
             usage: Usage::default(),
             meters: Meters::new(name),
             measured: ArcSwapOption::empty(),
             peak_bytes: AtomicU64::new(0),
-            keep_alive: Mutex::default(),
-            settings: ArcSwap::default(),
             served: ArcSwapOption::empty(),
             worker_log: ArcSwapOption::empty(),
             upstream: ArcSwapOption::empty(),
-            stops: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -113,13 +102,10 @@ impl Model {
 
     fn activity_of(&self, facts: &ModelFacts) -> Activity {
         Activity {
-            active_requests: self.gate.active(),
-            waiting_requests: self.waiting.load(Ordering::SeqCst),
-            parked_requests: self.gate.parking.len(),
-            last_request_at: self.gate.last_used_at(),
             usage: self.usage.totals(),
             memory_bytes: self.measured_of(facts).map(|measured| measured.bytes),
             peak_bytes: Some(self.peak_bytes.load(Ordering::Relaxed)).filter(|peak| *peak > 0),
+            ..self.counters()
         }
     }
 
@@ -139,13 +125,7 @@ impl Model {
 
     /// Notes a client's wish that it stays in memory so many seconds after its last request; negative for ever.
     pub(in crate::hub) fn is_wished_for(&self, seconds: f64) {
-        let at = unix_now();
-        *self.keep_alive.lock() = Some(KeepAlive { seconds, at });
-    }
-
-    /// The last of these wishes about its present time in memory.
-    pub(in crate::hub) fn keep_alive(&self, facts: &ModelFacts) -> Option<f64> {
-        self.keep_alive.lock().as_ref()?.about(facts)
+        self.base.is_wished_for(seconds, unix_now());
     }
 
     /// Takes over what is known of it.
@@ -153,90 +133,14 @@ impl Model {
         let peak = learned.peak_bytes(&self.name).unwrap_or(0);
         self.peak_bytes.store(peak, Ordering::Relaxed);
     }
-
-    /// Seconds since the later of its load and the end of its last request; 0 with requests in
-    /// flight, and before its first load. `loaded` says how long it has been in memory: its gate may
-    /// not be open yet.
-    fn idle_seconds(&self, facts: &ModelFacts, now: Instant, loaded: Option<Duration>) -> f64 {
-        match facts.last_load_at {
-            Some(_) => {
-                let idle = self.gate.idle(now);
-                loaded.map_or(idle, |loaded| idle.min(loaded)).as_secs_f64()
-            }
-            None => 0.0,
-        }
-    }
 }
 
-/// The models of one configuration, in its order and by every name a request may use.
-#[derive(Debug)]
-pub(in crate::hub) struct Table {
-    pub(in crate::hub) config: Arc<Config>,
-    pub(in crate::hub) models: Vec<Arc<Model>>,
-    /// Models that this configuration no longer names and that may still be ending.
-    leaving: Vec<Arc<Model>>,
-    /// The top-level `policy:` mapping.
-    settings: Arc<Settings>,
-    by_key: foldhash::HashMap<Box<str>, usize>,
-}
+/// The models of one configuration.
+pub(in crate::hub) type Table = table::Table<Model>;
 
-impl Table {
-    /// The table of `config`: models keep what they were in `old`.
-    pub(in crate::hub) fn after(old: Option<&Self>, config: Arc<Config>) -> Self {
-        let known: Vec<_> = old
-            .map(|old| old.all().cloned().collect())
-            .unwrap_or_default();
-        let of = |name: &str| known.iter().find(|model| &*model.name == name).cloned();
-        let models: Vec<_> = config
-            .models
-            .iter()
-            .map(|model| of(&model.name).unwrap_or_else(|| Arc::new(Model::new(&model.name))))
-            .collect();
-        for (model, config) in models.iter().zip(&config.models) {
-            model.settings.store(Arc::new(config.policy.clone()));
-        }
-        let leaving = known
-            .iter()
-            .filter(|model| config.model(&model.name).is_none())
-            .cloned()
-            .collect();
-        let mut by_key = foldhash::HashMap::default();
-        for (i, model) in config.models.iter().enumerate() {
-            by_key.insert(model.name.as_str().into(), i);
-        }
-        // A name outranks a path; of two equal paths the first in the file counts.
-        for (i, model) in config.models.iter().enumerate() {
-            for path in [&model.model_path, &model.resolved_path] {
-                by_key.entry(path.as_str().into()).or_insert(i);
-            }
-        }
-        Self {
-            settings: Arc::new(config.policy.clone()),
-            config,
-            models,
-            leaving,
-            by_key,
-        }
-    }
-
-    /// All models, also those that are leaving.
-    pub(in crate::hub) fn all(&self) -> impl Iterator<Item = &Arc<Model>> {
-        self.models.iter().chain(&self.leaving)
-    }
-
-    /// The models that hub.yaml no longer names.
-    pub(in crate::hub) fn leaving(&self) -> impl Iterator<Item = &Arc<Model>> {
-        self.leaving.iter()
-    }
-
-    /// A model by name, also one that is leaving.
-    pub(in crate::hub) fn present_or_leaving(&self, name: &str) -> Option<&Arc<Model>> {
-        self.all().find(|model| &*model.name == name)
-    }
-
-    pub(in crate::hub) fn find(&self, name_or_path: &str) -> Option<&Arc<Model>> {
-        self.by_key.get(name_or_path).map(|&i| &self.models[i])
-    }
+/// A model that hub.yaml has named just now.
+pub(in crate::hub) fn new_model(config: &ModelConfig) -> Model {
+    Model::new(&config.name)
 }
 
 /// The published facts.
@@ -294,7 +198,7 @@ impl Registry {
             history: Mutex::new(History::recall(&config.log_path)),
             flights: Flights::default(),
             spares: Spares::recall(&config.log_path),
-            table: ArcSwap::from_pointee(Table::after(None, config)),
+            table: ArcSwap::from_pointee(Table::after(None, config, new_model)),
             worker_warnings: Mutex::default(),
             reload_warnings: Mutex::default(),
             missing_paths: Mutex::default(),
@@ -447,20 +351,10 @@ impl World for Registry {
         let table = self.table.load();
         let model = table.find(name_or_path)?;
         let facts = model.facts.load_full();
-        let now = Instant::now();
-        let loaded = facts
-            .loaded_since
-            .filter(|_| facts.memory_state == MemoryState::Loaded)
-            .map(|since| (now - self.begun).saturating_sub(since));
         let activity = model.activity_of(&facts);
-        Some(ModelView {
-            activity,
-            idle_seconds: model.idle_seconds(&facts, now, loaded),
-            keep_alive: model.keep_alive(&facts),
-            facts,
-            loaded_seconds: loaded.map(|loaded| loaded.as_secs_f64()),
-            settings: model.settings.load_full(),
-        })
+        let now = Instant::now();
+        let at_gate = model.gate.runtime.at(now);
+        Some(model.view(facts, activity, now - self.begun, at_gate))
     }
 
     fn facts(&self, name_or_path: &str) -> Option<Arc<ModelFacts>> {

@@ -49,10 +49,8 @@ impl Hands {
         if !is_parked && !self.listens {
             return;
         }
-        for model in self.registry.table.load().all() {
-            let parking = &model.gate.parking;
-            parking.tell_when_idle(is_parked.then_some(&self.idle));
-        }
+        let table = self.registry.table.load();
+        table.tell_when_idle(is_parked.then_some(&self.idle));
         if is_parked && !self.listens {
             // One may have become idle since the policies were asked.
             self.idle.notify_one();

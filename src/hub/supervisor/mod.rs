@@ -6,7 +6,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::StatusCode;
 use tokio::sync::{oneshot, watch};
@@ -15,11 +14,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{ApiError, ProcessState, unix_now};
 use crate::config::Config;
-use crate::core::hands::{Hands as _, handle};
-use crate::core::machine::{Answer, Event, Launch, Machine, Spec, Waiter};
+use crate::core::hands::{Hands as _, TICK, handle};
+use crate::core::machine::{Answer, Event, Launch, Machine, Waiter, specs};
 use crate::core::reload::{changed_launches, keep_fixed};
 use crate::hub::published::legacy::Legacy;
-use crate::hub::published::registry::{Registry, Table};
+use crate::hub::published::registry::{Registry, Table, new_model};
 use crate::hub::published::served;
 use crate::memory::Probe;
 use crate::policy::{Event as PolicyEvent, Policies, apart};
@@ -43,9 +42,6 @@ use publish::publish_memory;
 use running_workers::RunningWorkers;
 use sampler::Sampler;
 use watchdog::Watchdog;
-
-/// Interval of the checks of idle models and delayed loads.
-const TICK: Duration = Duration::from_secs(1);
 
 /// The supervisor before it is spawned.
 #[derive(Debug)]
@@ -162,10 +158,6 @@ struct Supervisor {
     started: Option<oneshot::Sender<()>>,
 }
 
-fn specs(config: &Config) -> Vec<Spec> {
-    config.models.iter().map(Spec::from).collect()
-}
-
 impl Supervisor {
     fn receive(&mut self, message: Message) {
         match message {
@@ -203,7 +195,7 @@ impl Supervisor {
             }),
             Message::Wake => self.handle(Event::Tick),
             Message::NewPolicies => {
-                self.ask_parked_again();
+                self.hands.registry.table.load().ask_parked_again();
                 self.handle(Event::Idle);
             }
             Message::HandOver => self.leave(),
@@ -389,7 +381,7 @@ impl Supervisor {
         let changed = changed_launches(&config, &old.config);
         self.note_reload(&config, &changed);
         let models = specs(&config);
-        let table = Arc::new(Table::after(Some(&old), Arc::new(config)));
+        let table = Arc::new(Table::after(Some(&old), Arc::new(config), new_model));
         registry.table.store(Arc::clone(&table));
         registry.on_disk.note_read();
         // A file reads its settings while it loads: they have to be the new ones.
@@ -399,7 +391,7 @@ impl Supervisor {
         registry.relearn();
         registry.look_for_paths();
         registry.spares.want(config.spares);
-        self.ask_parked_again();
+        table.ask_parked_again();
         tracing::info!(
             models = models.len(),
             changed = changed.len(),
@@ -415,19 +407,6 @@ impl Supervisor {
             changed,
             start,
         });
-    }
-
-    /// There may be new policies: they are asked about every parked request. Those of a model that
-    /// hub.yaml no longer names are refused.
-    fn ask_parked_again(&self) {
-        let table = self.hands.registry.table.load();
-        for model in table.all() {
-            let parking = &model.gate.parking;
-            match table.config.model(&model.name) {
-                Some(_) => parking.changed(),
-                None => parking.dismiss(&ApiError::being_stopped(&model.name)),
-            }
-        }
     }
 
     /// Takes down what a reload does to models, before it does.

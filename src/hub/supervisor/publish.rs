@@ -1,13 +1,14 @@
-//! Copies changed facts from the machine to the registry, with one log line and one event for the observers per
-//! change of state. The supervisor calls it before it acts on a change.
+//! Publishes the machine's facts in the registry, with one log line per change of state. The supervisor calls it
+//! before it acts on a change.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use crate::api::{ApiError, MemoryState, ModelFacts, ProcessState, SystemMemory, unix_now};
-use crate::core::facts;
+use crate::api::{MemoryState, ModelFacts, ProcessState, SystemMemory, unix_now};
+use crate::config::Config;
+use crate::core::interface::event::Event;
 use crate::core::machine::{Entry, Machine};
-use crate::hub::published::registry::{Registry, Table};
+use crate::core::publish::{self, Publisher};
+use crate::hub::published::registry::{Model, Registry};
 use crate::policy::Policies;
 
 /// Publishes every model whose facts changed.
@@ -15,63 +16,46 @@ pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policie
     let system = **registry.memory.load();
     publish_memory(machine, registry, system);
     let table = registry.table.load();
-    for entry in machine.entries() {
-        let (Some(model), Some(config)) = (
-            table.find(&entry.spec.name),
-            table.config.model(&entry.spec.name),
-        ) else {
-            continue;
-        };
-        if model.stops.swap(entry.stops, Ordering::SeqCst) != entry.stops {
-            // Requests that waited for a verdict about it wait in vain, like those that waited for a load.
-            model
-                .gate
-                .parking
-                .dismiss(&ApiError::being_stopped(&model.name));
-        }
-        let before = model.facts.load();
-        let port = registry.ports.lock().port_of(&entry.spec.name);
-        let facts = facts::of(entry, config, &table.config, port);
-        let log_file = model.log_file(&table.config);
-        let facts = ModelFacts {
-            load_seconds: load_seconds(entry, &before, registry),
+    let publishing = Publishing {
+        config: &table.config,
+        registry,
+        policies,
+    };
+    publish::publish(machine, &table, &publishing);
+}
+
+struct Publishing<'a> {
+    config: &'a Config,
+    registry: &'a Registry,
+    policies: &'a Policies,
+}
+
+impl Publisher for Publishing<'_> {
+    type Model = Model;
+
+    fn complete(&self, entry: &Entry, model: &Model, facts: ModelFacts) -> ModelFacts {
+        let log_file = model.log_file(self.config);
+        ModelFacts {
+            load_seconds: load_seconds(entry, &model.facts.load(), self.registry),
+            port: self.registry.ports.lock().port_of(&model.name),
             log_path: log_file
                 .filter(|_| facts.log_path.is_some())
                 .map(|file| file.display().to_string()),
             ..facts
-        };
-        if **before == facts {
-            continue;
-        }
-        let took = entry.times.load_took;
-        log_change(&before, &facts, took);
-        let events = facts::events(&before, &facts, took, unix_now());
-        model.facts.store(Arc::new(facts));
-        model.gate.parking.changed();
-        // Only now: an observer that looks at the model finds it in its new state.
-        for event in events {
-            model.meters.changed(event.name, took);
-            policies.observe(event);
         }
     }
-    publish_gone(machine, &table, policies);
-}
 
-/// Those that hub.yaml no longer names and that have ended: observers that heard of them hear the end.
-fn publish_gone(machine: &Machine, table: &Table, policies: &Policies) {
-    for model in table.leaving() {
-        let before = model.facts.load();
-        let Some(facts) = facts::of_gone(&before).filter(|_| !machine.is_ending(&model.name))
-        else {
-            continue;
-        };
-        log_change(&before, &facts, None);
-        let events = facts::events(&before, &facts, None, unix_now());
-        model.facts.store(Arc::new(facts));
-        for event in events {
-            model.meters.changed(event.name, None);
-            policies.observe(event);
-        }
+    fn changes(&self, before: &ModelFacts, now: &ModelFacts, took: Option<f64>) {
+        log_change(before, now, took);
+    }
+
+    fn tell(&self, model: &Model, event: Event, took: Option<f64>) {
+        model.meters.changed(event.name, took);
+        self.policies.observe(event);
+    }
+
+    fn clock(&self) -> f64 {
+        unix_now()
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::messages::{Mailbox, Message};
 use crate::api::{MemoryState, SystemMemory, unix_now};
+use crate::core::hands::MEASURE_AGAIN;
 use crate::hub::published::learned::fingerprint;
 use crate::hub::published::registry::{Measured, Registry};
 use crate::memory::Probe;
@@ -23,8 +24,6 @@ use crate::worker::keep_below;
 const BUSY: Duration = Duration::from_secs(1);
 /// Interval otherwise.
 const CALM: Duration = Duration::from_secs(5);
-/// Interval for a load that waits for memory to come back.
-const SOON: Duration = Duration::from_millis(100);
 /// Measuring takes at most one part in so many of the time: a Linux that walks the pages of a hundred
 /// gigabytes needs a second.
 const SHARE: u32 = 10;
@@ -68,7 +67,7 @@ impl Sampler {
                     }
                 }
                 () = self.registry.measure_soon.notified() => {
-                    sleep(SOON).await;
+                    sleep(MEASURE_AGAIN).await;
                     self.tell(self.system().await);
                 }
             }

@@ -19,9 +19,9 @@ use super::messages::{Mailbox, Message};
 use crate::api::MemoryState;
 use crate::config::Config;
 use crate::core::silence::{Doings, POLL_EVERY};
+use crate::core::vital_signs::Largest;
 use crate::core::watchdog::{Sample, WorkerWatch};
 use crate::hub::published::registry::{Model, Registry};
-use crate::hub::published::vital_signs::Largest;
 use crate::policy::{Trouble, TroubleKind, prompt_chars};
 use crate::runtime_file::RuntimeModels;
 use crate::worker::group::{CpuTimes, Group};
@@ -61,11 +61,10 @@ struct Still {
 
 /// True if a model is still in the trouble that was told of.
 pub(super) fn lasts(model: &Model, kind: TroubleKind, spell: u64) -> bool {
-    let signs = &model.gate.signs;
     match kind {
-        TroubleKind::Silent => signs.vitals().signs == spell,
+        TroubleKind::Silent => model.gate.signs.vitals().signs == spell,
         TroubleKind::Errors => {
-            let errors = signs.errors();
+            let errors = model.gate.errors();
             errors.is_some_and(|errors| errors.row == spell)
         }
     }
@@ -116,7 +115,7 @@ impl Watchdog {
             .listen(model, pid, pause, config, &self.registry)
             .await;
         let basis = watched.basis(model, &self.registry);
-        let errors = model.gate.signs.errors();
+        let errors = model.gate.errors();
         let troubles = watched.watch.troubles(basis, errors, config.stall_timeout);
         for (trouble, spell) in troubles {
             let model = model.name.to_string();

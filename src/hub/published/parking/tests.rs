@@ -3,7 +3,13 @@
 use std::pin::{Pin, pin};
 use std::task::{Context, Waker};
 
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
 use super::*;
+use crate::core::admission::Seen;
+use crate::core::place::Destination as _;
 use crate::core::queue::QueueLimits;
 
 /// True if a future is ready now.
@@ -204,11 +210,7 @@ async fn the_supervisor_hears_of_the_last_lease_while_it_listens() {
     parking.tell_when_idle(None);
     end_a_lease(&model);
     assert!(!is_ready(pin!(idle.notified())));
-    assert_eq!(
-        parking.listeners.load(Ordering::SeqCst),
-        0,
-        "the hot path is short again"
-    );
+    assert!(!parking.has_listeners(), "the hot path is short again");
 }
 
 /// Threads that end leases and one that parks, on real threads: a request that parks is always called.
