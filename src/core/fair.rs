@@ -11,11 +11,11 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub(crate) struct Fair<K> {
     /// The client at the front is the next one. None is without a key.
-    turns: VecDeque<Client<K>>,
+    turns: VecDeque<ClientTurns<K>>,
 }
 
 #[derive(Debug, Clone)]
-struct Client<K> {
+struct ClientTurns<K> {
     name: Arc<str>,
     /// In the order they came.
     keys: VecDeque<K>,
@@ -35,7 +35,7 @@ impl<K: Copy + PartialEq> Fair<K> {
         if let Some(known) = self.turns.iter_mut().find(|known| known.name == *client) {
             return known.keys.push_back(key);
         }
-        self.turns.push_back(Client {
+        self.turns.push_back(ClientTurns {
             name: Arc::clone(client),
             keys: VecDeque::from([key]),
         });

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::admission::Seen;
 use super::gate::Bell;
-use super::queue::{About, Call, Key, Queue, QueueLimits};
+use super::queue::{About, Decision, Key, Queue, QueueLimits};
 use crate::api::ApiError;
 
 /// A model before which requests wait: a handle, cheap to clone.
@@ -130,7 +130,7 @@ impl<M: Destination> Place<M> {
     }
 
     /// The decision about it.
-    pub(crate) fn look(&self) -> Call {
+    pub(crate) fn look(&self) -> Decision {
         let now = self.model.now();
         self.model
             .with_queue(|queue, about| queue.look(self.key, about, now))

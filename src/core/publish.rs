@@ -9,7 +9,7 @@ use super::facts;
 use super::gate::Runtime;
 use super::machine::{Entry, Machine};
 use super::model::Model;
-use super::table::Table;
+use super::table::ModelTable;
 use crate::api::{ApiError, ModelFacts};
 use crate::core::interface::event::Event;
 
@@ -31,7 +31,7 @@ pub(crate) trait Publisher {
 }
 
 /// Publishes every model whose facts changed.
-pub(crate) fn publish<P, R>(machine: &Machine, table: &Table<P::Model>, hub: &P)
+pub(crate) fn publish<P, R>(machine: &Machine, table: &ModelTable<P::Model>, hub: &P)
 where
     P: Publisher,
     P::Model: Deref<Target = Model<R>>,

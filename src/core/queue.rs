@@ -54,7 +54,7 @@ pub struct About<'a> {
 
 /// The decision about a queued request.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Call {
+pub(crate) enum Decision {
     /// The policies are to be asked about it.
     Ask,
     /// It may not stay.
@@ -67,7 +67,7 @@ pub(crate) enum Call {
 #[derive(Debug)]
 pub struct Queue<T> {
     order: Fair<Key>,
-    places: BTreeMap<Key, Entry<T>>,
+    places: BTreeMap<Key, QueuedRequest<T>>,
     keys: Key,
     /// The request that is being asked about.
     turn: Option<Key>,
@@ -80,7 +80,7 @@ pub struct Queue<T> {
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct QueuedRequest<T> {
     limits: QueueLimits,
     since: Duration,
     ask_at: Duration,
@@ -138,7 +138,7 @@ impl<T: Clone> Queue<T> {
         self.keys += 1;
         let key = self.keys;
         self.order.push(client, key);
-        let place = Entry {
+        let place = QueuedRequest {
             limits,
             since: now,
             ask_at: now + pause(seconds),
@@ -153,23 +153,23 @@ impl<T: Clone> Queue<T> {
 
     /// The decision about a request now. One that is to be asked about says afterwards what the verdict was:
     /// [`Queue::stay`], [`Queue::step_aside`] or [`Queue::leave`].
-    pub(crate) fn look(&mut self, key: Key, about: About<'_>, now: Duration) -> Call {
+    pub(crate) fn look(&mut self, key: Key, about: About<'_>, now: Duration) -> Decision {
         let Some(place) = self.places.get_mut(&key) else {
-            return Call::Until(now + MAX_WAIT);
+            return Decision::Until(now + MAX_WAIT);
         };
         if let Some(why) = &place.refused {
-            return Call::Refuse(why.clone());
+            return Decision::Refuse(why.clone());
         }
         place.has_turn = self.turn == Some(key);
         let over = place.since + place.limits.timeout;
         match place {
-            _ if place.has_turn => Call::Ask,
+            _ if place.has_turn => Decision::Ask,
             _ if now >= over => {
                 let limits = place.limits;
-                Call::Refuse(refusals::queue_timed_out(about.model, limits, about.load))
+                Decision::Refuse(refusals::queue_timed_out(about.model, limits, about.load))
             }
-            _ if now >= place.ask_at => Call::Ask,
-            _ => Call::Until(place.ask_at.min(over)),
+            _ if now >= place.ask_at => Decision::Ask,
+            _ => Decision::Until(place.ask_at.min(over)),
         }
     }
 
@@ -316,7 +316,7 @@ mod tests {
     fn round(queue: &mut Queue<Key>, goes: Option<Key>) -> Vec<Key> {
         let (mut asked, mut told) = (Vec::new(), queue.change());
         while let Some(key) = told {
-            assert_eq!(queue.look(key, about(None), at(1)), Call::Ask);
+            assert_eq!(queue.look(key, about(None), at(1)), Decision::Ask);
             asked.push(key);
             told = match goes == Some(key) {
                 true => queue.leave(key, true),
@@ -371,7 +371,7 @@ mod tests {
         );
         assert_eq!(full(Some(900), 7), Some(60), "a minute at most");
         let mut late = |load| match queue.look(keys[0], about(load), at(300)) {
-            Call::Refuse(error) => error.retry_after,
+            Decision::Refuse(error) => error.retry_after,
             other => panic!("{other:?}"),
         };
         assert_eq!((late(Some(40)), late(None)), (Some(40), Some(60)));
@@ -385,7 +385,7 @@ mod tests {
         assert_eq!(queue.close(&closed), keys);
         assert_eq!(
             queue.look(keys[1], about(None), at(1)),
-            Call::Refuse(stopped)
+            Decision::Refuse(stopped)
         );
         let parked = queue.park(&"3".into(), 3, LIMITS, LATER, about(None), at(1));
         assert_eq!(parked, Err(closed));

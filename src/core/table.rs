@@ -12,7 +12,7 @@ use crate::config::{Config, ModelConfig, Settings};
 
 /// The models, each a hub's own `M`.
 #[derive(Debug)]
-pub(crate) struct Table<M> {
+pub(crate) struct ModelTable<M> {
     pub(crate) config: Arc<Config>,
     /// In hub.yaml's order.
     pub(crate) models: Vec<Arc<M>>,
@@ -23,7 +23,7 @@ pub(crate) struct Table<M> {
     by_key: foldhash::HashMap<Box<str>, usize>,
 }
 
-impl<M, R: Runtime> Table<M>
+impl<M, R: Runtime> ModelTable<M>
 where
     M: Deref<Target = Model<R>>,
 {

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::http::{Answer, Call, Form, json_answer, post_routes};
+use super::http::{Answer, Form, ModelCall, json_answer, post_routes};
 use super::options::Dialect;
 use super::record::now;
 use super::server::Worker;
@@ -72,7 +72,7 @@ pub(super) fn queue_stats(worker: &Worker) -> Answer {
 }
 
 /// `POST /v1/embeddings`: a vector per input, the same for the same text.
-pub(super) fn embeddings(call: &Call) -> Answer {
+pub(super) fn embeddings(call: &ModelCall) -> Answer {
     let inputs = match &call.json()["input"] {
         Value::Array(inputs) => inputs.clone(),
         input => vec![input.clone()],
@@ -110,7 +110,7 @@ fn vector(text: &str) -> Vec<f64> {
 }
 
 /// `POST /v1/images/generations` and `/v1/images/edits`.
-pub(super) fn image(call: &Call) -> Answer {
+pub(super) fn image(call: &ModelCall) -> Answer {
     let mut answer = json!({
         "created": now() as u64,
         "model": call.model(),
@@ -123,12 +123,12 @@ pub(super) fn image(call: &Call) -> Answer {
 }
 
 /// `POST /v1/audio/transcriptions`: tells the parts it was sent.
-pub(super) fn transcription(call: &Call) -> Answer {
+pub(super) fn transcription(call: &ModelCall) -> Answer {
     let text = story::tokens(call.model(), "", Some(12)).concat();
     ok(&json!({"text": text, "model": call.model(), "parts": parts(call)}))
 }
 
-fn parts(call: &Call) -> Value {
+fn parts(call: &ModelCall) -> Value {
     let Form::Parts(parts) = &call.form else {
         return Value::Null;
     };

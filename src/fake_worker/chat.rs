@@ -11,7 +11,7 @@ use hyper::{Response, StatusCode, header};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::http::{Answer, Call, json_answer};
+use super::http::{Answer, ModelCall, json_answer};
 use super::options::Dialect;
 use super::record::now;
 use super::server::{Busy, Worker};
@@ -24,12 +24,12 @@ struct Completion {
     model: String,
     prompt_tokens: usize,
     tokens: Vec<String>,
-    call: Option<script::Call>,
+    call: Option<script::ToolCall>,
     finish_reason: &'static str,
 }
 
 impl Completion {
-    fn of(call: &Call) -> Self {
+    fn of(call: &ModelCall) -> Self {
         let body = call.json();
         let prompt = story::prompt(body);
         let most = body["max_tokens"]
@@ -144,7 +144,7 @@ fn halves(text: &str) -> (&str, &str) {
 }
 
 /// The whole answer at once. A client that leaves does not stop it.
-pub(super) async fn plain(call: Call) -> Answer {
+pub(super) async fn plain(call: ModelCall) -> Answer {
     let completion = Completion::of(&call);
     let tokens = u32::try_from(completion.tokens.len()).unwrap_or(u32::MAX);
     let tasks = call.worker.tasks.clone();
@@ -218,7 +218,7 @@ impl Drop for Stream {
 }
 
 /// An event per token, then the reason for the end, then `[DONE]`.
-pub(super) fn stream(call: Call) -> Answer {
+pub(super) fn stream(call: ModelCall) -> Answer {
     let stream = Stream {
         completion: Completion::of(&call),
         sent: 0,

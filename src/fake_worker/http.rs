@@ -25,7 +25,7 @@ pub(super) type Answer = Response<Body>;
 const REQUEST_ID: &str = "x-request-id";
 
 /// A checked `POST`: its model is ours, and loaded.
-pub(super) struct Call {
+pub(super) struct ModelCall {
     pub worker: Arc<Worker>,
     pub form: Form,
     pub busy: Busy,
@@ -44,7 +44,7 @@ pub(super) enum Form {
     Parts(Vec<Part>),
 }
 
-impl Call {
+impl ModelCall {
     /// The name to answer under: JIT echoes what it was called.
     pub(super) fn model(&self) -> &str {
         match self.worker.knobs.dialect {
@@ -178,7 +178,7 @@ fn is_post_route(worker: &Worker, path: &str) -> bool {
     post_routes(worker).contains(&path)
 }
 
-async fn dispatch(call: Call, path: &str) -> Answer {
+async fn dispatch(call: ModelCall, path: &str) -> Answer {
     if call.worker.knobs.fail_requests {
         return detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
     }
@@ -239,7 +239,7 @@ async fn check(
     headers: &hyper::HeaderMap,
     body: Bytes,
     busy: Busy,
-) -> Result<Call, Answer> {
+) -> Result<ModelCall, Answer> {
     let kind = headers.get(header::CONTENT_TYPE);
     let boundary = kind.and_then(|kind| multer::parse_boundary(kind.to_str().ok()?).ok());
     let form = match boundary {
@@ -266,7 +266,7 @@ async fn check(
         .ensure_loaded()
         .await
         .map_err(|_| load_failed())?;
-    Ok(Call { worker, form, busy })
+    Ok(ModelCall { worker, form, busy })
 }
 
 /// An answer of JSON.

@@ -216,16 +216,16 @@ const V181: &[Flag] = &[
 ];
 
 /// The wishes of the command line.
-pub(super) enum Request {
+pub(super) enum Invocation {
     /// `launch --help`: this text.
     Help(String),
     /// Serve a model.
-    Launch(Launch),
+    Launch(LaunchOptions),
 }
 
 /// The options that matter to a simulated model; the others are only checked.
 #[derive(Debug, Clone)]
-pub(super) struct Launch {
+pub(super) struct LaunchOptions {
     /// `--model-path`.
     pub model_path: String,
     /// `--served-model-name`, where the dialect has it.
@@ -238,7 +238,7 @@ pub(super) struct Launch {
     pub jit: bool,
 }
 
-impl Launch {
+impl LaunchOptions {
     /// The name the model goes by.
     pub(super) fn name(&self) -> &str {
         self.served_model_name
@@ -252,14 +252,14 @@ impl Launch {
 /// # Errors
 /// With click's words, for stderr, when the dialect has no such option or a value is missing or no
 /// number.
-pub(super) fn parse(dialect: Dialect, args: &[String]) -> Result<Request, String> {
+pub(super) fn parse(dialect: Dialect, args: &[String]) -> Result<Invocation, String> {
     let Some((command, args)) = args.split_first() else {
         return Err(refusal("Missing command."));
     };
     if command != "launch" {
         return Err(refusal(&format!("No such command '{command}'.")));
     }
-    let mut launch = Launch {
+    let mut launch = LaunchOptions {
         model_path: String::new(),
         served_model_name: None,
         host: "0.0.0.0".to_owned(),
@@ -269,7 +269,7 @@ pub(super) fn parse(dialect: Dialect, args: &[String]) -> Result<Request, String
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         if arg == "--help" {
-            return Ok(Request::Help(help(dialect)));
+            return Ok(Invocation::Help(help(dialect)));
         }
         let (name, glued) = match arg.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
@@ -300,7 +300,7 @@ pub(super) fn parse(dialect: Dialect, args: &[String]) -> Result<Request, String
     if launch.model_path.is_empty() {
         return Err(refusal("Missing option '--model-path'."));
     }
-    Ok(Request::Launch(launch))
+    Ok(Invocation::Launch(launch))
 }
 
 fn flags(dialect: Dialect) -> impl Iterator<Item = &'static Flag> {
@@ -383,7 +383,7 @@ mod tests {
         let name = "launch --served-model-name a";
         assert!(refused(Dialect::Jit, name).contains("No such option: --served-model-name"));
         let jit = parse(Dialect::Jit, &words("launch --jit --model-path=m --port 7"));
-        let Ok(Request::Launch(launch)) = jit else {
+        let Ok(Invocation::Launch(launch)) = jit else {
             panic!("refused")
         };
         assert!(launch.jit);

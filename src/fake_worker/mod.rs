@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use launch::Request;
+use launch::Invocation;
 use options::Knobs;
 
 /// The subcommand that [`main`] is reached by; the stub starts its own children through it.
@@ -47,11 +47,11 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage(&error),
     };
     match launch::parse(knobs.dialect, &knobs.command) {
-        Ok(Request::Help(text)) => {
+        Ok(Invocation::Help(text)) => {
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
-        Ok(Request::Launch(launch)) => server::main(knobs, launch),
+        Ok(Invocation::Launch(launch)) => server::main(knobs, launch),
         Err(message) => {
             let _ = writeln!(std::io::stderr(), "{message}");
             ExitCode::from(2)

@@ -11,7 +11,7 @@ use hyper::{Response, StatusCode, header};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::http::{Answer, Call, json_answer};
+use super::http::{Answer, ModelCall, json_answer};
 use super::record::now;
 use super::{script, story};
 
@@ -20,13 +20,13 @@ struct Plan {
     id: String,
     created: u64,
     model: String,
-    call: Option<script::Call>,
+    call: Option<script::ToolCall>,
     tokens: Vec<String>,
     input: usize,
 }
 
 impl Plan {
-    fn of(call: &Call) -> Self {
+    fn of(call: &ModelCall) -> Self {
         let body = call.json();
         let prompt = story::prompt(body);
         let tool = script::next_call(body);
@@ -165,7 +165,7 @@ impl Plan {
 }
 
 /// `POST /v1/responses`.
-pub(super) fn answer(call: Call) -> Answer {
+pub(super) fn answer(call: ModelCall) -> Answer {
     let plan = Plan::of(&call);
     if call.json()["stream"] != true {
         return json_answer(StatusCode::OK, &plan.response(true));

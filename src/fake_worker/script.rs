@@ -11,19 +11,19 @@ const DEEPEST: usize = 16;
 
 /// A call of a tool.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Call {
+pub(super) struct ToolCall {
     pub(super) name: String,
     /// JSON.
     pub(super) arguments: String,
 }
 
 /// The call that is next in a conversation, of chat completions or of responses.
-pub(super) fn next_call(body: &Value) -> Option<Call> {
+pub(super) fn next_call(body: &Value) -> Option<ToolCall> {
     let tools = body["tools"].as_array()?;
-    let is_it = |call: &Call, tool: &Value| {
+    let is_it = |call: &ToolCall, tool: &Value| {
         tool["name"] == call.name || tool["function"]["name"] == call.name
     };
-    let is_there = |call: &Call| tools.iter().any(|tool| is_it(call, tool));
+    let is_there = |call: &ToolCall| tools.iter().any(|tool| is_it(call, tool));
     if body["input"].is_string() {
         return calls(&body["input"]).into_iter().next().filter(is_there);
     }
@@ -45,7 +45,7 @@ fn calls_made(turn: &Value) -> usize {
 }
 
 /// The calls that a message tells of.
-fn calls(content: &Value) -> Vec<Call> {
+fn calls(content: &Value) -> Vec<ToolCall> {
     let texts: Vec<&str> = match content {
         Value::String(text) => vec![text],
         Value::Array(parts) => parts
@@ -58,10 +58,10 @@ fn calls(content: &Value) -> Vec<Call> {
     lines.filter_map(call).collect()
 }
 
-fn call(line: &str) -> Option<Call> {
+fn call(line: &str) -> Option<ToolCall> {
     let (name, arguments) = line.trim().strip_prefix("call ")?.split_once(' ')?;
     let arguments: Value = serde_json::from_str(arguments).ok()?;
-    arguments.is_object().then(|| Call {
+    arguments.is_object().then(|| ToolCall {
         name: name.to_owned(),
         arguments: arguments.to_string(),
     })

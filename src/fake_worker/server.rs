@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::launch::Launch;
+use super::launch::LaunchOptions;
 use super::model::{self, Model};
 use super::options::{Dialect, Knobs};
 use super::record::Record;
@@ -29,7 +29,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// The state that requests share.
 pub(super) struct Worker {
     pub knobs: Knobs,
-    pub launch: Launch,
+    pub launch: LaunchOptions,
     pub record: Arc<Record>,
     pub model: Model,
     /// Answers that continue after their client has gone.
@@ -52,7 +52,7 @@ impl Drop for Busy {
 }
 
 impl Worker {
-    fn new(knobs: Knobs, launch: Launch) -> std::io::Result<Self> {
+    fn new(knobs: Knobs, launch: LaunchOptions) -> std::io::Result<Self> {
         let record = Arc::new(Record::open(knobs.record.as_deref(), launch.name())?);
         Ok(Self {
             model: Model::new(knobs.clone(), Arc::clone(&record)),
@@ -111,7 +111,7 @@ impl Worker {
 }
 
 /// Runs a worker to its end.
-pub(super) fn main(knobs: Knobs, launch: Launch) -> ExitCode {
+pub(super) fn main(knobs: Knobs, launch: LaunchOptions) -> ExitCode {
     match block_on(live(knobs, launch)) {
         Ok(exit) => exit.into_code(),
         Err(error) => {
@@ -129,7 +129,7 @@ pub(super) fn block_on<T>(future: impl Future<Output = std::io::Result<T>>) -> s
         .block_on(future)
 }
 
-async fn live(knobs: Knobs, launch: Launch) -> std::io::Result<Exit> {
+async fn live(knobs: Knobs, launch: LaunchOptions) -> std::io::Result<Exit> {
     let mut signals = Signals::listen()?;
     let worker = Arc::new(Worker::new(knobs, launch)?);
     let folder = std::env::current_dir()?;
@@ -215,7 +215,7 @@ async fn serve(worker: &Arc<Worker>) -> std::io::Result<Exit> {
     std::future::pending().await
 }
 
-async fn bind(launch: &Launch) -> std::io::Result<TcpSocket> {
+async fn bind(launch: &LaunchOptions) -> std::io::Result<TcpSocket> {
     let mut addresses = tokio::net::lookup_host((launch.host.as_str(), launch.port)).await?;
     let address = addresses.next().ok_or(std::io::ErrorKind::NotFound)?;
     let socket = if address.is_ipv4() {
@@ -228,8 +228,8 @@ async fn bind(launch: &Launch) -> std::io::Result<TcpSocket> {
     Ok(socket)
 }
 
-fn port_taken(launch: &Launch) -> Exit {
-    let Launch { host, port, .. } = launch;
+fn port_taken(launch: &LaunchOptions) -> Exit {
+    let LaunchOptions { host, port, .. } = launch;
     let text = format!(
         "[Errno 98] error while attempting to bind on address ('{host}', {port}): address already in use"
     );

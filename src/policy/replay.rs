@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::{HeaderName, HeaderValue, Method};
 
 use super::journal::record::line;
-use super::journal::record::line::{Call, Heard, Line};
+use super::journal::record::line::{CallLine, Heard, Line};
 use super::journal::record::said;
 use super::journal::ruling::{Question, Ruling};
 use super::set::{HookAnswer, PolicySet, RecordedBody};
@@ -182,7 +182,7 @@ impl Replay {
         self.result.failed(self.set.failures_about_event(&event));
     }
 
-    fn call(&mut self, mut call: Call) {
+    fn call(&mut self, mut call: CallLine) {
         let models = std::mem::take(&mut call.models);
         self.world.advance(call.time, models, call.memory);
         let tally = self.result.hooks.entry(call.hook.clone()).or_default();
@@ -218,7 +218,7 @@ impl Replay {
     }
 
     /// The verdict and the failures of the current policies; `None` when they need a body that had not arrived.
-    fn ask(&self, call: &Call, missed: &Arc<AtomicBool>) -> Option<(Said, Vec<String>)> {
+    fn ask(&self, call: &CallLine, missed: &Arc<AtomicBool>) -> Option<(Said, Vec<String>)> {
         if let Some(request) = &call.request {
             let body = request.body.as_ref().map(|body| RecordedBody {
                 fields: body.fields.clone(),
@@ -258,12 +258,12 @@ impl Replay {
 }
 
 /// The model that the request names, if it names one.
-fn named(call: &Call) -> Option<String> {
+fn named(call: &CallLine) -> Option<String> {
     Some(call.model.clone()).filter(|model| !model.is_empty())
 }
 
 /// The recorded part of the request.
-fn view(call: &Call, request: &line::Request) -> Box<RequestView> {
+fn view(call: &CallLine, request: &line::RequestLine) -> Box<RequestView> {
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = Method::from_bytes(request.method.as_bytes()).unwrap_or(Method::POST);
     parts.uri = request.path.parse().unwrap_or_default();

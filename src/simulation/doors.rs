@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Number;
-use super::world::{Clock, Model, SimulatedWorld};
+use super::world::{Clock, SimulatedModel, SimulatedWorld};
 use crate::config::Config;
 use crate::core::admission::Doors;
 use crate::core::{gate, place};
@@ -18,10 +18,10 @@ pub(super) struct DoorsOf {
 }
 
 /// A request that waits for the model to be loaded.
-pub(super) type Arrival = place::Arrival<Arc<Model>>;
+pub(super) type Arrival = place::Arrival<Arc<SimulatedModel>>;
 
 /// A request that a policy told to wait before the model.
-pub(super) type Ticket = place::Place<Arc<Model>>;
+pub(super) type Ticket = place::Place<Arc<SimulatedModel>>;
 
 /// A request that the model's worker answers.
 pub(super) type Lease = gate::Lease<Clock>;
@@ -48,10 +48,10 @@ impl gate::Bell for Bell {
 }
 
 impl Doors for DoorsOf {
-    type Model = Arc<Model>;
+    type Model = Arc<SimulatedModel>;
     type Grant = Lease;
 
-    fn find(&self, name_or_path: &str) -> Option<Arc<Model>> {
+    fn find(&self, name_or_path: &str) -> Option<Arc<SimulatedModel>> {
         self.world.table().find(name_or_path).cloned()
     }
 
@@ -59,7 +59,7 @@ impl Doors for DoorsOf {
         Arc::clone(&self.world.table().config)
     }
 
-    fn try_acquire(&self, model: &Arc<Model>) -> Option<Lease> {
+    fn try_acquire(&self, model: &Arc<SimulatedModel>) -> Option<Lease> {
         model.gate.try_enter()
     }
 

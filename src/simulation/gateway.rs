@@ -9,7 +9,7 @@ use super::doors::{Arrival, DoorsOf};
 use super::{Event, Finish, Happening, NewRequest, Number, Progress, Simulation, Waiter};
 use crate::core::admission::{Entrance, Step, Target, decide};
 use crate::core::place::Place;
-use crate::core::queue::Call;
+use crate::core::queue::Decision;
 use crate::policy::{Parked, RequestView, Route};
 
 impl Simulation {
@@ -122,12 +122,12 @@ impl Simulation {
     pub(super) fn look_at_parked(&mut self, number: Number) {
         let place = self.hands.parked.get(&number);
         match place.map(Place::look) {
-            Some(Call::Ask) => self.ask_policies(number),
-            Some(Call::Refuse(error)) => {
+            Some(Decision::Ask) => self.ask_policies(number),
+            Some(Decision::Refuse(error)) => {
                 self.hands.parked.remove(&number);
                 self.hands.conclude(number, Progress::Rejected(error));
             }
-            Some(Call::Until(at)) => {
+            Some(Decision::Until(at)) => {
                 let plan = &mut self.hands.plan;
                 plan.cancel(|other| matches!(other, Happening::Look(of) if *of == number));
                 plan.add(at, Happening::Look(number));

@@ -1,14 +1,14 @@
 //! The hands of a simulated hub: they carry out the machine's effects on pretended workers, and on waiters.
-//! Slow work is put into the [`Plan`].
+//! Slow work is put into the [`Schedule`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::doors::{Arrival, Lease, Ticket, Woken};
-use super::plan::{Happening, Plan};
+use super::plan::{Happening, Schedule};
 use super::request::{Asked, Finish, Number, Progress};
-use super::world::{Model, Process, SimulatedWorld};
+use super::world::{SimulatedModel, SimulatedProcess, SimulatedWorld};
 use crate::core::hands::{self, Judge as _, MEASURE_AGAIN};
 use crate::core::interface::questions::{ModelQuestion, ModelVerdict};
 use crate::core::machine::{Answer, Event, Goal, Launch, Machine, Now, QuestionId, Waiter};
@@ -20,7 +20,7 @@ use crate::policy::{self, Policies, TroubleKind, World as _};
 pub(super) struct Hands {
     pub(super) world: Arc<SimulatedWorld>,
     pub(super) policies: Policies,
-    pub(super) plan: Plan,
+    pub(super) plan: Schedule,
     pub(super) asked: Vec<Asked>,
     /// The waiters for the machine's answers, by number.
     pub(super) waiting: HashMap<u64, (Number, Option<Arrival>)>,
@@ -36,7 +36,7 @@ pub(super) struct Hands {
 /// A request that a worker answers.
 #[derive(Debug)]
 pub(super) struct Running {
-    pub(super) model: Arc<Model>,
+    pub(super) model: Arc<SimulatedModel>,
     pub(super) lease: Lease,
 }
 
@@ -45,7 +45,7 @@ impl Hands {
         Self {
             world,
             policies,
-            plan: Plan::default(),
+            plan: Schedule::default(),
             asked: Vec::new(),
             waiting: HashMap::new(),
             running: BTreeMap::new(),
@@ -56,7 +56,7 @@ impl Hands {
     }
 
     /// A model by name, also one that hub.yaml no longer names and that is still ending.
-    fn model(&self, name: &str) -> Option<Arc<Model>> {
+    fn model(&self, name: &str) -> Option<Arc<SimulatedModel>> {
         self.world.table().present_or_leaving(name).cloned()
     }
 
@@ -77,7 +77,7 @@ impl Hands {
         self.plan(after, Happening::Report(launch, event));
     }
 
-    pub(super) fn of_process(&self, launch: Launch, change: impl FnOnce(&mut Process)) {
+    pub(super) fn of_process(&self, launch: Launch, change: impl FnOnce(&mut SimulatedProcess)) {
         let Some(model) = self.launches.get(&launch) else {
             return;
         };
@@ -102,7 +102,7 @@ impl Hands {
     }
 
     /// The model is in memory: its worker answers.
-    pub(super) fn enter(&mut self, number: Number, model: Arc<Model>, mut lease: Lease) {
+    pub(super) fn enter(&mut self, number: Number, model: Arc<SimulatedModel>, mut lease: Lease) {
         let asked = &mut self.asked[number];
         asked.state = Progress::Running;
         asked.entered = Some(self.world.now());
@@ -157,7 +157,7 @@ impl Hands {
     }
 
     /// A model that is drained goes on when its last request has left.
-    fn look_at_drain(&mut self, model: &Model) {
+    fn look_at_drain(&mut self, model: &SimulatedModel) {
         if model.gate.active() == 0
             && let Some(launch) = self.draining.remove(&*model.name)
         {
@@ -228,7 +228,7 @@ impl hands::Hands for Hands {
         let at_once = Duration::ZERO;
         let process = goal == Goal::Loaded || worker.resident;
         if process {
-            let process = Process::new(launch);
+            let process = SimulatedProcess::new(launch);
             self.world.at(name, |model| model.process = Some(process));
             let pid = 1000 + u32::try_from(launch).unwrap_or_default();
             self.report(at_once, launch, Event::Spawned { launch, pid });
@@ -322,9 +322,9 @@ impl hands::Hands for Hands {
 }
 
 impl Publisher for Hands {
-    type Model = Model;
+    type Model = SimulatedModel;
 
-    fn tell(&self, _: &Model, event: policy::Event, _: Option<f64>) {
+    fn tell(&self, _: &SimulatedModel, event: policy::Event, _: Option<f64>) {
         self.policies.observe_now(&event);
     }
 

@@ -2,7 +2,7 @@
 //! policies in.
 //!
 //! All that decides is the real hub's, in `core`, and so are the policies and their Lua host. Simulated are
-//! the [`Hands`]: workers that load and end as they are told ([`Worker`]), and requests that end when
+//! the [`Hands`]: workers that load and end as they are told ([`SimulatedWorker`]), and requests that end when
 //! the test says so. Two runs of one story are the same to the last event. It knows nothing of sockets and
 //! files.
 
@@ -32,7 +32,7 @@ use hands::Hands;
 use plan::Happening;
 pub(crate) use request::{Asked, Finish, NewRequest, Number, Progress};
 pub use testing::{Case, bound_names, run};
-pub(crate) use world::{Memory, SimulatedWorld, Unread, Worker};
+pub(crate) use world::{Memory, SimulatedWorker, SimulatedWorld, Unread};
 
 /// [`Simulation::settle`] gives up after so long.
 const MAX_SETTLING: Duration = Duration::from_secs(3600);
@@ -81,7 +81,11 @@ impl Simulation {
     }
 
     /// Changes how a model's worker behaves from now on; false when there is no such model.
-    pub(crate) fn change_worker(&mut self, model: &str, change: impl FnOnce(&mut Worker)) -> bool {
+    pub(crate) fn change_worker(
+        &mut self,
+        model: &str,
+        change: impl FnOnce(&mut SimulatedWorker),
+    ) -> bool {
         let is_silent = self.world().at(model, |model| {
             change(&mut model.worker);
             model.worker.silent

@@ -29,12 +29,12 @@ pub(super) enum Happening {
 
 /// All of it: by time, and then in the order in which it was planned.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct Schedule {
     happenings: BTreeMap<(Duration, u64), Happening>,
     planned: u64,
 }
 
-impl Plan {
+impl Schedule {
     pub(super) fn add(&mut self, at: Duration, happening: Happening) {
         self.planned += 1;
         self.happenings.insert((at, self.planned), happening);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::world::{Model, SimulatedWorld};
+use super::world::{SimulatedModel, SimulatedWorld};
 use super::{Event, Simulation};
 use crate::api::MemoryState;
 use crate::core::silence::{Doings, POLL_EVERY};
@@ -63,7 +63,7 @@ impl Simulation {
 
 fn look(
     world: &SimulatedWorld,
-    model: &Model,
+    model: &SimulatedModel,
     prompt_chars: Option<usize>,
 ) -> Option<(u32, impl Iterator<Item = (Trouble, u64)> + use<>)> {
     let (facts, now) = (model.facts.load(), world.now());

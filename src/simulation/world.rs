@@ -23,7 +23,7 @@ use crate::policy::{LocalTime, ModelView, World};
 
 /// The behaviour of a simulated worker.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Worker {
+pub(crate) struct SimulatedWorker {
     /// From its launch, or the order to load, until it serves.
     pub(crate) load: Duration,
     /// From the order to end until its process is gone.
@@ -46,7 +46,7 @@ pub(crate) struct Worker {
     pub(crate) expected: Option<Duration>,
 }
 
-impl Default for Worker {
+impl Default for SimulatedWorker {
     fn default() -> Self {
         Self {
             load: Duration::from_secs(5),
@@ -100,13 +100,13 @@ impl Default for Memory {
 
 /// A worker's process.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Process {
+pub(super) struct SimulatedProcess {
     pub(super) launch: Launch,
     pub(super) loading_since: Option<Duration>,
     pub(super) loaded: bool,
 }
 
-impl Process {
+impl SimulatedProcess {
     pub(super) fn new(launch: Launch) -> Self {
         Self {
             launch,
@@ -153,7 +153,7 @@ impl Runtime for Clock {
 
 /// One model: that of both hubs, and its pretended worker.
 #[derive(Debug)]
-pub(super) struct Model {
+pub(super) struct SimulatedModel {
     base: model::Model<Clock>,
     pretended: Mutex<Pretended>,
 }
@@ -161,13 +161,13 @@ pub(super) struct Model {
 /// A worker, as the test wants it, and its process.
 #[derive(Debug, Default)]
 pub(super) struct Pretended {
-    pub(super) worker: Worker,
-    pub(super) process: Option<Process>,
+    pub(super) worker: SimulatedWorker,
+    pub(super) process: Option<SimulatedProcess>,
     pub(super) watch: Watch,
     pub(super) peak_bytes: Option<u64>,
 }
 
-impl Deref for Model {
+impl Deref for SimulatedModel {
     type Target = model::Model<Clock>;
 
     fn deref(&self) -> &Self::Target {
@@ -188,11 +188,11 @@ impl Pretended {
 }
 
 /// The models of one configuration.
-pub(super) type Table = table::Table<Model>;
+pub(super) type Table = table::ModelTable<SimulatedModel>;
 
 /// The machine.
 #[derive(Debug, Default)]
-pub(super) struct Machine {
+pub(super) struct MachineMemory {
     pub(super) memory: Memory,
     /// Memory of ended processes, and the time at which the system has it back.
     freed: Vec<(u64, Duration)>,
@@ -205,7 +205,7 @@ pub(super) struct Machine {
 pub(crate) struct SimulatedWorld {
     pub(super) clock: Clock,
     table: ArcSwap<Table>,
-    machine: Mutex<Machine>,
+    machine: Mutex<MachineMemory>,
     pub(super) rung: Rung,
 }
 
@@ -237,7 +237,7 @@ impl SimulatedWorld {
     }
 
     /// Reads or changes the machine. Never while a policy is asked.
-    pub(super) fn with<R>(&self, look: impl FnOnce(&mut Machine) -> R) -> R {
+    pub(super) fn with<R>(&self, look: impl FnOnce(&mut MachineMemory) -> R) -> R {
         look(&mut self.machine.lock())
     }
 
@@ -251,7 +251,7 @@ impl SimulatedWorld {
     /// The most that each model ever held, as far as that is known.
     pub(super) fn peaks(&self) -> HashMap<String, u64> {
         let table = self.table();
-        let peak = |model: &Model| model.pretended.lock().peak_bytes;
+        let peak = |model: &SimulatedModel| model.pretended.lock().peak_bytes;
         let peaks = table.all().map(|model| (&model.name, peak(model)));
         let peaks = peaks.filter_map(|(name, peak)| Some((name.to_string(), peak?)));
         peaks.collect()
@@ -290,12 +290,12 @@ fn table(clock: &Clock, old: Option<&Table>, config: Config) -> Table {
         let facts = ModelFacts::configured(config, &log_path);
         base.facts.store(Arc::new(facts));
         let pretended = Mutex::default();
-        Model { base, pretended }
+        SimulatedModel { base, pretended }
     };
     Table::after(old, Arc::new(config), new)
 }
 
-impl Machine {
+impl MachineMemory {
     /// Its memory, of which the models hold so much.
     fn system(&self, held: u64, now: Duration) -> SystemMemory {
         let freed = self.freed.iter().filter(|(_, back_at)| *back_at > now);

@@ -18,7 +18,7 @@ use crate::files::{create_private_folder, open_private};
 
 /// Limits at which files are renamed and removed.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
+struct RotationLimits {
     /// Bytes in the file that is written to.
     file: u64,
     /// Bytes in all files together.
@@ -30,7 +30,7 @@ struct Limits {
 const MEGABYTE: u64 = 1024 * 1024;
 
 /// 500 MB in all, 10 days: the contract's figures.
-const LIMITS: Limits = Limits {
+const LIMITS: RotationLimits = RotationLimits {
     file: 50 * MEGABYTE,
     total: 500 * MEGABYTE,
     age: Duration::from_secs(10 * 24 * 3600),
@@ -51,7 +51,7 @@ pub(super) struct RotatingFile {
     size: u64,
     pruned_at: SystemTime,
     looked_at: SystemTime,
-    limits: Limits,
+    limits: RotationLimits,
     troubles: Troubles,
 }
 
@@ -64,7 +64,7 @@ impl RotatingFile {
         Self::with_limits(path, LIMITS, troubles)
     }
 
-    fn with_limits(path: &Path, limits: Limits, troubles: Troubles) -> io::Result<Self> {
+    fn with_limits(path: &Path, limits: RotationLimits, troubles: Troubles) -> io::Result<Self> {
         let file = open_private(path)?;
         let rotating = Self {
             path: path.to_owned(),
@@ -200,7 +200,7 @@ mod tests {
 
     use super::*;
 
-    const SMALL: Limits = Limits {
+    const SMALL: RotationLimits = RotationLimits {
         file: 10,
         total: 30,
         age: Duration::from_secs(3600),

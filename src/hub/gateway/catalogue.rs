@@ -40,7 +40,7 @@ struct Length {
 
 /// One line of a list.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(super) struct CatalogueEntry {
     /// The name to ask for.
     pub(super) id: String,
     /// The model, or the one that usually answers for a name; `None` for a name of which no more is known.
@@ -80,10 +80,10 @@ impl Catalogue {
     }
 
     /// The models that are started or starting in hub.yaml's order, then the names; of them what `key` may use.
-    pub(super) async fn all(&self, key: Option<&ApiKey>) -> Vec<Entry> {
+    pub(super) async fn all(&self, key: Option<&ApiKey>) -> Vec<CatalogueEntry> {
         let models = self.lifecycle.models().into_iter();
         let models = models.map(|model| self.entry(&model));
-        let mut all: Vec<Entry> = models.filter(Entry::takes_requests).collect();
+        let mut all: Vec<CatalogueEntry> = models.filter(CatalogueEntry::takes_requests).collect();
         let declared = self.policies.declared().into_iter();
         // A model keeps its name, whatever a policy makes of it.
         let declared = declared.filter(|name| self.lifecycle.find(&name.name).is_none());
@@ -97,7 +97,11 @@ impl Catalogue {
     ///
     /// # Errors
     /// 404 when there is none, 403 when it is not for `key`.
-    pub(super) async fn one(&self, id: &str, key: Option<&ApiKey>) -> Result<Entry, ApiError> {
+    pub(super) async fn one(
+        &self,
+        id: &str,
+        key: Option<&ApiKey>,
+    ) -> Result<CatalogueEntry, ApiError> {
         let mut found = match self.lifecycle.find(id) {
             Some(model) => self.entry(&model),
             None => {
@@ -114,10 +118,10 @@ impl Catalogue {
         Ok(found)
     }
 
-    fn entry(&self, model: &Arc<Model>) -> Entry {
+    fn entry(&self, model: &Arc<Model>) -> CatalogueEntry {
         let facts = model.facts.load_full();
         let started_at = facts.started_at.map(|time| time as u64);
-        Entry {
+        CatalogueEntry {
             id: facts.name.clone(),
             created: started_at.unwrap_or(self.lifecycle.config().modified_at),
             model: Some(Arc::clone(model)),
@@ -129,10 +133,10 @@ impl Catalogue {
         }
     }
 
-    fn named(&self, declared: DeclaredModel) -> Entry {
+    fn named(&self, declared: DeclaredModel) -> CatalogueEntry {
         let model = declared.model.as_deref();
         let model = model.and_then(|model| self.lifecycle.find(model));
-        Entry {
+        CatalogueEntry {
             id: declared.name,
             created: self.lifecycle.config().modified_at,
             facts: model.as_ref().map(|model| model.facts.load_full()),
@@ -146,7 +150,7 @@ impl Catalogue {
 
     /// Finds out the status of each. Policies are asked about the models that a request would load; nobody
     /// hears of it.
-    pub(super) async fn look_at_status(&self, entries: &mut [Entry]) {
+    pub(super) async fn look_at_status(&self, entries: &mut [CatalogueEntry]) {
         for entry in entries {
             let Some(facts) = entry.facts.clone() else {
                 continue;
@@ -170,9 +174,9 @@ impl Catalogue {
     }
 
     /// Fills in the context lengths that the models' own files tell. They are read once a minute at most.
-    async fn read_lengths(&self, entries: &mut [Entry]) {
+    async fn read_lengths(&self, entries: &mut [CatalogueEntry]) {
         let config = self.lifecycle.config();
-        let wanted = |entry: &Entry| {
+        let wanted = |entry: &CatalogueEntry| {
             let facts = entry.facts.as_ref()?;
             config.model(&facts.name).filter(|_| has_context(facts))
         };
@@ -210,7 +214,7 @@ impl Catalogue {
     }
 }
 
-impl Entry {
+impl CatalogueEntry {
     /// True if it belongs into lists: a name, or a model that is started or starting.
     pub(super) fn takes_requests(&self) -> bool {
         self.is_declared || self.facts.as_ref().is_some_and(|facts| facts.is_started())
@@ -297,7 +301,7 @@ fn has_context(facts: &ModelFacts) -> bool {
 }
 
 #[cfg(test)]
-impl Entry {
+impl CatalogueEntry {
     /// That of a model with these facts.
     pub(super) fn of_facts(facts: ModelFacts, status: Status) -> Self {
         Self {
@@ -398,7 +402,7 @@ mod tests {
         let of = |model_type: &'static str, own: Option<u64>| {
             let mut facts = facts(ProcessState::Running, MemoryState::Loaded);
             facts.model_type = model_type.into();
-            let mut entry = Entry::of_facts(facts, Status::Loaded);
+            let mut entry = CatalogueEntry::of_facts(facts, Status::Loaded);
             entry.own_context = own;
             (entry.context_length(), entry.max_context_length())
         };
@@ -406,7 +410,7 @@ mod tests {
         assert_eq!(of("lm", Some(262_144)), (Some(32_768), Some(262_144)));
         assert_eq!(of("embeddings", Some(512)), (Some(512), Some(512)));
         assert_eq!(of("whisper", None), (None, None));
-        let name = Entry::of_name("auto", "");
+        let name = CatalogueEntry::of_name("auto", "");
         assert_eq!((name.context_length(), name.kind()), (None, "llm"));
     }
 }

@@ -5,7 +5,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::answer::body::Body;
-use super::catalogue::Entry;
+use super::catalogue::CatalogueEntry;
 use super::protocol::openai::models;
 use super::protocol::{Protocol, anthropic, lm_studio, openai};
 use super::{Gateway, refusals};
@@ -74,7 +74,7 @@ impl Gateway {
     ///
     /// # Errors
     /// 404 when there is none, 403 when it is not for the client's key.
-    async fn entry(&self, id: &str, view: &RequestView) -> Result<Entry, ApiError> {
+    async fn entry(&self, id: &str, view: &RequestView) -> Result<CatalogueEntry, ApiError> {
         let id = percent_decode_str(id).decode_utf8_lossy();
         self.catalogue.one(&id, view.key()).await
     }

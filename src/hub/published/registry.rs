@@ -136,7 +136,7 @@ impl Model {
 }
 
 /// The models of one configuration.
-pub(in crate::hub) type Table = table::Table<Model>;
+pub(in crate::hub) type Table = table::ModelTable<Model>;
 
 /// A model that hub.yaml has named just now.
 pub(in crate::hub) fn new_model(config: &ModelConfig) -> Model {

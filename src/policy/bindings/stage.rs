@@ -16,7 +16,7 @@ use super::interned::{Tables, Texts};
 use super::views::handle::Handle;
 use crate::api::ModelFacts;
 use crate::policy::sandbox::flood::Flood;
-use crate::policy::sandbox::limits::Limits;
+use crate::policy::sandbox::limits::SandboxLimits;
 use crate::policy::{EventName, ModelView, Plain, RequestView, World};
 
 /// Bytes of a queued request's `req.vars`.
@@ -28,7 +28,7 @@ const NO_CALL: u64 = 0;
 /// The stage of one Lua state.
 pub(crate) struct Stage {
     pub(crate) world: Arc<dyn World>,
-    pub(crate) limits: Arc<Limits>,
+    pub(crate) limits: Arc<SandboxLimits>,
     /// Shared by all Lua states of a set.
     pub(crate) flood: Arc<Flood>,
     /// True while the log lines of policies are dropped.
@@ -46,20 +46,20 @@ pub(crate) type Observer = (EventName, mlua::Function);
 /// The values on stage.
 #[derive(Default)]
 struct Scene {
-    request: Option<Request>,
+    request: Option<StagedRequest>,
     /// The models looked at in this call, each once: a view holds the place in this list.
-    models: Vec<Model>,
+    models: Vec<StagedModel>,
     texts: Texts,
 }
 
 /// A model on stage, as of the moment a policy first looked for it.
-pub(crate) struct Model {
+pub(crate) struct StagedModel {
     pub(crate) facts: Arc<ModelFacts>,
     /// The other facts, as of the moment a policy first read any of them.
     now: OnceCell<ModelView>,
 }
 
-impl Model {
+impl StagedModel {
     pub(crate) fn new(facts: Arc<ModelFacts>) -> Self {
         Self {
             facts,
@@ -77,7 +77,7 @@ impl Model {
 }
 
 /// The request on stage, and the values made from it on demand.
-pub(crate) struct Request {
+pub(crate) struct StagedRequest {
     pub(crate) view: Box<RequestView>,
     /// The parsed body: unread, or read and perhaps not JSON.
     pub(crate) json: Option<Option<Json>>,
@@ -89,7 +89,7 @@ pub(crate) struct Request {
     pub(crate) prompt_chars: Option<usize>,
 }
 
-impl Request {
+impl StagedRequest {
     /// Stores `req.vars` in the view, for the next call.
     pub(crate) fn keep_vars(&mut self) -> mlua::Result<()> {
         let Some(vars) = &self.vars else {
@@ -108,7 +108,11 @@ impl Request {
 
 impl Stage {
     /// An empty stage.
-    pub(crate) fn new(world: Arc<dyn World>, limits: Arc<Limits>, flood: Arc<Flood>) -> Self {
+    pub(crate) fn new(
+        world: Arc<dyn World>,
+        limits: Arc<SandboxLimits>,
+        flood: Arc<Flood>,
+    ) -> Self {
         Self {
             world,
             limits,
@@ -186,7 +190,7 @@ impl Stage {
 
     /// Begins a call about a request.
     pub(crate) fn open_request(&self, view: Box<RequestView>) -> u64 {
-        self.scene.lock().request = Some(Request {
+        self.scene.lock().request = Some(StagedRequest {
             view,
             json: None,
             body: None,
@@ -207,7 +211,7 @@ impl Stage {
     /// Reads the request on stage.
     pub(crate) fn request<R>(
         &self,
-        read: impl FnOnce(&mut Request) -> mlua::Result<R>,
+        read: impl FnOnce(&mut StagedRequest) -> mlua::Result<R>,
     ) -> mlua::Result<R> {
         match &mut self.scene.lock().request {
             Some(request) => read(request),
@@ -236,7 +240,7 @@ impl Stage {
     pub(crate) fn model<R>(
         &self,
         place: usize,
-        read: impl FnOnce(&Model) -> mlua::Result<R>,
+        read: impl FnOnce(&StagedModel) -> mlua::Result<R>,
     ) -> mlua::Result<R> {
         match self.scene.lock().models.get(place) {
             Some(model) => read(model),
@@ -289,7 +293,7 @@ impl Stage {
 
 /// The model of that name or path among those on stage.
 fn find(
-    models: &mut Vec<Model>,
+    models: &mut Vec<StagedModel>,
     world: &dyn World,
     call: u64,
     name_or_path: &str,
@@ -297,11 +301,11 @@ fn find(
     let Some(facts) = world.facts(name_or_path) else {
         return Ok(None);
     };
-    let is_it = |model: &Model| {
+    let is_it = |model: &StagedModel| {
         Arc::ptr_eq(&model.facts, &facts) || is_same_name(&model.facts.name, &facts.name)
     };
     let place = models.iter().position(is_it).unwrap_or_else(|| {
-        models.push(Model::new(facts));
+        models.push(StagedModel::new(facts));
         models.len() - 1
     });
     Handle::of_model(call, place).map(Some)

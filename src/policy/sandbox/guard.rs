@@ -9,7 +9,7 @@ use std::sync::Arc;
 use mlua::{Function, Lua, LuaString, Value};
 
 use super::failures::{describe, place, running_line, without_sandbox};
-use super::limits::{Interrupt, Limits};
+use super::limits::{Interrupt, SandboxLimits};
 
 /// Longest text of an error, in bytes. The log and the status show less.
 const LONGEST: usize = 8192;
@@ -18,7 +18,7 @@ const LONGEST: usize = 8192;
 const NO_MEMORY: &str = "not enough memory";
 
 /// A function that calls its first argument with the second and third, and returns as Lua's `xpcall`.
-pub(crate) fn function(lua: &Lua, limits: &Arc<Limits>) -> mlua::Result<Function> {
+pub(crate) fn function(lua: &Lua, limits: &Arc<SandboxLimits>) -> mlua::Result<Function> {
     let to_string = lua.globals().get::<Function>("tostring")?;
     let limits = Arc::clone(limits);
     let told = lua.create_function(move |lua, problem: Value| {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use mlua::{Lua, ffi};
 
-use super::limits::Limits;
+use super::limits::SandboxLimits;
 
 /// Depth of nested calls. Lua's own limit is 200,000, and reporting it takes longer than a hook may.
 const DEEPEST: c_int = 8000;
@@ -29,7 +29,7 @@ fn key() -> *const c_void {
 }
 
 /// Checks the clock of `limits` every `every` instructions of `lua`, for as long as it lives.
-pub(crate) fn install(lua: &Lua, limits: &Arc<Limits>, every: c_int) -> mlua::Result<()> {
+pub(crate) fn install(lua: &Lua, limits: &Arc<SandboxLimits>, every: c_int) -> mlua::Result<()> {
     // The state shares ownership of the limits that the hook reads.
     lua.set_app_data(Arc::clone(limits));
     let address = Arc::as_ptr(limits);
@@ -56,9 +56,11 @@ unsafe extern "C-unwind" fn look(state: *mut ffi::lua_State, _: *mut ffi::lua_De
     // the one `install` wrote. Nothing here has a destructor that the jump of `lua_error` would skip.
     unsafe {
         ffi::lua_rawgetp(state, ffi::LUA_REGISTRYINDEX, key());
-        let limits = ffi::lua_touserdata(state, -1).cast_const().cast::<Limits>();
+        let limits = ffi::lua_touserdata(state, -1)
+            .cast_const()
+            .cast::<SandboxLimits>();
         ffi::lua_pop(state, 1);
-        if limits.as_ref().is_some_and(Limits::overruns) {
+        if limits.as_ref().is_some_and(SandboxLimits::overruns) {
             // The host replaces this text by its own.
             raise(state, c"it took too long");
         }

@@ -50,7 +50,7 @@ pub(crate) enum Interrupt {
 
 /// The limits of one Lua state.
 #[derive(Debug, Default)]
-pub(crate) struct Limits {
+pub(crate) struct SandboxLimits {
     /// True if calls may take as long as they like.
     is_lifted: AtomicBool,
     allowed_ms: AtomicU64,
@@ -63,7 +63,7 @@ pub(crate) struct Limits {
     steps: AtomicUsize,
 }
 
-impl Limits {
+impl SandboxLimits {
     /// Sets the memory limit and the count hook of `lua`.
     pub(crate) fn install(lua: &Lua) -> mlua::Result<Arc<Self>> {
         lua.set_memory_limit(MEMORY)?;
@@ -181,7 +181,7 @@ impl Limits {
 }
 
 /// Checks the clock every [`STEPS`] steps, over all matches of a call.
-pub(crate) struct Steps<'a>(&'a Limits);
+pub(crate) struct Steps<'a>(&'a SandboxLimits);
 
 impl Budget for Steps<'_> {
     fn spend(&mut self, steps: usize) -> Result<(), MatchError> {

@@ -19,12 +19,12 @@ pub(super) mod limits;
 mod patterns;
 
 use failures::{SANDBOX, describe, without_sandbox};
-use limits::Limits;
+use limits::SandboxLimits;
 
 /// One state.
 pub(crate) struct Sandbox {
     pub(crate) lua: Lua,
-    pub(super) limits: Arc<Limits>,
+    pub(super) limits: Arc<SandboxLimits>,
     /// The function that makes the globals of a file, the result of `sandbox.lua`.
     pub(super) globals: Function,
     /// As Lua's `xpcall`, with a handler that makes a short text of any error.
@@ -41,7 +41,7 @@ impl Sandbox {
         // The incremental collector never catches up when each call makes a userdata. This one leaves old garbage
         // until the state has doubled: half a kilobyte for each load and unload, which then goes at once.
         lua.gc_set_mode(GcMode::Generational(GcGenParams::default()));
-        let limits = Limits::install(&lua)?;
+        let limits = SandboxLimits::install(&lua)?;
         let looked = Arc::clone(&limits);
         let check = lua.create_function(move |lua, ()| looked.check(lua))?;
         let state = HubState::install(&lua)?;

@@ -501,7 +501,7 @@ fn verdict(host: &Host, hook: Hook, returned: &Value) -> mlua::Result<Option<Mad
         ),
         Verdict::Wait(wait) if hook == Hook::Request => host
             .stage
-            .request(super::bindings::stage::Request::keep_vars)
+            .request(super::bindings::stage::StagedRequest::keep_vars)
             .map(|()| Verdict::Wait(wait)),
         verdict => Ok(verdict),
     };

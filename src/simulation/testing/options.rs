@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use mlua::{Lua, LuaSerdeExt as _, Table, Value};
 
-use super::super::{Finish, Memory, NewRequest, Unread, Worker};
+use super::super::{Finish, Memory, NewRequest, SimulatedWorker, Unread};
 use super::values::{BYTES, DURATION, bytes, duration, field};
 use crate::api::Pressure;
 use crate::config::Settings;
@@ -170,7 +170,7 @@ pub(super) fn worker(table: &Table) -> mlua::Result<WorkerChange> {
 }
 
 impl WorkerChange {
-    pub(super) fn apply(self, worker: &mut Worker) {
+    pub(super) fn apply(self, worker: &mut SimulatedWorker) {
         worker.load = self.load.unwrap_or(worker.load);
         worker.end = self.end.unwrap_or(worker.end);
         worker.free = self.free.unwrap_or(worker.free);

@@ -160,7 +160,7 @@ pub async fn run(
     instructions: UnboundedReceiver<Instruction>,
     report: impl Fn(Report) + Send + Sync,
 ) {
-    let mut launch = Launch {
+    let mut launch = RunningLaunch {
         order,
         instructions,
         report: &report,
@@ -224,7 +224,7 @@ impl End {
 }
 
 /// One launch: its order, its instructions and its reports.
-struct Launch<'a, R> {
+struct RunningLaunch<'a, R> {
     order: Order,
     instructions: UnboundedReceiver<Instruction>,
     report: &'a R,
@@ -232,7 +232,7 @@ struct Launch<'a, R> {
     spare_failed: bool,
 }
 
-impl<R: Fn(Report) + Send + Sync> Launch<'_, R> {
+impl<R: Fn(Report) + Send + Sync> RunningLaunch<'_, R> {
     fn report(&self, report: Report) {
         (self.report)(report);
     }

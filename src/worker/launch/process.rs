@@ -13,7 +13,7 @@ use http::StatusCode;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use super::{Dialect, End, Identity, Instruction, Launch, Order, Report, Spawned, Upstream};
+use super::{Dialect, End, Identity, Instruction, Order, Report, RunningLaunch, Spawned, Upstream};
 use crate::files;
 use crate::upstream::UpstreamError;
 use crate::worker::command::{self, not_run};
@@ -64,7 +64,7 @@ enum FromSpare {
 impl Process {
     /// Starts the program; with `alone`, never by a spare.
     pub(super) fn spawn<R: Fn(Report) + Send + Sync>(
-        launch: &Launch<'_, R>,
+        launch: &RunningLaunch<'_, R>,
         dialect: &Dialect,
         alone: bool,
     ) -> Result<Self, String> {
@@ -142,7 +142,7 @@ impl Process {
     /// Runs a process from its start to its end.
     pub(super) async fn live<R: Fn(Report) + Send + Sync>(
         &mut self,
-        launch: &mut Launch<'_, R>,
+        launch: &mut RunningLaunch<'_, R>,
     ) -> End {
         if let Some(end) = self.take_over(launch).await {
             return end;
@@ -179,7 +179,7 @@ impl Process {
     /// Waits for a spare to take its command line; returns the end of one that has not.
     async fn take_over<R: Fn(Report) + Send + Sync>(
         &mut self,
-        launch: &mut Launch<'_, R>,
+        launch: &mut RunningLaunch<'_, R>,
     ) -> Option<End> {
         let Some(FromSpare::Begun(mut begun)) = self.spare.take() else {
             return None;
@@ -201,7 +201,7 @@ impl Process {
     async fn not_ready<T, R: Fn(Report) + Send + Sync>(
         &mut self,
         step: FirstEvent<T>,
-        launch: &mut Launch<'_, R>,
+        launch: &mut RunningLaunch<'_, R>,
     ) -> End {
         match step {
             FirstEvent::Exited(code) if self.spare.is_some() => {
@@ -224,7 +224,7 @@ impl Process {
     }
 
     /// The load would have gone wrong with a spare, or has gone well with one.
-    fn note_ready<R>(&self, launch: &Launch<'_, R>) {
+    fn note_ready<R>(&self, launch: &RunningLaunch<'_, R>) {
         let (spares, model) = (&launch.order.spares, &launch.order.model.name);
         if self.spare.is_some() {
             spares.note_well(model);
@@ -234,7 +234,7 @@ impl Process {
     }
 
     /// In memory: now it has all its modules.
-    fn is_loaded<R: Fn(Report) + Send + Sync>(&mut self, launch: &Launch<'_, R>) {
+    fn is_loaded<R: Fn(Report) + Send + Sync>(&mut self, launch: &RunningLaunch<'_, R>) {
         launch.report(Report::Loaded);
         if let Some(FromSpare::Taken(Some(teacher))) = &mut self.spare {
             teacher.begin();
@@ -242,7 +242,10 @@ impl Process {
     }
 
     /// Waits for instructions, or for the end.
-    async fn serve<R: Fn(Report) + Send + Sync>(&mut self, launch: &mut Launch<'_, R>) -> End {
+    async fn serve<R: Fn(Report) + Send + Sync>(
+        &mut self,
+        launch: &mut RunningLaunch<'_, R>,
+    ) -> End {
         let spares = launch.order.spares.clone();
         loop {
             let teacher = match &mut self.spare {
@@ -272,7 +275,7 @@ impl Process {
     /// Loads a resident worker; returns its end if it ended.
     async fn load<R: Fn(Report) + Send + Sync>(
         &mut self,
-        launch: &mut Launch<'_, R>,
+        launch: &mut RunningLaunch<'_, R>,
     ) -> Option<End> {
         let upstream = Arc::clone(&self.spawned.upstream);
         // The one route that loads a worker of the JIT dialect without a chat.
@@ -300,7 +303,7 @@ impl Process {
     async fn step<T, R: Fn(Report) + Send + Sync>(
         &mut self,
         work: impl Future<Output = T>,
-        launch: &mut Launch<'_, R>,
+        launch: &mut RunningLaunch<'_, R>,
     ) -> FirstEvent<T> {
         let limit = launch.order.load_timeout;
         tokio::select! {
@@ -314,7 +317,7 @@ impl Process {
     async fn broken_off<T, R: Fn(Report) + Send + Sync>(
         &mut self,
         step: FirstEvent<T>,
-        launch: &mut Launch<'_, R>,
+        launch: &mut RunningLaunch<'_, R>,
     ) -> End {
         match step {
             FirstEvent::Exited(exit_code) => match self.died(exit_code, BEFORE_READY).await {
@@ -340,7 +343,7 @@ impl Process {
     }
 
     /// Ends a worker that showed no sign of life during its load; `more` completes the message.
-    async fn fell_silent<R>(&mut self, more: &str, launch: &Launch<'_, R>) -> End {
+    async fn fell_silent<R>(&mut self, more: &str, launch: &RunningLaunch<'_, R>) -> End {
         let limit = launch.order.load_timeout.as_secs();
         let how = format!("no sign of life for {limit} s (`load_timeout`){more}");
         let reason = self.with_log(how);

@@ -34,19 +34,19 @@ const TRIES: u32 = 3;
 /// The processes that may stand in for one another: the same program in the same environment. The type of model only
 /// says what they import.
 #[derive(Debug, Clone)]
-pub(super) struct Kind {
+pub(super) struct SpareKind {
     pub(super) program: Program,
     pub(super) env: BTreeMap<String, String>,
     model_type: &'static str,
 }
 
-impl PartialEq for Kind {
+impl PartialEq for SpareKind {
     fn eq(&self, other: &Self) -> bool {
         self.program == other.program && self.env == other.env
     }
 }
 
-impl Kind {
+impl SpareKind {
     fn of(model: &ModelConfig) -> Option<Self> {
         Some(Self {
             program: Program::of_model(model).ok()?,
@@ -62,7 +62,7 @@ impl Kind {
 
 /// The reason why loads of a model cannot use spares; `None` if they can.
 pub fn obstacle(model: &ModelConfig) -> Option<String> {
-    let kind = Kind::of(model)?;
+    let kind = SpareKind::of(model)?;
     let program = kind.program.path().display();
     let why = kind.interpreter().err()?;
     Some(format!("`{program}`: {why}"))
@@ -97,7 +97,7 @@ struct State {
     wanted: usize,
     held: Vec<Held>,
     /// The kinds that were loaded, the last one first.
-    recent: Vec<Kind>,
+    recent: Vec<SpareKind>,
     /// When the last load ended.
     load_ended: Option<Instant>,
     /// Number of loads that have begun.
@@ -111,7 +111,7 @@ struct State {
 #[derive(Debug)]
 struct Held {
     pid: u32,
-    kind: Kind,
+    kind: SpareKind,
     /// `None` while it imports.
     ready: Option<Spare>,
     bytes: Option<u64>,
@@ -148,7 +148,7 @@ impl Spares {
 
     /// Takes the one that fits, or starts one that learns what the program imports if that is not known.
     pub(super) fn take(&self, model: &ModelConfig, owner: &Owner, folder: &Path) -> Start {
-        let Some(kind) = Kind::of(model) else {
+        let Some(kind) = SpareKind::of(model) else {
             return Start::Alone;
         };
         let mut state = self.0.state.lock();
@@ -223,7 +223,7 @@ impl Spares {
         let is_short = needed
             .zip(available)
             .is_some_and(|(needed, available)| needed > available);
-        let kind = Kind::of(model);
+        let kind = SpareKind::of(model);
         let mut own = 1;
         state.held.retain(|held| {
             let is_own = kind.as_ref() == Some(&held.kind) && held.ready.is_some() && own > 0;
@@ -238,7 +238,9 @@ impl Spares {
 
     /// A load of that model has ended, well or not.
     pub fn load_ended(&self, model: &ModelConfig) {
-        let Some(kind) = Kind::of(model) else { return };
+        let Some(kind) = SpareKind::of(model) else {
+            return;
+        };
         let mut state = self.0.state.lock();
         state.recent.retain(|other| *other != kind);
         state.recent.insert(0, kind);
@@ -338,7 +340,7 @@ impl Spares {
     async fn make(
         &self,
         loads: u64,
-        kind: &Kind,
+        kind: &SpareKind,
         interpreter: &Interpreter,
         modules: &Modules,
         owner: &Owner,
@@ -390,7 +392,7 @@ impl Spares {
 
     /// The kind of which one more is to be made; spares of kinds that are not wanted any more end. The kinds that
     /// were loaded last get one each, and what is left goes round again.
-    fn missing(&self) -> Option<(Kind, Interpreter)> {
+    fn missing(&self) -> Option<(SpareKind, Interpreter)> {
         let mut state = self.0.state.lock();
         let able = state.able();
         let wanted = if able.is_empty() { 0 } else { state.wanted };
@@ -409,7 +411,7 @@ impl Spares {
 
 impl State {
     /// The kinds that were loaded and that can have spares, the last one first.
-    fn able(&mut self) -> Vec<(Kind, Interpreter)> {
+    fn able(&mut self) -> Vec<(SpareKind, Interpreter)> {
         let mut able = Vec::new();
         for kind in &self.recent {
             match kind.interpreter() {

@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::Kind;
+use super::SpareKind;
 use super::interpreter::Interpreter;
 use super::lessons::Modules;
 use crate::worker::command::not_run;
@@ -72,7 +72,7 @@ pub(in crate::worker) struct HandOver<'a> {
 /// A spare process. Dropped, its channel closes, by which it ends if it has no command line yet.
 #[derive(Debug)]
 pub(in crate::worker) struct Spare {
-    pub(super) kind: Kind,
+    pub(super) kind: SpareKind,
     pub(super) pid: u32,
     group: Group,
     /// The name that its processes are marked with.
@@ -89,7 +89,7 @@ pub(in crate::worker) struct Begun {
     /// The name that its processes are marked with.
     pub(in crate::worker) launch: String,
     channel: Channel,
-    kind: Kind,
+    kind: SpareKind,
     teaches: bool,
 }
 
@@ -117,7 +117,7 @@ impl Spare {
     /// # Errors
     /// When no process can be started.
     pub(super) fn start(
-        kind: &Kind,
+        kind: &SpareKind,
         interpreter: &Interpreter,
         owner: &Owner,
         launch: String,
@@ -278,7 +278,7 @@ impl Begun {
 #[derive(Debug)]
 pub(in crate::worker) struct Teacher {
     channel: Channel,
-    pub(super) kind: Kind,
+    pub(super) kind: SpareKind,
     /// When it tells; the next time at the end. None before the load, and after the last time.
     times: Vec<Instant>,
 }

@@ -6,7 +6,7 @@ use http::{HeaderValue, Response, StatusCode, Uri, request};
 use serde_json::Value;
 
 use super::chat::{Stream, Tokens, Translate};
-use super::ollama::{Asked, Form, Origin};
+use super::ollama::{Form, Origin, Purpose};
 use super::{EVENTS, anthropic, chat, ollama, openai, responses};
 use crate::api::{ApiError, unix_now};
 use crate::core::refusals::model_required;
@@ -89,8 +89,8 @@ impl Door {
                     Form::Generate => ollama::generate(body)?,
                 };
                 let answering = match asked {
-                    Asked::Answer => Answering::Ollama(form, Origin::now()),
-                    Asked::Only { stream } => Answering::Moved(form, stream),
+                    Purpose::Answer => Answering::Ollama(form, Origin::now()),
+                    Purpose::Only { stream } => Answering::Moved(form, stream),
                 };
                 (chat, answering)
             }

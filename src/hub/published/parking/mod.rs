@@ -7,7 +7,7 @@ use tokio::time::sleep_until;
 use super::registry::Model;
 use crate::api::ApiError;
 use crate::core::place::{self, Place};
-use crate::core::queue::Call;
+use crate::core::queue::Decision;
 
 /// A request on its way to the supervisor, which waits for the model to be loaded.
 pub type Arrival = place::Arrival<Arc<Model>>;
@@ -23,9 +23,9 @@ impl Ticket {
     pub async fn called(&mut self) -> Result<(), ApiError> {
         loop {
             let wake = match self.look() {
-                Call::Ask => return Ok(()),
-                Call::Refuse(why) => return Err(why),
-                Call::Until(at) => self.model().gate.runtime.moment(at),
+                Decision::Ask => return Ok(()),
+                Decision::Refuse(why) => return Err(why),
+                Decision::Until(at) => self.model().gate.runtime.moment(at),
             };
             tokio::select! {
                 biased;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use mlua::{Function, LightUserData, Lua, LuaString, MetaMethod, Value};
 
-use super::super::stage::{Model, Stage};
-use super::request::{self, Request};
+use super::super::stage::{Stage, StagedModel};
+use super::request::{self, RequestHandle};
 use super::{Getter, Light as _, Text, View as _, all_names, assigned, hub, quoted, unknown_field};
 use crate::policy::bindings::interned::Tables;
 use crate::policy::sandbox::failures::SANDBOX;
@@ -92,9 +92,9 @@ impl Handle {
     /// Its name in error messages.
     fn name(self) -> &'static str {
         match self.kind() {
-            HandleKind::Request => Request::NAME,
+            HandleKind::Request => RequestHandle::NAME,
             HandleKind::Headers => request::HEADERS,
-            HandleKind::Model(_) => Model::NAME,
+            HandleKind::Model(_) => StagedModel::NAME,
         }
     }
 
@@ -109,12 +109,16 @@ impl Handle {
 
     fn unknown(self, key: &Value) -> mlua::Error {
         match self.kind() {
-            HandleKind::Request => unknown_field(Request::NAME, key, all_names::<Request>()),
+            HandleKind::Request => {
+                unknown_field(RequestHandle::NAME, key, all_names::<RequestHandle>())
+            }
             HandleKind::Headers => {
                 let text = format!("{} has names, not {}", request::HEADERS, quoted(key));
                 mlua::Error::runtime(text)
             }
-            HandleKind::Model(_) => unknown_field(Model::NAME, key, all_names::<Model>()),
+            HandleKind::Model(_) => {
+                unknown_field(StagedModel::NAME, key, all_names::<StagedModel>())
+            }
         }
     }
 }
@@ -150,11 +154,11 @@ fn find<T: Copy>(list: &[(&str, T)], name: &str) -> Option<T> {
 /// Makes all kinds known to `lua`, where no other light userdata has fields.
 pub(super) fn register(lua: &Lua, stage: &Arc<Stage>, known: &Tables) -> mlua::Result<()> {
     let texts = lua.create_table()?;
-    for field in fields(Request::TEXTS, Model::TEXTS) {
+    for field in fields(RequestHandle::TEXTS, StagedModel::TEXTS) {
         texts.set(field.name, text(lua, stage, field)?)?;
     }
     let getters = lua.create_table()?;
-    for field in fields(Request::FIELDS, Model::FIELDS) {
+    for field in fields(RequestHandle::FIELDS, StagedModel::FIELDS) {
         getters.set(field.name, getter(lua, stage, field)?)?;
     }
     let others = (by_number(lua, stage)?, by_key(lua, stage)?);
@@ -207,7 +211,7 @@ end";
 fn text(
     lua: &Lua,
     stage: &Arc<Stage>,
-    field: Field<Text<Request>, Text<Model>>,
+    field: Field<Text<RequestHandle>, Text<StagedModel>>,
 ) -> mlua::Result<Function> {
     let stage = Arc::clone(stage);
     lua.create_function(move |lua, userdata: LightUserData| {
@@ -225,14 +229,16 @@ fn text(
 fn getter(
     lua: &Lua,
     stage: &Arc<Stage>,
-    field: Field<Getter<Request>, Getter<Model>>,
+    field: Field<Getter<RequestHandle>, Getter<StagedModel>>,
 ) -> mlua::Result<Function> {
     let stage = Arc::clone(stage);
     lua.create_function(move |lua, userdata: LightUserData| {
         let handle = Handle::of(userdata);
         stage.check(handle.name(), handle.call)?;
         match (handle.kind(), field.of_request, field.of_model) {
-            (HandleKind::Request, Some(get), _) => get(lua, &stage, &Request { call: handle.call }),
+            (HandleKind::Request, Some(get), _) => {
+                get(lua, &stage, &RequestHandle { call: handle.call })
+            }
             (HandleKind::Model(place), _, Some(get)) => {
                 stage.model(place, |model| get(lua, &stage, model))
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use mlua::{Lua, LuaSerdeExt as _, MetaMethod, UserDataFields as _, UserDataMethods as _, Value};
 
-use super::stage::{Model, Stage};
+use super::stage::{Stage, StagedModel};
 use crate::policy::interface::wording::{did_you_mean, shown_text};
 use crate::policy::sandbox::limits::unlimited;
 
@@ -195,10 +195,10 @@ pub(crate) fn names_by_view() -> Vec<(&'static str, Vec<&'static str>)> {
     }
     vec![
         (
-            request::Request::NAME,
-            all_names::<request::Request>().collect(),
+            request::RequestHandle::NAME,
+            all_names::<request::RequestHandle>().collect(),
         ),
-        (Model::NAME, all_names::<Model>().collect()),
+        (StagedModel::NAME, all_names::<StagedModel>().collect()),
         of::<group::Group>(),
         of::<load::Load>(),
         of::<exit::Ended>(),

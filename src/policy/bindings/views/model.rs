@@ -4,7 +4,7 @@
 
 use mlua::{Lua, Value};
 
-use super::super::stage::{Model, Stage};
+use super::super::stage::{Stage, StagedModel};
 use super::{
     Getter, Light, Text, View, all_names, bytes, integer, seconds, settings, string, unknown_field,
     whole,
@@ -29,16 +29,20 @@ pub(in crate::policy) fn read(
     };
     let name = field.as_string().map(|name| name.to_string_lossy());
     let is_it = |known: &str| name.as_deref() == Some(known);
-    if let Some((_, text)) = Model::TEXTS.iter().find(|(known, _)| is_it(known)) {
+    if let Some((_, text)) = StagedModel::TEXTS.iter().find(|(known, _)| is_it(known)) {
         return text(&facts).map_or(Ok(Value::Nil), |text| string(lua, text));
     }
-    match Model::FIELDS.iter().find(|(known, _)| is_it(known)) {
-        Some((_, get)) => get(lua, stage, &Model::new(facts)),
-        None => Err(unknown_field(Model::NAME, field, all_names::<Model>())),
+    match StagedModel::FIELDS.iter().find(|(known, _)| is_it(known)) {
+        Some((_, get)) => get(lua, stage, &StagedModel::new(facts)),
+        None => Err(unknown_field(
+            StagedModel::NAME,
+            field,
+            all_names::<StagedModel>(),
+        )),
     }
 }
 
-impl View for Model {
+impl View for StagedModel {
     const NAME: &'static str = "model";
     const FIELDS: &'static [(&'static str, Getter<Self>)] = &[
         ("active", |_, stage, this| {
@@ -83,7 +87,7 @@ impl View for Model {
     ];
 }
 
-impl Light for Model {
+impl Light for StagedModel {
     type Shown = ModelFacts;
     const TEXTS: &'static [(&'static str, Text<Self>)] = &[
         ("name", |facts| Some(&facts.name)),

@@ -15,11 +15,11 @@ use super::{Getter, Light, Text, View, integer, json, seconds, string};
 use crate::policy::RequestView;
 
 /// The request of one call.
-pub(in crate::policy) struct Request {
+pub(in crate::policy) struct RequestHandle {
     pub(super) call: u64,
 }
 
-impl View for Request {
+impl View for RequestHandle {
     const NAME: &'static str = "request";
     const FIELDS: &'static [(&'static str, Getter<Self>)] = &[
         ("id", |lua, stage, _| {
@@ -70,7 +70,7 @@ impl View for Request {
     ];
 }
 
-impl Light for Request {
+impl Light for RequestHandle {
     type Shown = RequestView;
     const TEXTS: &'static [(&'static str, Text<Self>)] = &[
         ("method", |view| Some(view.parts.method.as_str())),
@@ -124,7 +124,10 @@ fn content_length(view: &RequestView) -> Option<usize> {
 }
 
 /// The body, parsed once. `None` when it is no JSON object.
-fn parsed<'a>(request: &'a mut stage::Request, stage: &Stage) -> mlua::Result<Option<&'a Json>> {
+fn parsed<'a>(
+    request: &'a mut stage::StagedRequest,
+    stage: &Stage,
+) -> mlua::Result<Option<&'a Json>> {
     if request.json.is_none() {
         request.json = Some(parse(&request.view, stage)?);
     }
@@ -159,7 +162,7 @@ fn may_be_json(headers: &HeaderMap) -> bool {
 }
 
 /// The body as a table, made once per request, or nil.
-fn body(lua: &Lua, request: &mut stage::Request, stage: &Stage) -> mlua::Result<Value> {
+fn body(lua: &Lua, request: &mut stage::StagedRequest, stage: &Stage) -> mlua::Result<Value> {
     if let Some(body) = &request.body {
         return Ok(body.clone());
     }

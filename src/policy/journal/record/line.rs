@@ -31,7 +31,7 @@ pub(in crate::policy) enum Line {
     /// An event for observers.
     Event(Box<Heard>),
     /// Any other.
-    Call(Box<Call>),
+    Call(Box<CallLine>),
 }
 
 /// One event.
@@ -48,14 +48,14 @@ pub(in crate::policy) struct Heard {
 
 /// One call of a hook.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(in crate::policy) struct Call {
+pub(in crate::policy) struct CallLine {
     pub(in crate::policy) time: f64,
     pub(in crate::policy) hook: String,
     /// Empty for a request that names none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(in crate::policy) model: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(in crate::policy) request: Option<Request>,
+    pub(in crate::policy) request: Option<RequestLine>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::policy) load: Option<Load>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,7 +73,7 @@ pub(in crate::policy) struct Call {
 
 /// A request without its texts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(in crate::policy) struct Request {
+pub(in crate::policy) struct RequestLine {
     pub(in crate::policy) method: String,
     pub(in crate::policy) path: String,
     pub(in crate::policy) client: String,

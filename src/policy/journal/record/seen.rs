@@ -8,7 +8,7 @@ use http::HeaderValue;
 use serde_json::{Map, Value};
 
 use super::super::ruling::{Question, Ruling};
-use super::line::{self, Call, Line, Row, Said, millis};
+use super::line::{self, CallLine, Line, Row, Said, millis};
 use super::{FIELDS, clipped, is_name, said};
 use crate::api::SystemMemory;
 use crate::core::interface::event::{Details, Event};
@@ -167,7 +167,7 @@ impl Before {
             self.memory = Some(*memory);
         }
         match seen.what {
-            Happening::Call(call) => Line::Call(Box::new(Call {
+            Happening::Call(call) => Line::Call(Box::new(CallLine {
                 time: millis(seen.time),
                 hook: call.hook.to_owned(),
                 model: call.model,
@@ -202,12 +202,12 @@ fn about(was: &SystemMemory, now: &SystemMemory) -> bool {
 }
 
 impl SeenRequest {
-    fn line(self) -> line::Request {
+    fn line(self) -> line::RequestLine {
         let headers = self.headers.iter().map(|(name, value)| {
             let value = String::from_utf8_lossy(value.as_bytes());
             ((*name).to_owned(), clipped(&value))
         });
-        line::Request {
+        line::RequestLine {
             method: clipped(self.method.as_str()),
             path: self.path,
             client: self.client,

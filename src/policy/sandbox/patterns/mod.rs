@@ -10,15 +10,15 @@ use mlua::{Function, Lua, LuaString, MultiValue, Table, Value};
 
 pub(super) use self::matcher::{Budget, MatchError};
 use self::matcher::{Captured, Matcher};
-use super::limits::{Limits, MEMORY};
+use super::limits::{MEMORY, SandboxLimits};
 
 mod matcher;
 #[cfg(test)]
 mod tests;
 
 /// The four functions, by name.
-pub(crate) fn functions(lua: &Lua, limits: &Arc<Limits>) -> mlua::Result<Table> {
-    type Bound = fn(&Lua, &Arc<Limits>, MultiValue) -> mlua::Result<MultiValue>;
+pub(crate) fn functions(lua: &Lua, limits: &Arc<SandboxLimits>) -> mlua::Result<Table> {
+    type Bound = fn(&Lua, &Arc<SandboxLimits>, MultiValue) -> mlua::Result<MultiValue>;
     let bound = |function: Bound| {
         let limits = Arc::clone(limits);
         lua.create_function(move |lua, arguments| function(lua, &limits, arguments))
@@ -35,7 +35,7 @@ pub(crate) fn functions(lua: &Lua, limits: &Arc<Limits>) -> mlua::Result<Table> 
     Ok(functions)
 }
 
-fn find(lua: &Lua, limits: &Arc<Limits>, arguments: MultiValue) -> mlua::Result<MultiValue> {
+fn find(lua: &Lua, limits: &Arc<SandboxLimits>, arguments: MultiValue) -> mlua::Result<MultiValue> {
     let arguments = Arguments::new("find", &arguments, lua);
     let (text, pattern) = (arguments.text(0)?, arguments.text(1)?);
     let (subject, sought) = (text.as_bytes(), pattern.as_bytes());
@@ -56,7 +56,11 @@ fn find(lua: &Lua, limits: &Arc<Limits>, arguments: MultiValue) -> mlua::Result<
     first_match(lua, limits, &subject, &sought, start, places)
 }
 
-fn match_(lua: &Lua, limits: &Arc<Limits>, arguments: MultiValue) -> mlua::Result<MultiValue> {
+fn match_(
+    lua: &Lua,
+    limits: &Arc<SandboxLimits>,
+    arguments: MultiValue,
+) -> mlua::Result<MultiValue> {
     let arguments = Arguments::new("match", &arguments, lua);
     let (text, pattern) = (arguments.text(0)?, arguments.text(1)?);
     let (subject, pattern) = (text.as_bytes(), pattern.as_bytes());
@@ -66,7 +70,11 @@ fn match_(lua: &Lua, limits: &Arc<Limits>, arguments: MultiValue) -> mlua::Resul
     first_match(lua, limits, &subject, &pattern, start, |_, _| [])
 }
 
-fn gmatch(lua: &Lua, limits: &Arc<Limits>, arguments: MultiValue) -> mlua::Result<MultiValue> {
+fn gmatch(
+    lua: &Lua,
+    limits: &Arc<SandboxLimits>,
+    arguments: MultiValue,
+) -> mlua::Result<MultiValue> {
     let arguments = Arguments::new("gmatch", &arguments, lua);
     let (text, pattern) = (arguments.text(0)?, arguments.text(1)?);
     let start = arguments.integer(2)?.unwrap_or(1);
@@ -100,7 +108,11 @@ fn gmatch(lua: &Lua, limits: &Arc<Limits>, arguments: MultiValue) -> mlua::Resul
 
 /// For `gsub`: a function that returns position and captures of one match after the other, or the first
 /// capture alone; and the subject.
-fn cursor(lua: &Lua, limits: &Arc<Limits>, arguments: MultiValue) -> mlua::Result<MultiValue> {
+fn cursor(
+    lua: &Lua,
+    limits: &Arc<SandboxLimits>,
+    arguments: MultiValue,
+) -> mlua::Result<MultiValue> {
     let arguments = Arguments::new("gsub", &arguments, lua);
     let (text, pattern) = (arguments.text(0)?, arguments.text(1)?);
     let most = arguments.integer_called(2, 4)?.unwrap_or(i64::MAX);
@@ -137,7 +149,11 @@ fn cursor(lua: &Lua, limits: &Arc<Limits>, arguments: MultiValue) -> mlua::Resul
 }
 
 /// `gsub` with a text in place of each match.
-fn replace(lua: &Lua, limits: &Arc<Limits>, arguments: MultiValue) -> mlua::Result<MultiValue> {
+fn replace(
+    lua: &Lua,
+    limits: &Arc<SandboxLimits>,
+    arguments: MultiValue,
+) -> mlua::Result<MultiValue> {
     let arguments = Arguments::new("gsub", &arguments, lua);
     let (text, pattern) = (arguments.text(0)?, arguments.text(1)?);
     let most = arguments.integer(3)?.unwrap_or(i64::MAX);
@@ -261,7 +277,7 @@ impl Matches {
 /// The results of `find` and `match`: `front` of the position, then the captures.
 fn first_match<const N: usize>(
     lua: &Lua,
-    limits: &Arc<Limits>,
+    limits: &Arc<SandboxLimits>,
     subject: &[u8],
     pattern: &[u8],
     start: usize,
@@ -300,7 +316,7 @@ enum Wanted {
 /// `front`, then the captures.
 fn captures<B: Budget, const N: usize>(
     lua: &Lua,
-    limits: &Arc<Limits>,
+    limits: &Arc<SandboxLimits>,
     subject: &[u8],
     matcher: &Matcher<'_, B>,
     (start, end): (usize, usize),
@@ -359,7 +375,7 @@ fn start_in(subject: &[u8], place: i64) -> Option<usize> {
     usize::try_from(start).ok().filter(|_| start <= length)
 }
 
-fn pay<T>(lua: &Lua, limits: &Limits, done: Result<T, MatchError>) -> mlua::Result<T> {
+fn pay<T>(lua: &Lua, limits: &SandboxLimits, done: Result<T, MatchError>) -> mlua::Result<T> {
     done.map_err(|trouble| match trouble {
         MatchError::Malformed(text) => mlua::Error::runtime(text),
         MatchError::Overrun => limits.overrun(lua),

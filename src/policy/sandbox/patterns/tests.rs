@@ -7,7 +7,7 @@ use mlua::{Function, Lua, MultiValue, Value};
 use proptest::prelude::*;
 
 use super::super::failures::describe;
-use super::super::limits::Limits;
+use super::super::limits::SandboxLimits;
 use super::functions;
 
 /// A Lua state with Lua's own `string`, and with ours beside it.
@@ -21,7 +21,7 @@ struct Both {
 impl Both {
     fn new() -> Self {
         let lua = Lua::new();
-        let limits = Limits::install(&lua).unwrap();
+        let limits = SandboxLimits::install(&lua).unwrap();
         limits.begin(Duration::from_secs(600));
         let ours = functions(&lua, &Arc::clone(&limits)).unwrap();
         let call = lua

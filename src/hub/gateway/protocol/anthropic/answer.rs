@@ -3,10 +3,10 @@
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::super::chat::{Answer, Part, Reason, Usage};
+use super::super::chat::{ChatAnswer, Part, Reason, Usage};
 
 /// The message for a worker's answer; `model` is what the client calls its model.
-pub(in super::super) fn message(answer: &Answer, model: &str) -> Value {
+pub(in super::super) fn message(answer: &ChatAnswer, model: &str) -> Value {
     let content: Vec<Value> = answer.parts.iter().map(block).collect();
     json!({
         "id": message_id(&answer.id),

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::api::{ApiError, shown};
-use crate::hub::gateway::catalogue::Entry;
+use crate::hub::gateway::catalogue::CatalogueEntry;
 use crate::hub::gateway::request::query;
 
 /// Lines of a page, if the client does not say.
@@ -20,7 +20,7 @@ const MAX_LIMIT: usize = 1000;
 /// # Errors
 /// 400 for a `limit` that is none, and for an id that is not in the list.
 pub(in crate::hub::gateway) fn page(
-    entries: &[Entry],
+    entries: &[CatalogueEntry],
     query: Option<&str>,
 ) -> Result<Value, ApiError> {
     let query = query.unwrap_or_default();
@@ -54,7 +54,7 @@ pub(in crate::hub::gateway) fn page(
 }
 
 /// One model.
-pub(in crate::hub::gateway) fn one(entry: &Entry) -> Value {
+pub(in crate::hub::gateway) fn one(entry: &CatalogueEntry) -> Value {
     let created = i64::try_from(entry.created).unwrap_or_default();
     let created = Timestamp::from_second(created).unwrap_or_default();
     json!({
@@ -79,7 +79,7 @@ fn limit(written: &str) -> Result<usize, ApiError> {
         })
 }
 
-fn place_of(entries: &[Entry], name: &str, id: &str) -> Result<usize, ApiError> {
+fn place_of(entries: &[CatalogueEntry], name: &str, id: &str) -> Result<usize, ApiError> {
     let place = entries.iter().position(|entry| entry.id == id);
     place.ok_or_else(|| {
         wrong(format!(
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     fn of(query: &str) -> String {
-        let entries = ["a", "b", "c", "d", "e"].map(|name| Entry::of_name(name, ""));
+        let entries = ["a", "b", "c", "d", "e"].map(|name| CatalogueEntry::of_name(name, ""));
         match page(&entries, Some(query)) {
             Ok(page) => {
                 let ids = page["data"].as_array().unwrap().iter();
@@ -149,7 +149,7 @@ mod tests {
             "created_at": "1970-01-01T00:00:07Z", "lifecycle": "active", "max_input_tokens": null,
         });
         assert_eq!(
-            one(&Entry::of_name("auto", "the smallest that fits")),
+            one(&CatalogueEntry::of_name("auto", "the smallest that fits")),
             expected
         );
     }

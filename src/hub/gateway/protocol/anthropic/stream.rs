@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::super::chat::{Head, Kind, Reason, Usage, Writer};
+use super::super::chat::{Head, PartKind, Reason, Usage, Writer};
 use super::answer::{message_id, stop_reason, usage};
 use super::errors::error_event;
 use crate::api::ApiError;
@@ -15,11 +15,11 @@ pub(in super::super) struct Events {
     model: String,
     /// Number of the block that is open, or comes next.
     index: usize,
-    open: Open,
+    open: OpenBlock,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Open {
+enum OpenBlock {
     Text,
     Thinking,
     Tool,
@@ -51,7 +51,7 @@ impl Events {
         Self {
             model,
             index: 0,
-            open: Open::Text,
+            open: OpenBlock::Text,
         }
     }
 
@@ -92,15 +92,15 @@ impl Writer for Events {
         event("message_start", &start, out);
     }
 
-    fn open(&mut self, kind: Kind<'_>, out: &mut Vec<u8>) {
+    fn open(&mut self, kind: PartKind<'_>, out: &mut Vec<u8>) {
         let (open, block) = match kind {
-            Kind::Text => (Open::Text, json!({"type": "text", "text": ""})),
-            Kind::Thinking => (
-                Open::Thinking,
+            PartKind::Text => (OpenBlock::Text, json!({"type": "text", "text": ""})),
+            PartKind::Thinking => (
+                OpenBlock::Thinking,
                 json!({"type": "thinking", "thinking": "", "signature": ""}),
             ),
-            Kind::Tool { id, name } => (
-                Open::Tool,
+            PartKind::Tool { id, name } => (
+                OpenBlock::Tool,
                 json!({"type": "tool_use", "id": id, "name": name, "input": {}}),
             ),
         };
@@ -115,15 +115,15 @@ impl Writer for Events {
 
     fn piece(&mut self, text: &str, out: &mut Vec<u8>) {
         let delta = match self.open {
-            Open::Text => Delta::Text { text },
-            Open::Thinking => Delta::Thinking { thinking: text },
-            Open::Tool => Delta::Input { partial_json: text },
+            OpenBlock::Text => Delta::Text { text },
+            OpenBlock::Thinking => Delta::Thinking { thinking: text },
+            OpenBlock::Tool => Delta::Input { partial_json: text },
         };
         self.delta(delta, out);
     }
 
     fn close(&mut self, out: &mut Vec<u8>) {
-        if self.open == Open::Thinking {
+        if self.open == OpenBlock::Thinking {
             self.delta(Delta::Signature { signature: "" }, out);
         }
         let stop = json!({"type": "content_block_stop", "index": self.index});

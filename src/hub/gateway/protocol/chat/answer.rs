@@ -60,7 +60,7 @@ pub(in super::super) enum Part {
 
 /// A whole answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(in super::super) struct Answer {
+pub(in super::super) struct ChatAnswer {
     /// The worker's name for it; may be empty.
     pub(in super::super) id: String,
     pub(in super::super) parts: Vec<Part>,
@@ -77,21 +77,21 @@ struct Completion {
 
 #[derive(Deserialize)]
 struct Choice {
-    message: Message,
+    message: AssistantMessage,
     finish_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Message {
+struct AssistantMessage {
     content: Option<String>,
     reasoning_content: Option<String>,
     reasoning: Option<String>,
     refusal: Option<String>,
-    tool_calls: Option<Vec<Call>>,
+    tool_calls: Option<Vec<ToolCall>>,
 }
 
 #[derive(Deserialize)]
-struct Call {
+struct ToolCall {
     id: Option<String>,
     function: Function,
 }
@@ -106,7 +106,7 @@ struct Function {
 ///
 /// # Errors
 /// 502 when it is none.
-pub(in super::super) fn of_worker(body: &[u8]) -> Result<Answer, ApiError> {
+pub(in super::super) fn of_worker(body: &[u8]) -> Result<ChatAnswer, ApiError> {
     let no_completion = |why: &str| {
         tracing::warn!(why, "a worker's answer is no chat completion");
         ApiError::new(
@@ -143,7 +143,7 @@ pub(in super::super) fn of_worker(body: &[u8]) -> Result<Answer, ApiError> {
         }
     }));
     let reason = Reason::of(choice.finish_reason.as_deref().unwrap_or_default());
-    Ok(Answer {
+    Ok(ChatAnswer {
         id: completion.id.unwrap_or_default(),
         parts,
         reason: reason.with_calls(has_calls),

@@ -1,7 +1,7 @@
 //! The one form that all protocols are translated into: OpenAI's chat completion.
 //!
 //! An adapter builds a [`Request`] out of what its client sent. Of the answer it is told by the parts,
-//! in order, through [`Writer`], or by a whole [`Answer`]. Nothing here knows which protocols there are.
+//! in order, through [`Writer`], or by a whole [`ChatAnswer`]. Nothing here knows which protocols there are.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -16,9 +16,9 @@ pub(super) mod tests;
 mod tokens;
 
 pub(in crate::hub::gateway) use answer::workers_error;
-pub(super) use answer::{Answer, Part, Reason, of_translated, of_worker};
+pub(super) use answer::{ChatAnswer, Part, Reason, of_translated, of_worker};
 pub(super) use chunk::Usage;
-pub(super) use parts::Kind;
+pub(super) use parts::PartKind;
 pub(super) use stream::{Head, Stream, Translate, Writer};
 pub(super) use tokens::Tokens;
 
@@ -130,11 +130,11 @@ pub(super) struct ImageUrl {
 pub(super) struct ToolCall<'a> {
     id: &'a str,
     r#type: &'static str,
-    function: Call<'a>,
+    function: FunctionCall<'a>,
 }
 
 #[derive(Debug, Serialize)]
-struct Call<'a> {
+struct FunctionCall<'a> {
     name: &'a str,
     arguments: String,
 }
@@ -223,7 +223,7 @@ impl<'a> ToolCall<'a> {
         Self {
             id,
             r#type: "function",
-            function: Call { name, arguments },
+            function: FunctionCall { name, arguments },
         }
     }
 }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 /// The kind of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Kind<'a> {
+pub(in super::super) enum PartKind<'a> {
     Text,
     Thinking,
     Tool { id: &'a str, name: &'a str },
@@ -17,15 +17,15 @@ pub(in super::super) enum Kind<'a> {
 
 /// The steps of a part, in order.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step<'a> {
-    Open(Kind<'a>),
+pub(super) enum PartEvent<'a> {
+    Open(PartKind<'a>),
     Piece(&'a str),
     Close,
 }
 
 /// The subject of a delta.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Of<'a> {
+pub(super) enum DeltaKind<'a> {
     Text,
     Thinking,
     /// The call of that number; its id and name are empty where the delta has none.
@@ -64,20 +64,20 @@ pub(super) fn unnamed(number: usize) -> String {
 }
 
 impl Part {
-    fn kind(&self) -> Kind<'_> {
+    fn kind(&self) -> PartKind<'_> {
         match self {
-            Self::Text => Kind::Text,
-            Self::Thinking => Kind::Thinking,
-            Self::Tool { id, name, .. } => Kind::Tool { id, name },
+            Self::Text => PartKind::Text,
+            Self::Thinking => PartKind::Thinking,
+            Self::Tool { id, name, .. } => PartKind::Tool { id, name },
         }
     }
 
-    fn is(&self, of: Of<'_>) -> bool {
+    fn is(&self, of: DeltaKind<'_>) -> bool {
         match (self, of) {
-            (Self::Text, Of::Text) | (Self::Thinking, Of::Thinking) => true,
+            (Self::Text, DeltaKind::Text) | (Self::Thinking, DeltaKind::Thinking) => true,
             (
                 Self::Tool { index, id, .. },
-                Of::Tool {
+                DeltaKind::Tool {
                     index: of,
                     id: of_id,
                     ..
@@ -110,8 +110,13 @@ impl Parts {
     }
 
     /// Takes a delta.
-    pub(super) fn push(&mut self, of: Of<'_>, text: &str, mut step: impl FnMut(Step<'_>)) {
-        let begins = matches!(of, Of::Tool { .. });
+    pub(super) fn push(
+        &mut self,
+        of: DeltaKind<'_>,
+        text: &str,
+        mut step: impl FnMut(PartEvent<'_>),
+    ) {
+        let begins = matches!(of, DeltaKind::Tool { .. });
         if text.is_empty() && !begins {
             return;
         }
@@ -120,7 +125,7 @@ impl Parts {
         {
             if !text.is_empty() {
                 open.note(text);
-                step(Step::Piece(text));
+                step(PartEvent::Piece(text));
             }
             if !self.held.is_empty() {
                 self.release(&mut step);
@@ -130,8 +135,8 @@ impl Parts {
         let mut held = self.held.iter_mut().rev();
         let same = match of {
             // The text in between stays in between.
-            Of::Text | Of::Thinking => held.next().filter(|(part, _)| part.is(of)),
-            Of::Tool { .. } => held.find(|(part, _)| part.is(of)),
+            DeltaKind::Text | DeltaKind::Thinking => held.next().filter(|(part, _)| part.is(of)),
+            DeltaKind::Tool { .. } => held.find(|(part, _)| part.is(of)),
         };
         if let Some((_, pieces)) = same {
             pieces.push_str(text);
@@ -146,7 +151,7 @@ impl Parts {
     }
 
     /// The answer is over: what is open is closed, what is held comes out.
-    pub(super) fn end(&mut self, mut step: impl FnMut(Step<'_>)) {
+    pub(super) fn end(&mut self, mut step: impl FnMut(PartEvent<'_>)) {
         self.close(&mut step);
         while let Some((part, text)) = self.held.pop_front() {
             self.open(part, &text, &mut step);
@@ -155,19 +160,19 @@ impl Parts {
     }
 
     /// True if a delta comes too late: its call was complete. Nothing but white space can follow that.
-    fn is_closed(&self, of: Of<'_>) -> bool {
-        let Of::Tool { index, id, .. } = of else {
+    fn is_closed(&self, of: DeltaKind<'_>) -> bool {
+        let DeltaKind::Tool { index, id, .. } = of else {
             return false;
         };
         let mut closed = self.closed.iter();
         closed.any(|(at, closed)| *at == index && (id.is_empty() || closed == id))
     }
 
-    fn begin(&mut self, of: Of<'_>) -> Part {
+    fn begin(&mut self, of: DeltaKind<'_>) -> Part {
         match of {
-            Of::Text => Part::Text,
-            Of::Thinking => Part::Thinking,
-            Of::Tool { index, id, name } => {
+            DeltaKind::Text => Part::Text,
+            DeltaKind::Thinking => Part::Thinking,
+            DeltaKind::Tool { index, id, name } => {
                 let id = match id {
                     "" => unnamed(self.calls),
                     id => id.to_owned(),
@@ -184,7 +189,7 @@ impl Parts {
     }
 
     /// Lets out what is held, as far as what is open may end.
-    fn release(&mut self, step: &mut impl FnMut(Step<'_>)) {
+    fn release(&mut self, step: &mut impl FnMut(PartEvent<'_>)) {
         while self.open.as_ref().is_none_or(Part::may_end) {
             let Some((part, text)) = self.held.pop_front() else {
                 return;
@@ -194,20 +199,20 @@ impl Parts {
         }
     }
 
-    fn open(&mut self, mut part: Part, text: &str, step: &mut impl FnMut(Step<'_>)) {
-        step(Step::Open(part.kind()));
+    fn open(&mut self, mut part: Part, text: &str, step: &mut impl FnMut(PartEvent<'_>)) {
+        step(PartEvent::Open(part.kind()));
         if !text.is_empty() {
             part.note(text);
-            step(Step::Piece(text));
+            step(PartEvent::Piece(text));
         }
         self.open = Some(part);
     }
 
-    fn close(&mut self, step: &mut impl FnMut(Step<'_>)) {
+    fn close(&mut self, step: &mut impl FnMut(PartEvent<'_>)) {
         let Some(part) = self.open.take() else {
             return;
         };
-        step(Step::Close);
+        step(PartEvent::Close);
         if let Part::Tool { index, id, .. } = part {
             self.closed.push((index, id));
         }
@@ -254,33 +259,33 @@ impl Balance {
 mod tests {
     use super::*;
 
-    fn said(deltas: &[(Of<'_>, &str)]) -> Vec<String> {
+    fn said(deltas: &[(DeltaKind<'_>, &str)]) -> Vec<String> {
         let (mut parts, mut said) = (Parts::default(), Vec::new());
-        let mut note = |step: Step<'_>| said.push(format!("{step:?}"));
+        let mut note = |step: PartEvent<'_>| said.push(format!("{step:?}"));
         for (of, text) in deltas {
             parts.push(*of, text, &mut note);
         }
-        note(Step::Piece("--"));
+        note(PartEvent::Piece("--"));
         parts.end(note);
         said
     }
 
-    fn tool<'a>(index: u64, id: &'a str, name: &'a str) -> Of<'a> {
-        Of::Tool { index, id, name }
+    fn tool<'a>(index: u64, id: &'a str, name: &'a str) -> DeltaKind<'a> {
+        DeltaKind::Tool { index, id, name }
     }
 
     #[test]
     fn each_part_is_closed_when_the_next_begins() {
         let said = said(&[
-            (Of::Thinking, "hm"),
-            (Of::Text, ""),
-            (Of::Text, "a"),
-            (Of::Text, "b"),
+            (DeltaKind::Thinking, "hm"),
+            (DeltaKind::Text, ""),
+            (DeltaKind::Text, "a"),
+            (DeltaKind::Text, "b"),
             (tool(0, "x", "f"), ""),
             (tool(0, "", ""), "{}"),
             // Some workers give every call the same number.
             (tool(0, "y", "g"), "{}"),
-            (Of::Text, "c"),
+            (DeltaKind::Text, "c"),
         ]);
         insta::assert_snapshot!(said.join("\n"), @r#"
         Open(Thinking)
@@ -308,7 +313,7 @@ mod tests {
         let said = said(&[
             (tool(0, "x", "f"), r#"{"a":"}"#),
             (tool(1, "y", "g"), "{"),
-            (Of::Text, "t"),
+            (DeltaKind::Text, "t"),
             (tool(1, "", ""), "}"),
             (tool(0, "", ""), r#"\"","b":"#),
             (tool(0, "", ""), "{}}"),
@@ -332,7 +337,11 @@ mod tests {
 
     #[test]
     fn what_is_never_complete_comes_out_at_the_end() {
-        let said = said(&[(tool(0, "", "f"), "{"), (Of::Text, "t"), (Of::Text, "u")]);
+        let said = said(&[
+            (tool(0, "", "f"), "{"),
+            (DeltaKind::Text, "t"),
+            (DeltaKind::Text, "u"),
+        ]);
         insta::assert_snapshot!(said.join("\n"), @r#"
         Open(Tool { id: "call_hub_0", name: "f" })
         Piece("{")

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::answer::{self, Reason};
 use super::chunk::{Chunk, Usage, text};
-use super::parts::{Kind, Of, Parts, Step};
+use super::parts::{DeltaKind, PartEvent, PartKind, Parts};
 use super::sse::{Events, TooLong};
 use crate::api::ApiError;
 
@@ -29,7 +29,7 @@ pub(in super::super) struct Head<'a> {
 /// `finish`. `fail` may come at any point and is the last.
 pub(in super::super) trait Writer: fmt::Debug + Send {
     fn begin(&mut self, head: Head<'_>, out: &mut Vec<u8>);
-    fn open(&mut self, kind: Kind<'_>, out: &mut Vec<u8>);
+    fn open(&mut self, kind: PartKind<'_>, out: &mut Vec<u8>);
     fn piece(&mut self, text: &str, out: &mut Vec<u8>);
     fn close(&mut self, out: &mut Vec<u8>);
     fn finish(&mut self, reason: Reason, usage: Usage, out: &mut Vec<u8>);
@@ -166,13 +166,13 @@ impl<W: Writer> Telling<W> {
         // Only the first of several answers counts: no other protocol has more than one.
         for choice in choices.filter(|choice| choice.index == 0) {
             if let Some(delta) = &choice.delta {
-                self.push(Of::Thinking, text(&delta.reasoning_content), out);
-                self.push(Of::Thinking, text(&delta.reasoning), out);
-                self.push(Of::Text, text(&delta.content), out);
-                self.push(Of::Text, text(&delta.refusal), out);
+                self.push(DeltaKind::Thinking, text(&delta.reasoning_content), out);
+                self.push(DeltaKind::Thinking, text(&delta.reasoning), out);
+                self.push(DeltaKind::Text, text(&delta.content), out);
+                self.push(DeltaKind::Text, text(&delta.refusal), out);
                 for call in delta.tool_calls.iter().flatten() {
                     let function = call.function.as_ref();
-                    let of = Of::Tool {
+                    let of = DeltaKind::Tool {
                         index: call.index,
                         id: text(&call.id),
                         name: function.map_or("", |function| text(&function.name)),
@@ -196,7 +196,7 @@ impl<W: Writer> Telling<W> {
         }
     }
 
-    fn push(&mut self, of: Of<'_>, text: &str, out: &mut Vec<u8>) {
+    fn push(&mut self, of: DeltaKind<'_>, text: &str, out: &mut Vec<u8>) {
         let writer = &mut self.writer;
         self.parts.push(of, text, |step| write(writer, step, out));
     }
@@ -225,11 +225,11 @@ impl<W: Writer> Telling<W> {
     }
 }
 
-fn write(writer: &mut impl Writer, step: Step<'_>, out: &mut Vec<u8>) {
+fn write(writer: &mut impl Writer, step: PartEvent<'_>, out: &mut Vec<u8>) {
     match step {
-        Step::Open(kind) => writer.open(kind, out),
-        Step::Piece(text) => writer.piece(text, out),
-        Step::Close => writer.close(out),
+        PartEvent::Open(kind) => writer.open(kind, out),
+        PartEvent::Piece(text) => writer.piece(text, out),
+        PartEvent::Close => writer.close(out),
     }
 }
 

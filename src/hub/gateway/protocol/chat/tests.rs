@@ -18,7 +18,7 @@ impl Writer for Told {
     fn begin(&mut self, head: Head<'_>, _: &mut Vec<u8>) {
         self.0.push(format!("begin {}", head.id));
     }
-    fn open(&mut self, kind: Kind<'_>, _: &mut Vec<u8>) {
+    fn open(&mut self, kind: PartKind<'_>, _: &mut Vec<u8>) {
         self.0.push(format!("open {kind:?}"));
     }
     fn piece(&mut self, text: &str, _: &mut Vec<u8>) {

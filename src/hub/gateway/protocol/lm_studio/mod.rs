@@ -5,7 +5,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Uri};
 use serde_json::{Value, json};
 
-use crate::hub::gateway::catalogue::Entry;
+use crate::hub::gateway::catalogue::CatalogueEntry;
 
 /// Begin of its routes' paths.
 const ROOT: &str = "/api/v0/";
@@ -58,13 +58,13 @@ pub(in crate::hub::gateway) fn shared(uri: &Uri) -> Uri {
 }
 
 /// The list.
-pub(in crate::hub::gateway) fn list(entries: &[Entry]) -> Value {
+pub(in crate::hub::gateway) fn list(entries: &[CatalogueEntry]) -> Value {
     let data: Vec<Value> = entries.iter().map(one).collect();
     json!({"object": "list", "data": data})
 }
 
 /// One of its lines.
-pub(in crate::hub::gateway) fn one(entry: &Entry) -> Value {
+pub(in crate::hub::gateway) fn one(entry: &CatalogueEntry) -> Value {
     let capabilities: &[&str] = if entry.chats() { &["tool_use"] } else { &[] };
     let path = entry.facts.as_ref().map_or("", |facts| &facts.model_path);
     let publisher = path.split_once('/').map_or("", |(publisher, _)| publisher);
@@ -126,7 +126,7 @@ mod tests {
             context_length: 4096,
             ..ModelFacts::default()
         };
-        let shown = one(&Entry::of_facts(facts.clone(), Status::Loadable).made_for(8192));
+        let shown = one(&CatalogueEntry::of_facts(facts.clone(), Status::Loadable).made_for(8192));
         assert_eq!(
             (&shown["state"], &shown["type"]),
             (&json!("not-loaded"), &json!("vlm"))
@@ -137,12 +137,12 @@ mod tests {
         );
         assert!(shown.get("loaded_context_length").is_none());
         facts.memory_state = MemoryState::Loaded;
-        let shown = one(&Entry::of_facts(facts, Status::Loaded).made_for(8192));
+        let shown = one(&CatalogueEntry::of_facts(facts, Status::Loaded).made_for(8192));
         assert_eq!(
             (&shown["state"], &shown["loaded_context_length"]),
             (&json!("loaded"), &json!(4096))
         );
-        let name = one(&Entry::of_name("auto", ""));
+        let name = one(&CatalogueEntry::of_name("auto", ""));
         assert_eq!(
             (&name["type"], &name["state"]),
             (&json!("llm"), &json!("not-loaded"))

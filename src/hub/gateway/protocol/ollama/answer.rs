@@ -7,7 +7,7 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::super::chat::{Answer, Part, Reason, Usage};
+use super::super::chat::{ChatAnswer, Part, Reason, Usage};
 use super::super::openai;
 use crate::api::ApiError;
 use crate::hub::gateway::answer::body::Body;
@@ -123,7 +123,12 @@ pub(in crate::hub::gateway) fn only_moved(
 }
 
 /// The whole answer of a chat or a completion.
-pub(in super::super) fn whole(answer: &Answer, form: Form, model: &str, origin: Origin) -> Value {
+pub(in super::super) fn whole(
+    answer: &ChatAnswer,
+    form: Form,
+    model: &str,
+    origin: Origin,
+) -> Value {
     let (mut text, mut thinking, mut calls) = (String::new(), String::new(), Vec::new());
     for part in &answer.parts {
         match part {

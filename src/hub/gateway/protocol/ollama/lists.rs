@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::super::fields::Field;
 use super::request::model;
 use crate::api::{ApiError, ModelFacts};
-use crate::hub::gateway::catalogue::Entry;
+use crate::hub::gateway::catalogue::CatalogueEntry;
 use crate::hub::lifecycle::Model;
 
 /// A version whose clients find all that they need.
@@ -20,7 +20,7 @@ pub(in crate::hub::gateway) fn version() -> Value {
 }
 
 /// All of the list; hub.yaml is of that time, in Unix seconds.
-pub(in crate::hub::gateway) fn tags(entries: &[Entry], modified_at: u64) -> Value {
+pub(in crate::hub::gateway) fn tags(entries: &[CatalogueEntry], modified_at: u64) -> Value {
     let modified_at = written(modified_at);
     let models: Vec<Value> = entries
         .iter()
@@ -34,7 +34,7 @@ pub(in crate::hub::gateway) fn tags(entries: &[Entry], modified_at: u64) -> Valu
 }
 
 /// The models that are in memory.
-pub(in crate::hub::gateway) fn running(entries: &[Entry]) -> Value {
+pub(in crate::hub::gateway) fn running(entries: &[CatalogueEntry]) -> Value {
     let models: Vec<Value> = entries
         .iter()
         .filter(|entry| !entry.is_declared && entry.is_loaded())
@@ -64,7 +64,7 @@ pub(in crate::hub::gateway) fn asked(body: &Value) -> Result<&str, ApiError> {
 }
 
 /// All that is known of one; hub.yaml is of that time.
-pub(in crate::hub::gateway) fn show(entry: &Entry, modified_at: u64) -> Value {
+pub(in crate::hub::gateway) fn show(entry: &CatalogueEntry, modified_at: u64) -> Value {
     let capabilities: &[&str] = match entry.kind() {
         "llm" => &["completion", "tools"],
         "vlm" => &["completion", "tools", "vision"],
@@ -86,7 +86,7 @@ pub(in crate::hub::gateway) fn show(entry: &Entry, modified_at: u64) -> Value {
     })
 }
 
-fn line(entry: &Entry) -> Value {
+fn line(entry: &CatalogueEntry) -> Value {
     json!({
         "name": entry.id,
         "model": entry.id,

@@ -24,7 +24,7 @@ mod tests;
 pub(in crate::hub::gateway) use answer::{Form, Origin, only_moved};
 pub(super) use answer::{embedding, embeddings, whole};
 pub(super) use keep_alive::keep_alive;
-pub(super) use request::{Asked, chat, embed, generate};
+pub(super) use request::{Purpose, chat, embed, generate};
 pub(super) use stream::Lines;
 
 pub(super) const OLLAMA: Protocol = Protocol {

@@ -15,7 +15,7 @@ const LATEST: &str = ":latest";
 
 /// The purpose of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(in super::super) enum Asked {
+pub(in super::super) enum Purpose {
     /// An answer.
     Answer,
     /// That its model is loaded, or leaves memory: it says nothing to it. True for a stream.
@@ -29,7 +29,7 @@ type Ids = Vec<String>;
 ///
 /// # Errors
 /// 400 when a field is not what it has to be.
-pub(in super::super) fn chat(body: &Value) -> Result<(Vec<u8>, Asked), ApiError> {
+pub(in super::super) fn chat(body: &Value) -> Result<(Vec<u8>, Purpose), ApiError> {
     let body = Field::root(body);
     let mut request = begin(&body)?;
     let Some(turns) = body.get("messages") else {
@@ -67,20 +67,20 @@ pub(in super::super) fn chat(body: &Value) -> Result<(Vec<u8>, Asked), ApiError>
     if !request.tools.is_empty() {
         request.tool_choice = Some(Value::from("auto"));
     }
-    Ok((request.to_bytes(), Asked::Answer))
+    Ok((request.to_bytes(), Purpose::Answer))
 }
 
 /// A request that says nothing to its model.
-fn only(request: &Request<'_>) -> (Vec<u8>, Asked) {
+fn only(request: &Request<'_>) -> (Vec<u8>, Purpose) {
     let stream = request.stream;
-    (request.to_bytes(), Asked::Only { stream })
+    (request.to_bytes(), Purpose::Only { stream })
 }
 
 /// The chat completion for `POST /api/generate`.
 ///
 /// # Errors
 /// 400 when a field is not what it has to be, or cannot be had from a chat.
-pub(in super::super) fn generate(body: &Value) -> Result<(Vec<u8>, Asked), ApiError> {
+pub(in super::super) fn generate(body: &Value) -> Result<(Vec<u8>, Purpose), ApiError> {
     let body = Field::root(body);
     let mut request = begin(&body)?;
     if let Some(suffix) = body.get("suffix")
@@ -104,7 +104,7 @@ pub(in super::super) fn generate(body: &Value) -> Result<(Vec<u8>, Asked), ApiEr
         .get("system")
         .map_or(Ok(""), |system| system.string())?;
     request.messages = with_system(system.to_owned(), vec![said]);
-    Ok((request.to_bytes(), Asked::Answer))
+    Ok((request.to_bytes(), Purpose::Answer))
 }
 
 /// The request for embeddings for `POST /api/embed`, or `/api/embeddings`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::chat::{Head, Kind, Reason, Usage, Writer};
+use super::super::chat::{Head, PartKind, Reason, Usage, Writer};
 use super::answer::{Form, Origin, call, finish};
 use crate::api::ApiError;
 
@@ -16,11 +16,11 @@ pub(in super::super) struct Lines {
     origin: Origin,
     /// Time until the first piece.
     first: Option<Duration>,
-    open: Open,
+    open: OpenPart,
 }
 
 #[derive(Debug)]
-enum Open {
+enum OpenPart {
     Text,
     Thinking,
     /// A call is told when it is complete.
@@ -37,7 +37,7 @@ impl Lines {
             model,
             origin,
             first: None,
-            open: Open::Text,
+            open: OpenPart::Text,
         }
     }
 }
@@ -50,12 +50,12 @@ fn write(line: &Value, out: &mut Vec<u8>) {
 impl Writer for Lines {
     fn begin(&mut self, _: Head<'_>, _: &mut Vec<u8>) {}
 
-    fn open(&mut self, kind: Kind<'_>, _: &mut Vec<u8>) {
+    fn open(&mut self, kind: PartKind<'_>, _: &mut Vec<u8>) {
         self.first.get_or_insert_with(|| self.origin.elapsed());
         self.open = match kind {
-            Kind::Text => Open::Text,
-            Kind::Thinking => Open::Thinking,
-            Kind::Tool { name, .. } => Open::Call {
+            PartKind::Text => OpenPart::Text,
+            PartKind::Thinking => OpenPart::Thinking,
+            PartKind::Tool { name, .. } => OpenPart::Call {
                 name: name.to_owned(),
                 arguments: String::new(),
             },
@@ -64,9 +64,9 @@ impl Writer for Lines {
 
     fn piece(&mut self, text: &str, out: &mut Vec<u8>) {
         let line = match &mut self.open {
-            Open::Text => self.form.said(&self.model, text, "", Vec::new()),
-            Open::Thinking => self.form.said(&self.model, "", text, Vec::new()),
-            Open::Call { arguments, .. } => {
+            OpenPart::Text => self.form.said(&self.model, text, "", Vec::new()),
+            OpenPart::Thinking => self.form.said(&self.model, "", text, Vec::new()),
+            OpenPart::Call { arguments, .. } => {
                 arguments.push_str(text);
                 return;
             }
@@ -75,7 +75,9 @@ impl Writer for Lines {
     }
 
     fn close(&mut self, out: &mut Vec<u8>) {
-        if let Open::Call { name, arguments } = std::mem::replace(&mut self.open, Open::Text) {
+        if let OpenPart::Call { name, arguments } =
+            std::mem::replace(&mut self.open, OpenPart::Text)
+        {
             let calls = vec![call(&name, &arguments)];
             write(&self.form.said(&self.model, "", "", calls), out);
         }

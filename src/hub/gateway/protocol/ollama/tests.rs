@@ -78,7 +78,7 @@ fn what_clients_leave_out_has_its_meaning() {
 
 #[test]
 fn a_request_that_says_nothing_is_about_its_models_place_in_memory() {
-    let only = |stream| Asked::Only { stream };
+    let only = |stream| Purpose::Only { stream };
     let said = json!([{"role": "user", "content": ""}]);
     for (asked, what) in [
         (super::chat(&json!({"model": "m"})), only(true)),
@@ -88,7 +88,7 @@ fn a_request_that_says_nothing_is_about_its_models_place_in_memory() {
         ),
         (
             super::chat(&json!({"model": "m", "messages": said})),
-            Asked::Answer,
+            Purpose::Answer,
         ),
         (super::generate(&json!({"model": "m"})), only(true)),
         (
@@ -97,7 +97,7 @@ fn a_request_that_says_nothing_is_about_its_models_place_in_memory() {
         ),
         (
             super::generate(&json!({"model": "m", "prompt": " "})),
-            Asked::Answer,
+            Purpose::Answer,
         ),
     ] {
         assert_eq!(asked.unwrap().1, what);

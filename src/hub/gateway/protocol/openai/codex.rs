@@ -7,7 +7,7 @@
 
 use serde_json::{Value, json};
 
-use crate::hub::gateway::catalogue::Entry;
+use crate::hub::gateway::catalogue::CatalogueEntry;
 
 /// The agent's prompt.
 const INSTRUCTIONS: &str = include_str!("codex_instructions.md");
@@ -16,7 +16,7 @@ const INSTRUCTIONS: &str = include_str!("codex_instructions.md");
 const TOOL_OUTPUT: u64 = 10_000;
 
 /// Those that answer chats, in the list's order.
-pub(super) fn models(entries: &[Entry]) -> Vec<Value> {
+pub(super) fn models(entries: &[CatalogueEntry]) -> Vec<Value> {
     let models = entries.iter().filter(|entry| entry.chats());
     models
         .enumerate()
@@ -24,7 +24,7 @@ pub(super) fn models(entries: &[Entry]) -> Vec<Value> {
         .collect()
 }
 
-fn one(place: usize, entry: &Entry) -> Value {
+fn one(place: usize, entry: &CatalogueEntry) -> Value {
     let reads: &[&str] = match entry.kind() {
         "vlm" => &["text", "image"],
         _ => &["text"],
@@ -68,13 +68,13 @@ mod tests {
                 context_length: 32_768,
                 ..ModelFacts::default()
             };
-            Entry::of_facts(facts, Status::Loadable)
+            CatalogueEntry::of_facts(facts, Status::Loadable)
         };
         let entries = [
             entry("embedder", "embeddings"),
             entry("text", "lm"),
             entry("eyes", "multimodal"),
-            Entry::of_name("auto", "the smallest that fits"),
+            CatalogueEntry::of_name("auto", "the smallest that fits"),
         ];
         let shown = models(&entries);
         let of = |place: usize| {

@@ -5,16 +5,16 @@ use serde_json::{Value, json};
 
 use super::codex;
 use crate::api::{MemoryState, ModelFacts, ProcessState};
-use crate::hub::gateway::catalogue::{Entry, Status};
+use crate::hub::gateway::catalogue::{CatalogueEntry, Status};
 
 /// The list, and beside it the same models as Codex reads them.
-pub(crate) fn list(entries: &[Entry]) -> Value {
+pub(crate) fn list(entries: &[CatalogueEntry]) -> Value {
     let data: Vec<Value> = entries.iter().map(one).collect();
     json!({"object": "list", "data": data, "models": codex::models(entries)})
 }
 
 /// One of its lines.
-pub(crate) fn one(entry: &Entry) -> Value {
+pub(crate) fn one(entry: &CatalogueEntry) -> Value {
     let mut shown = json!({
         "id": entry.id,
         "object": "model",
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_line_has_the_fields_of_the_contract_and_those_that_other_programs_look_for() {
-        let entry = Entry::of_facts(alpha(), Status::Loaded).made_for(262_144);
+        let entry = CatalogueEntry::of_facts(alpha(), Status::Loaded).made_for(262_144);
         let expected = json!({
             "id": "alpha", "object": "model", "created": 1_764_000_000, "owned_by": "local",
             "type": "llm", "status": "loaded",
@@ -134,11 +134,11 @@ mod tests {
                 json!(["blocked", null, "full"]),
             ),
         ] {
-            let line = one(&Entry::of_facts(alpha(), status));
+            let line = one(&CatalogueEntry::of_facts(alpha(), status));
             let fields = ["status", "expected_seconds", "blocked_reason"];
             assert_eq!(json!(fields.map(|field| &line[field])), shown);
         }
-        let loadable = one(&Entry::of_facts(alpha(), Status::Loadable));
+        let loadable = one(&CatalogueEntry::of_facts(alpha(), Status::Loadable));
         assert!(loadable.get("blocked_reason").is_none());
     }
 
@@ -149,7 +149,7 @@ mod tests {
             "description": "the smallest that fits", "status": null,
         });
         assert_eq!(
-            one(&Entry::of_name("auto", "the smallest that fits")),
+            one(&CatalogueEntry::of_name("auto", "the smallest that fits")),
             expected
         );
     }

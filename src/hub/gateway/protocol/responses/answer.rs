@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::super::chat::{Answer, Part, Reason, Usage};
+use super::super::chat::{ChatAnswer, Part, Reason, Usage};
 use super::kept::{Conversation, Keeping};
 
 /// The part of the request that a response repeats, with the defaults of missing fields.
@@ -132,7 +132,7 @@ impl Frame {
 
 /// The response for a worker's answer.
 pub(in super::super) fn response(
-    answer: &Answer,
+    answer: &ChatAnswer,
     model: &str,
     echoed: Echoed,
     created: u64,

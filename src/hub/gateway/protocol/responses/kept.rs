@@ -37,22 +37,22 @@ pub(in crate::hub::gateway) struct Kept(Arc<Mutex<Responses>>);
 
 #[derive(Debug)]
 struct Responses {
-    limits: Limits,
+    limits: KeptLimits,
     /// By their ids, the oldest first.
-    all: IndexMap<Box<str>, Entry>,
+    all: IndexMap<Box<str>, KeptResponse>,
     /// Bytes of all turns, also of those that only later turns still hold.
     bytes: Arc<AtomicUsize>,
 }
 
 /// The bounds of what is kept.
 #[derive(Debug)]
-struct Limits {
+struct KeptLimits {
     responses: usize,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct KeptResponse {
     turn: Arc<Turn>,
     since: Instant,
 }
@@ -121,7 +121,7 @@ fn list(json: &[u8]) -> Vec<Value> {
 
 impl Default for Kept {
     fn default() -> Self {
-        Self::within(Limits {
+        Self::within(KeptLimits {
             responses: MAX_RESPONSES,
             bytes: MAX_BYTES,
         })
@@ -129,7 +129,7 @@ impl Default for Kept {
 }
 
 impl Kept {
-    fn within(limits: Limits) -> Self {
+    fn within(limits: KeptLimits) -> Self {
         Self(Arc::new(Mutex::new(Responses {
             limits,
             all: IndexMap::new(),
@@ -160,7 +160,7 @@ impl Kept {
             bytes: Arc::clone(&responses.bytes),
         };
         responses.bytes.fetch_add(turn.size(), Ordering::Relaxed);
-        let entry = Entry {
+        let entry = KeptResponse {
             turn: Arc::new(turn),
             since: Instant::now(),
         };
@@ -180,7 +180,7 @@ impl Responses {
     }
 
     fn forget_surplus(&mut self) {
-        let Limits { responses, bytes } = self.limits;
+        let KeptLimits { responses, bytes } = self.limits;
         // Requests in flight hold their turns when nothing is kept any more.
         while self.all.len() > responses
             || !self.all.is_empty() && self.bytes.load(Ordering::Relaxed) > bytes
@@ -361,7 +361,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_oldest_are_forgotten_when_there_are_too_many_or_too_much() {
-        let kept = Kept::within(Limits {
+        let kept = Kept::within(KeptLimits {
             responses: 10,
             bytes: 20_000,
         });

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::super::chat::{Head, Kind, Part, Reason, Usage, Writer};
+use super::super::chat::{Head, Part, PartKind, Reason, Usage, Writer};
 use super::answer::{Echoed, Frame, item, item_id, text_part};
 use crate::api::ApiError;
 
@@ -13,19 +13,19 @@ pub(in super::super) struct Events {
     frame: Frame,
     /// Items that are complete.
     output: Vec<Value>,
-    open: Option<Open>,
+    open: Option<OpenItem>,
     /// Every event has a number.
     sequence: u64,
 }
 
 /// The item that is open.
 #[derive(Debug)]
-struct Open {
+struct OpenItem {
     id: String,
     part: Part,
 }
 
-impl Open {
+impl OpenItem {
     /// With the prefix that tells what it is.
     fn item_id(&self) -> String {
         let prefix = match self.part {
@@ -101,17 +101,17 @@ impl Writer for Events {
         self.event("response.in_progress", &begun, out);
     }
 
-    fn open(&mut self, kind: Kind<'_>, out: &mut Vec<u8>) {
+    fn open(&mut self, kind: PartKind<'_>, out: &mut Vec<u8>) {
         let part = match kind {
-            Kind::Text => Part::Text(String::new()),
-            Kind::Thinking => Part::Thinking(String::new()),
-            Kind::Tool { id, name } => Part::Call {
+            PartKind::Text => Part::Text(String::new()),
+            PartKind::Thinking => Part::Thinking(String::new()),
+            PartKind::Tool { id, name } => Part::Call {
                 id: id.to_owned(),
                 name: name.to_owned(),
                 arguments: String::new(),
             },
         };
-        let open = Open {
+        let open = OpenItem {
             id: item_id(),
             part,
         };
