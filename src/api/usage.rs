@@ -11,6 +11,6 @@ pub struct UsageTotals {
     pub prompt_tokens: u64,
     /// Tokens of their answers, as far as the worker said.
     pub completion_tokens: u64,
-    /// Of the last answer that told its tokens.
+    /// Tokens per second of the last answer that told its tokens.
     pub last_tokens_per_second: Option<f64>,
 }

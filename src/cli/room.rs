@@ -53,7 +53,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// That of a running hub, or of this machine.
+    /// The memory that a running hub reports, or else that of this machine.
     pub(super) fn of(status: Option<&Status>) -> Self {
         let measured = || ThisMachine.system();
         let hubs = status.map(|status| status.memory);

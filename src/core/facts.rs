@@ -5,7 +5,7 @@ use crate::api::{MemoryState, ModelFacts, ProcessState};
 use crate::config::{Config, ModelConfig};
 use crate::core::interface::event::{Event, EventName, ModelEvent};
 
-/// Of a model that hub.yaml names.
+/// Derives the facts about a model that hub.yaml names.
 pub(crate) fn of(entry: &Entry, model: &ModelConfig, config: &Config) -> ModelFacts {
     ModelFacts {
         process_state: entry.process_state(),
@@ -64,7 +64,7 @@ pub(crate) fn events(
     })
 }
 
-/// Of a model that hub.yaml no longer names and that has ended; `None` when that has been seen before.
+/// Derives those about a model that hub.yaml no longer names and that has ended; `None` if its end is known.
 pub(crate) fn of_gone(before: &ModelFacts) -> Option<ModelFacts> {
     let was_up = matches!(
         before.process_state,

@@ -48,7 +48,7 @@ pub trait Runtime: Debug {
 
 /// Wakes whoever waits for it.
 pub trait Bell: Clone + Debug {
-    /// Does so, now or as soon as they wait.
+    /// Wakes them now, or as soon as they wait.
     fn ring(&self);
 }
 

@@ -21,11 +21,11 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Details {
-    /// Of [`EventName::RequestFinished`].
+    /// The details of [`EventName::RequestFinished`].
     Request(Box<FinishedRequest>),
-    /// Of all events of models.
+    /// The details of all events of models.
     Model(ModelEvent),
-    /// Of the others.
+    /// All other events have none.
     None {},
 }
 
@@ -70,7 +70,7 @@ pub struct FinishedRequest {
     pub model: String,
     /// The client's address.
     pub client: String,
-    /// Of the URL, without the query.
+    /// Path of the URL, without the query.
     pub path: String,
     /// True if the answer came as a stream of events.
     pub stream: bool,
@@ -91,7 +91,7 @@ pub struct FinishedRequest {
     /// As the worker counted them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_tokens: Option<u64>,
-    /// Of the completion, from the first token on.
+    /// Rate of the completion, from the first token on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_second: Option<f64>,
 }

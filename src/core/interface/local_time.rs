@@ -12,7 +12,7 @@ pub struct LocalTime {
     pub year: i16,
     /// 1 to 12.
     pub month: i8,
-    /// Of the month, 1 to 31.
+    /// Day of the month, 1 to 31.
     pub day: i8,
     /// 0 to 23.
     pub hour: i8,

@@ -42,7 +42,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Of a process that was started in the `foreground` or not.
+    /// The signals of a process that was started in the `foreground` or not.
     pub(super) fn new(
         foreground: bool,
         of_service: mpsc::UnboundedReceiver<Signalled>,

@@ -32,12 +32,12 @@ impl Default for Tokio {
 }
 
 impl Tokio {
-    /// That moment on the gate's clock.
+    /// Converts a moment to the gate's clock.
     pub(in crate::hub) fn at(&self, moment: Instant) -> Duration {
         moment.saturating_duration_since(self.made)
     }
 
-    /// The moment of that time on the gate's clock.
+    /// Converts a time on the gate's clock to a moment.
     pub(in crate::hub) fn moment(&self, at: Duration) -> Instant {
         self.made + at
     }

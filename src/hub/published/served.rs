@@ -51,7 +51,7 @@ pub(in crate::hub) struct OfModel {
 pub(in crate::hub) struct Known(BTreeMap<String, Arc<Routes>>);
 
 impl Known {
-    /// Of the program that serves this model.
+    /// The routes of the program that serves this model.
     pub(in crate::hub) fn of_model(&self, model: &ModelConfig) -> Option<OfModel> {
         if self.0.is_empty() {
             return None;

@@ -77,7 +77,7 @@ pub(in crate::hub) enum Message {
         told: oneshot::Sender<Legacy>,
         taken: oneshot::Receiver<()>,
     },
-    /// That waiter has gone away.
+    /// The waiter has gone away.
     Abandon(Waiter),
     /// A launch reports.
     Worker { launch: Launch, report: Report },

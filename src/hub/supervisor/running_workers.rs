@@ -58,7 +58,7 @@ impl RunningWorkers {
         self.found.insert(worker.model.clone(), worker);
     }
 
-    /// That worker is gone.
+    /// Forgets an earlier hub's worker of that model, which is gone.
     pub(super) fn forget_found(&mut self, model: &str) {
         self.found.remove(model);
     }

@@ -18,7 +18,7 @@ pub(crate) enum Hook {
 }
 
 impl Hook {
-    /// So many.
+    /// Number of hooks, that of observers included.
     pub(crate) const COUNT: usize = 6;
 
     /// All that a policy returns.

@@ -14,7 +14,7 @@ pub struct Unstarted {
 }
 
 impl Unstarted {
-    /// Of that configuration.
+    /// The hub of that configuration.
     pub fn new(config: Config) -> Self {
         let config = Arc::new(config);
         Self { config }

@@ -36,7 +36,7 @@ pub(crate) struct Counts {
     hooks: [Times; Hook::COUNT],
 }
 
-/// Of one hook, or of all observers.
+/// The counts of one hook, or of all observers.
 #[derive(Debug, Default)]
 struct Times {
     timed: AtomicU64,

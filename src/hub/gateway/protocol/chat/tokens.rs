@@ -22,7 +22,7 @@ pub(in crate::hub::gateway) struct Tokens {
 }
 
 impl Tokens {
-    /// That of a chat completion's request, as its JSON.
+    /// The tokens of a chat completion's request, given as JSON.
     pub(in crate::hub::gateway) fn of(chat: &Value) -> Self {
         let mut tokens = Self {
             texts: Vec::new(),

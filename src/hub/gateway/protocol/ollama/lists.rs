@@ -12,7 +12,7 @@ use crate::hub::lifecycle::Model;
 /// A version whose clients find all that they need.
 const VERSION: &str = "0.13.0";
 
-/// Of a model that stays until it is asked to go.
+/// The time for a model that stays until it is asked to go.
 const FOR_EVER: &str = "2318-01-01T00:00:00Z";
 
 pub(in crate::hub::gateway) fn version() -> Value {

@@ -206,7 +206,7 @@ pub(super) struct Keeping {
 }
 
 impl Conversation {
-    /// That of a request.
+    /// The conversation of a request.
     ///
     /// # Errors
     /// 400 when the response that it continues is not kept here, or a field is not what it has to be.
