@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::admission::Seen;
 use super::gate::Bell;
+use super::machine::{Event, Waiter};
 use super::queue::{About, Decision, Key, Queue, QueueLimits};
 use crate::api::ApiError;
 
@@ -54,6 +55,17 @@ impl<M: Destination> Arrival<M> {
             seen,
             client,
             parked,
+        }
+    }
+
+    /// Asks the machine for its lease.
+    pub(crate) fn event(&self, waiter: Waiter) -> Event {
+        Event::Acquire {
+            model: self.model.name().to_owned(),
+            waiter,
+            seen: self.seen.stops,
+            client: Arc::clone(&self.client),
+            parked: self.parked,
         }
     }
 }

@@ -108,13 +108,10 @@ impl Simulation {
 
     /// Waits for the model to be loaded.
     pub(super) fn acquire(&mut self, number: Number, arrival: Arrival) {
-        let event = Event::Acquire {
-            model: arrival.model.name.to_string(),
-            seen: arrival.seen.stops,
-            client: arrival.client.clone(),
-            parked: arrival.parked,
-            waiter: self.waiter(number, Some(arrival)),
-        };
+        self.waiters += 1;
+        let (id, is_request) = (self.waiters, true);
+        let event = arrival.event(Waiter { id, is_request });
+        self.hands.waiting.insert(id, (number, Some(arrival)));
         self.handle(event);
     }
 

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::{MemoryState, ProcessState, Verb};
+use crate::api::Verb;
 use crate::config::Config;
 use crate::core::hands::{TICK, handle};
 use crate::core::machine::{Entry, Event, Launch, Machine, Waiter, specs};
@@ -27,7 +27,7 @@ mod testing;
 mod trouble;
 mod world;
 
-use doors::{Arrival, Woken};
+use doors::Woken;
 use hands::Hands;
 use plan::Happening;
 pub(crate) use request::{Asked, Finish, NewRequest, Number, Progress};
@@ -130,7 +130,7 @@ impl Simulation {
             .observe_now(&policy::Event::config_reloaded(now));
         let number = self.ask(None, None);
         let event = Event::Reconcile {
-            waiter: self.waiter(number, None),
+            waiter: self.waiter(number),
             models,
             changed,
             start: true,
@@ -175,18 +175,15 @@ impl Simulation {
     }
 
     fn is_moving(&self) -> bool {
-        self.machine.entries().any(|entry| {
-            let (process, memory) = (entry.process_state(), entry.memory_state());
-            matches!(process, ProcessState::Starting | ProcessState::Stopping)
-                || matches!(memory, MemoryState::Loading | MemoryState::Unloading)
-        })
+        let table = self.world().table();
+        (table.all()).any(|model| model.facts.load().is_on_its_way())
     }
 
     /// Starts, stops, loads or unloads a model.
     pub(crate) fn verb(&mut self, verb: Verb, model: &str) -> Number {
         let model = model.to_owned();
         let number = self.ask(None, Some(model.clone()));
-        let waiter = self.waiter(number, None);
+        let waiter = self.waiter(number);
         self.handle(Event::Verb {
             verb,
             model,
@@ -222,11 +219,11 @@ impl Simulation {
         self.hands.asked.len() - 1
     }
 
-    /// A waiter for the answer to something asked, with an `arrival` if that is a request.
-    fn waiter(&mut self, number: Number, arrival: Option<Arrival>) -> Waiter {
+    /// A waiter for the answer to a verb or a reload.
+    fn waiter(&mut self, number: Number) -> Waiter {
         self.waiters += 1;
-        let (id, is_request) = (self.waiters, arrival.is_some());
-        self.hands.waiting.insert(id, (number, arrival));
+        let (id, is_request) = (self.waiters, false);
+        self.hands.waiting.insert(id, (number, None));
         Waiter { id, is_request }
     }
 

@@ -222,13 +222,7 @@ impl Supervisor {
         let mut arrived = None;
         let event = match command {
             Command::Acquire(arrival) => {
-                let event = Event::Acquire {
-                    model: arrival.model.name.to_string(),
-                    waiter,
-                    seen: arrival.seen.stops,
-                    client: Arc::clone(&arrival.client),
-                    parked: arrival.parked,
-                };
+                let event = arrival.event(waiter);
                 arrived = Some(arrival);
                 event
             }
