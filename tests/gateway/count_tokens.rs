@@ -34,7 +34,7 @@ fn hub(models: &Path) -> Hub {
     };
     let cache = models.join("cache");
     Hub::start(&format!(
-        "models:\n{}{}{}{}",
+        "policies: [alias]\npolicy: {{alias: {{names: {{coder: [folder, none], other: none}}}}}}\nmodels:\n{}{}{}{}",
         model("folder", models.join("folder").to_str().unwrap(), ""),
         model(
             "cached",
@@ -87,6 +87,9 @@ fn the_models_own_tokenizer_counts_and_nothing_is_loaded() {
     assert!(estimate > TEMPLATE + 2 + 20, "{estimate}");
     assert_eq!(counted(&hub, "broken", &text), estimate);
     assert_eq!(counted(&hub, "unknown", &text), estimate);
+    // A name that a policy answers for is counted by the model that usually answers.
+    assert_eq!(counted(&hub, "coder", &text), TEMPLATE + 2 + 10);
+    assert_eq!(counted(&hub, "other", &text), estimate);
     // The path of a model is its name too.
     assert_eq!(counted(&hub, "org/cached", "a b c"), TEMPLATE + 2 + 3);
     for model in ["folder", "cached", "broken", "none"] {

@@ -1,5 +1,6 @@
 //! Anthropic's `POST /v1/messages/count_tokens`: by the model's own tokenizer if its file is on this disk, else
-//! an estimate. It loads no model.
+//! an estimate. Of a name that a policy answers for, the model that it declares counts. It loads no model and asks
+//! no policy.
 
 use http::Response;
 use tokio::task::spawn_blocking;
@@ -45,7 +46,14 @@ impl Gateway {
 
     /// The tokens of texts by that model's tokenizer, if it is there.
     async fn tokens_of(&self, model: &str, texts: &[String]) -> Option<usize> {
-        let model = self.lifecycle.find(model)?;
+        let model = match self.lifecycle.find(model) {
+            Some(model) => model,
+            None => {
+                let mut declared = self.policies.declared().into_iter();
+                let declared = declared.find(|declared| declared.name == model)?;
+                self.lifecycle.find(declared.model.as_deref()?)?
+            }
+        };
         let config = self.lifecycle.config();
         let folder = spawn_blocking(move || model_files::folder_of(config.model(&model.name)?));
         let file = folder.await.ok()??.join("tokenizer.json");
