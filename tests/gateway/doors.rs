@@ -50,6 +50,30 @@ pub(crate) const TRANSLATED: [Door; 4] = [
     },
 ];
 
+/// Other ways to a model: Ollama's embeddings, and LM Studio's paths.
+pub(crate) const OTHERS: [Door; 4] = [
+    Door {
+        path: "/api/embed",
+        ask: |prompt, _| json!({"model": "alpha", "input": prompt}),
+        form: Form::Ollama,
+    },
+    Door {
+        path: "/api/embeddings",
+        ask: |prompt, _| json!({"model": "alpha", "prompt": prompt}),
+        form: Form::Ollama,
+    },
+    Door {
+        path: "/api/v0/chat/completions",
+        ask: messages,
+        form: Form::OpenAi,
+    },
+    Door {
+        path: "/api/v0/embeddings",
+        ask: |prompt, _| json!({"model": "alpha", "input": prompt}),
+        form: Form::OpenAi,
+    },
+];
+
 /// Those that are OpenAI's.
 const PASSED: [Door; 2] = [
     Door {
@@ -65,6 +89,19 @@ const PASSED: [Door; 2] = [
 ];
 
 impl Door {
+    /// True if its answers may be streams.
+    pub(crate) fn streams(&self) -> bool {
+        (self.ask)("", true)["stream"] == true
+    }
+
+    /// The status that says that there is too much to do: Ollama's own server says 503.
+    pub(crate) fn busy(&self) -> u16 {
+        match self.form {
+            Form::Ollama => 503,
+            Form::OpenAi | Form::Anthropic => 429,
+        }
+    }
+
     pub(crate) fn post(&self, hub: &Hub, body: &Value, headers: &[(&str, &str)]) -> Answer {
         send(hub, "POST", self.path, headers, body.to_string().as_bytes())
     }
