@@ -133,6 +133,12 @@ test.case("default is for what names no model, or none that there is", function(
   test.equal(without:request("nosuch").model, "small")
 end)
 
+test.case("a mistyped name is refused with the nearest one", function()
+  local refused = hub_of({ names = names }):request("chep")
+  test.equal(refused.status, 404)
+  test.matches(refused.message, "Did you mean `cheap`")
+end)
+
 test.case("without it they are refused as ever", function()
   local hub = hub_of({ names = { best = "big" } })
   local nameless, unknown = hub:request(nil), hub:request("nosuch")

@@ -49,6 +49,8 @@ pub(crate) trait Doors {
     fn find(&self, name_or_path: &str) -> Option<Self::Model>;
     /// The configuration in force.
     fn config(&self) -> Arc<Config>;
+    /// The names that policies answer for.
+    fn declared(&self) -> Vec<String>;
     /// A grant, if the model is loaded and takes requests.
     fn try_acquire(&self, model: &Self::Model) -> Option<Self::Grant>;
     /// Tells the request to look what has been decided about it.
@@ -134,7 +136,7 @@ pub(crate) fn decide<D: Doors>(
     place: &mut Option<Place<D::Model>>,
 ) -> Result<Step<D>, ApiError> {
     let unknown = || match &view.model {
-        Some(written) => unknown_model(written, &doors.config()),
+        Some(written) => unknown_model(written, &doors.config(), &doors.declared()),
         None => model_required(),
     };
     let route = match verdict {

@@ -25,14 +25,15 @@ pub(crate) fn model_required() -> ApiError {
     .with_param("model")
 }
 
-/// No model of this configuration has that name or path.
-pub(crate) fn unknown_model(written: &str, config: &Config) -> ApiError {
+/// No model of this configuration has that name or path. Policies answer for the `declared` names.
+pub(crate) fn unknown_model(written: &str, config: &Config, declared: &[String]) -> ApiError {
     let known = config.models.iter().map(|model| Known {
         name: &model.name,
         path: &model.model_path,
     });
     let known: Vec<_> = known.collect();
-    unknown::unknown_model(written, &known, "Call /v1/models to list available names.")
+    let hint = "Call /v1/models to list available names.";
+    unknown::unknown_model(written, &known, declared, hint)
 }
 
 /// A policy named a model that does not exist.

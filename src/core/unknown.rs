@@ -20,11 +20,19 @@ pub(crate) struct Known<'a> {
     pub(crate) path: &'a str,
 }
 
-/// 404: none of the `known` models is called that; `hint` says where the names are.
-pub(crate) fn unknown_model(written: &str, known: &[Known<'_>], hint: &str) -> ApiError {
+/// 404: none of the `known` models is called that. The client may have meant one of them, or a name that policies
+/// `declared`; `hint` says where the names are.
+pub(crate) fn unknown_model(
+    written: &str,
+    known: &[Known<'_>],
+    declared: &[String],
+    hint: &str,
+) -> ApiError {
     let names: Vec<&str> = known.iter().map(|model| model.name).collect();
     let (written_shown, has) = (shown(written), listed(&names));
-    let meant = meant(written, known)
+    let declared = declared.iter().map(|name| Known { name, path: "" });
+    let candidates: Vec<Known<'_>> = known.iter().copied().chain(declared).collect();
+    let meant = meant(written, &candidates)
         .map(|name| format!("Did you mean `{name}`? "))
         .unwrap_or_default();
     let message = format!(
@@ -122,6 +130,15 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_policies_answer_for_may_be_meant_too() {
+        let models = known(&[("alpha", "org/alpha")]);
+        let declared = ["coder".to_owned()];
+        let told = |written| unknown_model(written, &models, &declared, "").message;
+        insta::assert_snapshot!(told("codr"), @"The model `codr` does not exist in this hub, which has `alpha`. Did you mean `coder`? ");
+        insta::assert_snapshot!(told("Coder:latest"), @"The model `Coder:latest` does not exist in this hub, which has `alpha`. Did you mean `coder`? ");
+    }
+
+    #[test]
     fn ten_names_are_told_at_most() {
         let names: Vec<String> = (1..=12).map(|number| format!("m{number}")).collect();
         let of = |count: usize| {
@@ -142,13 +159,13 @@ mod tests {
     fn what_was_written_is_told_with_what_was_meant() {
         let models = known(&[("alpha", "org/alpha"), ("beta", "org/beta")]);
         let texts = ["Alpha", "gpt-4o", "a\u{1b}[31m\n"]
-            .map(|written| unknown_model(written, &models, "Call /v1/models.").message);
+            .map(|written| unknown_model(written, &models, &[], "Call /v1/models.").message);
         insta::assert_snapshot!(texts.join("\n"), @r"
         The model `Alpha` does not exist in this hub, which has `alpha` and `beta`. Did you mean `alpha`? Call /v1/models.
         The model `gpt-4o` does not exist in this hub, which has `alpha` and `beta`. Call /v1/models.
         The model `a\u{1b}[31m\n` does not exist in this hub, which has `alpha` and `beta`. Call /v1/models.
         ");
-        let long = unknown_model(&"x".repeat(1 << 20), &models, "");
+        let long = unknown_model(&"x".repeat(1 << 20), &models, &[], "");
         assert!(long.message.len() < 400, "{long}");
     }
 }

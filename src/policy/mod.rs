@@ -326,6 +326,12 @@ impl Policies {
         declared
     }
 
+    /// These names alone.
+    pub(crate) fn declared_names(&self) -> Vec<String> {
+        let declared = self.declared().into_iter();
+        declared.map(|declared| declared.name).collect()
+    }
+
     /// Memory of the Lua states, in bytes; at most 64 MiB for the hooks, and as much for the observers.
     pub fn memory_bytes(&self) -> usize {
         self.shared.set.load().memory_bytes()

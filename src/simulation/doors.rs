@@ -59,6 +59,10 @@ impl Doors for DoorsOf {
         Arc::clone(&self.world.table().config)
     }
 
+    fn declared(&self) -> Vec<String> {
+        self.world.declared.lock().clone()
+    }
+
     fn try_acquire(&self, model: &Arc<SimulatedModel>) -> Option<Lease> {
         model.gate.try_enter()
     }

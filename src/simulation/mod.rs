@@ -57,6 +57,7 @@ impl Simulation {
         let specs = specs(&config);
         let world = Arc::new(SimulatedWorld::new(config, begun));
         let policies = policies(Arc::clone(&world));
+        *world.declared.lock() = policies.declared_names();
         Self {
             machine: Machine::new(specs),
             hands: Hands::new(world, policies),
@@ -124,6 +125,7 @@ impl Simulation {
         let table = self.world().reconfigure(config);
         // A file reads its settings while it loads: they have to be the new ones.
         policies(self.policies());
+        *self.world().declared.lock() = self.policies().declared_names();
         table.ask_parked_again();
         let now = self.world().clock();
         self.policies()

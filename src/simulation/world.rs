@@ -207,6 +207,8 @@ pub(crate) struct SimulatedWorld {
     table: ArcSwap<Table>,
     machine: Mutex<MachineMemory>,
     pub(super) rung: Rung,
+    /// The names that the policies in force answer for.
+    pub(super) declared: Mutex<Vec<String>>,
 }
 
 impl SimulatedWorld {
@@ -218,6 +220,7 @@ impl SimulatedWorld {
             clock,
             machine: Mutex::default(),
             rung: Rung::default(),
+            declared: Mutex::default(),
         }
     }
 
@@ -354,7 +357,7 @@ impl World for SimulatedWorld {
         self.clock.unix()
     }
 
-    /// Of UTC, so that a test says the same everywhere.
+    /// The time in UTC, so that a test gives the same result everywhere.
     fn local_time(&self) -> LocalTime {
         LocalTime::at(self.clock(), TimeZone::UTC)
     }

@@ -285,7 +285,7 @@ impl Machine {
             });
             let names: Vec<_> = names.collect();
             let hint = "`mlx-openai-server-hub status` lists them.";
-            let error = unknown_model(model, &names, hint);
+            let error = unknown_model(model, &names, &[], hint);
             self.answer(waiter, Answer::Refused(error));
         }
         found

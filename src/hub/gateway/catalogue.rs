@@ -105,9 +105,12 @@ impl Catalogue {
         let mut found = match self.lifecycle.find(id) {
             Some(model) => self.entry(&model),
             None => {
-                let declared = self.policies.declared().into_iter();
-                let named = declared.into_iter().find(|declared| declared.name == id);
-                let named = named.ok_or_else(|| unknown_model(id, &self.lifecycle.config()))?;
+                let mut declared = self.policies.declared();
+                let Some(place) = declared.iter().position(|declared| declared.name == id) else {
+                    let names = self.policies.declared_names();
+                    return Err(unknown_model(id, &self.lifecycle.config(), &names));
+                };
+                let named = declared.swap_remove(place);
                 self.named(named)
             }
         };
@@ -302,7 +305,7 @@ fn has_context(facts: &ModelFacts) -> bool {
 
 #[cfg(test)]
 impl CatalogueEntry {
-    /// That of a model with these facts.
+    /// The entry of a model with these facts.
     pub(super) fn of_facts(facts: ModelFacts, status: Status) -> Self {
         Self {
             id: facts.name.clone(),
@@ -316,7 +319,7 @@ impl CatalogueEntry {
         }
     }
 
-    /// That of a name of which no more is known.
+    /// The entry of a name of which no more is known.
     pub(super) fn of_name(name: &str, description: &str) -> Self {
         Self {
             id: name.to_owned(),

@@ -98,6 +98,10 @@ impl Doors for Lifecycle {
         Self::config(self)
     }
 
+    fn declared(&self) -> Vec<String> {
+        self.policies.declared_names()
+    }
+
     /// The hot path: without a message, a lock or an allocation.
     fn try_acquire(&self, model: &Arc<Model>) -> Option<Grant> {
         Grant::of(model)
@@ -209,7 +213,7 @@ impl Lifecycle {
         models.flat_map(|model| model.meters.collect()).collect()
     }
 
-    /// Of the requests that ended last, those with a higher number than `number`, the oldest first.
+    /// The requests that ended last with a higher number than `number`, the oldest first.
     pub fn ended_after(&self, number: u64) -> Vec<EndedRequest> {
         self.registry.ended.after(number)
     }
@@ -275,7 +279,8 @@ impl Lifecycle {
     pub async fn plan(&self, name: &str) -> Result<LoadPlan, ApiError> {
         let table = self.registry.table.load_full();
         let Some(model) = table.models.iter().find(|model| &*model.name == name) else {
-            return Err(refusals::unknown_model(name, &table.config));
+            let declared = self.policies.declared_names();
+            return Err(refusals::unknown_model(name, &table.config, &declared));
         };
         let facts = model.facts.load();
         let plan = |load, unloads, refusal| LoadPlan {
