@@ -311,6 +311,7 @@ fn the_last_requests_are_listed_without_their_texts() {
 #[test]
 fn an_open_page_hears_of_a_load_at_once_and_keeps_no_hub() {
     let hub = Hub::start_in_background(&alpha(&[]));
+    hub.wait_for_state("alpha", "running", "unloaded");
     let page = hub.http.send("GET", "/hub/events", &[], b"").unwrap();
     assert_eq!(page.header("content-type"), Some("text/event-stream"));
     let mut events = page.events().map(Result::unwrap);
