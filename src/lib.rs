@@ -25,6 +25,7 @@
 //! | `telemetry` | `files`; anyone may use it |
 //! | `config` | `api`, `files` |
 //! | `model_files` | `config`, `files` |
+//! | `download` | `model_files` (where the cache is), `files` |
 //! | `runtime_file` | `files` |
 //! | `worker` | `config`, `files`, `memory`, `runtime_file`, `upstream` |
 //! | `policy` | `core` (whose questions it answers), `config`, `api` |
@@ -38,7 +39,7 @@
 //! | `hub::control` | `hub::dashboard`, `hub::lifecycle` (its handle), `api` |
 //! | `hub::dashboard` | `clients`, `api` |
 //! | `hub::server` | `hub::gateway`, `config` (whom it lets in), `hub::decimal`, `api` |
-//! | `cli` | `api`, `clients`, `config`, `files`, `memory`, `model_files`, `runtime_file`, `policy` (to check files), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (to serve and for the demo), `tokenizer` (to count in a process of its own), `fake_worker` |
+//! | `cli` | `api`, `clients`, `config`, `download`, `files`, `memory`, `model_files`, `runtime_file`, `policy` (to check files), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (to serve and for the demo), `tokenizer` (to count in a process of its own), `fake_worker` |
 //! | `daemon` | everything |
 //! | `fake_worker` | nothing of ours: it stands in for another program |
 
@@ -51,6 +52,7 @@ mod core;
 #[path = "../tests/support/corpus.rs"]
 mod corpus;
 pub mod daemon;
+pub mod download;
 pub mod fake_worker;
 mod files;
 pub mod hub;

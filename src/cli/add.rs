@@ -119,7 +119,8 @@ impl Add {
     fn tell(&self, model_path: &str, files: Option<&ModelFiles>, out: &mut Out) {
         let Some(files) = files else {
             out.info(format_args!(
-                "{model_path} is not on this disk: its worker downloads it at its first load"
+                "{model_path} is not on this disk: its worker downloads it at its first load; \
+                 `mlx-openai-server-hub pull {model_path}` does it now"
             ));
             return;
         };

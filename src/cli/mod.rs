@@ -46,6 +46,7 @@ mod pieces;
 mod policy;
 mod printable;
 mod progress;
+mod pull;
 mod question;
 mod reload;
 mod remove;
@@ -112,6 +113,7 @@ enum Command {
     Init(init::Init),
     Check(check::Check),
     Models(models::Models),
+    Pull(pull::Pull),
     Add(add::Add),
     Remove(remove::Remove),
     Start(start::Start),
@@ -186,6 +188,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Init(verb) => wait_for(verb.run(&path, out)),
         Command::Check(verb) => wait_for(verb.run(&load()?, out)),
         Command::Models(verb) => wait_for(verb.run(&hub_yaml(), out)),
+        Command::Pull(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Add(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Remove(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Start(verb) => wait_for(verb.run(&load()?, out)),

@@ -9,22 +9,27 @@ use std::time::SystemTime;
 use super::{Environment, ModelFiles, Origin, folders};
 use crate::files;
 
+/// A folder that a variable names.
+fn set(name: &str, environment: Environment<'_>) -> Option<PathBuf> {
+    let value = environment(name).filter(|value| !value.is_empty())?;
+    Some(folders::expanded(Path::new(&value), environment))
+}
+
+/// The folder of the cache and of the token.
+pub(crate) fn home(environment: Environment<'_>) -> PathBuf {
+    set("HF_HOME", environment).unwrap_or_else(|| {
+        let caches = set("XDG_CACHE_HOME", environment);
+        let caches = caches.unwrap_or_else(|| folders::home(environment).join(".cache"));
+        caches.join("huggingface")
+    })
+}
+
 /// The cache's folder, there or not.
 pub(super) fn cache(environment: Environment<'_>) -> PathBuf {
-    let set = |name: &str| {
-        let value = environment(name).filter(|value| !value.is_empty());
-        value.map(|value| folders::expanded(Path::new(&value), environment))
-    };
     // The second is the name of versions before 0.20; both still count.
-    let named = set("HF_HUB_CACHE").or_else(|| set("HUGGINGFACE_HUB_CACHE"));
-    named.unwrap_or_else(|| {
-        let home = set("HF_HOME").unwrap_or_else(|| {
-            let caches = set("XDG_CACHE_HOME");
-            let caches = caches.unwrap_or_else(|| folders::home(environment).join(".cache"));
-            caches.join("huggingface")
-        });
-        home.join("hub")
-    })
+    let named = set("HF_HUB_CACHE", environment);
+    let named = named.or_else(|| set("HUGGINGFACE_HUB_CACHE", environment));
+    named.unwrap_or_else(|| home(environment).join("hub"))
 }
 
 /// The models in a cache: of each repository the revision that `main` names, if it is complete.

@@ -21,6 +21,7 @@ mod weights;
 
 pub use facts::Facts;
 pub use hugging_face::Repository;
+pub(crate) use hugging_face::home as hugging_face_home;
 pub use parsers::{Guess, Parsers};
 
 /// Reads a variable of the environment.
@@ -162,6 +163,12 @@ pub fn context_length_of(model: &ModelConfig) -> Option<u64> {
 /// `None` if `model_path` is a folder.
 pub fn repository_of(model: &ModelConfig) -> Option<Repository> {
     repository_in(model, &|name| std::env::var_os(name))
+}
+
+/// A repository's place in the cache of this user, there or not; `None` if `id` cannot be one's id.
+pub fn repository(id: &str) -> Option<Repository> {
+    let cache = hugging_face::cache(&|name| std::env::var_os(name));
+    Repository::new(&cache, id)
 }
 
 /// True for a text that can be a repository's id.

@@ -17,6 +17,7 @@ fn every_command_explains_itself() {
         "init",
         "check",
         "models",
+        "pull",
         "add",
         "remove",
         "start",

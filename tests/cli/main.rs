@@ -20,6 +20,7 @@ mod models;
 mod policy;
 mod prepare;
 mod progress;
+mod pull;
 mod run;
 mod with_hub;
 mod without_hub;

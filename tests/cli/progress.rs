@@ -18,15 +18,16 @@ use crate::with_hub::done;
 /// Longer than a terminal shows nothing.
 const LONG: Duration = Duration::from_millis(800);
 
-/// What the moving line said, each thing once.
-pub(crate) fn waited_for(home: &Home, arguments: &[&str]) -> String {
+/// What the moving line of a command said, each thing once.
+pub(crate) fn shown_by(command: &mut Command) -> Vec<String> {
     let terminal = nix::pty::openpty(None, None).unwrap();
-    let mut child = home
-        .command(arguments)
+    let mut child = command
         .stdout(Stdio::null())
         .stderr(Stdio::from(terminal.slave))
         .spawn()
         .unwrap();
+    // Its copy of the terminal.
+    command.stderr(Stdio::null());
     let (mut screen, mut shown) = (File::from(terminal.master), Vec::new());
     // Linux ends it with an error once the last writer has gone.
     let _ = screen.read_to_end(&mut shown);
@@ -35,9 +36,15 @@ pub(crate) fn waited_for(home: &Home, arguments: &[&str]) -> String {
     let mut lines: Vec<_> = shown
         .split("\r\x1b[K")
         .filter_map(|line| line.strip_prefix(['|', '/', '-', '\\']))
-        .filter_map(|line| Some(line.trim().rsplit_once(" (")?.0))
+        .filter_map(|line| Some(line.trim().rsplit_once(" (")?.0.to_owned()))
         .collect();
     lines.dedup();
+    lines
+}
+
+/// The same of a command of the program, in a line.
+pub(crate) fn waited_for(home: &Home, arguments: &[&str]) -> String {
+    let lines = shown_by(&mut home.command(arguments));
     format!("{}: {}\n", arguments.join(" "), lines.join(", "))
 }
 

@@ -17,6 +17,7 @@ pub mod control;
 pub mod home;
 pub mod http;
 pub mod hub;
+pub mod hugging_face;
 pub mod model_folder;
 pub mod processes;
 pub mod record;
