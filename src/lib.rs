@@ -32,7 +32,7 @@
 //! | `core` | `api`, `config` |
 //! | `simulation` | `core`, `policy`, `api`, `config` |
 //! | `hub::published` | `core`, `policy` (what it sees of the hub), `worker` (its programs and routes), `upstream`, `api`, `config`, `files`, `runtime_file` |
-//! | `hub::supervisor` | `core`, `hub::published`, `worker`, `upstream`, `policy`, `api`, `memory`, `config`, `runtime_file` |
+//! | `hub::supervisor` | `core`, `hub::published`, `worker`, `upstream`, `policy`, `api`, `memory`, `model_files` (how far a download is), `config`, `runtime_file` |
 //! | `hub::lifecycle` | `core`, `hub::published`, `hub::supervisor`, `worker` (its command), `policy`, `api`, `config`, and for its tests `upstream`, `memory`, `runtime_file` |
 //! | `hub::decimal` | nothing of ours |
 //! | `hub::gateway` | `core`, `policy`, `hub::lifecycle`, `upstream`, `api`, `config`, `model_files`, `tokenizer`, `hub::decimal` |

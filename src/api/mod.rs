@@ -6,6 +6,7 @@
 
 mod address;
 mod decisions;
+mod download;
 mod error;
 mod history;
 mod memory;
@@ -19,6 +20,7 @@ mod verb;
 
 pub use address::{is_all_addresses, local_authority};
 pub use decisions::{Decision, DecisionsReport, WantedDecisions};
+pub use download::{Download, bytes};
 pub(crate) use error::shown;
 pub use error::{ApiError, CANCELLED, GROUP_FULL, kind_of};
 pub use history::{HistoryReport, LoadTime, ModelHistory};

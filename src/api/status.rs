@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{SystemMemory, UsageTotals};
+use super::{Download, SystemMemory, UsageTotals};
 
 /// Begin of the warning that hub.yaml differs from the configuration in force.
 pub const EDITED: &str = "hub.yaml has changed since ";
@@ -187,6 +187,9 @@ pub struct Activity {
     /// The most it ever held under these launch settings, in bytes; `None` if it was never measured.
     #[serde(default)]
     pub peak_bytes: Option<u64>,
+    /// The download that its load waits for; `None` if there is none.
+    #[serde(default)]
+    pub download: Option<Download>,
 }
 
 /// A group as configured.

@@ -39,11 +39,16 @@ fn loading(model: &ModelStatus, now: f64) -> String {
     let passed = facts
         .memory_last_transition_at
         .map(|since| (now - since).max(0.0));
-    let mut text = match (passed, facts.load_seconds) {
+    let download = model.metadata.activity.download;
+    let about = facts.load_seconds.filter(|_| download.is_none());
+    let mut text = match (passed, about) {
         (Some(passed), Some(about)) => format!("loading {passed:.0} s of about {about:.0} s"),
         (Some(passed), None) => format!("loading {passed:.0} s"),
         (None, _) => "loading".to_owned(),
     };
+    if let Some(download) = download {
+        text += &format!(", downloaded {download}");
+    }
     if let Some(waiting) = waiting(model) {
         text += &format!(", {waiting}");
     }
@@ -208,6 +213,10 @@ mod tests {
         let loading = json!({"memory_state": "loading", "memory_last_transition_at": since(12.2),
             "load_seconds": 40.4, "waiting_requests": 1});
         let first = json!({"memory_state": "loading", "memory_last_transition_at": since(3.0)});
+        let downloads = json!({"memory_state": "loading", "memory_last_transition_at": since(60.0),
+            "load_seconds": 40.4, "download": {"bytes": 1_234_000_000, "total": 4_300_000_000_u64}});
+        let begins = json!({"memory_state": "loading", "memory_last_transition_at": since(2.0),
+            "download": {"bytes": 812_000, "total": null}});
         let idle = json!({"memory_state": "loaded", "last_load_at": since(9000.0), "memory_bytes": 5_u64 << 29,
             "last_request_at": since(12.5 * 60.0), "auto_unload_minutes": 30});
         let in_group = json!({"memory_state": "loaded", "last_load_at": since(590.0), "group": "g",
@@ -220,10 +229,12 @@ mod tests {
         let died = json!({"process_state": "failed", "exit_code": -9});
         let parked = json!({"parked_requests": 1});
         insta::assert_snapshot!(
-            notes(&[loading, first, idle, in_group, fresh, busy, failed, died, parked, json!({})]),
+            notes(&[loading, first, downloads, begins, idle, in_group, fresh, busy, failed, died, parked, json!({})]),
             @"
         loading 12 s of about 40 s, 1 request waits
         loading 3 s
+        loading 60 s, downloaded 1.2 GB of 4.3 GB
+        loading 2 s, downloaded 812 kB
         2.5 GiB, idle 12 min, unloads in 18
         idle 9 min, unloads in 10 s
         idle 5 s

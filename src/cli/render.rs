@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Style};
 
+pub(super) use crate::api::bytes;
 use crate::api::local_authority;
 
 /// stdout, which takes a command's answer, or stderr where stdout belongs to another program.
@@ -111,18 +112,6 @@ pub(super) fn duration(duration: Duration) -> String {
     }
 }
 
-/// Bytes as disks are sold and downloads are shown: `812 MB`, `17.2 GB`.
-pub(super) fn bytes(bytes: u64) -> String {
-    const UNITS: [(&str, f64); 3] = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
-    let count = bytes as f64;
-    let unit = UNITS.iter().find(|(_, size)| count >= *size);
-    match unit {
-        Some((unit, size)) if count / size < 100.0 => format!("{:.1} {unit}", count / size),
-        Some((unit, size)) => format!("{:.0} {unit}", count / size),
-        None => format!("{bytes} B"),
-    }
-}
-
 /// A path below the home folder as a user would write it.
 pub(super) fn with_tilde(path: &str) -> String {
     let home = std::env::home_dir().filter(|home| home.as_os_str().len() > 1);
@@ -146,20 +135,6 @@ pub(super) fn api_url(host: &str, port: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_have_three_digits() {
-        for (count, text) in [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1000, "1.0 kB"),
-            (812_345_678, "812 MB"),
-            (17_179_869_184, "17.2 GB"),
-            (2_000_000_000_000, "2000 GB"),
-        ] {
-            assert_eq!(bytes(count), text);
-        }
-    }
 
     #[test]
     fn durations_show_their_two_largest_units() {

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{Environment, ModelFiles, Origin, folders};
+use super::{Environment, ModelFiles, Origin, folders, weights};
 use crate::files;
 
 /// A folder that a variable names.
@@ -86,8 +86,26 @@ impl Repository {
         snapshots.filter(|path| path.is_dir()).max_by_key(modified)
     }
 
-    /// Bytes on the disk, of files that are still being downloaded too.
+    /// Bytes of all revisions on the disk, of files that are still being downloaded too.
     pub fn bytes(&self) -> u64 {
         folders::bytes(&self.folder.join("blobs"))
+    }
+
+    /// Bytes of the revision that a worker uses, as far as they are on the disk, and of all of it if its index of
+    /// weights is there; `None` if no file is being downloaded.
+    pub fn incomplete(&self) -> Option<(u64, Option<u64>)> {
+        let blobs = folders::entries(&self.folder.join("blobs"));
+        let is_part = |path: &PathBuf| path.extension().is_some_and(|end| end == "incomplete");
+        let parts: Vec<PathBuf> = blobs.into_iter().filter(is_part).collect();
+        if parts.is_empty() {
+            return None;
+        }
+        let sizes = parts.iter().filter_map(|path| path.metadata().ok());
+        let parts: u64 = sizes.map(|found| found.len()).sum();
+        let snapshot = self.snapshot();
+        let bytes = parts + snapshot.as_deref().map_or(0, folders::bytes);
+        let total = snapshot.and_then(|snapshot| weights::total(&snapshot));
+        // Some bytes more than the weights belong to it.
+        Some((bytes, total.map(|total| total.max(bytes))))
     }
 }

@@ -31,6 +31,33 @@ fn write(path: &Path, bytes: impl AsRef<[u8]>) {
     std::fs::write(path, bytes).unwrap();
 }
 
+#[test]
+fn a_download_is_as_far_as_the_cache_has_grown() {
+    let cache = tempfile::tempdir().unwrap();
+    let repository = Repository::new(cache.path(), "org/far").unwrap();
+    let at = |path: &str| repository.folder.join(path);
+    assert_eq!((repository.bytes(), repository.incomplete()), (0, None));
+    write(&at("blobs/a.incomplete"), [0; 10]);
+    assert_eq!(repository.incomplete(), Some((10, None)));
+    // Another revision has nothing to do with it.
+    write(&at("blobs/old"), [0; 1000]);
+    write(&at("blobs/b"), [0; 50]);
+    write(&at("refs/main"), "abc");
+    std::fs::create_dir_all(at("snapshots/abc")).unwrap();
+    symlink("../../blobs/b", at("snapshots/abc/one.safetensors")).unwrap();
+    assert_eq!(repository.incomplete(), Some((60, None)));
+    let index = r#"{"metadata": {"total_size": 200}, "weight_map": {}}"#;
+    write(&at("snapshots/abc/model.safetensors.index.json"), index);
+    let bytes = 60 + index.len() as u64;
+    assert_eq!(repository.incomplete(), Some((bytes, Some(200))));
+    write(&at("blobs/a.incomplete"), [0; 190]);
+    let bytes = bytes + 180;
+    assert_eq!(repository.incomplete(), Some((bytes, Some(bytes))));
+    std::fs::remove_file(at("blobs/a.incomplete")).unwrap();
+    assert_eq!(repository.incomplete(), None);
+    assert_eq!(repository.bytes(), 1050);
+}
+
 /// A model with that `config.json` and those tensors.
 fn model(folder: &Path, config: &Value, tensors: &[(&str, &str, u64)]) {
     write(&folder.join("config.json"), config.to_string());

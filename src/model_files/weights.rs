@@ -78,6 +78,13 @@ impl Weights {
     }
 }
 
+/// Bytes of all weights by the index in a folder, if it is there.
+pub(super) fn total(folder: &Path) -> Option<u64> {
+    let index = files::read(&folder.join("model.safetensors.index.json")).ok()?;
+    let index: Value = serde_json::from_slice(&index).ok()?;
+    index["metadata"]["total_size"].as_u64()
+}
+
 fn is_index(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.ends_with(".safetensors.index.json")

@@ -1,8 +1,9 @@
-//! Signs of life of a worker that loads: its log grows, or its memory does.
+//! Signs of life of a worker that loads: its log grows, or its memory does, or what it downloads.
 //!
 //! Downloads and big models may take many minutes; a load fails only after `load_timeout` without
-//! either sign.
+//! any of these signs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -14,11 +15,16 @@ const POLL_EVERY: Duration = Duration::from_millis(500);
 /// A smaller change of memory is no sign of life.
 const MEMORY_STEP: u64 = 1024 * 1024;
 
-/// Completes when there was no sign of life for `limit`.
-pub(crate) async fn silent_for(limit: Duration, log: &Log, group: Group) {
+/// Completes when there was no sign of life for `limit`. `downloaded` reads the disk.
+pub(crate) async fn silent_for(
+    limit: Duration,
+    log: &Log,
+    group: Group,
+    downloaded: Arc<dyn Fn() -> u64 + Send + Sync>,
+) {
     let mut look = interval(POLL_EVERY.min(limit / 4).max(Duration::from_millis(10)));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut length, mut most_memory) = (log.size(), 0);
+    let (mut length, mut most_memory, mut bytes) = (log.size(), 0, None);
     let mut last_sign = Instant::now();
     loop {
         look.tick().await;
@@ -28,13 +34,19 @@ pub(crate) async fn silent_for(limit: Duration, log: &Log, group: Group) {
             last_sign = Instant::now();
             continue;
         }
-        // Reading it takes milliseconds for a big model: only when the log is quiet.
-        let memory = tokio::task::spawn_blocking(move || group.memory_bytes()).await;
-        let memory = memory.ok().flatten().unwrap_or(0);
+        // Reading these takes milliseconds for a big model: only when the log is quiet.
+        let downloaded = Arc::clone(&downloaded);
+        let read = move || (group.memory_bytes(), downloaded());
+        let (memory, now_bytes) = tokio::task::spawn_blocking(read).await.unwrap_or_default();
+        let memory = memory.unwrap_or(0);
         if memory > most_memory + MEMORY_STEP {
             most_memory = memory;
             last_sign = Instant::now();
         }
+        if bytes.is_some_and(|bytes| now_bytes > bytes) {
+            last_sign = Instant::now();
+        }
+        bytes = Some(now_bytes);
         if last_sign.elapsed() >= limit {
             return;
         }

@@ -141,13 +141,18 @@ const isLoading = (model) => model.memory_state === "loading" && model.memory_la
 function fillProgress(bar, model, now) {
   bar.hidden = !isLoading(model);
   if (bar.hidden) return;
-  if (model.load_seconds) bar.value = Math.min((now - model.memory_last_transition_at) / model.load_seconds, 0.98);
+  const { bytes: here, total } = model.download ?? {};
+  if (total) bar.value = Math.min(here / total, 0.98);
+  else if (model.load_seconds && !model.download) bar.value = Math.min((now - model.memory_last_transition_at) / model.load_seconds, 0.98);
   else bar.removeAttribute("value");
 }
+
+const downloaded = ({ bytes: here, total }) => (total ? `${bytes(here)} of ${bytes(total)}` : bytes(here));
 
 function memoryNote(model, now) {
   if (isLoading(model)) {
     const passed = duration(Math.max(now - model.memory_last_transition_at, 0));
+    if (model.download) return `${passed}, downloaded ${downloaded(model.download)}`;
     return model.load_seconds ? `${passed} of about ${duration(model.load_seconds)}` : `${passed} so far`;
   }
   if (model.memory_state !== "loaded") return null;

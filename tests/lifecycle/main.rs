@@ -1,6 +1,7 @@
 //! A real daemon with simulated workers: what must hold when many ask at once, clients leave, and
 //! workers or the daemon misbehave.
 
+mod download;
 mod memory;
 mod slow_policies;
 mod start_wait;

@@ -24,7 +24,8 @@ use super::on_disk::OnDisk;
 use super::served::OfModel;
 use super::usage::Usage;
 use crate::api::{
-    Activity, GroupFacts, HubFacts, ModelFacts, SpareStatus, Status, SystemMemory, unix_now,
+    Activity, Download, GroupFacts, HubFacts, MemoryState, ModelFacts, SpareStatus, Status,
+    SystemMemory, unix_now,
 };
 use crate::config::ports::PortBook;
 use crate::config::{Config, ModelConfig, Settings};
@@ -45,6 +46,17 @@ pub(in crate::hub) struct Measured {
     pub(in crate::hub) available: Option<u64>,
 }
 
+/// Files of a loading model that are not whole. They may be the rest of an earlier download, until they grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::hub) struct Downloading {
+    /// The process id of the worker that loads.
+    pub(in crate::hub) pid: u32,
+    /// Bytes that were on the disk at the first look.
+    pub(in crate::hub) at_first: u64,
+    /// What is there now.
+    pub(in crate::hub) now: Download,
+}
+
 /// One model, as all parts but the supervisor see it: that of both hubs, and the facts about a real worker.
 #[derive(Debug)]
 pub struct Model {
@@ -55,6 +67,8 @@ pub struct Model {
     pub meters: Meters,
     /// The last measurement.
     pub(in crate::hub) measured: ArcSwapOption<Measured>,
+    /// The download that its worker may wait for.
+    pub(in crate::hub) downloading: ArcSwapOption<Downloading>,
     /// Its peak memory in bytes; 0 if unknown.
     peak_bytes: AtomicU64,
     /// The known routes of its program.
@@ -81,6 +95,7 @@ impl Model {
             usage: Usage::default(),
             meters: Meters::new(name),
             measured: ArcSwapOption::empty(),
+            downloading: ArcSwapOption::empty(),
             peak_bytes: AtomicU64::new(0),
             served: ArcSwapOption::empty(),
             worker_log: ArcSwapOption::empty(),
@@ -105,8 +120,16 @@ impl Model {
             usage: self.usage.totals(),
             memory_bytes: self.measured_of(facts).map(|measured| measured.bytes),
             peak_bytes: Some(self.peak_bytes.load(Ordering::Relaxed)).filter(|peak| *peak > 0),
+            download: self.download_of(facts),
             ..self.counters()
         }
+    }
+
+    /// The download that its load waits for.
+    pub(in crate::hub) fn download_of(&self, facts: &ModelFacts) -> Option<Download> {
+        let seen = self.downloading.load_full()?;
+        let is_its = facts.memory_state == MemoryState::Loading && facts.pid == Some(seen.pid);
+        (is_its && seen.now.bytes > seen.at_first).then_some(seen.now)
     }
 
     /// The measured memory of the current worker.

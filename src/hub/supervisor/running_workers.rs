@@ -14,6 +14,7 @@ use crate::api::ModelFacts;
 use crate::config::{Config, ModelConfig};
 use crate::core::machine::{Goal, Launch};
 use crate::hub::published::registry::Registry;
+use crate::model_files::{Repository, repository_of};
 use crate::runtime_file::{RuntimeModels, RuntimeWorker};
 use crate::upstream::{Accepts, Upstream};
 use crate::worker::dialect::Dialects;
@@ -267,6 +268,7 @@ fn order(
     let owner = model.clone();
     let port = registry.ports.lock().port_of(&model.name);
     let gate = registry.gate(&model.name);
+    let repository = repository_of(model);
     Order {
         load: goal == Goal::Loaded,
         port: port.unwrap_or(config.model_starting_port),
@@ -274,6 +276,7 @@ fn order(
         owner: Owner::new(&config.path, &config.log_path),
         log_file: model.log_file(&config.log_path),
         work_folder: config.log_path.join("workers").join(&model.name),
+        downloaded: Arc::new(move || repository.as_ref().map_or(0, Repository::bytes)),
         load_timeout: config.load_timeout,
         is_used: Box::new(move || gate.active() > 0),
         drain_timeout: config.drain_timeout,

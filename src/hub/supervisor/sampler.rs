@@ -1,4 +1,5 @@
-//! The task that measures memory: that of each worker, and the machine's available memory.
+//! The task that measures: the memory of each worker, the machine's available memory, and how far the downloads
+//! are that loads wait for.
 //!
 //! It publishes the workers' memory into the registry, where policies and the status look, and reports the
 //! machine's to the supervisor, which may have loads waiting for memory. It measures models that have a process, knows no
@@ -12,11 +13,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::messages::{Mailbox, Message};
-use crate::api::{MemoryState, SystemMemory, unix_now};
+use crate::api::{Download, MemoryState, SystemMemory, unix_now};
+use crate::config::Config;
 use crate::core::hands::MEASURE_AGAIN;
 use crate::hub::published::learned::fingerprint;
-use crate::hub::published::registry::{Measured, Registry};
+use crate::hub::published::registry::{Downloading, Measured, Model, Registry};
 use crate::memory::Probe;
+use crate::model_files::repository_of;
 use crate::runtime_file::RuntimeModels;
 use crate::worker::keep_below;
 
@@ -144,10 +147,15 @@ impl Sampler {
     }
 }
 
-/// Sees which files of models are missing, and keeps the logs of workers to their size.
+/// Sees which files of models are missing and how far downloads are, and keeps the logs of workers to their size.
 fn upkeep(registry: &Registry) {
     registry.look_for_paths();
     let table = registry.table.load_full();
+    for model in &table.models {
+        model
+            .downloading
+            .store(downloading(model, &table.config).map(Arc::new));
+    }
     let most = table.config.worker_log_max;
     for model in table.models.iter().filter(|_| most > 0) {
         let Some(file) = model.log_file(&table.config) else {
@@ -163,6 +171,23 @@ fn upkeep(registry: &Registry) {
             }
         }
     }
+}
+
+/// The download of a model's repository, while it loads and a file is not whole.
+fn downloading(model: &Model, config: &Config) -> Option<Downloading> {
+    let facts = model.facts.load();
+    if facts.memory_state != MemoryState::Loading {
+        return None;
+    }
+    let (pid, repository) = (facts.pid?, repository_of(config.model(&model.name)?)?);
+    let (bytes, total) = repository.incomplete()?;
+    let before = model.downloading.load_full();
+    let before = before.filter(|before| before.pid == pid);
+    Some(Downloading {
+        pid,
+        at_first: before.map_or(bytes, |before| before.at_first),
+        now: Download { bytes, total },
+    })
 }
 
 fn worker(worker: &crate::runtime_file::RuntimeWorker) -> Worker {

@@ -50,6 +50,8 @@ pub struct Order {
     pub log_file: PathBuf,
     /// The worker's own folder: working directory and `TMPDIR`. Removed when it has ended.
     pub work_folder: PathBuf,
+    /// Bytes of the model's files on the disk, which grow while they are downloaded.
+    pub downloaded: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// See hub.yaml's `load_timeout`.
     pub load_timeout: Duration,
     /// True if requests of the model are in flight, those of an earlier hub among them.

@@ -306,11 +306,13 @@ impl Process {
         launch: &mut RunningLaunch<'_, R>,
     ) -> FirstEvent<T> {
         let limit = launch.order.load_timeout;
+        let downloaded = Arc::clone(&launch.order.downloaded);
+        let silent = signs_of_life::silent_for(limit, &self.log, self.group, downloaded);
         tokio::select! {
             done = work => FirstEvent::Done(done),
             exit_code = self.leader.ended() => FirstEvent::Exited(exit_code),
             instruction = launch.asked_away() => FirstEvent::Asked(instruction),
-            () = signs_of_life::silent_for(limit, &self.log, self.group) => FirstEvent::Silent,
+            () = silent => FirstEvent::Silent,
         }
     }
 

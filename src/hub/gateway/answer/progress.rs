@@ -43,15 +43,20 @@ impl Progress {
         &self.model.name
     }
 
-    /// `loading qwen3_30b 12s of about 40s`, or `waiting for qwen3_30b 12s` while it is not even loading.
+    /// `loading qwen3_30b 12s of about 40s`, `loading qwen3_30b 12s, downloaded 1.2 GB of 4.3 GB`, or `waiting for
+    /// qwen3_30b 12s` while it is not even loading.
     pub(crate) fn text(&self) -> String {
         let name = &self.model.name;
-        match self.of_load() {
-            Some((passed, Some(about))) => {
+        let facts = self.model.facts.load();
+        match (self.of_load(), self.model.download_of(&facts)) {
+            (Some((passed, _)), Some(download)) => {
+                format!("loading {name} {passed:.0}s, downloaded {download}")
+            }
+            (Some((passed, Some(about))), None) => {
                 format!("loading {name} {passed:.0}s of about {about:.0}s")
             }
-            Some((passed, None)) => format!("loading {name} {passed:.0}s"),
-            None => format!("waiting for {name} {:.0}s", self.waited().as_secs_f64()),
+            (Some((passed, None)), None) => format!("loading {name} {passed:.0}s"),
+            (None, _) => format!("waiting for {name} {:.0}s", self.waited().as_secs_f64()),
         }
     }
 

@@ -1,0 +1,107 @@
+//! A model whose files are downloaded while it loads: what is shown of it, and how long it may take.
+
+use serde_json::Value;
+
+use crate::support::home::Home;
+use crate::support::http::chat;
+use crate::support::{BINARY, SOON, alpha::CHAT, model_folder, wait_for};
+
+/// Bytes that the index of weights names.
+const TOTAL: u64 = 20_000_000;
+
+/// A home with a worker that downloads its model, in pieces of 100 kB, five a second, while it loads.
+fn home(pieces: u32, load_seconds: u32) -> Home {
+    let home = Home::with_stub(&format!(
+        "load_timeout: 3\nloading_notice: 1\nmodels:\n\
+         - {{name: far, model_path: org/far, jit_enabled: true, default: true, worker_command: [downloads], \
+            env: {{STUB_LOAD_SECONDS: '{load_seconds}'}}}}\n"
+    ));
+    let script = r#"
+case "$*" in *--help*) exec 'BINARY' stub-worker "$@" ;; esac
+cache="$HOME/.cache/huggingface/hub/models--org--far"
+mkdir -p "$cache/blobs" "$cache/refs" "$cache/snapshots/abc"
+printf abc > "$cache/refs/main"
+printf '{"metadata": {"total_size": TOTAL}}' > "$cache/blobs/index"
+ln -s ../../blobs/index "$cache/snapshots/abc/model.safetensors.index.json"
+download() {
+  i=0
+  while [ $i -lt PIECES ]; do
+    head -c 100000 /dev/zero >> "$cache/blobs/weights.incomplete"
+    i=$((i + 1))
+    sleep 0.2
+  done
+}
+download &
+exec 'BINARY' stub-worker "$@""#;
+    let script = script.replace("BINARY", BINARY);
+    let script = script.replace("TOTAL", &TOTAL.to_string());
+    home.write_script("downloads", &script.replace("PIECES", &pieces.to_string()));
+    home.start();
+    home
+}
+
+#[test]
+fn a_download_is_shown_and_waited_for_beyond_load_timeout() {
+    let home = home(150, 8);
+    let asked = std::thread::spawn({
+        let http = home.http;
+        move || {
+            http.open(CHAT, &chat("far", "hi", true))
+                .whole()
+                .unwrap()
+                .text()
+        }
+    });
+    let download = wait_for("a download", SOON, || {
+        let download = home.model("far")["download"].take();
+        (!download.is_null()).then_some(download)
+    });
+    assert!(download["bytes"].as_u64().unwrap() > 0, "{download}");
+    assert_eq!(download["total"], TOTAL);
+    let said = home.said(&["status"]);
+    assert!(said.contains("B of 20.0 MB"), "{said}");
+    assert!(said.contains(" s, downloaded "), "{said}");
+    let answer = asked.join().unwrap();
+    assert!(answer.contains("s, downloaded "), "{answer}");
+    assert!(answer.contains("B of 20.0 MB\n"), "{answer}");
+    assert!(answer.contains("[DONE]"), "{answer}");
+    home.assert_states("far", "running", "loaded");
+    assert_eq!(home.model("far")["download"], Value::Null);
+}
+
+#[test]
+fn a_download_that_stands_still_fails_after_load_timeout() {
+    let home = home(5, 60);
+    let answer = home.http.chat("far", "hi");
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.text().contains("load_timeout"), "{}", answer.text());
+}
+
+#[test]
+fn a_model_on_the_disk_shows_no_download_whatever_an_earlier_one_has_left() {
+    let home = Home::with_stub(
+        "models:\n- {name: near, model_path: org/near, jit_enabled: true, default: true, \
+         env: {STUB_LOAD_SECONDS: '3'}}\n",
+    );
+    let config = serde_json::json!({"model_type": "qwen3"});
+    let snapshot = model_folder::write_cached(home.path(), "org/near", &config, 1000);
+    let blobs = snapshot.join("../../blobs");
+    std::fs::write(blobs.join("other.incomplete"), "the rest").unwrap();
+    home.start();
+    let asked = std::thread::spawn({
+        let http = home.http;
+        move || http.chat("near", "hi").status
+    });
+    wait_for("the load", SOON, || {
+        (home.model("near")["memory_state"] == "loading").then_some(())
+    });
+    loop {
+        let model = home.model("near");
+        assert_eq!(model["download"], Value::Null, "{model}");
+        if model["memory_state"] == "loaded" {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert_eq!(asked.join().unwrap(), 200);
+}
