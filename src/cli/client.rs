@@ -18,7 +18,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::pieces::Pieces;
 use crate::api::{
-    DecisionsReport, PoliciesReport, RecordingReport, ReloadReport, Status, Verb, is_all_addresses,
+    AllReport, DecisionsReport, PoliciesReport, RecordingReport, ReloadReport, Status, Verb,
+    is_all_addresses,
 };
 
 /// Longest time for a connection, and then for a health check: a hub answers in milliseconds, also while models
@@ -294,6 +295,17 @@ impl Client {
         let path = format!("/hub/models/{name}/{}", verb.as_str());
         let done: Done = self.call(Method::POST, &path).await?;
         Ok(done.message)
+    }
+
+    /// Unloads all models; without `is_now` those with requests in flight stay loaded.
+    pub(super) async fn unload_all(&self, is_now: bool) -> Result<AllReport, ClientError> {
+        let path = format!("/hub/models/unload-all?now={is_now}");
+        self.call(Method::POST, &path).await
+    }
+
+    /// Stops all models, and keeps the hub.
+    pub(super) async fn stop_all(&self) -> Result<AllReport, ClientError> {
+        self.call(Method::POST, "/hub/models/stop-all").await
     }
 
     /// Posts `body`, as any client of the OpenAI API does; returns when the answer begins.

@@ -14,7 +14,7 @@ use super::client::Client;
 use super::hub_yaml::HubYaml;
 use super::progress;
 use super::render::Out;
-use crate::api::{MemoryState, Status, Verb};
+use crate::api::{AllReport, MemoryState, ModelStatus, Status, Verb};
 
 /// Start models
 ///
@@ -141,9 +141,17 @@ impl Names {
         out: &mut Out,
     ) -> anyhow::Result<ExitCode> {
         let mut code = ExitCode::SUCCESS;
-        let all = match self.all {
-            true => all(&Box::pin(client.status()).await?, verb, is_now, out),
-            false => self.names.clone(),
+        let all = match (self.all, verb) {
+            (true, Verb::Unload) => {
+                let report = progress::show("all models: unloading", client.unload_all(is_now));
+                return Ok(tell(verb, report.await?, out));
+            }
+            (true, Verb::Stop) => {
+                let report = progress::show("all models: stopping", client.stop_all());
+                return Ok(tell(verb, report.await?, out));
+            }
+            (true, Verb::Start | Verb::Load) => all(&Box::pin(client.status()).await?, verb, out),
+            (false, _) => self.names.clone(),
         };
         let names = || all.iter().map(|name| name.trim());
         let given = names().filter(|name| !name.is_empty());
@@ -183,30 +191,45 @@ fn at_once(verb: Verb, names: usize) -> usize {
     }
 }
 
-/// The models that a verb changes, told if there are none. An unload spares those with requests in flight,
-/// unless it `is_now`.
-fn all(status: &Status, verb: Verb, is_now: bool, out: &mut Out) -> Vec<String> {
-    let mut names = Vec::new();
-    for model in &status.models {
-        let facts = &model.metadata.facts;
-        let is_busy = model.metadata.activity.active_requests > 0;
-        let is_meant = match verb {
-            Verb::Start => !facts.is_started(),
-            Verb::Stop => facts.is_started(),
-            Verb::Load => facts.is_started() && facts.memory_state != MemoryState::Loaded,
-            Verb::Unload => facts.memory_state.holds_memory(),
-        };
-        if is_meant && verb == Verb::Unload && is_busy && !is_now {
-            out.info(format_args!(
-                "{}: stays loaded, for it has requests in flight",
-                model.id
-            ));
-        } else if is_meant {
-            names.push(model.id.clone());
-        }
+/// The lines about a verb on all models, for which the hub has chosen them.
+fn tell(verb: Verb, report: AllReport, out: &mut Out) -> ExitCode {
+    if report == AllReport::default() {
+        out.info(none(verb));
     }
+    for name in &report.busy {
+        out.info(format_args!(
+            "{name}: stays loaded, for it has requests in flight"
+        ));
+    }
+    for name in &report.done {
+        out.ok(format_args!("{name}: {}", verb.done()));
+    }
+    for (name, error) in &report.failed {
+        out.err(format_args!("{name}: {}", about(name, error)));
+    }
+    match report.failed.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+fn none(verb: Verb) -> String {
+    format!("No model to {}", verb.as_str())
+}
+
+/// The models that are not started or loaded yet, told if there are none.
+fn all(status: &Status, verb: Verb, out: &mut Out) -> Vec<String> {
+    let is_meant = |model: &&ModelStatus| {
+        let facts = &model.metadata.facts;
+        match verb {
+            Verb::Start => !facts.is_started(),
+            _ => facts.is_started() && facts.memory_state != MemoryState::Loaded,
+        }
+    };
+    let models = status.models.iter().filter(is_meant);
+    let names: Vec<String> = models.map(|model| model.id.clone()).collect();
     if names.is_empty() {
-        out.info(format_args!("No model to {}", verb.as_str()));
+        out.info(none(verb));
     }
     names
 }

@@ -13,12 +13,35 @@ const GIB: f64 = (1_u64 << 30) as f64;
 pub(super) fn print(out: &mut Out, status: &Status, models: &[&ModelStatus], now: f64) {
     for model in models {
         if let Some(note) = note(status, model, now) {
-            out.line(format_args!("  {}: {note}", model.id));
+            let line = format!("  {}: {note}", model.id);
+            out.line(wrapped(&line, out.width()));
         }
     }
     if let Some(memory) = memory(status) {
         out.line(memory);
     }
+}
+
+/// A line broken between words where it is wider than the terminal; what follows is indented. A word that is
+/// wider alone is for the terminal to break.
+fn wrapped(line: &str, width: Option<usize>) -> String {
+    const INDENT: &str = "    ";
+    let Some(width) = width else {
+        return line.to_owned();
+    };
+    let mut lines: Vec<String> = Vec::new();
+    for word in line.split_inclusive(' ') {
+        let length = word.trim_end().chars().count();
+        match lines.last_mut() {
+            Some(last) if last.trim().is_empty() || last.chars().count() + length <= width => {
+                last.push_str(word);
+            }
+            None => lines.push(word.to_owned()),
+            Some(_) => lines.push(format!("{INDENT}{word}")),
+        }
+    }
+    let lines = lines.iter().map(|line| line.trim_end());
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// What a model does, or why it has failed.
@@ -35,24 +58,27 @@ pub(super) fn note(status: &Status, model: &ModelStatus, now: f64) -> Option<Str
 
 /// `loading 12 s of about 40 s`
 fn loading(model: &ModelStatus, now: f64) -> String {
-    let facts = &model.metadata.facts;
-    let passed = facts
-        .memory_last_transition_at
-        .map(|since| (now - since).max(0.0));
-    let download = model.metadata.activity.download;
-    let about = facts.load_seconds.filter(|_| download.is_none());
-    let mut text = match (passed, about) {
-        (Some(passed), Some(about)) => format!("loading {passed:.0} s of about {about:.0} s"),
-        (Some(passed), None) => format!("loading {passed:.0} s"),
-        (None, _) => "loading".to_owned(),
-    };
-    if let Some(download) = download {
-        text += &format!(", downloaded {download}");
+    let mut text = "loading".to_owned();
+    if let Some(passed) = passed(model, now) {
+        text += &format!(" {passed}");
     }
     if let Some(waiting) = waiting(model) {
         text += &format!(", {waiting}");
     }
     text
+}
+
+/// `12 s of about 40 s`, or of a download `12 s, downloaded 1.0 GB of 17.2 GB`
+fn passed(model: &ModelStatus, now: f64) -> Option<String> {
+    let facts = &model.metadata.facts;
+    let passed = (now - facts.memory_last_transition_at?).max(0.0);
+    Some(
+        match (model.metadata.activity.download, facts.load_seconds) {
+            (Some(download), _) => format!("{passed:.0} s, downloaded {download}"),
+            (None, Some(about)) => format!("{passed:.0} s of about {about:.0} s"),
+            (None, None) => format!("{passed:.0} s"),
+        },
+    )
 }
 
 fn failed(model: &ModelStatus) -> String {
@@ -244,6 +270,22 @@ mod tests {
         1 request waits
         -
         "
+        );
+    }
+
+    #[test]
+    fn a_long_note_is_broken_between_words() {
+        let line = "  a: failed: the folder is not there; see `logs a`";
+        assert_eq!(wrapped(line, None), line);
+        assert_eq!(wrapped(line, Some(50)), line);
+        insta::assert_snapshot!(wrapped(line, Some(24)), @"
+        a: failed: the folder
+          is not there; see
+          `logs a`
+        ");
+        assert_eq!(
+            wrapped("  a: /a/long/path", Some(8)),
+            "  a:\n    /a/long/path"
         );
     }
 

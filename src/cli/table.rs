@@ -8,7 +8,7 @@ use super::render::{Out, duration, yes_no};
 use crate::api::{MemoryState, ModelStatus, PolicyFacts, ProcessState, Status, unix_now};
 
 /// Narrower terminals show no pid and port.
-const WIDE: usize = 110;
+const WIDE: usize = 140;
 
 /// The table of `status`: all models, or those that are named.
 pub(super) fn print_models(out: &mut Out, status: &Status, names: &[String]) {
@@ -195,7 +195,7 @@ pub(super) fn or_dash(value: Option<impl ToString>) -> String {
 const MIN_WIDTH: usize = 12;
 
 /// For a terminal that is too narrow, shortens the columns `shortened`, then drops the columns `left_out`, in
-/// that order and empty ones first.
+/// that order and empty ones first, and at last shortens the first column.
 pub(super) fn print<const N: usize>(
     out: &mut Out,
     header: [&str; N],
@@ -256,7 +256,12 @@ impl Table {
             }
             match column {
                 Some(column) if self.width() > width => self.0[column].clear(),
-                _ => return,
+                Some(_) => return,
+                // What is left is told from each other by the first column.
+                None => {
+                    let too_much = self.width().saturating_sub(width);
+                    shorten(&mut self.0[0], too_much);
+                }
             }
         }
     }
@@ -315,6 +320,23 @@ mod tests {
         ----------+--------
         a         | ✓
         long-name | -
+        ");
+    }
+
+    #[test]
+    fn where_nothing_else_is_left_names_keep_their_ends() {
+        let rows = cells(&[
+            ["mlx-community-qwen3-coder-30b-a3b-instruct-4bit", "running"],
+            ["embed", "stopped"],
+        ]);
+        let mut table = Table::new(["NAME", "STATE"], &rows);
+        table.fit(40, &[], &[]);
+        assert!(table.width() <= 40);
+        insta::assert_snapshot!(table.lines().join("\n"), @"
+        NAME                           | STATE
+        -------------------------------+--------
+        …3-coder-30b-a3b-instruct-4bit | running
+        embed                          | stopped
         ");
     }
 

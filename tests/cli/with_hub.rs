@@ -415,6 +415,14 @@ fn watch_says_when_there_is_nothing_to_watch() {
 fn verbs_on_all_models_name_those_that_they_change() {
     let (hub, home) = hub(|request| match request {
         "POST /hub/reload" => Some(reloaded()),
+        // The hub chooses which.
+        "POST /hub/models/stop-all" => Some((
+            200,
+            json!({"done": ["b"], "busy": [], "failed": {"a": "Model 'a' is stuck"}}),
+        )),
+        "POST /hub/models/unload-all?now=false" => {
+            Some((200, json!({"done": [], "busy": [], "failed": {}})))
+        }
         other => {
             let (_, name_and_verb) = other.split_once("/hub/models/")?;
             let (name, verb) = name_and_verb.split_once('/')?;
@@ -426,18 +434,17 @@ fn verbs_on_all_models_name_those_that_they_change() {
         said(&["start-model", "--all"]),
         "[ok] c: done\n[ok] d: done\n"
     );
-    assert_eq!(
-        said(&["stop-model", "--all"]),
-        "[ok] b: done\n[ok] a: done\n"
-    );
+    let stopped = home.run(&["stop-model", "--all"]);
+    assert_eq!(stopped.out, "[ok] b: stopped\n[err] a: stuck\n");
+    assert_eq!(stopped.code, 1);
     assert_eq!(said(&["load", "--all"]), "[ok] a: done\n");
-    assert_eq!(said(&["unload", "--all"]), "[ok] b: done\n");
+    assert_eq!(said(&["unload", "--all"]), "[info] No model to unload\n");
     let asked = hub.requests();
     let verbs: Vec<_> = asked
         .iter()
         .filter(|request| request.contains("/models/"))
         .collect();
-    assert_eq!(verbs.len(), 6, "{verbs:?}");
+    assert_eq!(verbs.len(), 5, "{verbs:?}");
     for arguments in [&["load", "--all", "a"][..], &["unload", "a", "--now"]] {
         assert_eq!(home.run(arguments).code, 2, "{arguments:?}");
     }
@@ -445,22 +452,19 @@ fn verbs_on_all_models_name_those_that_they_change() {
 
 #[test]
 fn unload_all_spares_models_with_requests_unless_told_not_to() {
-    let hub = FakeHub::start(|request| match request {
-        "GET /hub/status" => {
-            let mut status = status(8124);
-            status["models"][1]["metadata"]["active_requests"] = json!(2);
-            Some((200, status))
-        }
-        "POST /hub/models/b/unload" => Some(done("unload", "b", "Model 'b' unloaded")),
+    let report = |done: &[&str], busy: &[&str]| {
+        Some((200, json!({"done": done, "busy": busy, "failed": {}})))
+    };
+    let hub = FakeHub::start(move |request| match request {
+        "POST /hub/models/unload-all?now=false" => report(&["a"], &["b"]),
+        "POST /hub/models/unload-all?now=true" => report(&["b"], &[]),
         _ => None,
     });
     let home = home_of_four(hub.port());
     hub.is_of(&home);
-    let spared =
-        "[info] b: stays loaded, for it has requests in flight\n[info] No model to unload\n";
+    let spared = "[info] b: stays loaded, for it has requests in flight\n[ok] a: unloaded\n";
     assert_eq!(home.run(&["unload", "--all"]).out, spared);
-    assert_eq!(
-        home.run(&["unload", "--all", "--now"]).out,
-        "[ok] b: unloaded\n"
-    );
+    let now = home.run(&["unload", "--all", "--now"]);
+    assert_eq!(now.out, "[ok] b: unloaded\n");
+    assert_eq!(now.code, 0);
 }
