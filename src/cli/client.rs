@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::pieces::Pieces;
 use crate::api::{
-    AllReport, DecisionsReport, PoliciesReport, RecordingReport, ReloadReport, Status, Verb,
-    is_all_addresses,
+    AllReport, DecisionsReport, EndedRequest, PoliciesReport, RecordingReport, ReloadReport,
+    RequestsReport, Status, Verb, is_all_addresses,
 };
 
 /// Longest time for a connection, and then for a health check: a hub answers in milliseconds, also while models
@@ -308,13 +308,31 @@ impl Client {
         self.call(Method::POST, "/hub/models/stop-all").await
     }
 
+    /// The requests that ended last, the oldest first.
+    pub(super) async fn requests(&self) -> Result<Vec<EndedRequest>, ClientError> {
+        let report: RequestsReport = self.read("/hub/requests").await?;
+        Ok(report.requests)
+    }
+
+    /// The snapshot and its changes, as server-sent events.
+    ///
+    /// # Errors
+    /// An older hub refuses.
+    pub(super) async fn events(&self) -> Result<Pieces, ClientError> {
+        self.begun(Method::GET, "/hub/events", Bytes::new()).await
+    }
+
     /// Posts `body`, as any client of the OpenAI API does; returns when the answer begins.
     ///
     /// # Errors
     /// The hub's refusal, in its own words.
     pub(super) async fn post(&self, path: &str, body: Bytes) -> Result<Pieces, ClientError> {
+        self.begun(Method::POST, path, body).await
+    }
+
+    async fn begun(&self, method: Method, path: &str, body: Bytes) -> Result<Pieces, ClientError> {
         let stream = self.connect().await?;
-        let pieces = self.begin(stream, Method::POST, path, body).await?;
+        let pieces = self.begin(stream, method, path, body).await?;
         if pieces.status.is_success() {
             return Ok(pieces);
         }

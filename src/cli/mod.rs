@@ -62,6 +62,7 @@ mod status;
 mod stop;
 mod suggestion;
 mod table;
+mod top;
 mod unknown;
 mod watch;
 
@@ -128,6 +129,7 @@ enum Command {
     LoadModel(model_verbs::LoadModel),
     UnloadModel(model_verbs::UnloadModel),
     Watch(watch::Watch),
+    Top(top::Top),
     Logs(logs::Logs),
     Run(run::Run),
     Launch(launch::Launch),
@@ -203,6 +205,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::LoadModel(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::UnloadModel(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Watch(verb) => wait_for(verb.run(&hub_yaml(), out)),
+        Command::Top(verb) => wait_for(verb.run(&hub_yaml())),
         Command::Logs(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Run(verb) => wait_for(Box::pin(verb.run(&hub_yaml(), out))),
         Command::Launch(verb) => verb.run(&path, out),

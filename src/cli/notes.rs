@@ -56,6 +56,27 @@ pub(super) fn note(status: &Status, model: &ModelStatus, now: f64) -> Option<Str
     }
 }
 
+/// The same beside a table that shows its state, memory and requests.
+pub(super) fn detail(status: &Status, model: &ModelStatus, now: f64) -> Option<String> {
+    let facts = &model.metadata.facts;
+    match (facts.process_state, facts.memory_state) {
+        (_, MemoryState::Loading) => passed(model, now),
+        (ProcessState::Failed, _) | (_, MemoryState::Failed) => {
+            let failed = failed(model);
+            Some(
+                failed
+                    .strip_prefix("failed: ")
+                    .unwrap_or(&failed)
+                    .to_owned(),
+            )
+        }
+        (_, MemoryState::Loaded) if model.metadata.activity.active_requests == 0 => {
+            Some(idle(status, model, now))
+        }
+        _ => None,
+    }
+}
+
 /// `loading 12 s of about 40 s`
 fn loading(model: &ModelStatus, now: f64) -> String {
     let mut text = "loading".to_owned();
@@ -157,7 +178,7 @@ fn waiting(model: &ModelStatus) -> Option<String> {
 }
 
 /// `Memory: models hold 18.2 GiB of 64.0 GiB, 30.1 GiB are available`
-fn memory(status: &Status) -> Option<String> {
+pub(super) fn memory(status: &Status) -> Option<String> {
     let memory = &status.memory;
     let held = status
         .models
@@ -171,7 +192,7 @@ fn memory(status: &Status) -> Option<String> {
     Some(format!("Memory: models hold {held} of {total}{available}"))
 }
 
-fn gib(bytes: u64) -> String {
+pub(super) fn gib(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / GIB)
 }
 

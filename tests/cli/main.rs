@@ -22,6 +22,7 @@ mod prepare;
 mod progress;
 mod pull;
 mod run;
+mod top;
 mod widths;
 mod with_hub;
 mod without_hub;
