@@ -97,7 +97,7 @@ impl Start {
             let url = dashboard_url(&status.host, status.port);
             out.line(format_args!("Browse to {url} for the status dashboard"));
         }
-        if is_all_addresses(&status.host) {
+        if is_all_addresses(&status.host) && config.api_keys.is_empty() {
             out.warn(OPEN);
         }
         out.log_path(HubAddress::of(config).logs_of(status));

@@ -9,8 +9,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use nix::sys::statvfs::statvfs;
-
 use crate::files;
 use crate::model_files::Repository;
 
@@ -106,13 +104,7 @@ impl Plan {
         while let (false, Some(parent)) = (folder.exists(), folder.parent()) {
             folder = parent;
         }
-        let disk = statvfs(folder).ok()?;
-        #[allow(
-            clippy::useless_conversion,
-            clippy::unnecessary_cast,
-            reason = "their types differ between systems"
-        )]
-        let free = u64::from(disk.blocks_available()) * disk.fragment_size() as u64;
+        let free = files::free_bytes(folder).ok()?;
         (needed > free).then(|| Lacking {
             needed,
             free,

@@ -150,9 +150,11 @@ pub(super) fn models(config: &Config, on_disk: &[OnDisk], offline: &[bool]) -> V
                 .with_hint("remove the variable from `env` or from the environment"),
             ),
             OnDisk::Missing { id, cache } => {
-                findings.push(Finding::note(format!(
+                let what = format!(
                     "Model `{name}`: `{id}` is not on this disk; its first load downloads it"
-                )));
+                );
+                let hint = format!("`pull {id}` downloads it now");
+                findings.push(Finding::note(what).with_hint(hint));
                 if !caches.contains(&cache.path.as_path()) {
                     caches.push(&cache.path);
                     findings.extend(download_into(cache));
@@ -256,9 +258,11 @@ mod tests {
         warning: Model `a`: files are missing in `/b`, or it is no model that a worker serves
           hint: a repository is completed by its next load; copy other files again
         note: Model `b`: `org/b` is not on this disk; its first load downloads it
+          hint: `pull org/b` downloads it now
         warning: 1.0 GB are free on the disk of the cache `/a/logs`
           hint: make room before models are downloaded, or set HF_HOME
         note: Model `c`: `org/c` is not on this disk; its first load downloads it
+          hint: `pull org/c` downloads it now
         broken: Model `d`: `org/d` is not on this disk, and HF_HUB_OFFLINE forbids its download
           hint: remove the variable from `env` or from the environment
         ");

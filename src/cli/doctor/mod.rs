@@ -117,8 +117,10 @@ async fn examine(hub_yaml: &HubYaml) -> Examined {
     }
     findings.extend(network::beside(&address).await);
     let addresses = network::addresses_of(&address.host);
-    let of_host = network::host(&address.host, &addresses, false);
-    findings.extend(of_host);
+    let has_keys = hub_yaml
+        .config()
+        .is_ok_and(|config| !config.api_keys.is_empty());
+    findings.extend(network::host(&address.host, &addresses, has_keys));
     if let Some(firewall) = network::Firewall::ask().await {
         let is_open = addresses.iter().flatten().any(|(ip, _)| !ip.is_loopback());
         findings.extend(network::firewall(&firewall, is_open));
