@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -59,7 +59,11 @@ pub(super) struct Run {
 impl Run {
     pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
         // What is wrong with them is told before a hub is started.
-        let images: Vec<Value> = self.image.iter().map(image).collect::<Result<_, _>>()?;
+        let images: Vec<Value> = self
+            .image
+            .iter()
+            .map(|path| image(path))
+            .collect::<Result<_, _>>()?;
         let prompt = self.prompt()?;
         let status = start::hub_of(hub_yaml).await?;
         let system = self.system.map(|text| message("system", json!(text)));
@@ -110,7 +114,7 @@ fn message(role: &str, content: Value) -> Value {
 }
 
 /// A file as a part of a message.
-fn image(path: &PathBuf) -> anyhow::Result<Value> {
+fn image(path: &Path) -> anyhow::Result<Value> {
     let shown = path.display();
     let bytes = files::read(path).with_context(|| format!("cannot read the image `{shown}`"))?;
     let kind = kind(&bytes).with_context(|| {

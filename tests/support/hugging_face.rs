@@ -3,6 +3,8 @@
 //! It answers in HTTP/1.1 what huggingface_hub asks: the files of a revision, and parts of them. Large files
 //! are sent away to a second name of the same server, as the hub sends them to other servers.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
