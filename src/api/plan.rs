@@ -2,20 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a load would do.
+/// The consequences of a load.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadPlan {
     /// The model.
     pub model: String,
-    /// What becomes of it.
+    /// The outcome of the load.
     pub load: PlannedLoad,
     /// The models that would be unloaded first.
     pub unloads: Vec<String>,
-    /// Why it would be refused.
+    /// The reason why it would be refused.
     pub refusal: Option<String>,
 }
 
-/// What becomes of a load.
+/// The outcome of a load.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlannedLoad {

@@ -31,11 +31,11 @@ pub struct RequestInFlight {
     pub path: String,
     /// The model that it goes to, or names.
     pub model: Option<String>,
-    /// How far it is.
+    /// Its stage.
     pub stage: Stage,
 }
 
-/// How far a request in flight is.
+/// The stage of a request in flight.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {

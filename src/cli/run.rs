@@ -150,7 +150,7 @@ fn kind(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// What was said so far.
+/// The conversation so far.
 struct Talk {
     client: Client,
     model: String,
@@ -219,7 +219,7 @@ impl Talk {
         progress::show_changing(Instant::now(), &text, Box::pin(either)).await
     }
 
-    /// How far the model's load is, if it loads.
+    /// The progress of the model's load, if it loads.
     async fn loading(&self) -> Option<String> {
         let status = self.client.status().await.ok()?;
         let model = status.models.iter().find(|model| model.id == self.model)?;

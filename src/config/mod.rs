@@ -109,7 +109,7 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Host names besides the usual ones that the hub answers to; lower case, without port.
     pub allowed_hosts: Vec<String>,
-    /// Who may use and control the hub; empty for a hub that is open to everybody who reaches it.
+    /// The keys that may use and control the hub; empty for a hub that is open to everybody who reaches it.
     pub api_keys: Vec<Arc<ApiKey>>,
     /// Folders in which commands look for models, besides the caches of other programs.
     pub model_folders: Vec<PathBuf>,

@@ -23,7 +23,7 @@ pub(super) fn expanded(path: &Path, environment: Environment<'_>) -> PathBuf {
     }
 }
 
-/// What lies in a folder, by name, without hidden files; nothing if it cannot be read.
+/// Lists a folder by name, without hidden files; nothing if it cannot be read.
 pub(super) fn entries(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();

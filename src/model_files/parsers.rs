@@ -16,7 +16,7 @@ use crate::files;
 pub struct Guess {
     /// Its name.
     pub parser: &'static str,
-    /// What of the model speaks for it, in words.
+    /// The traits of the model that speak for it, in words.
     pub why: String,
 }
 

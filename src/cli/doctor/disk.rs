@@ -20,10 +20,10 @@ const FOR_A_MODEL: u64 = 20 * GB;
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    /// Whether it, or the folder in which it is to be made, takes a file.
+    /// An error unless it, or the folder in which it is to be made, takes a file.
     writable: io::Result<()>,
     free: Option<u64>,
-    /// How to close it to other users, if it is open to them.
+    /// The command that closes it to other users, if it is open to them.
     close: Option<String>,
 }
 
@@ -79,7 +79,7 @@ pub(super) fn logs(folder: &Folder) -> Vec<Finding> {
     findings
 }
 
-/// Where the files of a model are.
+/// The place of a model's files.
 #[derive(Debug)]
 pub(super) enum OnDisk {
     /// All of them.

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::cli::render::Out;
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Severity {
@@ -24,7 +24,7 @@ pub(super) struct Finding {
     pub(super) severity: Severity,
     /// A sentence without a full stop; further lines explain it.
     pub(super) what: String,
-    /// What to do about it.
+    /// The advice about it.
     pub(super) hint: Option<String>,
 }
 

@@ -62,7 +62,7 @@ fn running(at: &str, pid: Option<u32>, status: Option<&Status>) -> Vec<Finding> 
     findings
 }
 
-/// What a hub that was killed has left: workers, or files alone.
+/// Reports the leftovers of a hub that was killed: workers, or files alone.
 fn left(workers: Option<String>, files: &[(PathBuf, RuntimeFile)]) -> Vec<Finding> {
     if let Some(workers) = workers {
         return vec![Finding::warning(workers)];

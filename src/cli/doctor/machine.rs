@@ -12,7 +12,7 @@ use crate::memory::{self, Probe as _, ThisMachine};
 use crate::model_files::ModelFiles;
 
 const GIB: u64 = 1 << 30;
-/// What a Mac needs besides what the GPU may wire.
+/// Bytes that a Mac needs besides those that the GPU may wire.
 const SYSTEM: u64 = 4 * GIB;
 /// Fewer open files are too few for some clients at once,
 const FEW_FILES: u64 = 1024;
@@ -21,7 +21,7 @@ const TOO_FEW_FILES: u64 = 64;
 /// Clocks of disks and machines differ by less.
 const TOLERANCE: Duration = Duration::from_mins(1);
 
-/// What a model asks of the machine, in bytes.
+/// The demands of a model on the machine, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Asked {
     name: String,
@@ -35,7 +35,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// What the models of hub.yaml ask whose files are on the disk.
+    /// The demands of those models of hub.yaml whose files are on the disk.
     pub(super) fn of(config: &Config, files: &[Option<ModelFiles>]) -> Vec<Self> {
         let models = config.models.iter().zip(files);
         let asked = models.filter_map(|(model, files)| {

@@ -60,7 +60,7 @@ pub(super) struct Doctor {
     report: Option<Option<PathBuf>>,
 }
 
-/// What was found.
+/// The findings, and the facts of the hub that they are about.
 struct Examined {
     findings: Vec<Finding>,
     /// That of a running hub.

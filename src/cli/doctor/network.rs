@@ -157,7 +157,7 @@ pub(super) fn host(
     findings
 }
 
-/// What Apple's firewall says.
+/// The state of Apple's firewall.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Firewall {
     /// Of `--getglobalstate`.

@@ -1,4 +1,4 @@
-//! What must not leave the machine: keys, and texts of requests.
+//! Removes what must not leave the machine: keys, and texts of requests.
 //!
 //! The report of `doctor` goes through here, line by line. A log is kept where nothing that a client has sent can
 //! be in it, and cut down to places and kinds elsewhere.
@@ -19,7 +19,7 @@ const SECRET_NAMES: [&str; 6] = [
     "apikey",
     "credential",
 ];
-/// How keys of well-known services begin.
+/// The beginnings of the keys of well-known services.
 const KEY_BEGINS: [&str; 8] = [
     "hf_",
     "sk-",

@@ -52,7 +52,7 @@ pub(super) fn check(
     findings
 }
 
-/// What mends the file of a service.
+/// Advises how to mend the file of a service.
 fn mend(service: &Installed) -> &'static str {
     match service.is_ours {
         true => "`service install` writes it anew",

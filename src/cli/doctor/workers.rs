@@ -17,7 +17,7 @@ struct Program {
     /// Those that it serves.
     models: Vec<String>,
     found: Result<PathBuf, CommandError>,
-    /// Why it tells no options.
+    /// The reason why it tells no options.
     fault: Option<String>,
     version: Option<String>,
     /// Options of hub.yaml that it lacks.

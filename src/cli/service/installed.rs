@@ -7,7 +7,7 @@ use super::{Scope, Service, State, THIS};
 use crate::cli::completions::PROGRAM;
 use crate::config::{self, is_same};
 
-/// What a service manager is told to run.
+/// The command that a service manager is told to run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::cli) struct Told {
     /// The program and its arguments.

@@ -228,7 +228,7 @@ trait Manager {
     fn files(&self) -> Vec<PathBuf>;
     /// The files of a service to be.
     fn new_files(&self, plan: &Plan) -> anyhow::Result<Vec<NewFile>>;
-    /// What a file that is there says, whoever has written it.
+    /// Reads a file that is there, whoever has written it.
     fn read(&self, text: &str) -> Option<Told>;
     fn steps(&self, act: Act) -> Vec<Step>;
     /// The command whose answer tells the state.

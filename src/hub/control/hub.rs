@@ -24,7 +24,7 @@ pub trait Hub: Clone + Send + Sync + 'static {
     /// Of the requests that ended last, those with a higher number than `number`, the oldest first.
     fn ended_after(&self, number: u64) -> Vec<EndedRequest>;
 
-    /// What loading that model would do now.
+    /// The consequences of loading that model now.
     fn plan(&self, model: &str) -> impl Future<Output = Result<LoadPlan, ApiError>> + Send;
 
     /// The last hour in figures.

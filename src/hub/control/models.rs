@@ -34,7 +34,7 @@ pub(super) fn handler<H: Hub>(
     }
 }
 
-/// What loading it would do. Nothing changes.
+/// Answers with the consequences of loading it. Nothing changes.
 pub(super) async fn plan<H: Hub>(
     State(hub): State<H>,
     ModelName(name): ModelName,

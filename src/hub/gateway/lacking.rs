@@ -1,4 +1,4 @@
-//! What the worker of a model is known to serve. A request for anything else is refused before the model is loaded
+//! Knows the routes that the worker of a model serves. A request for any other is refused before the model is loaded
 //! for it.
 
 use http::Method;

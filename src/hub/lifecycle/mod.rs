@@ -271,8 +271,8 @@ impl Lifecycle {
         }
     }
 
-    /// What loading that model would do now, by the policies' own verdict; of one that is not started, what
-    /// starting and loading it would.
+    /// The consequences of loading that model now, by the policies' own verdict; of one that is not started, those of
+    /// starting and loading it.
     ///
     /// # Errors
     /// 404 for an unknown name; 500 for a fault of the hub's own.

@@ -100,7 +100,7 @@ fn bound<T>(ring: &mut VecDeque<T>) {
 }
 
 impl History {
-    /// What a killed hub has written into the folder of the logs; nothing if that cannot be read.
+    /// Reads what a killed hub has written into the folder of the logs; nothing if that cannot be read.
     pub(in crate::hub) fn recall(folder: &Path) -> Self {
         let file = folder.join(FILE);
         let read = files::read_own(&file).ok();
@@ -187,7 +187,7 @@ impl History {
         }
     }
 
-    /// What there is to be drawn: all rings are of one length.
+    /// The figures to be drawn: all rings are of one length.
     pub(in crate::hub) fn report(&self) -> HistoryReport {
         let points = self.memory.len();
         let padded = |ring: &Ring<u64>| -> Ring<u64> {
@@ -236,7 +236,7 @@ impl History {
     }
 }
 
-/// What is to be written, without the lock.
+/// The figures to be written, without the lock.
 #[derive(Debug)]
 pub(in crate::hub) struct Writing {
     file: PathBuf,

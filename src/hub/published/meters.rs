@@ -124,7 +124,7 @@ impl Meters {
         }
     }
 
-    /// What they show now.
+    /// Collects their present values.
     pub(in crate::hub) fn collect(&self) -> Vec<MetricFamily> {
         [
             self.answered.collect(),

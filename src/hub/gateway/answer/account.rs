@@ -58,7 +58,7 @@ pub(crate) struct Account(Option<Box<Entries>>);
 struct Entries {
     gateway: Arc<Gateway>,
     protocol: &'static Protocol,
-    /// What others see of it meanwhile: where it comes from, and goes to.
+    /// The part that others see meanwhile: its origin and its destination.
     flight: Arc<Flight>,
     /// The path for the worker, if it is another one.
     asked: Option<&'static str>,

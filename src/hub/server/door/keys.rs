@@ -13,7 +13,7 @@ use super::{Area, refusals};
 use crate::api::ApiError;
 use crate::config::{ApiKey, Config, KeyDigest};
 
-/// What a request may be for.
+/// The purpose of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Right {
     Use,
