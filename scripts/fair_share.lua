@@ -7,7 +7,7 @@
 --   max_active     requests at once; 0 for no limit. 2 by default: one is answered, one is ready
 --   client_header  the header that tells clients apart, like "x-user", or "session" for those in which agents
 --                  name their sessions (x-session-affinity, x-session-id, x-claude-code-session-id); where a
---                  request has none, and by default, its address does
+--                  request has none, and by default, its key does, or in a hub without keys its address
 
 local options = hub.options("fair_share", { max_active = 2, client_header = "" })
 
@@ -22,7 +22,7 @@ local function client_of(req, header)
       return value
     end
   end
-  return req.client
+  return req.key or req.client
 end
 
 ---@type hub.Policy

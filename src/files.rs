@@ -72,6 +72,21 @@ pub(crate) fn read_own(path: &Path) -> io::Result<Vec<u8>> {
     read(path)
 }
 
+/// [`read`] for a file that nobody but this user can read.
+///
+/// # Errors
+/// As [`read`]; when it is another user's, or others may read it.
+pub(crate) fn read_private(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = open(path)?.metadata()?;
+    if metadata.uid() != geteuid().as_raw() {
+        return Err(io::Error::other("it is another user's"));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err(io::Error::other("others can read it"));
+    }
+    read(path)
+}
+
 /// The hidden file of that ending beside another: `.hub.yaml.running`.
 pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(".");
@@ -130,10 +145,18 @@ pub(crate) fn open_private(path: &Path) -> io::Result<File> {
 /// # Errors
 /// When its folder cannot be written; the old file stays then.
 pub(crate) fn replace_private(path: &Path, content: &impl Serialize) -> io::Result<()> {
+    replace_private_text(path, &serde_json::to_vec(content)?)
+}
+
+/// Replaces a file in one step; its owner alone can read it.
+///
+/// # Errors
+/// When its folder cannot be written; the old file stays then.
+pub(crate) fn replace_private_text(path: &Path, text: &[u8]) -> io::Result<()> {
     // A named temporary file has mode 0600 and replaces the old one atomically.
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| without_name(&error))?;
-    serde_json::to_writer(&mut file, content)?;
+    file.write_all(text)?;
     file.flush()?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())

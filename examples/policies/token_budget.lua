@@ -1,9 +1,10 @@
 -- Gives each client so many tokens a day, prompt and answer together; then it is refused until midnight.
+-- A client is a key, or in a hub without keys an address.
 -- The count is in `hub.state`, so that a reload keeps it; a restart of the hub begins anew.
 --
 -- Settings (`policy: {token_budget: …}` of hub.yaml):
 --   tokens    for each client; 200000 by default
---   clients   other limits, by address: {"192.168.1.20": 1000000}
+--   clients   other limits, by key or address: {laptop: 1000000, "192.168.1.20": 1000000}
 
 local options = hub.options("token_budget", { tokens = 200000, clients = {} })
 
@@ -20,15 +21,17 @@ hub.on("request.finished", function(event, hub)
     used = hub.state.token_budget
   end
   local tokens = (event.prompt_tokens or 0) + (event.completion_tokens or 0)
-  used.by_client[event.client] = (used.by_client[event.client] or 0) + tokens
+  local client = event.key or event.client
+  used.by_client[client] = (used.by_client[client] or 0) + tokens
 end)
 
 ---@type hub.Policy
 return {
   on_request = function(req, hub)
-    local limit = options.clients[req.client] or options.tokens
+    local client = req.key or req.client
+    local limit = options.clients[client] or options.tokens
     local used = hub.state.token_budget
-    local so_far = used and used.day == today(hub) and used.by_client[req.client] or 0
+    local so_far = used and used.day == today(hub) and used.by_client[client] or 0
     if so_far >= limit then
       local now = hub.time()
       local seconds = 24 * 3600 - now.hour * 3600 - now.min * 60 - now.sec

@@ -33,3 +33,19 @@ test.case("a client can have a limit of its own", function()
   test.equal(use(hub, "10.0.0.1", 10).status, 429)
   test.equal(use(hub, "10.0.0.2", 10).state, "done")
 end)
+
+test.case("a key is one client, from wherever it comes", function()
+  local hub = hub_of({ tokens = 1000, clients = { ann = 100 } })
+  hub:settle()
+  local function use_key(key, client, tokens)
+    local request = hub:request("a", { key = key, client = client })
+    if request.state == "running" then
+      request:finish({ completion_tokens = tokens })
+    end
+    return request
+  end
+  use_key("ann", "10.0.0.1", 100)
+  test.equal(hub.state.token_budget.by_client, { ann = 100 })
+  test.equal(use_key("ann", "10.0.0.2", 1).status, 429)
+  test.equal(use_key("bob", "10.0.0.2", 1).state, "done")
+end)

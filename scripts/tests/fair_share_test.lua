@@ -33,6 +33,17 @@ test.case("one client with many requests does not keep another from its one", fu
   test.equal(order(hub, requests), { 1, 2, 6, 3, 4, 5 })
 end)
 
+test.case("keys tell clients apart, wherever they are", function()
+  local hub = hub_of({ max_active = 1 })
+  hub:load("a")
+  hub:settle()
+  local requests = {}
+  for place, key in ipairs({ "ann", "ann", "ann", "bob" }) do
+    table.insert(requests, hub:request("a", { key = key, client = "10.0.0." .. place, seconds = 1 }))
+  end
+  test.equal(order(hub, requests), { 1, 2, 4, 3 })
+end)
+
 test.case("a header tells clients apart", function()
   local hub = hub_of({ max_active = 1, client_header = "x-user" })
   hub:load("a")

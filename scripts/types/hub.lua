@@ -32,6 +32,7 @@
 ---@field body table? # the JSON body, nil when it is none; waits for it
 ---@field headers table<string, string?> # by name, in lower case
 ---@field client string # the client's address
+---@field key string? # the name of the client's key, nil in a hub without keys
 ---@field size_bytes integer # of the body
 ---@field prompt_chars integer # characters of text in the prompt; waits for the body
 ---@field keep_alive number? # seconds that the client wishes the model to stay in memory after its last request, negative for ever (Ollama's API)
@@ -106,6 +107,7 @@
 ---@field seconds number? # model.loaded: of the load; request.finished: from its arrival to the end of its answer
 ---@field id string? # this and all below: of request.finished
 ---@field client string? # its address
+---@field key string? # the name of its key, nil in a hub without keys
 ---@field path string? # without the query
 ---@field stream boolean?
 ---@field status integer? # of the answer

@@ -72,6 +72,7 @@
 
 ---@class (exact) hub.TestRequestFields
 ---@field client? string # its address; 127.0.0.1 by default
+---@field key? string # the name of its key, one of api_keys if the configuration has it
 ---@field headers? table<string, string>
 ---@field body? table # fields of the body
 ---@field prompt? string|integer # the text of a message, or how many characters it has

@@ -108,7 +108,11 @@ mod tests {
     /// What a hub's answer, sent in these pieces, says; and the reason why it is incomplete.
     async fn heard(answer: &[&str]) -> (Vec<Said>, Option<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = Client::new("127.0.0.1", listener.local_addr().unwrap().port());
+        let client = Client::new(
+            "127.0.0.1",
+            listener.local_addr().unwrap().port(),
+            "/nowhere/hub.yaml".as_ref(),
+        );
         let mut heard = Vec::new();
         let chat = async {
             let mut chat = Chat::ask(&client, "parrot", &[]).await?;

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::own_key;
 use super::pieces::Pieces;
 use crate::api::{
     AllReport, DecisionsReport, EndedRequest, PoliciesReport, RecordingReport, ReloadReport,
@@ -43,6 +44,8 @@ const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION
 pub(super) struct Client {
     host: String,
     port: u16,
+    /// Its hub.yaml, beside which this command's key is.
+    config_path: PathBuf,
 }
 
 /// The program that answers at an address.
@@ -77,6 +80,15 @@ pub(super) enum ClientError {
     /// It accepts the connection and does not answer.
     #[error("the hub daemon at {address} does not answer")]
     Silent { address: String },
+    /// It wants a key that this command does not have.
+    #[error(
+        "the hub daemon at {address} wants a key that this command does not have: {message}\n\
+         hint: `mlx-openai-server-hub key add NAME` makes one for commands too"
+    )]
+    Unauthorized { address: String, message: String },
+    /// This command's key cannot be used.
+    #[error("{0}")]
+    Key(String),
     /// The answer is not a hub's.
     #[error("the hub daemon at {address} sent an answer that is not understood: {reason}")]
     Strange { address: String, reason: String },
@@ -148,9 +160,9 @@ struct Answer {
 }
 
 impl Client {
-    /// A client of the hub that is bound to `host` and `port`; for one bound to all addresses, over
+    /// A client of the hub of a hub.yaml that is bound to `host` and `port`; for one bound to all addresses, over
     /// the loopback one.
-    pub(super) fn new(host: &str, port: u16) -> Self {
+    pub(super) fn new(host: &str, port: u16, config_path: &Path) -> Self {
         let host = match host.trim_matches(['[', ']']) {
             all if is_all_addresses(all) && all.contains(':') => "::1",
             all if is_all_addresses(all) => "127.0.0.1",
@@ -159,7 +171,17 @@ impl Client {
         Self {
             host: host.to_owned(),
             port,
+            config_path: config_path.to_owned(),
         }
+    }
+
+    /// This command's key of the hub, for programs that it starts.
+    ///
+    /// # Errors
+    /// When others can read it.
+    pub(super) fn key(&self) -> Result<Option<String>, ClientError> {
+        let kept = own_key::kept(&self.config_path).map_err(ClientError::Key)?;
+        Ok(kept.or_else(|| own_key::configured(&self.config_path)))
     }
 
     /// The program that answers there.
@@ -182,7 +204,11 @@ impl Client {
         let Ok(Ok(stream)) = timeout(PROBE_LIMIT, self.connect()).await else {
             return Ok(Probe::Nothing);
         };
-        let health = self.exchange(stream, Method::GET, "/health", Bytes::new());
+        let health = async {
+            // Whoever answers there need not be a hub, and gets no key.
+            let pieces = self.begin(stream, Method::GET, "/health", Bytes::new(), None);
+            self.whole(pieces.await?).await
+        };
         let Ok(answer) = timeout(PROBE_LIMIT, health).await else {
             return Ok(Probe::Other("it does not answer GET /health".to_owned()));
         };
@@ -331,15 +357,12 @@ impl Client {
     }
 
     async fn begun(&self, method: Method, path: &str, body: Bytes) -> Result<Pieces, ClientError> {
-        let stream = self.connect().await?;
-        let pieces = self.begin(stream, method, path, body).await?;
+        let pieces = self.ask(method, path, body).await?;
         if pieces.status.is_success() {
             return Ok(pieces);
         }
         let answer = self.whole(pieces).await?;
-        Err(ClientError::Refused {
-            message: refusal(&answer),
-        })
+        Err(self.refused(&answer))
     }
 
     /// The host that it connects to, without brackets.
@@ -376,33 +399,50 @@ impl Client {
 
     fn understand<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, ClientError> {
         if !answer.status.is_success() {
-            return Err(ClientError::Refused {
-                message: refusal(answer),
-            });
+            return Err(self.refused(answer));
         }
         serde_json::from_slice(&answer.body).map_err(|error| self.strange(&error))
     }
 
+    /// The hub's refusal.
+    fn refused(&self, answer: &Answer) -> ClientError {
+        let message = refusal(answer);
+        match answer.status {
+            StatusCode::UNAUTHORIZED => ClientError::Unauthorized {
+                address: self.address(),
+                message,
+            },
+            _ => ClientError::Refused { message },
+        }
+    }
+
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, ClientError> {
+        let pieces = self.ask(method, path, body).await?;
+        self.whole(pieces).await
+    }
+
+    /// Sends a request with this command's key, if there is one; returns when the answer begins.
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Pieces, ClientError> {
+        let kept = own_key::kept(&self.config_path).map_err(ClientError::Key)?;
         let stream = self.connect().await?;
-        self.exchange(stream, method, path, body).await
+        let (again, copy) = (method.clone(), body.clone());
+        let pieces = self.begin(stream, method, path, body, kept).await?;
+        if pieces.status != StatusCode::UNAUTHORIZED {
+            return Ok(pieces);
+        }
+        match own_key::configured(&self.config_path) {
+            Some(key) => {
+                let stream = self.connect().await?;
+                self.begin(stream, again, path, copy, Some(key)).await
+            }
+            None => Ok(pieces),
+        }
     }
 
     async fn connect(&self) -> Result<TcpStream, ClientError> {
         TcpStream::connect((self.host.as_str(), self.port))
             .await
             .map_err(|cause| self.unreachable(cause))
-    }
-
-    async fn exchange(
-        &self,
-        stream: TcpStream,
-        method: Method,
-        path: &str,
-        body: Bytes,
-    ) -> Result<Answer, ClientError> {
-        let pieces = self.begin(stream, method, path, body).await?;
-        self.whole(pieces).await
     }
 
     async fn whole(&self, pieces: Pieces) -> Result<Answer, ClientError> {
@@ -418,12 +458,17 @@ impl Client {
         method: Method,
         path: &str,
         body: Bytes,
+        key: Option<String>,
     ) -> Result<Pieces, ClientError> {
         // The address rather than the name: the hub takes any IP address for a Host, but not any name.
         let peer = stream
             .peer_addr()
             .map_err(|cause| self.unreachable(cause))?;
-        let mut request = Request::builder()
+        let mut request = Request::builder();
+        if let Some(key) = key {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
+        }
+        let mut request = request
             .method(method)
             .uri(path)
             .header(header::HOST, peer.to_string())
@@ -471,91 +516,4 @@ fn refusal(answer: &Answer) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hub_on_all_addresses_is_asked_over_loopback() {
-        for (host, address) in [
-            ("0.0.0.0", "127.0.0.1:80"),
-            ("::", "[::1]:80"),
-            ("[::1]", "[::1]:80"),
-            ("10.0.0.7", "10.0.0.7:80"),
-        ] {
-            assert_eq!(Client::new(host, 80).address(), address);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_hub_that_is_being_killed_is_not_taken_for_another_program() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = Client::new("127.0.0.1", listener.local_addr().unwrap().port());
-        // It accepts one more connection and closes it; then its port is free.
-        let (probe, ()) = tokio::join!(client.probe(), async move {
-            drop(listener.accept().await.unwrap());
-        });
-        assert_eq!(probe, Probe::Nothing);
-
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = Client::new("127.0.0.1", listener.local_addr().unwrap().port());
-        let probe = tokio::select! {
-            probe = client.probe() => probe,
-            () = async { loop { drop(listener.accept().await.unwrap()) } } => unreachable!(),
-        };
-        assert_eq!(probe, Probe::Other("it does not speak HTTP".to_owned()));
-    }
-
-    #[tokio::test]
-    async fn a_hub_that_cannot_be_asked_is_told_with_its_address() {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let client = Client::new("127.0.0.1", port);
-        let mut told = String::new();
-        for answer in [
-            "",
-            "no HTTP\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
-        ] {
-            let hub = async {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let mut request = [0; 1024];
-                let _ = stream.read(&mut request).await.unwrap();
-                stream.write_all(answer.as_bytes()).await.unwrap();
-            };
-            let (error, ()) = tokio::join!(client.status(), hub);
-            told += &format!("{}\n", error.unwrap_err());
-        }
-        // Bound, and nobody listens: no other test can take the port.
-        let closed = tokio::net::TcpSocket::new_v4().unwrap();
-        closed.bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let unused = closed.local_addr().unwrap().port();
-        let nobody = Client::new("127.0.0.1", unused);
-        told += &format!("{}\n", nobody.status().await.unwrap_err());
-        let address = client.address();
-        told += &format!("{}\n", ClientError::Silent { address });
-        // The system's number differs between Linux and macOS.
-        let told = told
-            .replace(&port.to_string(), "PORT")
-            .replace(&unused.to_string(), "PORT")
-            .replace(" (os error 111)", "")
-            .replace(" (os error 61)", "");
-        insta::assert_snapshot!(told, @r"
-        the hub daemon at 127.0.0.1:PORT closed the connection: connection closed before message completed
-        the hub daemon at 127.0.0.1:PORT closed the connection: invalid HTTP version parsed
-        the hub daemon at 127.0.0.1:PORT sent an answer that is not understood: missing field `status` at line 1 column 2
-        cannot reach the hub daemon at 127.0.0.1:PORT: Connection refused
-        the hub daemon at 127.0.0.1:PORT does not answer
-        ");
-    }
-
-    #[test]
-    fn an_answer_without_the_envelope_is_shown_as_it_is() {
-        let answer = Answer {
-            status: StatusCode::BAD_GATEWAY,
-            body: Bytes::from_static(b"proxy says no"),
-        };
-        assert_eq!(refusal(&answer), "502 Bad Gateway: proxy says no");
-    }
-}
+mod tests;

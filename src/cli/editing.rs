@@ -44,17 +44,45 @@ pub(super) async fn make(
     out: &mut Out,
 ) -> anyhow::Result<bool> {
     let path = &hub_yaml.path;
-    show(path, text.unwrap_or_default(), edit, out);
-    if !is_agreed {
-        anyhow::ensure!(
-            question::can_ask(),
-            "nothing was changed, since there is no terminal to ask on\nhint: add `--yes`"
-        );
-        if !question::confirm("Change hub.yaml so?")? {
-            out.line("Nothing was changed.");
-            return Ok(false);
-        }
+    if !agreed(path, text, edit, is_agreed, out)? {
+        return Ok(false);
     }
+    write(path, text, edit)?;
+    reload(path, out).await?;
+    Ok(true)
+}
+
+/// Shows the edit. True if the user agrees to it.
+///
+/// # Errors
+/// When nobody can be asked.
+pub(super) fn agreed(
+    path: &Path,
+    text: Option<&str>,
+    edit: &Edit,
+    is_agreed: bool,
+    out: &mut Out,
+) -> anyhow::Result<bool> {
+    show(path, text.unwrap_or_default(), edit, out);
+    if is_agreed {
+        return Ok(true);
+    }
+    anyhow::ensure!(
+        question::can_ask(),
+        "nothing was changed, since there is no terminal to ask on\nhint: add `--yes`"
+    );
+    let is_agreed = question::confirm("Change hub.yaml so?")?;
+    if !is_agreed {
+        out.line("Nothing was changed.");
+    }
+    Ok(is_agreed)
+}
+
+/// Makes the edit.
+///
+/// # Errors
+/// When the file has changed meanwhile or cannot be written; it is as it was then.
+pub(super) fn write(path: &Path, text: Option<&str>, edit: &Edit) -> anyhow::Result<()> {
     anyhow::ensure!(
         text_of(path)?.as_deref() == text,
         "`{}` has changed meanwhile, and was left as it is\nhint: try again",
@@ -68,8 +96,15 @@ pub(super) async fn make(
     files::replace(path, after.as_bytes())
         .with_context(|| format!("cannot write `{}`", path.display()))?;
     keep_schema_beside(path, after.as_bytes());
-    reload_running(&HubYaml::read(path), out).await?;
-    Ok(true)
+    Ok(())
+}
+
+/// Has a running hub read the changed file.
+///
+/// # Errors
+/// When it refuses it.
+pub(super) async fn reload(path: &Path, out: &mut Out) -> anyhow::Result<()> {
+    reload_running(&HubYaml::read(path), out).await
 }
 
 /// Shows an edit as its lines, with the number of the first one.

@@ -52,6 +52,8 @@ pub(super) enum Found {
     Hub(Hub),
     /// The daemon of another hub.yaml, on the port of this one.
     Stranger(Stranger),
+    /// A hub that this command has no key for, with what to do.
+    Closed(String),
     /// Another program on the port of hub.yaml, with its answer.
     Other(String),
     /// Nothing answers.
@@ -125,9 +127,9 @@ impl HubAddress {
 
     /// Searches for the daemon.
     pub(super) async fn look(&self) -> Found {
-        let configured = Client::new(&self.host, self.port);
+        let configured = Client::new(&self.host, self.port, &self.config_path);
         for (folder, runtime) in self.runtime_files() {
-            let client = Client::new(&runtime.host, runtime.port);
+            let client = Client::new(&runtime.host, runtime.port, &self.config_path);
             let is_configured = client == configured;
             match client.probe().await {
                 Probe::Hub => match self.meet(client, Some((&folder, runtime))).await {
@@ -150,7 +152,8 @@ impl HubAddress {
         match configured.probe().await {
             // A hub that has just started wrote its file after the first read and before it answered.
             Probe::Hub => {
-                let is_its = |file: &RuntimeFile| Client::new(&file.host, file.port) == configured;
+                let of = |file: &RuntimeFile| Client::new(&file.host, file.port, &self.config_path);
+                let is_its = |file: &RuntimeFile| of(file) == configured;
                 let files = self.runtime_files();
                 let file = files.iter().find(|(_, file)| is_its(file));
                 let file = file.map(|(folder, file)| (folder.as_path(), file.clone()));
@@ -198,6 +201,9 @@ impl HubAddress {
             Err(ClientError::Silent { .. }) => {
                 return Found::Other("it does not answer GET /hub/status".to_owned());
             }
+            Err(error @ (ClientError::Unauthorized { .. } | ClientError::Key(_))) => {
+                return Found::Closed(error.to_string());
+            }
             Err(_) => HubIdentity::default(),
         };
         let its = told.config_path.as_deref();
@@ -231,11 +237,12 @@ impl HubAddress {
     /// The daemon, if one answers.
     ///
     /// # Errors
-    /// When the daemon of another hub.yaml does.
+    /// When the daemon of another hub.yaml does; when it wants a key that this command does not have.
     pub(super) async fn hub(&self) -> anyhow::Result<Option<Hub>> {
         match self.look().await {
             Found::Hub(hub) => Ok(Some(hub)),
             Found::Stranger(stranger) => Err(anyhow::anyhow!(stranger.to_string())),
+            Found::Closed(why) => Err(anyhow::anyhow!(why)),
             Found::Other(_) | Found::Nothing => Ok(None),
         }
     }

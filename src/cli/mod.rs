@@ -37,11 +37,13 @@ mod entry;
 mod find;
 mod hub_yaml;
 mod init;
+mod key;
 mod launch;
 mod logs;
 mod model_verbs;
 mod models;
 mod notes;
+mod own_key;
 mod pieces;
 mod policy;
 mod printable;
@@ -133,6 +135,7 @@ enum Command {
     Logs(logs::Logs),
     Run(run::Run),
     Launch(launch::Launch),
+    Key(key::Key),
     Policy(policy::Policy),
     Config(config_verbs::ConfigVerbs),
     Doctor(doctor::Doctor),
@@ -209,6 +212,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Logs(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Run(verb) => wait_for(Box::pin(verb.run(&hub_yaml(), out))),
         Command::Launch(verb) => verb.run(&path, out),
+        Command::Key(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Policy(verb) => verb.run(&path, out),
         Command::Config(verb) => verb.run(&path, out),
         Command::Doctor(verb) => wait_for(verb.run(&hub_yaml(), out)),

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::find::Hub;
+use super::find::{Found, Hub};
 use super::hub_yaml::HubYaml;
 use super::progress;
 use super::render::Out;
 use crate::api::ReloadReport;
+use crate::runtime_file::RuntimeFile;
 
 /// Re-read hub.yaml and bring the running models in line with it
 ///
@@ -45,9 +46,18 @@ async fn reload(hub: &Hub, out: &mut Out) -> anyhow::Result<()> {
 
 /// Reloads the hub of hub.yaml if it runs. The hub of another hub.yaml is left alone.
 pub(super) async fn reload_running(hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<()> {
-    match hub_yaml.hub_address().hub().await {
-        Ok(Some(hub)) => reload(&hub, out).await,
-        Ok(None) | Err(_) => Ok(()),
+    let hub_address = hub_yaml.hub_address();
+    match hub_address.look().await {
+        Found::Hub(hub) => reload(&hub, out).await,
+        Found::Closed(why) => {
+            let runtime = RuntimeFile::read(&hub_address.log_path);
+            let pid = runtime.map_or_else(|| "PID".to_owned(), |file| file.pid.to_string());
+            out.warn(format_args!(
+                "The hub that runs was not told, since {why}\nhint: `kill -HUP {pid}` has it read hub.yaml"
+            ));
+            Ok(())
+        }
+        Found::Stranger(_) | Found::Other(_) | Found::Nothing => Ok(()),
     }
 }
 

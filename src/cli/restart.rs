@@ -59,7 +59,7 @@ impl Restart {
         match replaced {
             Some(pid) => {
                 out.ok(format_args!("Hub restarted (PID: {pid}); its models stay"));
-                let new = Client::new(&config.host, config.port);
+                let new = Client::new(&config.host, config.port, &config.path);
                 Start::default().report(config, &new.status().await?, None, out);
                 Ok(ExitCode::SUCCESS)
             }

@@ -68,7 +68,7 @@ impl Run {
         let status = start::hub_of(hub_yaml).await?;
         let system = self.system.map(|text| message("system", json!(text)));
         let mut talk = Talk {
-            client: Client::new(&status.host, status.port),
+            client: Client::new(&status.host, status.port, &hub_yaml.path),
             model: self.model,
             messages: system.into_iter().collect(),
             images,

@@ -26,7 +26,7 @@ use crate::worker::earlier::Earlier;
 const POLL_EVERY: Duration = Duration::from_millis(250);
 /// The warning about a `host` of all addresses.
 pub(super) const OPEN: &str = "The control API is open to the network: whoever reaches this machine can start and stop models. \
-     To close it, set `host: 127.0.0.1` in hub.yaml.";
+     To close it, set `host: 127.0.0.1` in hub.yaml, or make a key with `mlx-openai-server-hub key add NAME`.";
 
 /// Start the hub in the background
 ///
@@ -65,7 +65,7 @@ impl Start {
         }
         match self.wait {
             true => {
-                let client = Client::new(&status.host, status.port);
+                let client = Client::new(&status.host, status.port, &config.path);
                 Box::pin(wait(&client, &status, out)).await
             }
             false => Ok(ExitCode::SUCCESS),
@@ -210,6 +210,7 @@ pub(super) async fn running(
             Ok((hub.client.status().await?, None))
         }
         Found::Stranger(stranger) => anyhow::bail!("{stranger}"),
+        Found::Closed(why) => anyhow::bail!("{why}"),
         Found::Other(what) => anyhow::bail!(
             "port {} on {} is in use by another program ({what})\n\
              hint: stop it, or set `port` in {}",
@@ -239,7 +240,7 @@ async fn start(config: &Config, hub_address: &HubAddress, out: &mut Out) -> anyh
     }
     out.line("Starting hub manager...");
     let background = Background::spawn(config)?;
-    let client = Client::new(&hub_address.host, hub_address.port);
+    let client = Client::new(&hub_address.host, hub_address.port, &config.path);
     let ready = background.ready(&client);
     match progress::show("waiting for the hub", ready).await? {
         Ready::Own(pid) => {
@@ -264,7 +265,7 @@ async fn start_service(
         return Err(service::silent(service));
     }
     out.line("Hub manager is now running.");
-    let client = Client::new(&hub_address.host, hub_address.port);
+    let client = Client::new(&hub_address.host, hub_address.port, &config.path);
     Ok(client.status().await?)
 }
 

@@ -19,7 +19,7 @@ pub(super) static LIBRARIES: [Client; 8] = [
         "openai for Python",
         r#"from openai import OpenAI
 
-client = OpenAI(base_url="{url}/v1", api_key="none")
+client = OpenAI(base_url="{url}/v1", api_key="{key}")
 answer = client.chat.completions.create(
     model="{model}", messages=[{"role": "user", "content": "Write a haiku about ports."}]
 )
@@ -33,7 +33,7 @@ print(answer.choices[0].message.content)
             language: "js",
             code: r#"import OpenAI from "openai";
 
-const client = new OpenAI({ baseURL: "{url}/v1", apiKey: "none" });
+const client = new OpenAI({ baseURL: "{url}/v1", apiKey: "{key}" });
 const answer = await client.chat.completions.create({
   model: "{model}",
   messages: [{ role: "user", content: "Write a haiku about ports." }],
@@ -47,7 +47,7 @@ console.log(answer.choices[0].message.content);
         "anthropic for Python",
         r#"from anthropic import Anthropic
 
-client = Anthropic(base_url="{url}", api_key="none")
+client = Anthropic(base_url="{url}", api_key="{key}")
 answer = client.messages.create(
     model="{model}",
     max_tokens=1000,
@@ -63,7 +63,7 @@ print(answer.content[0].text)
             language: "js",
             code: r#"import Anthropic from "@anthropic-ai/sdk";
 
-const client = new Anthropic({ baseURL: "{url}", apiKey: "none" });
+const client = new Anthropic({ baseURL: "{url}", apiKey: "{key}" });
 const answer = await client.messages.create({
   model: "{model}",
   max_tokens: 1000,
@@ -91,7 +91,7 @@ print(answer.message.content)
         r#"from agents import Agent, Runner, set_default_openai_client, set_tracing_disabled
 from openai import AsyncOpenAI
 
-set_default_openai_client(AsyncOpenAI(base_url="{url}/v1", api_key="none"))
+set_default_openai_client(AsyncOpenAI(base_url="{url}/v1", api_key="{key}"))
 set_tracing_disabled(True)
 agent = Agent(name="poet", instructions="Answer in verse.", model="{model}")
 print(Runner.run_sync(agent, "Write a haiku about ports.").final_output)
@@ -108,7 +108,7 @@ class Port(BaseModel):
     name: str
     number: int
 
-client = instructor.from_openai(OpenAI(base_url="{url}/v1", api_key="none"))
+client = instructor.from_openai(OpenAI(base_url="{url}/v1", api_key="{key}"))
 port = client.create(
     model="{model}", response_model=Port, messages=[{"role": "user", "content": "SSH's port"}]
 )
@@ -123,7 +123,7 @@ print(port)
 answer = litellm.completion(
     model="openai/{model}",
     api_base="{url}/v1",
-    api_key="none",
+    api_key="{key}",
     messages=[{"role": "user", "content": "Write a haiku about ports."}],
 )
 print(answer.choices[0].message.content)

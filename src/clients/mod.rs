@@ -2,8 +2,10 @@
 //! status page.
 //!
 //! A [`Client`] is a program that `launch` becomes, or a library with lines of code to copy. Texts of the table
-//! have `{url}` for the hub's address, `{model}` for the model's name and `{context}` for its context length in
-//! tokens; a line with the last is left out where the length is unknown. Nothing here reads or writes anything.
+//! have `{url}` for the hub's address, `{model}` for the model's name, `{context}` for its context length in
+//! tokens, and `{key}` for a key of the hub or `none`. A line with `{context}` is left out where the length is
+//! unknown, one with `{hub_key}` or `{key_variable}` where the hub has no keys. Nothing here reads or writes
+//! anything.
 
 mod libraries;
 mod programs;
@@ -13,6 +15,9 @@ mod snippet;
 pub use programs::{Place, Program, Run, Temporary};
 pub(crate) use shell::shell_words;
 pub use snippet::{Snippet, markdown};
+
+/// The variable with the hub's key, for a program that takes none of its own.
+const KEY_VARIABLE: &str = "MLX_HUB_KEY";
 
 /// A client of the hub.
 #[derive(Debug)]
@@ -48,6 +53,8 @@ pub struct Target<'a> {
     pub model: &'a str,
     /// The model's context length in tokens, if it is known.
     pub context: Option<u32>,
+    /// A key of the hub, if it has keys.
+    pub key: Option<&'a str>,
 }
 
 /// All clients, programs first.
@@ -72,14 +79,24 @@ impl Target<'_> {
         let output = self.context.map(|tokens| (tokens / 3).to_string());
         let lines = text
             .split_inclusive('\n')
-            .filter(|line| context.is_some() || !line.contains("{context}"));
+            .filter(|line| context.is_some() || !line.contains("{context}"))
+            .filter(|line| self.key.is_some() || !needs_key(line));
+        let key = escaped(self.key.unwrap_or("none"));
         lines
             .collect::<String>()
             .replace("{context}", context.as_deref().unwrap_or_default())
             .replace("{output}", output.as_deref().unwrap_or_default())
+            .replace("{key}", &key)
+            .replace("{hub_key}", &key)
+            .replace("{key_variable}", KEY_VARIABLE)
             .replace("{url}", &escaped(self.url))
             .replace("{model}", &escaped(self.model))
     }
+}
+
+/// True for a text that is for hubs with keys only.
+fn needs_key(text: &str) -> bool {
+    text.contains("{hub_key}") || text.contains("{key_variable}")
 }
 
 fn escaped(text: &str) -> String {
@@ -106,6 +123,7 @@ mod tests {
             url: "http://localhost:8000",
             model: "a\"b",
             context: None,
+            key: None,
         };
         let text = "name = \"{model}\"\nlength = {context}\nurl = \"{url}/v1\"\n";
         let filled = "name = \"a\\\"b\"\nurl = \"http://localhost:8000/v1\"\n";
@@ -114,5 +132,10 @@ mod tests {
         let filled = "name = \"a\\\"b\"\nlength = 9000\nurl = \"http://localhost:8000/v1\"\n";
         assert_eq!(target.fill(text), filled);
         assert_eq!(target.fill("{output}"), "3000");
+        let text = "key = \"{key}\"\nheader = \"{hub_key}\"\nfrom = \"{key_variable}\"\n";
+        assert_eq!(target.fill(text), "key = \"none\"\n");
+        target.key = Some("k\"1");
+        let filled = "key = \"k\\\"1\"\nheader = \"k\\\"1\"\nfrom = \"MLX_HUB_KEY\"\n";
+        assert_eq!(target.fill(text), filled);
     }
 }

@@ -1,6 +1,6 @@
 //! The programs, and the settings that lead each of them to the hub.
 
-use super::{Client, Kind, Target};
+use super::{Client, KEY_VARIABLE, Kind, Target, needs_key};
 
 /// A program, and its settings.
 #[derive(Debug)]
@@ -127,7 +127,10 @@ impl Program {
     }
 
     pub(super) fn environment(&self, target: &Target<'_>) -> Vec<(&'static str, String)> {
-        let known = |value: &&(&str, &str)| target.context.is_some() || value.1 != "{context}";
+        let known = |(_, value): &&(&str, &str)| {
+            (target.context.is_some() || *value != "{context}")
+                && (target.key.is_some() || !needs_key(value))
+        };
         let variables = self.settings.environment.iter().filter(known);
         variables
             .map(|(name, value)| (*name, target.fill(value)))
@@ -175,7 +178,7 @@ pub(super) static PROGRAMS: [Client; 9] = [
             install: "npm install -g @anthropic-ai/claude-code",
             settings: by_environment(&[
                 ("ANTHROPIC_BASE_URL", "{url}"),
-                ("ANTHROPIC_AUTH_TOKEN", "none"),
+                ("ANTHROPIC_AUTH_TOKEN", "{key}"),
                 ("ANTHROPIC_MODEL", "{model}"),
                 ("ANTHROPIC_DEFAULT_HAIKU_MODEL", "{model}"),
                 ("ANTHROPIC_DEFAULT_SONNET_MODEL", "{model}"),
@@ -203,7 +206,7 @@ pub(super) static PROGRAMS: [Client; 9] = [
             command: "codex",
             install: "npm install -g @openai/codex",
             settings: Settings {
-                environment: &[],
+                environment: &[(KEY_VARIABLE, "{hub_key}")],
                 file: Some(SettingsFile {
                     path: "~/.codex/config.toml",
                     language: "toml",
@@ -214,6 +217,7 @@ model_context_window = {context}
 [model_providers.hub]
 name = "hub"
 base_url = "{url}/v1"
+env_key = "{key_variable}"
 wire_api = "responses"
 "#,
                     given: Given::Overrides("-c"),
@@ -239,7 +243,7 @@ wire_api = "responses"
   "provider": {
     "hub": {
       "npm": "@ai-sdk/openai-compatible",
-      "options": {"baseURL": "{url}/v1", "apiKey": "none"},
+      "options": {"baseURL": "{url}/v1", "apiKey": "{key}"},
       "models": {
         "{model}": {
           "limit": {"context": {context}, "output": {output}},
@@ -269,7 +273,7 @@ wire_api = "responses"
             // By its own names, which outrank its files of settings.
             settings: by_environment(&[
                 ("AIDER_OPENAI_API_BASE", "{url}/v1"),
-                ("AIDER_OPENAI_API_KEY", "none"),
+                ("AIDER_OPENAI_API_KEY", "{key}"),
                 ("AIDER_MODEL", "openai/{model}"),
                 ("AIDER_SHOW_MODEL_WARNINGS", "false"),
             ]),
@@ -292,6 +296,7 @@ wire_api = "responses"
                     text: r#"- model_id: "{model}"
   model_name: "{model}"
   api_base: "{url}/v1"
+  headers: {"Authorization": "Bearer {hub_key}"}
 "#,
                     given: Given::Folder {
                         variable: "LLM_USER_PATH",
@@ -323,7 +328,7 @@ models:
     provider: openai
     model: "{model}"
     apiBase: "{url}/v1"
-    apiKey: none
+    apiKey: "{key}"
     roles: [chat, edit, apply]
 "#,
                     given: Given::Argument("--config"),
@@ -342,7 +347,7 @@ models:
             install: "uv tool install --python 3.12 open-webui",
             settings: by_environment(&[
                 ("OPENAI_API_BASE_URL", "{url}/v1"),
-                ("OPENAI_API_KEY", "none"),
+                ("OPENAI_API_KEY", "{key}"),
                 ("DEFAULT_MODELS", "{model}"),
                 // Otherwise what it has in its database outranks these variables.
                 ("ENABLE_PERSISTENT_CONFIG", "false"),
@@ -363,7 +368,7 @@ models:
                 ("GOOSE_MODEL", "{model}"),
                 ("OPENAI_HOST", "{url}"),
                 ("OPENAI_BASE_PATH", "v1/chat/completions"),
-                ("OPENAI_API_KEY", "none"),
+                ("OPENAI_API_KEY", "{key}"),
                 ("GOOSE_CONTEXT_LIMIT", "{context}"),
             ]),
             first: &[],
@@ -379,7 +384,7 @@ models:
             install: "npm install -g @qwen-code/qwen-code",
             settings: by_environment(&[
                 ("OPENAI_BASE_URL", "{url}/v1"),
-                ("OPENAI_API_KEY", "none"),
+                ("OPENAI_API_KEY", "{key}"),
                 ("OPENAI_MODEL", "{model}"),
             ]),
             first: &["--auth-type", "openai", "--model", "{model}"],
@@ -405,6 +410,7 @@ mod tests {
             url: "http://localhost:8000",
             model: "qwen3-4b",
             context,
+            key: None,
         }
     }
 
@@ -427,6 +433,21 @@ mod tests {
                     other => panic!("{}: {other}", client.name),
                 }
             }
+        }
+    }
+
+    #[test]
+    fn every_program_is_told_the_key_of_a_hub_that_has_keys_and_not_in_its_arguments() {
+        for (client, program) in programs() {
+            let target = Target {
+                key: Some("secret"),
+                ..target(None)
+            };
+            let run = program.run(&target);
+            let environment = format!("{:?} {:?}", run.environment, run.temporary);
+            assert!(environment.contains("secret"), "{}", client.name);
+            let arguments = format!("{:?} {:?}", run.first, run.alone);
+            assert!(!arguments.contains("secret"), "{}", client.name);
         }
     }
 

@@ -249,6 +249,7 @@ fn events(model: &ModelConfig) -> impl Iterator<Item = Event> {
                 id: "sample".to_owned(),
                 model: model.name.clone(),
                 client: "127.0.0.1".to_owned(),
+                key: None,
                 path: "/v1/chat/completions".to_owned(),
                 stream: true,
                 status: Some(200),

@@ -19,7 +19,7 @@ use super::journal::record::line::{CallLine, Heard, Line};
 use super::journal::record::said;
 use super::journal::ruling::{Question, Ruling};
 use super::set::{HookAnswer, PolicySet, RecordedBody};
-use super::{Details, LoadReason, Parked, PendingLoad, RequestView, World, bundled};
+use super::{Credential, Details, LoadReason, Parked, PendingLoad, RequestView, World, bundled};
 use crate::config::Config;
 
 pub use super::journal::record::line::Said;
@@ -282,7 +282,7 @@ fn view(call: &CallLine, request: &line::RequestLine) -> Box<RequestView> {
         id: HeaderValue::from_static(REPLAYED),
         model: named(call),
         client: (client, 0).into(),
-        credential: None,
+        credential: request.key.as_deref().map(Credential::named),
         protocol: RequestView::protocol_of(&request.protocol),
         keep_alive: request.keep_alive,
         body: None,

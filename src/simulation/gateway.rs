@@ -2,6 +2,7 @@
 //! one is in `hub/gateway`; both do what [`decide`] says.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::HeaderValue;
 
@@ -10,7 +11,7 @@ use super::{Event, Finish, Happening, NewRequest, Number, Progress, Simulation, 
 use crate::core::admission::{Entrance, Step, Target, decide};
 use crate::core::place::Place;
 use crate::core::queue::Decision;
-use crate::policy::{Parked, RequestView, Route};
+use crate::policy::{Credential, Parked, RequestView, Route, World as _};
 
 impl Simulation {
     /// Sends a request. What becomes of it at once has happened when this returns.
@@ -65,6 +66,17 @@ impl Simulation {
         }
     }
 
+    /// That of the key of that name in hub.yaml, or of one that may use all models.
+    fn credential(&self, name: &str) -> Credential {
+        let config = self.world().config();
+        let mut keys = config.api_keys.iter();
+        let key = keys.find(|key| key.name == name);
+        key.map_or_else(
+            || Credential::named(name),
+            |key| Credential::of(Arc::clone(key)),
+        )
+    }
+
     /// The request as policies see it.
     pub(super) fn view(&self, number: Number) -> Option<Box<RequestView>> {
         let asked = self.asked(number);
@@ -84,7 +96,7 @@ impl Simulation {
             id: HeaderValue::try_from(id(number)).ok()?,
             model: request.model.clone(),
             client: SocketAddr::new(request.client, 50_000),
-            credential: None,
+            credential: request.key.as_deref().map(|name| self.credential(name)),
             protocol: RequestView::OPENAI,
             keep_alive: request.keep_alive,
             body: Some(body.into()),

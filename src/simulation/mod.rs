@@ -339,6 +339,7 @@ impl NewRequest {
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
             headers: http::HeaderMap::new(),
             body: crate::config::Settings::new(),
+            key: None,
             keep_alive: None,
             ends_after: None,
         }

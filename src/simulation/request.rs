@@ -20,6 +20,8 @@ pub(crate) struct NewRequest {
     /// The model as the client writes it, if it names one.
     pub(crate) model: Option<String>,
     pub(crate) client: std::net::IpAddr,
+    /// The name of its client's key, for a hub that has keys.
+    pub(crate) key: Option<String>,
     pub(crate) headers: HeaderMap,
     /// JSON; `model` is put in, if there is one.
     pub(crate) body: Settings,
@@ -143,6 +145,7 @@ impl Asked {
             id: super::gateway::id(number),
             model,
             client: request.client.to_string(),
+            key: request.key.clone(),
             path: request.path.clone(),
             stream: request.body.get("stream") == Some(&true.into()),
             status: self.status(),

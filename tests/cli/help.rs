@@ -39,6 +39,7 @@ fn every_command_explains_itself() {
         "demo",
         "completions",
         "config",
+        "key",
         "service",
         "policy",
     ] {
@@ -58,10 +59,11 @@ fn every_policy_command_explains_itself() {
 }
 
 #[test]
-fn every_command_of_config_and_of_service_explains_itself() {
+fn every_command_of_config_of_key_and_of_service_explains_itself() {
     let home = Home::empty();
     for (verb, words) in [
         ("config", &["path", "edit", "schema"][..]),
+        ("key", &["add", "list", "remove"]),
         (
             "service",
             &["install", "uninstall", "start", "stop", "status", "logs"],

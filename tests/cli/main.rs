@@ -13,6 +13,7 @@ mod completions;
 mod config_verbs;
 mod doctor;
 mod help;
+mod keys;
 mod launch;
 mod logs;
 mod messages;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mlx_openai_server_hub::api::{ModelFacts, SystemMemory};
 use mlx_openai_server_hub::config::{Config, Settings};
-use mlx_openai_server_hub::policy::{GroupView, ModelView, Policies, World};
+use mlx_openai_server_hub::policy::{Credential, GroupView, ModelView, Policies, World};
 
 use crate::world::{FakeWorld, Hub, model, rejected, request};
 
@@ -21,6 +21,22 @@ fn told(body: &str) -> String {
     let (verdict, policies) = Hub::with(&source).ask();
     assert_eq!(policies.warnings(), [""; 0], "{body}");
     rejected(&verdict).1.to_owned()
+}
+
+#[test]
+fn a_request_has_the_name_of_its_clients_key_or_none() {
+    let hub = Hub::with(
+        "return { on_request = function(req)
+           return hub.reject{ status = 400, message = tostring(req.key) }
+         end }",
+    );
+    let policies = hub.load();
+    for (key, told) in [(Some("laptop"), "laptop"), (None, "nil")] {
+        let mut view = request("alpha");
+        view.credential = key.map(Credential::named);
+        let (_, verdict) = policies.on_request(view);
+        assert_eq!(rejected(&verdict).1, told);
+    }
 }
 
 #[test]

@@ -546,3 +546,34 @@ fn a_page_that_may_read_answers_is_told_that_it_needs_a_key() {
         403
     );
 }
+
+#[test]
+fn a_policy_sees_the_name_of_a_key_and_never_the_key() {
+    let policy = "hub.on('request.finished', function(event, hub) hub.state.last = tostring(event.key) end)
+return { on_request = function(req, hub)
+  if req.body and req.body.ask then
+    local told = { tostring(req.key), tostring(hub.state.last) }
+    for name, value in pairs(req.headers) do
+      if name ~= 'x-other' and (value:find('key', 1, true) or name == 'cookie') then table.insert(told, name) end
+    end
+    return hub.reject{ status = 418, message = table.concat(told, ' ') }
+  end
+end }";
+    let yaml = format!("{}{}", keys(), alpha(&[]));
+    let hub = Hub::start_with(&yaml, &[("told.lua", policy), ("key.txt", IN_A_FILE)]);
+    let value = bearer(USE);
+    let headers = [
+        ("authorization", value.as_str()),
+        ("x-api-key", CONTROL),
+        ("cookie", "a=b"),
+    ];
+    let chat =
+        json!({"model": "alpha", "max_tokens": 1, "messages": [{"role": "user", "content": "a"}]});
+    let answer = send(&hub, "POST", CHAT, &headers, &chat).whole().unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let ask = json!({"model": "alpha", "ask": true});
+    wait_until("the policy to hear of the request", SOON, || {
+        let told = send(&hub, "POST", CHAT, &headers, &ask).whole().unwrap();
+        told.json()["error"]["message"] == "user user"
+    });
+}

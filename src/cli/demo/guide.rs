@@ -69,7 +69,7 @@ pub(super) fn run(folder: &Folder, over: &CancellationToken) {
 async fn tour(folder: &Folder, out: &mut Out) -> anyhow::Result<()> {
     let port = folder.port;
     let begin = Instant::now();
-    let client = Client::new(HOST, port);
+    let client = Client::new(HOST, port, &folder.config());
     progress::show("starting the hub", async {
         while client.probe().await != Probe::Hub {
             sleep(UP_YET).await;

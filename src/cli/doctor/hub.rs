@@ -19,6 +19,7 @@ pub(super) fn check(address: &HubAddress, found: &Found, status: Option<&Status>
     let holder = || network::holder(address.port, address.host.parse().ok());
     let own = match found {
         Found::Hub(hub) => return running(&hub.client.address(), hub.pid, status),
+        Found::Closed(why) => return vec![Finding::broken(why)],
         Found::Stranger(stranger) => Finding::broken(stranger),
         Found::Other(answer) => {
             network::taken(&what, address.port, Some(answer), holder().as_ref())

@@ -86,7 +86,7 @@ pub(super) fn other_family(host: &str) -> Option<IpAddr> {
 /// Another program at the other family's address.
 pub(super) async fn beside(address: &HubAddress) -> Option<Finding> {
     let ip = other_family(&address.host)?;
-    let client = Client::new(&ip.to_string(), address.port);
+    let client = Client::new(&ip.to_string(), address.port, &address.config_path);
     let is_own = match client.probe().await {
         Probe::Nothing => return None,
         Probe::Other(_) => false,

@@ -57,6 +57,9 @@ pub(super) struct Launch {
     arguments: Vec<OsString>,
 }
 
+/// What is printed where a client needs a key.
+const KEY: &str = "KEY";
+
 /// The hub and the model that the client is led to.
 struct Led {
     /// The hub's address without a path.
@@ -65,6 +68,8 @@ struct Led {
     model: String,
     /// In tokens.
     context: Option<u32>,
+    /// Of a hub that has keys.
+    key: Option<String>,
 }
 
 impl Led {
@@ -73,6 +78,7 @@ impl Led {
             url: &self.url,
             model: &self.model,
             context: self.context,
+            key: self.key.as_deref(),
         }
     }
 }
@@ -121,10 +127,15 @@ impl Launch {
     /// A running hub, and a model of it that takes requests.
     async fn running(&self, hub_yaml: &HubYaml) -> anyhow::Result<Led> {
         let status = start::hub_of(hub_yaml).await?;
-        let hub = client::Client::new(&status.host, status.port);
+        let hub = client::Client::new(&status.host, status.port, &hub_yaml.path);
         let model = choice::model(&status, self.model.as_deref(), &hub).await?;
         choice::takes_requests(&status, &model)?;
-        Ok(led(hub_yaml, &status, model))
+        let key = hub.key()?;
+        let led = led(hub_yaml, &status, model);
+        Ok(Led {
+            key: led.key.and(key),
+            ..led
+        })
     }
 
     /// Runs the client in the place of this process; returns only when that fails.
@@ -175,11 +186,13 @@ impl Launch {
 fn led(hub_yaml: &HubYaml, status: &Status, model: String) -> Led {
     let config = hub_yaml.config().ok();
     let configured = config.and_then(|config| config.model(&model));
-    let hub = client::Client::new(&status.host, status.port);
+    let hub = client::Client::new(&status.host, status.port, &hub_yaml.path);
+    let has_keys = config.is_some_and(|config| !config.api_keys.is_empty());
     Led {
         url: format!("http://{}", hub.address()),
         host: hub.host().to_owned(),
         context: configured.map(|model| model.context_length),
+        key: has_keys.then(|| KEY.to_owned()),
         model,
     }
 }
@@ -243,6 +256,9 @@ fn print(client: &Client, led: &Led, out: &mut Out) {
         if !misleading.is_empty() {
             out.line(format_args!("unset {}", misleading.join(" ")));
         }
+    }
+    if led.key.is_some() {
+        note.info("KEY stands for a key of the hub: `key add NAME` makes one");
     }
     let snippets = client.snippets(&led.target());
     let is_alone = snippets.len() == 1;

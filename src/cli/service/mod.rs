@@ -513,7 +513,7 @@ async fn install(
 
 /// Waits until the hub answers.
 pub(super) async fn answers(config: &Config) -> bool {
-    let client = Client::new(&config.host, config.port);
+    let client = Client::new(&config.host, config.port, &config.path);
     let answering = async {
         while client.probe().await != Probe::Hub {
             tokio::time::sleep(POLL).await;

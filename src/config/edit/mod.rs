@@ -1,4 +1,4 @@
-//! Adds an entry to `models` of a hub.yaml, or removes one, and leaves every other byte as it is.
+//! Adds an entry to `models` or `api_keys` of a hub.yaml, or removes one, and leaves every other byte as it is.
 //!
 //! The text is cut open at one place and nowhere else: [`Edit`] says where. Each edit is read again before
 //! anybody sees it, and must mean the old file with that entry more or less; else it is refused, and the
@@ -10,6 +10,13 @@ use std::ops::Range;
 use saphyr_parser::{Event, Parser, Span};
 
 use super::yaml::{self, Map, Node};
+
+mod api_keys;
+
+pub use api_keys::{add_keys, remove_key};
+
+/// The list of the models.
+const MODELS: &str = "models";
 
 /// A change of one place of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,15 +118,19 @@ impl NewEntry {
 /// # Errors
 /// When the file is not valid YAML or cannot be edited safely.
 pub fn add(text: &str, entry: &NewEntry) -> Result<Edit, EditError> {
+    add_to(text, MODELS, entry)
+}
+
+fn add_to(text: &str, list: &str, entry: &NewEntry) -> Result<Edit, EditError> {
     let before = root(text)?;
-    let edit = adding(text, entry)?;
+    let edit = adding(text, list, entry)?;
     let added = match root(&entry.block(0, "\n"))? {
         Node::List(mut items) => items.pop(),
         _ => None,
     };
     let mut meant = before;
-    let models = models_of(&mut meant).ok_or(EditError::Unsafe("it is no list"))?;
-    models.extend(added);
+    let entries = entries_of(&mut meant, list).ok_or(EditError::Unsafe("it is no list"))?;
+    entries.extend(added);
     checked(text, edit, &meant)
 }
 
@@ -130,15 +141,11 @@ pub fn add(text: &str, entry: &NewEntry) -> Result<Edit, EditError> {
 pub fn remove(text: &str, name: &str) -> Result<Edit, EditError> {
     let mut meant = root(text)?;
     let unknown = || EditError::Unknown(name.to_owned());
-    let models = models_of(&mut meant).ok_or_else(unknown)?;
-    let is_its = |node: &Node| match node {
-        Node::Map(map) => map.entries.get("name").and_then(Node::scalar).as_deref() == Some(name),
-        _ => false,
-    };
-    let index = models.iter().position(is_its).ok_or_else(unknown)?;
+    let models = entries_of(&mut meant, MODELS).ok_or_else(unknown)?;
+    let index = position(models, name).ok_or_else(unknown)?;
     models.remove(index);
     let is_empty = models.is_empty();
-    let edit = removing(text, index)?;
+    let edit = removing(text, MODELS, index)?;
     if is_empty {
         // `models:` without a value, or not there at all, means the same here.
         let after = edit.apply(text);
@@ -157,22 +164,30 @@ pub fn remove(text: &str, name: &str) -> Result<Edit, EditError> {
     checked(text, edit, &meant)
 }
 
+/// The place of the entry of that name.
+fn position(entries: &[Node], name: &str) -> Option<usize> {
+    entries.iter().position(|node| match node {
+        Node::Map(map) => map.entries.get("name").and_then(Node::scalar).as_deref() == Some(name),
+        _ => false,
+    })
+}
+
 /// The tree of a text.
 fn root(text: &str) -> Result<Node, EditError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     yaml::parse(text).map_err(|_| EditError::Invalid)
 }
 
-/// The entries of `models`, which are added if there are none.
-fn models_of(root: &mut Node) -> Option<&mut Vec<Node>> {
+/// The entries of a list, which is added if there is none.
+fn entries_of<'n>(root: &'n mut Node, list: &str) -> Option<&'n mut Vec<Node>> {
     let Node::Map(Map { entries, .. }) = root else {
         return None;
     };
-    let models = entries.entry("models".to_owned()).or_insert(Node::Null);
-    if *models == Node::Null {
-        *models = Node::List(Vec::new());
+    let entries = entries.entry(list.to_owned()).or_insert(Node::Null);
+    if *entries == Node::Null {
+        *entries = Node::List(Vec::new());
     }
-    match models {
+    match entries {
         Node::List(items) => Some(items),
         _ => None,
     }
@@ -188,8 +203,8 @@ fn checked(text: &str, edit: Edit, meant: &Node) -> Result<Edit, EditError> {
     }
 }
 
-/// The place of `models` in a text.
-struct Models {
+/// The place of a list in a text.
+struct Place {
     /// The key.
     key: Range<usize>,
     value: Value,
@@ -209,21 +224,23 @@ enum Value {
     Other,
 }
 
-fn adding(text: &str, entry: &NewEntry) -> Result<Edit, EditError> {
+fn adding(text: &str, list: &str, entry: &NewEntry) -> Result<Edit, EditError> {
     let line_end = line_end(text);
     let insertion = |at: usize, text: String| Edit {
         range: at..at,
         text,
     };
-    let Some(models) = find(text) else {
+    let Some(place) = find(text, list) else {
         let (end, between) = end_of_document(text, line_end);
         let block = entry.block(2, line_end);
-        let lines = format!("{between}models:{line_end}{block}{line_end}");
+        // A last line without an end stays one.
+        let last = if between.is_empty() { line_end } else { "" };
+        let lines = format!("{between}{list}:{line_end}{block}{last}");
         return Ok(insertion(end, lines));
     };
-    match models.value {
+    match place.value {
         Value::Null(value) if value.is_empty() => {
-            let end = end_of_line(text, models.key.end);
+            let end = end_of_line(text, place.key.end);
             Ok(insertion(
                 end,
                 format!("{line_end}{}", entry.block(2, line_end)),
@@ -252,15 +269,15 @@ fn adding(text: &str, entry: &NewEntry) -> Result<Edit, EditError> {
     }
 }
 
-fn removing(text: &str, index: usize) -> Result<Edit, EditError> {
-    let Some(models) = find(text) else {
+fn removing(text: &str, list: &str, index: usize) -> Result<Edit, EditError> {
+    let Some(place) = find(text, list) else {
         return Err(EditError::Unsafe("it is merged from elsewhere"));
     };
     let removal = |range: Range<usize>| Edit {
         range,
         text: String::new(),
     };
-    match models.value {
+    match place.value {
         Value::Flow { items, .. } if index < items.len() => {
             let item = items[index].clone();
             Ok(removal(
@@ -320,7 +337,7 @@ fn blank_before(text: &str, at: usize) -> Option<usize> {
     (above < at && text[above..at].trim().is_empty()).then_some(above)
 }
 
-/// The end of a document without `models`, and the line end that it lacks.
+/// The end of a document without the list, and the line end that it lacks.
 fn end_of_document<'l>(text: &str, line_end: &'l str) -> (usize, &'l str) {
     let mut at = 0;
     let mut end = text.len();
@@ -371,8 +388,8 @@ fn end_of_item(text: &str, item: &Range<usize>, column: usize) -> usize {
     }
 }
 
-/// Finds `models` at the top level; `None` if it is not there, or only merged into it.
-fn find(text: &str) -> Option<Models> {
+/// Finds a list at the top level; `None` if it is not there, or only merged into it.
+fn find(text: &str, list: &str) -> Option<Place> {
     // The parser refuses tabs between a key and its value, which are legal. A space is as long.
     let spaced = text.replace('\t', " ");
     let offsets: Vec<usize> = spaced.char_indices().map(|(offset, _)| offset).collect();
@@ -400,9 +417,8 @@ fn find(text: &str) -> Option<Models> {
                 depth += usize::from(is_nested);
                 match key.take() {
                     None => {
-                        let is_models =
-                            matches!(&event, Event::Scalar(name, ..) if name == "models");
-                        key = Some((is_models, range));
+                        let is_its = matches!(&event, Event::Scalar(name, ..) if name == list);
+                        key = Some((is_its, range));
                     }
                     Some((true, key)) => break (key, (event, range)),
                     Some((false, _)) => {}
@@ -427,7 +443,7 @@ fn find(text: &str) -> Option<Models> {
         }
         _ => Value::Other,
     };
-    Some(Models { key, value })
+    Some(Place { key, value })
 }
 
 /// The places of the items of a list that has just begun, up to its end.

@@ -38,6 +38,7 @@ pub(crate) const FIELDS: &[&str] = &[
     "seconds",
     "id",
     "client",
+    "key",
     "path",
     "stream",
     "status",
@@ -70,6 +71,9 @@ pub struct FinishedRequest {
     pub model: String,
     /// The client's address.
     pub client: String,
+    /// The name of its key, if the hub has keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Path of the URL, without the query.
     pub path: String,
     /// True if the answer came as a stream of events.
@@ -195,6 +199,7 @@ mod tests {
     fn the_list_of_fields_is_what_events_have() {
         let request = Event::of_request(
             FinishedRequest {
+                key: Some(String::new()),
                 status: Some(200),
                 wait_seconds: Some(1.0),
                 first_token_seconds: Some(1.0),

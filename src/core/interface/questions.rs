@@ -312,7 +312,11 @@ impl Credential {
 
     /// That of a key of that name, for requests that are only imagined.
     pub fn named(name: &str) -> Self {
-        let key = Arc::new(ApiKey::named(name));
+        Self::of(Arc::new(ApiKey::named(name)))
+    }
+
+    /// That of a request without headers.
+    pub(crate) fn of(key: Arc<ApiKey>) -> Self {
         let sent = Vec::new();
         Self { key, sent }
     }

@@ -278,6 +278,7 @@ impl Gateway {
                 &parts,
                 id.clone(),
                 client,
+                key.clone(),
                 Arc::clone(self),
                 began,
                 connection,

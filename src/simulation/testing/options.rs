@@ -22,6 +22,7 @@ pub(crate) const RELOAD: &[&str] = &["config", "policies", "policy"];
 /// The fields of `hub:request(model, {…})`.
 pub(crate) const REQUEST: &[&str] = &[
     "client",
+    "key",
     "headers",
     "body",
     "prompt",
@@ -67,6 +68,7 @@ pub(super) fn request(lua: &Lua, model: Option<&str>, table: &Table) -> mlua::Re
             .parse()
             .map_err(|_| fields.error("`client` must be an address like \"10.0.0.7\"".into()))?;
     }
+    request.key = fields.get::<String>("key", "the name of a key")?;
     if let Some(headers) = fields.get::<Table>("headers", "a table of texts by name")? {
         request.headers = header_map(&fields, &headers)?;
     }

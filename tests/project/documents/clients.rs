@@ -10,6 +10,7 @@ fn the_settings_of_each_client_are_those_of_launch() {
         url: "http://localhost:8000",
         model: "qwen3-coder-30b",
         context: None,
+        key: None,
     });
     for page in ["README.md", "docs/clients.md"] {
         let page = Page::read(page);

@@ -19,6 +19,7 @@ use tracing::debug;
 use super::kind::AnswerKind;
 use super::usage::{Tail, Usage};
 use crate::api::{Stage, unix_now};
+use crate::config::ApiKey;
 use crate::hub::decimal;
 use crate::hub::decimal::micros;
 use crate::hub::gateway::Gateway;
@@ -60,6 +61,8 @@ struct Entries {
     protocol: &'static Protocol,
     /// The part that others see meanwhile: its origin and its destination.
     flight: Arc<Flight>,
+    /// Its client's, if the hub has keys.
+    key: Option<Arc<ApiKey>>,
     /// The path for the worker, if it is another one.
     asked: Option<&'static str>,
     /// The store for the id of a created response, until the answer begins.
@@ -91,6 +94,7 @@ impl Account {
         parts: &request::Parts,
         id: HeaderValue,
         client: SocketAddr,
+        key: Option<Arc<ApiKey>>,
         gateway: Arc<Gateway>,
         began: Instant,
         connection: Arc<AtomicBool>,
@@ -110,6 +114,7 @@ impl Account {
             gateway,
             protocol,
             flight,
+            key,
             asked: None,
             made: None,
             policy: Duration::ZERO,
@@ -348,6 +353,7 @@ impl Entries {
                 id: flight.id().to_owned(),
                 model: model.name.to_string(),
                 client: flight.client.to_string(),
+                key: self.key.as_ref().map(|key| key.name.clone()),
                 path: flight.path.to_string(),
                 stream: self.events,
                 status: Some(status),

@@ -77,6 +77,7 @@ impl Light for RequestHandle {
         ("path", |view| Some(view.parts.uri.path())),
         ("model", |view| view.model.as_deref()),
         ("protocol", |view| Some(view.protocol)),
+        ("key", |view| view.key().map(|key| &*key.name)),
     ];
 }
 

@@ -77,6 +77,9 @@ pub(in crate::policy) struct RequestLine {
     pub(in crate::policy) method: String,
     pub(in crate::policy) path: String,
     pub(in crate::policy) client: String,
+    /// The name of its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::policy) key: Option<String>,
     /// Empty for OpenAI's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(in crate::policy) protocol: String,

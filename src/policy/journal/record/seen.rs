@@ -49,6 +49,7 @@ struct SeenRequest {
     method: http::Method,
     path: String,
     client: String,
+    key: Option<String>,
     protocol: &'static str,
     keep_alive: Option<f64>,
     waited_seconds: f64,
@@ -94,6 +95,7 @@ impl Snapshot {
                     method: view.parts.method.clone(),
                     path: clipped(view.parts.uri.path()),
                     client: view.client.ip().to_string(),
+                    key: view.key().map(|key| key.name.clone()),
                     protocol: view.protocol,
                     keep_alive: view.keep_alive,
                     waited_seconds: view.parked.waited_seconds,
@@ -211,6 +213,7 @@ impl SeenRequest {
             method: clipped(self.method.as_str()),
             path: self.path,
             client: self.client,
+            key: self.key,
             protocol: match self.protocol {
                 RequestView::OPENAI => String::new(),
                 other => other.to_owned(),
