@@ -38,7 +38,7 @@
 //! | `hub::gateway` | `core`, `policy`, `hub::lifecycle`, `upstream`, `api`, `config`, `model_files`, `tokenizer`, `hub::decimal` |
 //! | `hub::control` | `hub::dashboard`, `hub::lifecycle` (its handle), `api` |
 //! | `hub::dashboard` | `clients`, `api` |
-//! | `hub::server` | `hub::gateway`, `config` (whom it lets in), `hub::decimal`, `api` |
+//! | `hub::server` | `hub::gateway`, `hub::dashboard` (the page of the login), `config` (whom it lets in), `hub::decimal`, `api` |
 //! | `cli` | `api`, `clients`, `config`, `download`, `files`, `memory`, `model_files`, `runtime_file`, `policy` (to check files), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (to serve and for the demo), `tokenizer` (to count in a process of its own), `fake_worker` |
 //! | `daemon` | everything |
 //! | `fake_worker` | nothing of ours: it stands in for another program |

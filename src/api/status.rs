@@ -218,6 +218,8 @@ pub struct HubFacts {
     pub log_path: String,
     /// True if `GET /hub` serves the dashboard.
     pub enable_status_page: bool,
+    /// True if requests need keys.
+    pub has_keys: bool,
     /// Modification time of hub.yaml, Unix seconds: `created` of every model.
     pub config_modified_at: u64,
     /// True if hub.yaml on disk is invalid or unreadable.
@@ -266,6 +268,9 @@ pub struct Status {
     /// True if `GET /hub` serves the dashboard; none from older hubs.
     #[serde(default)]
     pub enable_status_page: Option<bool>,
+    /// True if requests need keys.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_keys: bool,
     /// Totals.
     pub counts: Counts,
     /// Everything a user should know about, one sentence each.
@@ -411,6 +416,7 @@ impl Status {
             config_path: Some(hub.config_path.clone()),
             log_path: Some(hub.log_path.clone()),
             enable_status_page: Some(hub.enable_status_page),
+            has_keys: hub.has_keys,
             counts,
             warnings: hub.warnings.clone(),
             controller_available: true,

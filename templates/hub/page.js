@@ -49,6 +49,8 @@ export async function fetched(path, options = {}) {
     throw new Error("The hub cannot be reached.", { cause });
   }
   if (response.ok) return response;
+  // The session is over: the hub answers with the page of the login.
+  if (response.status === 401) location.reload();
   const answer = await response.json().catch(() => null);
   throw new Error(answer?.error?.message ?? `The hub answered ${response.status}.`);
 }

@@ -8,6 +8,7 @@ mod browser;
 mod everybody;
 mod fixtures;
 mod flights;
+mod login;
 mod real_hub;
 mod scripted_hub;
 mod sends;

@@ -7,6 +7,7 @@ mod descriptors;
 mod door;
 mod history;
 mod keys;
+mod login;
 mod plan;
 mod prometheus;
 #[path = "../support/mod.rs"]

@@ -47,6 +47,7 @@ impl Hub for TableHub {
     fn status(&self) -> Status {
         let hub = HubFacts {
             groups: vec![GroupFacts::default()],
+            has_keys: true,
             log_path: self.log_path.lock().clone(),
             ..HubFacts::default()
         };
@@ -451,6 +452,7 @@ async fn the_dashboard_answers_with_and_without_a_slash() {
     for (name, content_type) in [
         ("hub.css", "text/css; charset=utf-8"),
         ("hub.js", "text/javascript; charset=utf-8"),
+        ("login.js", "text/javascript; charset=utf-8"),
     ] {
         let answer = ask("GET", &format!("/hub/assets/{name}")).await;
         assert_eq!(answer.status, 200, "{name}");
@@ -518,11 +520,11 @@ fn the_description_has_exactly_the_routes_of_the_router() {
             described.insert((method.to_uppercase(), path.clone()));
         }
     }
-    let routed = routes::<TableHub>(Live::default())
-        .into_iter()
-        .map(|(method, path, _)| (method.to_string(), path))
-        .collect();
-    assert_eq!(described, routed);
+    let routed = routes::<TableHub>(Live::default()).into_iter();
+    let routed = routed.map(|(method, path, _)| (method.to_string(), path));
+    // The server's door answers these.
+    let login = ["/hub/login", "/hub/logout"].map(|path| ("POST".to_owned(), path.to_owned()));
+    assert_eq!(described, routed.chain(login).collect());
 }
 
 #[test]

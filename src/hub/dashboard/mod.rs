@@ -28,6 +28,7 @@ const STYLE: &str = concat!(
     include_str!("../../../templates/hub/messages.css"),
     include_str!("../../../templates/hub/views.css"),
     include_str!("../../../templates/hub/charts.css"),
+    include_str!("../../../templates/hub/login.css"),
     include_str!("../../../templates/hub/phone.css"),
 );
 
@@ -54,6 +55,7 @@ const SCRIPT_TYPE: &str = "text/javascript; charset=utf-8";
 /// The script of that name; `hub.js` imports the others.
 fn script(name: &str) -> Option<&'static str> {
     Some(match name {
+        "login.js" => include_str!("../../../templates/hub/login.js"),
         "hub.js" => include_str!("../../../templates/hub/hub.js"),
         "page.js" => include_str!("../../../templates/hub/page.js"),
         "models.js" => include_str!("../../../templates/hub/models.js"),
@@ -75,6 +77,10 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
     templates.set_auto_escape_callback(|_| AutoEscape::Html);
     for (name, text) in [
         ("hub", include_str!("../../../templates/hub.html.j2")),
+        (
+            "login",
+            include_str!("../../../templates/hub/login.html.j2"),
+        ),
         (
             "model_row",
             include_str!("../../../templates/hub/model_row.html.j2"),
@@ -118,6 +124,14 @@ pub fn page(status: &Status) -> Result<String, Error> {
     TEMPLATES.get_template("hub")?.render(context)
 }
 
+/// The page on which a key is shown to a hub that has keys.
+///
+/// # Errors
+/// When the template uses an undefined value.
+pub fn login_page() -> Result<String, Error> {
+    TEMPLATES.get_template("login")?.render(())
+}
+
 /// A client with what leads it to this hub.
 #[derive(Debug, Clone, Serialize)]
 pub struct ShownClient {
@@ -142,6 +156,7 @@ pub fn clients(status: &Status, model: Option<&str>) -> Vec<ShownClient> {
         url: &format!("http://{}", local_authority(&status.host, status.port)),
         model: model.unwrap_or(one),
         context: None,
+        key: status.has_keys.then_some("KEY"),
     };
     let of = |client: &clients::Client| ShownClient {
         name: client.name,
@@ -213,6 +228,7 @@ mod tests {
             url: "http://localhost:8000",
             model: "qwen3-4b",
             context: None,
+            key: None,
         };
         for client in clients::all() {
             for snippet in client.snippets(&target) {
@@ -220,6 +236,20 @@ mod tests {
                 assert!(page.contains(&text), "{text} is not in {page}");
             }
         }
+    }
+
+    #[test]
+    fn the_page_of_a_hub_with_keys_says_so_and_can_be_left() {
+        let hub = HubFacts {
+            has_keys: true,
+            ..HubFacts::default()
+        };
+        let page = page(&Status::build(&hub, &[], 1)).unwrap();
+        assert!(page.contains("Log out") && page.contains("OPENAI_API_KEY=KEY"));
+        let open = page_with("none");
+        assert!(!open.contains("Log out") && open.contains("OPENAI_API_KEY=none"));
+        let login = login_page().unwrap();
+        assert!(login.contains("type=\"password\"") && !login.contains(" onclick"));
     }
 
     #[test]

@@ -341,6 +341,7 @@ impl Registry {
             config_path: table.config.path.display().to_string(),
             log_path: table.config.log_path.display().to_string(),
             enable_status_page: table.config.enable_status_page,
+            has_keys: !table.config.api_keys.is_empty(),
             config_modified_at: table.config.modified_at,
             degraded: invalid.is_some(),
             warnings,

@@ -16,8 +16,9 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::area::Area;
+use super::door::{Pass, Sessions};
 use super::unread::{self, Lent};
-use super::{astray, door};
+use super::{astray, door, login};
 use crate::api::ApiError;
 use crate::hub::decimal;
 use crate::hub::decimal::micros;
@@ -46,6 +47,8 @@ enum Elsewhere {
     /// None either, for an admitted client: its body is read, so that its connection stays open.
     Astray(Response<Body>, Incoming),
     Hub(Request<Lent>, SocketAddr),
+    /// The login of the status page.
+    LogIn(Parts, Incoming, SocketAddr),
     /// The hub that has taken over.
     Successor(Request<Incoming>, SocketAddr),
 }
@@ -61,18 +64,26 @@ struct Inbound {
 pub(super) struct Front {
     gateway: Arc<Gateway>,
     hub: axum::Router,
+    sessions: Arc<Sessions>,
 }
 
 impl Front {
     pub(super) fn new(gateway: Gateway, hub: axum::Router) -> Self {
-        let gateway = Arc::new(gateway);
-        Self { gateway, hub }
+        Self {
+            gateway: Arc::new(gateway),
+            hub,
+            sessions: Arc::default(),
+        }
     }
 
     /// A copy for one connection: no other thread touches the reference count that its requests use.
     pub(super) fn of_connection(&self) -> Arc<Self> {
         let gateway = Gateway::clone(&self.gateway);
-        Arc::new(Self::new(gateway, self.hub.clone()))
+        Arc::new(Self {
+            gateway: Arc::new(gateway),
+            hub: self.hub.clone(),
+            sessions: Arc::clone(&self.sessions),
+        })
     }
 
     /// The answer to one request. Not an `async fn`: that would keep the request in its future twice.
@@ -142,16 +153,20 @@ impl Front {
         if let Some(response) = origin.as_ref().and_then(|_| door::preflight(&parts)) {
             return (elsewhere(Elsewhere::Answered(response)), origin);
         }
-        let key = match self.gateway.has_keys() {
-            true => door::key_of(&parts, area, &self.gateway.config()),
-            false => Ok(None),
+        let pass = match self.gateway.has_keys() {
+            true => self.pass(&parts, area, id),
+            false => Ok(Pass::On(None)),
         };
-        let key = match key {
-            Ok(key) => key,
-            Err(error) => {
-                let answer = turned_away(&parts, id, &error);
-                return (elsewhere(Elsewhere::Answered(answer)), origin);
+        let key = match pass {
+            Ok(Pass::On(key)) => key,
+            Ok(Pass::LogIn) if !self.gateway.successor().is_there() => {
+                return (elsewhere(Elsewhere::LogIn(parts, body, client)), origin);
             }
+            Ok(Pass::LogOut) if !self.gateway.successor().is_there() => {
+                return (elsewhere(Elsewhere::Answered(self.log_out(&parts))), origin);
+            }
+            Ok(Pass::LogIn | Pass::LogOut) => None,
+            Err(answer) => return (elsewhere(Elsewhere::Answered(answer)), origin),
         };
         let way = if let Some(response) = astray::answer(&parts, area, || self.gateway.config()) {
             elsewhere(Elsewhere::Astray(response, body))
@@ -172,6 +187,36 @@ impl Front {
         (way, origin)
     }
 
+    /// Lets a request to a hub with keys pass, or answers it.
+    fn pass(&self, parts: &Parts, area: Area, id: &HeaderValue) -> Result<Pass, Response<Body>> {
+        let config = self.gateway.config();
+        let pass = door::pass(parts, area, &config, &self.sessions);
+        pass.map_err(|error| {
+            let answer = turned_away(parts, id, &error);
+            match door::wants_login_page(parts, &config) {
+                true => login::page(answer),
+                false => answer,
+            }
+        })
+    }
+
+    /// The answer to a login, with its cookie.
+    async fn log_in(&self, parts: Parts, body: Incoming, client: SocketAddr) -> Response<Body> {
+        let config = self.gateway.config();
+        let key = login::body(body).await;
+        let key = key.and_then(|body| door::key_of_login(&parts, &body));
+        let logged_in = key.and_then(|key| self.sessions.log_in(&key, client.ip(), &config));
+        match logged_in {
+            Ok(cookie) => login::done(&cookie),
+            Err(error) => error_to(&parts, &error),
+        }
+    }
+
+    fn log_out(&self, parts: &Parts) -> Response<Body> {
+        let port = self.gateway.config().port;
+        login::done(&self.sessions.log_out(&parts.headers, port))
+    }
+
     /// The answer of any other part than the gateway.
     async fn answer_elsewhere(&self, way: Elsewhere, id: &HeaderValue) -> Response<AnyBody> {
         match way {
@@ -179,6 +224,9 @@ impl Front {
             Elsewhere::Astray(mut response, body) => {
                 unread::discard(body, response.headers_mut()).await;
                 response.map(Either::Left)
+            }
+            Elsewhere::LogIn(parts, body, client) => {
+                self.log_in(parts, body, client).await.map(Either::Left)
             }
             Elsewhere::Hub(request, client) => self.ask_hub(request, client, id).await,
             Elsewhere::Successor(request, client) => {

@@ -32,6 +32,7 @@ mod astray;
 mod door;
 mod front;
 mod head_timer;
+mod login;
 mod receive_buffer;
 mod self_wake;
 mod socket;

@@ -20,12 +20,14 @@ mod caller;
 mod cors;
 mod keys;
 mod refusals;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
 use caller::{Caller, Site};
 pub(super) use cors::{allow_origin, preflight};
-pub(super) use keys::key_of;
+pub(super) use keys::{Pass, key_of_login, pass, wants_login_page};
+pub(super) use sessions::Sessions;
 
 /// Schemes of applications, which no web site's page can have.
 const APPLICATIONS: [&str; 4] = ["app", "tauri", "vscode-webview", "vscode-file"];
@@ -60,9 +62,9 @@ pub(super) fn check(
     let page = Page {
         parts,
         area,
+        own: own_origin(parts, &caller),
         caller,
         config: &config,
-        own: reached.and_then(|host| web::origin(&format!("http://{host}"))),
     };
     match area {
         Area::Public => Ok(None),
@@ -77,6 +79,12 @@ fn reached_at<'a>(parts: &'a Parts, caller: &Caller<'a>) -> Option<&'a str> {
         Some(authority) => Some(authority.as_str()),
         None => caller.host.map(|host| host.to_str().unwrap_or_default()),
     }
+}
+
+/// The origin of the hub's own pages, as this client reaches them.
+fn own_origin(parts: &Parts, caller: &Caller<'_>) -> Option<String> {
+    let host = reached_at(parts, caller)?;
+    web::origin(&format!("http://{host}"))
 }
 
 /// True if that is a name of the hub's, and not one that a stranger let point to its address.

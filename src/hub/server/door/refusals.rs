@@ -1,5 +1,7 @@
 //! The errors for refused requests, with the setting that would allow them.
 
+use std::time::Duration;
+
 use http::StatusCode;
 
 use super::Area;
@@ -80,6 +82,26 @@ pub(super) fn expired_key(name: &str) -> ApiError {
         "The API key `{name}` has expired. Set another `expires` in hub.yaml, or make a new key with \
          `mlx-openai-server-hub key add`."
     ))
+}
+
+/// Too many wrong keys at the login; so long is left.
+pub(super) fn too_many_tries(left: Duration) -> ApiError {
+    let seconds = left.as_secs_f64().ceil() as u64;
+    let message = format!("Too many wrong keys came from this address. Try again in {seconds} s.");
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, message).with_retry_after(seconds)
+}
+
+/// The system gives no random numbers.
+pub(super) fn no_random_numbers(error: &getrandom::Error) -> ApiError {
+    let message = format!("Nobody can log in: the system has no random numbers: {error}");
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+}
+
+/// The body of a login is not what it should be.
+pub(super) fn no_login() -> ApiError {
+    let message =
+        "Send a login as JSON, `{\"key\": \"KEY\"}`, with `Content-Type: application/json`.";
+    ApiError::new(StatusCode::BAD_REQUEST, message)
 }
 
 /// A key that may use the models only.
