@@ -149,12 +149,11 @@ mod tests {
         let status = serde_json::to_value(status(&[("a", json!({}))])).unwrap();
         let mut change = status.clone();
         change["order"] = json!(["b", "a"]);
-        let requests = json!([{
-            "number": 7, "id": "", "time": 0.0, "client": "", "protocol": "", "method": "", "path": "",
-            "model": null, "status": 200, "stream": false, "seconds": 0.0, "wait_seconds": 0.0,
-            "first_token_seconds": null, "prompt_tokens": null, "completion_tokens": null,
-            "tokens_per_second": null,
-        }]);
+        let request = EndedRequest {
+            number: 7,
+            ..EndedRequest::default()
+        };
+        let requests = serde_json::to_string(&[request]).unwrap();
         let text = format!(
             "event: status\ndata: {status}\n\n:\n\nevent: change\ndata: {change}\n\n\
              event: later\ndata: 1\n\nevent: requests\ndata: {requests}\n\nevent: status\ndata: no\n\n"
