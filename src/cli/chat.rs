@@ -105,7 +105,7 @@ mod tests {
 
     const STREAM: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 
-    /// What a hub's answer, sent in these pieces, says; and the reason why it is incomplete.
+    /// The text of a hub's answer that is sent in these pieces, and the reason why it is incomplete.
     async fn heard(answer: &[&str]) -> (Vec<Said>, Option<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = Client::new(

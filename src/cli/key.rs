@@ -13,7 +13,7 @@ use crate::config::edit::{Edit, EditError, EntryValue, NewEntry, add_keys, remov
 use crate::config::{ApiKey, Config, KeyDigest, KeySource, nearest};
 use crate::files;
 
-/// What a key begins with, so that one that has got out is recognized.
+/// The beginning of every key, by which one that has got out is recognized.
 const BEGIN: &str = "mlxhub-";
 
 /// The name of the command line's own key.

@@ -44,7 +44,7 @@ fn wrapped(line: &str, width: Option<usize>) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What a model does, or why it has failed.
+/// A sentence on what a model does, or why it has failed.
 pub(super) fn note(status: &Status, model: &ModelStatus, now: f64) -> Option<String> {
     let facts = &model.metadata.facts;
     match (facts.process_state, facts.memory_state) {

@@ -124,7 +124,7 @@ impl Pull {
     }
 }
 
-/// What to do with the model now.
+/// The next step with the model.
 fn next_step(id: &str, revision: &str, plan: &Plan, hub_yaml: &HubYaml, out: &mut Out) {
     // Workers read `main` of a repository; another revision is a folder to them.
     let model_path = match revision {
@@ -165,7 +165,7 @@ async fn on_thread<T: Send + 'static>(
     Ok(done?)
 }
 
-/// How fast bytes come.
+/// Measures the rate at which bytes come.
 #[derive(Default)]
 struct Rate(RefCell<VecDeque<(Instant, u64)>>);
 

@@ -46,7 +46,7 @@ const STDIN: &str = "-";
 pub(super) struct Run {
     /// The model, by its name in hub.yaml or one that a policy answers for
     model: String,
-    /// What to ask, in one or several words; `-` stands for what stdin has
+    /// The prompt, in one or several words; `-` stands for what stdin has
     prompt: Vec<String>,
     /// Instructions that come before the prompt
     #[arg(long, value_name = "TEXT")]

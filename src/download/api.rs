@@ -1,6 +1,6 @@
-//! What is asked of the Hugging Face hub over HTTPS: the files of a revision, and one of them from a byte on.
+//! Asks the Hugging Face hub over HTTPS for the files of a revision, and for one of them from a byte on.
 //!
-//! Who asks is told to the hub alone, and not to the servers that it sends downloads to. What it answers becomes
+//! The token goes to the hub alone, and not to the servers that it sends downloads to. Its answers become
 //! names of files: nothing that leads out of the cache is taken.
 
 use std::io::Read;
@@ -216,7 +216,7 @@ impl Api {
         }
     }
 
-    /// What a refusal means. The hub hides private repositories from those who may not see them.
+    /// The error of a refusal. The hub hides private repositories from those who may not see them.
     fn refusal(
         &self,
         mut answer: Response<Body>,

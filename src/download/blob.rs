@@ -126,7 +126,10 @@ impl Blob<'_> {
     }
 
     /// # Errors
-    /// What differs from the hub's file.
+    /// Compares what is there with the hub's file.
+    ///
+    /// # Errors
+    /// The difference.
     fn check(&self, bytes: u64, sha256: Sha256) -> Result<(), String> {
         if bytes != self.file.size {
             return Err(format!("{bytes} bytes instead of {}", self.file.size));
@@ -141,7 +144,7 @@ impl Blob<'_> {
 }
 
 impl Part {
-    /// What an earlier download has left; nothing if it is longer than the file.
+    /// Opens what an earlier download has left, emptied if it is longer than the file.
     fn open(path: PathBuf, size: u64) -> Result<Self, DownloadError> {
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).read(true).write(true);

@@ -1,4 +1,4 @@
-//! Why a download failed, each with what to do.
+//! The reasons why a download fails, each with what to do.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub enum DownloadError {
     Unreachable {
         /// The hub.
         endpoint: String,
-        /// What the client says.
+        /// The text of the client.
         cause: String,
     },
     /// No such repository, or one that only its members see.
@@ -64,7 +64,7 @@ pub enum DownloadError {
         id: String,
         /// The hub.
         endpoint: String,
-        /// Where the token is from.
+        /// The place of the token.
         token: String,
     },
     /// The token is none that the hub knows.
@@ -74,17 +74,17 @@ pub enum DownloadError {
     Token {
         /// The hub.
         endpoint: String,
-        /// Where the token is from.
+        /// The place of the token.
         token: String,
     },
     /// Another refusal.
     #[error("{url} was answered with {status}{more}\nhint: try again later; what has come is kept")]
     Refused {
-        /// What was asked for.
+        /// The address of the request.
         url: String,
         /// The status.
         status: u16,
-        /// What the hub says about it.
+        /// The text of the hub.
         more: String,
     },
     /// The answer is not that of a hub.
@@ -94,7 +94,7 @@ pub enum DownloadError {
     Strange {
         /// The hub.
         endpoint: String,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// Only files that no worker reads.
@@ -115,17 +115,17 @@ pub enum DownloadError {
     BrokenOff {
         /// The file in the repository.
         file: String,
-        /// What the client says.
+        /// The text of the client.
         cause: String,
     },
-    /// What came is not what the hub has.
+    /// The bytes are not those that the hub has.
     #[error(
         "`{file}` is not what it should be ({reason}), so it was removed\nhint: the same command downloads it again"
     )]
     Wrong {
         /// The file in the repository.
         file: String,
-        /// What differs.
+        /// The difference.
         reason: String,
     },
     /// The disk.

@@ -26,7 +26,7 @@ use error::at;
 /// Files that are downloaded at once: one connection seldom fills a line.
 const AT_ONCE: usize = 4;
 
-/// What is to be downloaded of one revision.
+/// The files to download of one revision.
 #[derive(Debug)]
 pub struct Plan {
     repository: Repository,
@@ -97,7 +97,7 @@ impl Plan {
         self.repository.folder.join("snapshots").join(&self.commit)
     }
 
-    /// What the disk has no room for, if it lacks some.
+    /// The room that the disk lacks, if it does.
     pub fn lacking(&self) -> Option<Lacking> {
         let needed = self.total.saturating_sub(self.here());
         let mut folder = self.repository.folder.as_path();

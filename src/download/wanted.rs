@@ -1,4 +1,4 @@
-//! Which files of a repository a worker reads: weights, configurations, tokenizers and templates.
+//! Chooses the files of a repository that a worker reads: weights, configurations, tokenizers and templates.
 
 /// Endings of files with weights.
 const WEIGHTS: [&str; 2] = [".safetensors", ".npz"];

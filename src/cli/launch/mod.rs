@@ -57,7 +57,7 @@ pub(super) struct Launch {
     arguments: Vec<OsString>,
 }
 
-/// What is printed where a client needs a key.
+/// Printed where a client needs a key.
 const KEY: &str = "KEY";
 
 /// The hub and the model that the client is led to.

@@ -1,4 +1,4 @@
-//! What a hub tells `top`: its events, or its status again and again where it has none. It goes on looking for a hub
+//! Feeds `top` with a hub's events, or its status again and again where it has none. It goes on looking for a hub
 //! that is gone.
 
 use std::time::Duration;

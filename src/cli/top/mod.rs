@@ -46,7 +46,7 @@ const LINES: usize = 200;
 #[derive(Debug, clap::Args)]
 pub(super) struct Top {}
 
-/// What a verb has come to.
+/// The outcome of a verb.
 type Done = (String, Verb, Result<String, String>);
 
 impl Top {

@@ -1,4 +1,4 @@
-//! What `top` shows, and what follows from keys and from the hub's news. It does no I/O.
+//! The state of `top`: it changes by keys and by the hub's news, and is what the screen shows. It does no I/O.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ pub(super) enum Page {
     Log(String, String),
 }
 
-/// What a key asks for.
+/// The wish of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Act {
     Quit,
@@ -41,14 +41,14 @@ pub(super) struct View {
     pub(super) client: Option<Client>,
     /// Its snapshot; none while there is no hub.
     pub(super) status: Option<Status>,
-    /// Why there is none.
+    /// The reason why there is none.
     pub(super) lost: String,
     /// The last requests, the newest first.
     pub(super) requests: VecDeque<EndedRequest>,
     /// The name of the chosen model.
     pub(super) chosen: Option<String>,
     pub(super) page: Page,
-    /// What came of the last key.
+    /// The outcome of the last key.
     pub(super) notice: String,
     /// A model whose stop was asked for once.
     asked: Option<String>,
@@ -141,7 +141,7 @@ impl View {
         };
     }
 
-    /// What follows from a key.
+    /// Applies a key, and returns what it asks for.
     pub(super) fn take(&mut self, event: &Event) -> Option<Act> {
         let Event::Key(key) = event else { return None };
         if key.kind == KeyEventKind::Release {

@@ -53,7 +53,7 @@ pub(in crate::hub) struct Downloading {
     pub(in crate::hub) pid: u32,
     /// Bytes that were on the disk at the first look.
     pub(in crate::hub) at_first: u64,
-    /// What is there now.
+    /// The bytes that are there now.
     pub(in crate::hub) now: Download,
 }
 

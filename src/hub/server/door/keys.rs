@@ -26,7 +26,7 @@ enum Right {
     Control,
 }
 
-/// What becomes of a request.
+/// The judgement of a request.
 #[derive(Debug)]
 pub(in crate::hub::server) enum Pass {
     /// It goes its way, with its key if it needs one.

@@ -16,7 +16,7 @@ use super::refusals;
 use crate::api::ApiError;
 use crate::config::{Config, KeyDigest};
 
-/// How long a session lasts.
+/// The life of a session.
 const LASTS: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Sessions at once; the one that ends first makes room.
