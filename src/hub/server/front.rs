@@ -166,7 +166,7 @@ impl Front {
                 return (elsewhere(Elsewhere::Answered(self.log_out(&parts))), origin);
             }
             Ok(Pass::LogIn | Pass::LogOut) => None,
-            Err(answer) => return (elsewhere(Elsewhere::Answered(answer)), origin),
+            Err(answer) => return (elsewhere(Elsewhere::Answered(*answer)), origin),
         };
         let way = if let Some(response) = astray::answer(&parts, area, || self.gateway.config()) {
             elsewhere(Elsewhere::Astray(response, body))
@@ -188,15 +188,20 @@ impl Front {
     }
 
     /// Lets a request to a hub with keys pass, or answers it.
-    fn pass(&self, parts: &Parts, area: Area, id: &HeaderValue) -> Result<Pass, Response<Body>> {
+    fn pass(
+        &self,
+        parts: &Parts,
+        area: Area,
+        id: &HeaderValue,
+    ) -> Result<Pass, Box<Response<Body>>> {
         let config = self.gateway.config();
         let pass = door::pass(parts, area, &config, &self.sessions);
         pass.map_err(|error| {
             let answer = turned_away(parts, id, &error);
-            match door::wants_login_page(parts, &config) {
+            Box::new(match door::wants_login_page(parts, &config) {
                 true => login::page(answer),
                 false => answer,
-            }
+            })
         })
     }
 
