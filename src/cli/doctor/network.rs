@@ -314,7 +314,7 @@ mod tests {
         insta::assert_snapshot!(told.join("\n"), @"
         broken: `host` is `192.0.2.1`, and 192.0.2.1 is no address of this machine now
           hint: set `host: 127.0.0.1`, or `0.0.0.0` for all addresses, whichever there are
-        warning: The control API is open to the network: whoever reaches this machine can start and stop models. To close it, set `host: 127.0.0.1` in hub.yaml
+        warning: The control API is open to the network: whoever reaches this machine can start and stop models. To close it, set `host: 127.0.0.1` in hub.yaml, or make a key with `mlx-openai-server-hub key add NAME`
         broken: `host` is `no.where`, which has no address here: not known
           hint: set `host: 127.0.0.1`, or `0.0.0.0` for all addresses
         ");
