@@ -142,7 +142,7 @@ fn all_who_wait_for_a_load_are_told_503_when_its_worker_is_killed() {
             wait_until("the load", SOON, || !hub.record.events("load").is_empty());
             kill_worker(hub);
             for client in clients {
-                let words = ["`alpha`", "signal 9", "Loading model"];
+                let words = ["`alpha`", "signal 9", "MLX Server Starting"];
                 assert_error(&client.join().unwrap(), 503, DOWN, "503", &words);
             }
         });
