@@ -1,9 +1,9 @@
 //! The login of a hub that has keys, with a real browser.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mlx_openai_server_hub::config::KeyDigest;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::browser::{Browser, Device, in_browser};
 use crate::support::{Hub, SOON, stub};

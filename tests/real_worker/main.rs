@@ -148,6 +148,8 @@ fn watch_shows_both(home: &Home) {
 fn a_path_that_is_no_model_is_a_failure_with_its_log() {
     let Some(worker) = real_worker() else { return };
     let home = home_with_two(worker);
+    // After a spare the program itself would fail once more, and each takes more than ten seconds.
+    home.configure_two("spares: 0\n");
     std::fs::remove_dir_all(home.model_path("jit")).unwrap();
     std::fs::create_dir(home.model_path("jit")).unwrap();
     home.said(&["start"]);
