@@ -101,7 +101,7 @@ fn prometheus_reads_the_metrics_and_the_rules() {
         query("up").as_deref() == Some("1")
     });
     wait_until("the request to be counted", SOON, || {
-        query("mlx_hub_requests_total").as_deref() == Some("1")
+        query("sum(mlx_hub_requests_total)").as_deref() == Some("1")
     });
     let buckets = "histogram_quantile(0.5,mlx_hub_time_to_first_token_seconds_bucket)";
     let half = wait_for("the quantile", SOON, || query(buckets)?.parse::<f64>().ok());

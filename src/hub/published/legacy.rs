@@ -34,8 +34,9 @@ pub struct Legacy {
     pub(in crate::hub) lessons: Lessons,
     pub(in crate::hub) ports: BTreeMap<String, u16>,
     pub(in crate::hub) state: Plain,
+    /// None of a killed hub: what its file has is known already.
     #[serde(default)]
-    pub(in crate::hub) history: History,
+    pub(in crate::hub) history: Option<History>,
 }
 
 impl Legacy {
@@ -130,7 +131,7 @@ impl Registry {
             found,
             past,
             state,
-            history: self.history.lock().handed_on(),
+            history: Some(self.history.lock().handed_on()),
             in_flight: self.in_flight(),
             gates: models()
                 .map(|(name, model)| (name, model.gate.past()))
@@ -152,8 +153,9 @@ impl Registry {
             .lock()
             .inherit(std::mem::take(&mut legacy.lessons));
         self.relearn();
-        let history = std::mem::take(&mut legacy.history);
-        self.history.lock().inherit(history);
+        if let Some(history) = legacy.history.take() {
+            self.history.lock().inherit(history);
+        }
         for model in &self.table.load().models {
             if let Some(past) = legacy.gates.get(&*model.name) {
                 model.gate.inherit(*past);
