@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
+use nix::errno::Errno;
 use tracing::debug;
 
 mod body;
@@ -103,10 +104,27 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// True if the worker broke the exchange.
+    /// True if the worker broke the exchange, or cannot be reached.
     pub fn is_workers_fault(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::Exchange { .. })
+        match self {
+            Self::Connect { source, .. } => !is_shortage(source),
+            Self::Exchange { .. } => true,
+            _ => false,
+        }
     }
+}
+
+/// True if this process or its machine lacks what a connection needs: descriptors, ports or memory.
+fn is_shortage(error: &std::io::Error) -> bool {
+    let all = [
+        Errno::EMFILE,
+        Errno::ENFILE,
+        Errno::EADDRNOTAVAIL,
+        Errno::ENOBUFS,
+        Errno::ENOMEM,
+    ];
+    let code = error.raw_os_error().map(Errno::from_raw);
+    code.is_some_and(|code| all.contains(&code))
 }
 
 impl Upstream {

@@ -323,3 +323,15 @@ async fn every_failure_is_told_with_the_address_and_the_cause() {
         ");
     });
 }
+
+#[test]
+fn a_shortage_of_this_machine_is_not_the_workers_fault() {
+    let refused = |errno: Errno| UpstreamError::Connect {
+        authority: "127.0.0.1:1".into(),
+        source: errno.into(),
+    };
+    assert!(refused(Errno::ECONNREFUSED).is_workers_fault());
+    for errno in [Errno::EMFILE, Errno::ENFILE, Errno::EADDRNOTAVAIL] {
+        assert!(!refused(errno).is_workers_fault(), "{errno}");
+    }
+}

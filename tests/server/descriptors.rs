@@ -34,6 +34,7 @@ fn a_hub_out_of_file_descriptors_serves_again_when_clients_have_left() {
 fn a_request_that_finds_no_descriptor_for_its_worker_is_a_502() {
     let hub = Hub::start_with_descriptors(&alpha(&["--token-ms", "20"]), DESCRIPTORS);
     assert_eq!(hub.http.chat("alpha", "hello").status, 200);
+    let worker = hub.model("alpha")["pid"].clone();
     let http = hub.http;
     let body = chat("alpha", "hello", true).to_string();
     std::thread::scope(|scope| {
@@ -54,4 +55,6 @@ fn a_request_that_finds_no_descriptor_for_its_worker_is_a_502() {
     assert_eq!(hub.http.chat("alpha", "hello").status, 200);
     let model = hub.model("alpha");
     assert_eq!(model["process_state"], "running", "{model}");
+    // It was not the worker's fault.
+    assert_eq!(model["pid"], worker, "{model}");
 }
