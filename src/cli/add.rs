@@ -25,17 +25,18 @@ host: 127.0.0.1    # this machine only; 0.0.0.0 lets the network in\n";
 
 /// Add a model to hub.yaml
 ///
-/// MODEL is the name of a model that `models` lists, the id of a repository (org/name), or a folder. The
-/// entry is added at the end of `models`; comments and all other lines stay as they are. Type and parsers are
-/// guessed from the model's files, and only parsers that the installed worker knows are written. The
-/// change is shown first, and a running hub reloads.
+/// MODEL is the name of a model that `models` lists, the id of a repository (org/name), or a folder.
+/// The entry is added at the end of `models`; comments and all other lines stay as they are. Type and
+/// parsers are guessed from the model's files, and only parsers that the installed worker knows are
+/// written. The change is shown first, and a running hub reloads.
 ///
 /// Examples:
 ///   mlx-openai-server-hub add Qwen3-4B-Instruct-2507-4bit
 ///   mlx-openai-server-hub add mlx-community/gemma-3-27b-it-4bit --name gemma --jit --default
 ///   mlx-openai-server-hub add ~/models/tuned --group large --yes
 ///
-/// Exit status: 0, also when you decline; 1 when there is no such model, or hub.yaml cannot be edited.
+/// Exit status: 0, also when you decline; 1 when there is no such model, or hub.yaml cannot be
+/// edited.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Add {

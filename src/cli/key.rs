@@ -41,16 +41,17 @@ enum Verb {
 
 /// Make a key
 ///
-/// Prints the key, this once, and adds an entry with its hash to `api_keys` of hub.yaml; all other lines stay as
-/// they are. If commands have no key of their own yet, they get one, `cli`. The change is shown first, and a
-/// running hub reloads.
+/// Prints the key, this once, and adds an entry with its hash to `api_keys` of hub.yaml; all other
+/// lines stay as they are. If commands have no key of their own yet, they get one, `cli`. The change
+/// is shown first, and a running hub reloads.
 ///
 /// Examples:
 ///   mlx-openai-server-hub key add laptop
 ///   mlx-openai-server-hub key add visitor --model qwen3-4b --expires 2027-01-31
 ///   mlx-openai-server-hub key add grafana --control --yes
 ///
-/// Exit status: 0, also when you decline; 1 when there is a key of that name, or hub.yaml cannot be edited.
+/// Exit status: 0, also when you decline; 1 when there is a key of that name, or hub.yaml cannot be
+/// edited.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 struct Add {

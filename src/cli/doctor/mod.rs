@@ -36,8 +36,9 @@ mod workers;
 
 /// Look for what is wrong, and say what to do
 ///
-/// Looks at hub.yaml and the policies, the worker programs, the files of models, the hub and what a killed one
-/// has left, its port, its services, memory, disk, open files, firewall and clock. It changes nothing.
+/// Looks at hub.yaml and the policies, the worker programs, the files of models, the hub and what a
+/// killed one has left, its port, its services, memory, disk, open files, firewall and clock. It
+/// changes nothing.
 ///
 /// Examples:
 ///   mlx-openai-server-hub doctor
