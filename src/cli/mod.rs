@@ -1,6 +1,6 @@
 //! The command line: one verb, one file.
 //!
-//! `main` calls [`run`]. `serve` and `demo` are the daemon; `init` and `check` need none. Every other
+//! `main` calls [`run()`]. `serve` and `demo` are the daemon; `init` and `check` need none. Every other
 //! verb is a client: it finds the daemon ([`find`]), asks its HTTP API ([`client`]) and prints the
 //! answer ([`render`]). Nothing here starts, stops or counts models itself, or knows how the
 //! daemon does.
