@@ -29,7 +29,7 @@ pub(super) fn syntax_error(path: &Path, text: &str, error: &SyntaxError) -> Conf
     let message = format!("Failed to parse hub config: {}", error.message);
     let range = error.offset.map(|offset| offset..offset + 1);
     ConfigError {
-        text: report(path, text, &message, range, error.hint),
+        text: report(path, text, &message, range, error.hint, Show::Line),
     }
 }
 
@@ -38,7 +38,7 @@ pub(super) fn lookalike(path: &Path, text: &str, lookalike: &Lookalike) -> Confi
     let message = format!("Failed to parse hub config: {}", lookalike.message);
     let (range, hint) = (Some(lookalike.range.clone()), Some(lookalike.hint));
     ConfigError {
-        text: report(path, text, &message, range, hint),
+        text: report(path, text, &message, range, hint, Show::Line),
     }
 }
 
@@ -50,7 +50,14 @@ pub(super) fn not_utf8(path: &Path, bytes: &[u8], error: &Utf8Error) -> ConfigEr
     let message = format!("Failed to parse hub config: byte 0x{byte:02X} is not UTF-8");
     let hint = "save the file as UTF-8";
     ConfigError {
-        text: report(path, &text, &message, Some(offset..offset + 1), Some(hint)),
+        text: report(
+            path,
+            &text,
+            &message,
+            Some(offset..offset + 1),
+            Some(hint),
+            Show::Line,
+        ),
     }
 }
 
@@ -74,12 +81,13 @@ pub(super) fn problems(
             // A key may have been written where its hash belongs, and errors go into logs.
             let may_be_secret =
                 problem.key_path.0.first() == Some(&Segment::Key(keys::KEY.to_owned()));
-            let report = if may_be_secret {
-                report_without_line
+            let show = if may_be_secret {
+                Show::Nothing
             } else {
-                report
+                Show::Line
             };
-            report(path, text, &problem.message, range, problem.hint.as_deref())
+            let hint = problem.hint.as_deref();
+            report(path, text, &problem.message, range, hint, show)
         })
         .collect();
     if unnamed > 0 {
@@ -97,43 +105,30 @@ fn report(
     message: &str,
     range: Option<Range<usize>>,
     hint: Option<&str>,
+    show: Show,
 ) -> String {
-    let excerpt = range.clone().map(|range| {
-        let range = within_line(text, &range);
-        format!("\n{}", excerpt(text, range))
-    });
-    composed(path, text, message, range, excerpt.as_deref(), hint)
-}
-
-/// [`report`] without the excerpt.
-fn report_without_line(
-    path: &Path,
-    text: &str,
-    message: &str,
-    range: Option<Range<usize>>,
-    hint: Option<&str>,
-) -> String {
-    composed(path, text, message, range, None, hint)
-}
-
-fn composed(
-    path: &Path,
-    text: &str,
-    message: &str,
-    range: Option<Range<usize>>,
-    excerpt: Option<&str>,
-    hint: Option<&str>,
-) -> String {
-    let start = range.map_or(0, |range| within_line(text, &range).start);
+    let range = range.map(|range| within_line(text, &range));
+    let start = range.as_ref().map_or(0, |range| range.start);
     let (line, column) = line_and_column(text, start);
-    let path = path.display();
-    let excerpt = excerpt.unwrap_or_default();
-    let mut report = format!("{path}:{line}:{column}: {message}{excerpt}");
+    let mut report = format!("{}:{line}:{column}: {message}", path.display());
+    if let (Some(range), Show::Line) = (range, show) {
+        report.push('\n');
+        report.push_str(&excerpt(text, range));
+    }
     if let Some(hint) = hint {
         report.push_str("\nhint: ");
         report.push_str(hint);
     }
     for_a_terminal(&report)
+}
+
+/// The part of the file that a report shows.
+#[derive(Clone, Copy)]
+enum Show {
+    /// The line, marked at the place.
+    Line,
+    /// Nothing: it may be a secret.
+    Nothing,
 }
 
 /// Keys stand in messages as they are, and the excerpt keeps eight-bit control characters: U+009B begins

@@ -125,7 +125,6 @@ impl Blob<'_> {
         Ok(())
     }
 
-    /// # Errors
     /// Compares what is there with the hub's file.
     ///
     /// # Errors

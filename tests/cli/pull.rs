@@ -18,6 +18,15 @@ const WEIGHTS: usize = 400_000;
 /// The pause of a hub that takes a second or so for the weights.
 const SLOW: Duration = Duration::from_millis(50);
 
+/// A hub that sends the weights slowly.
+fn slow() -> HuggingFace {
+    let manners = Manners {
+        pause: SLOW,
+        ..Manners::default()
+    };
+    HuggingFace::start(WEIGHTS, manners)
+}
+
 fn pull(home: &Home, hub: &HuggingFace, arguments: &[&str]) -> Command {
     let mut command = home.command([&["pull"], arguments].concat());
     command.env("HF_ENDPOINT", hub.endpoint());
@@ -148,13 +157,7 @@ fn a_broken_connection_is_taken_up_again_where_it_broke() {
 
 #[test]
 fn an_interrupt_keeps_what_has_come_and_the_next_one_gets_the_rest() {
-    let hub = HuggingFace::start(
-        WEIGHTS,
-        Manners {
-            pause: SLOW,
-            ..Manners::default()
-        },
-    );
+    let hub = slow();
     let home = Home::empty();
     let mut command = pull(&home, &hub, &[REPOSITORY]);
     let child = command
@@ -193,13 +196,7 @@ fn an_interrupt_keeps_what_has_come_and_the_next_one_gets_the_rest() {
 
 #[test]
 fn a_terminal_gets_a_bar() {
-    let hub = HuggingFace::start(
-        WEIGHTS,
-        Manners {
-            pause: SLOW,
-            ..Manners::default()
-        },
-    );
+    let hub = slow();
     let home = Home::empty();
     let shown = shown_by(&mut pull(&home, &hub, &[REPOSITORY]));
     let is_bar = |line: &&String| line.starts_with("[#") && line.contains(" kB of 400 kB, ");
@@ -212,13 +209,7 @@ fn a_terminal_gets_a_bar() {
 
 #[test]
 fn two_at_once_share_the_work() {
-    let hub = HuggingFace::start(
-        WEIGHTS,
-        Manners {
-            pause: SLOW,
-            ..Manners::default()
-        },
-    );
+    let hub = slow();
     let home = Home::empty();
     let both = [0, 1].map(|_| {
         let mut command = pull(&home, &hub, &[REPOSITORY]);

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::home::Home;
 use crate::support::http::chat;
-use crate::support::{BINARY, SOON, alpha::CHAT, model_folder, wait_for};
+use crate::support::{BINARY, SOON, alpha::CHAT, model_folder, wait_for, wait_until};
 
 /// Bytes that the index of weights names.
 const TOTAL: u64 = 20_000_000;
@@ -95,13 +95,10 @@ fn a_model_on_the_disk_shows_no_download_whatever_an_earlier_one_has_left() {
     wait_for("the load", SOON, || {
         (home.model("near")["memory_state"] == "loading").then_some(())
     });
-    loop {
+    wait_until("the end of the load", SOON, || {
         let model = home.model("near");
         assert_eq!(model["download"], Value::Null, "{model}");
-        if model["memory_state"] == "loaded" {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
+        model["memory_state"] == "loaded"
+    });
     assert_eq!(asked.join().unwrap(), 200);
 }
