@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::alpha;
-use crate::support::{Hub, SOON, wait_for};
+use crate::support::{Hub, SOON, wait_for, wait_until};
 
 /// The history once it has so many requests of `alpha`.
 fn history_of(hub: &Hub, requests: u64) -> Value {
@@ -35,8 +35,17 @@ fn the_last_hour_is_kept_by_the_hubs_that_follow() {
     let rate: f64 = rates.filter_map(Value::as_f64).sum();
     assert!((rate - 0.7).abs() < 1e-6, "{history}");
 
+    wait_until("a point after it", SOON, || {
+        let memory = hub.http.get("/hub/history").json()["memory_bytes"].clone();
+        memory.as_array().unwrap().len() > points
+    });
     assert_eq!(hub.restart().status.code(), Some(0));
-    assert_eq!(loads(&history_of(&hub, 1)), 1);
+    let handed_on = history_of(&hub, 1);
+    assert_eq!(loads(&handed_on), 1);
+    // Each in its time, and not all at the restart.
+    let requests = handed_on["models"]["alpha"]["requests"].as_array().unwrap();
+    let before = alpha["requests"].as_array().unwrap();
+    assert_eq!(requests[..points], before[..], "{handed_on}");
     assert_eq!(hub.http.chat("alpha", "hello").status, 200);
     history_of(&hub, 2);
 
