@@ -77,6 +77,7 @@ fn request() -> Box<RequestView> {
         id: http::HeaderValue::from_static("5f3c"),
         model: Some("model_2".to_owned()),
         client: ([127, 0, 0, 1], 50_000).into(),
+        via: None,
         credential: None,
         protocol: RequestView::OPENAI,
         keep_alive: None,

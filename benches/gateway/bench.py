@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The gateway beside nginx and a direct connection, in interleaved rounds. README.md says how to read it.
 
-  bench.py [--rounds 15] [--workloads a,b,c1,c8,c1_last,c8_last,d200,idle,start] [--hub PATH] [--out FILE]
+  bench.py [--rounds 15] [--workloads a,b,c1,c8,c1_last,c8_last,d200,translated,idle,start] [--hub PATH] [--before PATH] [--out FILE]
 
-Builds the load programs, starts a mock worker, nginx and HAProxy (those that are installed) and the hub,
-measures, prints the report, and ends all of them. Linux only: CPU and memory are read from /proc.
+Builds the load programs, starts a mock worker, nginx and HAProxy (those that are installed), the hub, and an
+earlier build of it if one is named, measures, prints the report, and ends all of them. Linux only: CPU and memory are read from /proc.
 """
 import argparse, http.client, json, os, shutil, signal, subprocess, sys, tempfile, time
 
@@ -12,7 +12,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 CLIENT = HERE + '/target/release/perf-client'
 WORKER = HERE + '/target/release/mock-worker'
-PORTS = {'direct': 19000, 'nginx': 19001, 'haproxy': 19003, 'hub': 19100}
+PORTS = {'direct': 19000, 'nginx': 19001, 'haproxy': 19003, 'hub': 19100, 'before': 19200}
 
 LAT = ['lat', '--warmup', '200', '--body-bytes']
 BIG = ['--body-bytes', '5000000']
@@ -24,8 +24,11 @@ WORKLOADS = {
     'c1_last': ['lat', '--conns', '1', '--count', '60', '--warmup', '5', '--model-last', 'true'] + BIG,
     'c8_last': ['lat', '--conns', '8', '--count', '160', '--warmup', '8', '--model-last', 'true'] + BIG,
     'd200': ['stream', '--conns', '200', '--repeat', '3', '--chunks', '200', '--interval-us', '5000', '--ramp-ms', '1000'],
+    'translated': ['stream', '--conns', '100', '--repeat', '3', '--chunks', '200', '--interval-us', '5000', '--ramp-ms', '1000'],
     'idle': ['stream', '--conns', '500', '--chunks', '6', '--interval-us', '1000000', '--ramp-ms', '1000'],
 }
+# The same events of the worker, by the API that the client speaks.
+DOORS = {'passed through': '/v1/chat/completions', 'Messages': '/v1/messages', 'Responses': '/v1/responses', 'Ollama': '/api/chat'}
 COLUMNS = {
     'lat': [('p50 us', 'lat.p50'), ('p99 us', 'lat.p99'), ('req/s', 'rps'), ('cpu s/1k', 'proxy_cpu_s_per_1k'),
             ('start MiB', 'rss_start_kb'), ('peak MiB', 'rss_hwm_kb'), ('end MiB', 'rss_end_kb'), ('errors', 'errors')],
@@ -35,8 +38,8 @@ COLUMNS = {
 
 
 class Bench:
-    def __init__(self, hub):
-        self.hub = hub
+    def __init__(self, hub, before):
+        self.hubs = {'hub': hub} | ({'before': before} if before else {})
         self.run = tempfile.mkdtemp(prefix='gateway-bench-')
         self.started = []
 
@@ -56,39 +59,42 @@ class Bench:
         haproxy = shutil.which('haproxy', path=os.environ['PATH'] + ':/usr/sbin')
         if haproxy:
             targets['haproxy'] = self.spawn(haproxy, '-f', HERE + '/haproxy.cfg')
-        os.makedirs(self.run + '/hub')
-        with open(self.run + '/hub/hub.yaml', 'w') as config:
-            config.write(f'host: 127.0.0.1\nport: {PORTS["hub"]}\nmodel_starting_port: {PORTS["hub"] + 10}\n'
-                         f'log_path: {self.run}/hub/logs\nworker_command: {HERE}/worker\n'
-                         'models:\n  - name: mock\n    model_path: mock\n    default: true\n    jit_enabled: false\n')
-        targets['hub'] = self.start_hub()
+        for name in self.hubs:
+            os.makedirs(f'{self.run}/{name}')
+            with open(f'{self.run}/{name}/hub.yaml', 'w') as config:
+                config.write(f'host: 127.0.0.1\nport: {PORTS[name]}\nmodel_starting_port: {PORTS[name] + 10}\n'
+                             f'log_path: {self.run}/{name}/logs\nworker_command: {HERE}/worker\n'
+                             'models:\n  - name: mock\n    model_path: mock\n    default: true\n    jit_enabled: false\n')
+            targets[name] = self.start_hub(name)
         for name in targets:
             until_answered(name)
         return targets
 
-    def start_hub(self):
-        return self.spawn(self.hub, '--config', self.run + '/hub/hub.yaml', 'serve')
+    def start_hub(self, name):
+        return self.spawn(self.hubs[name], '--config', f'{self.run}/{name}/hub.yaml', 'serve')
 
-    def restart_hub(self, targets):
+    def restart_hubs(self, targets):
         """Heaps stay large after load: what is measured for memory begins with a new process."""
-        process = next(p for p in self.started if p.pid == targets['hub'])
-        process.terminate()
-        process.wait(30)
-        targets['hub'] = self.start_hub()
-        until_answered('hub')
+        for name in self.hubs:
+            self.stop_hub(targets[name])
+            targets[name] = self.start_hub(name)
+            until_answered(name)
 
-    def start_up(self, targets):
-        """Start to first healthy answer, in ms, and the memory two seconds later, in MiB."""
-        process = next(p for p in self.started if p.pid == targets['hub'])
+    def stop_hub(self, pid):
+        process = next(p for p in self.started if p.pid == pid)
         process.terminate()
         process.wait(30)
+
+    def start_up(self, name, targets):
+        """Start to first healthy answer, in ms, and the memory two seconds later, in MiB."""
+        self.stop_hub(targets[name])
         began = time.monotonic()
-        targets['hub'] = self.start_hub()
-        while not healthy():
+        targets[name] = self.start_hub(name)
+        while not healthy(name):
             time.sleep(0.001)
         took = (time.monotonic() - began) * 1000
         time.sleep(2)
-        return took, memory_kb(targets['hub']) / 1024
+        return took, memory_kb(targets[name]) / 1024
 
     def end(self):
         for process in reversed(self.started):
@@ -111,8 +117,8 @@ def ask(port, method, path, body=None):
         connection.close()
 
 
-def healthy():
-    return ask(PORTS['hub'], 'GET', '/health') == 200
+def healthy(name):
+    return ask(PORTS[name], 'GET', '/health') == 200
 
 
 def until_answered(name):
@@ -143,9 +149,9 @@ def own_processes(pid):
     return found
 
 
-def measure(name, workload, pid):
+def measure(name, workload, pid, *more):
     command = [CLIENT] + WORKLOADS[workload] + ['--url', f'http://127.0.0.1:{PORTS[name]}', '--model', 'mock', '--label', name,
-                                                '--pids', ','.join(map(str, own_processes(pid)))]
+                                                '--pids', ','.join(map(str, own_processes(pid))), *more]
     return json.loads(subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout)
 
 
@@ -161,6 +167,30 @@ def median(values):
     return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
 
 
+def turned(names, turn):
+    """Slow drift of the machine falls on all alike: every round takes them in another order."""
+    names = list(names)
+    return names[turn % len(names):] + names[:turn % len(names)]
+
+
+def measure_doors(rounds, pid):
+    """The doors of the hub in interleaved rounds, and what the translation of an event costs."""
+    found = []
+    for turn in range(rounds):
+        measured = {door: measure('hub', 'translated', pid, '--path', DOORS[door]) for door in turned(DOORS, turn)}
+        found.append({door: measured[door] for door in DOORS})
+    plain = next(iter(DOORS))
+    print(f'\ntranslated: medians of {rounds} rounds')
+    print(''.ljust(22) + ''.join(head.rjust(11) for head in ('us cpu/ev', 'more', 'ratio', 'delay p50', 'delay p99', 'errors')))
+    for door in DOORS:
+        of = lambda path, door=door: [value(r[door], path) for r in found]
+        more = [value(r[door], 'cpu_us_per_event') - value(r[plain], 'cpu_us_per_event') for r in found]
+        ratio = [value(r[door], 'cpu_us_per_event') / value(r[plain], 'cpu_us_per_event') for r in found]
+        print(door.ljust(22) + f'{median(of("cpu_us_per_event")):11.2f}{median(more):11.2f}{median(ratio):11.2f}'
+              f'{median(of("oneway.p50")):11.1f}{median(of("oneway.p99")):11.1f}{max(of("errors")):11.0f}')
+    return found
+
+
 def report(workload, rounds):
     columns = COLUMNS[next(iter(rounds[0].values()))['mode']]
     print(f'\n{workload}: medians of {len(rounds)} rounds')
@@ -168,42 +198,52 @@ def report(workload, rounds):
     for name in rounds[0]:
         cells = (median([value(r[name], path) for r in rounds]) for _, path in columns)
         print(name.ljust(22) + ''.join((f'{cell:.4f}' if head == 'cpu s/1k' else f'{cell:.1f}').rjust(11) for cell, (head, _) in zip(cells, columns)))
-    for base in ('nginx', 'direct'):
+    for base in ('before', 'nginx', 'direct'):
         for name in rounds[0]:
-            if base not in rounds[0] or name in (base, 'direct'):
+            if base not in rounds[0] or name in (base, 'direct') or (base == 'before' and name != 'hub'):
                 continue
             ratios = ([value(r[name], path) / value(r[base], path) for r in rounds if value(r[base], path)] for _, path in columns)
             print(f'  {name} / {base}'.ljust(22) + ''.join((f'{median(q):.2f}' if q else '-').rjust(11) for q in ratios))
 
 
+def keep(path, workload, rounds):
+    """Writes every result of a workload, if that is asked for."""
+    if path:
+        with open(path, 'a') as out:
+            for turn, measured in enumerate(rounds):
+                out.writelines(json.dumps({'workload': workload, 'round': turn, 'of': name, **row}) + '\n' for name, row in measured.items())
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument('--rounds', type=int, default=15)
-    arguments.add_argument('--workloads', default='a,b,c1,c8,c1_last,c8_last,d200,idle,start')
+    arguments.add_argument('--workloads', default='a,b,c1,c8,c1_last,c8_last,d200,translated,idle,start')
     arguments.add_argument('--hub', default=ROOT + '/target/dist/mlx-openai-server-hub')
+    arguments.add_argument('--before', help='an earlier build, to be measured in the same rounds')
     arguments.add_argument('--out', help='also write every result there, a JSON object per line')
     given = arguments.parse_args()
     subprocess.run(['cargo', 'build', '--release', '--quiet'], cwd=HERE, check=True)
-    bench = Bench(os.path.abspath(given.hub))
+    bench = Bench(os.path.abspath(given.hub), given.before and os.path.abspath(given.before))
     try:
         targets = bench.targets()
         for workload in given.workloads.split(','):
             if workload == 'start':
-                runs = [bench.start_up(targets) for _ in range(given.rounds)]
-                print(f'\nstart: first healthy answer after {median([r[0] for r in runs]):.1f} ms, '
-                      f'{median([r[1] for r in runs]):.1f} MiB resident when idle (medians of {len(runs)})')
+                runs = [{name: bench.start_up(name, targets) for name in bench.hubs} for _ in range(given.rounds)]
+                for name in bench.hubs:
+                    print(f'\nstart of {name}: first healthy answer after {median([r[name][0] for r in runs]):.1f} ms, '
+                          f'{median([r[name][1] for r in runs]):.1f} MiB resident when idle (medians of {len(runs)})')
+                continue
+            if workload == 'translated':
+                rounds = measure_doors(given.rounds, targets['hub'])
+                keep(given.out, workload, rounds)
                 continue
             if workload[0] in 'ci':
-                bench.restart_hub(targets)
+                bench.restart_hubs(targets)
             rounds = []
             for turn in range(given.rounds):
-                # Slow drift of the machine falls on all alike: every round takes them in another order.
-                names = list(targets)[turn % len(targets):] + list(targets)[:turn % len(targets)]
-                measured = {name: measure(name, workload, targets[name]) for name in names}
+                measured = {name: measure(name, workload, targets[name]) for name in turned(targets, turn)}
                 rounds.append({name: measured[name] for name in targets})
-                if given.out:
-                    with open(given.out, 'a') as out:
-                        out.writelines(json.dumps({'workload': workload, 'round': turn, **row}) + '\n' for row in measured.values())
+            keep(given.out, workload, rounds)
             report(workload, rounds)
             sys.stdout.flush()
     finally:

@@ -98,21 +98,28 @@ fn parse_args() -> Cfg {
     c
 }
 
-/// A chat body of about `n` bytes. Past 2 KiB it is a base64 image in the content, with
-/// the model named first, or last; below that it is plain text.
+/// The member that has the conversation, which is `input` for Responses.
+fn messages_of(path: &str) -> &'static str {
+    if path.ends_with("/responses") { "input" } else { "messages" }
+}
+
+/// A chat body of about `n` bytes, which Messages and Ollama take too, and Responses with its
+/// `input`. Past 2 KiB it is a base64 image in the content, with the model named first, or
+/// last; below that it is plain text.
 fn make_body(c: &Cfg, stream: bool) -> Bytes {
     let model = format!("\"model\":\"{}\"", c.model);
     let (first, last) = if c.model_last { (String::new(), format!(",{model}")) } else { (format!("{model},"), String::new()) };
     let mut s = format!("{{{first}");
+    let messages = messages_of(&c.path);
+    let mut text = String::new();
     if stream {
-        s += &format!(
-            "\"stream\":true,\"mock_chunks\":{},\"mock_interval_us\":{},",
-            c.chunks, c.interval_us
-        );
+        s += "\"stream\":true,";
+        text = format!("mock_chunks={} mock_interval_us={} ", c.chunks, c.interval_us);
     }
     let n = c.body_bytes;
     if n > 2048 {
-        s += "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"what is this\"},{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:image/png;base64,";
+        s += &format!("\"{messages}\":");
+        s += "[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"what is this\"},{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:image/png;base64,";
         let end = format!("\"}}}}]}}]{last}}}");
         let alpha = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let mut x: u64 = 0x9E3779B97F4A7C15;
@@ -127,7 +134,9 @@ fn make_body(c: &Cfg, stream: bool) -> Bytes {
         s += &b;
         s += &end;
     } else {
-        s += "\"temperature\":0.7,\"max_tokens\":64,\"messages\":[{\"role\":\"system\",\"content\":\"You are a helpful assistant.\"},{\"role\":\"user\",\"content\":\"";
+        s += &format!("\"temperature\":0.7,\"max_tokens\":64,\"{messages}\":");
+        s += "[{\"role\":\"system\",\"content\":\"You are a helpful assistant.\"},{\"role\":\"user\",\"content\":\"";
+        s += &text;
         let end = format!("\"}}]{last}}}");
         let left = n.saturating_sub(s.len() + end.len()).max(5);
         s += &"lorem ipsum dolor sit amet ".repeat(left / 27 + 1)[..left];
@@ -311,6 +320,22 @@ fn num_after(line: &[u8], key: &[u8]) -> Option<u64> {
     any.then_some(n)
 }
 
+/// The moment of emission of the event in that line, if it is a piece of the answer's text.
+fn sent_at(line: &[u8]) -> Option<u64> {
+    // Responses repeats the whole text in events at the end.
+    let repeats = line.windows(17).any(|w| w == b"\"type\":\"response.") && !line.windows(7).any(|w| w == b".delta\"");
+    if repeats { None } else { num_after(line, b"@") }
+}
+
+/// True for the last event of a stream, in any of the APIs.
+fn is_last(line: &[u8]) -> bool {
+    let has = |part: &[u8]| line.windows(part.len()).any(|w| w == part);
+    line.starts_with(b"data: [DONE]")
+        || has(b"\"type\":\"message_stop\"")
+        || has(b"\"type\":\"response.completed\"")
+        || has(b"\"done\":true")
+}
+
 async fn stream_task(c: Rc<Cfg>, body: Bytes, out: Rc<RefCell<Out>>, delay: Duration) {
     tokio::time::sleep(delay).await;
     let mut conn: Option<Conn> = None;
@@ -349,22 +374,17 @@ async fn stream_task(c: Rc<Cfg>, body: Bytes, out: Rc<RefCell<Out>>, delay: Dura
                 let mut from = 0;
                 while let Some(p) = pend[from..].iter().position(|b| *b == b'\n') {
                     let line = &pend[from..from + p];
-                    if line.starts_with(b"data: {") && !line.windows(13).any(|w| w == b"\"choices\":[],") {
+                    if let Some(sent) = sent_at(line) {
                         if ttft.is_none() {
                             ttft = Some((now - t).as_micros() as u32);
                         }
-                        if let Some(sent) = num_after(line, b"\"t\":") {
-                            ow.push((now_ns.saturating_sub(sent) / 1000) as u32);
-                        } else {
-                            ow.push(0);
-                        }
+                        ow.push((now_ns.saturating_sub(sent) / 1000) as u32);
                         if let Some(l) = last {
                             gaps.push((now - l).as_micros() as u32);
                         }
                         last = Some(now);
-                    } else if line.starts_with(b"data: [DONE]") {
-                        done = true;
                     }
+                    done = done || is_last(line);
                     from += p + 1;
                 }
                 pend.drain(..from);
@@ -380,7 +400,7 @@ async fn stream_task(c: Rc<Cfg>, body: Bytes, out: Rc<RefCell<Out>>, delay: Dura
                     o.ttft.push(x);
                 }
             }
-            Ok(200) => *o.statuses.entry("200 without [DONE]".into()).or_default() += 1,
+            Ok(200) => *o.statuses.entry("200 without an end".into()).or_default() += 1,
             Ok(x) => *o.statuses.entry(x.to_string()).or_default() += 1,
             Err(e) => {
                 *o.statuses.entry(e).or_default() += 1;
