@@ -1,5 +1,5 @@
-//! Collects `scripts/*.lua` into a table that `policy::bundled` includes, so that adding or removing
-//! a bundled policy is adding or removing its file.
+//! Collects `scripts/*.lua` into a table that `policy::bundled` includes and `scripts/engines/*.lua` into one for
+//! `engine::bundled`, so that adding or removing a bundled policy or engine is adding or removing its file.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
@@ -8,10 +8,11 @@ fn main() -> io::Result<()> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or(io::ErrorKind::NotFound)?);
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);
     println!("cargo:rerun-if-changed=scripts");
-    fs::write(
-        out.join("bundled.rs"),
-        table(&scripts(&root.join("scripts"))?),
-    )
+    let tables = [("bundled.rs", "scripts"), ("engines.rs", "scripts/engines")];
+    for (name, folder) in tables {
+        fs::write(out.join(name), table(&scripts(&root.join(folder))?))?;
+    }
+    Ok(())
 }
 
 /// The Lua files of `folder` by name.

@@ -29,8 +29,15 @@ hub=target/wheel-env/bin/mlx-openai-server-hub
 test -f target/wheel-env/share/man/man1/mlx-openai-server-hub.1
 test -f target/wheel-env/share/bash-completion/completions/mlx-openai-server-hub
 
-# The extra brings the worker along.
-unzip -p target/wheels/*.whl '*/METADATA' | grep -q "^Requires-Dist: mlx-openai-server.*extra == .worker.$"
+# The extra brings the worker along: a version for which pip refuses a Python that it cannot run on.
+requirement=$(unzip -p target/wheels/*.whl '*/METADATA' | grep "^Requires-Dist: mlx-openai-server.*extra == .worker.$")
+target/wheel-env/bin/python - "$requirement" <<'PYTHON'
+import sys
+from pip._vendor.packaging.requirements import Requirement
+
+worker = Requirement(sys.argv[1].removeprefix("Requires-Dist: "))
+assert "1.8.1" in worker.specifier and "1.3.12" not in worker.specifier, worker
+PYTHON
 
 # A worker beside it needs no PATH.
 home=$(mktemp -d)

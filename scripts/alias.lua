@@ -13,7 +13,7 @@
 --                   a later one is loaded; 0, the default: however long
 --   failed_seconds  a model that failed is tried again after so long; 60 by default
 --
--- Whole names are in the list of models that clients get; names with `*` cannot be.
+-- All of them are in the list of models that clients get, `default` as `*`.
 
 local set = hub.settings.alias
 local default = type(set) == "table" and set.default or nil
@@ -44,9 +44,8 @@ for name, models in pairs(options.names) do
     local literal = name:gsub("%*", "")
     local pattern = "^" .. name:gsub("[%^%$%(%)%%%.%[%]%+%-%?]", "%%%0"):gsub("%*", ".*") .. "$"
     table.insert(patterns, { name = name, pattern = pattern, length = #literal })
-  else
-    declared[name] = { description = "alias of " .. table.concat(names[name], ", "), model = names[name][1] }
   end
+  declared[name] = { description = "alias of " .. table.concat(names[name], ", "), model = names[name][1] }
 end
 -- Those with more other characters first.
 table.sort(patterns, function(one, two)
@@ -56,6 +55,9 @@ table.sort(patterns, function(one, two)
   return one.name < two.name
 end)
 local for_others = default ~= nil and list_of("default", default) or nil
+if for_others and not declared["*"] then
+  declared["*"] = { description = "all other names, by " .. table.concat(for_others, ", "), model = for_others[1] }
+end
 
 -- The models to try for a name, which may be nil, and the setting that says so; nil for a name that is
 -- none of ours.

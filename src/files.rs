@@ -47,6 +47,14 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The same as text.
+///
+/// # Errors
+/// As [`read`]; when it is no UTF-8.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read(path)?).map_err(|_| io::Error::other("it is not UTF-8"))
+}
+
 /// The last `most` bytes of a regular file as text, and whether that is all of it.
 ///
 /// # Errors
@@ -167,16 +175,25 @@ pub(crate) fn replace_private_text(path: &Path, text: &[u8]) -> io::Result<()> {
 /// # Errors
 /// When its folder cannot be written; the old file stays then.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_like(path, bytes, path)
+}
+
+/// The same, with the permissions of another file.
+///
+/// # Errors
+/// As [`replace`].
+pub(crate) fn replace_like(path: &Path, bytes: &[u8], like: &Path) -> io::Result<()> {
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let folder = target.parent().unwrap_or_else(|| Path::new("."));
     let mut file = tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(folder)
         .map_err(|error| without_name(&error))?;
-    file.write_all(bytes)?;
-    if let Ok(old) = target.metadata() {
+    // Before there is anything to read.
+    if let Ok(old) = like.metadata() {
         file.as_file().set_permissions(old.permissions())?;
     }
+    file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(&target).map_err(|error| error.error)?;
     Ok(())

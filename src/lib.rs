@@ -21,29 +21,34 @@
 //! | module | may import |
 //! | --- | --- |
 //! | `api`, `clients`, `files`, `tokenizer`, `upstream` | nothing of ours |
-//! | `memory` | `api` |
+//! | `memory`, `sandbox` | `api` |
+//! | `engine` | `sandbox`, `files`, `api` |
 //! | `telemetry` | `files`; anyone may use it |
-//! | `config` | `api`, `files` |
+//! | `config` | `engine` (which keys and types it has), `api`, `files` |
 //! | `model_files` | `config`, `files` |
 //! | `download` | `model_files` (where the cache is), `files` |
 //! | `runtime_file` | `files` |
-//! | `worker` | `config`, `files`, `memory`, `runtime_file`, `upstream` |
-//! | `policy` | `core` (whose questions it answers), `config`, `api` |
+//! | `worker` | `engine`, `config`, `files`, `memory`, `runtime_file`, `upstream` |
+//! | `policy` | `core` (whose questions it answers), `sandbox`, `config`, `files`, `api` |
 //! | `core` | `api`, `config` |
-//! | `simulation` | `core`, `policy`, `api`, `config` |
+//! | `simulation` | `core`, `policy`, `engine`, `sandbox`, `api`, `config` |
 //! | `hub::published` | `core`, `policy` (what it sees of the hub), `worker` (its programs and routes), `upstream`, `api`, `config`, `files`, `runtime_file` |
 //! | `hub::supervisor` | `core`, `hub::published`, `worker`, `upstream`, `policy`, `api`, `memory`, `model_files` (how far a download is), `config`, `runtime_file` |
 //! | `hub::lifecycle` | `core`, `hub::published`, `hub::supervisor`, `worker` (its command), `policy`, `api`, `config`, and for its tests `upstream`, `memory`, `runtime_file` |
 //! | `hub::decimal` | nothing of ours |
+//! | `hub::fleet` | `hub::lifecycle` (the models, and its place in the fleet), `api`, `config` |
 //! | `hub::gateway` | `core`, `policy`, `hub::lifecycle`, `upstream`, `api`, `config`, `model_files`, `tokenizer`, `hub::decimal` |
 //! | `hub::control` | `hub::dashboard`, `hub::lifecycle` (its handle), `api` |
 //! | `hub::dashboard` | `clients`, `api` |
 //! | `hub::server` | `hub::gateway`, `hub::dashboard` (the page of the login), `config` (whom it lets in), `hub::decimal`, `api` |
-//! | `cli` | `api`, `clients`, `config`, `download`, `files`, `memory`, `model_files`, `runtime_file`, `policy` (to check files), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (to serve and for the demo), `tokenizer` (to count in a process of its own), `fake_worker` |
+//! | `cli` | `api`, `clients`, `engine` (to show and check), `config`, `download`, `files`, `memory`, `model_files`, `runtime_file`, `policy` (to check files), `worker` (its command and dialect, and what an earlier hub left), `simulation`, `daemon` (to serve and for the demo), `tokenizer` (to count in a process of its own), `fake_worker` |
 //! | `daemon` | everything |
 //! | `fake_worker` | nothing of ours: it stands in for another program |
 
 pub mod api;
+#[cfg(test)]
+#[path = "../tests/support/chat_streams.rs"]
+mod chat_streams;
 pub mod cli;
 pub mod clients;
 pub mod config;
@@ -53,6 +58,7 @@ mod core;
 mod corpus;
 pub mod daemon;
 pub mod download;
+pub mod engine;
 pub mod fake_worker;
 mod files;
 pub mod hub;
@@ -60,6 +66,7 @@ pub mod memory;
 pub mod model_files;
 pub mod policy;
 pub mod runtime_file;
+mod sandbox;
 pub mod simulation;
 pub mod telemetry;
 mod tokenizer;

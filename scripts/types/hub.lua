@@ -9,7 +9,7 @@
 ---@field on_idle? fun(model: hub.Model, hub: hub.Hub): hub.IdleVerdict? # from time to time for each loaded model without a request
 ---@field on_exit? fun(exit: hub.Exit, hub: hub.Hub): hub.ExitVerdict? # a worker ended unasked
 ---@field on_trouble? fun(trouble: hub.Trouble, hub: hub.Hub): hub.TroubleVerdict? # a worker runs and does not serve
----@field models? string[]|table<string, string|hub.DeclaredModel> # names that on_request sends to models: clients find them in the list of models
+---@field models? string[]|table<string, string|hub.DeclaredModel> # names that on_request sends to models: clients find them in the list of models; one with `*` stands for all that look so
 ---@field on_error? "deny" # refuse when this policy fails, instead of asking the next
 
 ---@class (exact) hub.DeclaredModel
@@ -27,11 +27,12 @@
 ---@field method string
 ---@field path string # without the query
 ---@field model string? # as the client wrote it; nil for a request that names none
----@field protocol "openai"|"anthropic"|"ollama" # how the client speaks; what came in another one is a chat completion by now
+---@field protocol "openai"|"responses"|"anthropic"|"ollama"|"lm_studio" # how the client speaks; what came in the form of another API than OpenAI's is a chat completion by now
 ---@field stream boolean # waits for the body
 ---@field body table? # the JSON body, nil when it is none; waits for it
 ---@field headers table<string, string?> # by name, in lower case
 ---@field client string # the client's address
+---@field via string? # the address of the trusted proxy that sent it, nil for a client that came itself
 ---@field key string? # the name of the client's key, nil in a hub without keys
 ---@field size_bytes integer # of the body
 ---@field prompt_chars integer # characters of text in the prompt; waits for the body
@@ -43,6 +44,7 @@
 ---@field name string
 ---@field path string
 ---@field type "lm"|"multimodal"|"image-generation"|"image-edit"|"embeddings"|"whisper"
+---@field engine string # what runs it, as `engine list` names it
 ---@field group string? # its name
 ---@field process_state "inactive"|"starting"|"running"|"stopping"|"stopped"|"failed"
 ---@field memory_state "unloaded"|"loading"|"loaded"|"unloading"|"failed"
@@ -53,7 +55,8 @@
 ---@field loaded_seconds number? # since its load, nil unless it is loaded
 ---@field keep_alive number? # the last client's such wish since its load
 ---@field load_seconds number? # how long its last load took, kept across restarts of the hub
----@field memory_bytes integer? # its processes hold now, nil without a process or a measure
+---@field hosts { name: string, share: number }[]? # the machines that it spans, this one first, each with its share of the weights; nil for this machine alone
+---@field memory_bytes integer? # its processes on this machine hold now, nil without a process or a measure
 ---@field peak_bytes integer? # the most they ever held with these launch settings, nil if never measured
 ---@field default boolean # starts with the hub
 ---@field jit_enabled boolean # its first request loads it

@@ -6,6 +6,7 @@
 ---@class hub.Test
 ---@field case fun(name: string, body: fun()) # runs on its own: the file is run from the top for each case
 ---@field each fun(rows: table[], body: fun(row: table)) # a case per row, named by its `name` or its first value
+---@field engine fun(fields: hub.TestEngineFields): hub.TestEngine # the process that an engine makes of an entry
 ---@field hub fun(fields?: hub.TestHubFields): hub.TestHub # a simulated hub, which has started its default models
 ---@field equal fun(got: any, expected: any, about?: string) # tables by what is in them
 ---@field ok fun(got: any, about?: string) # neither nil nor false
@@ -22,6 +23,24 @@
 ---@field memory? hub.TestMemoryFields
 ---@field start? boolean # false: it does not start its default models
 ---@field may_fail? boolean # true: a policy that fails does not fail the case
+
+---@class (exact) hub.TestEngineFields
+---@field entry table # an entry of `models`, like { engine = "mlx_lm", name = "a", model_path = "org/a" }
+---@field help? string # what the program's help says; without it the program lists no option
+---@field port? integer # 47850 by default
+
+---@class hub.TestEngine
+---@field argv string[] # the command line, with its program
+---@field command string # the same as one text
+---@field env table<string, string> # variables that the engine sets
+---@field files table<string, string> # those that it finds in its folder
+---@field hosts string[] # the other machines on which it has processes
+---@field warnings string[] # of the engine, for the installed program
+---@field config_warnings string[] # of the checker of hub.yaml
+---@field resident boolean # whether the process stays up without the model
+---@field name string? # what the worker calls the model in requests; nil for any name
+---@field ready string # the path that is asked until the worker is ready
+---@field answer fun(status: integer, body?: string|table): string? # "loaded", "unloaded", "other", or nil to ask again
 
 ---@class (exact) hub.TestReloadFields
 ---@field config? string|table # as of test.hub
@@ -72,6 +91,7 @@
 
 ---@class (exact) hub.TestRequestFields
 ---@field client? string # its address; 127.0.0.1 by default
+---@field via? string # the address of the trusted proxy that sends it; none by default
 ---@field key? string # the name of its key, one of api_keys if the configuration has it
 ---@field headers? table<string, string>
 ---@field body? table # fields of the body

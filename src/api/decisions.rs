@@ -46,13 +46,16 @@ pub struct Decision {
     pub abstained: Vec<String>,
     /// Policies that were asked before and failed: `file:line: what`.
     pub failed: Vec<String>,
-    /// The author, if no policy: `command`, `status page`, `control API`, `reload`, `shutdown`.
+    /// The author, if no policy: `command`, `status page`, `control API`, `reload`, `shutdown`, `hub`.
     pub by: Option<String>,
     /// The outcome; `None` while it is open.
     pub outcome: Option<String>,
 }
 
 impl Decision {
+    /// The author of what nobody has decided.
+    pub const HUB: &'static str = "hub";
+
     /// True if it is about that model, or unloads it for another.
     pub fn concerns(&self, model: &str) -> bool {
         self.model.as_deref() == Some(model) || self.evicts(model)

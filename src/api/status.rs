@@ -89,6 +89,15 @@ impl MemoryState {
     }
 }
 
+/// A machine of a model that spans several.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct HostFacts {
+    /// As hub.yaml or its hostfile names it to `ssh`.
+    pub name: String,
+    /// Its share of the weights and of the cache, from 0 to 1: MLX gives each of them as much.
+    pub share: f64,
+}
+
 /// The supervisor's facts about one model, published whole at every change. Times are Unix seconds. The status
 /// shows all but the skipped fields.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -100,6 +109,12 @@ pub struct ModelFacts {
     pub model_path: String,
     /// `lm`, `multimodal`, … as in hub.yaml.
     pub model_type: Cow<'static, str>,
+    /// The name of its engine.
+    #[serde(skip)]
+    pub engine: String,
+    /// The machines that it spans, this one first; none for a model of this machine alone.
+    #[serde(skip)]
+    pub hosts: Vec<HostFacts>,
     /// Its group, if it has one.
     pub group: Option<String>,
     /// True if it starts with the hub.
@@ -220,6 +235,10 @@ pub struct HubFacts {
     pub enable_status_page: bool,
     /// True if requests need keys.
     pub has_keys: bool,
+    /// True if the status page may change hub.yaml.
+    pub edits_config: bool,
+    /// True if bodies of requests and answers are kept for a while.
+    pub capture: bool,
     /// Modification time of hub.yaml, Unix seconds: `created` of every model.
     pub config_modified_at: u64,
     /// True if hub.yaml on disk is invalid or unreadable.
@@ -271,6 +290,12 @@ pub struct Status {
     /// True if requests need keys.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_keys: bool,
+    /// True if the status page may change hub.yaml.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub edits_config: bool,
+    /// True if bodies of requests and answers are kept for a while.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub capture: bool,
     /// Totals.
     pub counts: Counts,
     /// Everything a user should know about, one sentence each.
@@ -417,6 +442,8 @@ impl Status {
             log_path: Some(hub.log_path.clone()),
             enable_status_page: Some(hub.enable_status_page),
             has_keys: hub.has_keys,
+            edits_config: hub.edits_config,
+            capture: hub.capture,
             counts,
             warnings: hub.warnings.clone(),
             controller_available: true,

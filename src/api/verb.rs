@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// A verb on a model. The command line, the control API, the lifecycle and `policy test` all speak of
 /// these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verb {
     /// Let it take requests.
     Start,

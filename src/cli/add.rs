@@ -12,8 +12,9 @@ use super::models::offers;
 use super::progress;
 use super::render::{Out, bytes, with_tilde};
 use super::room::{self, Fits};
-use crate::config::edit::{Edit, EditError, NewEntry, add};
-use crate::config::{self, Config, ModelType, nearest, slug_of};
+use crate::api::nearest;
+use crate::config::edit::{Edit, EditError, EntryValue, NewEntry, add, lacks_models};
+use crate::config::{self, Config, ModelType, slug_of};
 use crate::model_files::{ModelFiles, Origin, Parsers, Places, is_repository};
 use crate::worker::dialect::Dialects;
 
@@ -21,7 +22,8 @@ use crate::worker::dialect::Dialects;
 const NEW_FILE: &str = "\
 # yaml-language-server: $schema=hub.schema.json\n\
 # The models of this hub. `mlx-openai-server-hub check` tells what they mean.\n\
-host: 127.0.0.1    # this machine only; 0.0.0.0 lets the network in\n";
+host: 127.0.0.1    # this machine only; 0.0.0.0 lets the network in\n\
+models:\n";
 
 /// Add a model to hub.yaml
 ///
@@ -70,8 +72,9 @@ impl Add {
         let path = &hub_yaml.path;
         let text = editing::text_of(path)?;
         // One that is there must be valid; the first entry makes a new one.
-        let config = text.as_ref().map(|_| hub_yaml.config()).transpose()?;
-        let (model_path, files) = source(&self.model, config)?;
+        let config = text.as_deref().map(|text| config_of(hub_yaml, text));
+        let config = config.transpose()?;
+        let (model_path, files) = source(&self.model, config.as_ref())?;
         let name = self
             .name
             .clone()
@@ -162,6 +165,18 @@ impl Add {
         };
         entry.written()
     }
+}
+
+/// The configuration of hub.yaml. One that lacks only its models is read as if it had one, since it will.
+fn config_of(hub_yaml: &HubYaml, text: &str) -> anyhow::Result<Config> {
+    let config = hub_yaml.config().cloned();
+    if config.is_ok() || !lacks_models(text) {
+        return config;
+    }
+    let some = |key, value: &str| (key, EntryValue::Text(value.to_owned()));
+    let entry = NewEntry(vec![some("name", "a"), some("model_path", "a/a")]);
+    let after = edited(&hub_yaml.path, text, &entry);
+    after.map(|(_, after)| after)
 }
 
 /// The edit that adds an entry, and the configuration after it.

@@ -16,12 +16,12 @@ pub(super) struct Chat {
     pieces: Pieces,
     /// The last line as far as it has come.
     line: Vec<u8>,
-    said: VecDeque<Said>,
+    said: VecDeque<AnswerPiece>,
 }
 
 /// A piece of an answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum AnswerPiece {
     /// Some of its text.
     Text(String),
     /// Some of what the model thinks first, which is no part of the answer.
@@ -51,7 +51,7 @@ impl Chat {
     ///
     /// # Errors
     /// An error in the stream, in the hub's words; a stream that is cut short.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Said>> {
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<AnswerPiece>> {
         loop {
             if let Some(said) = self.said.pop_front() {
                 return Ok(Some(said));
@@ -85,10 +85,10 @@ impl Chat {
             let delta = &event["choices"][0]["delta"];
             let text = |field: &str| delta[field].as_str().filter(|text| !text.is_empty());
             if text("reasoning_content").or(text("reasoning")).is_some() {
-                self.said.push_back(Said::Thought);
+                self.said.push_back(AnswerPiece::Thought);
             }
             if let Some(text) = text("content") {
-                self.said.push_back(Said::Text(text.to_owned()));
+                self.said.push_back(AnswerPiece::Text(text.to_owned()));
             }
         }
         self.line.extend_from_slice(bytes);
@@ -106,7 +106,7 @@ mod tests {
     const STREAM: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 
     /// The text of a hub's answer that is sent in these pieces, and the reason why it is incomplete.
-    async fn heard(answer: &[&str]) -> (Vec<Said>, Option<String>) {
+    async fn heard(answer: &[&str]) -> (Vec<AnswerPiece>, Option<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = Client::new(
             "127.0.0.1",
@@ -180,8 +180,8 @@ mod tests {
             "data: [DONE]\n\n",
         ]
         .concat();
-        let text = |text: &str| Said::Text(text.to_owned());
-        let said = [Said::Thought, text("grüß"), text(" dich")];
+        let text = |text: &str| AnswerPiece::Text(text.to_owned());
+        let said = [AnswerPiece::Thought, text("grüß"), text(" dich")];
         for cut in (0..events.len()).filter(|at| events.is_char_boundary(*at)) {
             let (one, two) = (chunk(&events[..cut]), chunk(&events[cut..]));
             let one = if cut == 0 { String::new() } else { one };

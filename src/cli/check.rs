@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::progress;
 use super::render::Out;
-use crate::clients::shell_words;
 use crate::config::ports::PortBook;
 use crate::config::{Config, GroupConfig, ModelConfig};
 use crate::policy::{Policies, Unstarted};
-use crate::worker::dialect::Dialects;
+use crate::worker::dialect::{CommandLine, Dialects};
+use crate::worker::ranks::Ranks;
 use crate::worker::{command, spare};
 
 /// Check hub.yaml and the policies, and show what they would start
@@ -21,9 +21,14 @@ use crate::worker::{command, spare};
 ///
 /// Ports are those of a machine where none is taken: the hub itself moves on to the next free one.
 ///
-/// Exit status: 0 when hub.yaml and every policy are valid, also without the worker program; 1 when not.
+/// Exit status: 0 when hub.yaml and every policy are valid, also without the worker program; 1 when not, and when
+/// a machine lacks something with --hosts.
 #[derive(Debug, clap::Args)]
-pub(super) struct Check {}
+pub(super) struct Check {
+    /// Ask the other machines of a model over ssh whether they have what it needs; changes nothing there
+    #[arg(long)]
+    hosts: bool,
+}
 
 /// The plan for one model.
 struct Plan<'a> {
@@ -37,6 +42,10 @@ struct Worker {
     /// True if it stays up without the weights.
     is_resident: bool,
     argv: Vec<String>,
+    /// The other machines on which it has processes.
+    hosts: Vec<String>,
+    /// What must be at the same path there.
+    needs: Vec<String>,
 }
 
 impl Check {
@@ -57,26 +66,33 @@ impl Check {
         for warning in &warnings {
             out.warn(warning);
         }
-        out.line(format_args!("Hub: {} port {}", config.host, config.port));
+        out.sentence(format_args!("Hub: {} port {}", config.host, config.port));
         out.status_page(config.enable_status_page);
         out.log_path(&config.log_path);
         for obstacle in obstacles(config) {
-            out.line(format_args!("No spare processes: {obstacle}"));
+            out.sentence(format_args!("No spare processes: {obstacle}"));
         }
-        out.line("Models:");
+        out.sentence("Models:");
         for plan in &plans {
             plan.print(out);
         }
         if !config.groups.is_empty() {
-            out.line("Groups:");
+            out.sentence("Groups:");
         }
         for group in &config.groups {
-            out.line(format_args!("  {}: {}", group.name, rule(config, group)));
+            out.sentence(format_args!("  {}: {}", group.name, rule(config, group)));
         }
-        if broken.is_empty() && warnings.is_empty() {
+        let lacking = match self.hosts {
+            true => progress::show("asking the other machines", lacking(&plans)).await,
+            false => Vec::new(),
+        };
+        for lack in &lacking {
+            out.err(lack);
+        }
+        if broken.is_empty() && warnings.is_empty() && lacking.is_empty() {
             out.ok("Nothing is wrong");
         }
-        Ok(match broken.is_empty() {
+        Ok(match broken.is_empty() && lacking.is_empty() {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         })
@@ -108,18 +124,22 @@ async fn plans<'a>(
     let mut plans = Vec::new();
     for model in &config.models {
         let port = ports.port_of(&model.name).unwrap_or_default();
-        let worker = match dialects.of_model(model).await {
-            Ok(dialect) => {
-                let line = dialect.command_line(model, port);
+        let dialect = dialects.of_model(model).await;
+        let worker = match dialect.and_then(|dialect| dialect.command_line(model, port)) {
+            Ok(line) => {
+                let needs = needs(model, &line);
                 warnings.extend(line.warnings);
+                let hosts = line.hosts;
                 let mut argv = line.argv;
                 // A shell would not find it by its name.
                 if let Some(path) = command::beside(&model.worker_command, &model.env) {
-                    argv[0] = path.display().to_string();
+                    argv[line.program_at] = path.display().to_string();
                 }
                 Some(Worker {
-                    is_resident: dialect.is_resident(model),
+                    is_resident: line.is_resident,
                     argv,
+                    hosts,
+                    needs,
                 })
             }
             Err(reason) => {
@@ -139,22 +159,60 @@ async fn plans<'a>(
     Ok(plans)
 }
 
+/// What the other machines of a model must have at the same path as this one.
+fn needs(model: &ModelConfig, line: &CommandLine) -> Vec<String> {
+    let program = command::of_model(model).ok();
+    let program = program.map(|program| program.display().to_string());
+    let mut needs = vec![program.unwrap_or_else(|| line.argv[line.program_at].clone())];
+    // An id is downloaded there.
+    if model.resolved_path.starts_with('/') {
+        needs.push(model.resolved_path.clone());
+    }
+    needs
+}
+
+/// What the other machines lack, a sentence for each.
+async fn lacking(plans: &[Plan<'_>]) -> Vec<String> {
+    let mut problems = Vec::new();
+    for plan in plans {
+        let Some(worker) = &plan.worker else { continue };
+        for host in &worker.hosts {
+            let name = &plan.model.name;
+            match Ranks::lacks(host, &worker.needs).await {
+                Ok(paths) => problems.extend(
+                    (paths.iter()).map(|path| format!("model `{name}`: `{host}` has no `{path}`")),
+                ),
+                Err(problem) => problems.push(format!("model `{name}`: {problem}")),
+            }
+        }
+    }
+    problems
+}
+
 impl Plan<'_> {
     fn print(&self, out: &mut Out) {
         let (start, load) = (self.start(), self.load());
-        out.line(format_args!("  {} ({})", self.model.name, self.port()));
-        out.line(format_args!("    {start}; {load}"));
+        out.sentence(format_args!("  {} ({})", self.model.name, self.port()));
+        out.sentence(format_args!("    {start}; {load}"));
         // Values may be secret.
         let names: Vec<_> = self.model.env.keys().map(String::as_str).collect();
         if !names.is_empty() {
-            out.line(format_args!(
+            out.sentence(format_args!(
                 "    with {} in its environment",
                 names.join(", ")
             ));
         }
         match &self.worker {
-            Some(worker) => out.line(format_args!("    {}", shell_words(&worker.argv))),
-            None => out.line("    (command line unknown without the worker program)"),
+            Some(worker) => {
+                out.command_line(4, &worker.argv);
+                for host in &worker.hosts {
+                    let needs = worker.needs.join("` and `");
+                    out.sentence(format_args!(
+                        "    {host} needs ssh without a password, and `{needs}`"
+                    ));
+                }
+            }
+            None => out.sentence("    (command line unknown without the worker program)"),
         }
     }
 

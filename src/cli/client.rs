@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::own_key;
 use super::pieces::Pieces;
 use crate::api::{
-    AllReport, DecisionsReport, EndedRequest, PoliciesReport, RecordingReport, ReloadReport,
-    RequestsReport, Status, Verb, is_all_addresses,
+    AllReport, DecisionsReport, EndedRequest, FleetReport, PoliciesReport, RecordingReport,
+    ReloadReport, RequestsReport, Status, Verb, is_all_addresses,
 };
 
 /// Longest time for a connection, and then for a health check: a hub answers in milliseconds, also while models
@@ -154,7 +154,7 @@ struct EnvelopeError {
     message: String,
 }
 
-struct Answer {
+struct ReadAnswer {
     status: StatusCode,
     body: Bytes,
 }
@@ -230,10 +230,18 @@ impl Client {
     }
 
     /// The names under which requests may ask for a model: those of models that are started, and others that
-    /// policies answer for.
+    /// policies answer for, but for patterns.
     pub(super) async fn names(&self) -> Result<Vec<String>, ClientError> {
         let list: Listed = self.read("/v1/models").await?;
-        Ok(list.data.into_iter().map(|model| model.id).collect())
+        let names = list.data.into_iter().map(|model| model.id);
+        Ok(names.filter(|name| !name.contains('*')).collect())
+    }
+
+    /// True if requests may ask for a model by that name.
+    pub(super) async fn answers_for(&self, name: &str) -> bool {
+        let name = utf8_percent_encode(name, NOT_IN_A_NAME);
+        let path = format!("/v1/models/{name}");
+        self.read::<serde::de::IgnoredAny>(&path).await.is_ok()
     }
 
     /// The report of each policy.
@@ -249,6 +257,21 @@ impl Client {
     /// The current recording of hook calls, or the last one.
     pub(super) async fn recording(&self) -> Result<RecordingReport, ClientError> {
         self.read("/hub/policies/recording").await
+    }
+
+    /// What the gateway of the fleet knows of the hub.
+    pub(super) async fn fleet(&self) -> Result<FleetReport, ClientError> {
+        self.read("/hub/fleet").await
+    }
+
+    /// Takes the hub out of its fleet.
+    pub(super) async fn drain(&self) -> Result<FleetReport, ClientError> {
+        self.call(Method::POST, "/hub/fleet/drain").await
+    }
+
+    /// Undoes that.
+    pub(super) async fn undrain(&self) -> Result<FleetReport, ClientError> {
+        self.call(Method::POST, "/hub/fleet/undrain").await
     }
 
     /// Begins a recording; without a file the hub chooses one.
@@ -397,7 +420,7 @@ impl Client {
         self.understand(&answer)
     }
 
-    fn understand<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, ClientError> {
+    fn understand<T: DeserializeOwned>(&self, answer: &ReadAnswer) -> Result<T, ClientError> {
         if !answer.status.is_success() {
             return Err(self.refused(answer));
         }
@@ -405,7 +428,7 @@ impl Client {
     }
 
     /// The hub's refusal.
-    fn refused(&self, answer: &Answer) -> ClientError {
+    fn refused(&self, answer: &ReadAnswer) -> ClientError {
         let message = refusal(answer);
         match answer.status {
             StatusCode::UNAUTHORIZED => ClientError::Unauthorized {
@@ -416,7 +439,12 @@ impl Client {
         }
     }
 
-    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, ClientError> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<ReadAnswer, ClientError> {
         let pieces = self.ask(method, path, body).await?;
         self.whole(pieces).await
     }
@@ -445,10 +473,10 @@ impl Client {
             .map_err(|cause| self.unreachable(cause))
     }
 
-    async fn whole(&self, pieces: Pieces) -> Result<Answer, ClientError> {
+    async fn whole(&self, pieces: Pieces) -> Result<ReadAnswer, ClientError> {
         let status = pieces.status;
         let body = pieces.whole().await.map_err(|cause| self.lost(cause))?;
-        Ok(Answer { status, body })
+        Ok(ReadAnswer { status, body })
     }
 
     /// Sends a request; returns when the answer begins.
@@ -502,7 +530,7 @@ impl Client {
 }
 
 /// The text of an error answer, from any program.
-fn refusal(answer: &Answer) -> String {
+fn refusal(answer: &ReadAnswer) -> String {
     serde_json::from_slice::<Envelope>(&answer.body).map_or_else(
         |_| {
             format!(

@@ -19,6 +19,7 @@ use super::render::Out;
 use super::{Cli, wait_for};
 use crate::clients;
 use crate::config;
+use crate::engine::Engines;
 use crate::policy::bundled_policies;
 
 /// The program as shells find it.
@@ -120,6 +121,7 @@ fn candidates(command: &str, arg: &Arg) -> Option<ArgValueCandidates> {
     match (command, arg.get_id().as_str()) {
         ("remove", "name") | ("launch", "model") => Some(ArgValueCandidates::new(models)),
         ("launch", "client") => Some(ArgValueCandidates::new(clients)),
+        ("show", "engine") => Some(ArgValueCandidates::new(engines)),
         ("show", "name") => Some(ArgValueCandidates::new(policies)),
         _ => None,
     }
@@ -168,6 +170,12 @@ fn clients() -> Vec<CompletionCandidate> {
     clients::programs()
         .map(|(client, _)| candidate(client.name, client.title))
         .collect()
+}
+
+fn engines() -> Vec<CompletionCandidate> {
+    let path = config::locate(said_config(std::env::args_os()).as_deref());
+    let names = Engines::beside(&path).names();
+    names.into_iter().map(CompletionCandidate::new).collect()
 }
 
 fn policies() -> Vec<CompletionCandidate> {

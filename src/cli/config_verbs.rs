@@ -25,11 +25,11 @@ const EDITOR: &str = "vi";
 #[derive(Debug, clap::Args)]
 pub(super) struct ConfigVerbs {
     #[command(subcommand)]
-    verb: Verb,
+    verb: ConfigCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum ConfigCommand {
     /// Print the path of hub.yaml
     ///
     /// The one that --config or MLX_HUB_CONFIG_PATH names, or the default one; it need not exist.
@@ -46,8 +46,8 @@ enum Verb {
     Edit,
     /// Print the JSON schema of hub.yaml
     ///
-    /// Editors complete keys and mark mistakes with it. `init` puts it beside hub.yaml, whose first line
-    /// names it.
+    /// Editors complete keys and mark mistakes with it. It has the keys of the engines in `engines` beside
+    /// hub.yaml too. `init` puts it beside hub.yaml, whose first line names it.
     ///
     /// Exit status: 0.
     Schema,
@@ -56,27 +56,11 @@ enum Verb {
 impl ConfigVerbs {
     pub(super) fn run(self, path: &Path, out: &mut Out) -> anyhow::Result<ExitCode> {
         match self.verb {
-            Verb::Path => out.line(path.display()),
-            Verb::Edit => return edit(path, out),
-            Verb::Schema => out.text(&schema::text()),
+            ConfigCommand::Path => out.line(path.display()),
+            ConfigCommand::Edit => return edit(path, out),
+            ConfigCommand::Schema => out.text(&schema::text(path)),
         }
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// Writes the schema beside a hub.yaml whose text names it, or a newer one in its place. Without it an editor
-/// only helps less.
-pub(super) fn keep_schema_beside(hub_yaml: &Path, text: &[u8]) {
-    if !is_named_in(text) {
-        return;
-    }
-    let file = hub_yaml.with_file_name(schema::FILE);
-    let text = schema::text();
-    if std::fs::read_to_string(&file).is_ok_and(|there| there == text) {
-        return;
-    }
-    if let Err(error) = std::fs::write(&file, text) {
-        tracing::debug!("`{}` cannot be written: {error}", file.display());
     }
 }
 
@@ -86,7 +70,7 @@ fn edit(path: &Path, out: &mut Out) -> anyhow::Result<ExitCode> {
         Err(error) => anyhow::Error::from(error),
         Ok(_) => anyhow::anyhow!("`{shown}` cannot be read"),
     })?;
-    keep_schema_beside(path, &before);
+    schema::keep_beside(path, &before);
     loop {
         open_editor(path)?;
         let is_changed = std::fs::read(path).ok().as_ref() != Some(&before);
@@ -123,12 +107,6 @@ async fn read_by_hub(path: &Path, out: &mut Out) -> anyhow::Result<ExitCode> {
         Some(_) => reload::Reload {}.run(&hub_yaml, out).await,
         None => Ok(ExitCode::SUCCESS),
     }
-}
-
-/// True if the first line of a hub.yaml names the schema beside it.
-fn is_named_in(text: &[u8]) -> bool {
-    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    String::from_utf8_lossy(line).contains(schema::FILE)
 }
 
 /// Opens a file in the user's editor, and waits until it is closed.

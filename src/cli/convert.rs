@@ -3,7 +3,9 @@
 //! Read are the `--config` YAML of mlx-openai-server, a configuration of llama-swap, and Ollama's models: the
 //! output of `ollama list`, or its folder of manifests.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use anyhow::Context as _;
 use serde_yaml::{Mapping, Value};
@@ -11,6 +13,9 @@ use serde_yaml::{Mapping, Value};
 use crate::config::edit::{EntryValue, NewEntry};
 use crate::config::{known_keys, slug_of};
 use crate::model_files::{ModelFiles, Places, found};
+
+mod command_line;
+mod llama_swap;
 
 /// A hub.yaml, and what could not be converted.
 #[derive(Debug, Default)]
@@ -42,6 +47,9 @@ const RENAMED: [(&str, &str); 16] = [
     ("batch_prefill_size", "prompt_concurrency"),
     ("batch_prefill_step_size", "prefill_step_size"),
 ];
+/// The keys that an entry may have here.
+static KEYS: LazyLock<BTreeSet<String>> = LazyLock::new(|| known_keys().model);
+
 /// Seconds, where the worker's entry sets none.
 const WORKERS_IDLE_TIMEOUT: u64 = 60;
 
@@ -78,7 +86,7 @@ fn of_text(text: &str) -> anyhow::Result<Converted> {
     let yaml: Value = serde_yaml::from_str(text)?;
     match yaml.get("models") {
         Some(Value::Sequence(models)) => Ok(of_worker(&yaml, models)),
-        Some(Value::Mapping(models)) => Ok(of_llama_swap(&yaml, models)),
+        Some(Value::Mapping(models)) => Ok(llama_swap::read(&yaml, models)),
         _ => anyhow::bail!(
             "it is no configuration of mlx-openai-server or llama-swap, and no output of `ollama list`"
         ),
@@ -187,7 +195,6 @@ fn of_worker(yaml: &Value, models: &[Value]) -> Converted {
             )),
         }
     }
-    let keys = known_keys().model;
     for entry in models.iter().filter_map(Value::as_mapping) {
         let get = |key: &str| entry.get(key);
         let Some(path) = get("model_path").and_then(Value::as_str) else {
@@ -211,7 +218,7 @@ fn of_worker(yaml: &Value, models: &[Value]) -> Converted {
             let key = key.as_str().unwrap_or_default();
             let renamed = RENAMED.iter().find(|(theirs, _)| *theirs == key);
             let ours = renamed.map_or(key, |(_, ours)| ours);
-            match (key, keys.get(ours), value(written)) {
+            match (key, KEYS.get(ours), value(written)) {
                 ("model_path" | "served_model_name" | "on_demand_idle_timeout", ..) => {}
                 _ if *written == Value::Null => {}
                 (_, Some(ours), Some(value)) => pairs.push((ours, value)),
@@ -226,122 +233,6 @@ fn of_worker(yaml: &Value, models: &[Value]) -> Converted {
         converted.models.push(NewEntry(pairs));
     }
     converted
-}
-
-fn of_llama_swap(yaml: &Value, models: &Mapping) -> Converted {
-    let mut converted = Converted::default();
-    for (key, written) in yaml.as_mapping().into_iter().flatten() {
-        match (key.as_str().unwrap_or_default(), value(written)) {
-            ("models" | "groups", _) => {}
-            ("healthCheckTimeout", Some(seconds)) => converted.hub.push(("load_timeout", seconds)),
-            ("startPort", Some(port)) => converted.hub.push(("model_starting_port", port)),
-            (key, _) => converted.note(format!("`{key}` has no equal")),
-        }
-    }
-    let mut names = std::collections::HashMap::new();
-    for (id, model) in models {
-        let id = id.as_str().unwrap_or_default();
-        let command = model.get("cmd").and_then(Value::as_str).unwrap_or_default();
-        let Some(path) = model_path(command) else {
-            converted.note(format!(
-                "`{id}` is left out: its command runs no MLX model, and mlx-openai-server reads no GGUF files"
-            ));
-            continue;
-        };
-        let name = converted.name(id);
-        names.insert(id.to_owned(), name.clone());
-        let mut pairs = vec![
-            ("name", text(&name)),
-            ("model_path", text(&path)),
-            ("default", EntryValue::Flag(true)),
-            ("jit_enabled", EntryValue::Flag(true)),
-        ];
-        let group = yaml
-            .get("groups")
-            .and_then(Value::as_mapping)
-            .and_then(|groups| {
-                let is_in = |group: &Value| {
-                    let members = group.get("members").and_then(Value::as_sequence);
-                    members.is_some_and(|members| {
-                        members.iter().any(|member| member.as_str() == Some(id))
-                    })
-                };
-                let (name, _) = groups.iter().find(|(_, group)| is_in(group))?;
-                slug_of(name.as_str()?)
-            });
-        pairs.extend(group.map(|group| ("group", text(&group))));
-        for (key, written) in model.as_mapping().into_iter().flatten() {
-            match (key.as_str().unwrap_or_default(), written.as_u64()) {
-                ("cmd", _) => {}
-                ("ttl", Some(0)) => {}
-                ("ttl", Some(seconds)) => pairs.push(("auto_unload_minutes", minutes(seconds))),
-                ("env", _) => pairs.extend(environment(written).map(|env| ("env", env))),
-                ("aliases", _) => converted.note(format!(
-                    "`aliases` of `{name}`: the policy `alias` gives further names"
-                )),
-                (key, _) => converted.note(format!("`{key}` of `{name}` has no equal")),
-            }
-        }
-        converted.models.push(NewEntry(pairs));
-    }
-    for (name, group) in yaml
-        .get("groups")
-        .and_then(Value::as_mapping)
-        .into_iter()
-        .flatten()
-    {
-        let Some(name) = name.as_str().and_then(slug_of) else {
-            continue;
-        };
-        let mut pairs = vec![("name", text(&name))];
-        // llama-swap's default.
-        if group.get("swap").and_then(Value::as_bool).unwrap_or(true) {
-            pairs.push(("max_loaded", EntryValue::Number(1)));
-        }
-        if group
-            .get("exclusive")
-            .and_then(Value::as_bool)
-            .unwrap_or(true)
-        {
-            converted.note(format!("`exclusive` of the group `{name}` has no equal"));
-        }
-        converted.groups.push(NewEntry(pairs));
-    }
-    if !converted.models.is_empty() {
-        // It swaps, where the hub would refuse.
-        let swap = EntryValue::Literal("[lru_swap]".to_owned());
-        converted.hub.push(("policies", swap));
-    }
-    converted
-}
-
-/// The model of a command line that runs one with MLX.
-fn model_path(command: &str) -> Option<String> {
-    let words: Vec<&str> = command
-        .split_whitespace()
-        .filter(|word| *word != "\\")
-        .collect();
-    let is_mlx = words.iter().any(|word| word.contains("mlx"));
-    let at = words
-        .iter()
-        .position(|word| matches!(*word, "--model" | "--model-path" | "-m"));
-    let after = at.and_then(|at| words.get(at + 1).copied());
-    let joined = words.iter().find_map(|word| {
-        word.strip_prefix("--model=")
-            .or_else(|| word.strip_prefix("--model-path="))
-    });
-    let path = after.or(joined)?.trim_matches(['"', '\'']);
-    (is_mlx && !path.ends_with(".gguf") && !path.contains("${")).then(|| path.to_owned())
-}
-
-/// `["A=b"]` as a mapping within brackets.
-fn environment(written: &Value) -> Option<EntryValue> {
-    let pairs = written.as_sequence()?.iter().filter_map(Value::as_str);
-    let pairs = pairs.filter_map(|pair| pair.split_once('='));
-    let pairs: Vec<String> = pairs
-        .map(|(name, value)| format!("{name}: {}", text(value)))
-        .collect();
-    Some(EntryValue::Literal(format!("{{{}}}", pairs.join(", "))))
 }
 
 /// The names in the output of `ollama list`.
@@ -443,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_of_llama_swap_keeps_its_mlx_models() {
+    fn a_configuration_of_llama_swap_keeps_its_models() {
         let converted = of_text(
             "healthCheckTimeout: 300\nstartPort: 10001\nlogLevel: info\n\
              models:\n\
@@ -455,6 +346,34 @@ mod tests {
              groups:\n\
              \x20 big: {swap: true, exclusive: false, members: [\"qwen 3\"]}\n\
              \x20 all: {swap: false, members: [vision]}\n",
+        );
+        insta::assert_snapshot!(told(&converted.unwrap()));
+    }
+
+    #[test]
+    fn commands_of_llama_swap_become_engines_and_what_is_no_key_is_told() {
+        let converted = of_text(
+            "macros:\n\
+             \x20 server: /opt/llama/llama-server --port ${PORT} ${common}\n\
+             \x20 common: -ngl 99\n\
+             models:\n\
+             \x20 lm: {cmd: 'mlx_lm.server --model org/a --host 127.0.0.1 --port ${PORT} --max-tokens 512 \
+             --chat-template-args ''{\"enable_thinking\": false}'' --temp=0.5 --kv-bits 4 --log-level INFO'}\n\
+             \x20 module: {cmd: 'python3 -m mlx_lm server --model org/a --trust-remote-code --max-tokens many'}\n\
+             \x20 vision: {cmd: 'uvx mlx_vlm.server --model org/v --port ${PORT} --kv-bits 3.5 --api-key x'}\n\
+             \x20 batch: {cmd: 'vllm-mlx serve org/b --served-model-name b --continuous-batching --port ${PORT}'}\n\
+             \x20 own: {cmd: 'mlx-openai-server launch --model-path org/o --model-type multimodal --jit \
+             --default-temperature 0.7 --kv-bits 4 --auto-unload-minutes 5 --surprise 1'}\n\
+             \x20 gguf: {cmd: '${server} -m /models/x.gguf -c 8192 -fa on --alias x -n -1 --mmproj /m/p.gguf --no-mmap'}\n\
+             \x20 vectors: {cmd: '${server} -hf org/e-GGUF:Q8_0 --embedding --pooling cls', checkEndpoint: /health}\n\
+             \x20 other: {cmd: 'tabby serve --model \"a b\" --port ${PORT} --id ${MODEL_ID}', checkEndpoint: /v1/health,\n\
+             \x20   useModelName: tabby, proxy: 'http://127.0.0.1:${PORT}'}\n\
+             \x20 container: {cmd: 'docker run -p ${PORT}:8080 image llama-server -m /x.gguf'}\n\
+             \x20 fixed: {cmd: 'other --port 9000'}\n\
+             \x20 braces: {cmd: 'other --port ${PORT} {x}'}\n\
+             \x20 unknown: {cmd: 'llama-server -m ${folder}/x.gguf --port ${PORT}'}\n\
+             \x20 bare: {cmd: 'llama-server --port ${PORT}'}\n\
+             \x20 quote: {cmd: \"mlx_lm.server 'x\"}\n",
         );
         insta::assert_snapshot!(told(&converted.unwrap()));
     }

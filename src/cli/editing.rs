@@ -5,20 +5,22 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::config_verbs::keep_schema_beside;
 use super::hub_yaml::HubYaml;
 use super::question;
 use super::reload::reload_running;
 use super::render::{Out, with_tilde};
-use crate::config::Config;
 use crate::config::edit::Edit;
-use crate::files;
+use crate::config::{Config, dangling, stored};
 
 /// hub.yaml's text; `None` if there is no file yet.
 pub(super) fn text_of(path: &Path) -> anyhow::Result<Option<String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => match dangling(path) {
+            // Writing would put a file in the place of the link.
+            Some(text) => Err(anyhow::Error::msg(text)),
+            None => Ok(None),
+        },
         Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
     }
 }
@@ -83,19 +85,8 @@ pub(super) fn agreed(
 /// # Errors
 /// When the file has changed meanwhile or cannot be written; it is as it was then.
 pub(super) fn write(path: &Path, text: Option<&str>, edit: &Edit) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        text_of(path)?.as_deref() == text,
-        "`{}` has changed meanwhile, and was left as it is\nhint: try again",
-        path.display()
-    );
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create the folder `{}`", folder.display()))?;
-    }
     let after = edit.apply(text.unwrap_or_default());
-    files::replace(path, after.as_bytes())
-        .with_context(|| format!("cannot write `{}`", path.display()))?;
-    keep_schema_beside(path, after.as_bytes());
+    stored::replace(path, text.map(str::as_bytes), &after)?;
     Ok(())
 }
 

@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::chosen;
-use super::config_verbs::keep_schema_beside;
 use super::convert::convert;
 use super::hub_command;
 use super::models::{self, Offer, offers};
@@ -16,7 +15,7 @@ use super::progress;
 use super::question;
 use super::render::Out;
 use super::room::Room;
-use crate::config::{self, Config};
+use crate::config::{self, Config, schema};
 use crate::model_files::Places;
 use crate::worker::command;
 use crate::worker::dialect::Dialects;
@@ -62,7 +61,7 @@ impl Init {
         };
         let written = text.as_deref().unwrap_or(STARTER);
         write_new(path, written)?;
-        keep_schema_beside(path, written.as_bytes());
+        schema::keep_beside(path, written.as_bytes());
         let config = Config::load(path)?;
         let model = &config.models[0];
         out.ok(format_args!("Wrote {}", path.display()));
@@ -70,8 +69,10 @@ impl Init {
             Some(_) => out.line("Then:"),
             None => out.line("Its models are examples: put in those you want. Then:"),
         }
-        if command::find(&model.worker_command, &model.env).is_err() {
-            out.line("  uv tool install mlx-openai-server");
+        if command::of_model(model).is_err()
+            && let Some(install) = model.engine.install.first()
+        {
+            out.line(format_args!("  {install}"));
         }
         out.line(format_args!("  {}", hub_command(path, &["check"])));
         out.line(format_args!("  {}", hub_command(path, &["start"])));

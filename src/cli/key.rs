@@ -9,8 +9,9 @@ use clap::Subcommand;
 use super::hub_yaml::HubYaml;
 use super::render::{Out, with_tilde, yes_no};
 use super::{editing, own_key, table};
+use crate::api::nearest;
 use crate::config::edit::{Edit, EditError, EntryValue, NewEntry, add_keys, remove_key};
-use crate::config::{ApiKey, Config, KeyDigest, KeySource, nearest};
+use crate::config::{ApiKey, Config, KeyDigest, KeySource};
 use crate::files;
 
 /// The beginning of every key, by which one that has got out is recognized.
@@ -28,11 +29,11 @@ const OWN: &str = "cli";
 #[derive(Debug, clap::Args)]
 pub(super) struct Key {
     #[command(subcommand)]
-    verb: Verb,
+    verb: KeyCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum KeyCommand {
     Add(Add),
     List(List),
     #[command(visible_alias = "rm")]
@@ -60,7 +61,7 @@ struct Add {
     /// Let it control the hub too
     #[arg(long)]
     control: bool,
-    /// Let it use this model only; may be given several times
+    /// Let it use this model only, or those like `claude-*`; may be given several times
     #[arg(long = "model", value_name = "MODEL")]
     models: Vec<String>,
     /// Let it in no longer than until this day or moment (2027-01-31, or 2027-01-31T18:00:00Z)
@@ -100,9 +101,9 @@ struct Remove {
 impl Key {
     pub(super) async fn run(self, hub_yaml: &HubYaml, out: &mut Out) -> anyhow::Result<ExitCode> {
         match self.verb {
-            Verb::Add(verb) => verb.run(hub_yaml, out).await?,
-            Verb::List(List {}) => list(hub_yaml.config()?, out),
-            Verb::Remove(verb) => verb.run(hub_yaml, out).await?,
+            KeyCommand::Add(verb) => verb.run(hub_yaml, out).await?,
+            KeyCommand::List(List {}) => list(hub_yaml.config()?, out),
+            KeyCommand::Remove(verb) => verb.run(hub_yaml, out).await?,
         }
         Ok(ExitCode::SUCCESS)
     }

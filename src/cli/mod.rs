@@ -8,7 +8,6 @@
 //! stdout is the answer, stderr is errors. Exit status 0: done, 1: it failed, 2: wrong usage.
 
 use std::future::Future;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -33,8 +32,10 @@ mod convert;
 mod demo;
 mod doctor;
 mod editing;
+mod engine;
 mod entry;
 mod find;
+mod fleet;
 mod hub_yaml;
 mod init;
 mod key;
@@ -136,7 +137,9 @@ enum Command {
     Run(run::Run),
     Launch(launch::Launch),
     Key(key::Key),
+    Fleet(fleet::Fleet),
     Policy(policy::Policy),
+    Engine(engine::Engine),
     Config(config_verbs::ConfigVerbs),
     Doctor(doctor::Doctor),
     Demo(demo::Demo),
@@ -171,7 +174,7 @@ pub fn run() -> ExitCode {
         Err(error) => return wrong_usage(&suggestion::harmless(error)),
     };
     dispatch(cli).unwrap_or_else(|error| {
-        let _ = writeln!(anstream::stderr(), "Error: {error:#}");
+        Out::stderr().sentence(format_args!("Error: {error:#}"));
         ExitCode::FAILURE
     })
 }
@@ -213,7 +216,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(verb) => wait_for(Box::pin(verb.run(&hub_yaml(), out))),
         Command::Launch(verb) => verb.run(&path, out),
         Command::Key(verb) => wait_for(verb.run(&hub_yaml(), out)),
+        Command::Fleet(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Policy(verb) => verb.run(&path, out),
+        Command::Engine(verb) => verb.run(&path, out),
         Command::Config(verb) => verb.run(&path, out),
         Command::Doctor(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Demo(verb) => verb.run(out),

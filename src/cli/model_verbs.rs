@@ -14,7 +14,7 @@ use super::client::Client;
 use super::hub_yaml::HubYaml;
 use super::progress;
 use super::render::Out;
-use crate::api::{AllReport, MemoryState, ModelStatus, Status, Verb};
+use crate::api::{AllReport, MemoryState, ModelFacts, ModelStatus, Status, Verb};
 
 /// Start models
 ///
@@ -150,7 +150,17 @@ impl Names {
                 let report = progress::show("all models: stopping", client.stop_all());
                 return Ok(tell(verb, report.await?, out));
             }
-            (true, Verb::Start | Verb::Load) => all(&Box::pin(client.status()).await?, verb, out),
+            (true, Verb::Start) => {
+                let status = Box::pin(client.status()).await?;
+                all(&status, verb, |facts| !facts.is_started(), out)
+            }
+            (true, Verb::Load) => {
+                let status = Box::pin(client.status()).await?;
+                let lacks_memory = |facts: &ModelFacts| {
+                    facts.is_started() && facts.memory_state != MemoryState::Loaded
+                };
+                all(&status, verb, lacks_memory, out)
+            }
             (false, _) => self.names.clone(),
         };
         let names = || all.iter().map(|name| name.trim());
@@ -217,15 +227,14 @@ fn none(verb: Verb) -> String {
     format!("No model to {}", verb.as_str())
 }
 
-/// The models that are not started or loaded yet, told if there are none.
-fn all(status: &Status, verb: Verb, out: &mut Out) -> Vec<String> {
-    let is_meant = |model: &&ModelStatus| {
-        let facts = &model.metadata.facts;
-        match verb {
-            Verb::Start => !facts.is_started(),
-            _ => facts.is_started() && facts.memory_state != MemoryState::Loaded,
-        }
-    };
+/// The models for which it holds, told if there are none.
+fn all(
+    status: &Status,
+    verb: Verb,
+    holds: impl Fn(&ModelFacts) -> bool,
+    out: &mut Out,
+) -> Vec<String> {
+    let is_meant = |model: &&ModelStatus| holds(&model.metadata.facts);
     let models = status.models.iter().filter(is_meant);
     let names: Vec<String> = models.map(|model| model.id.clone()).collect();
     if names.is_empty() {

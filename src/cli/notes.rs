@@ -13,35 +13,12 @@ const GIB: f64 = (1_u64 << 30) as f64;
 pub(super) fn print(out: &mut Out, status: &Status, models: &[&ModelStatus], now: f64) {
     for model in models {
         if let Some(note) = note(status, model, now) {
-            let line = format!("  {}: {note}", model.id);
-            out.line(wrapped(&line, out.width()));
+            out.sentence(format_args!("  {}: {note}", model.id));
         }
     }
     if let Some(memory) = memory(status) {
         out.line(memory);
     }
-}
-
-/// A line broken between words where it is wider than the terminal; what follows is indented. A word that is
-/// wider alone is for the terminal to break.
-fn wrapped(line: &str, width: Option<usize>) -> String {
-    const INDENT: &str = "    ";
-    let Some(width) = width else {
-        return line.to_owned();
-    };
-    let mut lines: Vec<String> = Vec::new();
-    for word in line.split_inclusive(' ') {
-        let length = word.trim_end().chars().count();
-        match lines.last_mut() {
-            Some(last) if last.trim().is_empty() || last.chars().count() + length <= width => {
-                last.push_str(word);
-            }
-            None => lines.push(word.to_owned()),
-            Some(_) => lines.push(format!("{INDENT}{word}")),
-        }
-    }
-    let lines = lines.iter().map(|line| line.trim_end());
-    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// A sentence on what a model does, or why it has failed.
@@ -291,22 +268,6 @@ mod tests {
         1 request waits
         -
         "
-        );
-    }
-
-    #[test]
-    fn a_long_note_is_broken_between_words() {
-        let line = "  a: failed: the folder is not there; see `logs a`";
-        assert_eq!(wrapped(line, None), line);
-        assert_eq!(wrapped(line, Some(50)), line);
-        insta::assert_snapshot!(wrapped(line, Some(24)), @"
-        a: failed: the folder
-          is not there; see
-          `logs a`
-        ");
-        assert_eq!(
-            wrapped("  a: /a/long/path", Some(8)),
-            "  a:\n    /a/long/path"
         );
     }
 

@@ -7,13 +7,14 @@ use anyhow::Context as _;
 use super::editing;
 use super::hub_yaml::HubYaml;
 use super::render::Out;
-use crate::config::edit::{EditError, remove};
-use crate::config::nearest;
+use crate::api::nearest;
+use crate::config::edit::{Edit, EditError, remove};
 
 /// Remove a model from hub.yaml
 ///
 /// Takes the lines of its entry out and leaves all others as they are, comments above it too. The change is
-/// shown first, and a running hub reloads, which stops the model. Files of the model stay on the disk.
+/// shown first, and a running hub reloads, which stops the model. Files of the model stay on the disk. The
+/// only model is removed while no hub runs.
 ///
 /// Example: mlx-openai-server-hub remove gemma3-27b
 ///
@@ -43,13 +44,34 @@ impl Remove {
             };
             anyhow::anyhow!("`{}` was left as it is: {error}{hint}", path.display())
         })?;
-        anyhow::ensure!(
-            config.models.len() > 1,
-            "`{name}` is the only model of hub.yaml, which must have one\nhint: `add` another one first"
-        );
+        if config.models.len() == 1 {
+            return self.last(hub_yaml, &text, &edit, out).await;
+        }
         editing::after(path, &text, &edit)?;
         if editing::make(hub_yaml, Some(&text), &edit, self.yes, out).await? {
             out.ok(format_args!("Removed {name}"));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Removes the only model, without which no hub can run.
+    async fn last(
+        &self,
+        hub_yaml: &HubYaml,
+        text: &str,
+        edit: &Edit,
+        out: &mut Out,
+    ) -> anyhow::Result<ExitCode> {
+        let (path, name) = (&hub_yaml.path, self.name.trim());
+        anyhow::ensure!(
+            hub_yaml.hub_address().hub().await?.is_none(),
+            "`{name}` is the only model of hub.yaml, and its hub runs\n\
+             hint: `add` another one first, or `stop` the hub"
+        );
+        if editing::agreed(path, Some(text), edit, self.yes, out)? {
+            editing::write(path, Some(text), edit)?;
+            out.ok(format_args!("Removed {name}"));
+            out.warn("hub.yaml has no model now: `add` one before the next `start`");
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -8,29 +8,34 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use anstream::adapter::strip_str;
 use clap::builder::styling::{AnsiColor, Style};
 
 pub(super) use crate::api::bytes;
 use crate::api::local_authority;
+use crate::clients::shell_words;
 
 /// stdout, which takes a command's answer, or stderr where stdout belongs to another program.
 pub(super) struct Out {
     stream: Box<dyn Write>,
+    /// Asks for the width, which changes with the terminal's window.
+    width: fn() -> Option<usize>,
     closed: bool,
 }
 
 impl Out {
     pub(super) fn stdout() -> Self {
-        Self::to(anstream::stdout())
+        Self::to(anstream::stdout(), || width_of(std::io::stdout()))
     }
 
     pub(super) fn stderr() -> Self {
-        Self::to(anstream::stderr())
+        Self::to(anstream::stderr(), || width_of(std::io::stderr()))
     }
 
-    fn to(stream: impl Write + 'static) -> Self {
+    fn to(stream: impl Write + 'static, width: fn() -> Option<usize>) -> Self {
         Self {
             stream: Box::new(stream),
+            width,
             closed: false,
         }
     }
@@ -42,8 +47,32 @@ impl Out {
 
     /// Width of a line in characters; `None` if unlimited.
     pub(super) fn width(&self) -> Option<usize> {
-        let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
-        Some(size.ws_col.into()).filter(|width| *width > 0)
+        (self.width)()
+    }
+
+    /// Prints sentences, on a terminal broken between words.
+    pub(super) fn sentence(&mut self, text: impl Display) {
+        let (text, width) = (text.to_string(), self.width());
+        let lines: Vec<String> = text.lines().map(|line| wrapped(line, width)).collect();
+        self.line(lines.join("\n"));
+    }
+
+    /// Prints a command line, on a terminal broken between words as a shell takes it.
+    pub(super) fn command_line(&mut self, indent: usize, words: &[String]) {
+        let words = words
+            .iter()
+            .map(|word| shell_words(std::slice::from_ref(word)) + " ");
+        let mut words: Vec<String> = words.collect();
+        if let Some(first) = words.first_mut() {
+            first.insert_str(0, &" ".repeat(indent));
+        }
+        let text = broken(
+            words.iter().map(String::as_str),
+            indent + 2,
+            self.width(),
+            " \\",
+        );
+        self.line(text);
     }
 
     /// Prints one line unchanged.
@@ -59,19 +88,19 @@ impl Out {
     }
 
     pub(super) fn info(&mut self, text: impl Display) {
-        self.line(info(text));
+        self.sentence(info(text));
     }
 
     pub(super) fn ok(&mut self, text: impl Display) {
-        self.line(marked("ok", AnsiColor::Green, text));
+        self.sentence(marked("ok", AnsiColor::Green, text));
     }
 
     pub(super) fn warn(&mut self, text: impl Display) {
-        self.line(marked("warn", AnsiColor::Yellow, text));
+        self.sentence(marked("warn", AnsiColor::Yellow, text));
     }
 
     pub(super) fn err(&mut self, text: impl Display) {
-        self.line(marked("err", AnsiColor::Red, text));
+        self.sentence(marked("err", AnsiColor::Red, text));
     }
 
     /// Prints the path of the logs.
@@ -95,6 +124,44 @@ fn marked(mark: &str, color: AnsiColor, text: impl Display) -> String {
     // Further lines of a message are indented below its mark.
     let text = text.to_string().replace('\n', "\n  ");
     format!("{style}[{mark}]{style:#} {text}")
+}
+
+/// Width of a terminal.
+fn width_of(stream: impl std::os::fd::AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(stream).ok()?;
+    Some(size.ws_col.into()).filter(|width| *width > 0)
+}
+
+/// A line broken between words where it is wider than the terminal; what follows is indented one step deeper.
+fn wrapped(line: &str, width: Option<usize>) -> String {
+    let indent = line.len() - line.trim_start().len() + 2;
+    broken(line.split_inclusive(' '), indent, width, "")
+}
+
+/// The words, each with the blank behind it, in lines of that width that end with `end` but for the last one. A
+/// word that is wider alone is for the terminal to break.
+fn broken<'w>(
+    words: impl Iterator<Item = &'w str>,
+    indent: usize,
+    width: Option<usize>,
+    end: &str,
+) -> String {
+    let width = width.map_or(usize::MAX, |width| width.saturating_sub(end.len()));
+    // Colours take no room.
+    let shown = |text: &str| strip_str(text).to_string().chars().count();
+    let mut lines: Vec<String> = Vec::new();
+    for word in words {
+        let length = shown(word.trim_end());
+        match lines.last_mut() {
+            Some(last) if last.trim().is_empty() || shown(last) + length <= width => {
+                last.push_str(word);
+            }
+            None => lines.push(word.to_owned()),
+            Some(_) => lines.push(format!("{:indent$}{word}", "")),
+        }
+    }
+    let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
+    lines.join(&format!("{end}\n"))
 }
 
 pub(super) fn yes_no(value: bool) -> &'static str {
@@ -135,6 +202,36 @@ pub(super) fn api_url(host: &str, port: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sentence_is_broken_between_words() {
+        let line = "  a: failed: the folder is not there; see `logs a`";
+        assert_eq!(wrapped(line, None), line);
+        assert_eq!(wrapped(line, Some(50)), line);
+        insta::assert_snapshot!(wrapped(line, Some(24)), @"
+        a: failed: the folder
+          is not there; see
+          `logs a`
+        ");
+        assert_eq!(
+            wrapped("  a: /a/long/path", Some(8)),
+            "  a:\n    /a/long/path"
+        );
+        let words = ["program", "--text", "a b"].map(str::to_owned);
+        let words = words
+            .iter()
+            .map(|word| shell_words(std::slice::from_ref(word)) + " ");
+        let words: Vec<String> = words.collect();
+        let words = || words.iter().map(String::as_str);
+        assert_eq!(broken(words(), 2, None, " \\"), "program --text 'a b'");
+        assert_eq!(
+            broken(words(), 2, Some(18), " \\"),
+            "program --text \\\n  'a b'"
+        );
+        let coloured = info("one two");
+        assert_eq!(wrapped(&coloured, Some(14)), coloured);
+        assert!(wrapped(&coloured, Some(13)).ends_with("one\n  two"));
+    }
 
     #[test]
     fn durations_show_their_two_largest_units() {

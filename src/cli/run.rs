@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
-use super::chat::{Chat, Said};
+use super::chat::{AnswerPiece, Chat};
 use super::client::Client;
 use super::hub_yaml::HubYaml;
 use super::printable::printable;
@@ -250,8 +250,8 @@ impl Talk {
 async fn next_text(chat: &mut Chat, thought: impl Fn()) -> anyhow::Result<Option<String>> {
     loop {
         match chat.next().await? {
-            Some(Said::Text(text)) => return Ok(Some(text)),
-            Some(Said::Thought) => thought(),
+            Some(AnswerPiece::Text(text)) => return Ok(Some(text)),
+            Some(AnswerPiece::Thought) => thought(),
             None => return Ok(None),
         }
     }

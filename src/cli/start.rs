@@ -12,8 +12,8 @@ use super::find::{Found, HubAddress};
 use super::hub_yaml::HubYaml;
 use super::notes;
 use super::progress;
-use super::render::{Out, api_url, dashboard_url};
-use super::service::{self, Service};
+use super::render::{Out, api_url, dashboard_url, with_tilde};
+use super::service::{self, Installed, Service};
 use super::table::print_models;
 use super::unknown::unknown;
 use crate::api::{MemoryState, ModelStatus, ProcessState, Status, is_all_addresses, unix_now};
@@ -33,7 +33,8 @@ pub(super) const OPEN: &str = "The control API is open to the network: whoever r
 /// Checks hub.yaml and the worker commands, starts the hub in a session of its own and waits until it
 /// answers (20 seconds at most). Models with `default: true` begin to load; it does not wait for them
 /// without --wait: see `status` or `watch`. With a hub that runs already it only shows what runs. If a
-/// service is installed for this hub.yaml, its manager starts the hub.
+/// service is installed for this hub.yaml, its manager starts the hub; a service that `service install`
+/// has not written is only named.
 ///
 /// Examples:
 ///   mlx-openai-server-hub start
@@ -237,6 +238,15 @@ async fn start(config: &Config, hub_address: &HubAddress, out: &mut Out) -> anyh
     command::check(&config.models)?;
     if let Some(service) = Service::installed(&config.path) {
         return start_service(&service, config, hub_address, out).await;
+    }
+    for service in Installed::foreign(&config.path).await {
+        let file = with_tilde(&service.file.display().to_string());
+        let [start, stop] = service.commands();
+        out.warn(format_args!(
+            "The service `{file}` runs this hub.yaml too, and `service install` has not written it: this starts a hub \
+             beside it\nhint: `{start}` starts the service; to have that one, `stop` this hub first, and else \
+             `{stop}` keeps the service away"
+        ));
     }
     out.line("Starting hub manager...");
     let background = Background::spawn(config)?;

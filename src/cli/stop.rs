@@ -13,8 +13,8 @@ use super::client::{ClientError, Probe};
 use super::find::{Hub, HubAddress};
 use super::hub_yaml::HubYaml;
 use super::progress;
-use super::render::Out;
-use super::service::Service;
+use super::render::{Out, with_tilde};
+use super::service::{Installed, Service};
 use crate::config::DEFAULT_STOP_TIMEOUT;
 use crate::runtime_file::{RuntimeFile, try_lock};
 use crate::worker::earlier::Earlier;
@@ -32,7 +32,8 @@ const KILLED_HUB: Duration = Duration::from_millis(500);
 /// Applies what hub.yaml takes away, lets requests in flight end (drain_timeout at most), ends every
 /// worker and the hub, and returns when all their processes are gone. It works with a broken hub.yaml
 /// too. Without a hub it ends the workers that one which was killed has left. A hub that runs as a service
-/// is stopped by its service manager, until the next login or `start`.
+/// is stopped by its service manager, until the next login or `start`; a service that `service install` has
+/// not written is only named.
 ///
 /// Exit status: 0, also when the hub does not run; 1 when it does not take the request.
 #[derive(Debug, clap::Args)]
@@ -68,8 +69,19 @@ impl Stop {
         )
         .await?;
         out.ok("Hub manager stopped");
-        if is_activated(&hub) && service.is_none() {
-            out.warn(AGAIN);
+        if service.is_none() {
+            let foreign = Installed::foreign(&hub_address.config_path).await;
+            for service in &foreign {
+                let file = with_tilde(&service.file.display().to_string());
+                let [_, stop] = service.commands();
+                out.warn(format_args!(
+                    "The service `{file}` runs this hub.yaml too, and may start its hub again\n\
+                     hint: `{stop}` keeps it down"
+                ));
+            }
+            if is_activated(&hub) && foreign.is_empty() {
+                out.warn(AGAIN);
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -3,7 +3,7 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::config::nearest;
+use crate::api::nearest;
 
 /// The commands that end the hub or a model.
 const ENDING: [&str; 3] = ["shutdown", "stop", "stop-model"];

@@ -96,7 +96,7 @@ fn process_row(model: &ModelStatus, now: f64) -> [String; 7] {
     let log = facts.log_path.as_deref().map(Path::new);
     [
         model.id.clone(),
-        facts.process_state.as_str().to_uppercase(),
+        started_state(model),
         or_dash(facts.pid),
         or_dash(facts.group.clone()),
         or_dash(uptime(model, now)),
@@ -106,6 +106,20 @@ fn process_row(model: &ModelStatus, now: f64) -> [String; 7] {
                 .map(|name| name.to_string_lossy()),
         ),
     ]
+}
+
+/// Its process in capitals; of a started model that does not serve yet, where its weights are.
+fn started_state(model: &ModelStatus) -> String {
+    let facts = &model.metadata.facts;
+    let state = facts.process_state.as_str().to_uppercase();
+    match (facts.process_state, facts.memory_state) {
+        (ProcessState::Running, MemoryState::Unloaded) => format!("{state} (not loaded)"),
+        (ProcessState::Running, memory @ (MemoryState::Loading | MemoryState::Unloading)) => {
+            format!("{state} ({})", memory.as_str())
+        }
+        (ProcessState::Running, MemoryState::Failed) => format!("{state} (load failed)"),
+        _ => state,
+    }
 }
 
 fn uptime(model: &ModelStatus, now: f64) -> Option<String> {

@@ -1,7 +1,7 @@
 //! The hint for a model's name that the hub does not know.
 
 use crate::api::Status;
-use crate::config::nearest;
+use crate::api::nearest;
 
 /// Names in a hint.
 pub(super) const MAX_NAMES: usize = 10;

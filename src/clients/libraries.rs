@@ -13,7 +13,7 @@ const fn python(name: &'static str, title: &'static str, code: &'static str) -> 
     }
 }
 
-pub(super) static LIBRARIES: [Client; 8] = [
+pub(super) static LIBRARIES: [Client; 9] = [
     python(
         "openai",
         "openai for Python",
@@ -129,4 +129,19 @@ answer = litellm.completion(
 print(answer.choices[0].message.content)
 "#,
     ),
+    Client {
+        name: "litellm-proxy",
+        title: "LiteLLM's proxy",
+        kind: Kind::Library {
+            language: "text",
+            code: r#"# litellm --config config.yaml
+model_list:
+  - model_name: "{model}"
+    litellm_params:
+      model: "openai/{model}"
+      api_base: "{url}/v1"
+      api_key: "{key}"
+"#,
+        },
+    },
 ];

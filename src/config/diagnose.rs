@@ -17,6 +17,7 @@ use super::lookalikes::{self, Lookalike};
 use super::problem::{KeyPath, Mark, Problem, Segment};
 use super::yaml::SyntaxError;
 use super::{ConfigError, keys};
+use crate::api::ConfigFinding;
 
 /// The error for a text that is not YAML.
 pub(super) fn syntax_error(path: &Path, text: &str, error: &SyntaxError) -> ConfigError {
@@ -28,18 +29,14 @@ pub(super) fn syntax_error(path: &Path, text: &str, error: &SyntaxError) -> Conf
     }
     let message = format!("Failed to parse hub config: {}", error.message);
     let range = error.offset.map(|offset| offset..offset + 1);
-    ConfigError {
-        text: report(path, text, &message, range, error.hint, Show::Line),
-    }
+    report(path, text, &message, range, error.hint, Show::Line).into_error()
 }
 
 /// The error for a character that was meant to be another.
 pub(super) fn lookalike(path: &Path, text: &str, lookalike: &Lookalike) -> ConfigError {
     let message = format!("Failed to parse hub config: {}", lookalike.message);
     let (range, hint) = (Some(lookalike.range.clone()), Some(lookalike.hint));
-    ConfigError {
-        text: report(path, text, &message, range, hint, Show::Line),
-    }
+    report(path, text, &message, range, hint, Show::Line).into_error()
 }
 
 /// The error for bytes that are not UTF-8.
@@ -48,17 +45,8 @@ pub(super) fn not_utf8(path: &Path, bytes: &[u8], error: &Utf8Error) -> ConfigEr
     let offset = error.valid_up_to();
     let byte = bytes.get(offset).copied().unwrap_or_default();
     let message = format!("Failed to parse hub config: byte 0x{byte:02X} is not UTF-8");
-    let hint = "save the file as UTF-8";
-    ConfigError {
-        text: report(
-            path,
-            &text,
-            &message,
-            Some(offset..offset + 1),
-            Some(hint),
-            Show::Line,
-        ),
-    }
+    let (range, hint) = (Some(offset..offset + 1), Some("save the file as UTF-8"));
+    report(path, &text, &message, range, hint, Show::Line).into_error()
 }
 
 /// The error for a text that is YAML and breaks rules, in the order of the file; `unnamed` problems more
@@ -69,12 +57,7 @@ pub(super) fn problems(
     problems: &[Problem],
     unnamed: usize,
 ) -> ConfigError {
-    let tree = Tree::scan(text);
-    let mut located: Vec<_> = problems
-        .iter()
-        .map(|problem| (tree.find(&problem.key_path, problem.mark), problem))
-        .collect();
-    located.sort_by_key(|(range, _)| range.as_ref().map_or(0, |range| range.start));
+    let located = located(text, problems);
     let mut reports: Vec<_> = located
         .into_iter()
         .map(|(range, problem)| {
@@ -91,10 +74,81 @@ pub(super) fn problems(
         })
         .collect();
     if unnamed > 0 {
-        reports.push(format!("{}: {unnamed} more problems", path.display()));
+        reports.push(ProblemReport::unnamed(path, unnamed));
     }
+    let texts: Vec<_> = reports.iter().map(|report| &*report.text).collect();
     ConfigError {
-        text: reports.join("\n\n"),
+        text: texts.join("\n\n"),
+        findings: reports.into_iter().map(|report| report.finding).collect(),
+    }
+}
+
+/// The places of warnings, in the order of the file.
+pub(super) fn placed(text: &str, warnings: &[Problem]) -> Vec<ConfigFinding> {
+    let place = |(range, warning): (Option<Range<usize>>, &Problem)| {
+        let range = range.map(|range| within_line(text, &range));
+        finding(text, &warning.message, range, warning.hint.as_deref())
+    };
+    located(text, warnings).into_iter().map(place).collect()
+}
+
+/// The problems with their ranges, in the order of the file.
+fn located<'p>(text: &str, problems: &'p [Problem]) -> Vec<(Option<Range<usize>>, &'p Problem)> {
+    if problems.is_empty() {
+        return Vec::new();
+    }
+    let tree = Tree::scan(text);
+    let mut located: Vec<_> = problems
+        .iter()
+        .map(|problem| (tree.find(&problem.key_path, problem.mark), problem))
+        .collect();
+    located.sort_by_key(|(range, _)| range.as_ref().map_or(0, |range| range.start));
+    located
+}
+
+/// A problem for an editor; `range` is within one line.
+fn finding(
+    text: &str,
+    message: &str,
+    range: Option<Range<usize>>,
+    hint: Option<&str>,
+) -> ConfigFinding {
+    let start = range.as_ref().map_or(0, |range| range.start);
+    let (line, column) = line_and_column(text, start);
+    let marked = range.and_then(|range| text.get(range));
+    ConfigFinding {
+        line: Some(line),
+        column: Some(column),
+        length: marked.map_or(0, |marked| marked.chars().count()),
+        message: for_a_terminal(message),
+        hint: hint.map(for_a_terminal),
+    }
+}
+
+/// A problem, as a terminal and as an editor shows it.
+struct ProblemReport {
+    text: String,
+    finding: ConfigFinding,
+}
+
+impl ProblemReport {
+    fn into_error(self) -> ConfigError {
+        ConfigError {
+            text: self.text,
+            findings: vec![self.finding],
+        }
+    }
+
+    /// So many more problems.
+    fn unnamed(path: &Path, count: usize) -> Self {
+        let message = format!("{count} more problems");
+        Self {
+            text: format!("{}: {message}", path.display()),
+            finding: ConfigFinding {
+                message,
+                ..ConfigFinding::default()
+            },
+        }
     }
 }
 
@@ -106,10 +160,11 @@ fn report(
     range: Option<Range<usize>>,
     hint: Option<&str>,
     show: Show,
-) -> String {
+) -> ProblemReport {
     let range = range.map(|range| within_line(text, &range));
     let start = range.as_ref().map_or(0, |range| range.start);
     let (line, column) = line_and_column(text, start);
+    let finding = finding(text, message, range.clone(), hint);
     let mut report = format!("{}:{line}:{column}: {message}", path.display());
     if let (Some(range), Show::Line) = (range, show) {
         report.push('\n');
@@ -119,7 +174,10 @@ fn report(
         report.push_str("\nhint: ");
         report.push_str(hint);
     }
-    for_a_terminal(&report)
+    ProblemReport {
+        text: for_a_terminal(&report),
+        finding,
+    }
 }
 
 /// The part of the file that a report shows.

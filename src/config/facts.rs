@@ -16,6 +16,8 @@ impl ModelFacts {
             name: model.name.clone(),
             model_path: model.model_path.clone(),
             model_type: model.model_type.as_str().into(),
+            engine: model.engine.name.clone(),
+            hosts: model.hosts(),
             group: model.group.clone(),
             default: model.default,
             jit_enabled: model.jit_enabled,

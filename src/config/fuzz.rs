@@ -12,7 +12,7 @@ use crate::corpus;
 pub fn hub_yaml(bytes: &[u8]) {
     let path = Path::new("/nowhere/hub.yaml");
     match Config::read(path, bytes, 0) {
-        Ok(config) => is_valid(&config),
+        Ok((config, _)) => is_valid(&config),
         Err(error) => is_an_error(&error.text, bytes),
     }
 }

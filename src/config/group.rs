@@ -1,6 +1,6 @@
 //! One entry of `groups`, and the rules between groups and models.
 
-use super::problem::{Findings, KeyPath};
+use super::problem::{Findings, KeyPath, Mark};
 use super::raw::Table;
 use super::schema::Shapes;
 use super::yaml::Node;
@@ -124,10 +124,15 @@ fn check_members(
     if let Some(cap) = group.max_loaded
         && resident.len() > cap as usize
     {
-        findings.warnings.push(format!(
+        let message = format!(
             "group `{name}`: `max_loaded` is {cap}, but {} members load when they are started \
              ({names}): loading one over the cap is refused",
             resident.len()
-        ));
+        );
+        let key_path = KeyPath::default()
+            .key("groups")
+            .item(index)
+            .key("max_loaded");
+        findings.warn(key_path, Mark::Value, message);
     }
 }

@@ -8,7 +8,11 @@ use super::problem::{Findings, KeyPath};
 use super::raw::Table;
 use super::schema::{Shape, Shapes};
 use super::yaml::{Map, Node};
-use super::{Config, LogLevel, allow_lists, group, host, keys, limits, locate, log_files, model};
+use super::{
+    Config, LogLevel, Proxies, allow_lists, capture, engines, fleet, group, host, hosts, keys,
+    limits, locate, log_files, model,
+};
+use crate::engine::{Engine, Engines};
 
 /// The bind address of a hub whose file names none.
 pub(crate) const DEFAULT_HOST: &str = "0.0.0.0";
@@ -44,14 +48,20 @@ pub(super) fn read(root: &Node, path: &Path, modified_at: u64, findings: &mut Fi
     let models = model_entries(&mut table);
     let groups = table.entries("groups").unwrap_or_default();
     let api_keys = keys::entries(&mut table);
-    let (mut config, worker_command) = read_keys(&mut table, path);
+    let fleet = fleet::node(&mut table);
+    let available = Engines::beside(path);
+    let (mut config, engine, worker_command) = read_keys(&mut table, path, &available);
     table.finish_kindly();
     config.modified_at = modified_at;
 
+    let mark = hosts::mark_of(&config.path);
     let hub = model::Inherited {
         folder: config.folder(),
+        mark: &mark,
         log_level: config.log_level,
-        worker_command: &worker_command,
+        worker_command: worker_command.as_deref(),
+        engine: &engine,
+        engines: &available,
     };
     let models: Vec<_> = models
         .iter()
@@ -72,6 +82,8 @@ pub(super) fn read(root: &Node, path: &Path, modified_at: u64, findings: &mut Fi
         .collect();
     keys::check(&api_keys, findings);
     config.api_keys = api_keys.into_iter().map(Arc::new).collect();
+    let fleet = fleet.map(|map| fleet::read(map, &config, findings));
+    config.fleet = fleet.map(Arc::new);
     log_files::check(&config, findings);
     group::check(&config.groups, &config.models, findings);
     config
@@ -83,7 +95,8 @@ pub(super) fn shapes() -> Shapes {
         model_entries(table);
         table.entries("groups");
         keys::entries(table);
-        read_keys(table, Path::new("/"));
+        fleet::node(table);
+        read_keys(table, Path::new("/"), &Engines::beside(Path::new("/")));
     })
 }
 
@@ -112,8 +125,12 @@ fn model_folders(table: &mut Table<'_, '_>, folder: &Path) -> Vec<PathBuf> {
     folders.collect()
 }
 
-/// The keys that are neither models nor groups, and the worker command models inherit.
-fn read_keys(table: &mut Table<'_, '_>, path: &Path) -> (Config, Vec<String>) {
+/// The keys that are neither models nor groups, and the engine and the worker command that models inherit.
+fn read_keys(
+    table: &mut Table<'_, '_>,
+    path: &Path,
+    available: &Engines,
+) -> (Config, Arc<Engine>, Option<Vec<String>>) {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let host = host::read(table);
     let seconds = |seconds: u32| Duration::from_secs(seconds.into());
@@ -134,6 +151,7 @@ fn read_keys(table: &mut Table<'_, '_>, path: &Path) -> (Config, Vec<String>) {
                 locate::beside(&written, folder)
             }),
         enable_status_page: table.flag("enable_status_page").unwrap_or(true),
+        edit_config: table.flag("edit_config").unwrap_or(false),
         models: Vec::new(),
         groups: Vec::new(),
         load_timeout: seconds(table.int("load_timeout", 1..=u32::MAX).unwrap_or(180)),
@@ -146,15 +164,18 @@ fn read_keys(table: &mut Table<'_, '_>, path: &Path) -> (Config, Vec<String>) {
         loading_notice: seconds(table.int("loading_notice", 0..=u32::MAX).unwrap_or(5)),
         spares: table.int("spares", 0..=MAX_SPARES).map_or(1, usize::from),
         limits: limits::read(table),
+        capture: capture::read(table),
         allowed_origins: allow_lists::origins(table),
         allowed_hosts: allow_lists::hosts(table),
+        proxies: Proxies::read(table),
         api_keys: Vec::new(),
+        fleet: None,
         model_folders: model_folders(table, folder),
         policies: table.list("policies").unwrap_or_default(),
         policy: table.settings("policy"),
         warnings: Vec::new(),
     };
-    let worker_command = model::worker_command(table, folder)
-        .unwrap_or_else(|| vec!["mlx-openai-server".to_owned()]);
-    (config, worker_command)
+    let worker_command = model::worker_command(table, folder);
+    let engine = engines::of_hub(table, available);
+    (config, engine, worker_command)
 }

@@ -18,7 +18,7 @@ use super::raw::Table;
 use super::schema::{Shape, Shapes};
 use super::yaml::Node;
 use super::{ModelConfig, locate, slug};
-use crate::api::unix_now;
+use crate::api::{ANY, looks_like, unix_now};
 use crate::files;
 
 /// The key of hub.yaml.
@@ -45,7 +45,8 @@ impl KeyDigest {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    fn from_hex(text: &str) -> Option<Self> {
+    /// That of 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
         let text = text.trim();
         let mut bytes = [0; 32];
         if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -94,7 +95,7 @@ pub struct ApiKey {
     pub source: KeySource,
     /// True if it controls the hub too; every key may use the models.
     pub may_control: bool,
-    /// The names that it may ask for; `None` for all.
+    /// The names that it may ask for, some perhaps with `*`; `None` for all.
     pub models: Option<Vec<String>>,
     /// Unix seconds; from then on it lets nobody in.
     pub expires: Option<i64>,
@@ -124,9 +125,14 @@ impl ApiKey {
     /// True if it may ask for that name.
     pub fn lets_use(&self, name: &str) -> bool {
         match &self.models {
-            Some(models) => models.iter().any(|model| model == name),
+            Some(models) => models.iter().any(|model| looks_like(name, model)),
             None => true,
         }
+    }
+
+    /// Its hash; `None` for a key that could not be read, or that nobody has.
+    pub fn digest(&self) -> Option<KeyDigest> {
+        self.digest
     }
 
     /// True if it is the key with that hash.
@@ -188,10 +194,15 @@ pub(super) fn read(
     let mut table = Table::new(map, key_path, findings);
     let key = read_keys(&mut table, &position, folder);
     for name in key.models.iter().flatten() {
-        if !models.iter().any(|model| model.name == *name) {
-            table.warn(&format!(
-                "hub.yaml has no model `{name}`: the key may use it only if a policy answers for the name"
-            ));
+        if !models.iter().any(|model| looks_like(&model.name, name)) {
+            table.warn(&match name.contains(ANY) {
+                true => format!(
+                    "hub.yaml has no model like `{name}`: the key may use only names that policies answer for"
+                ),
+                false => format!(
+                    "hub.yaml has no model `{name}`: the key may use it only if a policy answers for the name"
+                ),
+            });
         }
     }
     // A misspelt `expires` would make a key that is good for ever.
@@ -314,7 +325,7 @@ fn secret(table: &mut Table<'_, '_>, folder: &Path) -> Option<(KeySource, Option
     }
 }
 
-fn is_variable(name: &str) -> bool {
+pub(super) fn is_variable(name: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
     name.bytes().next().is_some_and(is_letter)
         && name
@@ -411,6 +422,23 @@ mod tests {
             assert_eq!(KeyDigest::from_hex(wrong), None, "{wrong}");
         }
         assert!(!format!("{digest:?}").contains("ba78"));
+    }
+
+    #[test]
+    fn a_key_lets_use_what_it_names_and_what_looks_like_its_patterns() {
+        let mut key = ApiKey::named("a");
+        assert!(key.lets_use("anything"));
+        key.models = Some(vec!["alpha".to_owned(), "claude-*haiku*".to_owned()]);
+        for (name, lets) in [
+            ("alpha", true),
+            ("alpha2", false),
+            ("claude-3-5-haiku-latest", true),
+            ("claude-*haiku*", true),
+            ("claude-opus", false),
+            ("x-claude-haiku", false),
+        ] {
+            assert_eq!(key.lets_use(name), lets, "{name}");
+        }
     }
 
     #[test]

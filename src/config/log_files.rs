@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use super::locate::canonical;
 use super::problem::{Findings, KeyPath};
-use super::{Config, model, older_log};
-use crate::files;
+use super::{Config, model, older_log, schema};
 
 /// The hub's own files in the folder of the logs, besides those that begin with `app.`.
-const OWN_FILES: [&str; 7] = [
+const OWN_FILES: [&str; 8] = [
+    "hub_history.json",
     "hub.lock",
     "hub_program.json",
     "hub_runtime.json",
@@ -27,14 +27,20 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     let logs = resolved(&config.log_path);
     let hub_yaml = resolved(&config.path);
     let workers = logs.join("workers");
-    let running = files::beside(&hub_yaml, ".running");
+    let folder = hub_yaml.parent().unwrap_or(Path::new("/"));
+    // `hub.yaml.bak.1`, `.hub.yaml.running`, `.hub.yaml.key`.
+    let is_hub_yamls = |name: &str| {
+        let own = hub_yaml.file_name().unwrap_or_default().to_string_lossy();
+        name.strip_prefix('.').unwrap_or(name).starts_with(&*own)
+    };
     let is_the_hubs = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let is_own = name.starts_with("app.") || OWN_FILES.contains(&&*name);
-        path == hub_yaml
-            || path == running
-            || path.starts_with(&workers)
+        let is_lua = path.extension().is_some_and(|ending| ending == "lua");
+        path.starts_with(&workers)
             || path.parent() == Some(&logs) && is_own
+            || path.parent() == Some(folder) && (is_hub_yamls(&name) || name == schema::FILE)
+            || path.starts_with(folder) && is_lua
     };
     let mut taken: BTreeMap<PathBuf, usize> = BTreeMap::new();
     // First the logs that are named after their model: only a `log_file` can move.
@@ -50,7 +56,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         let paths = [resolved(&file), resolved(&older_log(&file))];
         let owner = match paths.iter().find_map(|path| taken.get(path)) {
             Some(other) => format!("that of {}", subject(config, *other)),
-            None if is_the_hubs(&paths[0]) => "a file of the hub".to_owned(),
+            None if paths.iter().any(|path| is_the_hubs(path)) => "a file of the hub".to_owned(),
             None => {
                 taken.extend(paths.map(|path| (path, index)));
                 continue;

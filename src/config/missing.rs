@@ -6,9 +6,7 @@
 use std::path::Path;
 
 use super::{Config, ModelConfig};
-
-/// The options whose values are paths, or ids of repositories.
-const PATHS: [&str; 3] = ["lora_paths", "chat_template_file", "draft_model_path"];
+use crate::engine::KeyType;
 
 impl Config {
     /// One sentence for each missing path.
@@ -18,15 +16,15 @@ impl Config {
 }
 
 fn of_model(model: &ModelConfig) -> Vec<String> {
-    let options = PATHS.iter().flat_map(|key| {
-        let option = model.options.iter().find(|option| option.key == *key);
+    let options = model.engine.keys.iter().flat_map(|key| {
+        let option = model.options.iter().find(|option| option.key == key.name);
         let value = option.and_then(|option| option.value.as_deref());
-        // Commas separate the `lora_paths`; in other values they are part of the path.
-        let values: Vec<&str> = match *key {
-            "lora_paths" => value.into_iter().flat_map(|all| all.split(',')).collect(),
-            _ => value.into_iter().collect(),
+        let values: Vec<&str> = match key.kind {
+            KeyType::Paths => value.into_iter().flat_map(|all| all.split(',')).collect(),
+            KeyType::Path | KeyType::PathOrId => value.into_iter().collect(),
+            _ => Vec::new(),
         };
-        values.into_iter().map(move |value| (*key, value))
+        values.into_iter().map(|value| (key.name.as_str(), value))
     });
     std::iter::once(("model_path", model.resolved_path.as_str()))
         .chain(options)

@@ -7,21 +7,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use crate::api::{ConfigFinding, HostFacts};
+use crate::engine::{Engine, KeyType};
+
 mod allow_lists;
+mod capture;
 mod diagnose;
 pub mod edit;
+mod engines;
 mod facts;
+mod fleet;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod group;
 mod host;
+mod hosts;
 mod hub;
 mod keys;
 mod limits;
@@ -33,14 +40,19 @@ mod model;
 mod options;
 pub mod ports;
 mod problem;
+mod proxies;
 mod raw;
 mod reserved;
 mod scalar;
 pub(crate) mod schema;
 mod slug;
+pub mod stored;
 pub(crate) mod web;
 mod yaml;
 
+pub use crate::engine::{LaunchOption, ModelType};
+pub use capture::CaptureLimits;
+pub use fleet::FleetConfig;
 pub(crate) use hub::{DEFAULT_HOST, DEFAULT_PORT, DEFAULT_STOP_TIMEOUT};
 pub use keys::{ApiKey, KeyDigest, KeySource};
 pub use limits::Limits;
@@ -48,18 +60,14 @@ pub(crate) use locate::beside;
 pub use locate::{
     CONFIG_VARIABLE, base_folder, canonical, default_log_path, default_path, is_same, locate,
 };
-pub(crate) use problem::nearest;
+pub(crate) use options::words as command_words;
+pub use proxies::{Proxies, Source};
+pub(crate) use reserved::instead_of;
 pub use schema::schema;
 pub(crate) use slug::slug_of;
 
 /// hub.yaml is written by hand; a larger file is refused.
 const MAX_BYTES: u64 = 1 << 20;
-
-/// `queue_size` of a model that sets none: the worker's own default.
-const QUEUE_SIZE: usize = 100;
-
-/// `queue_timeout` of a model that sets none: the worker's own default.
-const QUEUE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The JSON mapping a `policy:` key holds, as Lua sees it.
 pub type Settings = serde_json::Map<String, serde_json::Value>;
@@ -83,6 +91,8 @@ pub struct Config {
     pub log_path: PathBuf,
     /// True if `GET /hub` serves the dashboard.
     pub enable_status_page: bool,
+    /// True if the dashboard may change hub.yaml, from this machine.
+    pub edit_config: bool,
     /// At least one, in file order; names are unique, also when case is ignored.
     pub models: Vec<ModelConfig>,
     /// In file order.
@@ -105,12 +115,18 @@ pub struct Config {
     pub spares: usize,
     /// See [`Limits`].
     pub limits: Limits,
+    /// The bounds of the bodies of requests that are kept; none where no bodies are.
+    pub capture: Option<CaptureLimits>,
     /// Web origins besides the hub's own whose pages have full access, as browsers write them.
     pub allowed_origins: Vec<String>,
     /// Host names besides the usual ones that the hub answers to; lower case, without port.
     pub allowed_hosts: Vec<String>,
+    /// The proxies that are believed about their clients.
+    pub proxies: Proxies,
     /// The keys that may use and control the hub; empty for a hub that is open to everybody who reaches it.
     pub api_keys: Vec<Arc<ApiKey>>,
+    /// The gateway in front of this hub and others; none for a hub that is on its own.
+    pub fleet: Option<Arc<FleetConfig>>,
     /// Folders in which commands look for models, besides the caches of other programs.
     pub model_folders: Vec<PathBuf>,
     /// Bundled policies to switch on, by name.
@@ -132,6 +148,12 @@ pub struct ModelConfig {
     pub resolved_path: String,
     /// The model's type.
     pub model_type: ModelType,
+    /// What the worker is.
+    #[serde(
+        serialize_with = "engine_setting",
+        skip_serializing_if = "is_default_engine"
+    )]
+    pub engine: Arc<Engine>,
     /// Start the model when the hub starts.
     #[serde(skip)]
     pub default: bool,
@@ -144,6 +166,12 @@ pub struct ModelConfig {
     pub port: Option<u16>,
     /// Tokens; the contract's default when unset.
     pub context_length: u32,
+    /// Number of requests that may queue for the model at once.
+    #[serde(skip)]
+    pub queue_size: usize,
+    /// Longest time that a request may queue.
+    #[serde(skip)]
+    pub queue_timeout: Duration,
     /// Load on the first request, not at the start.
     pub jit_enabled: bool,
     /// Minutes without a request after which the model is unloaded.
@@ -157,8 +185,8 @@ pub struct ModelConfig {
     pub log_level: LogLevel,
     /// The program before `launch`, with its own arguments.
     pub worker_command: Vec<String>,
-    /// Options of `launch` that the user set (or that a default of the contract sets), in the
-    /// contract's order; without those the hub passes itself (`host`, `port`, `model_path`, …).
+    /// The engine's own keys that the user set (or that the engine sets for want of them), in the engine's
+    /// order; without those that every model has (`host`, `port`, `model_path`, …).
     pub options: Vec<LaunchOption>,
     /// Appended to the worker's command line as they are.
     pub extra_args: Vec<String>,
@@ -167,22 +195,9 @@ pub struct ModelConfig {
     /// Settings for Lua policies (`model.settings`).
     #[serde(skip)]
     pub policy: Settings,
-}
-
-/// An option of `mlx-openai-server launch`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LaunchOption {
-    /// The key in hub.yaml, `context_length`.
-    pub key: String,
-    /// Its value, or `None` for a switch that is on.
-    pub value: Option<String>,
-}
-
-impl LaunchOption {
-    /// The flag on the command line, `--context-length`.
-    pub fn flag(&self) -> String {
-        format!("--{}", self.key.replace('_', "-"))
-    }
+    /// What its processes on other machines are known by: no other model has it, of whatever hub.
+    #[serde(skip)]
+    pub mark: String,
 }
 
 /// One entry of `groups`.
@@ -194,43 +209,6 @@ pub struct GroupConfig {
     pub max_loaded: Option<u32>,
     /// Minutes after which an idle member is unloaded.
     pub idle_unload_trigger_min: Option<u32>,
-}
-
-/// `model_type` in hub.yaml.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[allow(missing_docs, reason = "the words of hub.yaml")]
-pub enum ModelType {
-    #[default]
-    Lm,
-    Multimodal,
-    ImageGeneration,
-    ImageEdit,
-    Embeddings,
-    Whisper,
-}
-
-impl ModelType {
-    /// All of them, in the contract's order.
-    pub const ALL: [Self; 6] = [
-        Self::Lm,
-        Self::Multimodal,
-        Self::ImageGeneration,
-        Self::ImageEdit,
-        Self::Embeddings,
-        Self::Whisper,
-    ];
-
-    /// The word in hub.yaml and on the worker's command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Lm => "lm",
-            Self::Multimodal => "multimodal",
-            Self::ImageGeneration => "image-generation",
-            Self::ImageEdit => "image-edit",
-            Self::Embeddings => "embeddings",
-            Self::Whisper => "whisper",
-        }
-    }
 }
 
 /// `log_level` in hub.yaml.
@@ -273,6 +251,22 @@ impl LogLevel {
 pub struct ConfigError {
     /// The whole message: `PATH:LINE:COL: …`, with an excerpt and hints where there are any.
     pub text: String,
+    /// The same, each at its place; of very many the first.
+    pub findings: Vec<ConfigFinding>,
+}
+
+impl ConfigError {
+    /// An error of the file as a whole.
+    fn of_file(text: String) -> Self {
+        let finding = ConfigFinding {
+            message: text.clone(),
+            ..ConfigFinding::default()
+        };
+        Self {
+            text,
+            findings: vec![finding],
+        }
+    }
 }
 
 impl Config {
@@ -284,7 +278,8 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let path = &locate::absolute(path);
         let (bytes, modified_at) = read_file(path)?;
-        Self::read(path, &bytes, modified_at)
+        let (config, _) = Self::read(path, &bytes, modified_at)?;
+        Ok(config)
     }
 
     /// Reads and checks `text` as if it stood in a hub.yaml at `path`.
@@ -292,10 +287,28 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        Self::read(&locate::absolute(path), text.as_bytes(), 0)
+        let (config, _) = Self::read(&locate::absolute(path), text.as_bytes(), 0)?;
+        Ok(config)
     }
 
-    fn read(path: &Path, bytes: &[u8], modified_at: u64) -> Result<Self, ConfigError> {
+    /// [`Config::parse`] for an editor: the warnings stand beside it at their places too.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse_for_editor(
+        path: &Path,
+        text: &str,
+    ) -> Result<(Self, Vec<ConfigFinding>), ConfigError> {
+        let (config, warnings) = Self::read(&locate::absolute(path), text.as_bytes(), 0)?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        Ok((config, diagnose::placed(text, &warnings)))
+    }
+
+    fn read(
+        path: &Path,
+        bytes: &[u8],
+        modified_at: u64,
+    ) -> Result<(Self, Vec<problem::Problem>), ConfigError> {
         let text = match std::str::from_utf8(bytes) {
             Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
             Err(error) => return Err(diagnose::not_utf8(path, bytes, &error)),
@@ -312,8 +325,11 @@ impl Config {
             } = findings;
             return Err(diagnose::problems(path, text, &problems, unnamed));
         }
-        config.warnings = findings.warnings;
-        Ok(config)
+        let warnings = findings.warnings;
+        config.warnings = (warnings.iter())
+            .map(|warning| warning.message.clone())
+            .collect();
+        Ok((config, warnings))
     }
 
     /// The folder of hub.yaml: relative paths start here, and user policies live here.
@@ -340,6 +356,13 @@ impl Config {
     /// The key with that hash, which may have expired.
     pub fn api_key(&self, digest: &KeyDigest) -> Option<&Arc<ApiKey>> {
         keys::find(&self.api_keys, digest)
+    }
+
+    /// True if only this machine reaches the hub.
+    pub fn listens_on_loopback(&self) -> bool {
+        let host = self.host.trim_matches(['[', ']']);
+        let address = host.parse::<IpAddr>();
+        address.map_or(host == "localhost", |address| address.is_loopback())
     }
 
     /// The models of that group, in file order.
@@ -377,21 +400,35 @@ impl ModelConfig {
         self.launch_settings() == other.launch_settings()
     }
 
-    /// Number of requests that may queue for the model at once.
-    pub fn queue_size(&self) -> usize {
-        self.number("queue_size").unwrap_or(QUEUE_SIZE)
+    /// The model as its engine sees it, on that port.
+    pub fn for_engine(&self, port: u16) -> crate::engine::Model<'_> {
+        crate::engine::Model {
+            name: &self.name,
+            path: &self.resolved_path,
+            model_type: self.model_type,
+            host: &self.host,
+            port,
+            log_level: self.log_level.as_str(),
+            jit_enabled: self.jit_enabled,
+            mark: &self.mark,
+            options: &self.options,
+        }
     }
 
-    /// Longest time that a request may queue.
-    pub fn queue_timeout(&self) -> Duration {
-        let seconds = self.number("queue_timeout");
-        seconds.map_or(QUEUE_TIMEOUT, Duration::from_secs)
+    /// The machines that it spans, this one first; none for a model of this machine alone.
+    pub fn hosts(&self) -> Vec<HostFacts> {
+        let names_hosts = |option: &&LaunchOption| {
+            let kind = self.engine.key(&option.key).map(|key| key.kind);
+            matches!(kind, Some(KeyType::Hosts | KeyType::Hostfile))
+        };
+        let option = self.options.iter().find(names_hosts);
+        let value = option.and_then(|option| option.value.as_deref());
+        value.map_or_else(Vec::new, hosts::facts)
     }
 
-    /// The value of an option that the user set.
-    fn number<T: FromStr>(&self, key: &str) -> Option<T> {
-        let option = self.options.iter().find(|option| option.key == key)?;
-        option.value.as_deref()?.parse().ok()
+    /// True if it has processes on other machines too.
+    pub fn spans_machines(&self) -> bool {
+        !self.hosts().is_empty()
     }
 
     /// The settings that [`ModelConfig::same_launch`] compares, to be kept while the worker runs.
@@ -399,6 +436,18 @@ impl ModelConfig {
         // Serialising fails only for maps whose keys are no strings, and there are none.
         serde_json::to_value(self).unwrap_or_default()
     }
+}
+
+/// A worker of a hub that knew no engines fits the default one: its settings do not name it.
+fn is_default_engine(engine: &Arc<Engine>) -> bool {
+    engine.is_default()
+}
+
+fn engine_setting<S: serde::Serializer>(
+    engine: &Arc<Engine>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    engine.serialize(serializer)
 }
 
 /// The file that a worker's full log is renamed to.
@@ -412,22 +461,27 @@ pub(crate) fn older_log(log_file: &Path) -> PathBuf {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownKeys {
     /// At the top level.
-    pub hub: BTreeSet<&'static str>,
+    pub hub: BTreeSet<String>,
     /// In an entry of `models`.
-    pub model: BTreeSet<&'static str>,
+    pub model: BTreeSet<String>,
     /// In an entry of `groups`.
-    pub group: BTreeSet<&'static str>,
+    pub group: BTreeSet<String>,
     /// In an entry of `api_keys`.
-    pub api_key: BTreeSet<&'static str>,
+    pub api_key: BTreeSet<String>,
+    /// In `fleet`.
+    pub fleet: BTreeSet<String>,
 }
 
 /// All keys that the readers ask for; everything else is reported as unknown.
 pub fn known_keys() -> KnownKeys {
     KnownKeys {
         hub: hub::shapes().into_keys().collect(),
-        model: model::shapes().into_keys().collect(),
+        model: model::shapes(&crate::engine::default_engine())
+            .into_keys()
+            .collect(),
         group: group::shapes().into_keys().collect(),
         api_key: keys::shapes().into_keys().collect(),
+        fleet: fleet::shapes().into_keys().collect(),
     }
 }
 
@@ -446,7 +500,7 @@ pub(crate) fn dangling(path: &Path) -> Option<String> {
 
 /// hub.yaml's bytes and its modification time in Unix seconds.
 fn read_file(path: &Path) -> Result<(Vec<u8>, u64), ConfigError> {
-    let fail = |text: String| Err(ConfigError { text });
+    let fail = |text: String| Err(ConfigError::of_file(text));
     let shown = path.display();
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| {

@@ -2,21 +2,38 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::problem::{Findings, KeyPath};
 use super::raw::Table;
 use super::schema::{Shape, Shapes};
 use super::yaml::{Map, Node};
-use super::{LogLevel, ModelConfig, ModelType, host, locate, options, reserved, slug};
+use super::{
+    LaunchOption, LogLevel, ModelConfig, ModelType, engines, host, locate, options, reserved, slug,
+};
+use crate::engine::{Engine, Engines};
 
 /// The [`ModelConfig::context_length`] to report when the worker's default applies.
 const CONTEXT_LENGTH: u32 = 32_768;
 
+/// `queue_size` of a model that sets none: the default of mlx-openai-server.
+const QUEUE_SIZE: usize = 100;
+
+/// `queue_timeout` of a model that sets none, in seconds: the default of mlx-openai-server.
+const QUEUE_TIMEOUT: u64 = 300;
+
 /// The hub's settings that apply where an entry sets none.
 pub(super) struct Inherited<'a> {
     pub(super) folder: &'a Path,
+    /// The hub among all hubs, as [`super::hosts::mark_of`] names it.
+    pub(super) mark: &'a str,
     pub(super) log_level: LogLevel,
-    pub(super) worker_command: &'a [String],
+    /// That of the hub's own engine.
+    pub(super) worker_command: Option<&'a [String]>,
+    pub(super) engine: &'a Arc<Engine>,
+    pub(super) engines: &'a Engines,
 }
 
 /// Reads entry number `index` of `models`. What is wrong goes to `findings`, and a default takes its
@@ -42,16 +59,20 @@ pub(super) fn read(
     let subject = subject(&name, index);
     table.set_subject(&subject);
     let model = read_keys(&mut table, name, &subject, hub);
-    table.finish_strictly();
+    let engine = &model.engine;
+    table.finish_explained(|key| engines::owner_of(key, engine, hub.engines));
     model
 }
 
 /// The keys of an entry.
-pub(super) fn shapes() -> Shapes {
+pub(super) fn shapes(engine: &Arc<Engine>) -> Shapes {
     let hub = Inherited {
         folder: Path::new("/"),
+        mark: "",
         log_level: LogLevel::default(),
-        worker_command: &[],
+        worker_command: None,
+        engine,
+        engines: &Engines::beside(Path::new("/")),
     };
     Table::shapes(|table| {
         let name = slug::required_name(table, "");
@@ -71,9 +92,11 @@ fn read_keys(
         .map(|path| path.trim().to_owned())
         .unwrap_or_default();
     let resolved_path = locate::path_or_id(&model_path, folder);
+    let engine = engines::of(table, hub.engines).unwrap_or_else(|| Arc::clone(hub.engine));
     let model_type = table
         .word("model_type", &ModelType::ALL, ModelType::as_str)
         .unwrap_or_default();
+    engines::must_serve(table, &engine, model_type, hub.engines);
     let default = table.flag("default").unwrap_or_default();
     table.expect("group", Shape::Slug);
     let group = table
@@ -81,15 +104,14 @@ fn read_keys(
         .and_then(|group| slug::checked(table, "group", &group));
     let host = host::read(table);
     let port = table.int("port", 1024..=u16::MAX);
-    let options = options::read(table, model_type, folder);
-    let context_length = options
-        .iter()
-        .find(|option| option.key == "context_length")
-        .and_then(|option| option.value.as_deref()?.parse().ok());
-    options::read_reserved(table, &name);
+    let options = options::read(table, &engine, folder);
+    let context_length = number(table, &engine, &options, "context_length", 1);
+    let queue_size = number(table, &engine, &options, "queue_size", 0);
+    let queue_timeout = number(table, &engine, &options, "queue_timeout", 1);
+    ignore_overwritten_keys(table, &name);
     let jit_enabled = jit_enabled(table);
-    ignore_overwritten_keys(table);
-    ModelConfig {
+    let mut model = ModelConfig {
+        mark: format!("{}.{name}", hub.mark),
         name,
         resolved_path,
         model_path,
@@ -99,6 +121,8 @@ fn read_keys(
         host: host.unwrap_or_else(|| "127.0.0.1".to_owned()),
         port,
         context_length: context_length.unwrap_or(CONTEXT_LENGTH),
+        queue_size: queue_size.unwrap_or(QUEUE_SIZE),
+        queue_timeout: Duration::from_secs(queue_timeout.unwrap_or(QUEUE_TIMEOUT)),
         jit_enabled,
         auto_unload_minutes: auto_unload_minutes(table, jit_enabled),
         no_log_file: table.flag("no_log_file").unwrap_or_default(),
@@ -108,16 +132,40 @@ fn read_keys(
         log_level: table
             .word("log_level", &LogLevel::ALL, LogLevel::as_str)
             .unwrap_or(hub.log_level),
-        worker_command: worker_command(table, folder)
-            .unwrap_or_else(|| hub.worker_command.to_vec()),
+        worker_command: worker_command(table, folder).unwrap_or_default(),
         options,
-        extra_args: reserved::extra_args(table),
+        extra_args: reserved::extra_args(table, &engine),
         env: table
             .map("env")
             .map(|map| env(table, map))
             .unwrap_or_default(),
         policy: table.settings("policy"),
+        engine,
+    };
+    engines::check(table, &mut model);
+    if model.worker_command.is_empty() {
+        let inherited = hub.worker_command.filter(|_| model.engine == *hub.engine);
+        model.worker_command = match inherited {
+            Some(command) => command.to_vec(),
+            None => engines::program(table, &model, folder),
+        };
     }
+    model
+}
+
+/// An integer by which the hub goes too: one of the engine's own keys, or else a key that every model has.
+fn number<T: FromStr>(
+    table: &mut Table<'_, '_>,
+    engine: &Engine,
+    options: &[LaunchOption],
+    key: &str,
+    low: u32,
+) -> Option<T> {
+    if engine.key(key).is_none() {
+        return table.int(key, low..=u32::MAX)?.to_string().parse().ok();
+    }
+    let option = options.iter().find(|option| option.key == key)?;
+    option.value.as_deref()?.parse().ok()
 }
 
 /// `jit` is the worker's word for it.
@@ -143,12 +191,19 @@ fn auto_unload_minutes(table: &mut Table<'_, '_>, jit_enabled: bool) -> Option<u
 }
 
 /// Create-hub overwrote these with values of its own.
-fn ignore_overwritten_keys(table: &mut Table<'_, '_>) {
+fn ignore_overwritten_keys(table: &mut Table<'_, '_>, name: &str) {
+    if table
+        .text("served_model_name")
+        .is_some_and(|served| served != name)
+    {
+        let message = "`served_model_name` is ignored: requests use the model's `name`";
+        table.warn_of("served_model_name", message);
+    }
     table.node("is_default_model");
     table.node("enable_status_page");
 }
 
-/// The program before `launch`: a list, or a text that is one existing program or else is split at
+/// The program, with its first arguments: a list, or a text that is one existing program or else is split at
 /// white space. A program with a slash is a path, others are searched on PATH at launch.
 pub(super) fn worker_command(table: &mut Table<'_, '_>, folder: &Path) -> Option<Vec<String>> {
     let key = "worker_command";

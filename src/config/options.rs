@@ -1,198 +1,109 @@
-//! The options of `mlx-openai-server launch` that a model entry may set, of either worker dialect.
+//! The keys of a model's entry that its engine brings.
 //!
 //! `model.rs` calls [`read`]. An option is passed on only when the user set it: the worker's own
-//! default is better than ours. Not here: the options that the hub sets itself (`host`, `port`, `model_path`,
-//! `model_type`, `log_level`, `served_model_name`, …) and whether the installed worker has the flag.
+//! default is better than ours. Not here: the keys that every model has (`host`, `port`, `model_path`,
+//! `model_type`, `log_level`, …) and whether the installed worker has an option.
 
 use std::path::Path;
 
 use super::raw::Table;
-use super::reserved::CONFIG_HINT;
 use super::scalar::as_number;
 use super::schema::Shape;
 use super::yaml::Node;
-use super::{LaunchOption, ModelType, locate};
+use super::{LaunchOption, hosts, locate};
+use crate::engine::{Engine, Key, KeyType};
 
-/// The type of an option's value.
-#[derive(Clone, Copy)]
-enum OptionType {
-    /// A switch: on or absent.
-    Switch,
-    /// An integer with a minimum.
-    Int(u64),
-    /// A number.
-    Number,
-    /// Any text.
-    Text,
-    /// A file or folder.
-    Path,
-    /// A file or folder, or a repository id.
-    PathOrId,
+/// Reads the keys of an engine, in its order.
+pub(super) fn read(table: &mut Table<'_, '_>, engine: &Engine, folder: &Path) -> Vec<LaunchOption> {
+    let keys = engine.keys.iter();
+    keys.filter_map(|key| option(table, key, folder)).collect()
 }
 
-/// In the contract's order; `lora_*` and `config_name` have rules of their own and are read between.
-const COMMON: [(&str, OptionType); 5] = [
-    ("context_length", OptionType::Int(1)),
-    ("max_concurrency", OptionType::Int(1)),
-    ("queue_timeout", OptionType::Int(1)),
-    ("queue_size", OptionType::Int(0)),
-    ("quantize", OptionType::Int(1)),
-];
-
-const REST: [(&str, OptionType); 31] = [
-    ("disable_auto_resize", OptionType::Switch),
-    ("enable_auto_tool_choice", OptionType::Switch),
-    ("trust_remote_code", OptionType::Switch),
-    ("tool_call_parser", OptionType::Text),
-    ("reasoning_parser", OptionType::Text),
-    ("message_converter", OptionType::Text),
-    ("chat_template_file", OptionType::Path),
-    ("debug", OptionType::Switch),
-    ("decode_concurrency", OptionType::Int(1)),
-    ("prompt_concurrency", OptionType::Int(1)),
-    ("disable_batching", OptionType::Switch),
-    ("draft_model_path", OptionType::PathOrId),
-    ("num_draft_tokens", OptionType::Int(0)),
-    ("kv_bits", OptionType::Int(1)),
-    ("kv_group_size", OptionType::Int(1)),
-    ("quantized_kv_start", OptionType::Int(0)),
-    ("max_bytes", OptionType::Int(0)),
-    ("max_tokens", OptionType::Int(1)),
-    ("prefill_step_size", OptionType::Int(1)),
-    ("prompt_cache_dir", OptionType::Path),
-    ("prompt_cache_size", OptionType::Int(0)),
-    ("seed", OptionType::Int(0)),
-    ("temperature", OptionType::Number),
-    ("top_k", OptionType::Int(0)),
-    ("top_p", OptionType::Number),
-    ("min_p", OptionType::Number),
-    ("presence_penalty", OptionType::Number),
-    ("repetition_penalty", OptionType::Number),
-    ("repetition_context_size", OptionType::Int(0)),
-    ("xtc_probability", OptionType::Number),
-    ("xtc_threshold", OptionType::Number),
-];
-
-/// Reads every launch option of a model entry.
-pub(super) fn read(
-    table: &mut Table<'_, '_>,
-    model_type: ModelType,
-    folder: &Path,
-) -> Vec<LaunchOption> {
-    let mut options = Vec::new();
-    options.extend(
-        COMMON
-            .iter()
-            .filter_map(|(key, kind)| option(table, key, *kind, folder)),
-    );
-    options.extend(config_name(table, model_type));
-    options.extend(lora_paths(table, folder));
-    options.extend(lora_scales(table));
-    options.extend(
-        REST.iter()
-            .filter_map(|(key, kind)| option(table, key, *kind, folder)),
-    );
-    options
-}
-
-fn option(
-    table: &mut Table<'_, '_>,
-    key: &'static str,
-    kind: OptionType,
-    folder: &Path,
-) -> Option<LaunchOption> {
-    let value = match kind {
-        OptionType::Switch => {
-            return table.flag(key)?.then(|| LaunchOption {
-                key: key.to_owned(),
+fn option(table: &mut Table<'_, '_>, key: &Key, folder: &Path) -> Option<LaunchOption> {
+    let name = key.name.as_str();
+    let value = match key.kind {
+        KeyType::Switch => {
+            return table.flag(name)?.then(|| LaunchOption {
+                key: name.to_owned(),
                 value: None,
             });
         }
-        OptionType::Int(low) => table.int(key, low..=u64::MAX)?.to_string(),
-        OptionType::Number => table.number(key)?,
-        OptionType::Text => table.text(key)?,
-        OptionType::Path => locate::beside(&table.text(key)?, folder)
+        KeyType::Int(low) => table.int(name, low..=u64::MAX)?.to_string(),
+        KeyType::Number => table.number(name)?,
+        KeyType::Text => table.text(name)?,
+        KeyType::Path | KeyType::NewPath => locate::beside(&table.text(name)?, folder)
             .display()
             .to_string(),
-        OptionType::PathOrId => locate::path_or_id(&table.text(key)?, folder),
+        KeyType::PathOrId => locate::path_or_id(&table.text(name)?, folder),
+        KeyType::Paths => paths(table, key, folder)?,
+        KeyType::Numbers => numbers(table, key)?,
+        KeyType::Json => table.json(name)?.to_string(),
+        KeyType::Command => command(table, name)?,
+        KeyType::Hosts => hosts::list(table, name)?,
+        KeyType::Hostfile => hosts::file(table, name, folder)?,
+        KeyType::Refused => {
+            table.expect(name, Shape::Refused);
+            if table.node(name).is_some() {
+                let message = format!("`{name}` cannot be set for a model of a hub");
+                table.refuse(name, &message, key.hint.clone());
+            }
+            return None;
+        }
     };
-    Some(with_value(key, value))
-}
-
-fn with_value(key: &str, value: String) -> LaunchOption {
-    LaunchOption {
-        key: key.to_owned(),
+    Some(LaunchOption {
+        key: name.to_owned(),
         value: Some(value),
-    }
+    })
 }
 
-/// Image models need one; Create-hub chose it for them.
-fn config_name(table: &mut Table<'_, '_>, model_type: ModelType) -> Option<LaunchOption> {
-    let set = table.text("config_name");
-    let usual = match model_type {
-        ModelType::ImageGeneration => Some("flux-schnell"),
-        ModelType::ImageEdit => Some("flux-kontext-dev"),
-        _ => None,
-    };
-    let word = model_type.as_str();
-    match (set, usual) {
-        (Some(set), Some(_)) => Some(with_value("config_name", set)),
-        (Some(set), None) => {
-            table.warn(&format!(
-                "`config_name` is for image models and means nothing to `model_type: {word}`"
-            ));
-            Some(with_value("config_name", set))
-        }
-        (None, Some(usual)) => {
-            table.warn(&format!(
-                "`model_type: {word}` without `config_name` takes `{usual}`"
-            ));
-            Some(with_value("config_name", usual.to_owned()))
-        }
-        (None, None) => None,
-    }
-}
-
-fn lora_paths(table: &mut Table<'_, '_>, folder: &Path) -> Option<LaunchOption> {
-    let (_, paths) = comma_list(table, "lora_paths", "lora_paths_str")?;
+fn paths(table: &mut Table<'_, '_>, key: &Key, folder: &Path) -> Option<String> {
+    let (_, paths) = comma_list(table, key)?;
     let paths: Vec<_> = paths
         .iter()
         .map(|path| locate::path_or_id(path, folder))
         .collect();
-    Some(with_value("lora_paths", paths.join(",")))
+    Some(paths.join(","))
 }
 
-fn lora_scales(table: &mut Table<'_, '_>) -> Option<LaunchOption> {
-    for key in ["lora_scales", "lora_scales_str"] {
+fn numbers(table: &mut Table<'_, '_>, key: &Key) -> Option<String> {
+    for key in spellings(key) {
         table.expect(key, Shape::Numbers);
     }
-    let (key, scales) = comma_list(table, "lora_scales", "lora_scales_str")?;
-    for scale in &scales {
-        let node = Node::Text(scale.clone());
+    let (key, numbers) = comma_list(table, key)?;
+    for number in &numbers {
+        let node = Node::Text(number.clone());
         if as_number(&node).is_none() {
             let message = format!("`{key}` must be numbers, not {}", node.shown());
             table.refuse(key, &message, None);
         }
     }
-    Some(with_value("lora_scales", scales.join(",")))
+    Some(numbers.join(","))
 }
 
-/// A list, or a text separated by commas, and under which of its two spellings; `None` when unset or
-/// empty.
-fn comma_list(
-    table: &mut Table<'_, '_>,
-    key: &'static str,
-    create_hub: &'static str,
-) -> Option<(&'static str, Vec<String>)> {
-    table.expect(key, Shape::TextOrList);
-    table.expect(create_hub, Shape::TextOrList);
-    let (node, other) = (table.node(key), table.node(create_hub));
-    if node.is_some() && other.is_some() {
-        let message = format!("`{create_hub}` is another spelling of `{key}`: both are set");
-        table.refuse(create_hub, &message, Some("keep one of them".to_owned()));
+/// The spellings of a key.
+fn spellings(key: &Key) -> impl Iterator<Item = &str> {
+    [key.name.as_str()].into_iter().chain(key.also.as_deref())
+}
+
+/// A list, or a text separated by commas, and under which of its spellings; `None` when unset or empty.
+fn comma_list<'k>(table: &mut Table<'_, '_>, key: &'k Key) -> Option<(&'k str, Vec<String>)> {
+    let mut set = None;
+    for spelling in spellings(key) {
+        table.expect(spelling, Shape::TextOrList);
+        let Some(node) = table.node(spelling) else {
+            continue;
+        };
+        match set {
+            None => set = Some((spelling, node)),
+            Some((first, _)) => {
+                let message =
+                    format!("`{spelling}` is another spelling of `{first}`: both are set");
+                table.refuse(spelling, &message, Some("keep one of them".to_owned()));
+            }
+        }
     }
-    let key = if node.is_some() { key } else { create_hub };
-    let items = match node.or(other)? {
+    let (key, node) = set?;
+    let items = match node {
         Node::List(items) => table.items(key, items),
         _ => table.text(key)?.split(',').map(str::to_owned).collect(),
     };
@@ -204,17 +115,61 @@ fn comma_list(
     (!items.is_empty()).then_some((key, items))
 }
 
-/// Keys of options that the hub passes itself, in a way of its own.
-pub(super) fn read_reserved(table: &mut Table<'_, '_>, name: &str) {
-    table.expect("config", Shape::Refused);
-    if table.node("config").is_some() {
-        let message = "`config` cannot be set for a model of a hub";
-        table.refuse("config", message, Some(CONFIG_HINT.to_owned()));
-    }
-    if table
-        .text("served_model_name")
-        .is_some_and(|served| served != name)
+/// The words of a command line, as JSON: a list, or a text in which quotes keep blanks together.
+fn command(table: &mut Table<'_, '_>, key: &str) -> Option<String> {
+    table.expect(key, Shape::TextOrList);
+    let words = match table.node(key)? {
+        Node::List(items) => table.items(key, items),
+        _ => {
+            let text = table.text(key)?;
+            let Some(words) = words(&text) else {
+                let message = format!("`{key}` has a quote that does not end");
+                let hint = "close it, or write a list: `[PROGRAM, ARGUMENT, …]`".to_owned();
+                table.refuse(key, &message, Some(hint));
+                return None;
+            };
+            words
+        }
+    };
+    if words
+        .first()
+        .is_none_or(|program| program.trim().is_empty())
     {
-        table.warn("`served_model_name` is ignored: requests use the model's `name`");
+        table.refuse(key, &format!("`{key}` must name a program"), None);
+        return None;
+    }
+    Some(serde_json::Value::from(words).to_string())
+}
+
+/// The words of a text, between blanks and within quotes; `None` if a quote does not end.
+pub(crate) fn words(text: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for letter in text.chars() {
+        match (quote, letter) {
+            (Some(open), _) if letter == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            (None, _) if letter.is_whitespace() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_split_at_blanks_outside_of_quotes() {
+        let of = |text: &str| words(text).map(|words| words.join("|"));
+        assert_eq!(of(" a  -m '{x} y' ").as_deref(), Some("a|-m|{x} y"));
+        assert_eq!(of(r#"a "b'c"d """#).as_deref(), Some("a|b'cd|"));
+        assert_eq!(of("a 'b"), None);
     }
 }

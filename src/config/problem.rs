@@ -1,7 +1,8 @@
 //! The problems of a hub.yaml: collected while the tree is read, printed by [`super::diagnose`].
 //!
-//! Each has a path of keys and positions, not a line: lines are looked up only for a report. Also here: the
-//! nearest valid word for a hint.
+//! Each has a path of keys and positions, not a line: lines are looked up only for a report.
+
+use crate::api::nearest;
 
 /// Further problems are counted and not shown: each takes an excerpt, and a file can hold a hundred thousand.
 const MAX_PROBLEMS: usize = 50;
@@ -60,7 +61,7 @@ pub(super) struct Findings {
     pub(super) problems: Vec<Problem>,
     /// Number of problems beyond [`MAX_PROBLEMS`].
     pub(super) unnamed: usize,
-    pub(super) warnings: Vec<String>,
+    pub(super) warnings: Vec<Problem>,
 }
 
 impl Findings {
@@ -80,6 +81,16 @@ impl Findings {
         self.add(key_path, Mark::LastKey, message, hint);
     }
 
+    /// Warns about what stands at `key_path`.
+    pub(super) fn warn(&mut self, key_path: KeyPath, mark: Mark, message: String) {
+        self.warnings.push(Problem {
+            key_path,
+            mark,
+            message,
+            hint: None,
+        });
+    }
+
     fn add(&mut self, key_path: KeyPath, mark: Mark, message: String, hint: Option<String>) {
         if self.problems.len() >= MAX_PROBLEMS {
             self.unnamed += 1;
@@ -92,33 +103,6 @@ impl Findings {
             hint,
         });
     }
-}
-
-/// The candidate that `word` was probably meant to be.
-pub(crate) fn nearest<'c>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'c str>,
-) -> Option<&'c str> {
-    /// Two words less alike than this have little in common; found by trying (`prt`/`port` is 0.93).
-    const ALIKE: f64 = 0.8;
-    /// Bounds for names from a hostile file; no key is that long.
-    const MAX_WORD_BYTES: usize = 64;
-    const MAX_CANDIDATES: usize = 200;
-    if word.len() > MAX_WORD_BYTES {
-        return None;
-    }
-    let word = word.to_lowercase();
-    candidates
-        .into_iter()
-        .take(MAX_CANDIDATES)
-        .filter(|candidate| candidate.len() <= MAX_WORD_BYTES)
-        .map(|candidate| {
-            let alike = strsim::jaro_winkler(&word, &candidate.to_lowercase());
-            (alike, candidate)
-        })
-        .filter(|(alike, _)| *alike >= ALIKE)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, candidate)| candidate)
 }
 
 /// ``did you mean `x`?`` for the nearest candidate.

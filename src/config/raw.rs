@@ -8,8 +8,8 @@
 use std::ops::RangeInclusive;
 
 use super::Settings;
-use super::problem::{Findings, KeyPath, did_you_mean};
-use super::scalar::{as_bool, as_int, as_json, as_number};
+use super::problem::{Findings, KeyPath, Mark, did_you_mean};
+use super::scalar::{as_bool, as_int, as_json, as_number, node_as_json};
 use super::schema::{Shape, Shapes};
 use super::yaml::{Map, Node, Typed};
 
@@ -81,23 +81,33 @@ impl<'a, 'f> Table<'a, 'f> {
         self.findings.value(key_path, message, None);
     }
 
-    /// Notes a warning about something legal.
+    /// Warns about the mapping as a whole.
     pub(super) fn warn(&mut self, message: &str) {
+        let message = format!("{}{message}", self.subject);
         self.findings
-            .warnings
-            .push(format!("{}{message}", self.subject));
+            .warn(self.key_path.clone(), Mark::Value, message);
+    }
+
+    /// Warns about a key that is there.
+    pub(super) fn warn_of(&mut self, key: &str, message: &str) {
+        let message = format!("{}{message}", self.subject);
+        self.findings
+            .warn(self.key_path.key(key), Mark::Key, message);
     }
 
     /// Notes what a key may be. What was noted before, except for [`Shape::Any`], stays.
-    pub(super) fn expect(&mut self, key: &'static str, shape: Shape) {
-        let noted = self.asked.entry(key).or_insert(Shape::Any);
-        if *noted == Shape::Any {
-            *noted = shape;
+    pub(super) fn expect(&mut self, key: &str, shape: Shape) {
+        match self.asked.get_mut(key) {
+            Some(noted) if *noted == Shape::Any => *noted = shape,
+            Some(_) => {}
+            None => {
+                self.asked.insert(key.to_owned(), shape);
+            }
         }
     }
 
     /// The node of a key that is set; `key: null` is unset.
-    pub(super) fn node(&mut self, key: &'static str) -> Option<&'a Node> {
+    pub(super) fn node(&mut self, key: &str) -> Option<&'a Node> {
         self.expect(key, Shape::Any);
         self.map
             .entries
@@ -111,7 +121,7 @@ impl<'a, 'f> Table<'a, 'f> {
     }
 
     /// Any scalar, as text; blank is unset. Never contains NUL, which no path, argument or variable may.
-    pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
+    pub(super) fn text(&mut self, key: &str) -> Option<String> {
         self.expect(key, Shape::Text);
         let node = self.node(key)?;
         self.scalar(key, node)
@@ -119,7 +129,7 @@ impl<'a, 'f> Table<'a, 'f> {
     }
 
     /// [`Table::text`] of a key that must be there; `whose` begins the message when it is not.
-    pub(super) fn required(&mut self, key: &'static str, whose: &str) -> Option<String> {
+    pub(super) fn required(&mut self, key: &str, whose: &str) -> Option<String> {
         self.expect(key, Shape::Required);
         let Some(node) = self.node(key) else {
             let message = format!("{whose} is missing required `{key}`");
@@ -153,7 +163,7 @@ impl<'a, 'f> Table<'a, 'f> {
     }
 
     /// A boolean in any of PyYAML's spellings, quoted or not.
-    pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
+    pub(super) fn flag(&mut self, key: &str) -> Option<bool> {
         self.expect(key, Shape::Flag);
         let node = self.node(key)?;
         let value = match node {
@@ -171,7 +181,7 @@ impl<'a, 'f> Table<'a, 'f> {
     /// An integer within `range`.
     pub(super) fn int<T: TryFrom<i128> + Copy + Into<i128>>(
         &mut self,
-        key: &'static str,
+        key: &str,
         range: RangeInclusive<T>,
     ) -> Option<T> {
         let (low, high) = ((*range.start()).into(), (*range.end()).into());
@@ -201,7 +211,7 @@ impl<'a, 'f> Table<'a, 'f> {
     }
 
     /// A finite number, as the text the worker is given.
-    pub(super) fn number(&mut self, key: &'static str) -> Option<String> {
+    pub(super) fn number(&mut self, key: &str) -> Option<String> {
         self.expect(key, Shape::Number);
         let node = self.node(key)?;
         let number = as_number(node);
@@ -215,7 +225,7 @@ impl<'a, 'f> Table<'a, 'f> {
     /// One of a few words, in any case.
     pub(super) fn word<T: Copy>(
         &mut self,
-        key: &'static str,
+        key: &str,
         all: &[T],
         as_str: fn(T) -> &'static str,
     ) -> Option<T> {
@@ -235,13 +245,13 @@ impl<'a, 'f> Table<'a, 'f> {
     }
 
     /// A list of scalars, as text.
-    pub(super) fn list(&mut self, key: &'static str) -> Option<Vec<String>> {
+    pub(super) fn list(&mut self, key: &str) -> Option<Vec<String>> {
         let items = self.list_items(key)?;
         Some(self.items(key, items))
     }
 
     /// The nodes of a list of scalars.
-    fn list_items(&mut self, key: &'static str) -> Option<&'a [Node]> {
+    fn list_items(&mut self, key: &str) -> Option<&'a [Node]> {
         self.expect(key, Shape::List);
         let node = self.node(key)?;
         let Node::List(items) = node else {
@@ -257,7 +267,7 @@ impl<'a, 'f> Table<'a, 'f> {
     }
 
     /// The nodes of a list.
-    pub(super) fn entries(&mut self, key: &'static str) -> Option<&'a [Node]> {
+    pub(super) fn entries(&mut self, key: &str) -> Option<&'a [Node]> {
         self.expect(key, Shape::Entries);
         match self.node(key)? {
             Node::List(items) => Some(items),
@@ -274,7 +284,7 @@ impl<'a, 'f> Table<'a, 'f> {
     /// the message and hint that `read` gives.
     pub(super) fn list_of<T>(
         &mut self,
-        key: &'static str,
+        key: &str,
         read: impl Fn(&str) -> Result<T, (&'static str, String)>,
     ) -> Vec<T> {
         let mut list = Vec::new();
@@ -326,7 +336,7 @@ impl<'a, 'f> Table<'a, 'f> {
     }
 
     /// A nested mapping.
-    pub(super) fn map(&mut self, key: &'static str) -> Option<&'a Map> {
+    pub(super) fn map(&mut self, key: &str) -> Option<&'a Map> {
         self.expect(key, Shape::Variables);
         let node = self.node(key)?;
         let Node::Map(map) = node else {
@@ -338,8 +348,34 @@ impl<'a, 'f> Table<'a, 'f> {
         Some(map)
     }
 
+    /// The mapping that is an item of the list at `key`.
+    pub(super) fn item<'m>(&mut self, key: &str, index: usize, map: &'m Map) -> Table<'m, '_> {
+        let key_path = self.key_path.key(key).item(index);
+        let mut table = Table::new(map, key_path, self.findings);
+        table.subject = format!("{}`{key}` item #{}: ", self.subject, index + 1);
+        table
+    }
+
+    /// Any value that JSON has, written as YAML, or a text that is a JSON object or list.
+    pub(super) fn json(&mut self, key: &str) -> Option<serde_json::Value> {
+        let node = self.node(key)?;
+        if let Node::Map(map) = node {
+            self.report_repeated(self.key_path.key(key), map);
+        }
+        let of_text = match node {
+            Node::Text(text) => serde_json::from_str(text).ok(),
+            _ => None,
+        };
+        let is_made = |value: &serde_json::Value| value.is_object() || value.is_array();
+        Some(
+            of_text
+                .filter(is_made)
+                .unwrap_or_else(|| node_as_json(node)),
+        )
+    }
+
     /// A nested mapping for Lua, of any values that both YAML 1.2 and JSON have.
-    pub(super) fn settings(&mut self, key: &'static str) -> Settings {
+    pub(super) fn settings(&mut self, key: &str) -> Settings {
         self.expect(key, Shape::Settings);
         let Some(map) = self.map(key) else {
             return Settings::new();
@@ -361,25 +397,43 @@ impl<'a, 'f> Table<'a, 'f> {
             .entries
             .keys()
             .filter(|key| !self.asked.contains_key(key.as_str()))
-            .map(|key| (key.clone(), did_you_mean(key, self.asked.keys().copied())))
+            .map(|key| {
+                (
+                    key.clone(),
+                    did_you_mean(key, self.asked.keys().map(String::as_str)),
+                )
+            })
             .collect()
     }
 
-    /// [`Table::finish`] where an unknown key is an error.
-    pub(super) fn finish_strictly(mut self) {
+    /// [`Table::finish`] where an unknown key is an error. `explain` may know more of one: what follows its name,
+    /// and a hint.
+    pub(super) fn finish_explained(mut self, explain: impl Fn(&str) -> Option<(String, String)>) {
         for (key, hint) in self.finish() {
+            if let Some((more, hint)) = explain(&key) {
+                let message = format!("{}`{key}` {more}", self.subject);
+                self.findings
+                    .key(self.key_path.key(&key), message, Some(hint));
+                continue;
+            }
             let shown = Node::Text(key.clone()).shown();
             let message = format!("{}unknown key {shown}", self.subject);
             self.findings.key(self.key_path.key(&key), message, hint);
         }
     }
 
+    /// [`Table::finish`] where an unknown key is an error.
+    pub(super) fn finish_strictly(self) {
+        self.finish_explained(|_| None);
+    }
+
     /// [`Table::finish`] where an unknown key is a warning.
     pub(super) fn finish_kindly(mut self) {
         for (key, hint) in self.finish() {
-            let shown = Node::Text(key).shown();
+            let shown = Node::Text(key.clone()).shown();
             let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-            self.warn(&format!("unknown key {shown} in hub.yaml is ignored{hint}"));
+            let message = format!("unknown key {shown} in hub.yaml is ignored{hint}");
+            self.warn_of(&key, &message);
         }
     }
 }

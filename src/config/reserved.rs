@@ -6,26 +6,13 @@
 use std::collections::BTreeMap;
 
 use super::raw::Table;
+use crate::engine::Engine;
 
 /// Prefix of the variables that mark a hub's workers.
 const WORKER_MARK: &str = "MLX_HUB_WORKER_";
 
-/// The options of `launch` that the hub passes or replaces, and the key to use for each.
-const FLAGS: [(&str, &str); 10] = [
-    ("--model-path", "model_path"),
-    ("--model-type", "model_type"),
-    ("--host", "host"),
-    ("--port", "port"),
-    ("--log-level", "log_level"),
-    ("--log-file", "log_file"),
-    ("--no-log-file", "no_log_file"),
-    ("--jit", "jit_enabled"),
-    ("--no-jit", "jit_enabled"),
-    ("--auto-unload-minutes", "auto_unload_minutes"),
-];
-
 /// Reads `extra_args` and refuses those options in it.
-pub(super) fn extra_args(table: &mut Table<'_, '_>) -> Vec<String> {
+pub(super) fn extra_args(table: &mut Table<'_, '_>, engine: &Engine) -> Vec<String> {
     let key = "extra_args";
     let arguments = table.list(key).unwrap_or_default();
     for (index, argument) in arguments.iter().enumerate() {
@@ -36,7 +23,7 @@ pub(super) fn extra_args(table: &mut Table<'_, '_>) -> Vec<String> {
                 arguments.get(index + 1).map(String::as_str),
             ),
         };
-        if let Some(instead) = instead_of(flag, value) {
+        if let Some(instead) = instead_of(engine, flag, value) {
             let message = format!("`{key}` has `{flag}`, which is for the hub to decide");
             table.refuse_item(key, index, &message, instead);
         }
@@ -44,29 +31,34 @@ pub(super) fn extra_args(table: &mut Table<'_, '_>) -> Vec<String> {
     arguments
 }
 
-/// The key to write in place of a reserved option, with this value or before this argument.
-fn instead_of(flag: &str, value: Option<&str>) -> Option<String> {
-    match flag {
-        "--served-model-name" => {
-            return Some("remove it: requests use the model's `name`".to_owned());
+/// What to write in place of a reserved option, with this value or before this argument.
+pub(crate) fn instead_of(engine: &Engine, flag: &str, value: Option<&str>) -> Option<String> {
+    let (_, instead) = engine.reserved.iter().find(|(own, _)| {
+        // Python's argparse takes the beginning of an option for it.
+        let is_beginning = flag.len() > 2 && flag.starts_with("--") && own.starts_with(flag);
+        own == flag || is_beginning && !is_key(engine, flag)
+    })?;
+    let is_word = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    Some(match instead.split_once(": ") {
+        Some((key, set)) if is_word(key) && is_word(set) => {
+            format!("write `{instead}` in the model's entry")
         }
-        "--config" => return Some(CONFIG_HINT.to_owned()),
-        _ => {}
-    }
-    let (_, key) = FLAGS.iter().find(|(reserved, _)| *reserved == flag)?;
-    let value = match flag {
-        "--jit" | "--no-log-file" => "true",
-        "--no-jit" => "false",
-        _ => value.filter(|value| !value.starts_with('-')).unwrap_or("…"),
-    };
-    Some(format!("write `{key}: {value}` in the model's entry"))
+        None if is_word(instead) => {
+            let value = value.filter(|value| !value.starts_with('-')).unwrap_or("…");
+            format!("write `{instead}: {value}` in the model's entry")
+        }
+        _ => instead.clone(),
+    })
 }
 
-/// The hint for a worker's own configuration file.
-pub(super) const CONFIG_HINT: &str = "the worker's `--config` silently wins over `model_path`: write what that file says as keys of this model";
+/// True for the option of one of the engine's keys.
+fn is_key(engine: &Engine, flag: &str) -> bool {
+    let name = flag.trim_start_matches('-').replace('-', "_");
+    engine.key(&name).is_some()
+}
 
-/// Refuses the variables that the hub always sets. No worker reads a port, host or path from its
-/// environment.
+/// Refuses the variables that the hub always sets. Where a worker also reads its port, host or path from the
+/// environment, as `llama-server` does, the option that the hub passes wins.
 pub(super) fn env(table: &mut Table<'_, '_>, env: &BTreeMap<String, String>) {
     for name in env.keys().filter(|name| name.starts_with(WORKER_MARK)) {
         let message = format!("`env` has `{name}`, by which the hub knows its workers");

@@ -64,8 +64,8 @@ pub(super) fn as_json(map: &Map) -> Settings {
         .collect()
 }
 
-/// JSON has no infinities: they become null, as in every JSON writer of serde.
-fn node_as_json(node: &Node) -> serde_json::Value {
+/// A value as JSON, which has no infinities: they become null, as in every JSON writer of serde.
+pub(super) fn node_as_json(node: &Node) -> serde_json::Value {
     match node {
         Node::Null => serde_json::Value::Null,
         Node::Typed(Typed::Bool(value), _) => (*value).into(),

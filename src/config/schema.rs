@@ -5,10 +5,13 @@
 //! that the readers check: that names are unique, that a group exists, which values exclude each other.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{group, hub, keys, model};
+use super::{fleet, group, hub, keys, model};
+use crate::engine::{Engine, Engines, bundled_engines, default_engine};
 
 /// The name of the file with the schema beside a hub.yaml.
 pub(crate) const FILE: &str = "hub.schema.json";
@@ -43,6 +46,8 @@ pub(super) enum Shape {
     Numbers,
     /// Entries of `models`, `groups` or `api_keys`.
     Entries,
+    /// A mapping with keys of its own.
+    Mapping,
     /// A mapping of scalars.
     Variables,
     /// A mapping of any values.
@@ -50,11 +55,28 @@ pub(super) enum Shape {
 }
 
 /// The keys of a mapping, with their shapes.
-pub(super) type Shapes = BTreeMap<&'static str, Shape>;
+pub(super) type Shapes = BTreeMap<String, Shape>;
 
-/// The schema (JSON Schema 2020-12).
+/// The schema (JSON Schema 2020-12) for the bundled engines.
 pub fn schema() -> Value {
-    let mut model = mapping(&model::shapes(), &["Model keys", "Worker options"]);
+    let others = bundled_engines().filter(|engine| !engine.is_default());
+    of_engines(
+        &[default_engine()]
+            .into_iter()
+            .chain(others)
+            .collect::<Vec<_>>(),
+    )
+}
+
+/// The schema of a hub.yaml: with the keys of the engines beside it too.
+pub(crate) fn schema_of(hub_yaml: &Path) -> Value {
+    of_engines(&Engines::beside(hub_yaml).all())
+}
+
+/// The schema for these engines.
+fn of_engines(engines: &[Arc<Engine>]) -> Value {
+    let mut model = mapping(&model_shapes(engines), &["Model keys", "Worker options"]);
+    describe_keys_of_engines(&mut model, engines);
     model.insert("required".to_owned(), json!(["name", "model_path"]));
     model.insert("additionalProperties".to_owned(), json!(false));
     let mut group = mapping(&group::shapes(), &["Group keys"]);
@@ -62,6 +84,9 @@ pub fn schema() -> Value {
     let mut api_key = mapping(&keys::shapes(), &["Keys of API keys"]);
     api_key.insert("required".to_owned(), json!(["name"]));
     api_key.insert("additionalProperties".to_owned(), json!(false));
+    let mut fleet = mapping(&fleet::shapes(), &["Keys of the fleet"]);
+    fleet.insert("required".to_owned(), json!(["gateway", "advertise"]));
+    fleet.insert("additionalProperties".to_owned(), json!(false));
     let mut root = Map::new();
     root.insert(
         "$schema".to_owned(),
@@ -81,27 +106,72 @@ pub fn schema() -> Value {
     }
     root.insert(
         "$defs".to_owned(),
-        json!({"models": model, "groups": group, keys::KEY: api_key}),
+        json!({"models": model, "groups": group, keys::KEY: api_key, fleet::KEY: fleet}),
     );
     Value::Object(root)
 }
 
-/// [`schema`] as a file has it.
-pub(crate) fn text() -> String {
-    format!("{:#}\n", schema())
+/// The keys of models of all these engines. A key that two engines have in different ways may be anything: only
+/// the checker knows which engine a model has.
+fn model_shapes(engines: &[Arc<Engine>]) -> Shapes {
+    let mut shapes = Shapes::new();
+    for (key, shape) in engines.iter().flat_map(model::shapes) {
+        match shapes.get_mut(&key) {
+            Some(known) if *known != shape => *known = Shape::Any,
+            Some(_) => {}
+            None => {
+                shapes.insert(key, shape);
+            }
+        }
+    }
+    shapes
+}
+
+/// Says of the keys that the documentation has no row for which engines have them.
+fn describe_keys_of_engines(model: &mut Map<String, Value>, engines: &[Arc<Engine>]) {
+    for engine in engines {
+        for key in &engine.keys {
+            let property = &mut model["properties"][&key.name];
+            if property["description"].is_null() {
+                property["description"] = json!(format!("a key of engine `{}`", engine.name));
+            }
+        }
+    }
+}
+
+/// [`schema_of`] as a file has it.
+pub(crate) fn text(hub_yaml: &Path) -> String {
+    format!("{:#}\n", schema_of(hub_yaml))
+}
+
+/// Writes the schema beside a hub.yaml whose first line names it, or a newer one in its place. Without it an editor
+/// only helps less.
+pub(crate) fn keep_beside(hub_yaml: &Path, written: &[u8]) {
+    let line = written.split(|byte| *byte == b'\n').next();
+    if !String::from_utf8_lossy(line.unwrap_or_default()).contains(FILE) {
+        return;
+    }
+    let file = hub_yaml.with_file_name(FILE);
+    let text = text(hub_yaml);
+    if std::fs::read_to_string(&file).is_ok_and(|there| there == text) {
+        return;
+    }
+    if let Err(error) = std::fs::write(&file, text) {
+        tracing::debug!("`{}` cannot be written: {error}", file.display());
+    }
 }
 
 fn mapping(shapes: &Shapes, sections: &[&str]) -> Map<String, Value> {
     let described: BTreeMap<_, _> = sections.iter().copied().flat_map(descriptions).collect();
     let properties = shapes.iter().map(|(key, shape)| {
         let mut property = json!({});
-        if let Some(description) = described.get(key) {
+        if let Some(description) = described.get(key.as_str()) {
             property["description"] = json!(description);
         }
         if let (Some(property), Value::Object(of)) = (property.as_object_mut(), of(key, shape)) {
             property.extend(of);
         }
-        ((*key).to_owned(), property)
+        (key.clone(), property)
     });
     let properties: Map<String, Value> = properties.collect();
     let mut mapping = Map::new();
@@ -153,6 +223,9 @@ fn of(key: &str, shape: &Shape) -> Value {
         }
         Shape::Entries => {
             json!({"type": ["array", "null"], "items": {"$ref": format!("#/$defs/{key}")}})
+        }
+        Shape::Mapping => {
+            json!({"anyOf": [{"$ref": format!("#/$defs/{key}")}, {"type": "null"}]})
         }
         Shape::Variables => json!({
             "type": ["object", "null"],
@@ -249,6 +322,7 @@ mod tests {
             &schema["$defs"]["models"],
             &schema["$defs"]["groups"],
             &schema["$defs"][keys::KEY],
+            &schema["$defs"][fleet::KEY],
         ]
         .map(of);
         let described = all.iter().flatten().filter(|(_, key)| {

@@ -14,7 +14,7 @@ use crate::core::interface::world::World;
 /// Interval of the checks of idle models and delayed loads.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 
-/// Time until memory is measured again for a load that waits for it to come back.
+/// Longest time until memory is measured again for a load that waits for it to come back.
 pub(crate) const MEASURE_AGAIN: Duration = Duration::from_millis(100);
 
 /// The hands of a hub: what the machine's [effects](Effect) mean there, and what has to be done around a

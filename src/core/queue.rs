@@ -35,8 +35,8 @@ pub(crate) struct QueueLimits {
 impl QueueLimits {
     pub(crate) fn of(model: &ModelConfig) -> Self {
         Self {
-            size: model.queue_size(),
-            timeout: model.queue_timeout().min(MAX_WAIT),
+            size: model.queue_size,
+            timeout: model.queue_timeout.min(MAX_WAIT),
         }
     }
 }

@@ -6,8 +6,7 @@
 
 use http::StatusCode;
 
-use crate::api::{ApiError, shown};
-use crate::config::nearest;
+use crate::api::{ApiError, nearest, shown};
 
 /// Number of names in a refusal.
 const TOLD: usize = 10;

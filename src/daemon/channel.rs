@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
+use crate::hub::gateway::HandedResponses;
 use crate::hub::lifecycle::{InFlight, Legacy};
+use crate::hub::server::HandedSessions;
 use crate::runtime_file::RuntimeModels;
 
 /// A word may come with so many open files.
@@ -46,7 +48,7 @@ pub(super) enum Word {
     /// The new hub cannot serve.
     Refused { reason: String },
     /// The old hub stands still, and this is all it knows.
-    Legacy(Box<Legacy>),
+    Legacy(Box<Everything>),
     /// The new hub serves: it listens there and keeps its records in that folder.
     Serving {
         address: SocketAddr,
@@ -71,6 +73,16 @@ pub(super) enum Word {
     Current { pid: u32 },
     /// From the service's process, which got a signal.
     Signal(Signalled),
+}
+
+/// All that a hub knows. One of another version may know less.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Everything {
+    pub(super) legacy: Legacy,
+    #[serde(default)]
+    pub(super) sessions: HandedSessions,
+    #[serde(default)]
+    pub(super) responses: HandedResponses,
 }
 
 /// The meaning of a signal.

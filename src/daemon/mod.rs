@@ -9,16 +9,19 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::config;
+use crate::hub::fleet;
 use crate::hub::gateway;
-use crate::hub::gateway::Gateway;
+use crate::hub::gateway::{Gateway, RememberedResponses};
 use crate::hub::lifecycle::{Held, Learned, Legacy, Lifecycle, Models, Processes};
 use crate::hub::{control, server};
 use crate::memory::ThisMachine;
@@ -38,7 +41,7 @@ mod signals;
 mod startup;
 mod successor;
 
-use channel::{Channel, Hello, Signalled, Word};
+use channel::{Channel, Everything, Hello, Signalled, Word};
 use linger::Lingering;
 use predecessor::{Following, Predecessor};
 use records::{Filing, Records};
@@ -130,11 +133,16 @@ struct Serving {
     connections: TaskTracker,
     /// The hub that takes its place.
     successor: gateway::Successor,
+    /// The logins of the status page.
+    sessions: Arc<server::Sessions>,
+    remembered: RememberedResponses,
     /// The hub whose place it took, and the service's process.
     before: Option<Following>,
     service: Option<Service>,
     service_pid: Option<u32>,
     watch: policy::Watch,
+    /// Dropped, the gateway of the fleet is told nothing more.
+    fleet: DropGuard,
     tracker: TaskTracker,
 }
 
@@ -172,8 +180,10 @@ async fn serve(
     let (lifecycle, running) = Lifecycle::new(config, ports, learned, troubles.clone(), begun);
     let gateway = Gateway::new(lifecycle.clone(), lifecycle.policies().clone());
     let successor = gateway.successor().clone();
+    let remembered = gateway.remembered().clone();
 
-    let taken = take(predecessor, found, &lifecycle, &successor).await;
+    let sessions = Arc::<server::Sessions>::default();
+    let taken = take(predecessor, found, &lifecycle, &gateway, &sessions).await;
     let (legacy, predecessor, held) = taken?;
     let known: HashSet<String> = legacy.models().collect();
     let (models_up, models_changed) = watch::channel(legacy.found.clone());
@@ -219,6 +229,7 @@ async fn serve(
         listeners,
         gateway,
         control::router(lifecycle.clone(), live),
+        Arc::clone(&sessions),
         troubles.clone(),
         ending.clone(),
         spread,
@@ -233,6 +244,12 @@ async fn serve(
         _ => None,
     };
     let gone = before.as_ref().map(Following::goes);
+    let fleet = CancellationToken::new();
+    tracker.spawn(fleet::stay(
+        lifecycle.clone(),
+        troubles.clone(),
+        fleet.clone(),
+    ));
     let records = Records {
         file: runtime_file,
         before: before
@@ -265,10 +282,13 @@ async fn serve(
         accepting,
         connections,
         successor,
+        sessions,
+        remembered,
         before,
         service,
         service_pid,
         watch,
+        fleet: fleet.drop_guard(),
         tracker,
     };
     loop {
@@ -304,13 +324,18 @@ async fn take(
     predecessor: Option<Predecessor>,
     found: RuntimeModels,
     lifecycle: &Lifecycle,
-    successor: &gateway::Successor,
+    gateway: &Gateway,
+    sessions: &server::Sessions,
 ) -> anyhow::Result<(Legacy, Option<Predecessor>, Option<Held>)> {
     let Some(mut predecessor) = predecessor else {
         return Ok((Legacy::of_killed(found), None, None));
     };
-    successor.prove_by(predecessor.hello.proof.clone());
-    let legacy = predecessor.legacy().await?;
+    let proof = predecessor.hello.proof.clone();
+    gateway.successor().prove_by(proof);
+    let known = predecessor.legacy().await?;
+    sessions.inherit(known.sessions);
+    gateway.remembered().inherit(known.responses);
+    let legacy = known.legacy;
     let mut held = lifecycle.held();
     held.update(&legacy.in_flight);
     Ok((legacy, Some(predecessor), Some(held)))
@@ -383,7 +408,12 @@ impl Serving {
         let Some((legacy, frozen)) = self.lifecycle.freeze().await else {
             return Err("the hub is shutting down".to_owned());
         };
-        match candidate.take_over(legacy).await {
+        let everything = Everything {
+            legacy,
+            sessions: self.sessions.handed_on(),
+            responses: self.remembered.handed_on(),
+        };
+        match candidate.take_over(everything).await {
             Ok((address, log_path)) => {
                 // Before anybody is refused for want of a supervisor.
                 self.successor.set(address);
@@ -426,6 +456,7 @@ impl Serving {
         drop(self.listeners);
         drop(self.lock);
         drop(self.watch);
+        drop(self.fleet);
         self.lifecycle.policies().stop_recording();
         tracing::info!(pid = raised.pid, "another hub has taken over");
         // Commands that asked for a restart meanwhile are sent on to the other hub.

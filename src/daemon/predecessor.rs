@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::channel::{Channel, Hello, Word};
-use crate::hub::lifecycle::{Held, InFlight, Legacy, Lifecycle, Models};
+use super::channel::{Channel, Everything, Hello, Word};
+use crate::hub::lifecycle::{Held, InFlight, Lifecycle, Models};
 
 const BROKE_OFF: &str = "the hub that was to be replaced has said nothing more";
 
@@ -63,10 +63,10 @@ impl Predecessor {
     }
 
     /// Tells it that this hub could serve now: then it stands still and says all that it knows.
-    pub(super) async fn legacy(&mut self) -> anyhow::Result<Legacy> {
+    pub(super) async fn legacy(&mut self) -> anyhow::Result<Everything> {
         self.channel.say(&Word::Ready, &[]).await?;
         match self.channel.hear().await? {
-            Some((Word::Legacy(legacy), _)) => Ok(*legacy),
+            Some((Word::Legacy(everything), _)) => Ok(*everything),
             _ => bail!(BROKE_OFF),
         }
     }

@@ -22,8 +22,12 @@ impl Serving {
     /// Ends the hub.
     pub(super) async fn end(self, models: Models, mut signals: Signals) -> ExitCode {
         self.connections.close();
+        // For gateways it is over, also if a signal asked for it.
+        self.lifecycle.request_shutdown(models);
         match models {
             Models::Stop => {
+                self.lifecycle.leave_fleet().await;
+                drop(self.fleet);
                 stop_models(&self.lifecycle, self.supervisor, &mut signals).await;
                 self.ending.full.cancel();
                 self.ending.shutdown.cancel();

@@ -14,10 +14,9 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::channel::{Channel, Hello, Word};
+use super::channel::{Channel, Everything, Hello, Word};
 use super::service::Service;
 use crate::files;
-use crate::hub::lifecycle::Legacy;
 
 /// Longest time for a hub to get ready: it checks hub.yaml, policies and worker programs.
 const READY_LIMIT: Duration = Duration::from_secs(20);
@@ -139,10 +138,10 @@ impl Candidate {
     /// Gives it all that is known, and waits until it serves.
     pub(super) async fn take_over(
         &mut self,
-        legacy: Legacy,
+        everything: Everything,
     ) -> Result<(SocketAddr, PathBuf), String> {
         let taken = async {
-            let word = Word::Legacy(Box::new(legacy));
+            let word = Word::Legacy(Box::new(everything));
             self.channel.say(&word, &[]).await.ok()?;
             self.channel.hear().await.ok()?
         };

@@ -2,7 +2,9 @@
 
 use std::hash::{DefaultHasher, Hasher as _};
 
+use http_body_util::{BodyExt as _, Full};
 use hyper::StatusCode;
+use hyper::header::{self, HeaderValue};
 use serde_json::{Map, Value, json};
 
 use super::http::{Answer, Form, ModelCall, json_answer, post_routes};
@@ -40,7 +42,7 @@ pub(super) fn health(worker: &Worker) -> Answer {
 /// `GET /openapi.json`.
 pub(super) fn openapi(worker: &Worker) -> Answer {
     let get = ["/health", "/v1/models", "/v1/queue/stats"].map(|path| (path, "get"));
-    let post = post_routes(worker).iter().map(|path| (*path, "post"));
+    let post = post_routes(worker).map(|path| (path, "post"));
     let paths: Map<String, Value> = get
         .into_iter()
         .chain(post)
@@ -69,6 +71,36 @@ pub(super) fn queue_stats(worker: &Worker) -> Answer {
         "max_queue_size": 100,
         "active_requests": worker.active().saturating_sub(1),
     }}))
+}
+
+/// Such as `POST /v1/completions`: the prompt goes on with itself, whole or in two events.
+pub(super) fn completion(call: &ModelCall) -> Answer {
+    let prompt = &*story::prompt(call.json());
+    let tokens = story::count(prompt);
+    let said = |text: &str, reason: Option<&str>| {
+        json!({
+            "id": "cmpl_1",
+            "object": "text_completion",
+            "created": now() as u64,
+            "model": call.model(),
+            "choices": [{"index": 0, "text": text, "finish_reason": reason}],
+            "usage": {"prompt_tokens": tokens, "completion_tokens": tokens, "total_tokens": 2 * tokens},
+        })
+    };
+    if call.json()["stream"] != true {
+        return ok(&said(prompt, Some("stop")));
+    }
+    let events = [said(prompt, None), said("", Some("stop"))];
+    let mut text: String = events
+        .iter()
+        .map(|event| format!("data: {event}\n\n"))
+        .collect();
+    text += "data: [DONE]\n\n";
+    let mut answer = ok(&Value::Null);
+    *answer.body_mut() = Full::from(text).boxed_unsync();
+    let kind = HeaderValue::from_static("text/event-stream; charset=utf-8");
+    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    answer
 }
 
 /// `POST /v1/embeddings`: a vector per input, the same for the same text.

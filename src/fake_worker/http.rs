@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::options::Dialect;
 use super::server::{Busy, Worker};
-use super::{answers, chat, responses};
+use super::{answers, chat, responses, written};
 
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub(super) type Answer = Response<Body>;
@@ -166,16 +166,20 @@ const POST_ROUTES: [&str; 6] = [
     "/v1/responses",
 ];
 
-/// The answer to a `POST`.
-pub(super) fn post_routes(worker: &Worker) -> &'static [&'static str] {
-    match worker.knobs.dialect {
-        Dialect::V181 => &POST_ROUTES,
+/// Those that answer a `POST`.
+pub(super) fn post_routes(worker: &Worker) -> impl Iterator<Item = &str> {
+    let of_dialect = match worker.knobs.dialect {
+        Dialect::V181 => &POST_ROUTES[..],
         Dialect::Jit => &POST_ROUTES[..POST_ROUTES.len() - 1],
-    }
+    };
+    of_dialect
+        .iter()
+        .copied()
+        .chain(worker.knobs.serves.as_deref())
 }
 
 fn is_post_route(worker: &Worker, path: &str) -> bool {
-    post_routes(worker).contains(&path)
+    post_routes(worker).any(|route| route == path)
 }
 
 async fn dispatch(call: ModelCall, path: &str) -> Answer {
@@ -201,9 +205,15 @@ async fn dispatch(call: ModelCall, path: &str) -> Answer {
         .pass(call.worker.knobs.first_token_seconds)
         .await;
     match path {
-        "/v1/chat/completions" if call.json()["stream"] == true => chat::stream(call),
+        "/v1/chat/completions" if call.json()["stream"] == true => {
+            match call.worker.knobs.streams.clone() {
+                Some(folder) => written::stream(&folder, call),
+                None => chat::stream(call),
+            }
+        }
         "/v1/chat/completions" => chat::plain(call).await,
         "/v1/responses" => responses::answer(call),
+        path if call.worker.knobs.serves.as_deref() == Some(path) => answers::completion(&call),
         "/v1/embeddings" => answers::embeddings(&call),
         "/v1/audio/transcriptions" => answers::transcription(&call),
         _ => answers::image(&call),

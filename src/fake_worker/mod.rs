@@ -21,6 +21,7 @@ mod script;
 mod server;
 mod signals;
 mod story;
+mod written;
 
 use std::ffi::OsString;
 use std::io::Write as _;

@@ -82,6 +82,9 @@ pub(super) struct Knobs {
     /// Answer every `POST` with this status and body, in one text: `404 {"detail": "no"}`
     #[arg(long, env = "STUB_ANSWER")]
     pub answer: Option<String>,
+    /// Stream what the file of this folder has that the last prompt names, as JSON: `pieces` of bytes, and `breaks_off`
+    #[arg(long, env = "STUB_STREAMS")]
+    pub streams: Option<PathBuf>,
     /// Answer no `POST`, and use a whole core from the first one on
     #[arg(long, env = "STUB_SPIN")]
     pub spin: bool,
@@ -100,6 +103,9 @@ pub(super) struct Knobs {
     /// One more path in `/openapi.json`, which is not served for that
     #[arg(long, env = "STUB_DESCRIBES")]
     pub describes: Option<String>,
+    /// One more path to serve, as plain completions are
+    #[arg(long, env = "STUB_SERVES")]
+    pub serves: Option<String>,
     /// Do not describe the routes in `/openapi.json`
     #[arg(long, env = "STUB_UNDESCRIBED")]
     pub undescribed: bool,

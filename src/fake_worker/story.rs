@@ -27,11 +27,12 @@ pub(super) fn tokens(model: &str, prompt: &str, exactly: Option<usize>) -> Vec<S
     tokens.into_iter().map(str::to_owned).collect()
 }
 
-/// The text of the last thing that was said: `messages`, `input` or `prompt`, as a string or as a
-/// list of parts.
+/// The text of the last thing that was said: the last of `messages` or of the items of `input`, or else `prompt`.
 pub(super) fn prompt(body: &Value) -> String {
-    if let Some(last) = body["messages"].as_array().and_then(|all| all.last()) {
-        return text(&last["content"]);
+    for key in ["messages", "input"] {
+        if let Some(last) = body[key].as_array().and_then(|all| all.last()) {
+            return text(last);
+        }
     }
     match &body["input"] {
         Value::Null => text(&body["prompt"]),
@@ -49,6 +50,7 @@ fn text(content: &Value) -> String {
         Value::Object(part) => part
             .get("text")
             .or_else(|| part.get("content"))
+            .or_else(|| part.get("output"))
             .map(text)
             .unwrap_or_default(),
         _ => String::new(),
@@ -87,6 +89,15 @@ mod tests {
             json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]}),
             json!({"input": "hi"}),
             json!({"input": [{"role": "user", "content": [{"type": "input_text", "text": "hi"}]}]}),
+            json!({"input": [
+                {"role": "developer", "content": [{"type": "input_text", "text": "be brief"}]},
+                {"role": "user", "content": [{"type": "input_text", "text": "hi"}]},
+            ]}),
+            json!({"input": [
+                {"role": "user", "content": "call it"},
+                {"type": "function_call", "call_id": "c", "name": "shell", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "c", "output": "hi"},
+            ]}),
             json!({"prompt": "hi"}),
         ] {
             assert_eq!(prompt(&body), "hi", "{body}");

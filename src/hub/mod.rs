@@ -4,11 +4,12 @@
 //! says, and `published`, what everybody may read of them meanwhile.
 //!
 //! Requests enter through `server`, which hands those below `/v1` to `gateway` and the rest to `control`;
-//! `dashboard` draws the page that `control` serves.
+//! `dashboard` draws the page that `control` serves. `fleet` keeps the hub known to a gateway of many hubs.
 
 pub mod control;
 pub mod dashboard;
 mod decimal;
+pub mod fleet;
 pub mod gateway;
 pub mod lifecycle;
 mod published;

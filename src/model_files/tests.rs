@@ -235,6 +235,37 @@ fn a_model_counts_when_all_its_weights_are_there() {
 }
 
 #[test]
+fn a_name_that_counts_files_means_all_of_them() {
+    for (there, is_complete) in [
+        (&["model-00001-of-00002.safetensors"][..], false),
+        (&["model-00002-of-00002.safetensors"], false),
+        (
+            &[
+                "model-00001-of-00002.safetensors",
+                "model-00002-of-00002.safetensors",
+            ],
+            true,
+        ),
+        (
+            &["model-0-of-2.safetensors", "model-1-of-2.safetensors"],
+            true,
+        ),
+        (&["model-00001-of-00001.safetensors"], true),
+        (&["weights.00.safetensors"], true),
+        (&["part-of-2.safetensors", "a-b-of-c.safetensors"], true),
+        (&["model-1-of-4000000000.safetensors"], true),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        model(folder.path(), &json!({"model_type": "llama"}), TEXT);
+        std::fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+        for name in there {
+            write(&folder.path().join(name), safetensors(TEXT, json!({})));
+        }
+        assert_eq!(read(folder.path(), "a").is_some(), is_complete, "{there:?}");
+    }
+}
+
+#[test]
 fn foreign_files_are_read_without_trust() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);

@@ -18,6 +18,9 @@ use crate::files;
 /// Longest header that is read, in bytes; those of large models have about a megabyte.
 const MAX_HEADER: u64 = 32 << 20;
 
+/// Largest number of files that a name is believed to count.
+const MAX_SHARDS: u32 = 10_000;
+
 /// The weights of a complete model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Weights {
@@ -43,8 +46,8 @@ struct Tensor {
 }
 
 impl Weights {
-    /// The weights in a folder and in its parts (`transformer`, `vae`, …); `None` if there are none, or one that
-    /// an index names is missing.
+    /// The weights in a folder and in its parts (`transformer`, `vae`, …); `None` if there are none, or one is
+    /// missing that an index names or that the names of others count.
     pub(super) fn complete(folder: &Path) -> Option<Self> {
         let mut files = BTreeSet::new();
         let parts = folders::entries(folder).into_iter();
@@ -59,6 +62,8 @@ impl Weights {
                 }
             }
         }
+        let others: Vec<PathBuf> = files.iter().flat_map(|path| shards(path)).collect();
+        files.extend(others);
         // A link into a cache whose target is gone, or not there yet, is none.
         let is_there = |path: &PathBuf| path.is_file();
         (!files.is_empty() && files.iter().all(is_there)).then(|| Self {
@@ -103,6 +108,30 @@ fn indexed(path: &Path) -> Option<BTreeSet<String>> {
     }
     let index: Index = serde_json::from_slice(&files::read(path).ok()?).ok()?;
     Some(index.weight_map.into_values().collect())
+}
+
+/// All files that a name like `model-00001-of-00002.safetensors` counts; none for another name.
+fn shards(path: &Path) -> Vec<PathBuf> {
+    counted(path).unwrap_or_default()
+}
+
+fn counted(path: &Path) -> Option<Vec<PathBuf>> {
+    let name = path.file_name()?.to_str()?;
+    let (stem, extension) = name.rsplit_once('.')?;
+    let (rest, count) = stem.rsplit_once("-of-")?;
+    let (base, number) = rest.rsplit_once('-')?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(number) || !is_number(count) {
+        return None;
+    }
+    let total: u32 = count.parse().ok().filter(|total| *total <= MAX_SHARDS)?;
+    let width = number.len();
+    let at = |number: u32| {
+        path.with_file_name(format!("{base}-{number:0width$}-of-{count}.{extension}"))
+    };
+    // Some count from zero.
+    let first = u32::from(!at(0).exists());
+    Some((first..first + total).map(at).collect())
 }
 
 impl Header {

@@ -16,15 +16,15 @@ use serde_json::json;
 use super::Plain;
 use super::interface::hook::Hook;
 use super::journal::ruling::Question;
-use super::sandbox::failures::place;
 use super::set::PolicySet;
 use super::{
     DeclaredModel, Event, EventName, Exit, FinishedRequest, LoadReason, ModelEvent, ModelView,
     Parked, PendingLoad, RequestView, Trouble, TroubleKind, Unstarted, World, bundled,
-    did_you_mean,
 };
 use crate::api::{MemoryState, PolicyFacts, ProcessState, SystemMemory, unix_now};
 use crate::config::{Config, ModelConfig, ModelType};
+use crate::sandbox::errors::place;
+use crate::sandbox::wording::did_you_mean;
 
 /// Time for which every model of the second hub has been loaded and idle.
 const A_DAY: f64 = 86_400.0;
@@ -311,6 +311,7 @@ fn request(name: Option<&str>, model_type: ModelType) -> Box<RequestView> {
         id: HeaderValue::from_static("sample"),
         model: name.map(str::to_owned),
         client: ([127, 0, 0, 1], 50_000).into(),
+        via: None,
         credential: None,
         protocol: RequestView::OPENAI,
         keep_alive: None,

@@ -17,16 +17,18 @@ use super::bindings::state::{Changes, HubState};
 use super::bindings::views;
 use super::bindings::views::{hub, log};
 use super::bundled;
+use super::failures::Failures;
 use super::interface::declared::DeclaredModel;
 use super::interface::hook::Hook;
-use super::interface::wording::{did_you_mean, kind};
 use super::journal::counts::Counts;
-use super::sandbox::failures::{Failures, at_place, describe};
-use super::sandbox::flood::Flood;
-use super::sandbox::guard;
-use super::sandbox::{self, Sandbox};
 use super::{EventName, Plain};
 use crate::api::{Origin, PolicyFacts, shown};
+use crate::files;
+use crate::sandbox::errors::{at_place, describe};
+use crate::sandbox::flood::Flood;
+use crate::sandbox::guard;
+use crate::sandbox::wording::{did_you_mean, kind};
+use crate::sandbox::{self, Sandbox};
 
 /// Time limit for loading a file.
 const LOADING: Duration = Duration::from_millis(250);
@@ -98,10 +100,10 @@ impl Policy {
     /// The policy of that name: its hooks are those of `loaded`.
     pub(super) fn new(name: String, loaded: Loaded, hearing: Option<Hearing>) -> Self {
         Self {
+            counts: Counts::new(&name),
             name,
             hub: loaded.hub,
             failures: Failures::default(),
-            counts: Counts::default(),
             denies: loaded.denies,
             hooks: loaded.hooks,
             models: loaded.models,
@@ -168,13 +170,13 @@ impl Host {
         world: Arc<dyn World>,
         flood: Arc<Flood>,
     ) -> mlua::Result<Self> {
+        let (sandbox, state) = sandbox_with_state()?;
         let Sandbox {
             lua,
             limits,
             globals,
             guard,
-            state,
-        } = Sandbox::new()?;
+        } = sandbox;
         let stage = Arc::new(Stage::new(world, limits, flood));
         views::register(&lua, &stage)?;
         let modules = Arc::new(Modules {
@@ -304,6 +306,15 @@ impl Host {
     }
 }
 
+/// A sandbox in which tables of `hub.state` are like others.
+pub(crate) fn sandbox_with_state() -> mlua::Result<(Sandbox, HubState)> {
+    Sandbox::with(|lua| {
+        let state = HubState::install(lua)?;
+        let raw = state.raw.clone();
+        Ok((state, raw))
+    })
+}
+
 /// The parts of a file's globals.
 #[derive(Clone, Copy)]
 struct Globals<'a> {
@@ -365,7 +376,7 @@ impl Modules {
                 name.rsplit('.').next().unwrap_or(name)
             )));
         }
-        let source = std::fs::read(self.folder.join(&file)).map_err(|error| {
+        let source = files::read(&self.folder.join(&file)).map_err(|error| {
             mlua::Error::runtime(format!("require: module `{name}` ({file}): {error}"))
         })?;
         self.loaded.lock().insert(name.to_owned(), None);

@@ -27,6 +27,7 @@ use crate::api::ApiError;
 mod bindings;
 mod bundled;
 mod check;
+mod failures;
 mod hook_thread;
 mod host;
 mod interface;
@@ -34,7 +35,6 @@ mod journal;
 mod judge;
 mod observers;
 mod replay;
-mod sandbox;
 mod set;
 mod watch;
 
@@ -50,13 +50,12 @@ pub(crate) use bindings::inspect::Inspect;
 pub(crate) use bindings::verdicts::Fields;
 pub(crate) use bindings::views::request::prompt_chars;
 pub use check::{Checked, Excerpt, Problem, check};
+pub(crate) use host::sandbox_with_state;
 pub use interface::declared::DeclaredModel;
 pub use interface::unstarted::Unstarted;
-pub(crate) use interface::wording::did_you_mean;
+pub(crate) use journal::eviction::{Eviction, EvictionReason};
 pub(crate) use judge::apart;
 pub use replay::{Difference, Replayed, Said, Tally, replay};
-pub(crate) use sandbox::Sandbox;
-pub(crate) use sandbox::failures::{describe, running_line};
 pub use watch::Watch;
 
 /// The loaded policies. Cheap to clone.
@@ -326,10 +325,18 @@ impl Policies {
         declared
     }
 
-    /// These names alone.
+    /// The one that answers for `name`, by that or by a pattern.
+    pub(crate) fn declared_for(&self, name: &str) -> Option<DeclaredModel> {
+        let set = self.shared.set.load();
+        let declared: Vec<&DeclaredModel> = set.declared().collect();
+        DeclaredModel::for_name(declared.into_iter(), name).cloned()
+    }
+
+    /// The whole names alone: those that a client may have meant.
     pub(crate) fn declared_names(&self) -> Vec<String> {
         let declared = self.declared().into_iter();
-        declared.map(|declared| declared.name).collect()
+        let whole = declared.filter(|declared| !declared.is_pattern());
+        whole.map(|declared| declared.name).collect()
     }
 
     /// Memory of the Lua states, in bytes; at most 64 MiB for the hooks, and as much for the observers.
@@ -339,14 +346,21 @@ impl Policies {
 
     /// Warnings for the user, one sentence each: files that do not load, hooks that fail or take long.
     pub fn warnings(&self) -> Vec<String> {
+        let set = self.shared.set.load();
         let refused = self.shared.refused.lock().clone();
         let refused = refused
             .iter()
             .map(|problem| format!("The policies were not reloaded, the old ones stay. {problem}"));
-        let mut warnings = self.shared.set.load().warnings();
+        let mut warnings = set.faults();
+        warnings.extend(set.slow());
         warnings.extend(refused);
         warnings.extend(self.shared.events.warning());
         warnings
+    }
+
+    /// Those among them that no faster machine would do away with.
+    pub fn faults(&self) -> Vec<String> {
+        self.shared.set.load().faults()
     }
 }
 
@@ -465,6 +479,7 @@ mod tests {
             id: http::HeaderValue::from_static("1"),
             model: Some("alpha".to_owned()),
             client: ([127, 0, 0, 1], 1).into(),
+            via: None,
             credential: None,
             protocol: RequestView::OPENAI,
             keep_alive: None,

@@ -282,6 +282,7 @@ fn view(call: &CallLine, request: &line::RequestLine) -> Box<RequestView> {
         id: HeaderValue::from_static(REPLAYED),
         model: named(call),
         client: (client, 0).into(),
+        via: request.via.map(|proxy| (proxy, 0).into()),
         credential: request.key.as_deref().map(Credential::named),
         protocol: RequestView::protocol_of(&request.protocol),
         keep_alive: request.keep_alive,

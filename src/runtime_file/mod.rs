@@ -83,6 +83,10 @@ pub struct RuntimeWorker {
     pub log_begin: u64,
     /// True if its weights were in memory, or on their way.
     pub loaded: bool,
+    /// Other machines on which it has processes, as `ssh` knows them.
+    pub hosts: Vec<String>,
+    /// What these are known by.
+    pub mark: String,
 }
 
 impl RuntimeFile {

@@ -96,6 +96,7 @@ impl Simulation {
             id: HeaderValue::try_from(id(number)).ok()?,
             model: request.model.clone(),
             client: SocketAddr::new(request.client, 50_000),
+            via: request.via.map(|proxy| SocketAddr::new(proxy, 50_000)),
             credential: request.key.as_deref().map(|name| self.credential(name)),
             protocol: RequestView::OPENAI,
             keep_alive: request.keep_alive,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::doors::{Arrival, Lease, Ticket, Woken};
 use super::plan::{Happening, Schedule};
-use super::request::{Asked, Finish, Number, Progress};
+use super::request::{Finish, Number, Progress, SimulatedRequest};
 use super::world::{SimulatedModel, SimulatedProcess, SimulatedWorld};
 use crate::core::hands::{self, Judge as _, MEASURE_AGAIN};
 use crate::core::interface::questions::{ModelQuestion, ModelVerdict};
@@ -21,7 +21,7 @@ pub(super) struct Hands {
     pub(super) world: Arc<SimulatedWorld>,
     pub(super) policies: Policies,
     pub(super) plan: Schedule,
-    pub(super) asked: Vec<Asked>,
+    pub(super) asked: Vec<SimulatedRequest>,
     /// The waiters for the machine's answers, by number.
     pub(super) waiting: HashMap<u64, (Number, Option<Arrival>)>,
     /// The requests that workers answer.

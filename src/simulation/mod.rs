@@ -30,7 +30,7 @@ mod world;
 use doors::Woken;
 use hands::Hands;
 use plan::Happening;
-pub(crate) use request::{Asked, Finish, NewRequest, Number, Progress};
+pub(crate) use request::{Finish, NewRequest, Number, Progress, SimulatedRequest};
 pub use testing::{Case, bound_names, run};
 pub(crate) use world::{Memory, SimulatedWorker, SimulatedWorld, Unread};
 
@@ -77,7 +77,7 @@ impl Simulation {
     }
 
     /// Something asked earlier.
-    pub(crate) fn asked(&self, number: Number) -> &Asked {
+    pub(crate) fn asked(&self, number: Number) -> &SimulatedRequest {
         &self.hands.asked[number]
     }
 
@@ -217,7 +217,9 @@ impl Simulation {
 
     fn ask(&mut self, request: Option<NewRequest>, model: Option<String>) -> Number {
         let now = self.world().now();
-        self.hands.asked.push(Asked::new(now, request, model));
+        self.hands
+            .asked
+            .push(SimulatedRequest::new(now, request, model));
         self.hands.asked.len() - 1
     }
 
@@ -337,6 +339,7 @@ impl NewRequest {
             path: "/v1/chat/completions".to_owned(),
             model: model.map(str::to_owned),
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            via: None,
             headers: http::HeaderMap::new(),
             body: crate::config::Settings::new(),
             key: None,

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use crate::api::ApiError;
 use crate::config::Settings;
+use crate::core::interface::event::tokens_per_second;
 use crate::policy::FinishedRequest;
 
 /// The number of something asked; they count from 0.
@@ -20,6 +21,8 @@ pub(crate) struct NewRequest {
     /// The model as the client writes it, if it names one.
     pub(crate) model: Option<String>,
     pub(crate) client: std::net::IpAddr,
+    /// The trusted proxy that sends it.
+    pub(crate) via: Option<std::net::IpAddr>,
     /// The name of its client's key, for a hub that has keys.
     pub(crate) key: Option<String>,
     pub(crate) headers: HeaderMap,
@@ -75,7 +78,7 @@ impl Progress {
 
 /// Something asked: a request to `/v1`, or a verb about a model.
 #[derive(Debug, Clone)]
-pub(crate) struct Asked {
+pub(crate) struct SimulatedRequest {
     pub(crate) state: Progress,
     /// The model that answers, or that it waits for.
     pub(crate) model: Option<String>,
@@ -96,7 +99,7 @@ pub(crate) struct Asked {
     pub(super) finish: Finish,
 }
 
-impl Asked {
+impl SimulatedRequest {
     pub(super) fn new(begun: Duration, request: Option<NewRequest>, model: Option<String>) -> Self {
         Self {
             state: Progress::Waiting,
@@ -134,13 +137,10 @@ impl Asked {
             completion_tokens,
             ..
         } = self.finish;
-        let answering = ended - self.entered.unwrap_or(ended);
-        let since = first_token_seconds.and_then(|s| Duration::try_from_secs_f64(s).ok());
-        let generating = since.map_or(answering, |first| ended - (self.begun + first).min(ended));
-        let per_second = |tokens: u64| {
-            let seconds = generating.as_secs_f64();
-            (seconds > 0.0).then(|| tokens as f64 / seconds)
-        };
+        let took = ended - self.begun;
+        let first = first_token_seconds.and_then(|s| Duration::try_from_secs_f64(s).ok());
+        let rate = completion_tokens.zip(first);
+        let rate = rate.map(|(tokens, first)| (tokens, took.saturating_sub(first)));
         Some(FinishedRequest {
             id: super::gateway::id(number),
             model,
@@ -149,12 +149,12 @@ impl Asked {
             path: request.path.clone(),
             stream: request.body.get("stream") == Some(&true.into()),
             status: self.status(),
-            seconds: (ended - self.begun).as_secs_f64(),
+            seconds: took.as_secs_f64(),
             wait_seconds: (!waited.is_zero()).then_some(waited.as_secs_f64()),
             first_token_seconds,
             prompt_tokens,
             completion_tokens,
-            tokens_per_second: completion_tokens.and_then(per_second),
+            tokens_per_second: rate.and_then(|(tokens, since)| tokens_per_second(tokens, since)),
         })
     }
 

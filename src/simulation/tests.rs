@@ -432,3 +432,27 @@ models:
     let unknown = hub.send("b");
     assert_eq!(hub.status(unknown), 404);
 }
+
+#[test]
+fn a_rate_of_tokens_is_measured_as_in_the_real_hub() {
+    let mut hub = hub(CONFIG);
+    hub.verb(Verb::Load, "a");
+    hub.seconds(5);
+    let mut rate = |first_token_seconds, tokens| {
+        let number = hub.send("a");
+        hub.seconds(3);
+        let finish = Finish {
+            first_token_seconds,
+            completion_tokens: Some(tokens),
+            ..Finish::default()
+        };
+        assert!(hub.finish(number, &finish));
+        let finished = hub.asked(number).finished(number, "a".to_owned());
+        finished.unwrap().tokens_per_second
+    };
+    // The first token begins the clock.
+    assert_eq!(rate(Some(1.0), 21), Some(10.0));
+    assert_eq!(rate(Some(1.0), 1), None);
+    // An answer at once has no known time of its tokens.
+    assert_eq!(rate(None, 21), None);
+}

@@ -1,4 +1,4 @@
-//! Logs: `<log_path>/app.log`, and stderr for a hub in the foreground.
+//! Logs: `<log_path>/app.log`, and stderr for a hub in the foreground; and traces.
 //!
 //! The daemon calls [`init`] once, before anything else. A line has time, level, message and fields;
 //! lines about a model carry `hub_model` and `hub_group`. Writing happens on a thread of its own: a full
@@ -24,6 +24,7 @@ use crate::files;
 
 mod followed;
 mod rotate;
+pub mod traces;
 mod troubles;
 
 pub(crate) use followed::{Followed, POLL_EVERY};
@@ -34,10 +35,12 @@ pub use troubles::Troubles;
 /// line.
 const WAITING_LINES: usize = 8192;
 
-/// Keeps the log's writer running; waiting lines are written when it is dropped.
+/// Keeps the log's writer running, and that of traces; waiting spans are sent and waiting lines written when it is
+/// dropped.
 #[derive(Debug)]
 #[must_use = "the log ends when this is dropped"]
 pub struct Guard {
+    _traces: Option<traces::SpanSender>,
     _writer: WorkerGuard,
 }
 
@@ -72,7 +75,7 @@ pub enum TelemetryError {
 }
 
 /// Sends what the process logs to `<log_path>/app.log`, whose folder it creates, and in the `foreground`
-/// to stderr too, unless that is [`stderr_log`]. `level` is a word of hub.yaml's `log_level`, in any case; an unknown one means INFO.
+/// to stderr too, unless that is [`stderr_log`]; sends traces, if the environment names a collector. `level` is a word of hub.yaml's `log_level`, in any case; an unknown one means INFO.
 /// Lines that cannot be written are lost; `troubles` says so meanwhile.
 ///
 /// # Errors
@@ -83,9 +86,12 @@ pub fn init(
     foreground: bool,
     troubles: Troubles,
 ) -> Result<Guard, TelemetryError> {
-    let (subscriber, guard) = subscriber(log_path, level, foreground, troubles)?;
+    let (subscriber, writer) = subscriber(log_path, level, foreground, troubles.clone())?;
     subscriber.try_init()?;
-    Ok(guard)
+    Ok(Guard {
+        _traces: traces::begin(&troubles),
+        _writer: writer,
+    })
 }
 
 fn subscriber(
@@ -93,7 +99,7 @@ fn subscriber(
     level: &str,
     foreground: bool,
     troubles: Troubles,
-) -> Result<(impl Subscriber + Send + Sync + use<>, Guard), TelemetryError> {
+) -> Result<(impl Subscriber + Send + Sync + use<>, WorkerGuard), TelemetryError> {
     let path = app_log(log_path);
     create_log_folder(log_path)?;
     let (writer, guard) = RotatingFile::open(&path, troubles)
@@ -115,7 +121,7 @@ fn subscriber(
             .with_filter(filter(level))
     });
     let subscriber = tracing_subscriber::registry().with(file).with(stderr);
-    Ok((subscriber, Guard { _writer: guard }))
+    Ok((subscriber, guard))
 }
 
 /// The hub's own log.

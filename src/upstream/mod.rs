@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use nix::errno::Errno;
 use tracing::debug;
@@ -212,7 +213,33 @@ impl Upstream {
     /// # Errors
     /// When the worker cannot be reached, or its answer breaks off or is longer than 1 MiB.
     pub async fn get(&self, path: &str) -> Result<(StatusCode, Bytes), UpstreamError> {
-        let mut request = Request::new(RequestBody::empty());
+        self.ask(path, Request::new(RequestBody::empty())).await
+    }
+
+    /// The whole answer to `POST path` with that JSON.
+    ///
+    /// # Errors
+    /// As [`Upstream::get`].
+    pub async fn post(
+        &self,
+        path: &str,
+        json: String,
+    ) -> Result<(StatusCode, Bytes), UpstreamError> {
+        let mut request = Request::new(RequestBody::new([Bytes::from(json)].into(), None));
+        *request.method_mut() = Method::POST;
+        let size = request.body().size().unwrap_or_default();
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_LENGTH, size.into());
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(CONTENT_TYPE, json);
+        self.ask(path, request).await
+    }
+
+    async fn ask(
+        &self,
+        path: &str,
+        mut request: Request<RequestBody>,
+    ) -> Result<(StatusCode, Bytes), UpstreamError> {
         *request.uri_mut() = path.parse::<Uri>()?;
         let (parts, body) = self.send(request, Duration::ZERO).await?.into_parts();
         let body = Limited::new(body, GET_LIMIT)

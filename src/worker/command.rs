@@ -11,34 +11,58 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access};
 
 use crate::config::ModelConfig;
+use crate::engine::Engine;
 
 /// The reason why there is no program to run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     /// The command has no words.
-    #[error("`worker_command` is empty\nhint: leave it out, or name the program that has `launch`")]
+    #[error("`worker_command` is empty\nhint: leave it out, or name the program")]
     Empty,
     /// Neither a folder of PATH nor the hub's own holds this bare name.
     #[error(
         "the worker command `{program}` was not found on PATH, nor beside the hub\n\
-         hint: install it with `uv tool install mlx-openai-server` or \
-         `pip install mlx-openai-server`, or set `worker_command` to where it is"
+         hint: install it{}, or set `worker_command` to where it is",
+        .install.as_ref().map_or_else(String::new, |install| format!(" with {}", install.with))
     )]
     NotFound {
         /// The name that was looked for.
         program: String,
+        /// How the model's engine says that it is installed.
+        install: Option<Install>,
     },
     /// The path names nothing executable.
     #[error(
-        "the worker command `{}` is not an executable file\n\
-         hint: correct `worker_command`, or install mlx-openai-server with \
-         `uv tool install mlx-openai-server` or `pip install mlx-openai-server`",
-        .path.display()
+        "the worker command `{}` is not an executable file\nhint: correct `worker_command`{}",
+        .path.display(),
+        .install.as_ref().map_or_else(String::new, |Install { program, with }| {
+            format!(", or install {program} with {with}")
+        })
     )]
     NotExecutable {
         /// The path as it is configured.
         path: PathBuf,
+        /// How the model's engine says that its program is installed.
+        install: Option<Install>,
     },
+}
+
+/// How the program of an engine is installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Install {
+    /// The program.
+    pub program: String,
+    /// The commands that install it, as a sentence has them.
+    pub with: String,
+}
+
+impl Install {
+    fn of(engine: &Engine) -> Option<Self> {
+        Some(Self {
+            program: engine.program.first()?.clone(),
+            with: engine.install_hint()?,
+        })
+    }
 }
 
 /// The reason why a program that [`find`] has found does not run.
@@ -65,12 +89,54 @@ pub struct MissingWorker {
 /// For the first model whose program is not there.
 pub fn check(models: &[ModelConfig]) -> Result<(), MissingWorker> {
     for model in models {
-        find(&model.worker_command, &model.env).map_err(|error| MissingWorker {
+        of_model(model).map_err(|error| MissingWorker {
             model: model.name.clone(),
             error,
         })?;
     }
     Ok(())
+}
+
+/// The program of a model, as [`find`] finds it.
+///
+/// # Errors
+/// As [`find`], and told how the program is installed.
+pub fn of_model(model: &ModelConfig) -> Result<PathBuf, CommandError> {
+    find(&model.worker_command, &model.env).map_err(|error| {
+        let install = Install::of(&model.engine);
+        match error {
+            CommandError::Empty => CommandError::Empty,
+            CommandError::NotFound { program, .. } => CommandError::NotFound { program, install },
+            CommandError::NotExecutable { path, .. } => {
+                CommandError::NotExecutable { path, install }
+            }
+        }
+    })
+}
+
+/// The program of that name that starts the program of a model: the one beside it, or else as [`find`] finds it.
+///
+/// # Errors
+/// As [`of_model`].
+pub(super) fn launcher(
+    name: &str,
+    program: &Path,
+    model: &ModelConfig,
+) -> Result<PathBuf, CommandError> {
+    // Installers link programs into a folder of PATH, and not all that belong together.
+    let real = program.canonicalize().ok();
+    let programs = [Some(program), real.as_deref()].into_iter().flatten();
+    let folders = programs.filter_map(|program| Some(program.parent()?.to_owned()));
+    if let Some(path) = within(folders, name) {
+        return Ok(path);
+    }
+    find(&[name.to_owned()], &model.env).map_err(|error| match error {
+        CommandError::NotFound { program, .. } => CommandError::NotFound {
+            program,
+            install: Install::of(&model.engine),
+        },
+        other => other,
+    })
 }
 
 /// The program that `command` would run with the additional environment `env`: the first word as it is
@@ -88,13 +154,17 @@ pub fn find(command: &[String], env: &BTreeMap<String, String>) -> Result<PathBu
         return if is_executable(&path) {
             Ok(path)
         } else {
-            Err(CommandError::NotExecutable { path })
+            Err(CommandError::NotExecutable {
+                path,
+                install: None,
+            })
         };
     }
     on_path_of(program, env)
         .or_else(|| within(own_folders(), program))
         .ok_or_else(|| CommandError::NotFound {
             program: program.clone(),
+            install: None,
         })
 }
 
@@ -172,7 +242,8 @@ mod tests {
         assert_eq!(
             error,
             Err(CommandError::NotFound {
-                program: "worker".to_owned()
+                program: "worker".to_owned(),
+                install: None,
             })
         );
     }

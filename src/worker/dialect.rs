@@ -1,129 +1,108 @@
 //! The options that the installed worker program understands.
 //!
-//! A dialect is read off `launch --help`, once per program, never off a version number. It turns a
-//! model entry into a command line: only what the user set and the worker lists is passed, and a set
+//! A dialect is read off the program's help, once per program, never off a version number. With it the engine
+//! turns a model entry into a command line: only what the user set and the worker lists is passed, and a set
 //! option that is not listed becomes a warning.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anstream::adapter::strip_str;
 use parking_lot::Mutex;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 use super::command;
 use crate::config::ModelConfig;
+use crate::engine::{Cli, DEFAULT, Engine, KeyType};
 use crate::upstream::Accepts;
 
 /// A Python program on a cold disk takes seconds for its `--help`.
 const HELP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The options that `launch --help` of one program lists.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The options that one installed program lists.
+#[derive(Debug, Clone, Default)]
 pub struct Dialect {
-    flags: BTreeSet<String>,
-    /// The words that a flag takes, where the help lists them: `--log-level [DEBUG|INFO]`.
-    choices: BTreeMap<String, BTreeSet<String>>,
+    cli: Arc<Cli>,
 }
 
 /// The command that starts one model's worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandLine {
-    /// Program and arguments.
+    /// Program and arguments, behind the launcher and its own.
     pub argv: Vec<String>,
+    /// The place of the program there: 0 without a launcher.
+    pub program_at: usize,
+    /// The files that it finds in its folder: names and texts.
+    pub files: Vec<(String, String)>,
+    /// The other machines on which it has processes, as `ssh` knows them.
+    pub hosts: Vec<String>,
+    /// Variables besides those of hub.yaml, which win.
+    pub env: Vec<(String, String)>,
     /// Options of the model's entry that the worker lacks.
     pub warnings: Vec<String>,
+    /// True if this model's worker stays up without the weights and loads on demand.
+    pub is_resident: bool,
+    /// The `model` values that the worker answers to.
+    pub accepts: Accepts,
 }
 
 impl Dialect {
-    /// Reads the output of `launch --help`.
-    ///
-    /// # Errors
-    /// When it lists no `--model-path`, as any mlx-openai-server does.
-    pub fn from_help(help: &str) -> Result<Self, String> {
-        // A worker that takes its output for a terminal may colour its options.
-        let help = strip_str(help).to_string();
-        let flags: BTreeSet<String> = help
-            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
-            .filter(|word| word.len() > 2 && word.starts_with("--"))
-            .map(str::to_owned)
-            .collect();
-        if !flags.contains("--model-path") || !flags.contains("--port") {
-            return Err("its `launch --help` lists no `--model-path` and `--port`: is it mlx-openai-server?".into());
-        }
-        let choices = choices(&help);
-        Ok(Self { flags, choices })
-    }
-
     /// True if the worker has the flag and takes that word for it.
     pub fn takes(&self, flag: &str, word: &str) -> bool {
-        let choices = self.choices.get(flag);
-        self.has(flag) && choices.is_none_or(|words| words.contains(word))
-    }
-
-    fn has(&self, flag: &str) -> bool {
-        self.flags.contains(flag)
-    }
-
-    /// True if this model's worker stays up without the weights and loads on demand.
-    pub fn is_resident(&self, model: &ModelConfig) -> bool {
-        model.jit_enabled && self.has("--jit")
-    }
-
-    /// The `model` values that the worker answers to.
-    pub fn accepts(&self, model: &ModelConfig) -> Accepts {
-        if self.has("--served-model-name") {
-            Accepts::Only(model.name.as_str().into())
-        } else if self.has("--jit") {
-            Accepts::Any
-        } else {
-            Accepts::Only(model.resolved_path.as_str().into())
-        }
+        self.cli.takes(flag, word)
     }
 
     /// The command line that serves `model` on `port`.
-    pub fn command_line(&self, model: &ModelConfig, port: u16) -> CommandLine {
-        let mut argv = model.worker_command.clone();
-        argv.push("launch".into());
-        let mut pass = |flag: &str, value: Option<&str>| {
-            argv.push(flag.to_owned());
-            argv.extend(value.map(str::to_owned));
-        };
-        pass("--model-path", Some(&model.resolved_path));
-        pass("--model-type", Some(model.model_type.as_str()));
-        pass("--host", Some(&model.host));
-        pass("--port", Some(&port.to_string()));
-        // The hub writes the log; the worker would write one under its working directory.
-        if self.has("--no-log-file") {
-            pass("--no-log-file", None);
-        }
-        if self.has("--log-level") {
-            pass("--log-level", Some(model.log_level.as_str()));
-        }
-        if self.has("--served-model-name") {
-            pass("--served-model-name", Some(&model.name));
-        }
-        if self.is_resident(model) {
-            pass("--jit", None);
-        }
-        let mut warnings = Vec::new();
-        for option in &model.options {
-            let flag = option.flag();
-            if self.has(&flag) {
-                pass(&flag, option.value.as_deref());
-            } else {
-                warnings.push(format!(
-                    "model `{}`: `{}` is ignored, the installed worker has no `{flag}`",
-                    model.name, option.key
-                ));
-            }
-        }
+    ///
+    /// # Errors
+    /// When the engine's file fails: one line that begins with `FILE:LINE:`.
+    pub fn command_line(&self, model: &ModelConfig, port: u16) -> Result<CommandLine, String> {
+        let plan = model.engine.plan(&model.for_engine(port), &self.cli)?;
+        let program_at = plan.launcher.len();
+        let mut argv = plan.launcher;
+        argv.extend(model.worker_command.iter().cloned());
+        argv.extend(plan.argv);
         argv.extend(model.extra_args.iter().cloned());
-        CommandLine { argv, warnings }
+        let warnings = plan.warnings.into_iter();
+        Ok(CommandLine {
+            argv,
+            program_at,
+            files: plan.files,
+            hosts: plan.hosts,
+            env: plan.env,
+            warnings: warnings
+                .map(|warning| format!("model `{}`: {warning}", model.name))
+                .collect(),
+            is_resident: plan.resident,
+            accepts: match plan.name {
+                Some(name) => Accepts::Only(name.into()),
+                None => Accepts::Any,
+            },
+        })
+    }
+}
+
+impl CommandLine {
+    /// The file to run, and its arguments. A launcher is looked for beside the program first, and gets the program's
+    /// path: other machines, on which it starts the program too, may have another PATH.
+    ///
+    /// # Errors
+    /// When one of the two is not found.
+    pub fn resolved(
+        &self,
+        model: &ModelConfig,
+    ) -> Result<(PathBuf, Vec<String>), command::CommandError> {
+        let program = command::of_model(model)?;
+        let mut arguments = self.argv[1..].to_vec();
+        if self.program_at == 0 {
+            return Ok((program, arguments));
+        }
+        let launcher = command::launcher(&self.argv[0], &program, model)?;
+        arguments[self.program_at - 1] = program.display().to_string();
+        Ok((launcher, arguments))
     }
 }
 
@@ -138,6 +117,9 @@ pub struct Dialects {
 pub(crate) struct Program {
     path: PathBuf,
     args: Vec<String>,
+    /// The engine that runs it, and the command line in the model's entry if it has one: two of them are two
+    /// programs, also with the same interpreter.
+    engine: String,
     size: u64,
     modified: Option<SystemTime>,
 }
@@ -148,12 +130,21 @@ impl Program {
     /// # Errors
     /// When it is not found.
     pub(crate) fn of_model(model: &ModelConfig) -> Result<Self, command::CommandError> {
-        let path = command::find(&model.worker_command, &model.env)?;
+        let path = command::of_model(model)?;
+        let mut engine = model.engine.name.clone();
+        for key in &model.engine.keys {
+            let option = model.options.iter().find(|option| option.key == key.name);
+            let value = option.and_then(|option| option.value.as_deref());
+            if key.kind == KeyType::Command {
+                engine.extend(value.map(|command| format!(" {command}")));
+            }
+        }
         let args = model.worker_command.get(1..).unwrap_or_default();
         let metadata = std::fs::metadata(&path).ok();
         Ok(Self {
             path,
             args: args.to_vec(),
+            engine,
             size: metadata.as_ref().map_or(0, std::fs::Metadata::len),
             modified: metadata.and_then(|metadata| metadata.modified().ok()),
         })
@@ -170,8 +161,12 @@ impl Program {
             .modified
             .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let nanoseconds = modified.map_or(0, |since| since.as_nanos());
+        let of_engine = match &*self.engine {
+            DEFAULT => String::new(),
+            engine => format!(" {engine}"),
+        };
         format!(
-            "{} {:?} {} {nanoseconds}",
+            "{} {:?} {} {nanoseconds}{of_engine}",
             self.path.display(),
             self.args,
             self.size
@@ -187,43 +182,47 @@ impl Dialects {
     pub async fn of_model(&self, model: &ModelConfig) -> Result<Arc<Dialect>, String> {
         let program = Program::of_model(model).map_err(|error| error.to_string())?;
         let cell = Arc::clone(self.known.lock().entry(program.clone()).or_default());
-        cell.get_or_try_init(|| ask(&program.path, &program.args, &model.env))
+        cell.get_or_try_init(|| ask(&program.path, &program.args, &model.env, &model.engine))
             .await
             .cloned()
     }
 }
 
+/// Asks a program for its options, if its engine says how.
 async fn ask(
     path: &Path,
     args: &[String],
     env: &BTreeMap<String, String>,
+    engine: &Engine,
 ) -> Result<Arc<Dialect>, String> {
+    let Some(help) = &engine.help else {
+        return Ok(Arc::default());
+    };
     let mut asking = Command::new(path);
     asking
         .args(args)
-        .args(["launch", "--help"])
+        .args(help)
         // Wide, so that no option's name is broken over two lines.
         .env("COLUMNS", "200")
         .envs(env)
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let shown = path.display();
+    let help = help.join(" ");
+    let shown = format!("`{} {help}`", path.display());
     let output = match tokio::time::timeout(HELP_TIMEOUT, asking.output()).await {
         Ok(Ok(output)) => output,
         Ok(Err(error)) => {
             let why = command::not_run(&error);
-            return Err(format!("`{shown} launch --help` could not be run: {why}"));
+            return Err(format!("{shown} could not be run: {why}"));
         }
         Err(_) => {
             let limit = HELP_TIMEOUT.as_secs();
-            return Err(format!(
-                "`{shown} launch --help` gave no answer within {limit} s"
-            ));
+            return Err(format!("{shown} gave no answer within {limit} s"));
         }
     };
-    let help = String::from_utf8_lossy(&output.stdout);
-    match Dialect::from_help(&help) {
-        Ok(dialect) => Ok(Arc::new(dialect)),
+    let cli = Cli::from_help(&String::from_utf8_lossy(&output.stdout));
+    match must_list(engine, &cli) {
+        Ok(()) => Ok(Arc::new(Dialect { cli: Arc::new(cli) })),
         Err(_) if !output.status.success() => {
             let errors = String::from_utf8_lossy(&output.stderr);
             let last = errors
@@ -231,26 +230,27 @@ async fn ask(
                 .rev()
                 .find(|line| !line.trim().is_empty())
                 .unwrap_or_default();
-            Err(format!(
-                "`{shown} launch --help` failed ({}): {last}",
-                output.status
-            ))
+            Err(format!("{shown} failed ({}): {last}", output.status))
         }
-        Err(reason) => Err(format!("`{shown}`: {reason}")),
+        Err(reason) => Err(format!("`{}`: its `{help}` {reason}", path.display())),
     }
 }
 
-/// The lists of words behind flags, in brackets with bars between them.
-fn choices(help: &str) -> BTreeMap<String, BTreeSet<String>> {
-    let flags = help.split("--").skip(1);
-    flags
-        .filter_map(|rest| {
-            let (flag, rest) = rest.split_once(char::is_whitespace)?;
-            let (words, _) = rest.trim_start().strip_prefix('[')?.split_once(']')?;
-            let words = words.split('|').map(|word| word.trim().to_owned());
-            Some((format!("--{flag}"), words.collect()))
-        })
-        .collect()
+/// Tells by its options whether a program is the engine's.
+fn must_list(engine: &Engine, cli: &Cli) -> Result<(), String> {
+    if engine.lists.iter().all(|flag| cli.has(flag)) {
+        return Ok(());
+    }
+    let flags: Vec<_> = engine
+        .lists
+        .iter()
+        .map(|flag| format!("`{flag}`"))
+        .collect();
+    let program = engine.program.first().map_or("", String::as_str);
+    Err(format!(
+        "lists no {}: is it {program}?",
+        flags.join(" and ")
+    ))
 }
 
 #[cfg(test)]
@@ -270,83 +270,53 @@ mod tests {
         crate::config::from_yaml(&yaml).models.remove(0)
     }
 
+    fn line(help: &str, model: &ModelConfig) -> CommandLine {
+        let cli = Arc::new(Cli::from_help(help));
+        Dialect { cli }.command_line(model, 47850).unwrap()
+    }
+
     #[test]
     fn only_what_the_worker_lists_is_passed() {
-        let line = Dialect::from_help(JIT)
-            .unwrap()
-            .command_line(&model(true), 47850);
+        let of_jit = line(JIT, &model(true));
         assert_eq!(
-            line.argv.join(" "),
+            of_jit.argv.join(" "),
             "python -m app launch --model-path org/alpha --model-type embeddings --host 127.0.0.1 --port 47850 \
              --no-log-file --log-level INFO --jit --max-concurrency 4 --new x"
         );
         assert_eq!(
-            line.warnings,
-            ["model `alpha`: `debug` is ignored, the installed worker has no `--debug`"]
+            of_jit.warnings,
+            ["model `alpha`: `debug` is ignored, the installed mlx-openai-server has no `--debug`"]
         );
-        let line = Dialect::from_help(CURRENT)
-            .unwrap()
-            .command_line(&model(true), 47850);
+        let of_current = line(CURRENT, &model(true));
         assert_eq!(
-            line.argv.join(" "),
+            of_current.argv.join(" "),
             "python -m app launch --model-path org/alpha --model-type embeddings --host 127.0.0.1 --port 47850 \
              --no-log-file --served-model-name alpha --debug --new x"
         );
-        assert!(
-            line.warnings[0].contains("`max_concurrency`"),
-            "{:?}",
-            line.warnings
-        );
-    }
-
-    #[test]
-    fn options_in_colour_are_understood() {
-        let coloured = JIT
-            .replace("--", "\u{1b}[1;36m-\u{1b}[0m\u{1b}[1;36m-")
-            .replace("  Load", "\u{1b}[0m\u{1b}]8;;http://x\u{7}  Load");
-        assert_eq!(Dialect::from_help(&coloured), Dialect::from_help(JIT));
+        let warnings = of_current.warnings;
+        assert!(warnings[0].contains("`max_concurrency`"), "{warnings:?}");
     }
 
     #[test]
     fn what_a_worker_answers_to_follows_from_its_flags() {
         let model = model(true);
-        assert_eq!(
-            Dialect::from_help(JIT).unwrap().accepts(&model),
-            Accepts::Any
-        );
-        assert_eq!(
-            Dialect::from_help(CURRENT).unwrap().accepts(&model),
-            Accepts::Only("alpha".into())
-        );
-        let bare = Dialect::from_help("--model-path --port").unwrap();
-        assert_eq!(bare.accepts(&model), Accepts::Only("org/alpha".into()));
+        assert_eq!(line(JIT, &model).accepts, Accepts::Any);
+        assert_eq!(line(CURRENT, &model).accepts, Accepts::Only("alpha".into()));
+        let bare = line("--model-path --port", &model);
+        assert_eq!(bare.accepts, Accepts::Only("org/alpha".into()));
     }
 
     #[test]
     fn only_a_jit_model_on_a_jit_worker_is_resident() {
-        let (jit, current) = (
-            Dialect::from_help(JIT).unwrap(),
-            Dialect::from_help(CURRENT).unwrap(),
-        );
-        let plain = model(false);
-        assert!(jit.is_resident(&model(true)));
-        assert!(!jit.is_resident(&plain) && !current.is_resident(&model(true)));
-    }
-
-    #[test]
-    fn words_that_the_help_does_not_list_are_not_taken() {
-        let jit = Dialect::from_help(JIT).unwrap();
-        assert!(jit.takes("--log-level", "INFO") && !jit.takes("--log-level", "LOUD"));
-        assert!(jit.takes("--model-path", "any") && !jit.takes("--reasoning-parser", "qwen3"));
-        let wide = "--model-path --port --tool-call-parser [hermes|\n    qwen3]\n --reasoning-parser X [default: x]";
-        let wide = Dialect::from_help(wide).unwrap();
-        assert!(wide.takes("--tool-call-parser", "qwen3"));
-        assert!(wide.takes("--reasoning-parser", "any"));
+        let is_resident = |help, jit| line(help, &model(jit)).is_resident;
+        assert!(is_resident(JIT, true));
+        assert!(!is_resident(JIT, false) && !is_resident(CURRENT, true));
     }
 
     #[test]
     fn another_program_is_recognised() {
-        assert!(Dialect::from_help("usage: ls [--all]").is_err());
+        let engine = model(true).engine;
+        assert!(must_list(&engine, &Cli::from_help("usage: ls [--all]")).is_err());
     }
 
     #[tokio::test]
@@ -368,11 +338,11 @@ mod tests {
         };
         let dialects = Dialects::default();
         write("--model-path --port");
-        assert!(!dialects.of_model(&model).await.unwrap().has("--jit"));
+        assert!(!dialects.of_model(&model).await.unwrap().cli.has("--jit"));
         dialects.of_model(&model).await.unwrap();
         assert_eq!(std::fs::read_to_string(&asked).unwrap().lines().count(), 1);
         write("--model-path --port --jit");
-        assert!(dialects.of_model(&model).await.unwrap().has("--jit"));
+        assert!(dialects.of_model(&model).await.unwrap().cli.has("--jit"));
         write("no worker at all, and longer than before");
         let error = dialects.of_model(&model).await.unwrap_err();
         assert!(error.contains("is it mlx-openai-server?"), "{error}");
@@ -385,7 +355,9 @@ mod tests {
         std::fs::write(&program, script).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&program, mode).unwrap();
-        let error = ask(&program, &[], &BTreeMap::new()).await.unwrap_err();
+        let error = ask(&program, &[], &BTreeMap::new(), &model(true).engine)
+            .await
+            .unwrap_err();
         error.replace(&folder.path().display().to_string(), "FOLDER")
     }
 

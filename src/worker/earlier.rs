@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::leftovers::{self, Survey};
 use super::mark::Owner;
+use super::ranks::Ranks;
 use crate::config::is_same;
 use crate::runtime_file::{RuntimeFile, RuntimeModels, RuntimeWorker, Trail, is_locked};
 
@@ -24,6 +25,8 @@ pub struct Earlier {
     owner: Owner,
     survey: Survey,
     models: RuntimeModels,
+    /// Those whose leader is gone, with processes on other machines.
+    lost: Vec<Ranks>,
     /// Log folders besides the current one.
     others: Vec<PathBuf>,
     /// The current log folder, if its runtime file belongs to this hub.yaml.
@@ -61,15 +64,17 @@ impl Earlier {
                 files.extend(read(&folder, &mut owner));
             }
         }
-        let mut models = RuntimeModels::default();
+        let (mut models, mut lost) = (RuntimeModels::default(), Vec::new());
         for (_, file) in &files {
             for worker in &file.models.workers {
                 let is_new = models
                     .workers
                     .iter()
                     .all(|known| known.model != worker.model);
-                if is_new && survey.has(worker, &owner) {
-                    models.workers.push(worker.clone());
+                match survey.has(worker, &owner) {
+                    true if is_new => models.workers.push(worker.clone()),
+                    true => {}
+                    false => lost.push(Ranks::from(worker)),
                 }
             }
             for model in &file.models.standby {
@@ -84,6 +89,7 @@ impl Earlier {
             owner,
             survey,
             models,
+            lost,
             others,
             own: own.into_iter().next(),
         }
@@ -137,6 +143,13 @@ impl Earlier {
     /// Ends everything that is left: SIGTERM, and SIGKILL after `limit`.
     pub async fn end(&self, limit: Duration) {
         leftovers::end_all(&self.owner, &self.models.workers, limit).await;
+        for ranks in &self.lost {
+            if let Err(problem) = ranks.end().await {
+                tracing::warn!(
+                    "processes on other machines are not known to have ended: {problem}"
+                );
+            }
+        }
     }
 
     /// Removes the runtime files of other log folders, once the current one names their workers.

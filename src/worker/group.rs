@@ -9,15 +9,18 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use sysinfo::ProcessRefreshKind;
+use sysinfo::{ProcessRefreshKind, ProcessStatus};
 use tokio::time::{Instant, sleep};
 
 use super::leader::Leader;
 use super::{leftovers, processes};
 use crate::memory;
 
-/// Interval at which an ending group is checked.
-const POLL_EVERY: Duration = Duration::from_millis(15);
+/// Intervals at which an ending group is checked: the first, which is doubled up to the longest.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LOOK_EVERY: Duration = Duration::from_millis(15);
+/// In bytes; less is lost among what other programs take and give.
+const LITTLE: u64 = 256 * 1024 * 1024;
 /// Longest wait for the end of a killed group.
 const KILLED: Duration = Duration::from_secs(10);
 
@@ -54,6 +57,38 @@ impl Group {
         }
     }
 
+    /// Completes when one of its processes has ended and the others hold little: a model process ends before the
+    /// server that started it, which has more to clear away.
+    pub(super) async fn has_given_back(self) {
+        let living = || {
+            let members = self.members();
+            members.iter().filter(|member| !member.is_zombie).count()
+        };
+        let before = living();
+        let mut pause = FIRST_LOOK;
+        loop {
+            sleep(pause).await;
+            pause = LOOK_EVERY.min(pause * 2);
+            if living() >= before {
+                continue;
+            }
+            // Takes milliseconds for a process that holds much.
+            let held = tokio::task::spawn_blocking(move || self.memory_bytes()).await;
+            let is_little = match held.ok().flatten() {
+                Some(bytes) => bytes < LITTLE,
+                None => self.is_gone(),
+            };
+            if is_little {
+                return;
+            }
+        }
+    }
+
+    /// True if one of its processes was stopped, as by SIGSTOP.
+    pub(super) fn is_stopped(self) -> bool {
+        self.members().iter().any(|member| member.is_stopped)
+    }
+
     /// Bytes that the group's processes hold; `None` when that cannot be read.
     pub fn memory_bytes(self) -> Option<u64> {
         memory::group_bytes(self.0)
@@ -85,6 +120,7 @@ impl Group {
             .map(|process| Member {
                 pid: process.pid(),
                 is_zombie: !processes::is_alive(process),
+                is_stopped: process.status() == ProcessStatus::Stop,
                 cpu_time: Duration::from_millis(process.accumulated_cpu_time()),
             })
             .collect()
@@ -94,6 +130,7 @@ impl Group {
 struct Member {
     pid: sysinfo::Pid,
     is_zombie: bool,
+    is_stopped: bool,
     cpu_time: Duration,
 }
 
@@ -156,6 +193,8 @@ async fn kill_group(leader: &mut Leader, group: Group) {
 }
 
 async fn gone_by(leader: &mut Leader, group: Group, deadline: Instant) -> bool {
+    let mut pause = FIRST_LOOK;
+    let mut has_ended = false;
     loop {
         if leader.has_ended() && group.is_gone() {
             return true;
@@ -163,7 +202,14 @@ async fn gone_by(leader: &mut Leader, group: Group, deadline: Instant) -> bool {
         if Instant::now() >= deadline {
             return false;
         }
-        sleep(POLL_EVERY).await;
+        tokio::select! {
+            // Then the others end at once, or are about to.
+            _ = leader.ended(), if !has_ended => {
+                has_ended = true;
+                pause = FIRST_LOOK;
+            }
+            () = sleep(pause) => pause = LOOK_EVERY.min(pause * 2),
+        }
     }
 }
 

@@ -264,10 +264,9 @@ fn signal(pid: u32, what: Signal) {
 /// Ends the workers that a killed hub of `owner` left and their leftovers; no other hub may adopt them
 /// meanwhile. SIGTERM first, SIGKILL after `limit`.
 pub(super) async fn end_all(owner: &Owner, workers: &[RuntimeWorker], limit: Duration) {
-    let ends = workers.iter().map(|worker| {
-        let identity = Identity::from(worker);
-        super::launch::end_found(identity, limit)
-    });
+    let ends = workers
+        .iter()
+        .map(|worker| super::launch::end_found(worker, limit));
     futures_util::future::join_all(ends).await;
     let owner = owner.clone();
     let _ = tokio::task::spawn_blocking(move || end(&owner, &[])).await;

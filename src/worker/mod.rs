@@ -15,6 +15,7 @@ mod leftovers;
 pub mod mark;
 mod output;
 mod processes;
+pub mod ranks;
 pub mod routes;
 mod signs_of_life;
 pub mod spare;

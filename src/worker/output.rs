@@ -3,6 +3,9 @@
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use crate::config::older_log;
 use crate::files;
@@ -11,6 +14,11 @@ use crate::files;
 const TAIL_BYTES: u64 = 8 * 1024;
 /// Number of last lines that an error shows.
 const TAIL_LINES: usize = 8;
+
+/// Interval of the looks for a text.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Bytes that one of them reads; a log grows slower.
+const MOST_AT_ONCE: u64 = 1 << 20;
 
 /// The log of one launch: the part of the file that this launch has written.
 #[derive(Debug)]
@@ -56,6 +64,40 @@ impl Log {
     /// The file's length now; 0 when it is gone.
     pub(super) fn size(&self) -> u64 {
         std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Completes when this launch has written that text, and what follows it.
+    pub(super) async fn says(&self, text: &str) {
+        let (mut seen, mut begun) = (self.begin, Vec::new());
+        let mut has_said = false;
+        loop {
+            let size = self.size();
+            if has_said && size == seen {
+                return;
+            }
+            if size < seen {
+                // It was emptied.
+                (seen, begun) = (0, Vec::new());
+            }
+            if size > seen
+                && let Ok(read) = self.read_from(seen, &mut begun)
+            {
+                seen += read;
+                has_said |= memchr::memmem::find(&begun, text.as_bytes()).is_some();
+                // A line may be half written.
+                let rest = begun.len().saturating_sub(text.len());
+                begun.drain(..rest);
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Adds what stands in the file from that byte on, and returns how much that is.
+    fn read_from(&self, offset: u64, to: &mut Vec<u8>) -> std::io::Result<u64> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        let read = file.take(MOST_AT_ONCE).read_to_end(to)?;
+        Ok(read as u64)
     }
 
     /// The last lines this launch has written, without colours and blank lines.
@@ -131,6 +173,22 @@ mod tests {
         let lines = log.last_lines();
         assert_eq!(lines.len(), TAIL_LINES);
         assert_eq!(lines[TAIL_LINES - 1], "line 19");
+    }
+
+    #[tokio::test]
+    async fn a_text_is_noticed_in_what_this_launch_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        std::fs::write(&path, "Exception in an earlier launch\n").unwrap();
+        let (log, mut file) = Log::open(&path).unwrap();
+        let says = log.says("Exception in");
+        tokio::pin!(says);
+        let soon = Duration::from_secs(1);
+        assert!(tokio::time::timeout(soon, &mut says).await.is_err());
+        write!(file, "no\nExcep").unwrap();
+        assert!(tokio::time::timeout(soon, &mut says).await.is_err());
+        writeln!(file, "tion in thread").unwrap();
+        tokio::time::timeout(20 * soon, says).await.unwrap();
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The routes of a worker program: those that its `/openapi.json` lists, else all but those that it is known
-//! to lack.
+//! The routes of a worker program: those of the APIs that its engine says it has, else those that its
+//! `/openapi.json` lists, else all but those that it is known to lack.
 //!
 //! They depend on the program and not on the model, so they are learned once. No such description lists
 //! WebSocket routes. It knows nothing of its callers.
@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::engine::Api;
 
 /// Prefix of the routes that clients use.
 const API: &str = "/v1/";
@@ -38,6 +40,16 @@ impl Routes {
             serves: Some(paths),
             lacks: BTreeSet::new(),
         })
+    }
+
+    /// Those of an engine that says which APIs its programs have.
+    pub fn of_apis(apis: &[Api]) -> Self {
+        let paths = apis.iter().flat_map(|api| api.paths());
+        let paths = paths.chain(&["/v1/models"]).map(|path| (*path).to_owned());
+        Self {
+            serves: Some(paths.collect()),
+            lacks: BTreeSet::new(),
+        }
     }
 
     /// True if all routes of the program are known.

@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// The version of the program that serves a model; `None` if it tells none.
 pub async fn of_model(model: &ModelConfig) -> Option<String> {
-    let path = command::find(&model.worker_command, &model.env).ok()?;
+    let path = command::of_model(model).ok()?;
     let mut asking = Command::new(path);
     asking
         .args(model.worker_command.get(1..).unwrap_or_default())

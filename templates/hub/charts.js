@@ -17,7 +17,10 @@ export function showCharts(snapshot) {
 const isSeen = () => !byId("view-charts").hidden && !document.hidden;
 
 async function again() {
-  timer = setTimeout(() => (timer = null), AGAIN_MS);
+  timer = setTimeout(() => {
+    timer = null;
+    if (isSeen()) again();
+  }, AGAIN_MS);
   try {
     history = await ask("/hub/history");
     drawAll();

@@ -1,7 +1,8 @@
 // The requests in flight, each with a clock, and their cancellation.
 
-import { byId, clone, confirmed, duration, fieldOf, flash, post, setText, timeOf } from "./page.js";
-import { apiOf } from "./requests.js";
+import { offerBodies } from "./capture.js";
+import { byId, clone, confirmed, duration, fieldOf, flash, isAimedAt, post, setText, timeOf } from "./page.js";
+import { apiOf, wholeOf } from "./requests.js";
 
 /** The state that colours each stage. */
 const COLOURS = { waiting: "degraded", sent: "starting", answering: "running" };
@@ -17,7 +18,7 @@ export function forgetFlights() {
 /** Takes in those that are new or got further, and drops those that are gone. */
 export function changeFlights({ requests, gone }, now) {
   for (const number of gone) {
-    flights.get(number)?.row.remove();
+    flights.get(number)?.row.classList.add("gone");
     flights.delete(number);
   }
   for (const request of requests) {
@@ -27,9 +28,18 @@ export function changeFlights({ requests, gone }, now) {
   showFlights(now);
 }
 
+/** Takes all of them, in the place of those that are known. */
+export function setFlights(requests, now) {
+  const numbers = new Set(requests.map(({ number }) => number));
+  changeFlights({ requests, gone: [...flights.keys()].filter((number) => !numbers.has(number)) }, now);
+}
+
 export function showFlights(now) {
-  byId("no-flights").hidden = flights.size > 0;
-  byId("flights-table").hidden = flights.size === 0;
+  const [table, rows] = [byId("flights-table"), byId("flights")];
+  // While the pointer is over them, those that are gone leave their places empty: another must not come under it.
+  if (!isAimedAt(table)) for (const row of rows.querySelectorAll(".gone")) row.remove();
+  byId("no-flights").hidden = rows.childElementCount > 0;
+  table.hidden = rows.childElementCount === 0;
   if (byId("view-requests").hidden) return;
   const model = byId("requests-model").value;
   for (const { request, row } of flights.values()) {
@@ -40,7 +50,7 @@ export function showFlights(now) {
 
 function newRow(number) {
   const row = clone("flight-row");
-  row.querySelector("button").addEventListener("click", () => cancel(flights.get(number).request));
+  fieldOf(row)("cancel").addEventListener("click", () => cancel(flights.get(number).request));
   byId("flights").append(row);
   return row;
 }
@@ -48,7 +58,6 @@ function newRow(number) {
 function fill(row, request, now) {
   const field = fieldOf(row);
   const time = timeOf(request.time);
-  row.title = `${request.method} ${request.path}\nid ${request.id}`;
   setText(field("since"), time.toLocaleTimeString());
   field("since").dateTime = time.toISOString();
   setText(field("for"), duration(Math.max(now - request.time, 0)));
@@ -56,8 +65,10 @@ function fill(row, request, now) {
   setText(field("stage"), request.stage);
   setText(field("model"), request.model ?? "—");
   setText(field("client"), request.client);
-  setText(field("path"), apiOf(request));
-  row.querySelector("button").setAttribute("aria-label", `Cancel the request ${request.id} to ${request.model ?? "no model"}`);
+  setText(field("path"), apiOf(request) || "—");
+  setText(field("whole"), wholeOf(request));
+  offerBodies(row, request);
+  field("cancel").setAttribute("aria-label", `Cancel the request ${request.id} to ${request.model ?? "no model"}`);
 }
 
 async function cancel({ id, model, client, path }) {

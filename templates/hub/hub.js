@@ -1,9 +1,9 @@
 // The status page: listens to /hub/events, shows what has changed, sends what is clicked.
 
-import { ask, byId, bytes, clearFlash, clone, confirmed, count, element, fieldOf, flash, keepFocus, list, post, setOptional, setText, timeOf, toast } from "./page.js";
-import { isMoving, showModels } from "./models.js";
-import { addRequests, showRequests } from "./requests.js";
-import { changeFlights, forgetFlights, showFlights } from "./flights.js";
+import { ask, byId, bytes, clearFlash, clone, confirmed, count, element, fieldOf, firstLine, flash, keepFocus, list, post, setOptional, setText, settleFlash, showList, steadily, timeOf, toast } from "./page.js";
+import { isDone, isMoving, showModels } from "./models.js";
+import { addRequests, newestRequest, showRequests } from "./requests.js";
+import { changeFlights, forgetFlights, setFlights, showFlights } from "./flights.js";
 import { showLogs } from "./logs.js";
 import { showChat } from "./chat.js";
 import { showPolicies } from "./policies.js";
@@ -19,13 +19,15 @@ let ahead = 0;
 
 // Showing a snapshot
 
-function show() {
+const show = () => steadily(draw);
+
+function draw() {
   const { status, counts, timestamp, warnings, groups, models } = snapshot;
   ahead = timestamp - Math.floor(Date.now() / 1000);
   showPill(status);
+  settleFlash(snapshot);
   const failed = models.filter(({ metadata }) => [metadata.process_state, metadata.memory_state].includes("failed"));
-  setOptional(byId("failed"), failed.length ? `${failed.length} failed` : null);
-  byId("failed").title = list(failed.map((model) => model.id));
+  showNotice("failed", failed.length && `${failed.length} failed`, failed, (model) => model.id, failedLine);
   setText(byId("started"), `${counts.started} / ${counts.registered} started`);
   setText(byId("loaded"), `${counts.loaded} / ${counts.registered} loaded`);
   const sum = (key) => models.reduce((sum, { metadata }) => sum + (metadata[key] ?? 0), 0);
@@ -33,11 +35,12 @@ function show() {
   setText(byId("queued"), `${sum("waiting_requests") + sum("parked_requests")} waiting`);
   showMemory(snapshot.memory, sum("memory_bytes"));
   const spares = snapshot.spares.filter((spare) => spare.ready).length;
-  setOptional(byId("spares"), spares > 0 ? `${spares} spare` : null);
+  // Its line stays once it is there.
+  if (spares > 0 || !byId("spares").hidden) setOptional(byId("spares"), `${spares} spare`);
   const updated = byId("updated");
   setText(updated, timeOf(timestamp).toLocaleTimeString());
   updated.dateTime = timeOf(timestamp).toISOString();
-  showWarnings(warnings);
+  showNotice("warnings", warnings.length && count(warnings.length, "warning"), warnings, (warning) => warning, (warning) => element("li", warning));
   showGroups(groups);
   showViews();
 }
@@ -54,6 +57,7 @@ function showViews() {
   showClients(snapshot);
   // Not part of the first load.
   if (!byId("view-charts").hidden) import("./charts.js").then(({ showCharts }) => showCharts(snapshot));
+  if (byId("view-config")?.hidden === false) import("./config.js").then(({ showConfig }) => showConfig());
 }
 
 function showPill(status) {
@@ -71,36 +75,52 @@ function showMemory({ total, available, pressure }, ofModels) {
   }
   const free = available === null ? "free memory unknown" : `${bytes(available)} free`;
   const ofTotal = total === null ? "" : ` of ${bytes(total)}`;
-  setText(byId("memory-text"), `models ${bytes(ofModels)} • ${free}${ofTotal}`);
+  setText(byId("memory-models"), `models ${bytes(ofModels)}`);
+  setText(byId("memory-free"), `${free}${ofTotal}`);
 }
 
-function showWarnings(warnings) {
-  const box = byId("warnings");
-  box.hidden = warnings.length === 0;
-  const lines = box.querySelector("ul");
-  if ([...lines.children].map((line) => line.textContent).join("\n") === warnings.join("\n")) return;
-  lines.replaceChildren(...warnings.map((warning) => element("li", warning)));
+/** A counter that opens a list; both go when there is nothing to say. */
+function showNotice(id, words, items, keyOf, make, fill) {
+  setOptional(byId(id), words);
+  const box = byId(`${id}-list`);
+  if (!items.length && box.matches(":popover-open")) box.hidePopover();
+  showList(box.querySelector("ul"), items, keyOf, make, fill);
+}
+
+/** A failed model, which a click leads to. */
+function failedLine({ id }) {
+  const line = document.createElement("li");
+  const button = element("button", id, "quiet");
+  button.addEventListener("click", () => {
+    byId("failed-list").hidePopover();
+    openView("models");
+    const row = document.querySelector(`.model[data-model="${CSS.escape(id)}"]`);
+    row?.scrollIntoView({ block: "center" });
+    row?.querySelector(".name").focus({ preventScroll: true });
+  });
+  line.append(button);
+  return line;
 }
 
 function showGroups(groups) {
-  const chips = groups.map((group) => {
-    const chip = clone("group-chip");
+  byId("groups").hidden = groups.length === 0;
+  showList(byId("groups"), groups, (group) => group.name, () => clone("group-chip"), (chip, group) => {
     const field = fieldOf(chip);
-    const { name, loaded, max_loaded: cap, idle_unload_trigger_min: idle } = group;
-    chip.title = list(group.members);
+    const { name, members, loaded, max_loaded: cap, idle_unload_trigger_min: idle } = group;
     chip.dataset.full = cap !== null && loaded.length >= cap;
     setText(field("name"), name);
     setText(field("loaded"), cap === null ? `${loaded.length} loaded, no cap` : `${loaded.length} of ${cap} loaded`);
     setOptional(field("idle"), idle === null ? null : `idle limit ${idle} min`);
-    return chip;
+    const states = members.map((member) => (loaded.includes(member) ? `${member} (loaded)` : member));
+    setText(field("members"), `Members: ${list(states)}`);
   });
-  byId("groups").hidden = groups.length === 0;
-  byId("groups").replaceChildren(...chips);
 }
 
 // Keeping up with the hub: by events, or by asking where there are none
 
 let events = null;
+/** True once events come: between hub and page something may hold them back. */
+let isLive = false;
 let pollTimer;
 let current;
 
@@ -110,6 +130,7 @@ function listen() {
   if (!isWanted) {
     events?.close();
     events = null;
+    isLive = false;
     clearTimeout(pollTimer);
     return;
   }
@@ -117,6 +138,7 @@ function listen() {
   events = new EventSource("/hub/events");
   const on = (name, act) => events.addEventListener(name, ({ data }) => act(JSON.parse(data)));
   on("status", (status) => {
+    isLive = true;
     clearTimeout(pollTimer);
     forgetFlights();
     found(status);
@@ -127,13 +149,25 @@ function listen() {
     const names = order ?? snapshot.models.map((model) => model.id);
     found({ ...rest, models: names.map((name) => all.get(name)) });
   });
-  on("requests", addRequests);
-  on("in_flight", (changed) => changeFlights(changed, now()));
+  on("requests", (ended) => steadily(() => addRequests(ended)));
+  on("in_flight", (changed) => steadily(() => changeFlights(changed, now())));
   // The browser tries again by itself, unless it was refused.
   events.addEventListener("error", () => {
+    isLive = false;
     if (events?.readyState === EventSource.CLOSED) events = null;
     refresh();
   });
+  schedule();
+}
+
+/** Asks for all that events do not tell at the moment. */
+async function askForAll(signal) {
+  const status = await ask("/hub/status", { signal });
+  if (isLive) return { status };
+  // The requests of another hub have other numbers.
+  const after = status.pid === snapshot?.pid ? newestRequest() : 0;
+  const { requests, in_flight: flying } = await ask(`/hub/requests?after=${after}`, { signal });
+  return { status, requests, flying };
 }
 
 async function refresh() {
@@ -144,9 +178,16 @@ async function refresh() {
   const limit = setTimeout(() => mine.abort(), GIVE_UP_MS);
   let failure = null;
   try {
-    const status = await ask("/hub/status", { signal: mine.signal });
+    const { status, requests, flying } = await askForAll(mine.signal);
     if (current !== mine) return true;
     found(status);
+    // Events may have come meanwhile.
+    if (!isLive && requests) {
+      steadily(() => {
+        addRequests(requests);
+        setFlights(flying, now());
+      });
+    }
   } catch (error) {
     if (current !== mine) return true;
     failure = error;
@@ -154,7 +195,7 @@ async function refresh() {
   } finally {
     clearTimeout(limit);
   }
-  if (events?.readyState !== EventSource.OPEN) schedule();
+  if (!isLive) schedule();
   return failure === null;
 }
 
@@ -171,6 +212,7 @@ function missed(failure) {
   setOptional(byId("error"), `${words}${hint}`);
   document.body.classList.add("stale");
   showPill("error");
+  if (snapshot) settleFlash(snapshot);
 }
 
 /** Asks again after a while, and tries to listen. */
@@ -186,7 +228,18 @@ function schedule() {
 
 // What is clicked
 
-/** Runs a control of the hub; `act` returns the flash banner's kind and words, or nothing. */
+/** Tells whether the hub has been away, degraded or replaced, and is well now. */
+function mending() {
+  const { pid } = snapshot ?? {};
+  let wasIll = false;
+  return (now) => {
+    const isWell = byId("status").dataset.state === "ok";
+    wasIll ||= !isWell || now.pid !== pid;
+    return wasIll && isWell;
+  };
+}
+
+/** Runs a control of the hub; `act` returns what `flash` takes, or nothing. */
 function control(id, act) {
   const button = byId(id);
   button.addEventListener("click", async () => {
@@ -196,11 +249,11 @@ function control(id, act) {
       const message = await act();
       if (message) flash(...message);
     } catch (error) {
-      flash("error", `${button.textContent} failed: ${error.message}`);
+      flash("error", `${button.textContent} failed: ${firstLine(error.message)}`, mending());
     } finally {
       button.disabled = false;
       keepFocus(button);
-      if (events?.readyState !== EventSource.OPEN) refresh();
+      if (!isLive) refresh();
     }
   });
 }
@@ -215,14 +268,14 @@ control("reload", async () => {
   return ["ok", `Hub reloaded: started=${list(started)} | stopped=${list(stopped)} | unchanged=${list(unchanged)}`];
 });
 
-function allReport(word, { done, busy, failed }) {
+function allReport(verb, word, { done, busy, failed }) {
   const parts = [`${word}: ${list(done)}`];
   if (busy.length) parts.push(`in use, not ${word.toLowerCase()}: ${list(busy)}`);
-  const reasons = Object.entries(failed).map(([name, reason]) => `${name}: ${reason}`);
-  return [reasons.length ? "error" : "ok", [...parts, ...reasons].join("\n")];
+  const reasons = Object.entries(failed).map(([name, reason]) => `${name}: ${firstLine(reason)}`);
+  return reasons.length ? ["error", [...parts, ...reasons].join("\n"), isDone(verb, Object.keys(failed))] : ["ok", parts.join("\n")];
 }
 
-control("unload-all", async () => allReport("Unloaded", await post("/hub/models/unload-all")));
+control("unload-all", async () => allReport("unload", "Unloaded", await post("/hub/models/unload-all")));
 
 const inFlight = () => snapshot.models.reduce((sum, { metadata }) => sum + metadata.active_requests, 0);
 const endsFirst = () => (inFlight() ? ` ${count(inFlight(), "request")} in flight will be answered first.` : "");
@@ -232,14 +285,14 @@ control("stop-all", async () => {
   const names = list(started.map((model) => model.id));
   const text = `Started now: ${names}.${endsFirst()} The hub goes on; start models again with their buttons.`;
   if (!(await confirmed("Stop all models?", text, "Stop all models"))) return null;
-  return allReport("Stopped", await post("/hub/models/stop-all"));
+  return allReport("stop", "Stopped", await post("/hub/models/stop-all"));
 });
 
 control("stop", async () => {
   const text = `Every model is stopped and nothing answers at ${byId("openai-url").textContent} any more, this page included.${endsFirst()}`;
   if (!(await confirmed("Stop the hub?", text, "Stop hub"))) return null;
   const { message } = await post("/hub/shutdown");
-  return ["stop", `${message}: the hub finishes its requests, stops every model and exits.`];
+  return ["stop", `${message}: the hub finishes its requests, stops every model and exits.`, mending()];
 });
 
 byId("auto").addEventListener("change", (event) => {
@@ -306,14 +359,18 @@ byId("requests-model").addEventListener("change", () => showFlights(now()));
 const embedded = byId("snapshot")?.textContent.trim();
 if (embedded) {
   snapshot = JSON.parse(embedded);
-  show();
+  draw();
 }
 openView(location.hash.slice(1) || "models");
+// Whoever has scrolled down sees the messages too.
+new IntersectionObserver(([{ isIntersecting }]) => byId("messages").classList.toggle("away", !isIntersecting)).observe(byId("messages").parentElement);
 addEventListener("hashchange", () => openView(location.hash.slice(1) || "models"));
 // Times that pass are shown as they pass.
 setInterval(() => {
   if (!snapshot || document.hidden) return;
-  showModels(snapshot, now());
-  showFlights(now());
+  steadily(() => {
+    showModels(snapshot, now());
+    showFlights(now());
+  });
 }, 1000);
 listen();

@@ -13,8 +13,9 @@ let reading = null;
 /** The source of what is shown. */
 let of = null;
 let style = "";
-/** The last line, while it has no end. */
+/** The last line, while it has no end, and its node. */
 let rest = "";
+let unfinished = null;
 let isPaused = false;
 let waiting = [];
 
@@ -36,7 +37,7 @@ async function read(name) {
   const mine = new AbortController();
   reading = mine;
   of = name;
-  [style, rest, waiting] = ["", "", []];
+  [style, rest, waiting, unfinished] = ["", "", [], null];
   box.replaceChildren();
   const path = name ? `/hub/models/${encodeURIComponent(name)}/logs` : "/hub/logs";
   try {
@@ -60,7 +61,8 @@ async function read(name) {
 
 function add(text) {
   const lines = (rest + text).split("\n");
-  rest = lines.pop();
+  // A bar that is drawn again and again is one line without an end.
+  rest = overwritten(lines.pop());
   waiting.push(...lines);
   if (waiting.length > KEPT) waiting.splice(0, waiting.length - KEPT);
   if (!isPaused) flush();
@@ -69,36 +71,62 @@ function add(text) {
 function flush() {
   const isAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
   const find = byId("log-find").value.toLowerCase();
+  unfinished?.remove();
   box.append(...waiting.map((text) => marked(line(text), find)));
   waiting = [];
+  // What has no end yet is shown as it is, and again when there is more of it.
+  const before = style;
+  unfinished = rest ? marked(line(rest), find) : null;
+  style = before;
+  if (unfinished) box.append(unfinished);
   while (box.childElementCount > KEPT) box.firstElementChild.remove();
   if (isAtEnd) box.scrollTop = box.scrollHeight;
 }
 
+/** What a terminal shows of a line: a carriage return begins it anew. */
+function overwritten(text) {
+  const end = /\r*$/.exec(text)[0];
+  const shown = text.slice(0, text.length - end.length);
+  return shown.slice(shown.lastIndexOf("\r") + 1) + end;
+}
+
+// Colours and other attributes; all other sequences of ECMA-48 and of xterm: titles, links, character sets.
+// eslint-disable-next-line no-control-regex
+const ESCAPES = /\x1b\[([0-9;:]*)m|\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]P^_X][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-Z\\-~]/g;
+
 /** One line; what its escapes say of colours becomes classes, the others go. */
 function line(text) {
   const node = document.createElement("div");
-  // eslint-disable-next-line no-control-regex
-  for (const part of text.split(/(\x1b\[[0-9;]*[A-Za-z])/)) {
-    if (part.startsWith("\x1b[")) {
-      if (part.endsWith("m")) style = styled(style, part.slice(2, -1));
-    } else if (part) {
-      node.append(style ? element("span", part, style) : part);
-    }
+  const shown = overwritten(text).replace(/\r+$/, "");
+  const say = (part) => part && node.append(style ? element("span", part, style) : part);
+  let from = 0;
+  for (const found of shown.matchAll(ESCAPES)) {
+    say(shown.slice(from, found.index));
+    from = found.index + found[0].length;
+    if (found[1] !== undefined) style = styled(style, found[1]);
   }
+  say(shown.slice(from));
   return node;
 }
 
-function styled(before, codes) {
+function styled(before, parameters) {
   let classes = before;
-  for (const code of codes.split(";").map(Number)) {
-    const without = (pattern) => classes.split(" ").filter((name) => name && !pattern.test(name)).join(" ");
+  const codes = parameters.split(/[;:]/).map(Number);
+  const without = (pattern) => classes.split(" ").filter((name) => name && !pattern.test(name)).join(" ");
+  const colour = (number) => (classes = `${without(/^ansi-/)} ansi-${COLOURS[number % 8]}`);
+  while (codes.length) {
+    const code = codes.shift();
     if (code === 0) classes = "";
     else if (code === 1) classes = `${without(/^bold$/)} bold`;
     else if (code === 2) classes = `${without(/^dim$/)} dim`;
     else if (code === 22) classes = without(/^(bold|dim)$/);
     else if (code === 39) classes = without(/^ansi-/);
-    else if ((code >= 30 && code < 38) || (code >= 90 && code < 98)) classes = `${without(/^ansi-/)} ansi-${COLOURS[code % 10]}`;
+    else if ((code >= 30 && code < 38) || (code >= 90 && code < 98)) colour(code % 10);
+    else if (code === 38 || code === 48 || code === 58) {
+      // `5` and a number, or `2` and three of them. Of those the page has the first sixteen, as a colour of the text.
+      const [kind, number] = codes.splice(0, codes[0] === 2 ? 4 : 2);
+      if (code === 38 && kind === 5 && number < 16) colour(number);
+    }
   }
   return classes.trim();
 }

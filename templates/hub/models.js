@@ -1,7 +1,7 @@
 // The models: their rows, what they do now, why, and the buttons.
 
-import { ask, byId, bytes, clone, confirmed, count, duration, element, fieldOf, flash, keepFocus, list, post, setOptional, setText, timeOf, toast } from "./page.js";
-import { decisionLines } from "./policies.js";
+import { ask, byId, bytes, clone, confirmed, count, duration, element, fieldOf, firstLine, flash, isAimedAt, keepFocus, list, post, setText, timeOf, toast } from "./page.js";
+import { showDecisions } from "./policies.js";
 
 // Each verb: its button, the button while it is under way, and the toast's words.
 const VERBS = {
@@ -26,6 +26,18 @@ const MEMORY_VERBS = {
   unloading: { verb: "unload", busy: true },
   failed: { verb: "load" },
 };
+
+// What each verb wants of a model.
+const WANTED = {
+  start: (model) => model.process_state === "running" && (model.jit_enabled || model.memory_state === "loaded"),
+  stop: (model) => !PROCESS_VERBS[model.process_state].busy && model.process_state !== "running",
+  load: (model) => model.process_state === "running" && model.memory_state === "loaded",
+  unload: (model) => model.process_state !== "running" || model.memory_state === "unloaded",
+};
+
+/** Tells of a snapshot whether each of these models is as the verb wanted it, or is gone. */
+export const isDone = (verb, names) => (snapshot) =>
+  snapshot.models.every((model) => !names.includes(model.id) || WANTED[verb](model.metadata));
 
 /** The table's part of each model, by name. */
 const bodies = new Map();
@@ -92,19 +104,18 @@ function fill(body, { id: name, metadata: model }, now) {
   field("process").dataset.state = model.process_state;
   setText(field("process"), model.process_state.toUpperCase());
   setText(field("process-detail"), processDetail(model));
-  setOptional(field("requests"), requestsOf(model));
+  setText(field("requests"), requestsOf(model));
 
   field("memory").dataset.state = running ? model.memory_state : "none";
   setText(field("memory"), running ? model.memory_state.toUpperCase() : "—");
   const since = running && model.memory_last_transition_at;
   const held = running && model.memory_state !== "unloaded" && model.memory_bytes;
   const details = [since && timeOf(since).toLocaleTimeString(), held && bytes(held)].filter(Boolean);
-  setText(field("memory-detail"), details.map((detail) => `• ${detail}`).join(" "));
+  setText(field("memory-detail"), bulleted(details));
   field("memory-detail").title = since ? timeOf(since).toLocaleString() : "";
   fillProgress(field("progress"), model, now);
-  setOptional(field("memory-note"), memoryNote(model, now));
-  body.querySelector(".failure").hidden = !model.memory_last_error;
-  setText(field("error"), model.memory_last_error ? `Error: ${model.memory_last_error}` : "");
+  setText(field("memory-note"), memoryNote(model, now) || "");
+  showFailure(body.querySelector(".failure"), model.memory_last_error);
 
   setText(field("auto-unload"), model.auto_unload_minutes ? `${model.auto_unload_minutes} min` : "—");
   setText(field("type"), model.model_type);
@@ -119,12 +130,23 @@ function fill(body, { id: name, metadata: model }, now) {
   button("memory").parentElement.hidden = !running;
 }
 
+/** An error that is gone leaves its place empty while the pointer is over the table: the rows below must not move up. */
+function showFailure(row, error) {
+  if (error) setText(row.querySelector(".error"), `Error: ${error}`);
+  const isKept = !error && !row.hidden && isAimedAt(row.closest("table"));
+  row.classList.toggle("gone", isKept);
+  row.hidden = !error && !isKept;
+}
+
+/** Broken between the parts alone. */
+const bulleted = (parts) => parts.map((part) => `• ${part}`.replaceAll(" ", "\u00a0")).join(" ");
+
 function processDetail({ process_state: state, pid, port, exit_code: code }) {
   const parts = [];
-  if (pid !== null) parts.push(`PID\u00a0${pid}`);
-  if (port !== null && ["starting", "running", "stopping"].includes(state)) parts.push(`PORT\u00a0${port}`);
+  if (pid !== null) parts.push(`PID ${pid}`);
+  if (port !== null && ["starting", "running", "stopping"].includes(state)) parts.push(`PORT ${port}`);
   if (state === "failed" && code !== null) parts.push(`exit ${code}`);
-  return parts.map((part) => `• ${part}`).join(" ");
+  return bulleted(parts);
 }
 
 function requestsOf({ active_requests: active, waiting_requests: waiting, parked_requests: parked }) {
@@ -161,8 +183,15 @@ function memoryNote(model, now) {
   const since = Math.max(model.last_request_at ?? 0, model.last_load_at ?? 0);
   const idle = now - since;
   if (!since || idle < 60) return rate && `last ${rate.toFixed(1)} tokens/s`;
-  const left = model.auto_unload_minutes && model.auto_unload_minutes * 60 - idle;
+  const limit = idleLimit(model);
+  const left = limit && limit * 60 - idle;
   return left > 0 ? `idle ${duration(idle)}, unloads in ${duration(left)}` : `idle ${duration(idle)}`;
+}
+
+/** In minutes; of the model's own and its group's the smaller counts. */
+function idleLimit({ auto_unload_minutes: own, group }) {
+  const ofGroup = shown.groups.find(({ name }) => name === group)?.idle_unload_trigger_min;
+  return own && ofGroup ? Math.min(own, ofGroup) : (own ?? ofGroup);
 }
 
 function fillMore(body, name, model) {
@@ -189,7 +218,7 @@ function fillMore(body, name, model) {
   body.dataset.decided = state;
   ask(`/hub/policies/decisions?limit=5&model=${encodeURIComponent(name)}`).then(
     ({ decisions }) => {
-      field("decisions").replaceChildren(...decisionLines(decisions));
+      showDecisions(field("decisions"), decisions);
       field("no-decisions").hidden = decisions.length > 0;
     },
     () => (body.dataset.decided = ""),
@@ -205,18 +234,21 @@ function fillButton(button, name, offered, verbs) {
   setText(button, busy ? VERBS[verb].doing : VERBS[verb].label);
 }
 
-const metadataOf = (name) => shown.models.find((model) => model.id === name)?.metadata;
-
-/** Asks before a load that takes others out of memory; the hub says which. */
-async function isWanted(verb, name) {
-  if (verb !== "load" && (verb !== "start" || metadataOf(name)?.jit_enabled)) return true;
-  const { unloads } = await ask(`/hub/models/${encodeURIComponent(name)}/plan`);
-  if (!unloads.length) return true;
-  const inFlight = unloads.reduce((sum, other) => sum + (metadataOf(other)?.active_requests ?? 0), 0);
-  const first = inFlight ? ` ${count(inFlight, "request")} in flight will be answered first.` : "";
-  const names = list(unloads);
-  return confirmed(`Load ${name}?`, `There is no room for both: ${names} will be unloaded.${first}`, `Load (unloads ${names})`);
+/** Asks before what takes others out of memory or concerns requests; the hub says whether it does. */
+export async function isWanted(verb, name) {
+  const path = `/hub/models/${encodeURIComponent(name)}/plan?verb=${verb}`;
+  const { unloads, in_flight: inFlight, refused_requests: refused } = await ask(path);
+  const parts = [];
+  if (unloads.length) parts.push(`There is no room for both: ${list(unloads)} will be unloaded.`);
+  if (inFlight) parts.push(`${count(inFlight, "request")} in flight will be answered first.`);
+  if (refused) parts.push(`${count(refused, "request")} waiting will be refused.`);
+  const { label } = VERBS[unloads.length ? "load" : verb];
+  const also = unloads.length ? ` (unloads ${list(unloads)})` : ` ${name}`;
+  return !parts.length || confirmed(`${label} ${name}?`, parts.join(" "), `${label}${also}`);
 }
+
+/** What takes away the banner of each model's last failure. */
+const refusals = new Map();
 
 async function send(verb, name) {
   const key = `${verb} ${name}`;
@@ -226,8 +258,10 @@ async function send(verb, name) {
     if (!(await isWanted(verb, name))) return;
     toast(`${VERBS[verb].sent} request sent for ${name}`);
     await post(`/hub/models/${encodeURIComponent(name)}/${verb}`);
+    refusals.get(name)?.();
   } catch (error) {
-    flash("error", `${VERBS[verb].sent} failed for ${name}: ${error.message}`);
+    const text = `${VERBS[verb].sent} failed for ${name}: ${firstLine(error.message)}`;
+    refusals.set(name, flash("error", text, isDone(verb, [name])));
   } finally {
     underWay.delete(key);
     showModels(shown, shownAt);

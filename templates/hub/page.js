@@ -3,6 +3,8 @@
 
 const TOAST_MS = 4000;
 const FLASH_MS = 8000;
+/** For a failure that no later state can show as mended. */
+const FAILURE_MS = 30000;
 
 export const byId = (id) => document.getElementById(id);
 
@@ -25,6 +27,25 @@ export function element(tag, text, className = "") {
   node.className = className;
   node.textContent = text;
   return node;
+}
+
+/**
+ * One node for each item, in their order. A node stays with its item's key, and where nothing changes it is not touched:
+ * what is in focus, selected or open stays so.
+ */
+export function showList(box, items, keyOf, make, fill = () => {}) {
+  const there = new Map([...box.children].map((node) => [node.dataset.key, node]));
+  const nodes = items.map((item) => {
+    const key = String(keyOf(item));
+    const node = there.get(key) ?? make(item);
+    there.delete(key);
+    node.dataset.key = key;
+    fill(node, item);
+    return node;
+  });
+  const staying = new Set(nodes);
+  for (const node of [...box.children]) if (!staying.has(node)) node.remove();
+  nodes.forEach((node, index) => box.children[index] === node || box.insertBefore(node, box.children[index] ?? null));
 }
 
 /** Offers these values in a list, after the first one, and keeps the choice if it is still there. */
@@ -52,7 +73,9 @@ export async function fetched(path, options = {}) {
   // The session is over: the hub answers with the page of the login.
   if (response.status === 401) location.reload();
   const answer = await response.json().catch(() => null);
-  throw new Error(answer?.error?.message ?? `The hub answered ${response.status}.`);
+  const error = new Error(answer?.error?.message ?? `The hub answered ${response.status}.`);
+  error.status = response.status;
+  throw error;
 }
 
 export async function ask(path, options) {
@@ -73,16 +96,37 @@ export const post = (path) => ask(path, json({ reason: "dashboard" }));
 // Banners, toasts and questions
 
 let flashTimer;
+let flashIsOver = null;
 
-export function flash(kind, text) {
+/**
+ * Shows a banner until `isOver(snapshot)`, which says that its cause is gone; without that, for a while. Returns what
+ * takes it away, if no other has taken its place.
+ */
+export function flash(kind, text, isOver = null) {
   const banner = byId("flash");
   clearTimeout(flashTimer);
+  flashIsOver = isOver;
   banner.dataset.kind = kind;
   setOptional(banner, text);
-  if (kind === "ok") flashTimer = setTimeout(clearFlash, FLASH_MS);
+  if (!isOver) flashTimer = setTimeout(clearFlash, kind === "ok" ? FLASH_MS : FAILURE_MS);
+  return () => flashIsOver === isOver && clearFlash();
 }
 
-export const clearFlash = () => setOptional(byId("flash"), null);
+export function clearFlash() {
+  flashIsOver = null;
+  setOptional(byId("flash"), null);
+}
+
+/** Takes the banner away if its cause is gone. */
+export const settleFlash = (snapshot) => flashIsOver?.(snapshot) && clearFlash();
+
+byId("flash-close")?.addEventListener("click", () => {
+  clearFlash();
+  document.querySelector("[role=tab][aria-selected=true]").focus({ preventScroll: true });
+});
+
+/** An error's words without the end of a log: that is in the row of the model. */
+export const firstLine = (text) => text.split("\n", 1)[0];
 
 export function toast(text) {
   const node = element("p", text, "toast");
@@ -107,6 +151,59 @@ export function confirmed(title, text, yes, no = "Cancel") {
 /** A button that was disabled while it worked has lost the focus; nothing else has it. */
 export function keepFocus(button) {
   if (document.activeElement === document.body) button.focus({ preventScroll: true });
+}
+
+// What one is about to click stays where it is
+
+/** True after a mouse has been moved: what a finger has touched stays `:hover` until the next touch. */
+let hasMouse = false;
+addEventListener("pointerover", ({ pointerType }) => (hasMouse = pointerType === "mouse"), { passive: true });
+
+export const isAimedAt = (node) => hasMouse && node.matches(":hover");
+
+const CONTROLS = ":is(a, button, summary, select, label)";
+const topOf = (node) => node.getBoundingClientRect().top;
+
+/** When a change moved each control: nobody can tell where a finger is going. */
+const movedAt = new WeakMap();
+/** Nobody takes aim anew in less. */
+const AIM_MS = 400;
+
+function noting(change) {
+  const before = new Map([...document.querySelectorAll(CONTROLS)].map((node) => [node, topOf(node)]));
+  change();
+  const now = performance.now();
+  for (const [node, top] of before) if (Math.abs(topOf(node) - top) > 4) movedAt.set(node, now);
+}
+
+// A tap on what has just come under the finger is not meant. A key and a screen reader click without a place.
+addEventListener(
+  "click",
+  (event) => {
+    const control = event.target.closest?.(CONTROLS);
+    if (hasMouse || !event.detail || !(performance.now() - movedAt.get(control) < AIM_MS)) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  },
+  true,
+);
+
+/**
+ * Makes a change. What the mouse is over keeps its place, as the page is scrolled by as much as it would move; a finger
+ * that comes too late for what has moved does nothing.
+ */
+export function steadily(change) {
+  if (!hasMouse) return noting(change);
+  const aimed = document.querySelector(`${CONTROLS}:hover`);
+  const before = aimed && topOf(aimed);
+  const { style } = document.body;
+  if (!aimed && style.minHeight) style.minHeight = "";
+  change();
+  const by = aimed && aimed.isConnected && aimed.checkVisibility() ? topOf(aimed) - before : 0;
+  if (Math.abs(by) < 0.5) return;
+  const { scrollHeight, clientHeight } = document.documentElement;
+  if (scrollY + by + clientHeight > scrollHeight) style.minHeight = `${scrollY + by + clientHeight}px`;
+  scrollBy(0, by);
 }
 
 // Words for figures

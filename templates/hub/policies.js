@@ -1,6 +1,6 @@
 // The policies, and what they and others decided.
 
-import { ask, byId, clone, duration, element, fieldOf, setChoices, setText, timeOf } from "./page.js";
+import { ask, byId, clone, duration, element, fieldOf, setChoices, setText, showList, timeOf } from "./page.js";
 
 const AGAIN_MS = 3000;
 const LIMIT = 100;
@@ -9,12 +9,16 @@ let timer = null;
 
 export function showPolicies(snapshot) {
   setChoices(byId("decisions-model"), snapshot.models.map((model) => model.id));
-  const isOpen = !byId("view-policies").hidden && !document.hidden;
-  if (isOpen && timer === null) again();
+  if (timer === null && isSeen()) again();
 }
 
+const isSeen = () => !byId("view-policies").hidden && !document.hidden;
+
 async function again() {
-  timer = setTimeout(() => (timer = null), AGAIN_MS);
+  timer = setTimeout(() => {
+    timer = null;
+    if (isSeen()) again();
+  }, AGAIN_MS);
   const model = byId("decisions-model").value;
   const about = model ? `&model=${encodeURIComponent(model)}` : "";
   try {
@@ -22,16 +26,15 @@ async function again() {
       ask("/hub/policies"),
       ask(`/hub/policies/decisions?limit=${LIMIT}${about}`),
     ]);
-    byId("policies").replaceChildren(...policies.map(row));
-    byId("decisions").replaceChildren(...decisionLines(decisions));
+    showList(byId("policies"), policies, (policy) => policy.name, () => clone("policy-row"), fill);
+    showDecisions(byId("decisions"), decisions);
     byId("no-decisions").hidden = decisions.length > 0;
   } catch {
     // The page says already that the hub is away.
   }
 }
 
-function row(policy) {
-  const node = clone("policy-row");
+function fill(node, policy) {
   const field = fieldOf(node);
   setText(field("name"), policy.switched_off ? `${policy.name} (switched off)` : policy.name);
   node.dataset.bad = String(policy.switched_off || policy.failures > 0);
@@ -40,22 +43,22 @@ function row(policy) {
   const average = policy.average_seconds;
   setText(field("takes"), average === null ? "—" : average < 0.001 ? `${(average * 1e6).toFixed(1)} µs` : duration(average));
   setText(field("error"), policy.last_error ?? "—");
-  return node;
 }
 
 /** Decisions, the newest first: when, what, by whom, why, and what became of it. */
-export const decisionLines = (decisions) =>
-  decisions.toReversed().map((decision) => {
-    const line = document.createElement("li");
-    const times = decision.times > 1 ? `, ${decision.times} times` : "";
-    line.append(element("time", `${timeOf(decision.last_time).toLocaleTimeString()}${times}`, "detail"));
-    line.append(" ", element("strong", decision.model ? `${decision.model}: ${decision.verdict}` : decision.verdict));
-    if (decision.reason) line.append(` — ${decision.reason}`);
-    const by = [decision.by ?? decision.place ?? decision.policy, decision.hook].filter(Boolean).join(" · ");
-    line.append(" ", element("span", by, "detail"));
-    if (decision.outcome) line.append(" ", element("span", `→ ${decision.outcome}`, "outcome"));
-    return line;
-  });
+export const showDecisions = (box, decisions) => showList(box, decisions.toReversed(), JSON.stringify, decisionLine);
+
+function decisionLine(decision) {
+  const line = document.createElement("li");
+  const times = decision.times > 1 ? `, ${decision.times} times` : "";
+  line.append(element("time", `${timeOf(decision.last_time).toLocaleTimeString()}${times}`, "detail"));
+  line.append(" ", element("strong", decision.model ? `${decision.model}: ${decision.verdict}` : decision.verdict));
+  if (decision.reason) line.append(` — ${decision.reason}`);
+  const by = [decision.by ?? decision.place ?? decision.policy, decision.hook].filter(Boolean).join(" · ");
+  line.append(" ", element("span", by, "detail"));
+  if (decision.outcome) line.append(" ", element("span", `→ ${decision.outcome}`, "outcome"));
+  return line;
+}
 
 byId("decisions-model").addEventListener("change", () => {
   clearTimeout(timer);

@@ -1,14 +1,12 @@
 //! The page for everybody: by keyboard, for screen readers, with a hundred models, on a slow line.
 
 use fantoccini::key::Key;
-use mlx_openai_server_hub::api::{
-    EndedRequest, GroupFacts, HistoryReport, LoadTime, MemoryState, ModelHistory, ProcessState,
-    RequestInFlight, Stage,
-};
+use http::StatusCode;
+use mlx_openai_server_hub::api::{ApiError, GroupFacts, MemoryState, ProcessState};
 use serde_json::{Value, json};
 
 use crate::browser::{Browser, Device, button, in_browser, report_not_run};
-use crate::fixtures::{busy_hub, hub, idle, model, three_models};
+use crate::fixtures::{full_hub, history, hub, idle, model};
 use crate::scripted_hub::Script;
 use crate::{VIEWS, open};
 
@@ -16,50 +14,6 @@ const HOSTILE: &str = "</script><img src=x onerror=\"window.pwned=1\">{{7*7}}&am
 
 /// Most bytes of the first load.
 const BUDGET: u64 = 120_000;
-
-/// `busy_hub` with something in every view.
-fn full_hub() -> Script {
-    let mut script = busy_hub();
-    let name = script.models[0].0.name.clone();
-    script.ended = vec![EndedRequest {
-        number: 1,
-        time: 1_764_000_000.0,
-        model: Some(name.clone()),
-        status: 404,
-        ..EndedRequest::default()
-    }];
-    script.in_flight = vec![RequestInFlight {
-        number: 1,
-        id: "one".to_owned(),
-        time: 1_764_000_000.0,
-        model: Some(name.clone()),
-        stage: Stage::Answering,
-        ..RequestInFlight::default()
-    }];
-    script.history = history(&[&name, "qwen3_4b"]);
-    script
-}
-
-fn history(names: &[&str]) -> HistoryReport {
-    let of = |name: &&str| {
-        let history = ModelHistory {
-            tokens_per_second: vec![Some(0.0), Some(40.0), None, Some(20.0)],
-            requests: vec![Some(0), Some(2), None, Some(1)],
-            memory_bytes: vec![Some(0), Some(4 << 30), None, Some(4 << 30)],
-            loads: vec![LoadTime {
-                time: 1_763_999_000.0,
-                seconds: 12.5,
-            }],
-        };
-        ((*name).to_owned(), history)
-    };
-    HistoryReport {
-        step: 10,
-        end: 1_764_000_000,
-        memory_bytes: vec![Some(8 << 30); 4],
-        models: names.iter().map(of).collect(),
-    }
-}
 
 async fn open_view(browser: &Browser, view: &str) {
     browser.click(&format!("#tab-{view}")).await;
@@ -70,40 +24,54 @@ async fn open_view(browser: &Browser, view: &str) {
     }
 }
 
-/// What axe finds in each view, unless it is minor.
+/// The script of axe; without it `test` is reported as not run.
+pub(crate) fn axe(test: &str) -> Option<String> {
+    let target = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .unwrap();
+    let axe = target.join("axe/node_modules/axe-core/axe.min.js");
+    let axe = std::fs::read_to_string(axe).ok();
+    if axe.is_none() {
+        report_not_run(test, "axe-core");
+    }
+    axe
+}
+
+/// What axe finds on the page as it is, unless it is minor. Its script has been run.
+pub(crate) async fn faults_now(browser: &Browser) -> Vec<String> {
+    // A colour that is about to change is none to judge.
+    let found = browser
+        .run_async(
+            "Promise.allSettled(document.getAnimations().filter((one) => one instanceof CSSTransition).map((one) => one.finished)) \
+             .then(() => axe.run(document, { resultTypes: ['violations'] })) \
+             .then(({ violations }) => done(violations))",
+        )
+        .await;
+    let found = found.as_array().unwrap().iter();
+    let is_serious = |fault: &&Value| {
+        ["serious", "critical"].contains(&fault["impact"].as_str().unwrap_or_default())
+    };
+    found
+        .filter(is_serious)
+        .map(|fault| format!("{} {}", fault["id"], fault["nodes"][0]["html"]))
+        .collect()
+}
+
+/// What axe finds in each view.
 async fn faults(browser: &Browser, axe: &str) -> Vec<String> {
     browser.run(axe).await;
     let mut faults = Vec::new();
     for view in VIEWS {
         open_view(browser, view).await;
-        // A colour that is about to change is none to judge.
-        let found = browser
-            .run_async(
-                "Promise.allSettled(document.getAnimations().filter((one) => one instanceof CSSTransition).map((one) => one.finished)) \
-                 .then(() => axe.run(document, { resultTypes: ['violations'] })) \
-                 .then(({ violations }) => done(violations))",
-            )
-            .await;
-        for fault in found.as_array().unwrap() {
-            if ["serious", "critical"].contains(&fault["impact"].as_str().unwrap_or_default()) {
-                faults.push(format!(
-                    "{view}: {} {}",
-                    fault["id"], fault["nodes"][0]["html"]
-                ));
-            }
-        }
+        let found = faults_now(browser).await.into_iter();
+        faults.extend(found.map(|fault| format!("{view}: {fault}")));
     }
     faults
 }
 
 #[tokio::test]
 async fn no_view_keeps_anybody_out_in_either_theme() {
-    let target = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .parent()
-        .unwrap();
-    let axe = target.join("axe/node_modules/axe-core/axe.min.js");
-    let Ok(axe) = std::fs::read_to_string(axe) else {
-        report_not_run("no_view_keeps_anybody_out_in_either_theme", "axe-core");
+    let Some(axe) = axe("no_view_keeps_anybody_out_in_either_theme") else {
         return;
     };
     for device in [Device::Desktop, Device::LightDesktop, Device::Phone] {
@@ -123,6 +91,54 @@ async fn no_view_keeps_anybody_out_in_either_theme() {
     }
 }
 
+#[tokio::test]
+async fn no_dialog_and_no_list_keeps_anybody_out() {
+    let Some(axe) = axe("no_dialog_and_no_list_keeps_anybody_out") else {
+        return;
+    };
+    for device in [Device::Desktop, Device::LightDesktop, Device::Phone] {
+        in_browser(device, async |browser| {
+            let (_hub, _server) = open(&browser, full_hub()).await;
+            browser.run(&axe).await;
+            let texts = "#requests [data-field=\"bodies\"]";
+            for (view, button, dialog, close) in [
+                ("models", "#stop", "#ask", "#ask-no"),
+                (
+                    "models",
+                    "#warnings",
+                    "#warnings-list",
+                    "#warnings-list button",
+                ),
+                ("models", "#failed", "#failed-list", "#failed-list > button"),
+                ("requests", texts, "#capture", "#capture button"),
+            ] {
+                open_view(&browser, view).await;
+                browser.click(button).await;
+                browser
+                    .wait_until(&format!(
+                        "document.querySelector({dialog:?}).checkVisibility()"
+                    ))
+                    .await;
+                assert_eq!(
+                    faults_now(&browser).await,
+                    [""; 0],
+                    "{dialog} on {device:?}"
+                );
+                browser
+                    .screenshot(&format!("{}-{device:?}", &dialog[1..]).to_lowercase())
+                    .await;
+                browser.click(close).await;
+                browser
+                    .wait_until(&format!(
+                        "!document.querySelector({dialog:?}).checkVisibility()"
+                    ))
+                    .await;
+            }
+        })
+        .await;
+    }
+}
+
 /// Where the focus is: an element's id or text, and whether its outline can be seen.
 async fn focus(browser: &Browser) -> (String, bool) {
     let found = browser
@@ -137,8 +153,10 @@ async fn focus(browser: &Browser) -> (String, bool) {
 #[tokio::test]
 async fn all_of_it_works_by_keyboard() {
     in_browser(Device::Desktop, async |browser| {
-        let (hub, _server) = open(&browser, three_models()).await;
-        browser.wait_for(".model > th", &["alpha", "beta", "gamma"]).await;
+        let mut script = full_hub();
+        script.models.truncate(3);
+        let (hub, _server) = open(&browser, script).await;
+        browser.wait_for(".model > th", &["qwen3_30b", "qwen3_4b", "gemma3-27b"]).await;
         for view in VIEWS {
             open_view(&browser, view).await;
             browser.run("document.activeElement.blur(); getSelection().removeAllRanges()").await;
@@ -153,13 +171,18 @@ async fn all_of_it_works_by_keyboard() {
                 assert!(is_page == true || is_seen, "{view}: no outline at {name}");
                 browser.run("reached.add(document.activeElement)").await;
             }
+            // What a request can be asked is among them.
+            if view == "requests" {
+                browser.wait_for(".flight button", &["Texts", "Cancel"]).await;
+                browser.wait_for("#requests button", &["Texts"]).await;
+            }
             let missed = "[...document.querySelectorAll('button, select, input, textarea, summary')] \
                 .filter((node) => node.checkVisibility() && !node.disabled && node.tabIndex >= 0 && !reached.has(node)) \
                 .map((node) => node.outerHTML.slice(0, 90))";
             assert_eq!(browser.evaluate(missed).await, json!([]), "{view}");
         }
         // From tab to tab by arrows.
-        browser.run("document.getElementById('tab-clients').focus()").await;
+        browser.run("document.getElementById('tab-config').focus()").await;
         browser.key(Key::Right).await;
         browser.wait_for("[aria-selected=\"true\"]", &["Models"]).await;
         // A question has the focus until it is answered, and gives it back.
@@ -174,9 +197,11 @@ async fn all_of_it_works_by_keyboard() {
         browser.key(Key::Escape).await;
         browser.wait_for("#ask", &[]).await;
         assert_eq!(focus(&browser).await.0, "stop");
-        assert!(hub.posts().is_empty());
+        // The editor has its text checked.
+        let posts = hub.posts();
+        assert!(posts.iter().all(|post| post.starts_with("/hub/config/check ")), "{posts:?}");
         // So does a button that has done its work.
-        let load = button("beta", "memory");
+        let load = button("qwen3_4b", "memory");
         browser.run(&format!("document.querySelector('{load}').focus()")).await;
         browser.key(Key::Enter).await;
         browser.wait_for(&load, &["Unload"]).await;
@@ -213,6 +238,16 @@ async fn a_hundred_models_are_shown_and_followed() {
             .wait_for(&button("model-99", "memory"), &["Load"])
             .await;
         browser.screenshot("hundred").await;
+        // Whoever has scrolled down to the last one is told where it can be seen.
+        let refusal = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "The group is full");
+        hub.edit(|script| script.refusal = Some(refusal));
+        browser.press("model-99", "memory").await;
+        let said = "Load memory failed for model-99: The group is full";
+        browser.wait_for("#flash", &[said]).await;
+        browser
+            .wait_until("document.getElementById('flash').getBoundingClientRect().top >= 0")
+            .await;
+        browser.screenshot("refused-below").await;
     })
     .await;
 }
@@ -249,12 +284,13 @@ async fn hostile_names_are_text_in_every_view() {
         }
         script.history = history(&[HOSTILE]);
         script.unloads = vec![HOSTILE.to_owned()];
+        script.config = HOSTILE.to_owned();
         let (hub, _server) = open(&browser, script).await;
         browser.click(".model .name").await;
         for view in VIEWS {
             open_view(&browser, view).await;
             let choices = format!("#view-{view} select option[value=\"{}\"]", HOSTILE.replace('"', "\\\""));
-            if !["models", "logs"].contains(&view) {
+            if !["models", "logs", "config"].contains(&view) {
                 assert_ne!(browser.evaluate(&format!("document.querySelectorAll({choices:?}).length")).await, 0, "{view}");
             }
         }
@@ -278,11 +314,13 @@ async fn hostile_names_are_text_in_every_view() {
         assert_eq!(browser.evaluate(follows).await, true);
         open_view(&browser, "requests").await;
         browser.wait_for(".flight [data-field=\"model\"]", &[HOSTILE]).await;
-        browser.click(".flight button").await;
+        browser.click(".flight .danger").await;
         browser.wait_for("#ask-title", &["Cancel this request?"]).await;
         browser.click("#ask-yes").await;
         browser.wait_for("#no-flights", &["No request is in flight."]).await;
-        assert_eq!(hub.posts().len(), 1);
+        // The editor has its text checked.
+        let cancelled = hub.posts().into_iter().filter(|post| post.starts_with("/hub/requests/"));
+        assert_eq!(cancelled.count(), 1);
         assert_eq!(browser.evaluate("document.images.length").await, 0);
         assert_eq!(browser.evaluate("window.pwned === undefined").await, true);
     })

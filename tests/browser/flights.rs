@@ -46,13 +46,13 @@ async fn a_request_in_flight_is_shown_and_cancelled_on_every_page() {
         browser
             .wait_for(".flight [data-field=\"model\"]", &["gamma", "beta"])
             .await;
-        browser.click(".flight button").await;
+        browser.click(".flight .danger").await;
         browser
             .wait_for("#ask-title", &["Cancel this request?"])
             .await;
         browser.click("#ask-no").await;
         assert!(hub.posts().is_empty());
-        browser.click(".flight button").await;
+        browser.click(".flight .danger").await;
         browser.click("#ask-yes").await;
         browser
             .wait_for(".flight [data-field=\"model\"]", &["beta"])
@@ -73,7 +73,7 @@ async fn a_request_in_flight_is_shown_and_cancelled_on_every_page() {
             .await;
         // It ended before it was clicked.
         hub.edit(|script| script.in_flight = vec![in_flight(3, "three", "beta", Stage::Sent)]);
-        browser.click(".flight button").await;
+        browser.click(".flight .danger").await;
         hub.edit(|script| script.in_flight[0].id = "another".to_owned());
         browser.click("#ask-yes").await;
         let gone = "Cancel failed: No request `three` is in flight: it has ended, or never was";

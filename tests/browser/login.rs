@@ -6,6 +6,7 @@ use mlx_openai_server_hub::config::KeyDigest;
 use tokio::time::{Instant, sleep};
 
 use crate::browser::{Browser, Device, in_browser};
+use crate::everybody::{axe, faults_now};
 use crate::support::{Hub, SOON, stub};
 
 const KEY: &str = "a-key-that-may-control-the-hub";
@@ -39,6 +40,10 @@ async fn a_key_opens_the_page_a_wrong_one_does_not_and_a_logout_closes_it() {
         let refused = "The API key is none of this hub's. `mlx-openai-server-hub key list` shows their names.";
         browser.wait_for("#refused", &[refused]).await;
         browser.screenshot("login-refused").await;
+        if let Some(axe) = axe("a_key_opens_the_page") {
+            browser.run(&axe).await;
+            assert_eq!(faults_now(&browser).await, [""; 0]);
+        }
 
         log_in(&browser, KEY).await;
         browser.wait_for("#status", &["OK"]).await;

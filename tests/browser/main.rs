@@ -5,14 +5,22 @@
 
 #[path = "../support/browser.rs"]
 mod browser;
+mod captured;
+mod chat;
+mod downloads;
+mod editor;
 mod everybody;
 mod fixtures;
 mod flights;
 mod login;
+mod logs;
+mod policies;
+mod polls;
 mod real_hub;
 mod scripted_hub;
 mod sends;
 mod shows;
+mod stays;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -20,8 +28,8 @@ use browser::Browser;
 use scripted_hub::{Script, ScriptedHub, Server};
 
 /// The views of the page.
-const VIEWS: [&str; 7] = [
-    "models", "requests", "charts", "logs", "chat", "policies", "clients",
+const VIEWS: [&str; 8] = [
+    "models", "requests", "charts", "logs", "chat", "policies", "clients", "config",
 ];
 
 /// Opens the page of a hub that follows `script`.

@@ -1,23 +1,28 @@
 //! A hub that does what the test says, behind the real control API and the real page.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::{StreamExt as _, stream};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use mlx_openai_server_hub::api::{
-    Activity, ApiError, DecisionsReport, EndedRequest, HistoryReport, HubFacts, LoadPlan,
-    MemoryState, ModelFacts, Outcome, PoliciesReport, ProcessState, RecordingReport, ReloadReport,
-    RequestInFlight, Status, Verb, WantedDecisions,
+    Activity, ApiError, CapturedRequest, ConfigCheck, ConfigSaved, ConfigText, DecisionsReport,
+    EndedRequest, FleetReport, HistoryReport, HubFacts, MemberLoad, MemoryState, ModelFacts,
+    Outcome, PoliciesReport, ProcessState, RecordingReport, ReloadReport, RequestInFlight, Status,
+    Verb, VerbPlan, WantedDecisions,
 };
-use mlx_openai_server_hub::hub::control::{Hub, Live, router};
+use mlx_openai_server_hub::config::{self, Config};
+use mlx_openai_server_hub::hub::control::{ConfigEditor, Hub, Live, router};
 use mlx_openai_server_hub::hub::lifecycle::Models;
 use parking_lot::Mutex;
 use prometheus::proto::MetricFamily;
@@ -32,11 +37,32 @@ pub(crate) struct Script {
     pub(crate) models: Vec<(ModelFacts, Activity)>,
     pub(crate) ended: Vec<EndedRequest>,
     pub(crate) in_flight: Vec<RequestInFlight>,
+    /// The bodies of every request, if any are kept.
+    pub(crate) captured: Option<CapturedRequest>,
     pub(crate) history: HistoryReport,
     /// What any load would take out of memory.
     pub(crate) unloads: Vec<String>,
     /// What verbs and reloads are refused with.
     pub(crate) refusal: Option<ApiError>,
+    /// The pieces of the answer to a chat. All but the first are held as verbs are.
+    pub(crate) chat: Vec<String>,
+    pub(crate) policies: PoliciesReport,
+    pub(crate) decisions: DecisionsReport,
+    /// hub.yaml, for its editor.
+    pub(crate) config: String,
+    /// What becomes of pages that ask for events.
+    pub(crate) events: Events,
+}
+
+/// What pages get that ask for events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Events {
+    #[default]
+    Sent,
+    /// As of a proxy that knows no such thing.
+    Refused,
+    /// As of a proxy that waits for the whole answer.
+    HeldBack,
 }
 
 #[derive(Clone)]
@@ -44,7 +70,7 @@ pub(crate) struct ScriptedHub {
     script: Arc<Mutex<Script>>,
     /// Method, path and body of every request so far.
     requests: Arc<Mutex<Vec<(String, String, String)>>>,
-    /// While true, verbs do not answer.
+    /// While true, verbs do not answer, nor does a chat but for its beginning.
     held: Arc<watch::Sender<bool>>,
 }
 
@@ -108,12 +134,22 @@ impl Hub for ScriptedHub {
         after.cloned().collect()
     }
 
-    async fn plan(&self, model: &str) -> Result<LoadPlan, ApiError> {
-        Ok(LoadPlan {
-            model: model.to_owned(),
-            unloads: self.script.lock().unloads.clone(),
-            ..LoadPlan::default()
-        })
+    async fn plan(&self, verb: Verb, model: &str) -> Result<VerbPlan, ApiError> {
+        let script = self.script.lock();
+        let find = |name: &str| script.models.iter().find(|(facts, _)| facts.name == name);
+        let (facts, activity) = find(model).expect("the page offers only what it was shown");
+        let mut plan = VerbPlan::default();
+        if verb.frees_memory() {
+            plan.in_flight = activity.active_requests;
+            plan.refused_requests = activity.parked_requests;
+        } else if facts.memory_state != MemoryState::Loaded
+            && !(verb == Verb::Start && facts.jit_enabled)
+        {
+            plan.unloads.clone_from(&script.unloads);
+            let leaving = plan.unloads.iter().filter_map(|name| find(name));
+            plan.in_flight = leaving.map(|(_, activity)| activity.active_requests).sum();
+        }
+        Ok(plan)
     }
 
     fn history(&self) -> HistoryReport {
@@ -131,16 +167,27 @@ impl Hub for ScriptedHub {
         before - in_flight.len()
     }
 
+    fn captured(&self, id: &str) -> Result<CapturedRequest, ApiError> {
+        let captured = self.script.lock().captured.clone();
+        let nothing =
+            || ApiError::new(StatusCode::NOT_FOUND, format!("Nothing is kept of `{id}`."));
+        captured.ok_or_else(nothing)
+    }
+
     fn policies(&self) -> PoliciesReport {
-        PoliciesReport::default()
+        self.script.lock().policies.clone()
     }
 
     fn page_enabled(&self) -> bool {
         true
     }
 
-    fn decisions(&self, _: &WantedDecisions) -> DecisionsReport {
-        DecisionsReport::default()
+    fn decisions(&self, wanted: &WantedDecisions) -> DecisionsReport {
+        let mut report = self.script.lock().decisions.clone();
+        if let Some(model) = &wanted.model {
+            report.decisions.retain(|decision| decision.concerns(model));
+        }
+        report
     }
 
     fn recording(&self) -> RecordingReport {
@@ -192,6 +239,65 @@ impl Hub for ScriptedHub {
     }
 
     fn request_shutdown(&self, _: Models) {}
+
+    fn readiness(&self) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    fn model_readiness(&self, _: &str) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    fn member_load(&self, _: &str) -> Result<MemberLoad, ApiError> {
+        Ok(MemberLoad::default())
+    }
+
+    fn fleet(&self) -> FleetReport {
+        FleetReport::default()
+    }
+
+    async fn drain(&self) -> FleetReport {
+        self.fleet()
+    }
+
+    async fn undrain(&self) -> FleetReport {
+        self.fleet()
+    }
+}
+
+/// hub.yaml is what the script says; nothing is saved.
+impl ConfigEditor for ScriptedHub {
+    fn edits_config(&self) -> bool {
+        self.script.lock().hub.edits_config
+    }
+
+    async fn config_schema(&self) -> Result<serde_json::Value, ApiError> {
+        Ok(config::schema())
+    }
+
+    async fn config_text(&self) -> Result<ConfigText, ApiError> {
+        Ok(ConfigText {
+            path: "/home/ada/hub.yaml".to_owned(),
+            text: self.script.lock().config.clone(),
+            version: "0".to_owned(),
+        })
+    }
+
+    async fn check_config(&self, text: String) -> Result<ConfigCheck, ApiError> {
+        let findings = match Config::parse("/home/ada/hub.yaml".as_ref(), &text) {
+            Ok(_) => Vec::new(),
+            Err(error) => error.findings,
+        };
+        Ok(ConfigCheck {
+            valid: findings.is_empty(),
+            findings,
+            ..ConfigCheck::default()
+        })
+    }
+
+    async fn save_config(&self, _: String, _: &str) -> Result<ConfigSaved, ApiError> {
+        Ok(ConfigSaved::default())
+    }
 }
 
 /// A server on 127.0.0.1; dropping it closes its port and its connections.
@@ -205,8 +311,10 @@ impl Server {
     /// Serves `hub` at `address`; port 0 for a free one.
     pub(crate) async fn start(hub: &ScriptedHub, address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
-        let router =
-            router(hub.clone(), Live::default()).layer(from_fn_with_state(hub.clone(), record));
+        let chat = axum::routing::post(chat).with_state(hub.clone());
+        let router = router(hub.clone(), Live::default())
+            .route("/v1/chat/completions", chat)
+            .layer(from_fn_with_state(hub.clone(), record));
         let address = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
         let task = tasks.spawn(serve(listener, router));
@@ -246,6 +354,21 @@ async fn serve(listener: TcpListener, router: Router) {
     }
 }
 
+/// The answer to a chat, as server-sent events.
+async fn chat(State(hub): State<ScriptedHub>) -> Response {
+    let pieces = hub.script.lock().chat.clone();
+    let pieces = stream::iter(pieces.into_iter().enumerate()).then(move |(index, piece)| {
+        let mut held = hub.held.subscribe();
+        async move {
+            if index > 0 {
+                held.wait_for(|held| !held).await.unwrap();
+            }
+            Ok::<_, Infallible>(piece)
+        }
+    });
+    Body::from_stream(pieces).into_response()
+}
+
 async fn record(State(hub): State<ScriptedHub>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
@@ -254,6 +377,15 @@ async fn record(State(hub): State<ScriptedHub>, request: Request, next: Next) ->
         parts.uri.path().to_owned(),
         String::from_utf8(body.to_vec()).unwrap(),
     );
+    let events = hub.script.lock().events;
+    match (&*entry.1, events) {
+        ("/hub/events", Events::Refused) => return StatusCode::BAD_GATEWAY.into_response(),
+        ("/hub/events", Events::HeldBack) => std::future::pending().await,
+        _ => {}
+    }
     hub.requests.lock().push(entry);
-    next.run(Request::from_parts(parts, Body::from(body))).await
+    let mut request = Request::from_parts(parts, Body::from(body));
+    let here = SocketAddr::from(([127, 0, 0, 1], 1));
+    request.extensions_mut().insert(ConnectInfo(here));
+    next.run(request).await
 }

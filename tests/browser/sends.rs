@@ -6,7 +6,7 @@ use mlx_openai_server_hub::api::{ApiError, MemoryState, ProcessState};
 use crate::browser::{Device, button, in_browser};
 use crate::fixtures::{idle, model, three_models};
 use crate::open;
-use crate::scripted_hub::Server;
+use crate::scripted_hub::{Events, Server};
 
 #[tokio::test]
 async fn every_button_posts_to_its_route_and_nothing_else_is_called() {
@@ -49,6 +49,7 @@ async fn every_button_posts_to_its_route_and_nothing_else_is_called() {
         assert_eq!(hub.posts(), posts);
         let reads = [
             "/hub",
+            "/hub/assets/capture.js",
             "/hub/assets/chat.js",
             "/hub/assets/clients.js",
             "/hub/assets/flights.js",
@@ -62,6 +63,7 @@ async fn every_button_posts_to_its_route_and_nothing_else_is_called() {
             "/hub/events",
             "/hub/models/alpha/plan",
             "/hub/models/beta/plan",
+            "/hub/models/gamma/plan",
             "/hub/status",
         ];
         assert_eq!(hub.paths_read(), reads);
@@ -192,12 +194,61 @@ async fn a_load_that_evicts_says_whom_and_asks_first() {
         browser.press("alpha", "process").await;
         browser.wait_for("#ask-title", &["Load alpha?"]).await;
         browser.click("#ask-no").await;
+        browser.click(".model[data-model=\"alpha\"] .name").await;
         hub.edit(|script| script.models[0].0.jit_enabled = true);
+        let loaded_by = "tbody[data-model=\"alpha\"] .more dl dd:nth-of-type(3)";
+        browser.wait_for(loaded_by, &["its first request"]).await;
         browser.press("alpha", "process").await;
         browser.wait_for(&button("alpha", "process"), &["Stop"]).await;
         let posts = ["/hub/models/beta/load", "/hub/models/alpha/start"]
             .map(|path| format!("{path} {{\"reason\":\"dashboard\"}}"));
         assert_eq!(hub.posts(), posts);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_model_in_use_is_neither_stopped_nor_unloaded_by_one_click() {
+    in_browser(Device::Desktop, async |browser| {
+        let mut script = three_models();
+        script.events = Events::Refused;
+        let (hub, _server) = open(&browser, script).await;
+        browser
+            .wait_for(&button("gamma", "process"), &["Stop"])
+            .await;
+        // The page may not know of them yet; the hub does.
+        hub.edit(|script| {
+            script.models[2].1.active_requests = 1;
+            script.models[2].1.parked_requests = 2;
+        });
+        let text =
+            "1 request in flight will be answered first. 2 requests waiting will be refused.";
+        for (cluster, verb) in [("process", "Stop"), ("memory", "Unload")] {
+            browser.press("gamma", cluster).await;
+            browser
+                .wait_for("#ask-title", &[&format!("{verb} gamma?")])
+                .await;
+            browser.wait_for("#ask-text", &[text]).await;
+            browser
+                .wait_for("#ask-yes", &[&format!("{verb} gamma")])
+                .await;
+            browser.screenshot("stops-in-use").await;
+            browser.click("#ask-no").await;
+            browser
+                .wait_for(&format!("{}:enabled", button("gamma", cluster)), &[verb])
+                .await;
+        }
+        assert!(hub.posts().is_empty());
+
+        browser.press("gamma", "process").await;
+        browser.click("#ask-yes").await;
+        browser
+            .wait_for(&button("gamma", "process"), &["Start"])
+            .await;
+        assert_eq!(
+            hub.posts(),
+            ["/hub/models/gamma/stop {\"reason\":\"dashboard\"}"]
+        );
     })
     .await;
 }
@@ -247,6 +298,10 @@ async fn a_hub_that_goes_away_is_missed_and_found_again() {
     in_browser(Device::Desktop, async |browser| {
         let (hub, server) = open(&browser, three_models()).await;
         browser.wait_for("#status", &["OK"]).await;
+        browser.click("#stop").await;
+        browser.click("#ask-yes").await;
+        let stops = "#flash[data-kind=\"stop\"]";
+        browser.find(stops).await;
         let address = server.address;
         server.stop().await;
         let gone = "The hub cannot be reached. This page keeps trying.";
@@ -255,10 +310,76 @@ async fn a_hub_that_goes_away_is_missed_and_found_again() {
         browser
             .wait_for(".model > th", &["alpha", "beta", "gamma"])
             .await;
+        assert_eq!(browser.texts(stops).await.len(), 1);
         browser.screenshot("unreachable").await;
         let _server = Server::start(&hub, address).await;
         browser.wait_for("#status", &["OK"]).await;
         browser.wait_for("#error", &[]).await;
+        // What was said of the hub that went is not said of this one.
+        browser.wait_for("#flash", &[]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_failure_goes_when_its_cause_is_gone_and_can_be_closed() {
+    in_browser(Device::Desktop, async |browser| {
+        let (hub, _server) = open(&browser, three_models()).await;
+        let refuse = |status, text: &str| {
+            let refusal = Some(ApiError::new(status, text.to_owned()));
+            hub.edit(|script| script.refusal = refusal);
+        };
+        let failures = "#flash[data-kind=\"error\"]";
+        let long = "no room for it\nits log ends with:\n  Killed";
+        let said = "Load memory failed for beta: no room for it";
+
+        // The next try does it.
+        refuse(StatusCode::SERVICE_UNAVAILABLE, long);
+        browser.press("beta", "memory").await;
+        browser.wait_for(failures, &[said]).await;
+        hub.edit(|script| script.refusal = None);
+        browser.press("beta", "memory").await;
+        browser
+            .wait_for(&button("beta", "memory"), &["Unload"])
+            .await;
+        browser.wait_for("#flash, #flash-close", &[]).await;
+
+        // So does somebody else, but not what becomes of another model.
+        hub.edit(|script| script.models[1].0.memory_state = MemoryState::Unloaded);
+        browser.wait_for(&button("beta", "memory"), &["Load"]).await;
+        refuse(StatusCode::SERVICE_UNAVAILABLE, long);
+        browser.press("beta", "memory").await;
+        browser.wait_for(failures, &[said]).await;
+        hub.edit(|script| script.models[2].0.memory_state = MemoryState::Unloaded);
+        browser
+            .wait_for(&button("gamma", "memory"), &["Load"])
+            .await;
+        assert_eq!(browser.texts(failures).await, [said]);
+        hub.edit(|script| script.models[1].0.memory_state = MemoryState::Loaded);
+        browser.wait_for("#flash", &[]).await;
+
+        // A hub.yaml that is mended.
+        let mistake = "hub.yaml:3:1: `models` is missing";
+        refuse(StatusCode::BAD_REQUEST, mistake);
+        browser.click("#reload").await;
+        let said = format!("Reload failed: {mistake}");
+        browser.wait_for(failures, &[&said]).await;
+        hub.edit(|script| script.hub.degraded = true);
+        browser.wait_for("#status", &["DEGRADED"]).await;
+        assert_eq!(browser.texts(failures).await, [&*said]);
+        // It hides nothing of the hub's state.
+        let lowest = "document.getElementById('messages').getBoundingClientRect().bottom";
+        let highest = "document.getElementById('status').getBoundingClientRect().top";
+        let is_clear = browser.evaluate(&format!("{lowest} <= {highest}")).await;
+        assert_eq!(is_clear, true);
+        hub.edit(|script| script.hub.degraded = false);
+        browser.wait_for("#flash", &[]).await;
+
+        browser.click("#reload").await;
+        browser.wait_for(failures, &[&said]).await;
+        browser.click("#flash-close").await;
+        browser.wait_for("#flash, #flash-close", &[]).await;
+        assert_ne!(browser.evaluate("document.activeElement.id").await, "");
     })
     .await;
 }

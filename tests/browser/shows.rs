@@ -1,12 +1,12 @@
 //! What the page shows of a status.
 
-use std::io::Write as _;
-
 use http::StatusCode;
-use mlx_openai_server_hub::api::{ApiError, EndedRequest, GroupFacts, MemoryState, ProcessState};
+use mlx_openai_server_hub::api::{
+    Activity, ApiError, EndedRequest, GroupFacts, MemoryState, ProcessState,
+};
 
 use crate::browser::{Device, in_browser};
-use crate::fixtures::{busy_hub, hub, idle, model, three_models};
+use crate::fixtures::{busy_hub, hub, idle, model, three_models, wordy_hub};
 use crate::scripted_hub::Script;
 use crate::{VIEWS, open};
 
@@ -15,6 +15,24 @@ const BEYOND: &str = "[...document.querySelectorAll('body *')].filter((node) => 
     const { left, right, width } = node.getBoundingClientRect(); \
     return width > 0 && (right > innerWidth + 1 || left < -1) && !node.closest('.log, .hidden, thead'); \
     }).map((node) => node.outerHTML.slice(0, 90))";
+
+/// Opens every row, and every list within one.
+const OPEN_ALL: &str = "for (const name of document.querySelectorAll('.name[aria-expanded=false]')) name.click(); \
+    for (const details of document.querySelectorAll('details')) details.open = true;";
+
+/// Texts that do not fit into their boxes, which cut them or lie over what is beside them.
+const CUT: &str = "[...document.querySelectorAll('button, summary, dd, dt, td, th, p, li, .state, .pill')].filter((node) => \
+    node.checkVisibility() && node.clientWidth > 0 && node.scrollWidth > node.clientWidth + 1 && !node.closest('.log, .hidden, thead') \
+    ).map((node) => node.outerHTML.slice(0, 90))";
+
+/// Waits until a view has what it asks the hub for.
+async fn wait_for_rows(browser: &crate::browser::Browser, view: &str) {
+    if view == "policies" {
+        browser
+            .wait_until("document.querySelectorAll('#decisions li').length === 3")
+            .await;
+    }
+}
 
 #[tokio::test]
 async fn every_state_has_its_words_and_its_buttons() {
@@ -153,13 +171,28 @@ async fn a_busy_hub_shows_everything_the_status_says() {
         browser
             .wait_for("#openai-url", &["http://localhost:8000/v1"])
             .await;
-        assert_eq!(browser.texts("#warnings li").await.len(), 2);
+        browser.wait_for("#warnings", &["2 WARNINGS"]).await;
+        browser.click("#warnings").await;
+        assert_eq!(browser.texts("#warnings-list li").await.len(), 2);
+        browser.screenshot("warnings").await;
+        browser.click("#warnings-list button").await;
+        browser.wait_for("#warnings-list li", &[]).await;
+        // The failed ones are named, and a click leads to each.
+        browser.click("#failed").await;
+        browser.wait_for("#failed-list li", &["flux-schnell"]).await;
+        browser.click("#failed-list li button").await;
+        browser.wait_for("#failed-list li", &[]).await;
+        let focused = browser.evaluate("document.activeElement.textContent").await;
+        assert_eq!(focused, "flux-schnell");
         let chips = [
             "high_load\n2 of 2 loaded\nidle limit 30 min",
             "images\n0 of 1 loaded",
             "small\n0 loaded, no cap",
         ];
         browser.wait_for("#groups li", &chips).await;
+        browser.click("#groups summary").await;
+        let members = "Members: qwen3_30b (loaded), gemma3-27b (loaded)";
+        browser.wait_for("#groups p", &[members]).await;
         let row = browser.texts(".model[data-model=\"qwen3_30b\"] > *").await;
         assert_eq!(row[0], "qwen3_30b");
         assert_eq!(row[1], "RUNNING • PID 4321 • PORT 47850\n2 in flight");
@@ -190,14 +223,19 @@ async fn a_busy_hub_shows_everything_the_status_says() {
 #[tokio::test]
 async fn nothing_is_cut_or_hidden_at_any_width() {
     in_browser(Device::Desktop, async |browser| {
-        let (_hub, _server) = open(&browser, busy_hub()).await;
+        let (_hub, _server) = open(&browser, wordy_hub()).await;
         browser.wait_for("#status", &["DEGRADED"]).await;
+        browser.run(OPEN_ALL).await;
         for width in [500, 640, 800, 1024, 1180, 1280, 1440, 1600] {
             browser.resize(width, 1000).await;
             for view in VIEWS {
                 browser.click(&format!("#tab-{view}")).await;
+                wait_for_rows(&browser, view).await;
                 let found = browser.evaluate(BEYOND).await;
                 assert_eq!(found, serde_json::json!([]), "{view} at {width}");
+                browser.run(OPEN_ALL).await;
+                let cut = browser.evaluate(CUT).await;
+                assert_eq!(cut, serde_json::json!([]), "{view} at {width}");
                 let wide = browser
                     .evaluate("document.documentElement.scrollWidth")
                     .await;
@@ -206,8 +244,10 @@ async fn nothing_is_cut_or_hidden_at_any_width() {
                     "{view}: {wide} at {width}"
                 );
             }
-            browser.click("#tab-models").await;
-            browser.screenshot(&format!("width-{width}")).await;
+            for view in ["policies", "requests", "models"] {
+                browser.click(&format!("#tab-{view}")).await;
+                browser.screenshot(&format!("width-{width}-{view}")).await;
+            }
         }
     })
     .await;
@@ -246,6 +286,44 @@ async fn the_details_of_a_model_say_what_is_known_of_it() {
 }
 
 #[tokio::test]
+async fn a_row_says_when_its_model_is_unloaded_and_how_long_its_load_takes() {
+    in_browser(Device::Desktop, async |browser| {
+        let mut script = busy_hub();
+        script.hub.groups[0].idle_unload_trigger_min = Some(60);
+        let (loaded, activity) = &mut script.models[0];
+        loaded.auto_unload_minutes = Some(120);
+        loaded.last_load_at = Some(1_764_000_000.0 - 40.0 * 60.0);
+        *activity = Activity::default();
+        let loading = &mut script.models[2].0;
+        loading.memory_last_transition_at = Some(1_764_000_000.0 - 600.0);
+        loading.load_seconds = Some(1200.0);
+        let (hub, _server) = open(&browser, script).await;
+        let note = |name: &str| format!("[data-model=\"{name}\"] [data-field=\"memory-note\"]");
+        let loaded = note("qwen3_30b");
+        // Of two limits the smaller counts, whichever it is.
+        browser
+            .wait_for(&loaded, &["idle 40 min, unloads in 20 min"])
+            .await;
+        browser
+            .wait_for(&note("gemma3-27b"), &["10 min of about 20 min"])
+            .await;
+        browser.screenshot("notes").await;
+        hub.edit(|script| script.models[0].0.auto_unload_minutes = Some(50));
+        browser
+            .wait_for(&loaded, &["idle 40 min, unloads in 10 min"])
+            .await;
+        hub.edit(|script| {
+            script.models[0].0.auto_unload_minutes = None;
+            script.hub.groups[0].idle_unload_trigger_min = Some(90);
+        });
+        browser
+            .wait_for(&loaded, &["idle 40 min, unloads in 50 min"])
+            .await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_last_requests_are_listed_the_newest_first() {
     let request = |number, status, model: Option<&str>| EndedRequest {
         number,
@@ -268,7 +346,7 @@ async fn the_last_requests_are_listed_the_newest_first() {
         script.ended = vec![request(1, 200, Some("gamma")), request(2, 404, None)];
         let (hub, _server) = open(&browser, script).await;
         browser.click("#tab-requests").await;
-        let row = ".request:nth-child(3) td";
+        let row = ".request:nth-child(2) td";
         browser
             .wait_for(".request [data-field=\"status\"]", &["404", "200"])
             .await;
@@ -287,7 +365,11 @@ async fn the_last_requests_are_listed_the_newest_first() {
                 "14.7"
             ]
         );
-        hub.edit(|script| script.ended.push(request(3, 499, Some("alpha"))));
+        let third = EndedRequest {
+            id: "three".to_owned(),
+            ..request(3, 499, Some("alpha"))
+        };
+        hub.edit(|script| script.ended.push(third));
         browser
             .wait_for(
                 ".request [data-field=\"status\"]",
@@ -295,6 +377,13 @@ async fn the_last_requests_are_listed_the_newest_first() {
             )
             .await;
         browser.screenshot("requests").await;
+        browser
+            .click("#requests .request:first-child summary")
+            .await;
+        let whole = "POST /v1/chat/completions, id three";
+        browser
+            .wait_for("#requests [data-field=\"whole\"]", &[whole])
+            .await;
         browser.click("#requests-failed").await;
         browser
             .wait_for(".request [data-field=\"model\"]", &["alpha", "—"])
@@ -304,41 +393,17 @@ async fn the_last_requests_are_listed_the_newest_first() {
 }
 
 #[tokio::test]
-async fn a_log_grows_on_the_page_with_its_colours() {
-    in_browser(Device::Desktop, async |browser| {
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("gamma.log");
-        std::fs::write(&log, "\u{1b}[31mred\u{1b}[0m <b>plain</b>\n").unwrap();
-        let mut script = three_models();
-        script.models[2].0.log_path = Some(log.display().to_string());
-        let (_hub, _server) = open(&browser, script).await;
-        browser.click(".model[data-model=\"gamma\"] .name").await;
-        browser
-            .click("tbody[data-model=\"gamma\"] [data-goto=\"logs\"]")
-            .await;
-        browser.wait_for("#log div", &["red <b>plain</b>"]).await;
-        browser.wait_for("#log .ansi-red", &["red"]).await;
-        let mut file = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
-        writeln!(file, "second line").unwrap();
-        browser
-            .wait_for("#log div", &["red <b>plain</b>", "second line"])
-            .await;
-        browser.screenshot("log").await;
-        let find = browser.find("#log-find").await;
-        find.send_keys("SECOND").await.unwrap();
-        browser.wait_for("#log div", &["second line"]).await;
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn a_phone_shows_all_of_it_without_scrolling_sideways() {
     in_browser(Device::Phone, async |browser| {
-        let (_hub, _server) = open(&browser, busy_hub()).await;
+        let (_hub, _server) = open(&browser, wordy_hub()).await;
         browser.wait_for("#status", &["DEGRADED"]).await;
         assert_eq!(browser.evaluate("innerWidth").await, 390);
         for view in VIEWS {
             browser.click(&format!("#tab-{view}")).await;
+            wait_for_rows(&browser, view).await;
+            browser.run(OPEN_ALL).await;
+            let cut = browser.evaluate(CUT).await;
+            assert_eq!(cut, serde_json::json!([]), "{view}");
             assert_eq!(
                 browser.evaluate(BEYOND).await,
                 serde_json::json!([]),
@@ -402,7 +467,9 @@ async fn text_from_the_configuration_never_becomes_markup() {
         browser
             .wait_for(".model > th", &[HOSTILE, "beta", "gamma"])
             .await;
-        browser.wait_for("#warnings li", &[HOSTILE]).await;
+        browser.click("#warnings").await;
+        browser.wait_for("#warnings-list li", &[HOSTILE]).await;
+        browser.click("#warnings-list button").await;
         browser.click(".model [data-cluster=\"process\"]").await;
         let flash = format!("Start process failed for {HOSTILE}: {HOSTILE}");
         browser.wait_for("#flash", &[&flash]).await;

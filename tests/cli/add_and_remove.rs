@@ -97,6 +97,43 @@ fn add_writes_a_hub_yaml_where_there_is_none() {
 }
 
 #[test]
+fn a_hub_yaml_without_models_gets_one_and_is_the_same_without_it() {
+    let home = home();
+    for text in [
+        "# mine\n",
+        "# mine\nport: 8124",
+        "port: 8124\nmodels:\n",
+        "port: 8124\nmodels: []\n",
+        "port: 8124\nmodels: [ ]  # none\n",
+    ] {
+        home.write(text);
+        home.run(&["add", "caller-4bit", "--yes"]).assert_ok();
+        home.run(&["check"]).assert_ok();
+        let ran = home.run(&["remove", "caller-4bit", "--yes"]);
+        ran.assert_ok();
+        ran.assert_line("[warn] hub.yaml has no model now: `add` one before the next `start`");
+        assert_eq!(hub_yaml(&home), text);
+    }
+    // What is wrong with it besides is told.
+    home.write("prot: 1\nport: none\n");
+    let ran = home.run(&["add", "caller-4bit", "--yes"]);
+    ran.assert_failed();
+    assert!(ran.err.contains("`port`"), "{ran:?}");
+}
+
+#[test]
+fn what_add_wrote_into_a_new_hub_yaml_can_be_removed_and_added_again() {
+    let home = home();
+    std::fs::remove_file(home.config()).unwrap();
+    home.run(&["add", "Caller-4bit", "-y"]).assert_ok();
+    let written = hub_yaml(&home);
+    home.run(&["remove", "caller-4bit", "-y"]).assert_ok();
+    assert!(written.starts_with(&hub_yaml(&home)), "{written}");
+    home.run(&["add", "Caller-4bit", "-y"]).assert_ok();
+    assert_eq!(hub_yaml(&home), written);
+}
+
+#[test]
 fn what_cannot_be_added_or_removed_is_told_and_changes_nothing() {
     let home = home();
     let _filters = home.filters(8124);
@@ -116,7 +153,6 @@ fn what_cannot_be_added_or_removed_is_told_and_changes_nothing() {
         &["add", "org/new", "--name", "a b"],
         &["add", "org/new", "--group", "larg"],
         &["remove", "frist"],
-        &["remove", "first"],
     ] {
         let ran = home.run(&[arguments, &["--yes"]].concat());
         ran.assert_failed();
@@ -143,5 +179,14 @@ fn a_running_hub_takes_the_change_at_once() {
     home.wait_for_state("b", "running", "unloaded");
     let ran = home.run(&["remove", "b", "--yes"]);
     ran.assert_line("[ok] Hub reload complete: started=none | stopped=b | unchanged=a");
+    let before = hub_yaml(&home);
+    let ran = home.run(&["remove", "a", "--yes"]);
+    ran.assert_failed();
+    assert!(
+        ran.err
+            .contains("is the only model of hub.yaml, and its hub runs"),
+        "{ran:?}"
+    );
+    assert_eq!(hub_yaml(&home), before);
     home.run(&["stop"]).assert_ok();
 }

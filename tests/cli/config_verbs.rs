@@ -59,6 +59,39 @@ fn the_schema_is_the_one_beside_the_examples_and_beside_what_init_writes() {
 }
 
 #[test]
+fn the_schema_has_the_keys_of_the_engines_beside_hub_yaml() {
+    let home = Home::with_stub("");
+    let page = include_str!("../../docs/engines.md");
+    let engine = page.split("```lua engine\n").nth(1).unwrap();
+    let engine = engine.split("```").next().unwrap();
+    std::fs::create_dir_all(home.base().join("engines")).unwrap();
+    std::fs::write(home.base().join("engines/tiny.lua"), engine).unwrap();
+    let text = "# yaml-language-server: $schema=hub.schema.json\n\
+        models: [{name: a, model_path: org/a, engine: tiny, threads: 4, verbose: yes}]\n";
+    home.write(text);
+    home.run(&["check"]).assert_ok();
+
+    let printed = home.run(&["config", "schema"]).assert_ok().out.clone();
+    let schema: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let yaml: serde_json::Value = serde_yaml::from_str(text).unwrap();
+    let errors: Vec<_> = validator
+        .iter_errors(&yaml)
+        .map(|error| error.to_string())
+        .collect();
+    assert_eq!(errors, [""; 0]);
+    let wrong = text
+        .replace("threads: 4", "threads: many")
+        .replace("verbose", "verbos");
+    let yaml: serde_json::Value = serde_yaml::from_str(&wrong).unwrap();
+    assert_eq!(validator.iter_errors(&yaml).count(), 2);
+
+    home.run(&["engine", "check"]).assert_ok();
+    let beside = std::fs::read_to_string(home.base().join("hub.schema.json")).unwrap();
+    assert_eq!(beside, printed);
+}
+
+#[test]
 fn what_was_edited_is_checked_and_told() {
     let home = Home::with_stub(GOOD);
     editor(&home, "");

@@ -294,7 +294,7 @@ fn a_broken_hub_yaml_or_policy_is_told_beside_everything_else() {
 }
 
 /// Writes a service that runs the hub of this home, as a user would by hand.
-fn write_service(home: &Home, name: &str, path: &str) {
+pub(crate) fn write_service(home: &Home, name: &str, path: &str) {
     let config = home.config().display().to_string();
     let (folder, file, text) = match cfg!(target_os = "macos") {
         true => (

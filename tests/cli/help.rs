@@ -41,7 +41,9 @@ fn every_command_explains_itself() {
         "config",
         "key",
         "service",
+        "fleet",
         "policy",
+        "engine",
     ] {
         assert_cmd_snapshot!(format!("help_{verb}"), home.command([verb, "--help"]));
     }
@@ -59,11 +61,13 @@ fn every_policy_command_explains_itself() {
 }
 
 #[test]
-fn every_command_of_config_of_key_and_of_service_explains_itself() {
+fn every_command_of_config_of_key_of_fleet_of_engine_and_of_service_explains_itself() {
     let home = Home::empty();
     for (verb, words) in [
         ("config", &["path", "edit", "schema"][..]),
         ("key", &["add", "list", "remove"]),
+        ("fleet", &["status", "drain", "undrain", "config"]),
+        ("engine", &["list", "check", "show", "test"]),
         (
             "service",
             &["install", "uninstall", "start", "stop", "status", "logs"],

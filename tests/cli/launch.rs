@@ -233,7 +233,7 @@ fn a_name_that_a_policy_answers_for_will_do() {
     });
     let hub = FakeHub::start(move |request| {
         let answer = match request {
-            "GET /v1/models" => json!({"object": "list", "data": [{"id": "claude-opus"}]}),
+            "GET /v1/models/claude-opus" => json!({"id": "claude-opus", "object": "model"}),
             "GET /hub/status" => status.clone(),
             _ => return None,
         };

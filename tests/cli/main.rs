@@ -12,6 +12,7 @@ mod colour;
 mod completions;
 mod config_verbs;
 mod doctor;
+mod engine;
 mod help;
 mod keys;
 mod launch;

@@ -210,6 +210,21 @@ fn test_runs_the_named_files_alone() {
 }
 
 #[test]
+fn a_slow_policy_passes_its_test_on_any_machine() {
+    let home = Home::empty();
+    home.write("models:\n- {name: a, model_path: org/a, jit_enabled: true, auto_unload_minutes: 1, default: true}\n");
+    let slow =
+        "return { on_idle = function(model, hub) for _ = 1, 4e5 do end return hub.keep() end }\n";
+    write_policy(&home, "slow.lua", slow);
+    let test = "test.case('it keeps', function()\n  local hub = test.hub()\n  hub:request('a', { seconds = 1 })\n  \
+                hub:settle()\n  hub:advance('10m')\n  test.matches(hub.warnings[1], 'is slow')\nend)\n";
+    write_policy(&home, "slow_test.lua", test);
+    let output = home.command(["policy", "test"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.ends_with("1 passed, 0 failed\n"), "{text}");
+}
+
+#[test]
 fn test_without_a_test_says_so() {
     let home = Home::empty();
     let _filters = home.filters(0);

@@ -136,7 +136,7 @@ fn the_names_that_init_suggests_are_a_configuration_that_check_accepts() {
         (&["policy", "check"], "alias.lua"),
         (
             &["policy", "list"],
-            "Names that bundled/alias.lua answers for: best\n",
+            "Names that bundled/alias.lua answers for: *, best, claude-*, claude-*haiku*, gpt-*\n",
         ),
     ] {
         let output = home.command(arguments).output().unwrap();
@@ -265,5 +265,46 @@ fn init_converts_the_configuration_of_another_program() {
         ran.assert_failed();
         assert!(ran.err.contains(name), "{ran:?}");
         assert!(!other.config().exists());
+    }
+}
+
+#[test]
+fn no_model_may_log_into_a_file_of_the_hub() {
+    let home = Home::started("models: [{name: alpha, model_path: alpha, default: true}]\n");
+    home.wait_for_state("alpha", "running", "loaded");
+    let own = std::fs::read_dir(home.logs()).unwrap();
+    let own: Vec<_> = own.map(|entry| entry.unwrap().path()).collect();
+    home.run(&["stop"]).assert_ok();
+    assert!(
+        own.iter().any(|path| path.ends_with("hub_runtime.json")),
+        "{own:?}"
+    );
+    for path in own
+        .iter()
+        .filter(|path| path.is_file() && !path.ends_with("alpha.log"))
+    {
+        let log_file = path.display();
+        home.write(&format!(
+            "models: [{{name: beta, model_path: beta, log_file: {log_file}}}]\n"
+        ));
+        let ran = home.run(&["check"]);
+        ran.assert_failed();
+        assert!(ran.err.contains("is a file of the hub"), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_link_to_nothing_is_not_replaced() {
+    let home = Home::empty();
+    std::os::unix::fs::symlink("gone.yaml", home.config()).unwrap();
+    for command in [
+        &["add", "org/x", "--yes"][..],
+        &["key", "add", "mine"],
+        &["remove", "x", "--yes"],
+    ] {
+        let ran = home.run(command);
+        ran.assert_failed();
+        assert!(ran.err.contains("is a link to `gone.yaml`"), "{ran:?}");
+        assert!(home.config().is_symlink(), "{command:?}");
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::progress::waited_for;
 use crate::support::home::{Home, Ran, ran};
+use crate::support::model_folder::write_cached;
 use crate::support::{SOON, alpha::CHAT, wait_for, wait_until};
 
 const YAML: &str = "models:\n\
@@ -52,6 +53,25 @@ fn a_hub_is_started_and_stdout_has_the_answer_alone() {
     // The next one finds it.
     let again = home.run(&["run", "small", "hello"]);
     assert_eq!((again.code, &*again.err), (0, ""), "{again:?}");
+}
+
+#[test]
+fn two_commands_lead_from_models_on_the_disk_to_the_first_answer() {
+    let home = Home::with_stub(YAML);
+    std::fs::remove_file(home.config()).unwrap();
+    let qwen = json!({"model_type": "qwen3"});
+    write_cached(home.path(), "mlx-community/Qwen3-0.6B-4bit", &qwen, 1000);
+    home.run(&["init", "--found"]).assert_ok();
+    // Where the tests are, the usual port may be taken.
+    let text = std::fs::read_to_string(home.config()).unwrap();
+    let (port, first) = (home.port, home.port + 1);
+    let port = format!("port: {port}\nmodel_starting_port: {first}\n");
+    assert!(text.contains("port: 8000\n"), "{text}");
+    home.write(&text.replace("port: 8000\n", &port));
+    let ran = home.run(&["run", "qwen3-0.6b-4bit", "hello"]);
+    home.note_daemon(&ran.err);
+    ran.assert_ok();
+    assert!(ran.out.starts_with("You said “hello”."), "{ran:?}");
 }
 
 #[test]

@@ -181,6 +181,24 @@ fn the_log_of_the_chosen_model_is_shown_and_a_new_size_is_taken() {
 }
 
 #[test]
+fn a_key_that_comes_with_a_new_size_is_taken() {
+    let hub = FakeHub::start(|request| (request == "GET /hub/status").then(|| (200, status(1))));
+    let home = home_of_four(hub.port());
+    hub.is_of(&home);
+    let mut top = Top::of(&home);
+    top.wait_for("> c");
+    for _ in 0..50 {
+        for shown in ["requests in flight", "Last requests"] {
+            processes::send(top.child.id(), Signal::SIGWINCH);
+            top.press("?");
+            top.wait_for(shown);
+        }
+    }
+    top.press("q");
+    top.assert_ends();
+}
+
+#[test]
 fn without_a_terminal_it_says_so() {
     let ran = home_of_four(1).run(&["top"]);
     ran.assert_failed();

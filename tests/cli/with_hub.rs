@@ -186,17 +186,18 @@ fn stop_model_reloads_and_then_stops() {
 
 #[test]
 fn memory_verbs_do_not_reload() {
-    for (verb, route, message) in [
-        ("load-model", "load", "Model 'a' loaded"),
-        ("load", "load", "Model 'a' loaded"),
-        ("unload-model", "unload", "Model 'a' unloaded"),
-        ("unload", "unload", "Model 'a' unloaded"),
+    for (verb, route, line) in [
+        ("load-model", "load", "loaded"),
+        ("load", "load", "loaded"),
+        ("unload-model", "unload", "unloaded"),
+        ("unload", "unload", "unloaded"),
     ] {
-        let (hub, home) = hub(move |_| Some(done(route, "a", message)));
+        let message = format!("Model 'a' {line}");
+        let (hub, home) = hub(move |_| Some(done(route, "a", &message)));
         let output = home.command([verb, "a"]).output().unwrap();
         assert_eq!(
             String::from_utf8(output.stdout).unwrap(),
-            format!("[ok] a: {route}ed\n")
+            format!("[ok] a: {line}\n")
         );
         assert_eq!(output.status.code(), Some(0));
         assert_eq!(hub.requests(), [format!("POST /hub/models/a/{route}")]);
@@ -467,4 +468,27 @@ fn unload_all_spares_models_with_requests_unless_told_not_to() {
     let now = home.run(&["unload", "--all", "--now"]);
     assert_eq!(now.out, "[ok] b: unloaded\n");
     assert_eq!(now.code, 0);
+}
+
+#[test]
+fn a_service_that_somebody_else_has_written_is_named_by_start_stop_and_restart() {
+    let home = Home::with_stub("models: [{name: a, model_path: org/a, jit_enabled: true}]\n");
+    crate::doctor::write_service(&home, "mine", "/bin");
+    let named = |verb: &str| {
+        let ran = home.run(&[verb]);
+        ran.assert_ok();
+        let line = ran.lines().into_iter().find(|line| line.contains("mine."));
+        assert!(
+            line.unwrap().starts_with("[warn] The service `~/"),
+            "{ran:?}"
+        );
+        assert!(ran.out.contains("hint: `"), "{ran:?}");
+    };
+    named("start");
+    // Its hub is replaced as any other.
+    home.run(&["restart"]).assert_ok();
+    named("stop");
+    named("restart");
+    named("stop");
+    home.run(&["stop"]).assert_ok();
 }

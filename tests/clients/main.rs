@@ -1,23 +1,35 @@
 //! Clients as their makers publish them, against a hub with simulated workers: `openai` for Python and for
-//! Node, `anthropic` and `ollama` for both, and agents that edit a file by a tool call.
+//! Node, `anthropic` and `ollama` for both, and agents that edit a file by a tool call. `streams` has them read streams
+//! of every kind.
 //!
 //! tests/run puts them under target/: one Python client is part of the real worker's environment.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail it")]
 
+#[path = "../support/chat_streams.rs"]
+mod chat_streams;
+mod counts;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use support::{Hub, stub};
+use tokio::time::Instant;
 
 /// `quick` and `slow`, of which the second loads for longer than its clients wait in silence, and `chats`, whose
 /// worker knows chat completions only.
 fn hub() -> Hub {
+    hub_that_says(&["--tokens", "7"])
+}
+
+/// The same with other answers.
+fn hub_that_says(answers: &[&str]) -> Hub {
     let model = |name: &str, knobs: &[&str]| {
-        let command = stub(&[&["--tokens", "7"], knobs].concat());
+        let command = stub(&[answers, knobs].concat());
         format!(
             "- {{name: {name}, model_path: org/{name}, jit_enabled: true, default: true, \
              worker_command: {command}}}\n"
@@ -60,6 +72,11 @@ fn is_served(program: &Path, arguments: &[&Path], script: &str) {
 
 /// Runs a client's script to its end.
 fn runs(hub: &Hub, program: &Path, arguments: &[&Path], script: &str) {
+    said_by(hub, program, arguments, script);
+}
+
+/// The same, with what it said.
+fn said_by(hub: &Hub, program: &Path, arguments: &[&Path], script: &str) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let said = Command::new(program)
         .arg(script)
@@ -67,15 +84,12 @@ fn runs(hub: &Hub, program: &Path, arguments: &[&Path], script: &str) {
         .args(arguments)
         .output()
         .unwrap();
-    let (out, error) = (&said.stdout, &said.stderr);
-    assert!(
-        said.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(out),
-        String::from_utf8_lossy(error)
-    );
+    let out = String::from_utf8(said.stdout).unwrap();
+    let error = String::from_utf8_lossy(&said.stderr);
+    assert!(said.status.success(), "{out}{error}");
     // It went to the end of the script.
-    assert!(String::from_utf8_lossy(out).ends_with("all served\n"));
+    assert!(out.ends_with("all served\n"));
+    out
 }
 
 #[test]
@@ -102,7 +116,7 @@ fn edits_a_file(
     tool: &str,
     settings: &[(&str, &str)],
 ) {
-    writes_a_file(agent, tool, |hub, programs| {
+    writes_a_file(&hub(), agent, tool, |hub, programs| {
         let others = std::env::var("PATH").unwrap_or_default();
         let mut command = hub.command(&["launch", agent, "--model", model, "--"]);
         command
@@ -116,6 +130,7 @@ fn edits_a_file(
 /// Runs an agent, by a command for the hub and the folder of the agents' programs. Returns what it said, if it is
 /// there.
 fn writes_a_file(
+    hub: &Hub,
     agent: &str,
     tool: &str,
     command: impl Fn(&Hub, &Path) -> Command,
@@ -124,12 +139,11 @@ fn writes_a_file(
     if !is_there(agent, &programs.join(agent)) {
         return None;
     }
-    let hub = hub();
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("written.txt");
     let told = home.path().join("told");
     std::fs::write(&told, tool.replace("FILE", file.to_str().unwrap())).unwrap();
-    let said = command(&hub, &programs)
+    let said = command(hub, &programs)
         .env("HOME", home.path())
         .current_dir(home.path())
         .stdin(std::fs::File::open(&told).unwrap())
@@ -147,42 +161,58 @@ fn writes_a_file(
 #[test]
 fn claude_code_needs_nothing_but_the_url() {
     let tool = r#"call Write {"file_path": "FILE", "content": "hello"}"#;
-    writes_a_file("claude", tool, |hub, programs| {
-        let mut command = Command::new(programs.join("claude"));
-        command
-            .args([
-                "-p",
-                "--permission-mode",
-                "acceptEdits",
-                "--allowedTools",
-                "Write",
-            ])
-            .env(
-                "ANTHROPIC_BASE_URL",
-                format!("http://127.0.0.1:{}", hub.http.port),
-            )
-            .env("ANTHROPIC_AUTH_TOKEN", "none")
-            .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
-        for model in [
-            "ANTHROPIC_MODEL",
-            "ANTHROPIC_SMALL_FAST_MODEL",
-            "ANTHROPIC_DEFAULT_HAIKU_MODEL",
-        ] {
-            command.env_remove(model);
-        }
-        command
+    writes_a_file(&hub(), "claude", tool, |hub, programs| {
+        with_nothing_but_the_url(programs, hub.http.port, "Write")
     });
+}
+
+/// Claude Code, which may use these tools and knows of the hub no more than its port.
+fn with_nothing_but_the_url(programs: &Path, port: u16, tools: &str) -> Command {
+    let mut command = Command::new(programs.join("claude"));
+    command
+        .args(["-p", "--permission-mode", "acceptEdits"])
+        .args(["--allowedTools", tools])
+        .env("ANTHROPIC_BASE_URL", format!("http://127.0.0.1:{port}"))
+        .env("ANTHROPIC_AUTH_TOKEN", "none")
+        .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
+    for model in [
+        "ANTHROPIC_MODEL",
+        "ANTHROPIC_SMALL_FAST_MODEL",
+        "ANTHROPIC_DEFAULT_HAIKU_MODEL",
+    ] {
+        command.env_remove(model);
+    }
+    command
 }
 
 /// One whose provider has `auth` asks for the list of models, and takes what it knows of them from there.
 #[test]
 fn codex_reads_the_list_of_models() {
-    let tool = r#"call exec_command {"cmd": "echo hello > FILE"}"#;
-    let said = writes_a_file("codex", tool, |hub, programs| {
+    let hub = hub();
+    let said = codex_with_a_list(&hub, hub.http.port, CODEX_WRITES);
+    for complaint in ["failed to refresh available models", "metadata for"] {
+        let is_there = said.as_ref().is_some_and(|said| said.contains(complaint));
+        assert!(!is_there, "{said:?}");
+    }
+}
+
+/// The workers of the demo say a story, as long as the prompt makes it.
+#[test]
+fn codex_is_not_told_its_own_instructions() {
+    let hub = hub_that_says(&[]);
+    let began = Instant::now();
+    if codex_with_a_list(&hub, hub.http.port, CODEX_WRITES).is_some() {
+        assert!(began.elapsed() < Duration::from_secs(60));
+    }
+}
+
+const CODEX_WRITES: &str = r#"call exec_command {"cmd": "echo hello > FILE"}"#;
+
+fn codex_with_a_list(hub: &Hub, port: u16, told: &str) -> Option<String> {
+    writes_a_file(hub, "codex", told, |_, programs| {
         let provider = format!(
-            "model_providers.hub={{name=\"hub\", base_url=\"http://127.0.0.1:{}/v1\", wire_api=\"responses\", \
-             auth={{command=\"echo\", args=[\"none\"]}}}}",
-            hub.http.port
+            "model_providers.hub={{name=\"hub\", base_url=\"http://127.0.0.1:{port}/v1\", wire_api=\"responses\", \
+             auth={{command=\"echo\", args=[\"none\"]}}}}"
         );
         let mut command = Command::new(programs.join("codex"));
         command
@@ -198,11 +228,7 @@ fn codex_reads_the_list_of_models() {
                 "-",
             ]);
         command
-    });
-    for complaint in ["failed to refresh available models", "metadata for"] {
-        let is_there = said.as_ref().is_some_and(|said| said.contains(complaint));
-        assert!(!is_there, "{said:?}");
-    }
+    })
 }
 
 #[test]
@@ -233,7 +259,7 @@ fn codex_edits_a_file() {
             "--dangerously-bypass-approvals-and-sandbox",
             "-",
         ],
-        r#"call exec_command {"cmd": "echo hello > FILE"}"#,
+        CODEX_WRITES,
         &[],
     );
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use insta::assert_snapshot;
 use mlx_openai_server_hub::config::Config;
 use mlx_openai_server_hub::config::ports::PortError;
-use mlx_openai_server_hub::worker::command::CommandError;
+use mlx_openai_server_hub::worker::command::{CommandError, Install};
 
 /// All of them, each under its number.
 fn list(errors: &[&dyn std::fmt::Display]) -> String {
@@ -46,14 +46,26 @@ fn every_port_that_cannot_be_had_is_told_with_its_model_and_a_way_out() {
 
 #[test]
 fn every_worker_command_that_cannot_be_run_is_told_with_a_way_out() {
+    let not_found = |install| CommandError::NotFound {
+        program: "mlx-openai-server".to_owned(),
+        install,
+    };
+    let not_executable = |install| CommandError::NotExecutable {
+        path: "/opt/worker".into(),
+        install,
+    };
+    let install = Some(Install {
+        program: "mlx-openai-server".to_owned(),
+        with:
+            "`uv tool install --python 3.12 mlx-openai-server` or `pip install mlx-openai-server`"
+                .to_owned(),
+    });
     let texts = list(&[
         &CommandError::Empty,
-        &CommandError::NotFound {
-            program: "mlx-openai-server".to_owned(),
-        },
-        &CommandError::NotExecutable {
-            path: "/opt/worker".into(),
-        },
+        &not_found(install.clone()),
+        &not_executable(install),
+        &not_found(None),
+        &not_executable(None),
     ]);
     assert_snapshot!(texts);
 }

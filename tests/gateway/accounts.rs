@@ -343,11 +343,14 @@ fn metrics_have_the_distributions_of_requests_and_loads() {
         r#"mlx_hub_request_duration_seconds_bucket{model="alpha",le="+Inf"} 2"#,
         r#"mlx_hub_time_to_first_token_seconds_count{model="alpha"} 1"#,
         r#"mlx_hub_model_load_duration_seconds_count{model="alpha"} 1"#,
-        r#"mlx_hub_model_unloads_total{model="alpha"} 1"#,
+        r#"mlx_hub_evictions_total{model="alpha",policy="",reason="asked"} 1"#,
+        r#"mlx_hub_evictions_total{model="alpha",policy="",reason="reload"} 0"#,
         r#"mlx_hub_model_failures_total{model="alpha"} 0"#,
     ] {
         wait_until(line, SOON, || has(line));
     }
+    let call = r#"mlx_hub_policy_call_duration_seconds_count{hook="on_request",policy="bundled/create_hub.lua"}"#;
+    assert!(metrics().contains(call), "{}", metrics());
     // Each metric is described once, however many models there are.
     let text = metrics();
     let types: Vec<&str> = text

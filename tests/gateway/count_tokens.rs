@@ -34,7 +34,7 @@ fn hub(models: &Path) -> Hub {
     };
     let cache = models.join("cache");
     Hub::start(&format!(
-        "policies: [alias]\npolicy: {{alias: {{names: {{coder: [folder, none], other: none}}}}}}\nmodels:\n{}{}{}{}",
+        "policies: [alias]\npolicy: {{alias: {{names: {{coder: [folder, none], other: none, 'claude-*': folder}}, default: cached}}}}\nmodels:\n{}{}{}{}",
         model("folder", models.join("folder").to_str().unwrap(), ""),
         model(
             "cached",
@@ -86,12 +86,18 @@ fn the_models_own_tokenizer_counts_and_nothing_is_loaded() {
     let estimate = counted(&hub, "none", &text);
     assert!(estimate > TEMPLATE + 2 + 20, "{estimate}");
     assert_eq!(counted(&hub, "broken", &text), estimate);
-    assert_eq!(counted(&hub, "unknown", &text), estimate);
     // A name that a policy answers for is counted by the model that usually answers.
-    assert_eq!(counted(&hub, "coder", &text), TEMPLATE + 2 + 10);
+    for name in ["coder", "claude-opus-4-8", "unknown"] {
+        assert_eq!(counted(&hub, name, &text), TEMPLATE + 2 + 10, "{name}");
+    }
     assert_eq!(counted(&hub, "other", &text), estimate);
     // The path of a model is its name too.
     assert_eq!(counted(&hub, "org/cached", "a b c"), TEMPLATE + 2 + 3);
+    // The same of a response.
+    let asked = json!({"model": "folder", "instructions": "be brief", "input": text});
+    let answer = hub.http.post("/v1/responses/input_tokens", &asked);
+    let counted = json!({"object": "response.input_tokens", "input_tokens": TEMPLATE + 2 + 10});
+    assert_eq!(answer.json(), counted);
     for model in ["folder", "cached", "broken", "none"] {
         assert_eq!(hub.record.count("load", model), 0, "{model}");
         assert_eq!(hub.model(model)["memory_state"], "unloaded", "{model}");

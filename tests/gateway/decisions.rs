@@ -96,6 +96,30 @@ fn an_eviction_is_told_for_both_models() {
 }
 
 #[test]
+fn evictions_are_counted_by_their_reason() {
+    let hub = Hub::start_with(&models(), &[("swap.lua", SWAP)]);
+    assert_eq!(hub.http.chat("alpha", "hello").status, 200);
+    assert_eq!(hub.http.chat("beta", "hello").status, 200);
+    // In its own time beta is unloaded by the same policy.
+    wait_for_line(&hub, "beta", &["beta  unloaded"]);
+    assert_eq!(hub.http.chat("beta", "hello").status, 200);
+    assert_eq!(hub.act("beta", "stop").status, 200);
+    for (model, reason, policy) in [
+        ("alpha", "room", "swap.lua"),
+        ("beta", "idle", "swap.lua"),
+        ("beta", "asked", ""),
+    ] {
+        let line = format!(
+            r#"mlx_hub_evictions_total{{model="{model}",policy="{policy}",reason="{reason}"}} 1"#
+        );
+        wait_until(&line, SOON, || {
+            let metrics = hub.http.get("/metrics").text();
+            metrics.lines().any(|other| other == line)
+        });
+    }
+}
+
+#[test]
 fn what_people_did_is_told_with_who_it_was() {
     let hub = Hub::start_with(&models(), &[]);
     assert_eq!(hub.http.chat("alpha", "hello").status, 200);

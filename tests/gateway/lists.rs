@@ -65,7 +65,9 @@ fn line<'a>(list: &'a Value, id: &str) -> &'a Value {
     lines.find(|line| line["id"] == id).unwrap()
 }
 
-const ALL: [&str; 7] = ["small", "middle", "big", "hear", "auto", "later", "best"];
+const ALL: [&str; 8] = [
+    "small", "middle", "big", "hear", "auto", "later", "best", "gpt-*",
+];
 
 #[test]
 fn models_and_names_are_listed_with_what_becomes_of_a_request_for_them() {
@@ -123,7 +125,7 @@ fn models_and_names_are_listed_with_what_becomes_of_a_request_for_them() {
         "alias of big, small"
     );
     // As Codex reads it: what chats.
-    let codex = ["small", "middle", "big", "auto", "later", "best"];
+    let codex = ["small", "middle", "big", "auto", "later", "best", "gpt-*"];
     assert_eq!(ids(&answer["models"], "slug"), codex);
 
     hub.act("middle", "unload");
@@ -191,6 +193,7 @@ fn one_model_or_name_is_had_by_its_id_and_others_are_refused() {
         ("small", "small"),
         ("org%2Fsmall", "small"),
         ("best", "best"),
+        ("gpt-4", "gpt-4"),
     ] {
         let shown = hub.http.get(&format!("/v1/models/{id}")).json();
         assert_eq!(shown["id"], name);
@@ -198,7 +201,7 @@ fn one_model_or_name_is_had_by_its_id_and_others_are_refused() {
     }
     for (id, words) in [
         ("smal", &["Did you mean `small`?"][..]),
-        ("gpt-4", &["does not exist"]),
+        ("gp", &["does not exist"]),
         ("off", &["`off` is not started"]),
     ] {
         let path = format!("/v1/models/{id}");
@@ -265,6 +268,7 @@ fn ollamas_and_lm_studios_lists_have_the_names_too() {
             json!(32_768),
         ),
         ("auto", json!(["completion", "tools"]), Value::Null),
+        ("gpt-4:latest", json!(["completion", "tools"]), json!(4096)),
         ("hear", json!([]), Value::Null),
     ] {
         let shown = hub.http.post("/api/show", &json!({"model": name})).json();
@@ -282,6 +286,11 @@ fn ollamas_and_lm_studios_lists_have_the_names_too() {
         (&json!("off"), &json!("not-loaded"))
     );
     assert_eq!(hub.http.get("/api/v0/models/nosuch").status, 404);
+    let pattern = hub.http.get("/api/v0/models/gpt-4").json();
+    assert_eq!(
+        (&pattern["id"], &pattern["state"]),
+        (&json!("gpt-4"), &json!("loaded"))
+    );
 }
 
 #[test]
@@ -321,7 +330,10 @@ fn names_come_and_go_with_the_policies() {
     assert_eq!(hub.run(&["reload"]).status.code(), Some(0));
     let now = ids(&hub.http.get("/v1/models").json()["data"], "id");
     // A model keeps its name.
-    assert_eq!(now, ["small", "middle", "big", "hear", "night", "best"]);
+    assert_eq!(
+        now,
+        ["small", "middle", "big", "hear", "night", "best", "gpt-*"]
+    );
     std::fs::write(&file, names("{ night = 1 }")).unwrap();
     hub.run(&["reload"]);
     let status = hub.status()["warnings"].to_string();

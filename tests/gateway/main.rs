@@ -5,6 +5,7 @@
 
 mod accounts;
 mod cancelled;
+mod captured;
 mod cold_start;
 mod count_tokens;
 mod deaths;
@@ -37,6 +38,7 @@ mod shutdown;
 mod slow_policies;
 #[path = "../support/mod.rs"]
 mod support;
+mod traces;
 mod watch;
 
 use support::alpha::{

@@ -99,7 +99,7 @@ fn each_protocol_has_requests_without_a_model() {
             json!({"max_tokens": 9, "messages": said}),
             "anthropic",
         ),
-        ("/v1/responses", json!({"input": "hello"}), "openai"),
+        ("/v1/responses", json!({"input": "hello"}), "responses"),
         (
             "/api/chat",
             json!({"messages": said, "stream": false}),
@@ -113,7 +113,7 @@ fn each_protocol_has_requests_without_a_model() {
         (
             "/api/v0/chat/completions",
             json!({"messages": said}),
-            "openai",
+            "lm_studio",
         ),
     ] {
         let answer = hub.http.post(path, &body);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::http::{Answer, Reply};
-use crate::support::{Hub, SOON, wait_until};
+use crate::support::{Hub, SOON, wait_for, wait_until};
 use crate::{CHAT, ENDLESS, active, alpha};
 
 fn chat(prompt: &str) -> Value {
@@ -496,4 +496,51 @@ fn a_client_that_leaves_frees_its_lease() {
     wait_until("it to arrive", SOON, || active(&hub, "alpha") == 1);
     drop(reply);
     wait_until("its lease to be free", SOON, || active(&hub, "alpha") == 0);
+}
+
+#[test]
+fn a_raw_prompt_is_completed_as_it_is_where_the_worker_does_that() {
+    const COMPLETIONS: &str = "/v1/completions";
+    let hub = Hub::start(&alpha(&["--serves", COMPLETIONS]));
+    // Of a worker that is not there yet nothing is known, and it is not loaded to find out.
+    let prompt = "<|im_start|>user\nhello";
+    let mut body = json!({
+        "model": "alpha:latest", "prompt": prompt, "raw": true, "stream": false,
+        "options": {"num_predict": 9, "stop": ["x"]}, "think": false,
+    });
+    let refused = hub.http.post("/api/generate", &body);
+    assert_refused(&refused, 400, &["`raw`", "`alpha`", COMPLETIONS]);
+    assert_eq!(hub.model("alpha")["memory_state"], "unloaded");
+    hub.act("alpha", "load");
+    let answer = wait_for("its routes to be known", SOON, || {
+        let answer = hub.http.post("/api/generate", &body);
+        (answer.status == 200).then(|| answer.json())
+    });
+    assert_eq!(
+        (&answer["response"], &answer["done"]),
+        (&json!(prompt), &json!(true))
+    );
+    assert_eq!(
+        (&answer["model"], &answer["eval_count"]),
+        (&json!("alpha"), &json!(2))
+    );
+    body["stream"] = json!(true);
+    let told = lines(hub.http.open("/api/generate", &body));
+    let said: String = (told.iter())
+        .map(|line| line["response"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        (said.as_str(), &told.last().unwrap()["done"]),
+        (prompt, &json!(true))
+    );
+    // What is not raw is a chat.
+    body["raw"] = json!(false);
+    assert_eq!(hub.http.post("/api/generate", &body).status, 200);
+    let sent = hub.record.requests(COMPLETIONS);
+    let sent: Value = serde_json::from_str(sent[0]["body"].as_str().unwrap()).unwrap();
+    let expected = json!({
+        "model": "alpha", "max_tokens": 9, "stop": ["x"], "stream": false, "prompt": prompt,
+    });
+    assert_eq!(sent, expected);
+    assert_eq!(hub.record.requests(CHAT).len(), 1);
 }

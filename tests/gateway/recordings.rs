@@ -159,6 +159,38 @@ end }
 }
 
 #[test]
+fn troubles_are_recorded_and_replayed() {
+    let patient = "return { on_trouble = function(trouble, hub) return hub.leave{} end }\n";
+    let hub = Hub::start_with(
+        &crate::alpha(&["--fail-requests"]),
+        &[("patient.lua", patient)],
+    );
+    let file = record(&hub, "calls.jsonl");
+    wait_until("a trouble to be written", SOON, || {
+        assert_eq!(hub.http.chat("alpha", "hello").status, 500);
+        let text = std::fs::read_to_string(&file).unwrap();
+        text.contains("\"hook\":\"on_trouble\"")
+    });
+    assert!(hub.run(&["policy", "record", "off"]).status.success());
+    let replay = || stdout(&hub.run(&["policy", "replay", file.to_str().unwrap()]));
+    let text = replay();
+    assert!(
+        text.contains("on_trouble: 1 call, 0 would differ\n"),
+        "{text}"
+    );
+    std::fs::remove_file(hub.folder().join("patient.lua")).unwrap();
+    let text = replay();
+    assert!(
+        text.contains("on_trouble: 1 call, 1 would differ\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("on_trouble: leave (patient.lua:1) → restart"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_replay_shows_what_changed_policies_would_decide_otherwise() {
     let swap = "return { on_load = function(load, hub)\n  if load.group.free <= 0 then\n    \
                 return hub.evict(load.group.loaded)\n  end\nend }\n";

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::Hub;
 use crate::support::http::{Answer, Reply};
+use crate::support::{Hub, SOON, wait_until};
 use crate::{CHAT, alpha_in, assert_error};
 
 const RESPONSES: &str = "/v1/responses";
@@ -14,7 +14,8 @@ fn ask(prompt: &str, stream: bool) -> Value {
         "model": "alpha",
         "instructions": "Be brief.",
         "input": [{"role": "user", "content": [{"type": "input_text", "text": prompt}]}],
-        "tools": [{"type": "function", "name": "shell", "parameters": {"type": "object"}}, {"type": "web_search"}],
+        "tools": [{"type": "function", "name": "shell", "parameters": {"type": "object"}},
+                  {"type": "web_search"}, {"type": "namespace", "name": "agents", "tools": []}],
         "stream": stream,
     })
 }
@@ -35,6 +36,15 @@ fn a_worker_without_the_route_answers_by_a_chat_completion() {
     assert!(text.contains("hello"), "{text}");
     assert_eq!(hub.record.requests(CHAT).len(), 1);
     assert!(hub.record.requests(RESPONSES).is_empty());
+    // What no worker has is left out, and the log says so.
+    wait_until("the notes", SOON, || {
+        let log = std::fs::read_to_string(hub.logs().join("app.log")).unwrap();
+        let mut lines = log.lines();
+        let mut note = |kind: &str| {
+            lines.any(|line| line.contains("is left out of a request") && line.contains(kind))
+        };
+        note("web_search") && note("namespace")
+    });
 
     let reply = hub
         .http
@@ -65,6 +75,41 @@ fn a_worker_that_has_the_route_gets_the_first_request_and_all_others_as_they_are
         assert_eq!(requests[count - 1]["body"], body.to_string());
     }
     assert!(hub.record.requests(CHAT).is_empty());
+}
+
+#[test]
+fn policies_see_and_change_a_chat_completion_whatever_routes_the_worker_has() {
+    let policy = r#"return { on_request = function(req)
+      assert(req.protocol == "responses")
+      if req.body.messages[2].content == "short" then
+        return hub.route{ model = "alpha", set = { max_tokens = 1 }, unset = { "tools" } }
+      end
+    end }"#;
+    let policy = policy.replace("function(req)", "function(req, hub)");
+    let knobs = ["--tokens", "3"];
+    let hub = Hub::start_with(&alpha_in("1.8.1", &knobs), &[("short.lua", &policy)]);
+    // At the first request nothing is known of the worker's routes.
+    for count in 1..=2 {
+        let mut body = ask("short", false);
+        body["max_output_tokens"] = json!(50);
+        let answer = hub.http.post(RESPONSES, &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.json()["object"], "response");
+        let chats = hub.record.requests(CHAT);
+        assert_eq!(chats.len(), count);
+        let sent: Value = serde_json::from_str(chats[count - 1]["body"].as_str().unwrap()).unwrap();
+        assert_eq!(sent["max_tokens"], 1, "{sent}");
+        for other in ["tools", "input", "max_output_tokens"] {
+            assert!(sent.get(other).is_none(), "{sent}");
+        }
+        let body = ask("hello", false);
+        assert_eq!(hub.http.post(RESPONSES, &body).status, 200);
+        let requests = hub.record.requests(RESPONSES);
+        assert_eq!(requests.len(), count);
+        assert_eq!(requests[count - 1]["body"], body.to_string());
+    }
+    let warnings = hub.status()["warnings"].to_string();
+    assert!(!warnings.contains("short.lua"), "{warnings}");
 }
 
 /// The messages of the last chat that the worker got.

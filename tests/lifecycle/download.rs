@@ -2,47 +2,14 @@
 
 use serde_json::Value;
 
+use crate::support::downloads::{TOTAL, home};
 use crate::support::home::Home;
 use crate::support::http::chat;
-use crate::support::{BINARY, SOON, alpha::CHAT, model_folder, wait_for, wait_until};
-
-/// Bytes that the index of weights names.
-const TOTAL: u64 = 20_000_000;
-
-/// A home with a worker that downloads its model, in pieces of 100 kB, five a second, while it loads.
-fn home(pieces: u32, load_seconds: u32) -> Home {
-    let home = Home::with_stub(&format!(
-        "load_timeout: 3\nloading_notice: 1\nmodels:\n\
-         - {{name: far, model_path: org/far, jit_enabled: true, default: true, worker_command: [downloads], \
-            env: {{STUB_LOAD_SECONDS: '{load_seconds}'}}}}\n"
-    ));
-    let script = r#"
-case "$*" in *--help*) exec 'BINARY' stub-worker "$@" ;; esac
-cache="$HOME/.cache/huggingface/hub/models--org--far"
-mkdir -p "$cache/blobs" "$cache/refs" "$cache/snapshots/abc"
-printf abc > "$cache/refs/main"
-printf '{"metadata": {"total_size": TOTAL}}' > "$cache/blobs/index"
-ln -s ../../blobs/index "$cache/snapshots/abc/model.safetensors.index.json"
-download() {
-  i=0
-  while [ $i -lt PIECES ]; do
-    head -c 100000 /dev/zero >> "$cache/blobs/weights.incomplete"
-    i=$((i + 1))
-    sleep 0.2
-  done
-}
-download &
-exec 'BINARY' stub-worker "$@""#;
-    let script = script.replace("BINARY", BINARY);
-    let script = script.replace("TOTAL", &TOTAL.to_string());
-    home.write_script("downloads", &script.replace("PIECES", &pieces.to_string()));
-    home.start();
-    home
-}
+use crate::support::{SOON, alpha::CHAT, model_folder, wait_for, wait_until};
 
 #[test]
 fn a_download_is_shown_and_waited_for_beyond_load_timeout() {
-    let home = home(150, 8);
+    let home = home("jit_enabled: true", 150, 8);
     let asked = std::thread::spawn({
         let http = home.http;
         move || {
@@ -71,7 +38,7 @@ fn a_download_is_shown_and_waited_for_beyond_load_timeout() {
 
 #[test]
 fn a_download_that_stands_still_fails_after_load_timeout() {
-    let home = home(5, 60);
+    let home = home("jit_enabled: true", 5, 60);
     let answer = home.http.chat("far", "hi");
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert!(answer.text().contains("load_timeout"), "{}", answer.text());

@@ -2,7 +2,9 @@
 //! workers or the daemon misbehave.
 
 mod download;
+mod engines;
 mod memory;
+mod programs;
 mod slow_policies;
 mod start_wait;
 #[path = "../support/mod.rs"]

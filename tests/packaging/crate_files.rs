@@ -27,6 +27,7 @@ fn the_crate_has_what_it_is_built_from_and_nothing_else() {
         "src/cli/demo/hub.yaml",
         "src/hub/control/openapi.yaml",
         "scripts/lru_swap.lua",
+        "scripts/engines/mlx_lm.lua",
         "templates/hub/hub.js",
         "examples/hub.yaml",
         "docs/configuration.md",

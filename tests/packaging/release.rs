@@ -162,6 +162,7 @@ fn every_archive_has_the_program_its_man_pages_and_its_completions() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "tests/run shows what was not run")]
 fn the_formula_has_the_checksum_of_every_archive() {
     let release = Release::made();
     let formula = read(&release.dist().join("mlx-openai-server-hub.rb"));
@@ -177,13 +178,36 @@ fn the_formula_has_the_checksum_of_every_archive() {
     let url = format!("https://github.com/{REPOSITORY}/releases/download/v{version}/");
     assert_eq!(formula.matches(&url).count(), targets().len(), "{formula}");
     assert!(!formula.contains('@'), "{formula}");
-    if let Ok(checked) = Command::new("ruby")
+    assert_blocks_end(&formula);
+    let ruby = Command::new("ruby")
         .args(["-c", "mlx-openai-server-hub.rb"])
         .current_dir(release.dist())
-        .output()
-    {
-        assert!(checked.status.success(), "{checked:?}");
+        .output();
+    match ruby {
+        Ok(checked) => assert!(checked.status.success(), "{checked:?}"),
+        Err(_) => println!("not run: ruby's check of the formula: ruby is not installed"),
     }
+}
+
+/// Each block of a formula ends at the column where it begins, and each text within its line.
+#[track_caller]
+fn assert_blocks_end(formula: &str) {
+    let mut open = Vec::new();
+    for line in formula.lines() {
+        let code = line.trim_start();
+        let column = line.len() - code.len();
+        let is_comment = code.starts_with('#');
+        if code.starts_with("class ")
+            || code.starts_with("def ")
+            || code.ends_with(" do") && !is_comment
+        {
+            open.push(column);
+        } else if code == "end" {
+            assert_eq!(open.pop(), Some(column), "{line}");
+        }
+        assert!(is_comment || line.matches('"').count() % 2 == 0, "{line}");
+    }
+    assert_eq!(open, [0; 0], "{formula}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The bundled policies and those of `examples/policies` do what their tests in Lua say, in simulated
+//! The bundled policies and engines and the policies of `examples/policies` do what their tests in Lua say, in simulated
 //! hubs.
 
 use std::path::{Path, PathBuf};
@@ -50,6 +50,13 @@ fn every_bundled_policy_passes_its_test() {
     let policies = lua_files("scripts");
     assert!(policies.len() >= 7, "{policies:?}");
     run(&policies, "scripts/tests");
+}
+
+#[test]
+fn every_bundled_engine_passes_its_test() {
+    let engines = lua_files("scripts/engines");
+    assert!(engines.len() >= 3, "{engines:?}");
+    run(&engines, "scripts/engines/tests");
 }
 
 #[test]

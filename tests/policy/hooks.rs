@@ -63,6 +63,7 @@ fn the_views_show_the_hub() {
         ("req.waited_seconds", "0.0"),
         ("model.name", "alpha"),
         ("model.path", "org/alpha"),
+        ("model.engine", "mlx_lm"),
         ("model.type", "lm"),
         ("model.group", "g"),
         ("model.process_state", "running"),

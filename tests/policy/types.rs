@@ -1,8 +1,8 @@
-//! `scripts/types/hub.lua` and `scripts/types/test.lua` name what the bindings have, no more and no less.
+//! The files of `scripts/types` name what the bindings have, no more and no less.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mlx_openai_server_hub::{policy, simulation};
+use mlx_openai_server_hub::{engine, policy, simulation};
 
 /// The `---@field` names of each `---@class hub.X`.
 fn annotated(types: &str) -> BTreeMap<String, BTreeSet<String>> {
@@ -39,5 +39,23 @@ fn the_editor_types_of_tests_and_what_tests_see_name_the_same() {
     for (class, names) in bound {
         let bound = names.iter().map(|name| (*name).to_owned()).collect();
         assert_eq!(annotated.get(class), Some(&bound), "hub.{class}");
+    }
+}
+
+#[test]
+fn the_editor_types_of_engines_and_what_engines_see_and_return_name_the_same() {
+    let text = include_str!("../../scripts/types/engine.lua");
+    let annotated = annotated(text);
+    let bound = engine::bound_names();
+    assert_eq!(annotated.len(), bound.len());
+    for (class, names) in bound {
+        let bound = names.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(annotated.get(class), Some(&bound), "hub.{class}");
+    }
+    for (alias, words) in engine::bound_words() {
+        let line = format!("---@alias hub.{alias} ");
+        let found = text.lines().find_map(|text| text.strip_prefix(&line));
+        let bound: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+        assert_eq!(found, Some(&*bound.join("|")), "{alias}");
     }
 }

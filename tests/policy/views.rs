@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mlx_openai_server_hub::api::{ModelFacts, SystemMemory};
+use mlx_openai_server_hub::api::{HostFacts, ModelFacts, SystemMemory};
 use mlx_openai_server_hub::config::{Config, Settings};
 use mlx_openai_server_hub::policy::{Credential, GroupView, ModelView, Policies, World};
 
@@ -37,6 +37,31 @@ fn a_request_has_the_name_of_its_clients_key_or_none() {
         let (_, verdict) = policies.on_request(view);
         assert_eq!(rejected(&verdict).1, told);
     }
+}
+
+#[test]
+fn a_model_that_spans_machines_has_each_with_its_share() {
+    let hub = Hub::with(
+        "return { on_request = function(req, hub)
+           local texts = {}
+           for i, host in ipairs(hub.models.alpha.hosts or {}) do
+             texts[i] = host.name .. ' ' .. host.share
+           end
+           return hub.reject{ status = 400, message = table.concat(texts, ', ') .. tostring(hub.models.beta.hosts) }
+         end }",
+    );
+    let hosts = ["mac-studio.local", "ada@mini"].map(|name| HostFacts {
+        name: name.to_owned(),
+        share: 0.5,
+    });
+    let facts = ModelFacts {
+        hosts: hosts.to_vec(),
+        ..ModelFacts::clone(&hub.world.models.read()[0].facts)
+    };
+    hub.world.models.write()[0].facts = Arc::new(facts);
+    let (verdict, _) = hub.ask();
+    let told = "mac-studio.local 0.5, ada@mini 0.5nil";
+    assert_eq!(rejected(&verdict).1, told);
 }
 
 #[test]

@@ -92,6 +92,7 @@ pub(crate) fn model(name: &str) -> ModelView {
             name: name.to_owned(),
             model_path: format!("org/{name}"),
             model_type: "lm".into(),
+            engine: "mlx_lm".to_owned(),
             jit_enabled: true,
             process_state: ProcessState::Running,
             ..ModelFacts::default()
@@ -216,6 +217,7 @@ pub(crate) fn request(model: &str) -> Box<RequestView> {
         id: HeaderValue::from_static("req-1"),
         model: Some(model.to_owned()),
         client: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000),
+        via: None,
         credential: None,
         protocol: RequestView::OPENAI,
         keep_alive: Some(60.0),

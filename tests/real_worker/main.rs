@@ -12,8 +12,11 @@ mod browser;
 mod census;
 mod counts;
 mod dead_model;
+mod mlx_lm;
 mod models;
 mod rounds;
+mod several;
+mod spare;
 mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
@@ -22,10 +25,10 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use models::{LOAD, home_with_two, real_worker, text};
+use models::{LOAD, SPARE, home_with_two, real_worker, text};
 use nix::sys::signal::Signal;
 use support::home::Home;
-use support::{processes, wait_for, wait_until};
+use support::{processes, spares, wait_for, wait_until};
 
 #[test]
 fn the_main_job_with_the_real_worker() {
@@ -148,11 +151,14 @@ fn watch_shows_both(home: &Home) {
 fn a_path_that_is_no_model_is_a_failure_with_its_log() {
     let Some(worker) = real_worker() else { return };
     let home = home_with_two(worker);
-    // After a spare the program itself would fail once more, and each takes more than ten seconds.
-    home.configure_two("spares: 0\n");
     std::fs::remove_dir_all(home.model_path("jit")).unwrap();
     std::fs::create_dir(home.model_path("jit")).unwrap();
     home.said(&["start"]);
+    if spares::are_kept() {
+        wait_until("a spare process", SPARE, || {
+            home.status()["spares"][0]["ready"] == true
+        });
+    }
     let answer = home.http.chat("jit", "hello");
     assert_eq!(answer.status, 503, "{}", answer.text());
     let message = answer.json()["error"]["message"]
@@ -163,6 +169,12 @@ fn a_path_that_is_no_model_is_a_failure_with_its_log() {
     assert!(
         message.contains("config.json"),
         "the log's last lines: {message}"
+    );
+    let log = std::fs::read_to_string(home.logs().join("jit.log")).unwrap();
+    assert_eq!(
+        log.matches("Starting server on").count(),
+        1,
+        "one try: {log}"
     );
     home.said(&["stop"]);
     assert_eq!(home.processes(), Vec::<String>::new());

@@ -9,6 +9,9 @@ use crate::support::home::Home;
 /// A tiny model is up in 3 to 7 seconds where nothing else runs.
 pub(crate) const LOAD: Duration = Duration::from_secs(120);
 
+/// A spare imports at low priority: on a machine that does much else it takes far longer than a load.
+pub(crate) const SPARE: Duration = Duration::from_secs(600);
+
 /// The virtual environment of the real worker, or `None` where it is not installed; with CI=true that is a
 /// failure.
 #[expect(clippy::print_stdout, reason = "what the test run did not check")]

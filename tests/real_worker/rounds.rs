@@ -285,7 +285,7 @@ impl Home {
         u32::try_from(pid.expect("a worker")).unwrap()
     }
 
-    fn daemon(&self) -> u32 {
+    pub(crate) fn daemon(&self) -> u32 {
         let file = self.base().join("logs/hub_runtime.json");
         let runtime: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         u32::try_from(runtime["pid"].as_u64().unwrap()).unwrap()

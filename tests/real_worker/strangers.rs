@@ -15,8 +15,17 @@ fn pages() -> u16 {
     std::thread::spawn(move || {
         for connection in listener.incoming() {
             let mut connection = connection.unwrap();
-            let _ = connection.read(&mut [0; 4096]);
-            let page = "<!doctype html><title>a page</title>";
+            let mut head = [0; 4096];
+            let length = connection.read(&mut head).unwrap_or_default();
+            let says_nothing = head[..length].starts_with(b"GET /?no-referrer");
+            let policy = if says_nothing {
+                "no-referrer"
+            } else {
+                "unsafe-url"
+            };
+            let page = format!(
+                "<!doctype html><meta name=referrer content={policy}><title>a page</title>"
+            );
             let length = page.len();
             // A browser that has changed its mind is no matter.
             let _ = write!(
@@ -144,6 +153,17 @@ async fn no_page_of_a_stranger_loads_a_model_or_reads_an_answer() {
             assert!(["blocked", "opaque 0 "].contains(&outcome.as_str()), "{name}: {outcome}");
         }
         home.assert_states("jit", "running", "unloaded");
+
+        // By a name in the network browsers say less of who asks: an image comes without a word of its page's site.
+        let near = format!("http://studio.local:{}", home.port);
+        for page in ["", "?no-referrer"] {
+            browser.open(&format!("http://evil.example:{pages}/{page}")).await;
+            for (name, script) in attempts(&near) {
+                let outcome = outcome(&browser, &script).await;
+                assert!(["blocked", "opaque 0 "].contains(&outcome.as_str()), "{name}: {outcome}");
+            }
+            home.assert_states("jit", "running", "unloaded");
+        }
 
         // The same name with another address: the page counts as the hub's own.
         let rebound = format!("http://evil.example:{}", home.port);

@@ -6,11 +6,11 @@ use mlx_openai_server_hub::config::KeyDigest;
 use serde_json::{Value, json};
 
 use crate::support::http::{Answer, Reply};
-use crate::support::{Hub, SOON, stub, wait_until};
+use crate::support::{Hub, SOON, processes, stub, wait_until};
 use crate::{CHAT, alpha};
 
-const USE: &str = "a-key-that-may-use-the-models";
-const CONTROL: &str = "a-key-that-may-control-the-hub";
+pub(crate) const USE: &str = "a-key-that-may-use-the-models";
+pub(crate) const CONTROL: &str = "a-key-that-may-control-the-hub";
 const LIMITED: &str = "a-key-for-one-model-alone";
 const BY_NAME: &str = "a-key-for-the-name-of-a-policy";
 const EXPIRED: &str = "a-key-whose-time-is-over";
@@ -23,12 +23,12 @@ fn entry(name: &str, key: &str, more: &str) -> String {
     format!("- {{name: {name}, sha256: {hash}{more}}}\n")
 }
 
-fn keys() -> String {
+pub(crate) fn keys() -> String {
     let entries = [
         entry("user", USE, ""),
         entry("owner", CONTROL, ", may: [use, control]"),
         entry("limited", LIMITED, ", models: [alpha]"),
-        entry("by-name", BY_NAME, ", models: [fast]"),
+        entry("by-name", BY_NAME, ", models: ['fa*']"),
         entry("old", EXPIRED, ", may: [use, control], expires: 2001-01-01"),
         "- {name: unset, env: NO_SUCH_VARIABLE_OF_THE_HUB, may: [use, control]}\n".to_owned(),
         "- {name: gone, file: no-such-file, may: [use, control]}\n".to_owned(),
@@ -67,7 +67,7 @@ fn bearer(key: &str) -> String {
     format!("Bearer {key}")
 }
 
-fn ask(hub: &Hub, key: &str, method: &str, path: &str, body: &Value) -> Answer {
+pub(crate) fn ask(hub: &Hub, key: &str, method: &str, path: &str, body: &Value) -> Answer {
     let value = bearer(key);
     let reply = send(hub, method, path, &[("authorization", &value)], body);
     reply.whole().unwrap()
@@ -136,6 +136,7 @@ fn doors() -> Vec<Door> {
         ("POST", "/v1/completions", &[], OpenAi),
         ("POST", "/v1/embeddings", &[], OpenAi),
         ("POST", "/v1/responses", &[], OpenAi),
+        ("POST", "/v1/responses/input_tokens", &[], OpenAi),
         ("POST", "/v1/messages", &[], Anthropic),
         ("POST", "/v1/messages/count_tokens", &[], Anthropic),
         ("GET", "/v1/nosuch", &[], OpenAi),
@@ -143,6 +144,9 @@ fn doors() -> Vec<Door> {
         ("POST", "/api/chat", &[], Ollama),
         ("POST", "/api/generate", &[], Ollama),
         ("POST", "/api/show", &[], Ollama),
+        ("POST", "/api/embed", &[], Ollama),
+        ("POST", "/api/embeddings", &[], Ollama),
+        ("GET", "/api/ps", &[], Ollama),
         ("GET", "/api/tags", &[], Ollama),
         ("GET", "/api/version", &[], Ollama),
         ("GET", "/api/v0/models", &[], OpenAi),
@@ -373,8 +377,12 @@ fn a_key_for_some_models_uses_no_other_and_sees_no_other() {
 }
 
 #[test]
-fn no_worker_log_status_or_page_of_the_hub_has_a_key() {
+fn no_worker_log_status_page_recording_or_list_of_processes_has_a_key() {
     let hub = hub();
+    let recording = hub.folder().join("calls.jsonl");
+    let (path, file) = ("/hub/policies/recording", json!({ "file": recording }));
+    let begun = ask(&hub, CONTROL, "POST", &format!("{path}/start"), &file);
+    assert_eq!(begun.status, 200, "{}", begun.text());
     let body =
         json!({"model": "alpha", "max_tokens": 1, "messages": [{"role": "user", "content": "a"}]});
     let value = bearer(CONTROL);
@@ -401,10 +409,23 @@ fn no_worker_log_status_or_page_of_the_hub_has_a_key() {
             assert!(request["headers"].get(name).is_none(), "{request}");
         }
     }
-    let mut told = vec![(
-        "the record of the worker",
-        std::fs::read_to_string(hub.record.path()).unwrap(),
-    )];
+    wait_until("the request to be recorded", SOON, || {
+        std::fs::read_to_string(&recording).is_ok_and(|text| text.contains("request.finished"))
+    });
+    ask(&hub, CONTROL, "POST", &format!("{path}/stop"), &Value::Null);
+    let listed = ["org/alpha", hub.config().to_str().unwrap()].map(processes::with_argument);
+    assert!(listed.iter().all(|lines| !lines.is_empty()), "{listed:?}");
+    let mut told = vec![
+        (
+            "the record of the worker",
+            std::fs::read_to_string(hub.record.path()).unwrap(),
+        ),
+        (
+            "the recording",
+            std::fs::read_to_string(&recording).unwrap(),
+        ),
+        ("the list of processes", listed.concat().join("\n")),
+    ];
     for path in [
         "/hub/status",
         "/hub",

@@ -1,11 +1,14 @@
 //! The login of the status page: a key is shown once, and its cookie counts for the hub's own pages.
 
+use std::path::{Path, PathBuf};
+
+use memchr::memmem;
 use mlx_openai_server_hub::config::KeyDigest;
 use serde_json::{Value, json};
 
 use crate::alpha;
-use crate::support::Hub;
 use crate::support::http::{Answer, Reply};
+use crate::support::{Hub, SOON, wait_until};
 
 const CONTROL: &str = "a-key-that-may-control-the-hub";
 const USE: &str = "a-key-that-may-use-the-models";
@@ -125,6 +128,48 @@ fn a_cookie_alone_lets_no_other_page_act() {
     assert_eq!(hub.record.count("load", "alpha"), 0);
 }
 
+/// Files below a folder that have that text.
+fn files_with(folder: &Path, text: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_with(&path, text));
+        } else if std::fs::read(&path)
+            .is_ok_and(|bytes| memmem::find(&bytes, text.as_bytes()).is_some())
+        {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_session_goes_on_in_the_hub_that_takes_over_and_ends_there() {
+    let hub = Hub::start(&yaml());
+    let [cookie, left] = [(); 2].map(|()| cookie(&log_in(&hub, CONTROL)));
+    let fetch = |cookie: &str, method: &str, path: &str| {
+        let headers = [("cookie", cookie), ("sec-fetch-site", "same-origin")];
+        send(&hub, method, path, &headers, "")
+    };
+    assert_eq!(fetch(&left, "POST", "/hub/logout").status, 204);
+    for _ in 0..2 {
+        let before = fetch(&cookie, "GET", "/hub/status").json()["pid"].clone();
+        let restarted = fetch(&cookie, "POST", "/hub/restart");
+        assert_eq!(restarted.status, 200, "{}", restarted.text());
+        let status = fetch(&cookie, "GET", "/hub/status");
+        assert_eq!(status.status, 200, "{}", status.text());
+        assert_ne!(status.json()["pid"], before);
+        assert_eq!(fetch(&left, "GET", "/hub/status").status, 401);
+    }
+    let (_, id) = cookie.split_once('=').unwrap();
+    assert_eq!(files_with(hub.folder(), id), Vec::<PathBuf>::new());
+    assert_eq!(files_with(hub.folder(), CONTROL), Vec::<PathBuf>::new());
+
+    assert_eq!(fetch(&cookie, "POST", "/hub/logout").status, 204);
+    assert_eq!(fetch(&cookie, "GET", "/hub/status").status, 401);
+}
+
 #[test]
 fn a_session_ends_with_its_key() {
     let hub = Hub::start(&yaml());
@@ -230,4 +275,49 @@ fn a_browser_without_a_session_sees_the_login_and_a_hub_without_keys_has_none() 
             .get("has_keys")
             .is_none()
     );
+}
+
+#[test]
+fn a_page_that_is_left_open_learns_nothing_more_without_its_key() {
+    let other = "another-key-that-may-control";
+    let changed = yaml().replace(
+        &KeyDigest::of(CONTROL.as_bytes()).to_hex(),
+        &KeyDigest::of(other.as_bytes()).to_hex(),
+    );
+    for is_logged_out in [true, false] {
+        let hub = Hub::start(&yaml());
+        let cookie = cookie(&log_in(&hub, CONTROL));
+        let fetch = [
+            ("cookie", cookie.as_str()),
+            ("sec-fetch-site", "same-origin"),
+        ];
+        let open = ["/hub/events", "/hub/logs?follow=1"]
+            .map(|path| hub.http.send("GET", path, &fetch, b"").unwrap());
+        assert!(open.iter().all(|reply| reply.status == 200));
+        let key = match is_logged_out {
+            true => {
+                assert_eq!(send(&hub, "POST", "/hub/logout", &fetch, "").status, 204);
+                CONTROL
+            }
+            false => {
+                hub.configure(&changed);
+                hub.signal(nix::sys::signal::Signal::SIGHUP);
+                other
+            }
+        };
+        let bearer = format!("Bearer {key}");
+        let headers = [("authorization", bearer.as_str())];
+        wait_until("the other key", SOON, || {
+            send(&hub, "GET", "/hub/status", &headers, "").status == 200
+        });
+        let changes = send(&hub, "POST", "/hub/models/alpha/start", &headers, "");
+        assert_eq!(changes.status, 200, "{}", changes.text());
+        for reply in open {
+            // It ends, and without the hub.
+            let (told, ended) = std::sync::mpsc::channel();
+            std::thread::spawn(move || told.send(reply.whole()));
+            ended.recv_timeout(SOON).unwrap().unwrap();
+        }
+        assert_eq!(hub.http.get("/health").status, 200);
+    }
 }

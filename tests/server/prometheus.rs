@@ -39,8 +39,6 @@ fn the_rules_and_the_dashboard_ask_for_metrics_that_the_hub_has() {
             asked.is_subset(&names(&hub.http.get("/metrics").text()))
         });
     }
-    let dashboard = std::fs::read(examples().join("grafana.json")).unwrap();
-    serde_json::from_slice::<Value>(&dashboard).unwrap();
 }
 
 /// Ended with the test.
@@ -89,8 +87,12 @@ fn prometheus_reads_the_metrics_and_the_rules() {
     };
     let _prometheus = Prometheus(prometheus);
     let http = Http { port };
+    let ask = |what: &str| {
+        let what = percent_encoding::utf8_percent_encode(what, percent_encoding::NON_ALPHANUMERIC);
+        http.try_get(&format!("/api/v1/query?query={what}")).ok()
+    };
     let query = |what: &str| -> Option<String> {
-        let answer = http.try_get(&format!("/api/v1/query?query={what}")).ok()?;
+        let answer = ask(what)?;
         if answer.status != 200 {
             return None;
         }
@@ -106,12 +108,29 @@ fn prometheus_reads_the_metrics_and_the_rules() {
     let buckets = "histogram_quantile(0.5,mlx_hub_time_to_first_token_seconds_bucket)";
     let half = wait_for("the quantile", SOON, || query(buckets)?.parse::<f64>().ok());
     assert!(half > 0.0 && half < 60.0, "{half}");
-    let rules = http.get("/api/v1/rules").json();
-    let rules = rules["data"]["groups"][0]["rules"].as_array().unwrap();
-    assert!(rules.len() > 5);
-    let sick: Vec<_> = rules
+    let rules = || {
+        let rules = http.get("/api/v1/rules").json();
+        rules["data"]["groups"][0]["rules"]
+            .as_array()
+            .unwrap()
+            .clone()
+    };
+    wait_until("all rules to be evaluated", SOON, || {
+        let rules = rules();
+        rules.len() > 5 && rules.iter().all(|rule| rule["health"] != "unknown")
+    });
+    for rule in rules() {
+        assert_eq!(rule["health"], "ok", "{rule}");
+    }
+    let dashboard = std::fs::read(examples().join("grafana.json")).unwrap();
+    let dashboard: Value = serde_json::from_slice(&dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels
         .iter()
-        .filter(|rule| rule["health"] == "err")
-        .collect();
-    assert!(sick.is_empty(), "{sick:?}");
+        .filter_map(|panel| panel["targets"].as_array());
+    for target in targets.flatten() {
+        let asked = target["expr"].as_str().unwrap();
+        let answer = ask(&asked.replace("$__rate_interval", "1m")).unwrap();
+        assert_eq!(answer.status, 200, "{asked}: {}", answer.text());
+    }
 }

@@ -115,6 +115,23 @@ fn a_service_of_the_machine_runs_as_its_user() {
 }
 
 #[test]
+fn the_logs_of_a_service_are_what_was_said_outside_of_the_hubs_log() {
+    let home = Home::with_stub(MODELS);
+    let agents = home.path().join("Library/LaunchAgents");
+    std::fs::create_dir_all(&agents).unwrap();
+    let printed = service(&home, &["install", "--print"]).out;
+    let (_, list) = printed.split_once('\n').unwrap();
+    std::fs::write(agents.join("local.mlx-openai-server-hub.plist"), list).unwrap();
+    std::fs::create_dir_all(home.logs()).unwrap();
+    let lines: String = (1..=30).map(|line| format!("line {line}\n")).collect();
+    std::fs::write(home.logs().join("app.stderr.log"), lines).unwrap();
+    let said = service(&home, &["logs"]);
+    assert_eq!(said.assert_ok().lines().first(), Some(&"line 11"));
+    let said = service(&home, &["logs", "-n", "1"]);
+    assert_eq!(said.assert_ok().out, "line 30\n");
+}
+
+#[test]
 fn where_models_are_is_told_and_no_secret_is() {
     let home = Home::with_stub(MODELS);
     let mut command = home.command([&LAUNCHD[..], &["install", "--print"]].concat());

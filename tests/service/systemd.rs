@@ -62,6 +62,54 @@ fn the_units_have_what_systemd_needs_to_know() {
     "#);
 }
 
+#[test]
+fn a_service_of_the_machine_runs_as_its_user() {
+    let home = Home::with_stub(MODELS);
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid())
+        .unwrap()
+        .unwrap();
+    let config = home.config().display().to_string();
+    let words = ["--config", &config, "service", "--manager", "systemd"];
+    let mut command = home.command([&words[..], &["install", "--print", "--system"]].concat());
+    let printed = crate::support::home::ran(command.env("HOME", &user.dir));
+    let (path, unit) = printed.assert_ok().out.split_once('\n').unwrap();
+    assert!(
+        path.starts_with("# /etc/systemd/system/mlx-openai-server-hub.")
+            && path.ends_with(".service"),
+        "{path}"
+    );
+    let has = |line: &str| assert!(unit.lines().any(|there| there == line), "{line}\n{unit}");
+    has(&format!("User={}", user.name));
+    has(&format!("Environment=\"HOME={}\"", user.dir.display()));
+    has("WantedBy=multi-user.target");
+    has("After=network-online.target");
+}
+
+#[test]
+fn the_logs_of_a_service_are_what_its_manager_has() {
+    let home = Home::with_stub(MODELS);
+    let none = service(&home, &["logs"]);
+    assert!(
+        none.assert_failed().err.contains("no service is installed"),
+        "{none:?}"
+    );
+    let folder = home.path().join(".config/systemd/user");
+    std::fs::create_dir_all(&folder).unwrap();
+    let printed = service(&home, &["install", "--print"]).out;
+    let (_, unit) = printed.split_once('\n').unwrap();
+    std::fs::write(folder.join("mlx-openai-server-hub.service"), unit).unwrap();
+    stand_in(&home, "journalctl", "echo said; exit ${JOURNAL:-0}");
+    let said = service(&home, &["logs"]);
+    assert_eq!(said.assert_ok().out, "said\n");
+    service(&home, &["logs", "-n", "5", "--follow"]).assert_ok();
+    insta::assert_snapshot!(calls(&home), @"
+    journalctl --user --no-pager --output=cat -n 20 -u mlx-openai-server-hub.service
+    journalctl --user --no-pager --output=cat -n 5 -f -u mlx-openai-server-hub.service
+    ");
+    let mut command = home.command(["service", "--manager", "systemd", "logs"]);
+    crate::support::home::ran(command.env("JOURNAL", "3")).assert_failed();
+}
+
 /// systemd's own check, where there is one.
 #[test]
 #[expect(clippy::print_stdout, reason = "what the test run did not check")]

@@ -42,9 +42,16 @@ fn spares_end_with_their_hub_however_it_ends_and_its_workers_are_taken_over() {
 #[test]
 fn a_spare_that_imports_ends_with_its_hub_too() {
     let worker = Worker::of(&python());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let flag = elsewhere.path().join("slow");
+    let module = format!(
+        "import os, time\nwhile os.path.exists({:?}): time.sleep(1)\nNAME = __name__\n",
+        flag.display()
+    );
+    worker.write("standin_server.py", &module);
     let (mut hub, first) = hub_with_a_spare(&worker, "");
     // Only the next one comes to that.
-    worker.write("standin_server.py", "import time\ntime.sleep(300)\n");
+    std::fs::write(&flag, "").unwrap();
     hub.act("alpha", "unload");
     hub.act("alpha", "load");
     assert_eq!(hub.model("alpha")["pid"], first);

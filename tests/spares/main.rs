@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail it")]
 
 mod alike;
+mod alone;
 mod ends;
 mod refused;
 #[path = "../support/mod.rs"]
 mod support;
 mod survive;
+mod swap;
 mod worker;

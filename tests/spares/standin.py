@@ -2,9 +2,14 @@
 
 The test writes the script that imports it, as pip does, and sets its knobs in the environment:
 STANDIN_IMPORT  seconds that each of the two processes needs to import its modules
-STANDIN_FAILS   `server`: it ends before it is ready; `model`: its model process does
 STANDIN_SETS    NAME=VALUE: the server sets that variable before it spawns the model process
 STANDIN_ALONE   there is no model process
+STANDIN_JIT     it stays up unloaded with `--jit`
+STANDIN_LINGERS the server ends on SIGTERM once that file is gone
+STANDIN_STRANGE `raises` or `ends`: it does so where its modules were imported by a spare
+
+A model whose path has `fails` makes the server end before it is ready, one with `dies` the model process, and one with
+`killed` has the model process killed.
 """
 
 import argparse
@@ -17,6 +22,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 
 import standin_server
 
@@ -38,8 +44,10 @@ def facts():
         "name": sys.modules["__main__"].__name__,
         "path": sys.path[0],
         "threads": threading.active_count(),
+        "saw": getattr(standin_server, "SAW", None),
         "descriptors": descriptors(),
-        "priority": os.getpriority(os.PRIO_PROCESS, 0),
+        "imported_at": getattr(standin_server, "IMPORTED_AT", None),
+        "priority": getattr(standin_server, "priority", int)(),
         "unbuffered": sys.stdout.line_buffering or sys.stdout.write_through,
     }
 
@@ -49,13 +57,15 @@ def descriptors():
     return len(os.listdir("/dev/fd")) - 1
 
 
-def model_process(requests, answers):
+def model_process(path, requests, answers):
     import standin_model
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     print("model process", standin_model.NAME, flush=True)
-    if os.environ.get("STANDIN_FAILS") == "model":
-        os._exit(5)
+    if "dies" in path:
+        raise MemoryError("no room for the model")
+    if "killed" in path:
+        os.kill(os.getpid(), signal.SIGKILL)
     answers.put("ready")
     while requests.get() is not None:
         answers.put(facts())
@@ -65,7 +75,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        self.answer({"model_id": self.server.model, "model_status": "initialized (1 model(s))"})
+        if self.path == "/v1/queue/stats":
+            with self.server.lock:
+                self.server.load()
+        status = "initialized (1 model(s))" if self.server.ask else "unloaded"
+        self.answer({"model_id": self.server.model, "model_status": status})
 
     def do_POST(self):
         self.rfile.read(int(self.headers.get("content-length", 0)))
@@ -87,19 +101,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def launch(options):
-    print("server process", standin_server.NAME, flush=True)
-    if os.environ.get("STANDIN_FAILS") == "server" or "fails" in options.model_path:
-        print("no model there", file=sys.stderr, flush=True)
-        return 3
-    name, _, value = os.environ.get("STANDIN_SETS", "").partition("=")
-    if name:
-        os.environ[name] = value
-    ask = lambda: None
-    if "STANDIN_ALONE" not in os.environ:
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, options):
+        self.options, self.lock, self.ask = options, threading.Lock(), None
+        self.model = options.served_model_name or options.model_path
+        super().__init__((options.host, options.port), Handler, bind_and_activate=False)
+
+    def load(self):
+        """Has a model process, if there is to be one."""
+        if self.ask or "STANDIN_ALONE" in os.environ:
+            self.ask = self.ask or (lambda: None)
+            return
         context = multiprocessing.get_context("spawn")
         requests, answers = context.Queue(), context.Queue()
-        model = context.Process(target=model_process, args=(requests, answers), daemon=True)
+        names = (self.options.model_path, requests, answers)
+        model = context.Process(target=model_process, args=names, daemon=True)
         model.start()
         while True:
             try:
@@ -108,15 +126,41 @@ def launch(options):
             except Exception:
                 if not model.is_alive():
                     print("the model process has ended", file=sys.stderr, flush=True)
-                    return 4
+                    sys.exit(4)
 
         def ask():
             requests.put("facts")
             return answers.get(timeout=20)
 
-    server = http.server.ThreadingHTTPServer((options.host, options.port), Handler)
-    server.daemon_threads, server.lock = True, threading.Lock()
-    server.model, server.ask = options.served_model_name or options.model_path, ask
+        self.ask = ask
+
+
+def linger(*_):
+    while os.path.exists(os.environ["STANDIN_LINGERS"]):
+        time.sleep(0.02)
+    sys.exit(0)
+
+
+def launch(options):
+    print("server process", standin_server.NAME, flush=True)
+    if "fails" in options.model_path:
+        print("no model there", file=sys.stderr, flush=True)
+        return 3
+    strange = os.environ.get("STANDIN_STRANGE")
+    if strange and standin_server.FOLDER != os.getcwd():
+        if strange == "raises":
+            raise AttributeError("it was imported elsewhere")
+        return 6
+    name, _, value = os.environ.get("STANDIN_SETS", "").partition("=")
+    if name:
+        os.environ[name] = value
+    if "STANDIN_LINGERS" in os.environ:
+        signal.signal(signal.SIGTERM, linger)
+    server = Server(options)
+    if not getattr(options, "jit", False):
+        server.load()
+    server.server_bind()
+    server.server_activate()
     server.serve_forever()
     return 0
 
@@ -127,4 +171,6 @@ def main():
     launching = commands.add_parser("launch")
     for flag in FLAGS:
         launching.add_argument(flag, type=int if flag == "--port" else str)
+    if "STANDIN_JIT" in os.environ:
+        launching.add_argument("--jit", action="store_true")
     return launch(parser.parse_args())

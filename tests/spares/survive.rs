@@ -17,10 +17,17 @@ use crate::worker::{SPARE, Worker, facts, python, ready};
 const LOADS: u64 = 8;
 /// A hub opens some descriptors late, and others see the status at the same moment.
 const MORE_DESCRIPTORS: usize = 6;
-/// A module that no spare can import, and every other process can.
-const BROKEN: &str = "import sys\nif sys.argv[0] == '-c' and '--multiprocessing-fork' not in sys.argv:\n    raise SystemExit('not here')\nNAME = __name__\n";
+/// Longest wait for a spare that cannot be made.
+const BROKEN_SPARE: Duration = Duration::from_secs(5);
+/// Modules that a spare cannot import, or not to the end, and that every other process can.
+const BROKEN: [&str; 3] = [
+    "raise SystemExit('not here')",
+    "os._exit(1)",
+    "time.sleep(300)",
+];
 const WHOLE: &str = "NAME = __name__\n";
 
+/// What happens to a spare during a load.
 #[derive(Debug, Clone, Copy)]
 enum Harm {
     None,
@@ -28,8 +35,27 @@ enum Harm {
     Stopped,
     /// Stopped for half a second.
     Paused,
-    /// The next spare cannot import a module.
-    Broken,
+}
+
+/// What happens to the hub after one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Change {
+    None,
+    Killed,
+    Restarted,
+}
+
+/// Loads of a worker in Python, and what is known of them.
+struct Loads {
+    hub: Hub,
+    worker: Worker,
+    dice: Rng,
+    /// All groups of processes that there were.
+    groups: BTreeSet<u32>,
+    /// Loads that nothing happened to and for which a spare was there, and how many of them used it.
+    unharmed: (u64, u64),
+    /// Open descriptors of the hub with a loaded model and a spare.
+    descriptors: usize,
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -46,52 +72,81 @@ fn loads_go_well_whatever_happens_to_spares() {
         std::io::stderr(),
         "spares: SPARE_SEED={seed} SPARE_LOADS={loads}"
     );
-    let mut dice = Rng::with_seed(seed);
     let worker = Worker::of(&python());
     worker.write("standin_server.py", WHOLE);
-    let more = "load_timeout: 3\nstop_timeout: 2\ndrain_timeout: 1\nstall_timeout: 0\n";
-    let mut hub = Hub::start(&worker.yaml(more, "env: {A: '1'}"));
-    hub.wait_for_state("alpha", "running", "loaded");
-    let mut groups = BTreeSet::new();
-    let spare = |hub: &Hub| {
-        let spare = within(SPARE, || ready(hub).first().copied());
-        spare.unwrap_or_else(|| panic!("no spare: {}", hub.output()))
+    let more = "load_timeout: 5\nstop_timeout: 2\ndrain_timeout: 1\nstall_timeout: 0\n";
+    let mut run = Loads {
+        hub: Hub::start_in_background(&worker.yaml(more, "env: {A: '1'}")),
+        worker,
+        dice: Rng::with_seed(seed),
+        groups: BTreeSet::new(),
+        unharmed: (0, 0),
+        descriptors: 0,
     };
-    spare(&hub);
-    let before = descriptors(hub.pid());
-    let mut with_spare = 0;
+    run.hub.wait_for_state("alpha", "running", "loaded");
+    run.spare();
+    run.descriptors = descriptors(run.hub.pid());
     for turn in 0..loads {
-        unload(&hub);
-        let kept = if dice.u8(..5) == 0 {
-            ready(&hub).first().copied()
-        } else {
-            Some(spare(&hub))
+        run.load(turn);
+        let changes = [Change::None, Change::Killed, Change::Restarted];
+        // Seldom: nearly all loads are to have a spare.
+        if run.dice.u8(..8) == 0 {
+            let change = changes[run.dice.usize(..3)];
+            run.change(change);
+        }
+    }
+    let (unharmed, with_spare) = run.unharmed;
+    let _ = writeln!(
+        std::io::stderr(),
+        "spares: {with_spare} of {unharmed} loads that nothing happened to used theirs"
+    );
+    assert!(2 * with_spare >= unharmed, "spares are not used");
+    run.end();
+}
+
+impl Loads {
+    fn spare(&self) -> u32 {
+        let spare = within(SPARE, || ready(&self.hub).first().copied());
+        spare.unwrap_or_else(|| panic!("no spare: {}", self.log()))
+    }
+
+    fn log(&self) -> String {
+        let path = self.hub.logs().join("app.log");
+        std::fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// One load, with all that may happen to its spare.
+    fn load(&mut self, turn: u64) {
+        let broken = (self.dice.u8(..6) == 0).then(|| BROKEN[self.dice.usize(..3)]);
+        if let Some(broken) = broken {
+            self.break_spares(broken);
+        }
+        unload(&self.hub);
+        let kept = match broken {
+            Some(_) => within(BROKEN_SPARE, || ready(&self.hub).first().copied()),
+            None if self.dice.u8(..5) == 0 => ready(&self.hub).first().copied(),
+            None => Some(self.spare()),
         };
-        let harm = [
-            Harm::None,
-            Harm::Killed,
-            Harm::Stopped,
-            Harm::Paused,
-            Harm::Broken,
-        ][dice.usize(..5)];
-        let before_load = dice.bool();
-        let moment = Duration::from_micros(dice.u64(..80_000));
+        let harm = [Harm::None, Harm::Killed, Harm::Stopped, Harm::Paused][self.dice.usize(..4)];
+        let before_load = self.dice.bool();
+        let moment = Duration::from_micros(self.dice.u64(..80_000));
         let members = kept.map(processes::members).unwrap_or_default();
-        groups.extend(kept);
+        self.groups.extend(kept);
         // The server, the model process, or both.
-        let hit: Vec<u32> = match dice.usize(..3) {
+        let hit: Vec<u32> = match self.dice.usize(..3) {
             2 => members,
             one => members.get(one).copied().into_iter().collect(),
         };
         if before_load {
-            harm.to(&hit, &worker);
+            harm.to(&hit);
         }
         let is_over = AtomicBool::new(false);
+        let hub = &self.hub;
         let loaded = std::thread::scope(|scope| {
             let harmed = scope.spawn(|| {
                 std::thread::sleep(moment);
                 if !before_load && !is_over.load(Ordering::Relaxed) {
-                    harm.to(&hit, &worker);
+                    harm.to(&hit);
                 }
             });
             let loaded = hub.act("alpha", "load");
@@ -99,26 +154,30 @@ fn loads_go_well_whatever_happens_to_spares() {
             harmed.join().unwrap();
             loaded
         });
-        let what =
-            format!("{turn}: {harm:?} of {hit:?} of {kept:?}, before: {before_load}, {moment:?}");
+        let what = format!(
+            "{turn}: {harm:?} of {hit:?} of {kept:?}, before: {before_load}, {moment:?}, {broken:?}"
+        );
         assert_eq!(
             loaded.status,
             200,
             "{what}: {}\n{}",
             loaded.text(),
-            hub.output()
+            self.log()
         );
-        let pid = hub.model("alpha")["pid"]
-            .as_u64()
-            .map(|pid| u32::try_from(pid).unwrap());
-        groups.extend(pid);
-        with_spare += u64::from(pid.is_some() && pid == kept);
-        if before_load || matches!(harm, Harm::None | Harm::Broken) {
-            facts(&hub, "alpha");
+        let pid = self.hub.model("alpha")["pid"].as_u64();
+        let pid = pid.map(|pid| u32::try_from(pid).unwrap());
+        self.groups.extend(pid);
+        let is_unharmed = matches!(harm, Harm::None);
+        if is_unharmed && kept.is_some() {
+            self.unharmed.0 += 1;
+            self.unharmed.1 += u64::from(pid == kept);
+        }
+        if before_load || is_unharmed {
+            facts(&self.hub, "alpha");
         }
         if pid != kept
             && let Some(kept) = kept
-            && !ready(&hub).contains(&kept)
+            && !ready(&self.hub).contains(&kept)
         {
             wait_until(
                 &format!("the end of a spare that was not used, {what}"),
@@ -126,32 +185,87 @@ fn loads_go_well_whatever_happens_to_spares() {
                 || processes::members(kept).is_empty(),
             );
         }
-        worker.write("standin_server.py", WHOLE);
+        if broken.is_some() {
+            self.worker.write("standin_server.py", WHOLE);
+        }
     }
-    let _ = writeln!(
-        std::io::stderr(),
-        "spares: {with_spare} of {loads} loads with one"
-    );
-    unload(&hub);
-    assert_eq!(hub.act("alpha", "load").status, 200);
-    spare(&hub);
-    let after = descriptors(hub.pid());
-    assert!(
-        after <= before + MORE_DESCRIPTORS,
-        "{before} descriptors became {after}"
-    );
-    groups.extend(ready(&hub));
-    hub.signal(Signal::SIGTERM);
-    hub.wait_for_end();
-    for group in groups {
-        wait_until(&format!("the end of group {group}"), SOON, || {
-            processes::members(group).is_empty()
+
+    /// Has the next spare be one that cannot import a module, and not the one that there is.
+    fn break_spares(&self, how: &str) {
+        let in_spare = "sys.argv[0] == '-c' and '--multiprocessing-fork' not in sys.argv";
+        let text = format!("import os, sys, time\nif {in_spare}:\n    {how}\n{WHOLE}");
+        self.worker.write("standin_server.py", &text);
+        let spares = ready(&self.hub);
+        for spare in &spares {
+            processes::send_to_group(*spare, Signal::SIGKILL);
+        }
+        // It is seen to be gone at the next load, after which others are made.
+        self.hub.act("alpha", "unload");
+        assert_eq!(self.hub.act("alpha", "load").status, 200);
+    }
+
+    /// Another hub, which has the worker of the one before and none of its spares.
+    fn change(&mut self, change: Change) {
+        if change == Change::None {
+            return;
+        }
+        self.look_for_leaks();
+        let worker = self.hub.model("alpha")["pid"].clone();
+        let spares = ready(&self.hub);
+        if change == Change::Killed {
+            self.hub.kill();
+            self.hub.serve_again();
+        } else {
+            assert!(self.hub.restart().status.success());
+        }
+        for spare in &spares {
+            wait_until("the end of a spare without its hub", SOON, || {
+                processes::members(*spare).is_empty()
+            });
+        }
+        self.groups.extend(spares);
+        wait_until("the worker to be taken over", SOON, || {
+            let model = self.hub.model("alpha");
+            // One that was harmed after its load may have ended meanwhile.
+            model["pid"] == worker && model["memory_state"] == "loaded"
+                || model["process_state"] == "failed"
+                || model["pid"].is_u64() && model["pid"] != worker
         });
+        self.descriptors = self.descriptors();
+    }
+
+    /// Open ones of the hub with a loaded model and a spare.
+    fn descriptors(&self) -> usize {
+        unload(&self.hub);
+        assert_eq!(self.hub.act("alpha", "load").status, 200);
+        self.spare();
+        descriptors(self.hub.pid())
+    }
+
+    /// A hub that has loaded for a while has no more descriptors open than at first.
+    fn look_for_leaks(&self) {
+        let (before, after) = (self.descriptors, self.descriptors());
+        assert!(
+            after <= before + MORE_DESCRIPTORS,
+            "{before} descriptors became {after}"
+        );
+    }
+
+    /// Nothing is left over.
+    fn end(mut self) {
+        self.look_for_leaks();
+        self.groups.extend(ready(&self.hub));
+        assert!(self.hub.run(&["stop"]).status.success());
+        for group in std::mem::take(&mut self.groups) {
+            wait_until(&format!("the end of group {group}"), SOON, || {
+                processes::members(group).is_empty()
+            });
+        }
     }
 }
 
 impl Harm {
-    fn to(self, hit: &[u32], worker: &Worker) {
+    fn to(self, hit: &[u32]) {
         let send = |what| hit.iter().for_each(|pid| processes::send(*pid, what));
         match self {
             Self::None => {}
@@ -162,7 +276,6 @@ impl Harm {
                 std::thread::sleep(Duration::from_millis(500));
                 send(Signal::SIGCONT);
             }
-            Self::Broken => worker.write("standin_server.py", BROKEN),
         }
     }
 }

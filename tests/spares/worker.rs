@@ -14,8 +14,20 @@ const STANDIN: &str = include_str!("standin.py");
 /// None is made while the machine's memory is scarce, nor for half a minute after that.
 pub(crate) const SPARE: Duration = Duration::from_secs(150);
 /// Its modules that take long to import.
-const SLOW: &str =
-    "import os, time\ntime.sleep(float(os.environ.get('STANDIN_IMPORT', 0)))\nNAME = __name__\n";
+const SLOW: &str = "\
+import os, sys, time
+SAW = os.environ.get('STANDIN_IMPORT')
+time.sleep(float(SAW or 0))
+NAME = __name__
+FOLDER = os.getcwd()
+
+def priority():
+    if sys.platform == 'darwin':
+        return os.getpriority(4, 0)
+    return [os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)]
+
+IMPORTED_AT = priority()
+";
 /// The oldest that a spare runs in, and newer ones.
 const VERSIONS: [&str; 6] = ["3.10", "3.11", "3.12", "3.13", "3.14", "3.15"];
 

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use fantoccini::actions::{InputSource as _, MouseActions, PointerAction};
 use fantoccini::elements::Element;
+use fantoccini::error::CmdError;
 use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
 use futures_util::FutureExt;
@@ -110,7 +112,7 @@ impl Driver {
             "--disable-sync",
             "--hide-scrollbars",
             // Names that a stranger let point to this machine.
-            "--host-resolver-rules=MAP *.example 127.0.0.1",
+            "--host-resolver-rules=MAP *.example 127.0.0.1,MAP *.local 127.0.0.1",
             "--window-size=1400,1300",
             format!("--blink-settings=preferredColorScheme={scheme}"),
             profile,
@@ -147,9 +149,43 @@ impl Browser {
         found.for_element(Locator::Css(css)).await.unwrap()
     }
 
+    /// What is done with the one element of that selector; done again if the page replaced it meanwhile.
+    async fn with<T, F>(&self, css: &str, act: impl Fn(Element) -> F) -> T
+    where
+        F: Future<Output = Result<T, CmdError>>,
+    {
+        let limit = Instant::now() + PATIENCE;
+        loop {
+            match act(self.find(css).await).await {
+                Err(error) if error.is_stale_element_reference() && Instant::now() < limit => {}
+                done => return done.unwrap(),
+            }
+        }
+    }
+
     /// Clicks the one element of that selector.
     pub(crate) async fn click(&self, css: &str) {
-        self.find(css).await.click().await.unwrap();
+        self.with(css, |element| async move { element.click().await })
+            .await;
+    }
+
+    /// Puts the pointer over the one element of that selector.
+    pub(crate) async fn hover(&self, css: &str) {
+        let element = self.find(css).await;
+        let there = PointerAction::MoveToElement {
+            element,
+            duration: None,
+            x: 0.0,
+            y: 0.0,
+        };
+        let mouse = MouseActions::new("mouse".to_owned()).then(there);
+        self.client.perform_actions(mouse).await.unwrap();
+    }
+
+    /// How far the one element of that selector is below the window's upper edge, in CSS pixels.
+    pub(crate) async fn top(&self, css: &str) -> f64 {
+        let top = format!("document.querySelector({css:?}).getBoundingClientRect().top");
+        self.evaluate(&top).await.as_f64().unwrap()
     }
 
     /// Presses a button of a model's row.
@@ -159,7 +195,8 @@ impl Browser {
 
     /// Text as it is rendered; empty for what is hidden.
     pub(crate) async fn text(&self, css: &str) -> String {
-        self.find(css).await.text().await.unwrap()
+        self.with(css, |element| async move { element.text().await })
+            .await
     }
 
     /// The texts of all elements of that selector that can be seen.
@@ -191,6 +228,15 @@ impl Browser {
                 );
                 sleep(Duration::from_millis(50)).await;
             }
+        }
+    }
+
+    /// Waits until that JavaScript expression is true.
+    pub(crate) async fn wait_until(&self, expression: &str) {
+        let limit = Instant::now() + PATIENCE;
+        while self.evaluate(expression).await != true {
+            assert!(Instant::now() < limit, "`{expression}` is not true");
+            sleep(Duration::from_millis(50)).await;
         }
     }
 

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::http::{Answer, Http};
 use super::record::Record;
-use super::{BINARY, SOON, processes, wait_for, wait_until, within};
+use super::{BINARY, SOON, processes, spares, wait_for, wait_until, within};
 
 /// `worker_command` of a worker that can stay up unloaded; the default one cannot.
 pub const JIT: &str = "jit-openai-server";
@@ -95,8 +95,8 @@ impl Home {
     pub fn with_stub(yaml: &str) -> Self {
         let mut home = Self::empty();
         home.search += ":/usr/bin:/bin";
-        home.write_program("mlx-openai-server", "stub-worker");
-        home.write_program(JIT, "stub-worker --dialect jit");
+        home.write_program("mlx-openai-server", &["stub-worker"]);
+        home.write_program(JIT, &["stub-worker", "--dialect", "jit"]);
         home.configure(yaml);
         home
     }
@@ -105,7 +105,8 @@ impl Home {
     pub fn with_real_worker(environment: PathBuf) -> Self {
         let mut home = Self::empty();
         let others = std::env::var("PATH").unwrap_or_default();
-        home.search = format!("{}:{others}", environment.join("bin").display());
+        let (own, bin) = (home.bin(), environment.join("bin"));
+        home.search = format!("{}:{}:{others}", own.display(), bin.display());
         home.real_worker = Some(environment);
         home
     }
@@ -124,7 +125,13 @@ impl Home {
             .expect("a home with the real worker")
     }
 
-    fn write_program(&self, name: &str, arguments: &str) {
+    /// Puts this program with these arguments on PATH.
+    fn write_program(&self, name: &str, arguments: &[&str]) {
+        if spares::are_used() {
+            let words = [&[BINARY], arguments].concat();
+            return spares::write_program(&self.bin().join(name), &words);
+        }
+        let arguments = arguments.join(" ");
         self.write_script(name, &format!("exec '{BINARY}' {arguments} \"$@\""));
     }
 
@@ -140,7 +147,8 @@ impl Home {
     pub fn configure(&self, yaml: &str) {
         let (port, first) = (self.port, self.port + 1);
         self.write(&format!(
-            "host: 127.0.0.1\nport: {port}\nmodel_starting_port: {first}\n{yaml}"
+            "host: 127.0.0.1\nport: {port}\nmodel_starting_port: {first}\n{}",
+            spares::configured(yaml)
         ));
     }
 

@@ -14,15 +14,17 @@ use tempfile::TempDir;
 
 use super::http::{Answer, Http};
 use super::record::Record;
-use super::{BINARY, SOON, processes, show, wait_for, wait_until, within};
+use super::{BINARY, SOON, processes, show, spares, wait_for, wait_until, within};
 
 /// `worker_command` of a simulated worker, as a YAML list: the knobs stand before `launch`.
 ///
 /// Every worker of a test writes to the record of its hub.
 pub fn stub(knobs: &[&str]) -> String {
-    let words = [BINARY, "stub-worker"]
-        .into_iter()
-        .chain(knobs.iter().copied());
+    let program = match spares::are_used() {
+        true => vec![spares::stub().to_str().expect("UTF-8")],
+        false => vec![BINARY, "stub-worker"],
+    };
+    let words = program.into_iter().chain(knobs.iter().copied());
     let quoted: Vec<String> = words.map(|word| format!("{word:?}")).collect();
     format!("[{}]", quoted.join(", "))
 }
@@ -88,6 +90,17 @@ impl Hub {
         })
     }
 
+    /// The same in a terminal, whose other side is returned with it.
+    pub fn start_in_terminal(yaml: &str) -> (Self, OwnedFd) {
+        let pty = nix::pty::openpty(None, None).expect("a terminal");
+        let hub = Self::launch(yaml, &[], |home, _| {
+            let mut command = command(home);
+            command.stdin(pty.slave);
+            spawn_serve(command, home)
+        });
+        (hub, pty.master)
+    }
+
     /// The same on a listener of the test, as a service manager has one.
     pub fn start_activated(yaml: &str) -> (Self, TcpListener) {
         let mut held = None;
@@ -112,7 +125,10 @@ impl Hub {
             .and_then(TempDir::new_in)
             .expect("a temporary folder");
         for (name, text) in files {
-            std::fs::write(home.path().join(name), text).expect("a file of the test");
+            let path = home.path().join(name);
+            let folder = path.parent().expect("a file in the home");
+            std::fs::create_dir_all(folder).expect("its folder");
+            std::fs::write(path, text).expect("a file of the test");
         }
         let first_port = processes::ports();
         write_config(home.path(), first_port, yaml);
@@ -403,7 +419,7 @@ fn write_config(home: &Path, first_port: u16, yaml: &str) {
         .filter(|key| !is_set(key))
         .map(|key| format!("{key}\n"))
         .collect();
-    let text = keys + yaml;
+    let text = keys + &spares::configured(yaml);
     // In one step, as several threads may do it.
     let new = tempfile::NamedTempFile::new_in(home).expect("a file beside hub.yaml");
     std::fs::write(new.path(), text).expect("hub.yaml");

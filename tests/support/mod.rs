@@ -14,13 +14,17 @@
 
 pub mod alpha;
 pub mod control;
+pub mod downloads;
 pub mod home;
 pub mod http;
 pub mod hub;
 pub mod hugging_face;
 pub mod model_folder;
+#[cfg(target_os = "linux")]
+pub mod network;
 pub mod processes;
 pub mod record;
+pub mod spares;
 
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ from openai import APIError, APIStatusError, OpenAI
 client = OpenAI(base_url=sys.argv[1], api_key="none", timeout=60, max_retries=0)
 messages = [{"role": "user", "content": "hello"}]
 
-assert [model.id for model in client.models.list()] == ["quick", "slow", "broken", "chats", "best"]
+assert [model.id for model in client.models.list()] == ["quick", "slow", "broken", "chats", "best", "claude-*", "claude-*haiku*"]
 assert client.models.retrieve("quick").id == "quick"
 
 

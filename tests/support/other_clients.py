@@ -34,7 +34,7 @@ assert "done" in said.content[0].text, said
 assert client.messages.count_tokens(model="quick", messages=hello).input_tokens > 0
 # In pages of two.
 listed = list(client.models.list(limit=2))
-assert [model.id for model in listed] == ["quick", "slow", "broken", "chats", "best"], listed
+assert [model.id for model in listed] == ["quick", "slow", "broken", "chats", "best", "claude-*", "claude-*haiku*"], listed
 assert listed[4].display_name == "alias of quick" and listed[0].max_input_tokens == 32768, listed
 assert client.models.retrieve("best").id == "best"
 try:
@@ -49,7 +49,7 @@ except anthropic.NotFoundError as error:
     assert error.body["error"]["type"] == "not_found_error", error.body
 
 client = ollama.Client(host=base)
-assert [model.model for model in client.list().models] == ["quick", "slow", "broken", "chats", "best"]
+assert [model.model for model in client.list().models] == ["quick", "slow", "broken", "chats", "best", "claude-*", "claude-*haiku*"]
 assert "tools" in client.show("quick:latest").capabilities
 said = client.chat(model="quick:latest", messages=hello)
 assert "hello" in said.message.content and said.eval_count == 7, said

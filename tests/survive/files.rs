@@ -39,6 +39,27 @@ fn a_hub_without_its_hub_yaml_is_degraded_and_serves_on() {
     assert_eq!(hub.status()["status"], "ok");
 }
 
+/// Opening a pipe waits for a writer, and there is none.
+#[test]
+fn a_pipe_in_the_place_of_a_lua_file_holds_up_nothing() {
+    let yaml = format!("{}\n{}", worker(&[]), models(&[("alpha", "default: true")]));
+    let hub = Hub::start(&yaml);
+    hub.wait_for_state("alpha", "running", "loaded");
+    let folder = hub.config().parent().unwrap().to_owned();
+    std::fs::create_dir(folder.join("engines")).unwrap();
+    for pipe in ["module.lua", "engines/mine.lua"] {
+        nix::unistd::mkfifo(&folder.join(pipe), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+    std::fs::write(folder.join("mine.lua"), "require(\"module\")\nreturn {}\n").unwrap();
+    assert_eq!(hub.http.post("/hub/reload", &Value::Null).status, 200);
+    wait_until("the warning", SOON, || {
+        warnings(&hub).contains("no regular file")
+    });
+    assert_eq!(hub.http.chat("alpha", "hello").status, 200);
+    assert_eq!(hub.run(&["restart"]).status.code(), Some(0));
+    assert_eq!(hub.run(&["stop"]).status.code(), Some(0));
+}
+
 /// 256 is what macOS gives a shell: two descriptors a stream, that would be some hundred streams.
 #[test]
 fn a_low_soft_limit_of_open_files_is_raised() {

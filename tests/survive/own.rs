@@ -278,6 +278,12 @@ fn a_command_that_meets_the_hub_of_another_hub_yaml_changes_nothing() {
         &["policy", "list"],
         &["policy", "explain"],
         &["policy", "record", "on"],
+        &["unload", "--all"],
+        &["run", "alpha", "hello"],
+        &["logs"],
+        &["fleet", "status"],
+        &["fleet", "drain"],
+        &["fleet", "undrain"],
     ] {
         std::fs::write(base.join("hub.yaml"), &yaml).unwrap();
         let refused = run(&other, verb);

@@ -1,8 +1,11 @@
 //! `restart`: another daemon, the same workers, and nobody notices.
 
+use std::process::Command;
+
 use serde_json::Value;
 
-use crate::support::{Hub, SOON, processes, wait_until};
+use crate::support::hub::in_home;
+use crate::support::{BINARY, Hub, SOON, processes, wait_until};
 use crate::{models, pid, worker};
 
 #[test]
@@ -154,6 +157,26 @@ fn a_new_log_folder_takes_the_workers_along() {
     assert_eq!(hub.run(&["stop"]).status.code(), Some(0));
     assert!(!processes::is_alive(daemon));
     assert_eq!(hub.worker_processes(), [0; 0]);
+}
+
+#[test]
+fn a_restart_by_another_program_runs_that_one() {
+    let (hub, worker) = hub_with_alpha("");
+    let program = hub.folder().join("newer-hub");
+    std::fs::copy(BINARY, &program).unwrap();
+    let mut restart = in_home(Command::new(&program), hub.folder());
+    let restarted = restart
+        .arg("--config")
+        .arg(hub.config())
+        .arg("restart")
+        .output();
+    assert_eq!(restarted.unwrap().status.code(), Some(0));
+    let serving = hub.serving_pid().to_string();
+    let running = processes::with_argument(program.to_str().unwrap());
+    let is_new = |line: &String| line.split_whitespace().next() == Some(&serving);
+    assert!(running.iter().any(is_new), "{serving} in {running:?}");
+    assert_eq!(pid(&hub, "alpha"), worker);
+    assert_eq!(hub.http.chat("alpha", "hello").status, 200);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a hub knows goes along to the one that takes its place: how long models have been idle, how often they
 //! crashed, what policies keep, what was learned and counted, and what they say of the past.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::support::{Hub, SOON, wait_for, wait_until};
@@ -26,11 +26,14 @@ fn logged(hub: &Hub, word: &str) -> Vec<String> {
         .collect()
 }
 
+fn yaml(knobs: &[&str]) -> String {
+    let alpha = models(&[("alpha", "default: true, jit_enabled: true")]);
+    format!("{}\n{alpha}", worker(knobs))
+}
+
 /// A model, and a policy.
 fn hub(knobs: &[&str], policy: &str) -> Hub {
-    let alpha = models(&[("alpha", "default: true, jit_enabled: true")]);
-    let yaml = format!("{}\n{alpha}", worker(knobs));
-    let hub = Hub::start_with(&yaml, &[("mine.lua", policy)]);
+    let hub = Hub::start_with(&yaml(knobs), &[("mine.lua", policy)]);
     hub.wait_for_state("alpha", "running", "unloaded");
     hub
 }
@@ -104,7 +107,8 @@ fn what_policies_keep_and_what_was_learned_and_counted_is_kept() {
       hub.log.info("load=" .. model.load_seconds)
       return hub.keep{}
     end }"#;
-    let hub = hub(&["--load-seconds", "0.5", "--memory-mb", "30"], policy);
+    let knobs = ["--load-seconds", "0.5", "--memory-mb", "30"];
+    let hub = hub(&knobs, policy);
     for count in 1..=3_u32 {
         assert_eq!(hub.http.chat("alpha", "hello").status, 200);
         wait_until("the count", SOON, || {
@@ -133,5 +137,44 @@ fn what_policies_keep_and_what_was_learned_and_counted_is_kept() {
     let loads = logged(&hub, "load=");
     assert!(loads.iter().all(|load| *load == loads[0]), "{loads:?}");
     assert!(loads[0].parse::<f64>().unwrap() >= 0.5, "{loads:?}");
+
+    // In another log folder too.
+    hub.configure(&format!("log_path: newlogs\n{}", yaml(&knobs)));
+    restart(&hub);
+    assert_eq!(hub.http.chat("alpha", "hello").status, 200);
+    let log = hub.folder().join("newlogs/app.log");
+    wait_until("the count in the new log", SOON, || {
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains("count=4"))
+    });
+    assert_eq!(hub.model("alpha")["usage"]["requests"], 4);
     assert_eq!(hub.record.workers().len(), 1);
+}
+
+#[test]
+fn a_response_is_continued_and_read_whichever_hub_there_is() {
+    for dialect in ["jit", "1.8.1"] {
+        let alpha = models(&[("alpha", "default: true, jit_enabled: true")]);
+        let hub = Hub::start(&format!("{}\n{alpha}", worker(&["--dialect", dialect])));
+        let ask = |previous: &Value| {
+            let body =
+                json!({"model": "alpha", "input": "hello", "previous_response_id": previous});
+            hub.http.post("/v1/responses", &body).json()
+        };
+        let first = ask(&Value::Null);
+        restart(&hub);
+        if dialect == "jit" {
+            let path = format!("/v1/responses/{}", first["id"].as_str().unwrap());
+            assert_eq!(hub.http.get(&path).json(), first);
+            let second = ask(&first["id"]);
+            assert_eq!(second["status"], "completed", "{second}");
+        } else {
+            // Its worker keeps it, or does not: the hub knows whom to ask.
+            let path = format!("/v1/responses/{}", first["id"].as_str().unwrap());
+            let answer = hub.http.get(&path);
+            assert!(
+                !answer.text().contains("was not made through this hub"),
+                "{answer:?}"
+            );
+        }
+    }
 }

@@ -156,6 +156,41 @@ fn a_model_whose_old_worker_is_still_used_by_the_hub_before_can_be_stopped() {
     }
 }
 
+#[test]
+fn nothing_takes_a_model_from_a_stream_of_the_hub_before() {
+    let knobs = worker(&["--tokens", "60", "--token-ms", "50"]);
+    let group = "group: g, jit_enabled: true";
+    let yaml = |names: &[(&str, &str)]| {
+        let groups = "groups: [{name: g, max_loaded: 1}]\npolicies: [lru_swap]";
+        format!("{groups}\n{knobs}\n{}", models(names))
+    };
+    for take in [&["load", "beta"][..], &["unload", "alpha"], &["reload"]] {
+        let hub = Hub::start(&yaml(&[("alpha", group), ("beta", group)]));
+        for model in ["alpha", "beta"] {
+            assert_eq!(hub.act(model, "start").status, 200);
+        }
+        let stream = hub.http.stream("alpha", "hello");
+        wait_until("the stream", SOON, || {
+            hub.model("alpha")["active_requests"] == 1
+        });
+        assert_eq!(hub.restart().status.code(), Some(0));
+        let worker = wait_for_pid(&hub, "alpha");
+        if take == ["reload"] {
+            hub.configure(&yaml(&[("beta", group)]));
+        }
+        let taking = hub.begin(take);
+        assert!(stream.said().contains("hello"), "{take:?}");
+        let taken = taking.end_within(SOON);
+        assert_eq!(taken.status.code(), Some(0), "{take:?}: {taken:?}");
+        if take[0] == "load" {
+            hub.wait_for_state("beta", "running", "loaded");
+        }
+        wait_until("its worker to be gone", SOON, || {
+            !processes::is_alive(worker)
+        });
+    }
+}
+
 /// One request of a model at a time.
 const ONE_AT_A_TIME: &str = r#"return {
   on_request = function(req, hub)

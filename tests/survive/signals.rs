@@ -21,11 +21,32 @@ fn a_hang_up_is_ignored_where_it_was_and_other_signals_do_nothing() {
         Signal::SIGUSR1,
         Signal::SIGUSR2,
         Signal::SIGALRM,
+        Signal::SIGVTALRM,
+        Signal::SIGPROF,
+        Signal::SIGIO,
         Signal::SIGQUIT,
+        Signal::SIGXCPU,
+        Signal::SIGXFSZ,
     ] {
         hub.signal(signal);
         assert_eq!(hub.http.get("/health").status, 200, "{signal}");
         assert!(processes::is_alive(hub.pid()), "{signal}");
+    }
+}
+
+#[test]
+fn a_hang_up_in_a_terminal_ends_the_hub_and_its_workers() {
+    for is_replaced in [false, true] {
+        let yaml = format!("{}\n{}", worker(&[]), models(&[("alpha", "default: true")]));
+        let (mut hub, _terminal) = Hub::start_in_terminal(&yaml);
+        hub.wait_for_state("alpha", "running", "loaded");
+        if is_replaced {
+            assert_eq!(hub.restart().status.code(), Some(0));
+        }
+        hub.signal(Signal::SIGHUP);
+        assert_eq!(hub.wait_for_end().code(), Some(0));
+        assert_eq!(hub.worker_processes(), [0; 0]);
+        assert!(!hub.logs().join("hub_runtime.json").exists());
     }
 }
 

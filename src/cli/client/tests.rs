@@ -90,7 +90,7 @@ async fn a_hub_that_cannot_be_asked_is_told_with_its_address() {
 
 #[test]
 fn an_answer_without_the_envelope_is_shown_as_it_is() {
-    let answer = Answer {
+    let answer = ReadAnswer {
         status: StatusCode::BAD_GATEWAY,
         body: Bytes::from_static(b"proxy says no"),
     };

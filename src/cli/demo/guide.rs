@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::super::chat::{Chat, Said};
+use super::super::chat::{AnswerPiece, Chat};
 use super::super::client::{Client, Probe};
 use super::super::progress;
 use super::super::render::{Out, dashboard_url, duration};
@@ -97,7 +97,7 @@ async fn first_chat(client: &Client, out: &mut Out) -> anyhow::Result<()> {
     let mut stdout = anstream::stdout();
     let _ = write!(stdout, "  {CYAN}");
     while let Some(said) = chat.next().await? {
-        if let Said::Text(text) = said {
+        if let AnswerPiece::Text(text) = said {
             let _ = write!(stdout, "{text}");
             let _ = stdout.flush();
         }

@@ -23,7 +23,7 @@ const TOLERANCE: Duration = Duration::from_mins(1);
 
 /// The demands of a model on the machine, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct Demand {
     name: String,
     group: Option<String>,
     /// Its weights alone.
@@ -34,7 +34,7 @@ pub(super) struct Asked {
     at_start: bool,
 }
 
-impl Asked {
+impl Demand {
     /// The demands of those models of hub.yaml whose files are on the disk.
     pub(super) fn of(config: &Config, files: &[Option<ModelFiles>]) -> Vec<Self> {
         let models = config.models.iter().zip(files);
@@ -76,7 +76,7 @@ impl Memory {
 }
 
 /// Compares what models ask with what there is.
-pub(super) fn memory(asked: &[Asked], groups: &[GroupConfig], memory: Memory) -> Vec<Finding> {
+pub(super) fn memory(asked: &[Demand], groups: &[GroupConfig], memory: Memory) -> Vec<Finding> {
     let Memory {
         room,
         most_if_raised,
@@ -106,8 +106,8 @@ pub(super) fn memory(asked: &[Asked], groups: &[GroupConfig], memory: Memory) ->
             _ => finding.with_hint(smaller),
         });
     }
-    let at_start: Vec<&Asked> = asked.iter().filter(|model| model.at_start).collect();
-    let all: Vec<&Asked> = asked.iter().collect();
+    let at_start: Vec<&Demand> = asked.iter().filter(|model| model.at_start).collect();
+    let all: Vec<&Demand> = asked.iter().collect();
     let (at_start, together) = (together(&at_start, groups), together(&all, groups));
     let fits_alone = findings.is_empty();
     if fits_alone && at_start > most {
@@ -136,8 +136,8 @@ pub(super) fn memory(asked: &[Asked], groups: &[GroupConfig], memory: Memory) ->
 }
 
 /// The most bytes that these models hold at once: all of them, but of a group only as many as may be loaded.
-fn together(models: &[&Asked], groups: &[GroupConfig]) -> u64 {
-    let cap_of = |model: &Asked| {
+fn together(models: &[&Demand], groups: &[GroupConfig]) -> u64 {
+    let cap_of = |model: &Demand| {
         let group = groups
             .iter()
             .find(|group| Some(&group.name) == model.group.as_ref());
@@ -237,8 +237,8 @@ mod tests {
     use super::super::finding::told;
     use super::*;
 
-    fn asked(name: &str, gib: u64, group: Option<&str>, at_start: bool) -> Asked {
-        Asked {
+    fn asked(name: &str, gib: u64, group: Option<&str>, at_start: bool) -> Demand {
+        Demand {
             name: name.to_owned(),
             group: group.map(str::to_owned),
             weights: (gib - 1) * GIB,
@@ -247,11 +247,11 @@ mod tests {
         }
     }
 
-    fn in_memory(asked: &[Asked], makes_room: bool) -> String {
+    fn in_memory(asked: &[Demand], makes_room: bool) -> String {
         in_memory_of(asked, makes_room, None)
     }
 
-    fn in_memory_of(asked: &[Asked], makes_room: bool, most_if_raised: Option<u64>) -> String {
+    fn in_memory_of(asked: &[Demand], makes_room: bool, most_if_raised: Option<u64>) -> String {
         let group = GroupConfig {
             name: "large".to_owned(),
             max_loaded: Some(1),

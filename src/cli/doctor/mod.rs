@@ -165,7 +165,7 @@ async fn of_hub_yaml(config: &Config, status: Option<&Status>) -> Vec<Finding> {
         .map(|model| disk::is_offline(model, &variable));
     findings.extend(disk::models(config, &on_disk, &offline.collect::<Vec<_>>()));
     let files: Vec<_> = on_disk.iter().map(OnDisk::files).collect();
-    let asked = machine::Asked::of(config, &files);
+    let asked = machine::Demand::of(config, &files);
     let memory = machine::Memory::of(config, status);
     findings.extend(machine::memory(&asked, &config.groups, memory));
     findings

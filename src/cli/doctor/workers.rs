@@ -30,8 +30,12 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
     let mut groups: Vec<Vec<&ModelConfig>> = Vec::new();
     for model in &config.models {
         let key = |model: &ModelConfig| {
-            let found = command::find(&model.worker_command, &model.env);
-            (found, model.worker_command.clone())
+            let found = command::of_model(model);
+            (
+                found,
+                model.worker_command.clone(),
+                model.engine.name.clone(),
+            )
         };
         match groups.iter_mut().find(|group| key(group[0]) == key(model)) {
             Some(group) => group.push(model),
@@ -51,15 +55,22 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
 async fn program(models: &[&ModelConfig], dialects: &Dialects) -> Program {
     let first = models[0];
     let (dialect, version) = tokio::join!(dialects.of_model(first), version::of_model(first));
-    let warnings = dialect.iter().flat_map(|dialect| {
-        let lines = models.iter().map(|model| dialect.command_line(model, 0));
-        lines.flat_map(|line| line.warnings)
-    });
+    let mut warnings = Vec::new();
+    let mut fault = dialect.as_ref().err().cloned();
+    for line in dialect.iter().flat_map(|dialect| {
+        let models = models.iter();
+        models.map(|model| dialect.command_line(model, 0))
+    }) {
+        match line {
+            Ok(line) => warnings.extend(line.warnings),
+            Err(problem) => fault = fault.or(Some(problem)),
+        }
+    }
     Program {
         models: models.iter().map(|model| model.name.clone()).collect(),
-        found: command::find(&first.worker_command, &first.env),
-        warnings: warnings.collect(),
-        fault: dialect.err(),
+        found: command::of_model(first),
+        warnings,
+        fault,
         version,
     }
 }
@@ -90,6 +101,7 @@ fn told(programs: &[Program]) -> Vec<Finding> {
 mod tests {
     use super::super::finding;
     use super::*;
+    use crate::worker::command::Install;
 
     #[test]
     fn a_program_is_told_with_its_version_and_one_that_is_missing_or_broken_with_its_models() {
@@ -103,6 +115,11 @@ mod tests {
         let path = PathBuf::from("/opt/bin/worker");
         let missing = CommandError::NotFound {
             program: "worker".to_owned(),
+            install: Some(Install {
+                program: "mlx-openai-server".to_owned(),
+                with: "`uv tool install --python 3.12 mlx-openai-server` or `pip install mlx-openai-server`"
+                    .to_owned(),
+            }),
         };
         let old = Program {
             warnings: vec!["model `a`: `debug` is ignored".to_owned()],
@@ -122,7 +139,7 @@ mod tests {
         broken: a, b: `worker launch --help` failed
           hint: run it in a terminal to see more, install it anew, or set another `worker_command`
         broken: a, b: the worker command `worker` was not found on PATH, nor beside the hub
-          hint: install it with `uv tool install mlx-openai-server` or `pip install mlx-openai-server`, or set `worker_command` to where it is
+          hint: install it with `uv tool install --python 3.12 mlx-openai-server` or `pip install mlx-openai-server`, or set `worker_command` to where it is
         ");
     }
 }

@@ -15,12 +15,8 @@ pub(super) async fn model(
 ) -> anyhow::Result<String> {
     let of_models = of_models(status, wanted);
     match wanted {
-        Some(wanted) if of_models.is_err() => {
-            let names = hub.names().await.unwrap_or_default();
-            match names.iter().any(|name| name == wanted) {
-                true => Ok(wanted.to_owned()),
-                false => of_models,
-            }
+        Some(wanted) if of_models.is_err() && hub.answers_for(wanted).await => {
+            Ok(wanted.to_owned())
         }
         _ => of_models,
     }

@@ -15,8 +15,8 @@ use super::render::Out;
 use super::status::inactive;
 use super::{start, table, wait_for};
 use crate::api::Status;
+use crate::api::nearest;
 use crate::clients::{self, Client, Kind, Place, Program, Run, Snippet, Target};
-use crate::config::nearest;
 use crate::worker::command::on_path;
 
 mod choice;

@@ -19,7 +19,7 @@ mod list;
 mod record;
 mod replay;
 mod show;
-mod test;
+pub(super) mod test;
 mod words;
 
 /// See, check and try the Lua policies
@@ -29,11 +29,11 @@ mod words;
 #[derive(Debug, clap::Args)]
 pub(super) struct Policy {
     #[command(subcommand)]
-    verb: Verb,
+    verb: PolicyCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum PolicyCommand {
     List(list::List),
     Check(check::Check),
     Explain(explain::Explain),
@@ -48,15 +48,15 @@ impl Policy {
         let load = || Config::load(config);
         let hub_yaml = || HubYaml::read(config);
         match self.verb {
-            Verb::List(verb) => wait_for(verb.run(&hub_yaml(), out)),
-            Verb::Record(verb) => wait_for(verb.run(&hub_yaml(), out)),
-            Verb::Replay(verb) => Ok(verb.run(config, out)),
-            Verb::Explain(verb) => wait_for(verb.run(&hub_yaml(), out)),
-            Verb::Check(verb) => Ok(verb.run(&load()?, out)),
+            PolicyCommand::List(verb) => wait_for(verb.run(&hub_yaml(), out)),
+            PolicyCommand::Record(verb) => wait_for(verb.run(&hub_yaml(), out)),
+            PolicyCommand::Replay(verb) => Ok(verb.run(config, out)),
+            PolicyCommand::Explain(verb) => wait_for(verb.run(&hub_yaml(), out)),
+            PolicyCommand::Check(verb) => Ok(verb.run(&load()?, out)),
             // Bundled policies can be read without a hub.yaml, or with a broken one.
-            Verb::Show(verb) => verb.run(out),
+            PolicyCommand::Show(verb) => verb.run(out),
             // A test may have a configuration of its own.
-            Verb::Test(verb) => verb.run(config, out),
+            PolicyCommand::Test(verb) => verb.run(config, out),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! `policy replay`: shows the recorded decisions that the current policies would make otherwise.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -27,7 +26,7 @@ pub(super) struct Replay {
 impl Replay {
     pub(super) fn run(self, config: &Path, out: &mut Out) -> ExitCode {
         let trouble = |text: String| {
-            let _ = writeln!(anstream::stderr(), "Error: {text}");
+            Out::stderr().sentence(format_args!("Error: {text}"));
             ExitCode::from(2)
         };
         let config = match Config::load(config) {

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
+use crate::api::nearest;
 use crate::cli::render::Out;
-use crate::config::nearest;
+use crate::engine::first_sentence;
 use crate::policy::bundled_policies;
 
 /// Print a bundled policy, to read or to copy from
@@ -51,33 +52,5 @@ fn list(out: &mut Out) {
         .unwrap_or_default();
     for (name, source) in bundled_policies() {
         out.line(format_args!("{name:width$}  {}", first_sentence(source)));
-    }
-}
-
-/// The first sentence of the first comment.
-fn first_sentence(source: &str) -> String {
-    let lines = source.lines().map_while(|line| line.strip_prefix("--"));
-    let said: Vec<_> = lines
-        .map(str::trim)
-        .take_while(|line| !line.is_empty())
-        .collect();
-    let said = said.join(" ");
-    let end = said.find(". ").map_or(said.len(), |end| end + 1);
-    said[..end].to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_policy_says_of_itself_what_its_first_sentence_does() {
-        let source = "-- Virtual names, each with a\n-- list. One that fails is left.\n--\n-- More.\nreturn {}\n";
-        assert_eq!(first_sentence(source), "Virtual names, each with a list.");
-        assert_eq!(
-            first_sentence("-- What it does:\n--\n-- more"),
-            "What it does:"
-        );
-        assert_eq!(first_sentence("return {}"), "");
     }
 }

@@ -23,26 +23,34 @@ pub(super) struct Test {
 impl Test {
     pub(super) fn run(self, config: &Path, out: &mut Out) -> anyhow::Result<ExitCode> {
         let files = match self.files.is_empty() {
-            true => tests_in(config.parent().unwrap_or(Path::new(".")))?,
+            true => {
+                let folder = config.parent().unwrap_or(Path::new("."));
+                tests_in(folder, "docs/testing-policies.md")?
+            }
             false => self.files,
         };
-        let mut totals = Totals::default();
-        for file in &files {
-            for case in simulation::run(file, &hub_yaml(file, config)) {
-                totals.count(&case);
-                print(file, &case, out);
-            }
-        }
-        out.line(totals.text());
-        Ok(match totals.failed {
-            0 => ExitCode::SUCCESS,
-            _ => ExitCode::FAILURE,
-        })
+        Ok(run_all(&files, config, out))
     }
 }
 
-/// All tests of a folder, by name.
-fn tests_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// Runs the cases of these files, and prints how each went.
+pub(in crate::cli) fn run_all(files: &[PathBuf], config: &Path, out: &mut Out) -> ExitCode {
+    let mut totals = Totals::default();
+    for file in files {
+        for case in simulation::run(file, &hub_yaml(file, config)) {
+            totals.count(&case);
+            print(file, &case, out);
+        }
+    }
+    out.line(totals.text());
+    match totals.failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// All tests of a folder, by name; `page` of the documentation tells how to write one.
+pub(in crate::cli) fn tests_in(folder: &Path, page: &str) -> anyhow::Result<Vec<PathBuf>> {
     let shown = folder.display();
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {shown}"))?;
     let mut files = entries
@@ -52,7 +60,7 @@ fn tests_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     files.sort();
     if files.is_empty() {
         anyhow::bail!(
-            "no *_test.lua in {shown}\nhint: name the files to run, or write one: docs/testing-policies.md"
+            "no *_test.lua in {shown}\nhint: name the files to run, or write one: {page}"
         );
     }
     Ok(files)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Scope, Service, State, THIS};
+use super::{Kind, Scope, Service, State, THIS};
 use crate::cli::completions::PROGRAM;
 use crate::config::{self, is_same};
 
@@ -52,6 +52,42 @@ impl Installed {
     }
 }
 
+impl Installed {
+    /// Those that this program has not written: `start` and `stop` cannot go through them.
+    pub(in crate::cli) async fn foreign(config_path: &Path) -> Vec<Self> {
+        let mut all = Self::all(config_path).await;
+        all.retain(|service| !service.is_ours);
+        all
+    }
+
+    /// The commands that start it and that stop it.
+    pub(in crate::cli) fn commands(&self) -> [String; 2] {
+        let name = self.file.file_stem().unwrap_or_default().to_string_lossy();
+        let is_users = std::env::home_dir().is_some_and(|home| self.file.starts_with(home));
+        if name.starts_with("homebrew.mxcl.") {
+            return ["start", "stop"].map(|verb| format!("brew services {verb} {PROGRAM}"));
+        }
+        match (THIS, is_users) {
+            (Kind::Launchd, is_users) => {
+                let (sudo, domain) = match is_users {
+                    true => ("", "gui/$(id -u)"),
+                    false => ("sudo ", "system"),
+                };
+                [
+                    format!("{sudo}launchctl bootstrap {domain} {}", self.file.display()),
+                    format!("{sudo}launchctl bootout {domain}/{name}"),
+                ]
+            }
+            (Kind::Systemd, true) => {
+                ["start", "stop"].map(|verb| format!("systemctl --user {verb} {name}"))
+            }
+            (Kind::Systemd, false) => {
+                ["start", "stop"].map(|verb| format!("sudo systemctl {verb} {name}"))
+            }
+        }
+    }
+}
+
 /// The files of that kind in its folder, by name.
 fn beside(file: &Path) -> Vec<PathBuf> {
     let entries = file
@@ -92,6 +128,26 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_commands_are_those_of_its_manager() {
+        let service = |file: &str| Installed {
+            file: file.into(),
+            told: Told::default(),
+            is_ours: false,
+            is_known: true,
+        };
+        let brew = service("/opt/homebrew.mxcl.mlx-openai-server-hub.plist");
+        assert_eq!(
+            brew.commands()[1],
+            "brew services stop mlx-openai-server-hub"
+        );
+        let [_, stop] = service("/etc/mine.service").commands();
+        match THIS {
+            Kind::Launchd => assert_eq!(stop, "sudo launchctl bootout system/mine"),
+            Kind::Systemd => assert_eq!(stop, "sudo systemctl stop mine"),
+        }
+    }
 
     #[test]
     fn a_service_is_of_the_hub_yaml_that_it_names() {

@@ -48,7 +48,7 @@ const AGAIN: (u32, std::time::Duration) = (20, std::time::Duration::from_millis(
 #[derive(Debug, clap::Args)]
 pub(super) struct ServiceVerbs {
     #[command(subcommand)]
-    verb: Verb,
+    verb: ServiceCommand,
     /// A service of the machine rather than yours; it needs sudo
     #[arg(long, global = true)]
     system: bool,
@@ -58,7 +58,7 @@ pub(super) struct ServiceVerbs {
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum ServiceCommand {
     /// Install the service and start it
     ///
     /// Writes a property list into ~/Library/LaunchAgents, or a systemd unit into ~/.config/systemd/user, with
@@ -430,7 +430,7 @@ impl ServiceVerbs {
             })
         };
         match self.verb {
-            Verb::Install { socket, print } => {
+            ServiceCommand::Install { socket, print } => {
                 let config = Config::load(&path)?;
                 let plan = Plan::of(&config, owner.as_ref(), socket)?;
                 let service = Service::new(kind, scopes[0], &path);
@@ -444,8 +444,8 @@ impl ServiceVerbs {
                 );
                 wait_for(install(&service, &config, &plan, owner.as_ref(), out))
             }
-            Verb::Uninstall => wait_for(uninstall(&installed()?, out)),
-            Verb::Start => {
+            ServiceCommand::Uninstall => wait_for(uninstall(&installed()?, out)),
+            ServiceCommand::Start => {
                 let service = installed()?;
                 let config = Config::load(&path)?;
                 wait_for(async {
@@ -453,7 +453,7 @@ impl ServiceVerbs {
                     runs(&service, &config, out).await
                 })
             }
-            Verb::Stop => {
+            ServiceCommand::Stop => {
                 let service = installed()?;
                 wait_for(async {
                     progress::show("stopping the service", service.stop()).await?;
@@ -461,8 +461,8 @@ impl ServiceVerbs {
                     Ok(ExitCode::SUCCESS)
                 })
             }
-            Verb::Status => wait_for(status(installed()?, out)),
-            Verb::Logs { follow, lines } => {
+            ServiceCommand::Status => wait_for(status(installed()?, out)),
+            ServiceCommand::Logs { follow, lines } => {
                 let log_path = HubYaml::read(&path).hub_address().log_path;
                 let stderr_log = telemetry::stderr_log(&log_path);
                 wait_for(logs(&installed()?, &stderr_log, lines, follow))

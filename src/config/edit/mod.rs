@@ -113,6 +113,18 @@ impl NewEntry {
     }
 }
 
+/// True for YAML without models: the key has no value, no entry, or is not there.
+pub fn lacks_models(text: &str) -> bool {
+    let Ok(Node::Map(map)) = root(text) else {
+        return false;
+    };
+    match map.entries.get(MODELS) {
+        None | Some(Node::Null) => true,
+        Some(Node::List(items)) => items.is_empty(),
+        Some(_) => false,
+    }
+}
+
 /// Adds an entry at the end of `models`. A text without `models` gets it.
 ///
 /// # Errors
@@ -232,7 +244,9 @@ fn adding(text: &str, list: &str, entry: &NewEntry) -> Result<Edit, EditError> {
     };
     let Some(place) = find(text, list) else {
         let (end, between) = end_of_document(text, line_end);
-        let block = entry.block(2, line_end);
+        // By its dashes `remove` knows that the key came with the entry.
+        let column = if list == MODELS { 0 } else { 2 };
+        let block = entry.block(column, line_end);
         // A last line without an end stays one.
         let last = if between.is_empty() { line_end } else { "" };
         let lines = format!("{between}{list}:{line_end}{block}{last}");
@@ -240,10 +254,12 @@ fn adding(text: &str, list: &str, entry: &NewEntry) -> Result<Edit, EditError> {
     };
     match place.value {
         Value::Null(value) if value.is_empty() => {
-            let end = end_of_line(text, place.key.end);
+            const COLUMN: usize = 2;
+            // Deeper comments below it would be those of the entry.
+            let end = past_comments(text, end_of_line(text, place.key.end), COLUMN);
             Ok(insertion(
                 end,
-                format!("{line_end}{}", entry.block(2, line_end)),
+                format!("{line_end}{}", entry.block(COLUMN, line_end)),
             ))
         }
         Value::Null(_) | Value::Other => {
@@ -284,7 +300,13 @@ fn removing(text: &str, list: &str, index: usize) -> Result<Edit, EditError> {
                 match (index.checked_sub(1), items.get(index + 1)) {
                     (Some(before), _) => items[before].end..item.end,
                     (None, Some(next)) => item.start..next.start,
-                    (None, None) => item,
+                    // A comma alone is no list.
+                    (None, None) => {
+                        let rest = &text[item.end..];
+                        let blanks = rest.len() - rest.trim_start().len();
+                        let comma = rest[blanks..].starts_with(',').then_some(blanks + 1);
+                        item.start..item.end + comma.unwrap_or_default()
+                    }
                 },
             ))
         }
@@ -292,12 +314,42 @@ fn removing(text: &str, list: &str, index: usize) -> Result<Edit, EditError> {
             let dash = dash(text, &items, index).ok_or(EditError::Unsafe("its dashes"))?;
             let line = start_of_line(text, dash);
             let end = end_of_item(text, &items[index], dash - line);
+            if items.len() == 1
+                && let Some(range) = with_its_key(text, list, &place.key, dash..end)
+            {
+                return Ok(removal(range));
+            }
             // The line's own end goes with it: the one before it, which the first line of a text lacks.
             let begin = blank_before(text, line).unwrap_or(line);
             let begin = without_line_end(text, begin);
             Ok(removal(begin..end))
         }
         _ => Err(EditError::Unsafe("its value is an alias, or no list")),
+    }
+}
+
+/// The lines of an only entry and of its list's key, if [`add`] has written both: at the end of the text, with
+/// dashes below the key's first letter.
+fn with_its_key(
+    text: &str,
+    list: &str,
+    key: &Range<usize>,
+    entry: Range<usize>,
+) -> Option<Range<usize>> {
+    let line_end = line_end(text);
+    let before = &text[..key.start];
+    let begins_a_line = matches!(before, "" | "\u{feff}") || before.ends_with('\n');
+    let is_ours = begins_a_line && text[key.start..entry.start] == format!("{list}:{line_end}");
+    let (end, between) = end_of_document(text, line_end);
+    if !is_ours {
+        return None;
+    }
+    match text[entry.end..].strip_prefix(line_end) {
+        Some(_) if entry.end + line_end.len() == end => Some(key.start..end),
+        None if entry.end == end && !between.is_empty() => {
+            Some(without_line_end(text, key.start)..end)
+        }
+        _ => None,
     }
 }
 
@@ -373,7 +425,11 @@ fn dash(text: &str, items: &[Range<usize>], index: usize) -> Option<usize> {
 /// The end of the last line of an item, with the comments below it that are indented like its keys.
 fn end_of_item(text: &str, item: &Range<usize>, column: usize) -> usize {
     let content = text[item.start..item.end].trim_end();
-    let mut end = end_of_line(text, item.start + content.len());
+    past_comments(text, end_of_line(text, item.start + content.len()), column)
+}
+
+/// `end`, of a line, or that of the last of the comments below it that are indented deeper than `column`.
+fn past_comments(text: &str, mut end: usize, column: usize) -> usize {
     loop {
         let Some(rest) = text[end..].find('\n').map(|next| end + next + 1) else {
             return end;
@@ -458,10 +514,10 @@ fn items<'e>(
             Event::MappingEnd | Event::SequenceEnd if depth == 0 => break,
             Event::MappingEnd | Event::SequenceEnd => {
                 depth -= 1;
-                // Brackets end at their own place, what has none with the last scalar in it.
+                // Brackets end at their own place, what has none with the last scalar in it. Blanks may follow.
                 let is_bracket = text[range.clone()].starts_with([']', '}']);
                 if let Some(item) = items.last_mut().filter(|_| is_bracket) {
-                    item.end = item.end.max(range.end);
+                    item.end = item.end.max(range.start + 1);
                 }
                 continue;
             }

@@ -84,8 +84,27 @@ fn a_file_without_models_gets_them() {
         "models:   # mine\nport: 1\n",
         "models: []\n",
     ]
-    .map(|text| add(text, &entry("new")).unwrap().apply(text));
+    .map(there_and_back);
     insta::assert_snapshot!(told.join("=====\n"));
+}
+
+#[test]
+fn an_only_entry_goes_and_its_key_where_that_came_with_it() {
+    for (text, left) in [
+        ("models:\n  - name: a\n", "models:\n"),
+        ("models: [{name: a}]\n", "models: []\n"),
+        ("port: 1\nmodels:\n- name: a\n", "port: 1\n"),
+        ("models:\n- name: a\nport: 1\n", "models:\nport: 1\n"),
+        ("models: # mine\n- name: a\n", "models: # mine\n"),
+        ("models:\n# mine\n- name: a\n", "models:\n# mine\n"),
+        ("models:\n- name: a\n# end\n", "models:\n# end\n"),
+    ] {
+        assert_eq!(remove(text, "a").unwrap().apply(text), left, "{text}");
+        assert!(lacks_models(left), "{left}");
+        assert!(!lacks_models(text), "{text}");
+    }
+    assert!(lacks_models("") && lacks_models("# mine\n"));
+    assert!(!lacks_models("models: text\n") && !lacks_models("- a\n") && !lacks_models("a: [\n"));
 }
 
 #[test]
@@ -200,6 +219,29 @@ fn part() -> impl Strategy<Value = String> {
     ]
 }
 
+/// `models` with its entries: lines, brackets, nothing, or not there.
+fn list() -> impl Strategy<Value = String> {
+    let lines = proptest::collection::vec(part(), 0..6)
+        .prop_map(|parts| format!("models:\n{}", parts.concat()));
+    let item = "[a-c]{1,2}".prop_map(|name| format!("{{name: {name}, model_path: 'x, ] y'}}"));
+    let between = prop_oneof![Just(", "), Just(","), Just(",\n  "), Just(" , ")];
+    let end = prop_oneof![Just(""), Just(" "), Just(","), Just("\n"), Just(",\n")];
+    let begin = prop_oneof![Just("["), Just("[ "), Just("[\n  ")];
+    let brackets = (proptest::collection::vec(item, 0..4), begin, between, end).prop_map(
+        |(items, begin, between, end)| {
+            let end = if items.is_empty() { "" } else { end };
+            format!("models: {begin}{}{end}]  # all\n", items.join(between))
+        },
+    );
+    prop_oneof![
+        4 => lines,
+        3 => brackets,
+        1 => Just("models:\n".to_owned()),
+        1 => Just("models:   # mine\n".to_owned()),
+        2 => Just(String::new()),
+    ]
+}
+
 fn file() -> impl Strategy<Value = String> {
     let head = prop_oneof![
         Just(""),
@@ -213,10 +255,9 @@ fn file() -> impl Strategy<Value = String> {
         Just("# tail\n"),
         Just("\n\nhost: x\n...\n")
     ];
-    let parts = proptest::collection::vec(part(), 0..6);
-    (head, parts, tail, any::<bool>(), any::<bool>()).prop_map(
-        |(head, parts, tail, is_cut, has_cr)| {
-            let text = format!("{head}models:\n{}{tail}", parts.concat());
+    (head, list(), tail, any::<bool>(), any::<bool>()).prop_map(
+        |(head, list, tail, is_cut, has_cr)| {
+            let text = format!("{head}{list}{tail}");
             let text = match is_cut {
                 true => text.trim_end().to_owned(),
                 false => text,
@@ -246,17 +287,30 @@ proptest! {
         };
         prop_assert!(edit.range.is_empty());
         let added = edit.apply(&text);
-        let had_models = matches!(root(&text), Ok(Node::Map(map)) if map.entries["models"] != Node::Null);
-        if had_models {
-            let back = remove(&added, "new").unwrap().apply(&added);
-            prop_assert_eq!(back, text);
-        }
+        let back = remove(&added, "new").unwrap().apply(&added);
+        prop_assert_eq!(back, text);
     }
 
     #[test]
-    fn remove_takes_whole_lines_of_one_entry(text in file(), name in "[a-c]{1,2}") {
-        if let Ok(edit) = remove(&text, &name) {
-            let after = edit.apply(&text);
+    fn remove_takes_one_entry_and_nothing_of_the_others(text in file(), name in "[a-c]{1,2}") {
+        let Ok(Node::Map(mut map)) = root(&text) else {
+            return Ok(());
+        };
+        let models = map.entries.entry(MODELS.to_owned()).or_insert(Node::Null);
+        let there = match models {
+            Node::List(items) => position(items, &name),
+            _ => None,
+        };
+        let edit = match (there, remove(&text, &name)) {
+            (None, removed) => {
+                prop_assert_eq!(removed, Err(EditError::Unknown(name)));
+                return Ok(());
+            }
+            (Some(_), removed) => removed.unwrap(),
+        };
+        prop_assert!(edit.text.is_empty());
+        let after = edit.apply(&text);
+        if !text.contains('[') {
             let (before, after) = (lines(&text), lines(&after));
             let head = before.iter().zip(&after).take_while(|(one, other)| one == other).count();
             let gone = before.len() - after.len();

@@ -3,6 +3,8 @@
 //! Both hubs make events and hand them to the policies; the serialized form is the table, so that a name
 //! stands here once.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// Something that happened.
@@ -98,6 +100,16 @@ pub struct FinishedRequest {
     /// Rate of the completion, from the first token on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_second: Option<f64>,
+}
+
+/// Shortest time over which a rate of tokens is measured: a shorter one is that of the network.
+const MIN_SPAN: Duration = Duration::from_millis(50);
+
+/// Rate of a completion of so many tokens, the first of which came so long before its end; none if that says nothing.
+pub(crate) fn tokens_per_second(completion: u64, since_first: Duration) -> Option<f64> {
+    // The clock begins with the first token.
+    let tokens = completion.checked_sub(1)?;
+    (tokens > 0 && since_first >= MIN_SPAN).then(|| tokens as f64 / since_first.as_secs_f64())
 }
 
 /// The events there are, by the names that `hub.on` takes.

@@ -230,9 +230,11 @@ pub struct RequestView {
     pub model: Option<String>,
     /// The client's address.
     pub client: std::net::SocketAddr,
+    /// The trusted proxy through which it came.
+    pub via: Option<std::net::SocketAddr>,
     /// The key that it was let in with, if the hub has keys.
     pub credential: Option<Credential>,
-    /// The client's protocol. A request that came in another one than OpenAI's is a chat completion by now.
+    /// The client's protocol. What came in the form of another API than OpenAI's is a chat completion by now.
     pub protocol: &'static str,
     /// Seconds that the client wishes the model to stay in memory after its last request; negative for
     /// ever. `None` if its protocol has no such wish, or the client none.
@@ -247,8 +249,14 @@ impl RequestView {
     /// The protocol of those that came as they are.
     pub const OPENAI: &'static str = "openai";
 
-    /// All of them; the others are translated.
-    pub(crate) const PROTOCOLS: [&'static str; 3] = [Self::OPENAI, "anthropic", "ollama"];
+    /// All of them.
+    pub(crate) const PROTOCOLS: [&'static str; 5] = [
+        Self::OPENAI,
+        "responses",
+        "anthropic",
+        "ollama",
+        "lm_studio",
+    ];
 
     /// The protocol of that name; of another name it is OpenAI's.
     pub(crate) fn protocol_of(name: &str) -> &'static str {
@@ -272,6 +280,7 @@ impl RequestView {
             id,
             model: None,
             client,
+            via: None,
             credential: None,
             protocol: RequestView::OPENAI,
             keep_alive: None,

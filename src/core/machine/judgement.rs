@@ -22,7 +22,7 @@ pub(crate) type QuestionId = u64;
 /// The questions that are to be asked, and the one that is.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
-    waiting: VecDeque<Asked>,
+    waiting: VecDeque<OpenQuestion>,
     judged: Option<Judged>,
     ids: QuestionId,
     /// They would join the load that is judged.
@@ -31,7 +31,7 @@ pub(super) struct Questions {
 
 /// A question about a model, as it was when the question came up.
 #[derive(Debug)]
-struct Asked {
+struct OpenQuestion {
     model: String,
     about: About,
     seen: StateMark,
@@ -50,7 +50,7 @@ pub(super) enum About {
 #[derive(Debug)]
 struct Judged {
     id: QuestionId,
-    asked: Asked,
+    asked: OpenQuestion,
     question: ModelQuestion,
     /// Something changed that a parked load waits for: it is asked about again if it is to wait.
     again: bool,
@@ -76,13 +76,14 @@ impl About {
 impl Machine {
     /// Has the policies asked about a model, unless they are about to be or are.
     pub(super) fn put_question(&mut self, i: usize, about: About) {
-        let asked = Asked {
+        let asked = OpenQuestion {
             model: self.entries[i].spec.name.clone(),
             about,
             seen: self.seen(i),
         };
-        let is_same =
-            |other: &Asked| other.model == asked.model && other.about.is_kind_of(&asked.about);
+        let is_same = |other: &OpenQuestion| {
+            other.model == asked.model && other.about.is_kind_of(&asked.about)
+        };
         if let Some(judged) = &mut self.questions.judged
             && !judged.is_void
             && is_same(&judged.asked)
@@ -107,7 +108,7 @@ impl Machine {
     /// True if the policies are asked about a load of that model, or about to be.
     pub(super) fn is_load_asked(&self, i: usize) -> bool {
         let name = &self.entries[i].spec.name;
-        let is_load = |asked: &Asked| {
+        let is_load = |asked: &OpenQuestion| {
             asked.model == *name && asked.about == About::Load && self.standing(asked) == Some(i)
         };
         let judged = self.questions.judged.as_ref();
@@ -117,7 +118,7 @@ impl Machine {
 
     /// The end of that model's last worker, if the policies have not judged it yet.
     pub(super) fn unjudged_exit(&self, model: &str) -> Option<Exit> {
-        let exit = |asked: &Asked| match asked.about {
+        let exit = |asked: &OpenQuestion| match asked.about {
             About::Exit(exit) if asked.model == model && self.standing(asked).is_some() => {
                 Some(exit)
             }
@@ -245,12 +246,8 @@ impl Machine {
     /// Holds an event that would join the load under judgement; gives back any other.
     pub(super) fn hold(&mut self, event: Event) -> Option<Event> {
         let joins = match &event {
-            Event::Acquire { model, .. }
-            | Event::Verb {
-                verb: Verb::Start | Verb::Load,
-                model,
-                ..
-            } => self.is_load_judged(model),
+            Event::Acquire { model, .. } => self.is_load_judged(model),
+            Event::Verb { verb, model, .. } => joins_load(*verb) && self.is_load_judged(model),
             _ => false,
         };
         if joins {
@@ -263,11 +260,7 @@ impl Machine {
     /// The events to handle now: before one that ends a load under judgement come those that were held for it.
     pub(super) fn let_go_before(&mut self, event: &Event) -> Vec<Event> {
         let is_over = match event {
-            Event::Verb {
-                verb: Verb::Stop,
-                model,
-                ..
-            } => self.is_load_judged(model),
+            Event::Verb { verb, model, .. } => ends_load(*verb) && self.is_load_judged(model),
             Event::Reconcile { .. } | Event::Shutdown { .. } => true,
             _ => false,
         };
@@ -329,7 +322,7 @@ impl Machine {
     }
 
     /// The index of a question's model, if it still is what it was when the question came up.
-    fn standing(&self, asked: &Asked) -> Option<usize> {
+    fn standing(&self, asked: &OpenQuestion) -> Option<usize> {
         let i = self.index(&asked.model)?;
         (self.seen(i) == asked.seen).then_some(i)
     }
@@ -342,5 +335,21 @@ impl Machine {
             stops: entry.stops,
             crashes: entry.crashes,
         }
+    }
+}
+
+/// True if a verb about a model whose load is judged waits for that load.
+fn joins_load(verb: Verb) -> bool {
+    match verb {
+        Verb::Start | Verb::Load => true,
+        Verb::Stop | Verb::Unload => false,
+    }
+}
+
+/// True if a verb about a model whose load is judged ends that load.
+fn ends_load(verb: Verb) -> bool {
+    match verb {
+        Verb::Stop => true,
+        Verb::Start | Verb::Load | Verb::Unload => false,
     }
 }

@@ -224,6 +224,16 @@ impl Machine {
         self.effects.push(Effect::End { launch });
     }
 
+    /// What holds no memory any more makes no other load wait, though its processes have yet to end.
+    pub(super) fn released(&mut self, launch: Launch) {
+        let Some(i) = self.of_launch(launch) else {
+            return;
+        };
+        if let Phase::Ending { held, .. } = &mut self.entries[i].phase {
+            *held = false;
+        }
+    }
+
     /// The process is gone: as asked, or it failed.
     pub(super) fn gone(&mut self, launch: Launch, exit_code: Option<i32>, reason: &str, now: Now) {
         let Some(i) = self.of_launch(launch) else {

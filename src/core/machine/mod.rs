@@ -121,7 +121,9 @@ pub(crate) enum Event {
     Loaded { launch: Launch },
     /// The load failed; the process stays up, unloaded.
     LoadRefused { launch: Launch, reason: String },
-    /// A process group is about to be reported gone. When it was last measured it held so many bytes,
+    /// The launch is being ended, and its processes hold little memory any more.
+    Released { launch: Launch },
+    /// A process group is about to be reported gone or released. When it was last measured it held so many bytes,
     /// and so many were available.
     Freed { held: u64, available: u64 },
     /// Memory was measured; and the most each model ever held, in bytes.
@@ -365,6 +367,7 @@ impl Machine {
             Event::Standby { launch, process } => self.standby(launch, process, now),
             Event::Loaded { launch } => self.loaded(launch, now),
             Event::LoadRefused { launch, reason } => self.load_refused(launch, &reason),
+            Event::Released { launch } => self.released(launch),
             Event::Freed { held, available } => self.freed(held, available, now),
             Event::Measured { system, peaks } => {
                 self.measured(system, &peaks, now);

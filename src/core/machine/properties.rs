@@ -59,12 +59,12 @@ fn moves() -> impl Strategy<Value = Move> {
 #[derive(Debug, Clone, PartialEq)]
 struct Worker {
     model: String,
-    stage: Stage,
+    phase: WorkerPhase,
     ending: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Stage {
+enum WorkerPhase {
     Begun(Goal),
     Spawned(Goal),
     Standby,
@@ -248,7 +248,11 @@ impl Driver {
     fn step(&mut self, launch: Launch, how: u8) {
         let worker = self.workers[&launch].clone();
         // The order to end may cross the last report of a launch that has no process.
-        let crosses = worker.stage == Stage::Begun(Goal::Standby) && how.is_multiple_of(3);
+        let crosses = worker.phase == WorkerPhase::Begun(Goal::Standby) && how.is_multiple_of(3);
+        if worker.ending && how % 7 == 3 {
+            self.freed(how);
+            return self.tell(Event::Released { launch });
+        }
         if (worker.ending && !crosses) || how.is_multiple_of(8) {
             self.workers.remove(&launch);
             self.draining.remove(&launch);
@@ -260,36 +264,39 @@ impl Driver {
                 reason: "gone".into(),
             });
         }
-        let (stage, event) = match worker.stage {
-            Stage::Begun(Goal::Standby) if crosses => {
+        let (phase, event) = match worker.phase {
+            WorkerPhase::Begun(Goal::Standby) if crosses => {
                 self.workers.remove(&launch);
                 return self.tell(Event::Standby {
                     launch,
                     process: false,
                 });
             }
-            Stage::Begun(goal) => (Stage::Spawned(goal), Event::Spawned { launch, pid: 7 }),
-            Stage::Spawned(Goal::Standby) => (
-                Stage::Standby,
+            WorkerPhase::Begun(goal) => (
+                WorkerPhase::Spawned(goal),
+                Event::Spawned { launch, pid: 7 },
+            ),
+            WorkerPhase::Spawned(Goal::Standby) => (
+                WorkerPhase::Standby,
                 Event::Standby {
                     launch,
                     process: true,
                 },
             ),
-            Stage::Loading | Stage::Spawned(Goal::Loaded) if how.is_multiple_of(5) => (
-                Stage::Standby,
+            WorkerPhase::Loading | WorkerPhase::Spawned(Goal::Loaded) if how.is_multiple_of(5) => (
+                WorkerPhase::Standby,
                 Event::LoadRefused {
                     launch,
                     reason: "no".into(),
                 },
             ),
-            Stage::Loading | Stage::Spawned(Goal::Loaded) => {
-                (Stage::Loaded, Event::Loaded { launch })
+            WorkerPhase::Loading | WorkerPhase::Spawned(Goal::Loaded) => {
+                (WorkerPhase::Loaded, Event::Loaded { launch })
             }
-            Stage::Standby | Stage::Loaded => return,
+            WorkerPhase::Standby | WorkerPhase::Loaded => return,
         };
         if let Some(worker) = self.workers.get_mut(&launch) {
-            worker.stage = stage;
+            worker.phase = phase;
         }
         self.tell(event);
     }
@@ -353,7 +360,7 @@ impl Driver {
                 }
                 let worker = Worker {
                     model,
-                    stage: Stage::Begun(goal),
+                    phase: WorkerPhase::Begun(goal),
                     ending: false,
                 };
                 assert!(
@@ -363,10 +370,10 @@ impl Driver {
             }
             Effect::Load { launch } => {
                 self.check_settled();
-                self.workers.get_mut(&launch).unwrap().stage = Stage::Loading
+                self.workers.get_mut(&launch).unwrap().phase = WorkerPhase::Loading
             }
             Effect::OpenGate { model, launch } => {
-                assert_eq!(self.workers[&launch].stage, Stage::Loaded);
+                assert_eq!(self.workers[&launch].phase, WorkerPhase::Loaded);
                 self.open.insert(model, launch);
             }
             Effect::CloseGate { model } => {
@@ -388,7 +395,7 @@ impl Driver {
                 // What is in flight hangs, and is cut.
                 self.cut.insert(launch);
                 let worker = self.workers.get_mut(&launch).unwrap();
-                assert_eq!(worker.stage, Stage::Loaded);
+                assert_eq!(worker.phase, WorkerPhase::Loaded);
                 worker.ending = true;
             }
             Effect::Answer { waiter, answer } => {

@@ -14,14 +14,14 @@ use crate::core::interface::questions::{Trouble, TroubleKind, TroubleVerdict};
 /// The policies' last verdict, by kind of trouble.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Troubles {
-    silent: Said,
-    errors: Said,
+    silent: Leniency,
+    errors: Leniency,
     /// Time from the worker's end to its restart.
     pause: Duration,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Said {
+struct Leniency {
     /// They need not be asked before.
     keep_until: Duration,
     /// This spell is to be left alone.
@@ -29,7 +29,7 @@ struct Said {
 }
 
 impl Troubles {
-    fn said(&mut self, kind: TroubleKind) -> &mut Said {
+    fn said(&mut self, kind: TroubleKind) -> &mut Leniency {
         match kind {
             TroubleKind::Silent => &mut self.silent,
             TroubleKind::Errors => &mut self.errors,

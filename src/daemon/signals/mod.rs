@@ -15,8 +15,9 @@ use super::channel::Signalled;
 
 mod ignored;
 
-/// They would end the process.
-const MEANINGLESS: [Name; 7] = [
+/// They would end the process. `SIGXFSZ` comes with a write beyond the largest file that the process may have, which
+/// then fails like one to a full disk.
+const MEANINGLESS: [Name; 9] = [
     Name::SIGUSR1,
     Name::SIGUSR2,
     Name::SIGALRM,
@@ -24,6 +25,8 @@ const MEANINGLESS: [Name; 7] = [
     Name::SIGPROF,
     Name::SIGIO,
     Name::SIGQUIT,
+    Name::SIGXCPU,
+    Name::SIGXFSZ,
 ];
 
 /// A signal that means something, by its name, and what it means.

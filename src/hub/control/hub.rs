@@ -7,14 +7,16 @@ use std::path::PathBuf;
 use http::StatusCode;
 use prometheus::proto::MetricFamily;
 
+use super::configuration::ConfigEditor;
 use crate::api::{
-    ApiError, DecisionsReport, EndedRequest, HistoryReport, LoadPlan, Outcome, PoliciesReport,
-    RecordingReport, ReloadReport, RequestInFlight, Status, Verb, WantedDecisions,
+    ApiError, CapturedRequest, DecisionsReport, EndedRequest, FleetReport, HistoryReport,
+    MemberLoad, Outcome, PoliciesReport, RecordingReport, ReloadReport, RequestInFlight, Status,
+    Verb, VerbPlan, WantedDecisions,
 };
 use crate::hub::lifecycle::{Lifecycle, Models};
 
 /// The hub as its control API sees it; see [`Lifecycle`] for what each call promises.
-pub trait Hub: Clone + Send + Sync + 'static {
+pub trait Hub: ConfigEditor + Clone + Send + Sync + 'static {
     /// The snapshot of the moment.
     fn status(&self) -> Status;
 
@@ -25,7 +27,11 @@ pub trait Hub: Clone + Send + Sync + 'static {
     fn ended_after(&self, number: u64) -> Vec<EndedRequest>;
 
     /// The consequences of loading that model now.
-    fn plan(&self, model: &str) -> impl Future<Output = Result<LoadPlan, ApiError>> + Send;
+    fn plan(
+        &self,
+        verb: Verb,
+        model: &str,
+    ) -> impl Future<Output = Result<VerbPlan, ApiError>> + Send;
 
     /// The last hour in figures.
     fn history(&self) -> HistoryReport;
@@ -35,6 +41,9 @@ pub trait Hub: Clone + Send + Sync + 'static {
 
     /// Cancels the requests in flight with that id; returns their number.
     fn cancel(&self, id: &str) -> usize;
+
+    /// The kept bodies of the newest request with that id, and of its answer.
+    fn captured(&self, id: &str) -> Result<CapturedRequest, ApiError>;
 
     /// The report of each policy.
     fn policies(&self) -> PoliciesReport;
@@ -70,6 +79,24 @@ pub trait Hub: Clone + Send + Sync + 'static {
 
     /// Asks for a shutdown and returns at once.
     fn request_shutdown(&self, models: Models);
+
+    /// `Err` if gateways are to send no requests.
+    fn readiness(&self) -> Result<(), ApiError>;
+
+    /// The same for one model.
+    fn model_readiness(&self, model: &str) -> Result<(), ApiError>;
+
+    /// How busy a model is.
+    fn member_load(&self, model: &str) -> Result<MemberLoad, ApiError>;
+
+    /// What the gateway of the fleet knows of the hub.
+    fn fleet(&self) -> FleetReport;
+
+    /// Takes the hub out of its fleet, and returns when that is done.
+    fn drain(&self) -> impl Future<Output = FleetReport> + Send;
+
+    /// Undoes that.
+    fn undrain(&self) -> impl Future<Output = FleetReport> + Send;
 }
 
 impl Hub for Lifecycle {
@@ -85,8 +112,8 @@ impl Hub for Lifecycle {
         Lifecycle::ended_after(self, number)
     }
 
-    async fn plan(&self, model: &str) -> Result<LoadPlan, ApiError> {
-        Lifecycle::plan(self, model).await
+    async fn plan(&self, verb: Verb, model: &str) -> Result<VerbPlan, ApiError> {
+        Lifecycle::plan(self, verb, model).await
     }
 
     fn history(&self) -> HistoryReport {
@@ -99,6 +126,10 @@ impl Hub for Lifecycle {
 
     fn cancel(&self, id: &str) -> usize {
         Lifecycle::cancel(self, id)
+    }
+
+    fn captured(&self, id: &str) -> Result<CapturedRequest, ApiError> {
+        Lifecycle::captured(self, id)
     }
 
     fn policies(&self) -> PoliciesReport {
@@ -159,5 +190,29 @@ impl Hub for Lifecycle {
 
     fn request_shutdown(&self, models: Models) {
         Lifecycle::request_shutdown(self, models);
+    }
+
+    fn readiness(&self) -> Result<(), ApiError> {
+        Lifecycle::readiness(self)
+    }
+
+    fn model_readiness(&self, model: &str) -> Result<(), ApiError> {
+        Lifecycle::model_readiness(self, model)
+    }
+
+    fn member_load(&self, model: &str) -> Result<MemberLoad, ApiError> {
+        Lifecycle::member_load(self, model)
+    }
+
+    fn fleet(&self) -> FleetReport {
+        Lifecycle::fleet(self)
+    }
+
+    async fn drain(&self) -> FleetReport {
+        Lifecycle::drain(self).await
+    }
+
+    async fn undrain(&self) -> FleetReport {
+        Lifecycle::undrain(self).await
     }
 }

@@ -47,14 +47,14 @@ pub(super) struct Logs {
     pub(super) ending: CancellationToken,
 }
 
-type Asked = Result<Query<LogsQuery>, QueryRejection>;
+type QueryResult = Result<Query<LogsQuery>, QueryRejection>;
 
 impl Logs {
     /// Of the hub itself.
     pub(super) async fn of_hub<H: Hub>(
         self,
         State(hub): State<H>,
-        query: Asked,
+        query: QueryResult,
     ) -> Result<Response, ApiError> {
         let folder = hub.status().log_path.unwrap_or_default();
         self.answer(app_log(folder.as_ref()), query).await
@@ -65,7 +65,7 @@ impl Logs {
         self,
         State(hub): State<H>,
         ModelName(name): ModelName,
-        query: Asked,
+        query: QueryResult,
     ) -> Result<Response, ApiError> {
         let mut models = hub.status().models.into_iter();
         let Some(model) = models.find(|model| model.id == name) else {
@@ -81,7 +81,7 @@ impl Logs {
         self.answer(path.into(), query).await
     }
 
-    async fn answer(self, path: PathBuf, query: Asked) -> Result<Response, ApiError> {
+    async fn answer(self, path: PathBuf, query: QueryResult) -> Result<Response, ApiError> {
         let Query(query) = query.map_err(bad_query)?;
         let lines = query.lines.unwrap_or(LINES).min(MOST_LINES);
         let shown = path.display().to_string();

@@ -28,7 +28,7 @@ type Metric = (
     fn(&ModelMetadata) -> Option<f64>,
 );
 
-const OF_MODELS: [Metric; 11] = [
+const OF_MODELS: [Metric; 13] = [
     (
         "started",
         Kind::Gauge,
@@ -46,6 +46,26 @@ const OF_MODELS: [Metric; 11] = [
         |model| {
             Some(f64::from(u8::from(
                 model.facts.memory_state.as_str() == "loaded",
+            )))
+        },
+    ),
+    (
+        "loading",
+        Kind::Gauge,
+        "Whether the model is on its way into memory.",
+        |model| {
+            Some(f64::from(u8::from(
+                model.facts.memory_state.as_str() == "loading",
+            )))
+        },
+    ),
+    (
+        "failed",
+        Kind::Gauge,
+        "Whether its last load failed, or its process ended unasked.",
+        |model| {
+            Some(f64::from(u8::from(
+                model.facts.memory_state.as_str() == "failed",
             )))
         },
     ),
@@ -112,7 +132,7 @@ type PolicyMetric = (
     fn(&PolicyFacts) -> Option<f64>,
 );
 
-const OF_POLICIES: [PolicyMetric; 4] = [
+const OF_POLICIES: [PolicyMetric; 3] = [
     (
         "calls_total",
         Kind::Counter,
@@ -124,12 +144,6 @@ const OF_POLICIES: [PolicyMetric; 4] = [
         Kind::Counter,
         "Failures since it was loaded.",
         |policy| Some(policy.failures as f64),
-    ),
-    (
-        "call_seconds",
-        Kind::Gauge,
-        "Average time of a call.",
-        |policy| policy.average_seconds,
     ),
     (
         "switched_off",
@@ -286,7 +300,6 @@ mod tests {
         let policy = PolicyFacts {
             calls: 3,
             failures: 1,
-            average_seconds: Some(0.5),
             ..policy()
         };
         let policies = PoliciesReport {

@@ -15,8 +15,10 @@ use axum::routing::{MethodRouter, get, post};
 
 mod all;
 mod clients;
+mod configuration;
 mod error;
 mod extract;
+mod fleet;
 mod history;
 mod hub;
 mod live;
@@ -30,6 +32,7 @@ mod requests;
 mod root;
 mod service;
 
+pub use configuration::ConfigEditor;
 pub use hub::Hub;
 pub use live::Live;
 
@@ -87,6 +90,7 @@ fn routes<H: Hub>(live: Live) -> Vec<(Method, String, MethodRouter<H>)> {
     let logs = live.logs();
     let mut routes: Vec<(Method, &str, MethodRouter<H>)> = vec![
         (Method::GET, "/health", get(service::health)),
+        (Method::GET, "/health/ready", get(fleet::ready::<H>)),
         (Method::GET, "/metrics", get(metrics::metrics::<H>)),
         (Method::GET, "/openapi.json", get(openapi::openapi)),
         (Method::GET, "/hub", get(page::page::<H>)),
@@ -100,6 +104,24 @@ fn routes<H: Hub>(live: Live) -> Vec<(Method, String, MethodRouter<H>)> {
             get(async |hub, name, query| logs.of_model::<H>(hub, name, query).await)
         }),
         (Method::GET, "/hub/history", get(history::history::<H>)),
+        (Method::GET, "/hub/fleet", get(fleet::report::<H>)),
+        (Method::POST, "/hub/fleet/drain", post(fleet::drain::<H>)),
+        (
+            Method::POST,
+            "/hub/fleet/undrain",
+            post(fleet::undrain::<H>),
+        ),
+        (
+            Method::GET,
+            "/fleet/{name}/health",
+            get(fleet::model_ready::<H>),
+        ),
+        (
+            Method::GET,
+            "/fleet/{name}/v1/models",
+            get(fleet::models::<H>),
+        ),
+        (Method::GET, "/fleet/{name}/v1/loads", get(fleet::load::<H>)),
         (Method::GET, "/hub/clients", get(clients::clients::<H>)),
         (
             Method::GET,
@@ -111,6 +133,11 @@ fn routes<H: Hub>(live: Live) -> Vec<(Method, String, MethodRouter<H>)> {
             Method::POST,
             "/hub/requests/{id}/cancel",
             post(requests::cancel::<H>),
+        ),
+        (
+            Method::GET,
+            "/hub/requests/{id}/capture",
+            get(requests::captured::<H>),
         ),
         (Method::GET, "/hub/policies", get(policies::report::<H>)),
         (
@@ -134,6 +161,7 @@ fn routes<H: Hub>(live: Live) -> Vec<(Method, String, MethodRouter<H>)> {
             post(policies::stop_recording::<H>),
         ),
     ];
+    routes.extend(configuration::routes());
     for path in ["/hub/reload", "/hub/runtime/reload"] {
         routes.push((Method::POST, path, post(service::reload::<H>)));
     }

@@ -3,16 +3,19 @@
 use std::pin::Pin;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::header::CACHE_CONTROL;
 use axum::response::IntoResponse;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::error::bad_query;
 use super::extract::{Caller, ModelName, empty_name};
 use super::hub::Hub;
 use crate::api::{ApiError, Verb};
 
-type Answer = Pin<Box<dyn Future<Output = Result<Json<Value>, ApiError>> + Send>>;
+type VerbFuture = Pin<Box<dyn Future<Output = Result<Json<Value>, ApiError>> + Send>>;
 
 /// The handler of `verb`. It answers at the final state.
 ///
@@ -20,7 +23,7 @@ type Answer = Pin<Box<dyn Future<Output = Result<Json<Value>, ApiError>> + Send>
 /// message to the supervisor, and only the wait for its answer is dropped.
 pub(super) fn handler<H: Hub>(
     verb: Verb,
-) -> impl Fn(State<H>, ModelName, Caller) -> Answer + Clone {
+) -> impl Fn(State<H>, ModelName, Caller) -> VerbFuture + Clone {
     move |State(hub), ModelName(name), Caller(by)| {
         Box::pin(async move {
             let outcome = hub.run(verb, &name, by).await?;
@@ -34,12 +37,20 @@ pub(super) fn handler<H: Hub>(
     }
 }
 
-/// Answers with the consequences of loading it. Nothing changes.
+/// `?verb=stop` asks about that verb.
+#[derive(Debug, Deserialize)]
+pub(super) struct PlanQuery {
+    verb: Option<Verb>,
+}
+
+/// Answers with the consequences of a verb on it, of `load` if none is named. Nothing changes.
 pub(super) async fn plan<H: Hub>(
     State(hub): State<H>,
     ModelName(name): ModelName,
+    query: Result<Query<PlanQuery>, QueryRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let plan = hub.plan(&name).await?;
+    let Query(query) = query.map_err(bad_query)?;
+    let plan = hub.plan(query.verb.unwrap_or(Verb::Load), &name).await?;
     Ok(([(CACHE_CONTROL, "no-store")], Json(plan)))
 }
 

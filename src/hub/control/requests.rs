@@ -1,4 +1,5 @@
-//! `GET /hub/requests`: the requests in flight and those that ended last; `POST /hub/requests/{id}/cancel`.
+//! `GET /hub/requests`: the requests in flight and those that ended last; `POST /hub/requests/{id}/cancel` and
+//! `GET /hub/requests/{id}/capture`.
 
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -60,6 +61,14 @@ pub(super) async fn cancel<H: Hub>(
         "id": id,
         "message": format!("Request '{id}' cancelled"),
     })))
+}
+
+pub(super) async fn captured<H: Hub>(
+    State(hub): State<H>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<impl IntoResponse, ApiError> {
+    let Path(id) = id.map_err(|rejection| bad_path(&rejection))?;
+    Ok(([(CACHE_CONTROL, "no-store")], Json(hub.captured(&id)?)))
 }
 
 #[cfg(test)]

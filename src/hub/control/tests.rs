@@ -1,191 +1,21 @@
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use axum::http::header::{ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
-use parking_lot::Mutex;
-use prometheus::proto::MetricFamily;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::openapi::description;
 use super::*;
 use crate::api::{
-    Activity, AllReport, ApiError, Decision, DecisionsReport, EndedRequest, GroupFacts,
-    HistoryReport, HubFacts, LoadPlan, LoadTime, ModelFacts, ModelHistory, Origin, Outcome,
-    PoliciesReport, PolicyFacts, RecordingReport, ReloadReport, RequestInFlight, Status, Verb,
-    WantedDecisions,
+    AllReport, EndedRequest, RecordingReport, RequestInFlight, Verb, VerbPlan, WantedDecisions,
 };
-use crate::hub::lifecycle::Models;
 
-/// A hub of two models: `alpha` carries out every verb, `beta` is already in the final state. `full` is over its
-/// group's cap; no other exists.
-#[derive(Clone, Default)]
-pub(super) struct TableHub {
-    page_disabled: bool,
-    calls: Arc<Mutex<Vec<String>>>,
-    /// The models of the status; without any, one that has the default in all its fields.
-    pub(super) models: Arc<Mutex<Vec<(ModelFacts, Activity)>>>,
-    pub(super) ended: Arc<Mutex<Vec<EndedRequest>>>,
-    pub(super) in_flight: Arc<Mutex<Vec<RequestInFlight>>>,
-    pub(super) log_path: Arc<Mutex<String>>,
-    times_asked: Arc<AtomicUsize>,
-}
+mod table_hub;
 
-impl TableHub {
-    /// Number of times that its status was asked for.
-    pub(super) fn times_asked(&self) -> usize {
-        self.times_asked.load(Ordering::Relaxed)
-    }
-}
-
-impl Hub for TableHub {
-    fn status(&self) -> Status {
-        let hub = HubFacts {
-            groups: vec![GroupFacts::default()],
-            has_keys: true,
-            log_path: self.log_path.lock().clone(),
-            ..HubFacts::default()
-        };
-        self.times_asked.fetch_add(1, Ordering::Relaxed);
-        let mut models = self.models.lock().clone();
-        if models.is_empty() {
-            models.push(Default::default());
-        }
-        let models = models.into_iter();
-        let models: Vec<_> = models
-            .map(|(facts, activity)| (Arc::new(facts), activity))
-            .collect();
-        Status::build(&hub, &models, 1)
-    }
-
-    fn meters(&self) -> Vec<MetricFamily> {
-        Vec::new()
-    }
-
-    fn ended_after(&self, number: u64) -> Vec<EndedRequest> {
-        let ended = self.ended.lock();
-        let after = ended.iter().filter(|request| request.number > number);
-        after.cloned().collect()
-    }
-
-    async fn plan(&self, model: &str) -> Result<LoadPlan, ApiError> {
-        Ok(LoadPlan {
-            model: model.to_owned(),
-            ..LoadPlan::default()
-        })
-    }
-
-    fn history(&self) -> HistoryReport {
-        let models = [(
-            "alpha".to_owned(),
-            ModelHistory {
-                loads: vec![LoadTime::default()],
-                ..ModelHistory::default()
-            },
-        )];
-        HistoryReport {
-            models: models.into(),
-            ..HistoryReport::default()
-        }
-    }
-
-    fn in_flight(&self) -> Vec<RequestInFlight> {
-        self.in_flight.lock().clone()
-    }
-
-    fn cancel(&self, id: &str) -> usize {
-        self.calls.lock().push(format!("cancel {id}"));
-        let in_flight = self.in_flight.lock();
-        in_flight.iter().filter(|request| request.id == id).count()
-    }
-
-    fn policies(&self) -> PoliciesReport {
-        PoliciesReport {
-            policies: vec![policy()],
-            ..PoliciesReport::default()
-        }
-    }
-
-    fn page_enabled(&self) -> bool {
-        !self.page_disabled
-    }
-
-    fn decisions(&self, wanted: &WantedDecisions) -> DecisionsReport {
-        self.calls.lock().push(format!("decisions {wanted:?}"));
-        DecisionsReport {
-            decisions: vec![Decision::default()],
-            since: None,
-        }
-    }
-
-    fn recording(&self) -> RecordingReport {
-        RecordingReport::default()
-    }
-
-    fn start_recording(&self, file: Option<PathBuf>) -> Result<RecordingReport, ApiError> {
-        self.calls.lock().push(format!("record {file:?}"));
-        Ok(RecordingReport::default())
-    }
-
-    fn stop_recording(&self) -> RecordingReport {
-        RecordingReport::default()
-    }
-
-    async fn run(&self, verb: Verb, model: &str, by: &'static str) -> Result<Outcome, ApiError> {
-        let call = match by {
-            "control API" => format!("{} {model}", verb.as_str()),
-            by => format!("{} {model} by {by}", verb.as_str()),
-        };
-        self.calls.lock().push(call);
-        match model {
-            "alpha" => Ok(Outcome::Done),
-            "beta" => Ok(Outcome::Already),
-            "full" => {
-                Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "no room").with_retry_after(7))
-            }
-            _ => Err(ApiError::new(StatusCode::NOT_FOUND, "no such model")),
-        }
-    }
-
-    async fn reload(&self, start: bool) -> Result<ReloadReport, ApiError> {
-        self.calls.lock().push(format!("reload {start}"));
-        Ok(ReloadReport {
-            started: vec!["alpha".to_owned()],
-            ..ReloadReport::default()
-        })
-    }
-
-    async fn restart(&self) -> Result<u32, ApiError> {
-        self.calls.lock().push("restart".to_owned());
-        Ok(7)
-    }
-
-    fn request_shutdown(&self, models: Models) {
-        self.calls.lock().push(format!("shutdown {models:?}"));
-    }
-}
-
-pub(super) fn policy() -> PolicyFacts {
-    PolicyFacts {
-        name: "alpha.lua".to_owned(),
-        origin: Origin::File,
-        hooks: vec!["on_load".to_owned()],
-        observes: vec!["model.failed".to_owned()],
-        models: vec!["auto".to_owned()],
-        denies: false,
-        calls: 3,
-        verdicts: 2,
-        failures: 1,
-        average_seconds: Some(0.5),
-        last_error: None,
-        switched_off: false,
-    }
-}
+pub(super) use table_hub::{TableHub, policy};
 
 pub(super) struct Answer {
     status: StatusCode,
@@ -528,6 +358,16 @@ fn the_description_has_exactly_the_routes_of_the_router() {
 }
 
 #[test]
+fn the_description_has_every_verb_where_one_is_named() {
+    let description = description();
+    let verb = &description["paths"]["/hub/models/{name}/plan"]["get"]["parameters"][1]["schema"];
+    let action = &description["components"]["schemas"]["VerbAnswer"]["properties"]["action"];
+    for words in [verb, action] {
+        assert_eq!(words["enum"], json!(Verb::ALL.map(Verb::as_str)));
+    }
+}
+
+#[test]
 fn the_description_has_exactly_the_keys_of_the_answers() {
     let description = description();
     let properties = |schema: &str| -> BTreeSet<String> {
@@ -574,10 +414,18 @@ fn the_description_has_exactly_the_keys_of_the_answers() {
     let model = &history["models"]["alpha"];
     assert_eq!(properties("ModelHistory"), keys(model));
     assert_eq!(properties("LoadTime"), keys(&model["loads"][0]));
-    let plan = serde_json::to_value(LoadPlan::default()).unwrap();
-    assert_eq!(properties("LoadPlan"), keys(&plan));
+    let plan = serde_json::to_value(VerbPlan::default()).unwrap();
+    assert_eq!(properties("VerbPlan"), keys(&plan));
     let request = serde_json::to_value(RequestInFlight::default()).unwrap();
     assert_eq!(properties("RequestInFlight"), keys(&request));
+    let fleet = serde_json::to_value(TableHub::default().fleet()).unwrap();
+    assert_eq!(properties("FleetReport"), keys(&fleet));
+    let entry = &description["components"]["schemas"]["FleetReport"]["properties"]["entries"];
+    let entry = entry["items"]["properties"].as_object().unwrap();
+    assert_eq!(
+        entry.keys().cloned().collect::<BTreeSet<_>>(),
+        keys(&fleet["entries"][0])
+    );
 }
 
 #[tokio::test]
@@ -591,4 +439,30 @@ async fn no_browser_takes_an_answer_for_something_else() {
         let header = &response.headers()["x-content-type-options"];
         assert_eq!(header, "nosniff", "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_gateway_is_told_whether_it_may_send_requests_and_when_to_ask_again() {
+    let hub = TableHub::default();
+    let paths = ["/health/ready", "/fleet/alpha/health"];
+    for path in paths {
+        let answer = ask_of(hub.clone(), "GET", path, "").await;
+        assert_eq!(answer.json()["status"], "ready", "{path}");
+    }
+    let answer = ask_of(hub.clone(), "POST", "/hub/fleet/drain", "").await;
+    assert_eq!(answer.json()["drained"], true);
+    for path in paths {
+        let answer = ask_of(hub.clone(), "GET", path, "").await;
+        assert_eq!(answer.error().0, 503, "{path}");
+        assert_eq!(answer.headers[RETRY_AFTER], "10");
+    }
+    let answer = ask_of(hub.clone(), "POST", "/hub/fleet/undrain", "").await;
+    assert_eq!(answer.json()["drained"], false);
+    for path in ["health", "v1/models", "v1/loads"] {
+        let path = format!("/fleet/nosuch/{path}");
+        assert_eq!(ask_of(hub.clone(), "GET", &path, "").await.error().0, 404);
+    }
+    let models = ask("GET", "/fleet/alpha/v1/models").await.json();
+    assert_eq!(models["data"][0]["id"], "alpha");
+    assert_eq!(models["data"].as_array().unwrap().len(), 1);
 }

@@ -28,6 +28,7 @@ const STYLE: &str = concat!(
     include_str!("../../../templates/hub/messages.css"),
     include_str!("../../../templates/hub/views.css"),
     include_str!("../../../templates/hub/charts.css"),
+    include_str!("../../../templates/hub/capture.css"),
     include_str!("../../../templates/hub/login.css"),
     include_str!("../../../templates/hub/phone.css"),
 );
@@ -44,11 +45,17 @@ pub struct Asset {
 /// The page's asset of that name.
 pub fn asset(name: &str) -> Option<Asset> {
     let (content_type, text) = match name {
-        "hub.css" => ("text/css; charset=utf-8", STYLE),
+        "hub.css" => (STYLE_TYPE, STYLE),
+        "config.css" => (
+            STYLE_TYPE,
+            include_str!("../../../templates/hub/config.css"),
+        ),
         _ => (SCRIPT_TYPE, script(name)?),
     };
     Some(Asset { content_type, text })
 }
+
+const STYLE_TYPE: &str = "text/css; charset=utf-8";
 
 const SCRIPT_TYPE: &str = "text/javascript; charset=utf-8";
 
@@ -60,6 +67,7 @@ fn script(name: &str) -> Option<&'static str> {
         "page.js" => include_str!("../../../templates/hub/page.js"),
         "models.js" => include_str!("../../../templates/hub/models.js"),
         "requests.js" => include_str!("../../../templates/hub/requests.js"),
+        "capture.js" => include_str!("../../../templates/hub/capture.js"),
         "flights.js" => include_str!("../../../templates/hub/flights.js"),
         "charts.js" => include_str!("../../../templates/hub/charts.js"),
         "clients.js" => include_str!("../../../templates/hub/clients.js"),
@@ -67,6 +75,9 @@ fn script(name: &str) -> Option<&'static str> {
         "logs.js" => include_str!("../../../templates/hub/logs.js"),
         "chat.js" => include_str!("../../../templates/hub/chat.js"),
         "policies.js" => include_str!("../../../templates/hub/policies.js"),
+        "config.js" => include_str!("../../../templates/hub/config.js"),
+        "editor.js" => include_str!("../../../templates/hub/editor.js"),
+        "complete.js" => include_str!("../../../templates/hub/complete.js"),
         _ => return None,
     })
 }
@@ -80,6 +91,10 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
         (
             "login",
             include_str!("../../../templates/hub/login.html.j2"),
+        ),
+        (
+            "config_view",
+            include_str!("../../../templates/hub/config_view.html.j2"),
         ),
         (
             "model_row",
@@ -96,6 +111,10 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
         (
             "flight_row",
             include_str!("../../../templates/hub/flight_row.html.j2"),
+        ),
+        (
+            "capture",
+            include_str!("../../../templates/hub/capture.html.j2"),
         ),
         (
             "policy_row",

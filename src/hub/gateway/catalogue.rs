@@ -105,13 +105,12 @@ impl Catalogue {
         let mut found = match self.lifecycle.find(id) {
             Some(model) => self.entry(&model),
             None => {
-                let mut declared = self.policies.declared();
-                let Some(place) = declared.iter().position(|declared| declared.name == id) else {
+                let Some(declared) = self.policies.declared_for(id) else {
                     let names = self.policies.declared_names();
                     return Err(unknown_model(id, &self.lifecycle.config(), &names));
                 };
-                let named = declared.swap_remove(place);
-                self.named(named)
+                let name = id.to_owned();
+                self.named(DeclaredModel { name, ..declared })
             }
         };
         if let Some(key) = key.filter(|key| !found.is_for(key)) {

@@ -1,13 +1,13 @@
-//! Anthropic's `POST /v1/messages/count_tokens`: by the model's own tokenizer if its file is on this disk, else
-//! an estimate. Of a name that a policy answers for, the model that it declares counts. It loads no model and asks
-//! no policy.
+//! `POST /v1/messages/count_tokens` of Anthropic's API and `/v1/responses/input_tokens` of OpenAI's: by the model's own
+//! tokenizer if its file is on this disk, else an estimate. Of a name that a policy answers for, the model that it
+//! declares counts. It loads no model and asks no policy.
 
 use http::Response;
 use tokio::task::spawn_blocking;
 
 use super::Gateway;
 use super::answer::body::Body;
-use super::protocol::{counted, to_count};
+use super::protocol::{Door, counted, to_count};
 use super::request::intake::Intake;
 use super::translated::{compute, whole_body};
 use crate::api::ApiError;
@@ -21,12 +21,14 @@ const MOST: usize = 4 * 1024 * 1024;
 impl Gateway {
     pub(super) async fn count_tokens(
         &self,
+        door: Door,
         mut view: Box<RequestView>,
         intake: &mut Intake,
     ) -> Result<Response<Body>, ApiError> {
         let body = whole_body(&mut view.parts, intake).await?;
         let length = body.len();
-        let (model, tokens) = compute(length, move || to_count(&body)).await?;
+        let kept = self.remembered.kept.of(view.key());
+        let (model, tokens) = compute(length, move || to_count(door, &body, &kept)).await?;
         if let Some(key) = view.key()
             && let Some(found) = self.lifecycle.find(&model)
             && !key.lets_use(&found.name)
@@ -41,7 +43,7 @@ impl Gateway {
             Some(texts) => tokens.with(texts),
             None => compute(length, move || tokens.estimate()).await,
         };
-        Ok(counted(tokens))
+        Ok(counted(door, tokens))
     }
 
     /// The tokens of texts by that model's tokenizer, if it is there.
@@ -49,8 +51,7 @@ impl Gateway {
         let model = match self.lifecycle.find(model) {
             Some(model) => model,
             None => {
-                let mut declared = self.policies.declared().into_iter();
-                let declared = declared.find(|declared| declared.name == model)?;
+                let declared = self.policies.declared_for(model)?;
                 self.lifecycle.find(declared.model.as_deref()?)?
             }
         };

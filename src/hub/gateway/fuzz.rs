@@ -9,6 +9,7 @@ use serde_json::Value;
 pub use super::protocol::fuzz::{
     messages_request, ollama_request, responses_request, worker_stream,
 };
+pub use super::request::coding::fuzz::coded_body;
 use super::request::scan::json::MARK;
 use super::request::scan::{FoundModel, ScanStep, Scanner, is_form};
 

@@ -3,8 +3,9 @@
 //! The server hands each request to [`Gateway::take_in`], and the result to [`Gateway::answer`], which picks the
 //! route. A request for a worker passes three more steps, each in a file of its own: `named_model` finds the
 //! model that it names while the body arrives (`naming`); `ask` asks the policies and takes a lease, or a place
-//! among those that wait (`admission`, `waiting`); `forward` passes request and answer through as they come. The
-//! gateway never decides whether a model may be used or loaded, and knows nothing of processes.
+//! among those that wait (`admission`, `waiting`); `forward` passes request and answer through as they come
+//! (`addressed`, `forward`). The gateway never decides whether a model may be used or loaded, and knows nothing of
+//! processes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,20 +13,19 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
-use serde_json::{Map, Value};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::api::ApiError;
-use crate::config::{ApiKey, Config};
-use crate::hub::lifecycle::{Grant, Lifecycle, Model, Ticket};
+use crate::config::{ApiKey, Config, Source};
+use crate::hub::lifecycle::{Capture, Lifecycle, Model, Ticket};
 use crate::policy::{Credential, Policies, RequestView};
 use crate::tokenizer::Tokenizers;
-use crate::upstream::Accepts;
 
+mod addressed;
 mod admission;
 mod answer;
 mod cancel;
@@ -40,6 +40,7 @@ mod naming;
 mod ollama;
 mod protocol;
 mod refusals;
+mod remembered;
 mod request;
 mod successor;
 #[cfg(test)]
@@ -48,22 +49,23 @@ mod translated;
 mod upgrade;
 mod waiting;
 
+use addressed::Addressed;
 use admission::{Admitted, Entrance, Step as Admission};
 use answer::account::Account;
 pub use answer::body::Body;
+use answer::body::noted;
 pub use answer::leased_body::LeasedBody;
 pub use answer::loading_stream::LoadingStream;
 use catalogue::Catalogue;
-use forward::Named;
 use naming::{fields_without_model, model_of_query, named_model};
 use protocol::lm_studio;
-use protocol::ollama::only_moved;
 use protocol::openai;
-use protocol::openai::response_owners::ResponseOwners;
+use protocol::openai::response_owners::Maker;
 use protocol::openai::routes::Target;
-use protocol::responses::{self, Kept};
-use protocol::{Answering, Door, Translating};
+use protocol::responses;
+use protocol::{AsChat, Door, Translating};
 pub(crate) use protocol::{error_at, error_to};
+pub use remembered::{HandedResponses, RememberedResponses};
 use request::budget::Budget;
 use request::intake::Intake;
 pub use request::read_pause::ReadPause;
@@ -79,9 +81,7 @@ pub struct Gateway {
     lifecycle: Lifecycle,
     policies: Policies,
     budget: Budget,
-    owners: ResponseOwners,
-    /// Those of workers that keep none.
-    kept: Kept,
+    remembered: RememberedResponses,
     tunnels: TaskTracker,
     successor: Successor,
     tokenizers: Tokenizers,
@@ -95,6 +95,8 @@ pub struct Arrived {
     /// In a box, for it is large and moved several times before it is read.
     intake: Box<Intake>,
     account: Account,
+    /// Notes the bodies, where hub.yaml wants them kept.
+    capture: Option<Arc<Capture>>,
 }
 
 /// The reason why a request gets no further.
@@ -110,122 +112,6 @@ impl From<ApiError> for Halt {
     }
 }
 
-/// A request with its destination.
-struct Addressed {
-    view: Box<RequestView>,
-    /// The place in which the client wrote the model.
-    site: ModelSite,
-    /// The body's fields, if a policy changed any.
-    fields: Option<Box<Map<String, Value>>>,
-    /// Runs the connection after the handshake of a WebSocket, if the request asks for one.
-    tunnels: Option<TaskTracker>,
-    /// The request before its translation into a chat completion.
-    translated: Option<Box<Translated>>,
-}
-
-impl Addressed {
-    /// Sends it, under the name that the worker answers to.
-    async fn forward(
-        mut self,
-        grant: Grant,
-        model: Arc<Model>,
-        intake: &mut Intake,
-        account: &mut Account,
-    ) -> Result<Response<Body>, ApiError> {
-        if let Some(seconds) = self.view.keep_alive {
-            model.is_wished_for(seconds);
-        }
-        let answering = match self.translated.take() {
-            Some(translated) if Box::pin(translated.is_needless(&model, &grant)).await => {
-                if matches!(translated.door, Door::Responses) {
-                    account.makes_response(&translated.owners);
-                }
-                Box::pin(self.undo(*translated, intake)).await?;
-                None
-            }
-            Some(translated) => {
-                account.asks(translated.by.asked);
-                Some(translated.by.answering)
-            }
-            None => None,
-        };
-        if let Some(Answering::Moved(form, stream)) = answering {
-            return Ok(only_moved(form, called(&self.view, &model), stream, "load"));
-        }
-        let accepts = &grant.upstream.accepts;
-        let name = match (&self.view.model, accepts) {
-            (Some(written), _) => rewrite::replacement(accepts, written),
-            (None, Accepts::Only(name)) => Some(&**name),
-            (None, Accepts::Any) => Some(&*model.name),
-        };
-        if let Some(mut fields) = self.fields {
-            let name = match accepts {
-                // Whatever became of the client's model there: a policy may have set or removed it.
-                Accepts::Only(name) => Some(&**name),
-                Accepts::Any => name,
-            };
-            if let Some(name) = name {
-                fields.insert("model".to_owned(), Value::from(name));
-            }
-            let length = intake.held();
-            let body = Box::pin(compute(length, move || rewrite::written(*fields))).await;
-            rewrite::replace(&mut self.view.parts, intake, body);
-        } else if let Some(name) = name {
-            rewrite::rename(&mut self.view.parts, intake, &self.site, name);
-        }
-        if matches!(self.site, ModelSite::Path) {
-            rewrite::to_own_route(&mut self.view.parts);
-        }
-        let (body, limits) = (intake.take_body(), intake.limits());
-        if let Some(tunnels) = &self.tunnels {
-            let request = forward::outgoing(*self.view, body);
-            let forwarded = upgrade::forward(grant, &model.name, request, limits, account, tunnels);
-            return Box::pin(forwarded).await;
-        }
-        let written = match self.site {
-            ModelSite::Path => String::new(),
-            ModelSite::Body(..) | ModelSite::Query | ModelSite::Nowhere => {
-                let written = self.view.model.take();
-                written.unwrap_or_else(|| model.name.to_string())
-            }
-        };
-        let named = Named {
-            model,
-            written,
-            answering,
-        };
-        forward::forward(grant, named, self.view, body, limits, account).await
-    }
-
-    /// Restores the client's request, with the changes of a policy.
-    async fn undo(&mut self, translated: Translated, intake: &mut Intake) -> Result<(), ApiError> {
-        let (body, route) = (translated.by.body(), translated.route);
-        translated.by.undo(&mut self.view.parts, intake);
-        let is_changed = self.fields.is_some();
-        let work = move || {
-            let site = Translating::site(&body);
-            let is_changed = is_changed || matches!(site, ModelSite::Nowhere);
-            let fields = is_changed.then(|| rewrite::edit(&body, &route.unwrap_or_default()));
-            (site, fields.transpose())
-        };
-        let (site, fields) = compute(intake.held(), work).await;
-        self.site = site;
-        if let Some(fields) = fields? {
-            self.fields = Some(Box::new(fields));
-        }
-        Ok(())
-    }
-
-    /// The request as the client sent it.
-    fn into_sent(self, intake: &mut Intake) -> RequestView {
-        let mut view = *self.view;
-        if let Some(translated) = self.translated {
-            translated.by.undo(&mut view.parts, intake);
-        }
-        view
-    }
-}
-
 impl Gateway {
     /// A gateway to the models of `lifecycle`.
     pub fn new(lifecycle: Lifecycle, policies: Policies) -> Self {
@@ -234,8 +120,7 @@ impl Gateway {
             lifecycle,
             policies,
             budget: Budget::default(),
-            owners: ResponseOwners::default(),
-            kept: Kept::default(),
+            remembered: RememberedResponses::default(),
             tunnels: TaskTracker::new(),
             successor: Successor::default(),
             tokenizers: Tokenizers::default(),
@@ -247,9 +132,27 @@ impl Gateway {
         self.lifecycle.config()
     }
 
+    /// What it remembers of responses.
+    pub fn remembered(&self) -> &RememberedResponses {
+        &self.remembered
+    }
+
     /// The hub that replaces this one.
     pub fn successor(&self) -> &Successor {
         &self.successor
+    }
+
+    /// The origin of a request that arrived on a connection from `peer`.
+    pub fn source(&self, headers: &HeaderMap, peer: SocketAddr) -> Source {
+        self.lifecycle.source(headers, peer)
+    }
+
+    /// Whether requests that come from the gateway of a fleet are taken.
+    ///
+    /// # Errors
+    /// 503 while the hub is drained or shuts down.
+    pub fn takes_from_gateways(&self) -> Result<(), ApiError> {
+        self.lifecycle.takes_from_gateways()
     }
 
     /// True if requests need a key.
@@ -265,40 +168,54 @@ impl Gateway {
         mut parts: Parts,
         key: Option<Arc<ApiKey>>,
         body: Incoming,
-        client: SocketAddr,
+        source: Source,
         read_pause: ReadPause,
         id: HeaderValue,
         began: Instant,
     ) -> Arrived {
+        let Source { client, via } = source;
         let limits = self.lifecycle.limits();
         let connection = read_pause.cancelled();
-        let intake = Intake::new(&parts.headers, body, limits, &self.budget, read_pause);
+        let (headers, budget) = (&parts.headers, &self.budget);
+        // Any other has no body, and its answer no text.
+        let capture = match parts.method.is_safe() {
+            true => None,
+            false => self.lifecycle.capture(&id, headers, began),
+        };
+        let intake = Intake::new(headers, body, limits, budget, read_pause, capture.clone());
+        let account = Account::open(
+            &parts,
+            id.clone(),
+            client,
+            key.clone(),
+            Arc::clone(self),
+            began,
+            connection,
+        );
         Arrived {
-            account: Account::open(
-                &parts,
-                id.clone(),
-                client,
-                key.clone(),
-                Arc::clone(self),
-                began,
-                connection,
-            ),
+            capture,
             intake: Box::new(intake),
             view: Box::new(RequestView {
                 credential: key.map(|key| Credential::take(key, &mut parts.headers)),
+                via,
+                protocol: account.protocol().name,
                 ..RequestView::of_head(parts, id, client)
             }),
+            account,
         }
     }
 
     /// The answer to a request. Dropping the future or the answer frees all that the request held, and so does
     /// cancelling it.
-    pub async fn answer(&self, arrived: Arrived) -> Response<Body> {
-        let (protocol, flight) = (
-            arrived.account.protocol(),
-            arrived.account.flight().cloned(),
-        );
-        cancel::unless_cancelled(flight, protocol, self.answer_arrived(arrived)).await
+    pub async fn answer(&self, mut arrived: Arrived) -> Response<Body> {
+        let account = &arrived.account;
+        let (protocol, flight) = (account.protocol(), account.flight().cloned());
+        let capture = arrived.capture.take();
+        let answer = self.answer_arrived(arrived);
+        noted(
+            cancel::unless_cancelled(flight, protocol, answer).await,
+            capture,
+        )
     }
 
     async fn answer_arrived(&self, arrived: Arrived) -> Response<Body> {
@@ -306,6 +223,7 @@ impl Gateway {
             mut view,
             mut intake,
             mut account,
+            ..
         } = arrived;
         let protocol = account.protocol();
         let parts = &view.parts;
@@ -318,10 +236,12 @@ impl Gateway {
                 parts.uri.path(),
                 allowed,
             )),
-            Target::Made(id) => match responses::retrieve(&self.kept, parts, id) {
-                Some(answer) => answer,
-                None => self.proxy(view, None, &mut intake, &mut account).await,
-            },
+            Target::Made(id) => {
+                match responses::retrieve(&self.remembered.kept.of(view.key()), parts, id) {
+                    Some(answer) => answer,
+                    None => self.proxy(view, None, &mut intake, &mut account).await,
+                }
+            }
             Target::Worker | Target::Unknown | Target::Upstream(_) => {
                 self.proxy(view, None, &mut intake, &mut account).await
             }
@@ -342,7 +262,7 @@ impl Gateway {
                     route => Box::pin(self.lm_studio(route, &view)).await,
                 }
             }
-            Target::CountTokens => Box::pin(self.count_tokens(view, &mut intake)).await,
+            Target::CountTokens(door) => Box::pin(self.count_tokens(door, view, &mut intake)).await,
             Target::Door(door) => {
                 self.proxy(view, Some(door), &mut intake, &mut account)
                     .await
@@ -376,26 +296,29 @@ impl Gateway {
         account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
         let named = match door {
-            None => self.model_of_path(&view.parts)?,
+            None => self.model_of_path(&view)?,
             Some(Door::Responses) => self.native(&mut view.parts, intake).await,
             Some(_) => None,
         };
-        let (site, translating);
+        let (mut site, mut translating);
         (view.model, site, translating) = match (named, door) {
             (Some((model, site)), _) => (Some(model), site, None),
             (None, Some(door)) => {
-                Box::pin(translated(door, &self.kept, &mut view, intake, account)).await?
+                let kept = self.remembered.kept.of(view.key());
+                Box::pin(translated(door, kept, &mut view, intake)).await?
             }
             (None, None) => {
                 let (model, site) = named_model(&mut view.parts, intake).await?;
                 (model, site, None)
             }
         };
-        if view.parts.uri.path() == "/v1/responses" {
-            account.makes_response(&self.owners);
+        account.asks_for(view.model.as_deref());
+        // What its worker gets as it is, policies see as a chat completion.
+        let native = door.filter(|_| translating.is_none());
+        if native.is_none() {
+            view.body = intake.whole();
         }
-        view.body = intake.whole();
-        let (mut view, admitted) = match self.ask(view, intake, account).await {
+        let (mut view, admitted) = match self.ask(view, native, intake, account).await {
             Ok(admitted) => admitted,
             Err(Halt::Refused(error)) => return Err(error),
             Err(Halt::Replaced(mut view)) => {
@@ -428,6 +351,12 @@ impl Gateway {
         let mut fields = None;
         if let Some(route) = &admitted.route {
             if !route.set.is_empty() || !route.unset.is_empty() {
+                if let Some(door) = native {
+                    // The changes are those of a chat completion.
+                    let kept = self.remembered.kept.of(view.key());
+                    (_, site, translating) =
+                        Box::pin(translated(door, kept, &mut view, intake)).await?;
+                }
                 let body = Box::pin(intake.collect()).await?;
                 let route = Arc::clone(route);
                 let edited = compute(body.len(), move || rewrite::edit(&body, &route));
@@ -439,6 +368,9 @@ impl Gateway {
             fields = Box::pin(fields_without_model(&view.parts, intake)).await?;
         }
 
+        if view.parts.uri.path() == "/v1/responses" {
+            account.makes_response(&self.remembered.owners);
+        }
         let tunnels = upgrade::is_wanted(&view.parts.headers).then(|| self.tunnels.clone());
         let request = Addressed {
             view,
@@ -449,8 +381,7 @@ impl Gateway {
                 Box::new(Translated {
                     by,
                     door,
-                    owners: self.owners.clone(),
-                    route: admitted.route.clone(),
+                    owners: self.remembered.owners.clone(),
                     lifecycle: self.lifecycle.clone(),
                 })
             }),
@@ -477,14 +408,16 @@ impl Gateway {
     /// The model that a path names, or that made what it names; `None` where body or query do.
     ///
     /// # Errors
-    /// 404 for a response that nobody is known to have made, 400 where the query names more than one model.
-    fn model_of_path(&self, parts: &Parts) -> Result<Option<(String, ModelSite)>, ApiError> {
+    /// 404 for a response that nobody is known to have made, or that another key has asked for, 400 where the query
+    /// names more than one model.
+    fn model_of_path(&self, view: &RequestView) -> Result<Option<(String, ModelSite)>, ApiError> {
+        let parts = &view.parts;
         let model = match Target::of(&parts.method, parts.uri.path()) {
             Target::Upstream(name) => percent_decode_str(name).decode_utf8_lossy().into_owned(),
-            Target::Made(id) => match self.owners.by(id) {
-                Some(model) => model.to_string(),
-                None if model_of_query(parts)?.is_some() => return Ok(None),
-                None => return Err(refusals::unknown_response(id)),
+            Target::Made(id) => match self.remembered.owners.by(id, view.key()) {
+                Maker::Model(model) => model.to_string(),
+                Maker::Unknown if model_of_query(parts)?.is_some() => return Ok(None),
+                Maker::Unknown | Maker::Hidden => return Err(refusals::unknown_response(id)),
             },
             _ => return Ok(None),
         };
@@ -492,10 +425,12 @@ impl Gateway {
     }
 
     /// Asks `on_request` until it lets the request go: again with the whole body if a policy wants to
-    /// see it, and again when it is time for a request that was told to wait.
+    /// see it, and again when it is time for a request that was told to wait. One that came through `native` is
+    /// no chat completion itself.
     async fn ask(
         &self,
         mut view: Box<RequestView>,
+        native: Option<Door>,
         intake: &mut Intake,
         account: &mut Account,
     ) -> Result<(Box<RequestView>, Admitted), Halt> {
@@ -534,13 +469,22 @@ impl Gateway {
                 Err(error) => return Err(error.into()),
                 Ok(Admission::Go(_) | Admission::Wait) => {}
                 Ok(Admission::NeedBody) => {
-                    view.body = Some(Box::pin(intake.collect()).await?);
+                    let body = Box::pin(intake.collect()).await?;
+                    view.body = Some(match native {
+                        Some(door) => {
+                            let kept = self.remembered.kept.of(view.key());
+                            let read = move || AsChat::seen(door, body, &kept);
+                            compute(intake.held(), read).await
+                        }
+                        None => body,
+                    });
                     if let Some(place) = &mut place {
                         place.step_back();
                     }
                 }
             }
             let Some(place) = &mut place else { continue };
+            account.waits("wait");
             let called = Box::pin(intake.while_waiting(place.called())).await;
             parked = place.waited();
             account.was_asked_about(thinking, parked);
@@ -549,7 +493,7 @@ impl Gateway {
                 called => called?,
             }
             view.parked.waited_seconds = parked.as_secs_f64();
-            if view.body.is_none() {
+            if view.body.is_none() && native.is_none() {
                 view.body = intake.whole();
             }
         }

@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 
 use crate::api::{ApiError, CANCELLED, shown};
 use crate::config::Limits;
+use crate::hub::gateway::protocol::openai::COMPLETIONS;
 use crate::hub::gateway::protocol::responses::FORGOTTEN;
 use crate::hub::lifecycle::Lack;
 use crate::upstream::{BoxError, UpstreamError};
@@ -57,11 +58,23 @@ pub(crate) fn unknown_route(method: &Method, path: &str) -> ApiError {
     )
 }
 
+/// A worker, with its program and its engine.
+fn worker(
+    model: &str,
+    Lack {
+        program, engine, ..
+    }: &Lack,
+) -> String {
+    let engine = engine.as_ref();
+    let engine = engine.map_or_else(String::new, |engine| format!(", engine `{engine}`"));
+    format!("The worker of model `{model}` (`{program}`{engine})")
+}
+
 /// The program of the model's worker has no such route.
 pub(crate) fn no_such_route(method: &Method, path: &str, model: &str, lack: &Lack) -> ApiError {
     let (method, path) = (shown(method.as_str()), shown(path));
-    let Lack { program, .. } = lack;
-    let message = format!("The worker of model `{model}` (`{program}`) has no {method} {path}.");
+    let worker = worker(model, lack);
+    let message = format!("{worker} has no {method} {path}.");
     ApiError::new(StatusCode::NOT_FOUND, message + &serves(lack))
 }
 
@@ -70,12 +83,10 @@ const NO_TRANSLATION: &str = "A chat template would change what the prompt means
 
 /// The program of the model's worker has no plain completions.
 pub(crate) fn no_completions(model: &str, lack: &Lack) -> ApiError {
-    let program = &lack.program;
+    let worker = worker(model, lack);
     ApiError::new(
         StatusCode::BAD_REQUEST,
-        format!(
-            "The worker of model `{model}` (`{program}`) has no /v1/completions. {NO_TRANSLATION}"
-        ),
+        format!("{worker} has no /v1/completions. {NO_TRANSLATION}"),
     )
 }
 
@@ -103,6 +114,13 @@ fn serves(lack: &Lack) -> String {
 /// The model's worker lacks the route that a request of another API is translated for. Not a 404: the client would
 /// take that for an unknown model.
 pub(crate) fn lacks_for_door(model: &str, path: &str) -> ApiError {
+    if path == COMPLETIONS {
+        let message = format!(
+            "`raw` cannot be true for the model `{model}`: its worker is not known to have {path}, which takes a prompt \
+             as it is. Leave `raw` out: the prompt is sent as a chat then, in the model's template."
+        );
+        return ApiError::new(StatusCode::BAD_REQUEST, message).with_param("raw");
+    }
     ApiError::new(
         StatusCode::BAD_REQUEST,
         format!(

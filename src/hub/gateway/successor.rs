@@ -27,7 +27,7 @@ use crate::api::ApiError;
 use crate::policy::RequestView;
 use crate::upstream::{Accepts, RequestBody, Upstream};
 
-/// `PROOF ADDRESS`: the client of a request that another hub forwards.
+/// `PROOF ADDRESS`: the peer of the connection on which a request came that another hub forwards.
 const CLIENT: HeaderName = HeaderName::from_static("x-mlx-hub-client");
 
 /// A browser's headers about the page of a request: the hub that received it has checked them.
@@ -69,7 +69,7 @@ impl Successor {
         self.0.proof.get_or_init(|| proof)
     }
 
-    /// The client of a request: the one that a forwarding hub names, or else the peer.
+    /// The sender of a request: the one that a forwarding hub names, or else the peer.
     pub(crate) fn client(&self, headers: &mut HeaderMap, connected: SocketAddr) -> SocketAddr {
         let Some(proof) = self.0.proof.get() else {
             return connected;
@@ -140,6 +140,7 @@ impl Successor {
             mut parts,
             id,
             client,
+            via,
             credential,
             ..
         } = view;
@@ -147,8 +148,9 @@ impl Successor {
             credential.restore(&mut parts.headers);
         }
         account.passed_on();
+        account.propagate(&mut parts.headers);
         let body = intake.take_body();
-        self.ask(parts, body, client, &id).await
+        self.ask(parts, body, via.unwrap_or(client), &id).await
     }
 
     /// Its answer to a request, with a header that closes the connection.

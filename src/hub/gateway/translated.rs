@@ -3,14 +3,12 @@
 
 use std::future::pending;
 use std::panic::resume_unwind;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::request::Parts;
 use tokio::task::spawn_blocking;
 
-use super::answer::account::Account;
 use super::protocol::openai::response_owners::ResponseOwners;
 use super::protocol::responses::Kept;
 use super::protocol::{AsChat, Door, Translating};
@@ -19,7 +17,7 @@ use super::request::intake::Intake;
 use super::request::rewrite::ModelSite;
 use crate::api::ApiError;
 use crate::hub::lifecycle::{Grant, Lifecycle, Model};
-use crate::policy::{RequestView, Route};
+use crate::policy::RequestView;
 
 /// Bodies up to this length, in bytes, are worked on at once: for about a millisecond.
 const AT_ONCE: usize = 128 * 1024;
@@ -28,8 +26,6 @@ const AT_ONCE: usize = 128 * 1024;
 pub(super) struct Translated {
     pub(super) by: Translating,
     pub(super) door: Door,
-    /// The changes of a policy.
-    pub(super) route: Option<Arc<Route>>,
     pub(super) lifecycle: Lifecycle,
     pub(super) owners: ResponseOwners,
 }
@@ -52,17 +48,14 @@ impl Translated {
 /// A request that is translated: the model that it names, if it names one, and where it does after that.
 pub(super) async fn translated(
     door: Door,
-    kept: &Kept,
+    kept: Kept,
     view: &mut RequestView,
     intake: &mut Intake,
-    account: &Account,
 ) -> Result<(Option<String>, ModelSite, Option<Translating>), ApiError> {
     let body = whole_body(&mut view.parts, intake).await?;
-    let kept = kept.clone();
     let as_chat = compute(body.len(), move || AsChat::of(door, body, &kept)).await?;
     let keep_alive = as_chat.keep_alive();
     let (translating, model, site) = Translating::of(as_chat, &mut view.parts, intake);
-    view.protocol = account.protocol().name;
     view.keep_alive = keep_alive;
     Ok((model, site, Some(translating)))
 }

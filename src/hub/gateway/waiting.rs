@@ -52,6 +52,7 @@ impl Waiting {
         intake: &mut Intake,
         account: &mut Account,
     ) -> Result<Response<Body>, ApiError> {
+        account.waits("load");
         let progress = Progress::new(Arc::clone(&self.model));
         let headers = &self.request.view.parts.headers;
         let preferred = preferred_wait(headers);

@@ -5,27 +5,28 @@
 //! everything that changes a model is a message to the one supervisor task.
 
 use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use prometheus::proto::MetricFamily;
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::api::{
-    ApiError, EndedRequest, HistoryReport, LoadPlan, MemoryState, Outcome, PlannedLoad,
-    ReloadReport, RequestInFlight, Status, Verb,
+    ApiError, CapturedRequest, EndedRequest, HistoryReport, Outcome, ReloadReport, RequestInFlight,
+    Status, Verb, shown,
 };
 use crate::config::ports::PortBook;
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Source};
 use crate::core::admission::Doors;
 pub use crate::core::admission::Seen;
-use crate::core::machine::victims;
 use crate::core::refusals;
+pub use crate::hub::published::captures::Capture;
 pub use crate::hub::published::ended::Ended;
+pub use crate::hub::published::fleet::{Membership, Wish};
 pub use crate::hub::published::flights::Flight;
 pub use crate::hub::published::gate::{Gate, Lease};
 pub use crate::hub::published::grant::Grant;
@@ -39,11 +40,14 @@ pub use crate::hub::published::served::Lack;
 pub use crate::hub::supervisor::Running;
 pub use crate::hub::supervisor::launcher::{Launcher, Processes};
 use crate::hub::supervisor::messages::{Command, Mailbox, Message, Reply};
-use crate::policy::{LoadReason, LoadVerdict, PendingLoad, Policies, Watch, World};
+use crate::policy::{Policies, Watch, World};
 use crate::telemetry::Troubles;
 use crate::upstream::Upstream;
 use crate::worker::command;
 
+mod configuration;
+mod fleet;
+mod plan;
 #[cfg(test)]
 mod tests;
 
@@ -64,6 +68,8 @@ pub struct Lifecycle {
     mailbox: Mailbox,
     shutdown: Arc<watch::Sender<Option<Models>>>,
     restarts: Arc<Restarts>,
+    /// Held while hub.yaml is changed.
+    saving: Arc<AsyncMutex<()>>,
 }
 
 /// A request to replace the hub, answered with the process id of the new one, or the reason why there is none.
@@ -140,6 +146,7 @@ impl Lifecycle {
             mailbox,
             shutdown: Arc::new(watch::Sender::new(None)),
             restarts: Arc::default(),
+            saving: Arc::default(),
         };
         let running = Running::new(
             &handle.registry,
@@ -170,6 +177,12 @@ impl Lifecycle {
         Arc::clone(&self.registry.table.load().config)
     }
 
+    /// The origin of a request that arrived on a connection from `peer`.
+    pub fn source(&self, headers: &HeaderMap, peer: SocketAddr) -> Source {
+        let table = self.registry.table.load();
+        table.config.proxies.source(headers, peer)
+    }
+
     /// True if hub.yaml has keys.
     pub fn has_keys(&self) -> bool {
         !self.registry.table.load().config.api_keys.is_empty()
@@ -190,6 +203,40 @@ impl Lifecycle {
         self.registry.ended.note(ended);
     }
 
+    /// Begins to keep the bodies of a request of that id, which arrived at `began` with these headers, if hub.yaml
+    /// wants that. Without it this costs a look.
+    pub fn capture(
+        &self,
+        id: &HeaderValue,
+        headers: &HeaderMap,
+        began: Instant,
+    ) -> Option<Arc<Capture>> {
+        let limits = self.registry.table.load().config.capture?;
+        let id = id.to_str().unwrap_or_default();
+        Some(self.registry.captures.begin(limits, id, headers, began))
+    }
+
+    /// The kept bodies of the newest request with that id, and of its answer.
+    ///
+    /// # Errors
+    /// 404 where none are kept, or no longer.
+    pub fn captured(&self, id: &str) -> Result<CapturedRequest, ApiError> {
+        let Some(limits) = self.registry.table.load().config.capture else {
+            let message =
+                "Bodies of requests are not kept: hub.yaml does not have `capture: true`.";
+            return Err(ApiError::new(StatusCode::NOT_FOUND, message));
+        };
+        self.registry.captures.find(id).ok_or_else(|| {
+            let (id, minutes) = (shown(id), limits.time.as_secs() / 60);
+            let megabytes = limits.bytes >> 20;
+            let message = format!(
+                "Nothing is kept of a request `{id}`: the hub keeps {minutes} minutes, and {megabytes} MiB, of those \
+                 that have a body."
+            );
+            ApiError::new(StatusCode::NOT_FOUND, message)
+        })
+    }
+
     /// Registers a request that has arrived. Waits for nobody.
     pub fn register(&self, flight: &Arc<Flight>) {
         self.registry.flights.register(flight);
@@ -206,11 +253,12 @@ impl Lifecycle {
         self.registry.flights.cancel(id)
     }
 
-    /// The meters of all models.
+    /// The meters of all models and policies.
     pub fn meters(&self) -> Vec<MetricFamily> {
         let table = self.registry.table.load();
         let models = table.models.iter();
-        models.flat_map(|model| model.meters.collect()).collect()
+        let meters = models.flat_map(|model| model.meters.collect());
+        meters.chain(self.policies.meters()).collect()
     }
 
     /// The requests that ended last with a higher number than `number`, the oldest first.
@@ -243,77 +291,6 @@ impl Lifecycle {
     /// The worker of `model` has answered that there is no such path.
     pub fn note_missing(&self, model: &Model, path: &str) {
         served::note_missing(&self.registry, model, path);
-    }
-
-    /// The verdict of `on_load`, if it was asked now about that model, for which so many requests wait. Nothing is
-    /// loaded, and nobody hears of it.
-    ///
-    /// # Errors
-    /// 500 for a fault of the hub's own.
-    pub async fn would_load(
-        &self,
-        model: &str,
-        reason: LoadReason,
-        waiting: usize,
-    ) -> Result<LoadVerdict, ApiError> {
-        let (model, pending) = (
-            model.to_owned(),
-            PendingLoad {
-                reason,
-                waiting,
-                waited_seconds: 0.0,
-            },
-        );
-        let ask = move |policies: &Policies| policies.would_load(&model, pending);
-        match self.policies.are_quick() {
-            true => Ok(ask(&self.policies)),
-            false => self.policies.on_hook_thread(ask).await,
-        }
-    }
-
-    /// The consequences of loading that model now, by the policies' own verdict; of one that is not started, those of
-    /// starting and loading it.
-    ///
-    /// # Errors
-    /// 404 for an unknown name; 500 for a fault of the hub's own.
-    pub async fn plan(&self, name: &str) -> Result<LoadPlan, ApiError> {
-        let table = self.registry.table.load_full();
-        let Some(model) = table.models.iter().find(|model| &*model.name == name) else {
-            let declared = self.policies.declared_names();
-            return Err(refusals::unknown_model(name, &table.config, &declared));
-        };
-        let facts = model.facts.load();
-        let plan = |load, unloads, refusal| LoadPlan {
-            model: name.to_owned(),
-            load,
-            unloads,
-            refusal,
-        };
-        if matches!(
-            facts.memory_state,
-            MemoryState::Loaded | MemoryState::Loading
-        ) {
-            return Ok(plan(PlannedLoad::Needless, Vec::new(), None));
-        }
-        let reason = match facts.is_started() {
-            true => LoadReason::Manual,
-            false => LoadReason::Start,
-        };
-        let waiting = model.waiting.load(Ordering::SeqCst);
-        Ok(match self.would_load(name, reason, waiting).await? {
-            LoadVerdict::Allow => plan(PlannedLoad::Begins, Vec::new(), None),
-            LoadVerdict::Evict(names) => {
-                let holds = |name: &str| {
-                    let other = table.models.iter().find(|model| &*model.name == name);
-                    other.is_some_and(|other| other.facts.load().memory_state.holds_memory())
-                };
-                plan(PlannedLoad::Begins, victims(name, &names, holds), None)
-            }
-            LoadVerdict::Wait(_) => plan(PlannedLoad::Waits, Vec::new(), None),
-            LoadVerdict::Reject(error) => {
-                plan(PlannedLoad::Refused, Vec::new(), Some(error.message))
-            }
-        })
     }
 
     /// The last hour in figures.

@@ -37,6 +37,8 @@ pub struct Legacy {
     /// None of a killed hub: what its file has is known already.
     #[serde(default)]
     pub(in crate::hub) history: Option<History>,
+    #[serde(default)]
+    pub(in crate::hub) is_drained: bool,
 }
 
 impl Legacy {
@@ -132,6 +134,7 @@ impl Registry {
             past,
             state,
             history: Some(self.history.lock().handed_on()),
+            is_drained: self.membership.is_drained(),
             in_flight: self.in_flight(),
             gates: models()
                 .map(|(name, model)| (name, model.gate.past()))
@@ -153,6 +156,7 @@ impl Registry {
             .lock()
             .inherit(std::mem::take(&mut legacy.lessons));
         self.relearn();
+        self.membership.inherit(legacy.is_drained);
         if let Some(history) = legacy.history.take() {
             self.history.lock().inherit(history);
         }

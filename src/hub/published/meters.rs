@@ -11,6 +11,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts};
 
 use crate::core::interface::event::EventName;
 use crate::core::interface::questions::RequestView;
+use crate::policy::{Eviction, EvictionReason};
 
 /// Upper bounds in seconds, from an embedding to a long answer.
 const ANSWERS: [f64; 13] = [
@@ -29,7 +30,7 @@ pub struct Meters {
     took: Histogram,
     first_token: Histogram,
     load: Histogram,
-    unloaded: IntCounter,
+    evicted: IntCounterVec,
     failed: IntCounter,
 }
 
@@ -54,6 +55,18 @@ impl Meters {
         let ok = RequestView::PROTOCOLS
             .map(|door| (door, answered.with_label_values(&[door, "200"])))
             .to_vec();
+        let evicted = IntCounterVec::new(
+            counter(
+                "mlx_hub_evictions_total",
+                "How often the model was taken out of memory, by the reason and the policy that decided it.",
+            ),
+            &["reason", "policy"],
+        )
+        .expect(VALID);
+        for reason in EvictionReason::WITHOUT_POLICY {
+            // One that appears with 1 has no increase.
+            evicted.with_label_values(&[reason.as_str(), ""]);
+        }
         Self {
             answered,
             ok,
@@ -72,11 +85,7 @@ impl Meters {
                 "Loads that have succeeded.",
                 &LOADS,
             ),
-            unloaded: IntCounter::with_opts(counter(
-                "mlx_hub_model_unloads_total",
-                "How often its memory was freed.",
-            ))
-            .expect(VALID),
+            evicted,
             failed: IntCounter::with_opts(counter(
                 "mlx_hub_model_failures_total",
                 "Loads that failed, and processes that ended unasked.",
@@ -118,10 +127,18 @@ impl Meters {
                     self.load.observe(took);
                 }
             }
-            EventName::ModelUnloaded => self.unloaded.inc(),
             EventName::ModelFailed => self.failed.inc(),
             _ => {}
         }
+    }
+
+    /// Counts the end of its time in memory.
+    pub(in crate::hub) fn evicted(&self, why: &Eviction) {
+        let labels = [
+            why.reason.as_str(),
+            why.policy.as_deref().unwrap_or_default(),
+        ];
+        self.evicted.with_label_values(&labels).inc();
     }
 
     /// Collects their present values.
@@ -131,7 +148,7 @@ impl Meters {
             self.took.collect(),
             self.first_token.collect(),
             self.load.collect(),
-            self.unloaded.collect(),
+            self.evicted.collect(),
             self.failed.collect(),
         ]
         .concat()

@@ -5,7 +5,9 @@
 //! [`Lease`](gate::Lease), an [`Arrival`](parking::Arrival) or a [`Ticket`](parking::Ticket). It knows no
 //! messages and no processes.
 
+pub(in crate::hub) mod captures;
 pub(in crate::hub) mod ended;
+pub(in crate::hub) mod fleet;
 pub(in crate::hub) mod flights;
 pub(in crate::hub) mod gate;
 pub(in crate::hub) mod grant;

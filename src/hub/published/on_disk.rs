@@ -141,12 +141,13 @@ fn stamp(config: &Config) -> Stamp {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::config::from_yaml;
 
     fn between(file: &str, in_force: &str) -> Option<String> {
-        let (mut file, config) = (from_yaml(file), from_yaml(in_force));
-        file.path.clone_from(&config.path);
+        let parse = |yaml| Config::parse(Path::new("/nowhere/hub.yaml"), yaml).unwrap();
+        let (file, config) = (parse(file), parse(in_force));
         let changes = changes(&file, &config, false);
         changes.map(|(changes, verb)| format!("run {verb} ({changes})"))
     }

@@ -14,7 +14,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::captures::Captures;
 use super::ended::EndedRequests;
+use super::fleet::Membership;
 use super::flights::Flights;
 use super::gate::{Gate, Tokio};
 use super::history::History;
@@ -191,12 +193,16 @@ pub(in crate::hub) struct Registry {
     pub(in crate::hub) on_disk: OnDisk,
     /// The requests that ended last.
     pub(in crate::hub) ended: EndedRequests,
+    /// The bodies of the last requests, where they are kept.
+    pub(in crate::hub) captures: Captures,
     /// The last hour in figures.
     pub(in crate::hub) history: Mutex<History>,
     /// The requests in flight.
     pub(in crate::hub) flights: Flights,
     /// The spare processes.
     pub(in crate::hub) spares: Spares,
+    /// The hub's place in a fleet.
+    pub(in crate::hub) membership: Arc<Membership>,
     troubles: Troubles,
 }
 
@@ -218,9 +224,11 @@ impl Registry {
             ports: Mutex::new(ports),
             on_disk: OnDisk::new(&config),
             ended: EndedRequests::default(),
+            captures: Captures::default(),
             history: Mutex::new(History::recall(&config.log_path)),
             flights: Flights::default(),
             spares: Spares::recall(&config.log_path),
+            membership: Arc::default(),
             table: ArcSwap::from_pointee(Table::after(None, config, new_model)),
             worker_warnings: Mutex::default(),
             reload_warnings: Mutex::default(),
@@ -342,6 +350,8 @@ impl Registry {
             log_path: table.config.log_path.display().to_string(),
             enable_status_page: table.config.enable_status_page,
             has_keys: !table.config.api_keys.is_empty(),
+            edits_config: table.config.edit_config,
+            capture: table.config.capture.is_some(),
             config_modified_at: table.config.modified_at,
             degraded: invalid.is_some(),
             warnings,

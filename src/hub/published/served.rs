@@ -53,11 +53,15 @@ pub(in crate::hub) struct Known(BTreeMap<String, Arc<Routes>>);
 impl Known {
     /// The routes of the program that serves this model.
     pub(in crate::hub) fn of_model(&self, model: &ModelConfig) -> Option<OfModel> {
-        if self.0.is_empty() {
+        let speaks = model.engine.speaks.as_deref();
+        if self.0.is_empty() && speaks.is_none() {
             return None;
         }
         let key = Program::of_model(model).ok()?.key();
-        let routes = Arc::clone(self.0.get(&key)?);
+        let routes = match speaks {
+            Some(apis) => Arc::new(Routes::of_apis(apis)),
+            None => Arc::clone(self.0.get(&key)?),
+        };
         Some(OfModel { key, routes })
     }
 }
@@ -65,8 +69,10 @@ impl Known {
 /// A route that a model's worker lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lack {
-    /// Its program, as hub.yaml names it.
+    /// Its program, as hub.yaml or its engine names it.
     pub program: String,
+    /// Its engine, unless that is the default one.
+    pub engine: Option<String>,
     /// The known routes below `/v1`.
     pub served: Vec<String>,
 }
@@ -135,7 +141,8 @@ pub(in crate::hub) async fn learn(
         return;
     };
     let key = program.key();
-    if registry.learned.lock().served.is_to_be_asked(&key) {
+    let is_told = model.engine.speaks.is_some();
+    if !is_told && registry.learned.lock().served.is_to_be_asked(&key) {
         let asked = tokio::time::timeout(PATIENCE, upstream.get("/openapi.json")).await;
         let routes = match &asked {
             Ok(Ok((StatusCode::OK, body))) => Routes::of_openapi(body),
@@ -229,6 +236,7 @@ pub(in crate::hub) fn lack(registry: &Registry, model: &Model) -> Option<Lack> {
     let config = table.config.model(&model.name)?;
     Some(Lack {
         program: config.worker_command.first()?.clone(),
+        engine: (!config.engine.is_default()).then(|| config.engine.name.clone()),
         served: served.routes.served().map(str::to_owned).collect(),
     })
 }

@@ -25,6 +25,18 @@ impl Area {
     }
 }
 
+/// True for a path below which the hub itself answers what there is, and asks no worker.
+pub(super) fn is_list(path: &str) -> bool {
+    const LISTS: [&str; 5] = [
+        "/v1/models",
+        "/api/tags",
+        "/api/ps",
+        "/api/version",
+        "/api/v0/models",
+    ];
+    LISTS.into_iter().any(|list| is_under(path, list))
+}
+
 /// True if `path` is `root` or lies below it.
 fn is_under(path: &str, root: &str) -> bool {
     path.strip_prefix(root)

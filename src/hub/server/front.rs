@@ -8,6 +8,7 @@ use axum::extract::ConnectInfo;
 use http::header::{CONTENT_LENGTH, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use http_body_util::Either;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -17,9 +18,11 @@ use uuid::Uuid;
 
 use super::area::Area;
 use super::door::{Pass, Sessions};
+use super::guarded::Guarded;
 use super::unread::{self, Lent};
-use super::{astray, door, login};
+use super::{astray, door, login, member};
 use crate::api::ApiError;
+use crate::config::Source;
 use crate::hub::decimal;
 use crate::hub::decimal::micros;
 use crate::hub::gateway::{Arrived, Body, Gateway, ReadPause, error_to};
@@ -58,6 +61,8 @@ struct Inbound {
     parts: Parts,
     body: Incoming,
     area: Area,
+    /// It came to the address of a model in a fleet.
+    is_for_member: bool,
 }
 
 /// The state that the requests of a connection share.
@@ -68,11 +73,11 @@ pub(super) struct Front {
 }
 
 impl Front {
-    pub(super) fn new(gateway: Gateway, hub: axum::Router) -> Self {
+    pub(super) fn new(gateway: Gateway, hub: axum::Router, sessions: Arc<Sessions>) -> Self {
         Self {
             gateway: Arc::new(gateway),
             hub,
-            sessions: Arc::default(),
+            sessions,
         }
     }
 
@@ -95,14 +100,21 @@ impl Front {
     ) -> impl Future<Output = Response<AnyBody>> {
         let started = Instant::now();
         let (mut parts, body) = request.into_parts();
-        let client = self.gateway.successor().client(&mut parts.headers, client);
+        let peer = self.gateway.successor().client(&mut parts.headers, client);
+        let source = self.gateway.source(&parts.headers, peer);
         let id = request_id(&parts.headers);
+        let is_for_member = member::strip(&mut parts);
         let area = Area::of(parts.uri.path());
         // The gateway logs its requests itself, at the end of their answers.
         let line = (area != Area::Workers && tracing::enabled!(tracing::Level::DEBUG))
             .then(|| Box::new((parts.method.clone(), parts.uri.path().to_owned())));
-        let asked = Inbound { parts, body, area };
-        let (way, origin) = self.way(asked, client, read_pause, &id, started);
+        let asked = Inbound {
+            parts,
+            body,
+            area,
+            is_for_member,
+        };
+        let (way, origin) = self.way(asked, source, read_pause, &id, started);
         async move {
             let mut response = match way {
                 Destination::Gateway(arrived) => {
@@ -136,12 +148,17 @@ impl Front {
     fn way(
         &self,
         asked: Inbound,
-        client: SocketAddr,
+        source: Source,
         read_pause: ReadPause,
         id: &HeaderValue,
         started: Instant,
     ) -> (Destination, Option<HeaderValue>) {
-        let Inbound { parts, body, area } = asked;
+        let Inbound {
+            parts,
+            body,
+            area,
+            is_for_member,
+        } = asked;
         let elsewhere = |way| Destination::Elsewhere(Box::new(way));
         let origin = match door::check(&parts, area, || self.gateway.config()) {
             Ok(origin) => origin,
@@ -153,38 +170,54 @@ impl Front {
         if let Some(response) = origin.as_ref().and_then(|_| door::preflight(&parts)) {
             return (elsewhere(Elsewhere::Answered(response)), origin);
         }
-        let pass = match self.gateway.has_keys() {
+        // The hub that has taken over asks for the key itself, and has the sessions.
+        let asks = self.gateway.has_keys() && !self.gateway.successor().is_there();
+        let pass = match asks {
             true => self.pass(&parts, area, id),
             false => Ok(Pass::On(None)),
         };
         let key = match pass {
             Ok(Pass::On(key)) => key,
-            Ok(Pass::LogIn) if !self.gateway.successor().is_there() => {
-                return (elsewhere(Elsewhere::LogIn(parts, body, client)), origin);
+            Ok(Pass::LogIn) => {
+                return (
+                    elsewhere(Elsewhere::LogIn(parts, body, source.client)),
+                    origin,
+                );
             }
-            Ok(Pass::LogOut) if !self.gateway.successor().is_there() => {
+            Ok(Pass::LogOut) => {
                 return (elsewhere(Elsewhere::Answered(self.log_out(&parts))), origin);
             }
-            Ok(Pass::LogIn | Pass::LogOut) => None,
             Err(answer) => return (elsewhere(Elsewhere::Answered(*answer)), origin),
         };
-        let way = if let Some(response) = astray::answer(&parts, area, || self.gateway.config()) {
+        let astray = match member::is_about(parts.uri.path()) {
+            true => None,
+            false => astray::answer(&parts, area, || self.gateway.config()),
+        };
+        let way = if let Some(response) = astray {
             elsewhere(Elsewhere::Astray(response, body))
         } else if self.gateway.successor().is_there() {
             let request = Request::from_parts(parts, body);
-            elsewhere(Elsewhere::Successor(request, client))
+            elsewhere(Elsewhere::Successor(request, source.peer()))
+        } else if let Some(error) = self.refusal_to_gateway(is_for_member) {
+            let answer = turned_away(&parts, id, &error);
+            elsewhere(Elsewhere::Astray(answer, body))
         } else if area == Area::Workers {
             let id = id.clone();
             let arrived = self
                 .gateway
-                .take_in(parts, key, body, client, read_pause, id, started);
+                .take_in(parts, key, body, source, read_pause, id, started);
             Destination::Gateway(arrived)
         } else {
             let mut request = Request::from_parts(parts, Lent::new(body));
-            request.extensions_mut().insert(ConnectInfo(client));
-            elsewhere(Elsewhere::Hub(request, client))
+            request.extensions_mut().insert(ConnectInfo(source.client));
+            elsewhere(Elsewhere::Hub(request, source.peer()))
         };
         (way, origin)
+    }
+
+    /// The reason why a request to the address of a model in a fleet is not taken.
+    fn refusal_to_gateway(&self, is_for_member: bool) -> Option<ApiError> {
+        is_for_member.then(|| self.gateway.takes_from_gateways().err())?
     }
 
     /// Lets a request to a hub with keys pass, or answers it.
@@ -243,6 +276,19 @@ impl Front {
         }
     }
 
+    /// The answer to the request with that head, for as long as it would be let in.
+    fn guarded(&self, body: axum::body::Body, parts: Parts) -> axum::body::Body {
+        let (gateway, sessions) = (Arc::clone(&self.gateway), Arc::clone(&self.sessions));
+        let may_go_on = move || {
+            // The hub that has taken over has the sessions.
+            let config = gateway.config();
+            gateway.successor().is_there()
+                || !gateway.has_keys()
+                || door::pass(&parts, Area::Hub, &config, &sessions).is_ok()
+        };
+        axum::body::Body::new(Guarded { body, may_go_on })
+    }
+
     /// The answer to an unreadable request.
     pub(super) fn unasked(error: &ApiError) -> Response<String> {
         let mut response = error.to_response();
@@ -260,10 +306,18 @@ impl Front {
         id: &HeaderValue,
     ) -> Response<AnyBody> {
         let left = request.body().left();
+        let guarded = self.gateway.has_keys().then(|| again(&request));
         let again = (*request.method() == Method::POST).then(|| again(&request));
         let Ok(mut response) = self.hub.clone().oneshot(request).await;
         if let Some(body) = left.take() {
             unread::discard(body, response.headers_mut()).await;
+        }
+        // Only a stream outlasts a change of the keys.
+        if let Some(parts) = guarded
+            && !response.headers().contains_key(CONTENT_LENGTH)
+            && response.body().size_hint().exact().is_none()
+        {
+            response = response.map(|body| self.guarded(body, parts));
         }
         let successor = self.gateway.successor();
         let is_refused = response.status() == StatusCode::SERVICE_UNAVAILABLE;

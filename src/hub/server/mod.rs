@@ -31,8 +31,10 @@ mod area;
 mod astray;
 mod door;
 mod front;
+mod guarded;
 mod head_timer;
 mod login;
+mod member;
 mod receive_buffer;
 mod self_wake;
 mod socket;
@@ -40,6 +42,7 @@ mod threads;
 mod unread;
 mod unreadable;
 
+pub use door::{HandedSessions, Sessions};
 use front::Front;
 use head_timer::HeadTimer;
 use socket::{Leftover, Socket};
@@ -74,16 +77,17 @@ pub struct Ending {
 }
 
 /// Accepts the connections of `listeners` until the first step of `ending`, and returns. They run on the threads
-/// of `spread`; the caller waits for their end.
+/// of `spread`; the caller waits for their end. Logins of the status page open `sessions`.
 pub async fn serve(
     listeners: Vec<TcpListener>,
     gateway: Gateway,
     hub: axum::Router,
+    sessions: Arc<Sessions>,
     troubles: Troubles,
     ending: Ending,
     spread: Spread,
 ) {
-    let front = Front::new(gateway, hub);
+    let front = Front::new(gateway, hub, sessions);
     let accepting = listeners
         .iter()
         .map(|listener| accept(listener, &front, &troubles, &ending, &spread));

@@ -33,6 +33,7 @@ mod running_workers;
 mod sampler;
 mod spares;
 mod succession;
+mod trace;
 mod watchdog;
 
 use hands::Hands;
@@ -132,7 +133,10 @@ impl Running {
                     }
                     message => supervisor.receive(message),
                 },
-                _ = tick.tick() => supervisor.handle(Event::Tick),
+                _ = tick.tick() => {
+                    supervisor.forget_old_bodies();
+                    supervisor.handle(Event::Tick);
+                }
                 () = supervisor.next_asking() => supervisor.handle(Event::Tick),
                 () = idle.notified() => supervisor.handle(Event::Idle),
             }
@@ -246,6 +250,12 @@ impl Supervisor {
         self.hands.listen(self.machine.is_parking());
     }
 
+    /// Forgets bodies of requests whose time is over, or that hub.yaml does not want kept any more.
+    fn forget_old_bodies(&self) {
+        let registry = &self.hands.registry;
+        registry.captures.trim(registry.table.load().config.capture);
+    }
+
     /// Says that the default models are being started, once the policies have been asked about them.
     fn tell_started(&mut self) {
         if !self.machine.is_asking()
@@ -308,6 +318,13 @@ impl Supervisor {
                 Event::Loaded { launch }
             }
             Report::LoadRefused(reason) => Event::LoadRefused { launch, reason },
+            Report::Released => {
+                let model = self.hands.workers.model(launch).map(ToOwned::to_owned);
+                if let Some(model) = model {
+                    self.freed(&model);
+                }
+                Event::Released { launch }
+            }
             Report::Gone { exit_code, reason } => {
                 if let Some(model) = self.hands.workers.ended(launch) {
                     self.release_port(&model);
@@ -320,6 +337,10 @@ impl Supervisor {
                 }
             }
         };
+        if matches!(event, Event::LoadRefused { .. } | Event::Gone { .. }) {
+            // The load may have ended spares, and makes none.
+            self.hands.registry.spares.look_again();
+        }
         self.handle(event);
     }
 
@@ -341,7 +362,12 @@ impl Supervisor {
 
     /// Counts the last measured memory of that model's worker as returning.
     fn freed(&mut self, model: &str) {
-        let measured = self.hands.model(model).and_then(|model| model.measured());
+        let model = self.hands.model(model);
+        let measured = model.as_ref().and_then(|model| model.measured());
+        if let Some(model) = model {
+            // It is counted once.
+            model.measured.store(None);
+        }
         if let Some(measured) = measured
             && let Some(available) = measured.available
         {
@@ -377,6 +403,7 @@ impl Supervisor {
         let models = specs(&config);
         let table = Arc::new(Table::after(Some(&old), Arc::new(config), new_model));
         registry.table.store(Arc::clone(&table));
+        self.forget_old_bodies();
         registry.on_disk.note_read();
         // A file reads its settings while it loads: they have to be the new ones.
         let config = &table.config;
@@ -432,8 +459,9 @@ impl Supervisor {
         );
         self.hands.tracker.spawn(async move {
             for model in &config.models {
-                let warnings = match dialects.of_model(model).await {
-                    Ok(dialect) => dialect.command_line(model, 0).warnings,
+                let dialect = dialects.of_model(model).await;
+                let warnings = match dialect.and_then(|dialect| dialect.command_line(model, 0)) {
+                    Ok(line) => line.warnings,
                     Err(reason) => vec![format!("model `{}`: {reason}", model.name)],
                 };
                 registry

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use super::trace;
 use crate::api::{MemoryState, ModelFacts, ProcessState, SystemMemory, unix_now};
 use crate::config::Config;
 use crate::core::interface::event::Event;
 use crate::core::machine::{Entry, Machine};
 use crate::core::publish::{self, Publisher};
 use crate::hub::published::registry::{Model, Registry};
-use crate::policy::Policies;
+use crate::policy::{EventName, Policies};
 
 /// Publishes every model whose facts changed.
 pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policies) {
@@ -47,10 +48,14 @@ impl Publisher for Publishing<'_> {
 
     fn changes(&self, before: &ModelFacts, now: &ModelFacts, took: Option<f64>) {
         log_change(before, now, took);
+        trace::load_ended(before, now, took);
     }
 
     fn tell(&self, model: &Model, event: Event, took: Option<f64>) {
         model.meters.changed(event.name, took);
+        if event.name == EventName::ModelUnloaded {
+            model.meters.evicted(&self.policies.eviction(&model.name));
+        }
         self.policies.observe(event);
     }
 

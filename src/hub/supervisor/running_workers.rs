@@ -19,8 +19,9 @@ use crate::runtime_file::{RuntimeModels, RuntimeWorker};
 use crate::upstream::{Accepts, Upstream};
 use crate::worker::dialect::Dialects;
 use crate::worker::identity::Identity;
-use crate::worker::launch::{EarlierWorker, Instruction, Order, Spawned, Starts};
+use crate::worker::launch::{EarlierWorker, Instruction, Order, Pulse, Spawned, Starts};
 use crate::worker::mark::Owner;
+use crate::worker::ranks::Ranks;
 
 pub(super) struct RunningWorkers {
     launcher: Box<dyn Launcher>,
@@ -77,7 +78,9 @@ impl RunningWorkers {
         let Some(model) = config.model(name) else {
             return;
         };
-        registry.make_room_for(model);
+        if goal == Goal::Loaded {
+            registry.make_room_for(model);
+        }
         let settings = model.launch_settings();
         let left = self.found.remove(name);
         let unfit = left.clone().filter(|worker| worker.settings != settings);
@@ -225,6 +228,8 @@ impl Launched {
             answers_to,
             log_file: spawned.log_file.clone(),
             log_begin: spawned.log_begin,
+            hosts: spawned.ranks.hosts.clone(),
+            mark: spawned.ranks.mark.clone(),
             loaded: facts(&self.model).is_some_and(|facts| facts.memory_state.holds_memory()),
         })
     }
@@ -249,6 +254,7 @@ fn found(
     );
     EarlierWorker {
         spawned: Spawned {
+            ranks: Ranks::from(&worker),
             log_file: worker.log_file,
             ..spawned
         },
@@ -268,6 +274,7 @@ fn order(
     let owner = model.clone();
     let port = registry.ports.lock().port_of(&model.name);
     let gate = registry.gate(&model.name);
+    let pulse = Arc::clone(&gate);
     let repository = repository_of(model);
     Order {
         load: goal == Goal::Loaded,
@@ -279,6 +286,11 @@ fn order(
         downloaded: Arc::new(move || repository.as_ref().map_or(0, Repository::bytes)),
         load_timeout: config.load_timeout,
         is_used: Box::new(move || gate.active() > 0),
+        pulse: Box::new(move || Pulse {
+            signs: pulse.signs.vitals().signs,
+            active: pulse.active(),
+            ended: pulse.given_back(),
+        }),
         drain_timeout: config.drain_timeout,
         stop_timeout: config.stop_timeout,
         dialects,

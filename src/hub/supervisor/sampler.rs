@@ -41,6 +41,23 @@ pub(super) struct Sampler {
     pub(super) upkeep: Option<JoinHandle<()>>,
 }
 
+/// The pauses between the measurements that a load waits for: memory that is back at once is seen at once, and what
+/// takes seconds to come back is not asked for all the time.
+#[derive(Debug, Default)]
+struct Again(Option<(Instant, Duration)>);
+
+impl Again {
+    const FIRST: Duration = Duration::from_millis(2);
+
+    /// The pause before the measurement that is asked for now.
+    fn next(&mut self, now: Instant) -> Duration {
+        let last = self.0.filter(|(at, _)| now < *at + 2 * MEASURE_AGAIN);
+        let pause = last.map_or(Self::FIRST, |(_, pause)| MEASURE_AGAIN.min(pause * 2));
+        self.0 = Some((now + pause, pause));
+        pause
+    }
+}
+
 /// One worker, with its launch settings.
 struct Worker {
     model: String,
@@ -54,6 +71,7 @@ impl Sampler {
         let mut look = interval(BUSY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last = None;
+        let mut again = Again::default();
         loop {
             tokio::select! {
                 changed = self.models_up.changed() => match changed {
@@ -70,7 +88,7 @@ impl Sampler {
                     }
                 }
                 () = self.registry.measure_soon.notified() => {
-                    sleep(MEASURE_AGAIN).await;
+                    sleep(again.next(Instant::now())).await;
                     self.tell(self.system().await);
                 }
             }
@@ -218,4 +236,23 @@ fn note(registry: &Registry, worker: &Worker, bytes: u64, system: SystemMemory) 
     let is_loaded = state != MemoryState::Loading;
     learned.note_held(&worker.model, worker.settings, bytes, is_loaded);
     model.learn(&learned);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_measured_at_once_and_then_less_and_less_often() {
+        let (mut again, mut now) = (Again::default(), Instant::now());
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            let pause = again.next(now);
+            pauses.push(pause.as_millis());
+            now += pause + Duration::from_millis(1);
+        }
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 100, 100]);
+        now += Duration::from_secs(1);
+        assert_eq!(again.next(now).as_millis(), 2);
+    }
 }

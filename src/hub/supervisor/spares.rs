@@ -17,7 +17,7 @@ use crate::runtime_file::RuntimeModels;
 use crate::worker::mark::Owner;
 
 /// From the end of a load to the making of spares.
-const PAUSE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(500);
 /// For so long memory has not been scarce.
 const CALM: Duration = Duration::from_secs(30);
 /// Interval at which it is looked whether models are still on their way.
@@ -77,6 +77,57 @@ impl Supervisor {
         let model = self.hands.workers.model(launch);
         if let Some(model) = model.and_then(|name| config.model(name)) {
             self.hands.registry.spares.load_ended(model);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::join;
+
+    use super::*;
+    use crate::config::ports::PortBook;
+    use crate::hub::published::learned::Learned;
+    use crate::telemetry::Troubles;
+    use crate::worker::spare::tests as spare;
+
+    #[tokio::test(start_paused = true)]
+    async fn they_are_made_a_while_after_a_load_and_once_memory_has_not_been_scarce_for_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = spare::config(folder.path(), " [{name: alpha, model_path: org/alpha}]\n");
+        let ports = PortBook::with_probe(1, 2, Box::new(|_, _| true));
+        let (learned, troubles) = (Learned::default(), Troubles::default());
+        let registry = Registry::new(Arc::new(config), ports, learned, troubles, Instant::now());
+        let config = Arc::clone(&registry.table.load().config);
+        let is_about = |took: Duration, expected: Duration| {
+            assert!(
+                took >= expected && took <= expected + 2 * POLL_EVERY,
+                "{took:?} instead of {expected:?}"
+            );
+        };
+        let took = async || {
+            let begun = Instant::now();
+            quiet(&registry).await;
+            begun.elapsed()
+        };
+        registry.spares.load_ended(&config.models[0]);
+        is_about(took().await, PAUSE);
+
+        let feel = |pressure| {
+            registry.memory.store(Arc::new(SystemMemory {
+                pressure,
+                ..SystemMemory::default()
+            }));
+        };
+        for pressure in [Pressure::Warning, Pressure::Critical] {
+            feel(pressure);
+            let scarce = Duration::from_secs(60);
+            let relieved = async {
+                sleep(scarce).await;
+                feel(Pressure::Normal);
+            };
+            let (took, ()) = join!(took(), relieved);
+            is_about(took, scarce + CALM - POLL_EVERY);
         }
     }
 }

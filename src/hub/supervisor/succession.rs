@@ -13,7 +13,6 @@ use super::messages::{Message, Messages};
 use crate::core::machine::Event;
 use crate::hub::published::legacy::Legacy;
 use crate::runtime_file::{RuntimeModels, RuntimeWorker};
-use crate::worker::identity::Identity;
 use crate::worker::launch;
 
 impl Supervisor {
@@ -136,7 +135,7 @@ impl Supervisor {
     /// Ends a worker whose model hub.yaml no longer names. If the model comes back meanwhile, its first
     /// launch waits for that.
     fn end_unnamed(&mut self, worker: RuntimeWorker, stop_timeout: Duration) {
-        let (model, identity) = (worker.model.clone(), Identity::from(&worker));
+        let (model, ended) = (worker.model.clone(), worker.clone());
         self.hands.workers.leave_to_next(RuntimeWorker {
             // Fits no entry: it is being ended.
             settings: serde_json::Value::Null,
@@ -147,7 +146,7 @@ impl Supervisor {
         self.endings.spawn(async move {
             // The hub before may still serve requests of it.
             gate.drained().await;
-            launch::end_found(identity, stop_timeout).await;
+            launch::end_found(&ended, stop_timeout).await;
             mailbox.send(Message::UnnamedEnded { model });
         });
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 use mlua::{Lua, Table, Value};
 
-use crate::policy::sandbox::limits::unlimited;
+use crate::sandbox::limits::unlimited;
 
 /// Number of kept texts; one more, and all are forgotten.
 const MAX_TEXTS: usize = 4096;

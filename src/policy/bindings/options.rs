@@ -5,7 +5,7 @@
 use mlua::{Lua, MultiValue, Table, Value};
 
 use crate::api::shown;
-use crate::policy::interface::wording::{did_you_mean, kind, shown_text};
+use crate::sandbox::wording::{did_you_mean, kind, shown_text};
 
 /// `hub.options(name, defaults, settings?)`; `hub_settings` are those of the hub.
 pub(crate) fn options(
@@ -102,7 +102,7 @@ fn wrong(place: &str, expected: &str, value: &Value) -> mlua::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::sandbox::failures::describe;
+    use crate::sandbox::errors::describe;
 
     fn read_yaml(defaults: &str, settings: &str) -> Result<String, String> {
         let lua = Lua::new();

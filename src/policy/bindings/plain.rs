@@ -3,7 +3,7 @@
 use mlua::{IntoLua, Lua, Value};
 
 use crate::core::interface::plain::{EACH, Plain};
-use crate::policy::interface::wording::kind;
+use crate::sandbox::wording::kind;
 
 /// Tables in a table that are nested deeper, and those that hold themselves, are refused.
 const DEEPEST: usize = 32;

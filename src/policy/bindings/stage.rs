@@ -15,9 +15,9 @@ use serde_json::Value as Json;
 use super::interned::{Tables, Texts};
 use super::views::handle::Handle;
 use crate::api::ModelFacts;
-use crate::policy::sandbox::flood::Flood;
-use crate::policy::sandbox::limits::SandboxLimits;
 use crate::policy::{EventName, ModelView, Plain, RequestView, World};
+use crate::sandbox::flood::Flood;
+use crate::sandbox::limits::SandboxLimits;
 
 /// Bytes of a queued request's `req.vars`.
 const MAX_VARS_BYTES: usize = 64 << 10;

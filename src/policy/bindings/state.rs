@@ -100,7 +100,7 @@ impl HubState {
         })?;
         let parts = lua
             .load(include_str!("state.lua"))
-            .set_name(format!("={}", crate::policy::sandbox::failures::SANDBOX))
+            .set_name(format!("={}", crate::sandbox::errors::SANDBOX))
             .call::<Table>((may_write, note, MAX_BYTES))?;
         let plain: Function = parts.get("plain")?;
         lua.set_named_registry_value(PLAIN, &plain)?;

@@ -11,9 +11,9 @@ use mlua::{FromLua, Lua, LuaSerdeExt as _, MultiValue, Table, Value};
 use super::state::plain;
 use crate::api::{ApiError, kind_of, shown};
 use crate::config::Settings;
-use crate::policy::interface::wording::{did_you_mean, kind};
-use crate::policy::sandbox::failures::running_line;
 use crate::policy::{Route, Wait};
+use crate::sandbox::errors::running_line;
+use crate::sandbox::wording::{did_you_mean, kind};
 
 /// The decision of a hook.
 #[derive(Debug, Clone, PartialEq)]

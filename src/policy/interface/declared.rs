@@ -2,7 +2,8 @@
 
 use mlua::{Table, Value};
 
-use super::wording::{did_you_mean, kind};
+use crate::api::{ANY, looks_like};
+use crate::sandbox::wording::{did_you_mean, kind};
 
 /// Longest name, in bytes.
 const MAX_NAME: usize = 200;
@@ -10,7 +11,7 @@ const MAX_NAME: usize = 200;
 /// A name that clients may ask for, and that a policy sends to a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeclaredModel {
-    /// As clients write it.
+    /// As clients write it; one with `*` stands for all names that look so.
     pub name: String,
     /// A sentence for people.
     pub description: Option<String>,
@@ -65,11 +66,32 @@ impl DeclaredModel {
         Ok(declared)
     }
 
+    /// True for a name that stands for more than itself.
+    pub(crate) fn is_pattern(&self) -> bool {
+        self.name.contains(ANY)
+    }
+
+    /// The one of `declared` that answers for `name`: it itself, or else the pattern with the most other characters.
+    pub(crate) fn for_name<'a>(
+        declared: impl Iterator<Item = &'a Self> + Clone,
+        name: &str,
+    ) -> Option<&'a Self> {
+        if let Some(whole) = declared.clone().find(|one| one.name == name) {
+            return Some(whole);
+        }
+        let mut best: Option<(usize, &Self)> = None;
+        for one in declared.filter(|one| one.is_pattern() && looks_like(name, &one.name)) {
+            let length = one.name.chars().filter(|letter| *letter != ANY).count();
+            if best.is_none_or(|(most, _)| length > most) {
+                best = Some((length, one));
+            }
+        }
+        best.map(|(_, one)| one)
+    }
+
     fn named(place: &str, name: String) -> mlua::Result<Self> {
         let problem = if name.trim().is_empty() {
             "is no name: it is empty"
-        } else if name.contains('*') {
-            "is a pattern: only whole names can be listed; answer the others without declaring them"
         } else if name.len() > MAX_NAME || name.chars().any(char::is_control) {
             "is no name: it has control characters, or more than 200 bytes"
         } else {
@@ -129,7 +151,7 @@ mod tests {
     use mlua::Lua;
 
     use super::*;
-    use crate::policy::sandbox::failures::describe;
+    use crate::sandbox::errors::describe;
 
     fn read(text: &str) -> mlua::Result<Vec<DeclaredModel>> {
         DeclaredModel::read_all(&Lua::new().load(text).eval::<Value>().unwrap())
@@ -161,6 +183,27 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_answered_for_by_itself_or_by_the_pattern_that_says_most_of_it() {
+        let declared = read("{ '*', 'claude-*', 'claude-*haiku*', 'a*b*b', 'claude-x' }").unwrap();
+        for (name, by) in [
+            ("claude-x", "claude-x"),
+            ("claude-opus-4-8", "claude-*"),
+            ("claude-", "claude-*"),
+            ("claude-3-5-haiku-latest", "claude-*haiku*"),
+            ("claude-*", "claude-*"),
+            ("abb", "a*b*b"),
+            ("ab", "*"),
+            ("aebcb", "a*b*b"),
+            ("Claude-x", "*"),
+            ("", "*"),
+        ] {
+            let found = DeclaredModel::for_name(declared.iter(), name).unwrap();
+            assert_eq!(found.name, by, "{name}");
+        }
+        assert!(DeclaredModel::for_name(declared[1..].iter(), "gpt-4").is_none());
+    }
+
+    #[test]
     fn a_faulty_entry_says_where_and_what_would_be_right() {
         let told = [
             "'auto'",
@@ -169,7 +212,6 @@ mod tests {
             "{ auto = { modle = 'a' } }",
             "{ auto = { model = {} } }",
             "{ [''] = 'empty' }",
-            "{ 'claude-*' }",
             "{ ['a\\n'] = 'a' }",
             "{ [true] = 'a' }",
         ]
@@ -181,7 +223,6 @@ mod tests {
         { auto = { modle = 'a' } }: `models.auto`: unknown field `modle`, did you mean `model`?
         { auto = { model = {} } }: `models.auto.model` must be a text; it is a table
         { [''] = 'empty' }: `models.` is no name: it is empty
-        { 'claude-*' }: `models[1]` is a pattern: only whole names can be listed; answer the others without declaring them
         { ['a\n'] = 'a' }: `models.a ` is no name: it has control characters, or more than 200 bytes
         { [true] = 'a' }: `models` must be keyed by names; it is a boolean
         ");

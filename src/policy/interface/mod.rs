@@ -4,4 +4,3 @@
 pub(super) mod declared;
 pub(super) mod hook;
 pub(super) mod unstarted;
-pub(super) mod wording;

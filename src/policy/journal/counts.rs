@@ -1,11 +1,15 @@
 //! Counts the questions and verdicts of each policy, times its hooks, and reports slow ones.
 //!
 //! Written only under the lock of the Lua state that the function runs in, so a count is a plain load and
-//! store; the atomics are for the reader of the report, who takes no lock.
+//! store; the atomics are for the readers of the report and of the metrics, who take no lock.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use prometheus::core::Collector as _;
+use prometheus::proto::MetricFamily;
+use prometheus::{Histogram, HistogramOpts, HistogramVec};
 use tokio::time::Instant;
 
 use crate::policy::interface::hook::Hook;
@@ -20,6 +24,11 @@ const KNOWN: u64 = 20;
 /// Longest average of a hook that decides.
 const MAX_AVERAGE: Duration = Duration::from_millis(1);
 
+/// Upper bounds in seconds, from a bundled policy to the longest time that a hook has.
+const BOUNDS: [f64; 8] = [
+    0.000_005, 0.000_025, 0.000_1, 0.000_5, 0.001, 0.01, 0.05, 0.25,
+];
+
 /// The calls that are timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timed {
@@ -29,36 +38,67 @@ pub(crate) enum Timed {
 }
 
 /// The counts of one policy since it was loaded.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counts {
     calls: AtomicU64,
     verdicts: AtomicU64,
+    took: HistogramVec,
     hooks: [Times; Hook::COUNT],
 }
 
-/// The counts of one hook, or of all observers.
+/// The times of one hook, or of all observers.
 #[derive(Debug, Default)]
 struct Times {
-    timed: AtomicU64,
-    nanoseconds: AtomicU64,
+    /// Made by the first timed call.
+    took: OnceLock<Histogram>,
     /// Number of timed calls that took nearly as long as they may.
     nearly: AtomicU64,
 }
 
 impl Counts {
+    /// Counts at 0.
+    pub(crate) fn new(policy: &str) -> Self {
+        let opts = HistogramOpts::new(
+            "mlx_hub_policy_call_duration_seconds",
+            "Calls of a hook since its policy was loaded, of those that were timed.",
+        );
+        let opts = opts.const_label("policy", policy).buckets(BOUNDS.to_vec());
+        Self {
+            calls: AtomicU64::new(0),
+            verdicts: AtomicU64::new(0),
+            took: HistogramVec::new(opts, &["hook"]).expect("the names and the bounds are valid"),
+            hooks: Default::default(),
+        }
+    }
+
     /// Counts a call of a hook that decides, and times some of them.
     pub(crate) fn call<R>(&self, hook: Hook, timed: Timed, call: impl FnOnce() -> R) -> R {
         let calls = add(&self.calls, 1);
         if timed == Timed::Some && calls % TIMED != 1 {
             return call();
         }
-        self.hooks[hook as usize].time(hook.allowed(), call)
+        self.time(hook, call)
     }
 
     /// Times an observer.
     pub(crate) fn observer<R>(&self, call: impl FnOnce() -> R) -> R {
-        let hook = Hook::Observer;
-        self.hooks[hook as usize].time(hook.allowed(), call)
+        self.time(Hook::Observer, call)
+    }
+
+    fn time<R>(&self, hook: Hook, call: impl FnOnce() -> R) -> R {
+        let begun = Instant::now();
+        let result = call();
+        self.took(hook, begun.elapsed());
+        result
+    }
+
+    fn took(&self, hook: Hook, time: Duration) {
+        let times = &self.hooks[hook as usize];
+        if time > hook.allowed().mul_f64(0.8) {
+            add(&times.nearly, 1);
+        }
+        let made = || self.took.with_label_values(&[hook.name()]);
+        times.took.get_or_init(made).observe(time.as_secs_f64());
     }
 
     /// The policy returned a verdict.
@@ -77,14 +117,15 @@ impl Counts {
     /// Seconds of a call of a hook, over those that were timed.
     pub(crate) fn average_seconds(&self) -> Option<f64> {
         let hooks = Hook::ALL.into_iter().map(|hook| &self.hooks[hook as usize]);
-        let (timed, took) = hooks.fold((0, 0), |(timed, took), times| {
-            let nanoseconds = times.nanoseconds.load(Ordering::Relaxed);
-            (
-                timed + times.timed.load(Ordering::Relaxed),
-                took + nanoseconds,
-            )
+        let (timed, seconds) = hooks.fold((0, 0.0), |(timed, seconds), times| {
+            (timed + times.timed(), seconds + times.seconds())
         });
-        (timed > 0).then(|| took as f64 / timed as f64 / 1e9)
+        (timed > 0).then(|| seconds / timed as f64)
+    }
+
+    /// Collects the times of its hooks.
+    pub(crate) fn collect(&self) -> Vec<MetricFamily> {
+        self.took.collect()
     }
 
     /// A sentence for the status about each hook that takes too long.
@@ -95,29 +136,21 @@ impl Counts {
 }
 
 impl Times {
-    fn time<R>(&self, allowed: Duration, call: impl FnOnce() -> R) -> R {
-        let begun = Instant::now();
-        let result = call();
-        self.took(begun.elapsed(), allowed);
-        result
+    fn timed(&self) -> u64 {
+        self.took.get().map_or(0, Histogram::get_sample_count)
     }
 
-    fn took(&self, time: Duration, allowed: Duration) {
-        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        add(&self.nanoseconds, nanoseconds);
-        if time > allowed.mul_f64(0.8) {
-            add(&self.nearly, 1);
-        }
-        add(&self.timed, 1);
+    fn seconds(&self) -> f64 {
+        self.took.get().map_or(0.0, Histogram::get_sample_sum)
     }
 
     fn warning(&self, policy: &str, hook: Hook) -> Option<String> {
-        let timed = self.timed.load(Ordering::Relaxed);
+        let timed = self.timed();
         if timed < KNOWN {
             return None;
         }
         let nearly = self.nearly.load(Ordering::Relaxed);
-        let average = Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed) / timed);
+        let average = Duration::from_secs_f64(self.seconds() / timed as f64);
         let (name, allowed) = (hook.name(), hook.allowed().as_millis());
         // Nothing waits for an observer.
         if hook != Hook::Observer && average > MAX_AVERAGE {
@@ -149,13 +182,10 @@ mod tests {
 
     #[test]
     fn every_call_is_counted_and_the_first_is_timed() {
-        let counts = Counts::default();
+        let counts = Counts::new("a.lua");
         assert_eq!(counts.average_seconds(), None);
-        let timed = || {
-            counts.hooks[Hook::Idle as usize]
-                .timed
-                .load(Ordering::Relaxed)
-        };
+        assert!(counts.collect()[0].get_metric().is_empty());
+        let timed = || counts.hooks[Hook::Idle as usize].timed();
         for _ in 0..TIMED {
             counts.call(Hook::Idle, Timed::Some, || ());
         }
@@ -167,13 +197,19 @@ mod tests {
         counts.call(Hook::Idle, Timed::All, || ());
         assert_eq!(timed(), 4);
         assert!(counts.average_seconds().is_some());
+        let families = counts.collect();
+        let shown = &families[0].get_metric()[0];
+        assert_eq!(shown.get_histogram().get_sample_count(), 4);
+        let labels = shown.get_label().iter();
+        let labels: Vec<_> = labels.map(|label| (label.name(), label.value())).collect();
+        assert_eq!(labels, [("hook", "on_idle"), ("policy", "a.lua")]);
     }
 
     /// The warning about a hook whose calls took these milliseconds.
     fn said(hook: Hook, milliseconds: impl IntoIterator<Item = u64>) -> String {
-        let counts = Counts::default();
+        let counts = Counts::new("a.lua");
         for time in milliseconds {
-            counts.hooks[hook as usize].took(Duration::from_millis(time), hook.allowed());
+            counts.took(hook, Duration::from_millis(time));
         }
         counts.warnings("a.lua").collect::<Vec<_>>().join("\n")
     }

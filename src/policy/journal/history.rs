@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
+use super::eviction::Eviction;
 use super::ruling::{Question, Ruling};
 use crate::api::{Decision, DecisionsReport, Verb, WantedDecisions};
 use crate::policy::bindings::verdicts::Verdict;
@@ -44,18 +45,18 @@ struct Rings {
     models: VecDeque<Decision>,
     requests: VecDeque<Decision>,
     /// The gist of each of `requests`, in their order.
-    said: VecDeque<Option<Said>>,
+    said: VecDeque<Option<Gist>>,
     is_shutting_down: bool,
 }
 
 /// A verdict on a request, to recognise a repeated one quickly.
 #[derive(Debug)]
-struct Said {
+struct Gist {
     verdict: Verdict,
     client: IpAddr,
 }
 
-impl Said {
+impl Gist {
     fn of(asked: &Question<'_>, ruling: &Ruling) -> Option<Self> {
         match (asked, &ruling.answer) {
             (Question::Request(view), HookAnswer::Verdict(verdict)) => Some(Self {
@@ -106,7 +107,7 @@ impl History {
         rings.settle(&decision);
         rings.add(
             decision,
-            Some(Said::of(asked, ruling)).filter(|_| hook == Hook::Request),
+            Some(Gist::of(asked, ruling)).filter(|_| hook == Hook::Request),
         );
     }
 
@@ -210,6 +211,13 @@ impl History {
         rings.happened(event.name, event.time, details);
     }
 
+    /// Why a model is no longer in memory, at the moment at which it is not.
+    pub(crate) fn eviction(&self, model: &str) -> Eviction {
+        let rings = self.rings.lock();
+        let explanation = rings.explanation(model);
+        explanation.map_or_else(Eviction::default, |decision| Eviction::of(decision, model))
+    }
+
     /// The decisions of the query, the oldest first.
     pub(crate) fn report(&self, wanted: &WantedDecisions) -> DecisionsReport {
         let rings = self.rings.lock();
@@ -241,7 +249,7 @@ impl History {
 impl Rings {
     /// Adds a decision, or counts it to the one before if it repeats that. A decision about a request comes with
     /// its verdict.
-    fn add(&mut self, mut decision: Decision, said: Option<Option<Said>>) -> u64 {
+    fn add(&mut self, mut decision: Decision, said: Option<Option<Gist>>) -> u64 {
         self.numbers += 1;
         decision.number = self.numbers;
         let (ring, most) = match said {
@@ -339,7 +347,7 @@ impl Rings {
                     EventName::ModelUnloaded => "unload".to_owned(),
                     _ => "stop".to_owned(),
                 },
-                by: Some("hub".to_owned()),
+                by: Some(Decision::HUB.to_owned()),
                 outcome: Some(outcome),
                 ..Decision::default()
             };
@@ -349,12 +357,17 @@ impl Rings {
 
     /// True if the newest decisions explain why that model is no longer in memory.
     fn is_explained(&self, model: &str) -> bool {
+        self.explanation(model).is_some()
+    }
+
+    /// The newest decision about that model, if it explains why the model is no longer in memory.
+    fn explanation(&self, model: &str) -> Option<&Decision> {
         let last = |decision: &&Decision| {
             decision.evicts(model)
                 || decision.model.as_deref() == Some(model) && decision.verdict != "keep"
         };
         let last = self.models.iter().rev().find(last);
-        last.is_some_and(|decision| {
+        last.filter(|decision| {
             let verdict = decision.verdict.as_str();
             decision.evicts(model)
                 || Verb::named(verdict).is_some_and(Verb::frees_memory)

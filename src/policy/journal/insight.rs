@@ -3,10 +3,12 @@
 
 use std::path::Path;
 
+use prometheus::proto::MetricFamily;
+
 use crate::api::{DecisionsReport, PoliciesReport, RecordingReport, WantedDecisions};
 use crate::core::interface::questions::ModelQuestion;
-use crate::policy::Policies;
 use crate::policy::interface::hook::Hook;
+use crate::policy::{Eviction, Policies};
 
 impl Policies {
     /// Records a change that no policy decided: `what` (`unload`, `shutdown`, …) is done to `model`, or to the
@@ -19,6 +21,11 @@ impl Policies {
     /// Records the outcome of such a change, unless an event has given it before.
     pub fn note_outcome(&self, number: u64, outcome: &str) {
         self.shared.witness.history.ended(number, outcome);
+    }
+
+    /// Why a model is no longer in memory, asked before the observers hear of it.
+    pub(crate) fn eviction(&self, model: &str) -> Eviction {
+        self.shared.witness.history.eviction(model)
     }
 
     /// Records that the last verdict of `on_idle` about `model` was not carried out: a request came.
@@ -77,5 +84,10 @@ impl Policies {
             warnings: self.warnings(),
             memory_bytes: u64::try_from(self.memory_bytes()).unwrap_or(u64::MAX),
         }
+    }
+
+    /// The times of the hooks of each policy in force.
+    pub fn meters(&self) -> Vec<MetricFamily> {
+        self.shared.set.load().meters().collect()
     }
 }

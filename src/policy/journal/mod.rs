@@ -2,6 +2,7 @@
 //! policy, and the recordings that `policy replay` decides again.
 
 pub(super) mod counts;
+pub(super) mod eviction;
 pub(super) mod history;
 mod insight;
 pub(super) mod record;

@@ -16,7 +16,7 @@ use crate::policy::bindings::views::handle::Handle;
 use crate::policy::bindings::views::json;
 use crate::policy::interface::hook::Hook;
 use crate::policy::journal::ruling::{Question, Ruling};
-use crate::policy::sandbox::failures::describe;
+use crate::sandbox::errors::describe;
 
 /// The recorded part of a body.
 pub(in crate::policy) struct RecordedBody {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::{fs, io};
 
 use mlua::{Function, Lua, Table, Value};
+use prometheus::proto::MetricFamily;
 
 use super::Plain;
 use super::bindings::verdicts::{Made, Verdict};
@@ -14,16 +15,17 @@ use super::bundled::{self, Script};
 use super::host::{Hearing, Host, Policy};
 use super::interface::declared::DeclaredModel;
 use super::interface::hook::Hook;
-use super::interface::wording::{did_you_mean, kind};
 use super::journal::counts::Timed;
 use super::journal::ruling::{Question, Ruling};
 use super::journal::witness::Witness;
-use super::sandbox::failures::{at_place, describe};
-use super::sandbox::flood::{Flood, loggable};
-use super::sandbox::limits;
-use super::sandbox::limits::Interrupt;
 use super::{Event, EventName, RequestView, World};
 use crate::api::{Origin, PolicyFacts, shown};
+use crate::files;
+use crate::sandbox::errors::{at_place, describe};
+use crate::sandbox::flood::{Flood, loggable};
+use crate::sandbox::limits;
+use crate::sandbox::limits::Interrupt;
+use crate::sandbox::wording::{did_you_mean, kind};
 
 mod each;
 mod seat;
@@ -156,6 +158,13 @@ impl PolicySet {
         self.policies.iter().map(Policy::facts).collect()
     }
 
+    /// The times of the hooks of each.
+    pub(super) fn meters(&self) -> impl Iterator<Item = MetricFamily> {
+        self.policies
+            .iter()
+            .flat_map(|policy| policy.counts.collect())
+    }
+
     /// The names that those of them answer for which are not switched off.
     pub(super) fn declared(&self) -> impl Iterator<Item = &DeclaredModel> {
         let policies = self.policies.iter();
@@ -184,8 +193,8 @@ impl PolicySet {
         &self.unknown
     }
 
-    /// Warnings for the user, one sentence each.
-    pub(super) fn warnings(&self) -> Vec<String> {
+    /// A sentence for each policy that does not load, fails or names what there is not.
+    pub(super) fn faults(&self) -> Vec<String> {
         let broken = self
             .broken
             .iter()
@@ -194,17 +203,19 @@ impl PolicySet {
             .policies
             .iter()
             .filter_map(|policy| policy.failures.warning(&policy.name));
-        let slow = self
-            .policies
-            .iter()
-            .flat_map(|policy| policy.counts.warnings(&policy.name));
         self.unknown
             .iter()
             .cloned()
             .chain(broken)
             .chain(failing)
-            .chain(slow)
             .collect()
+    }
+
+    /// A sentence for each hook that takes long.
+    pub(super) fn slow(&self) -> impl Iterator<Item = String> {
+        self.policies
+            .iter()
+            .flat_map(|policy| policy.counts.warnings(&policy.name))
     }
 
     /// Memory of the Lua states. Waits for no policy.
@@ -559,7 +570,7 @@ fn user_files(folder: &Path) -> io::Result<Vec<File>> {
         .iter()
         .filter_map(|path| Some((path.file_name()?.to_str()?, path)))
         .filter(|(name, _)| is_policy(name))
-        .map(|(name, path)| (name.to_owned(), fs::read(path)))
+        .map(|(name, path)| (name.to_owned(), files::read(path)))
         .collect::<Vec<_>>();
     files.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(files)

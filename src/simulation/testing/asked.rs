@@ -6,7 +6,7 @@ use super::super::{Number, Progress, Simulation};
 use super::hub::Shared;
 use super::options;
 use crate::api::ApiError;
-use crate::policy::did_you_mean;
+use crate::sandbox::wording::did_you_mean;
 
 /// The fields, which are read at the moment.
 pub(crate) const FIELDS: &[&str] = &[

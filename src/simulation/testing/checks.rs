@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mlua::{Function, Lua, Table, Value, Variadic};
 use parking_lot::Mutex;
 
-use crate::policy::{describe, running_line};
+use crate::sandbox::errors::{describe, running_line};
 
 /// Deeper tables are shown as `{…}`, and are equal only if they are one.
 const DEEPEST: usize = 8;

@@ -16,7 +16,8 @@ use super::asked::AskedNow;
 use super::logged::Lines;
 use super::values::{DURATION, MOMENT, duration, moment};
 use super::{Source, options};
-use crate::policy::{Inspect, Policies, World as _, did_you_mean};
+use crate::policy::{Inspect, Policies, World as _};
+use crate::sandbox::wording::did_you_mean;
 
 /// A simulated hub that several Lua values look at.
 pub(super) type Shared = Arc<Mutex<Simulation>>;

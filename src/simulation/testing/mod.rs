@@ -12,14 +12,18 @@ use mlua::{Function, Lua, LuaSerdeExt as _, Table, Value, Variadic};
 use parking_lot::Mutex;
 
 use super::Simulation;
-use crate::config::Config;
-use crate::policy::{Fields, Inspect, Policies, Sandbox, World as _, describe, running_line};
+use crate::config::{Config, ConfigError};
+use crate::engine::Engines;
+use crate::policy::{Fields, Inspect, Policies, World as _, sandbox_with_state};
+use crate::sandbox::Sandbox;
+use crate::sandbox::errors::{describe, running_line};
 use checks::{Failed, Failure};
 use hub::{Shared, TestHub};
 use logged::Lines;
 
 mod asked;
 mod checks;
+mod engines;
 mod hub;
 mod logged;
 mod options;
@@ -51,7 +55,12 @@ pub fn bound_names() -> Vec<(&'static str, Vec<&'static str>)> {
         fields.iter().chain(methods).copied().collect()
     };
     vec![
-        ("test", all(&["case", "each", "hub"], &checks::NAMES)),
+        (
+            "test",
+            all(&["case", "each", "engine", "hub"], &checks::NAMES),
+        ),
+        ("testenginefields", all(engines::TAKES, &[])),
+        ("testengine", all(engines::GIVES, &[])),
         ("testhubfields", all(options::HUB, &[])),
         ("testreloadfields", all(options::RELOAD, &[])),
         ("testworkerfields", all(options::WORKER, &[])),
@@ -139,7 +148,7 @@ impl Source {
 
 /// The parts of a case, in its Lua state.
 #[derive(Clone, Default)]
-struct Stage {
+struct CaseContext {
     cases: Arc<Mutex<Vec<(String, Function)>>>,
     /// Those whose policies must not fail.
     hubs: Arc<Mutex<Vec<Shared>>>,
@@ -152,13 +161,13 @@ impl File {
     /// Runs the file and then its case of that index; `None` when it has no more. An error is a file
     /// that does not run.
     fn run_case(self: &Arc<Self>, index: usize, lines: &Lines) -> Result<Option<Case>, Case> {
-        let stage = Stage {
+        let context = CaseContext {
             lines: Arc::clone(lines),
-            ..Stage::default()
+            ..CaseContext::default()
         };
-        let ran = Sandbox::new().and_then(|sandbox| {
+        let ran = sandbox_with_state().and_then(|(sandbox, _)| {
             sandbox.allow(ALLOWED);
-            let own = self.globals(&sandbox, &stage)?;
+            let own = self.globals(&sandbox, &context)?;
             sandbox.run(own, &self.name, &self.source)?;
             Ok(sandbox)
         });
@@ -166,21 +175,21 @@ impl File {
         let _sandbox = match ran {
             Ok(sandbox) => sandbox,
             Err(error) => {
-                let failure = self.failure(&stage, &error);
-                return Err(self.case(String::new(), Some(failure), &stage));
+                let failure = self.failure(&context, &error);
+                return Err(self.case(String::new(), Some(failure), &context));
             }
         };
-        let Some((name, body)) = stage.cases.lock().get(index).cloned() else {
+        let Some((name, body)) = context.cases.lock().get(index).cloned() else {
             return Ok(None);
         };
         let failure = match body.call::<Variadic<Value>>(()) {
-            Ok(_) => self.failing_policy(&stage),
-            Err(error) => Some(self.failure(&stage, &error)),
+            Ok(_) => self.failing_policy(&context),
+            Err(error) => Some(self.failure(&context, &error)),
         };
-        Ok(Some(self.case(name, failure, &stage)))
+        Ok(Some(self.case(name, failure, &context)))
     }
 
-    fn case(&self, name: String, failure: Option<Failure>, stage: &Stage) -> Case {
+    fn case(&self, name: String, failure: Option<Failure>, context: &CaseContext) -> Case {
         let (place, failure) = failure.map_or((None, None), |failure| {
             let excerpt = failure
                 .place
@@ -194,7 +203,7 @@ impl File {
             name,
             place,
             failure,
-            printed: std::mem::take(&mut stage.printed.lock()),
+            printed: std::mem::take(&mut context.printed.lock()),
         }
     }
 
@@ -207,8 +216,8 @@ impl File {
         Some(text.trim().to_owned())
     }
 
-    fn failure(&self, stage: &Stage, error: &mlua::Error) -> Failure {
-        if let Some(failure) = stage.failed.lock().take() {
+    fn failure(&self, context: &CaseContext, error: &mlua::Error) -> Failure {
+        if let Some(failure) = context.failed.lock().take() {
             return failure;
         }
         let text = describe(error, &self.name);
@@ -222,10 +231,10 @@ impl File {
     }
 
     /// A policy that failed while a case was content.
-    fn failing_policy(&self, stage: &Stage) -> Option<Failure> {
-        let hubs = stage.hubs.lock();
-        let warnings = hubs.iter().map(|hub| hub.lock().policies().warnings());
-        let text = warnings.flatten().next()?;
+    fn failing_policy(&self, context: &CaseContext) -> Option<Failure> {
+        let hubs = context.hubs.lock();
+        let faults = hubs.iter().map(|hub| hub.lock().policies().faults());
+        let text = faults.flatten().next()?;
         Some(Failure {
             place: Some(self.name.clone()),
             text: format!("{text}\nhint: `may_fail = true` in test.hub allows it"),
@@ -233,11 +242,11 @@ impl File {
     }
 
     /// The globals of a test besides Lua's own.
-    fn globals(self: &Arc<Self>, sandbox: &Sandbox, stage: &Stage) -> mlua::Result<Table> {
+    fn globals(self: &Arc<Self>, sandbox: &Sandbox, context: &CaseContext) -> mlua::Result<Table> {
         let lua = &sandbox.lua;
         let own = lua.create_table()?;
-        own.set("test", self.test(lua, stage)?)?;
-        let printed = Arc::clone(&stage.printed);
+        own.set("test", self.test(lua, context)?)?;
+        let printed = Arc::clone(&context.printed);
         let print = lua.create_function(move |_, values: Variadic<Value>| {
             let texts = values.iter().map(|value| value.to_string());
             let text = texts.collect::<mlua::Result<Vec<_>>>()?.join("\t");
@@ -249,15 +258,15 @@ impl File {
     }
 
     /// `test`.
-    fn test(self: &Arc<Self>, lua: &Lua, stage: &Stage) -> mlua::Result<Table> {
+    fn test(self: &Arc<Self>, lua: &Lua, context: &CaseContext) -> mlua::Result<Table> {
         let test = lua.create_table()?;
-        let cases = Arc::clone(&stage.cases);
+        let cases = Arc::clone(&context.cases);
         let case = lua.create_function(move |_, (name, body): (String, Function)| {
             cases.lock().push((name, body));
             Ok(())
         })?;
         test.set("case", case)?;
-        let cases = Arc::clone(&stage.cases);
+        let cases = Arc::clone(&context.cases);
         let each = lua.create_function(move |_, (rows, body): (Vec<Table>, Function)| {
             for row in rows {
                 let name = match row.get::<Option<String>>("name")? {
@@ -271,20 +280,34 @@ impl File {
             Ok(())
         })?;
         test.set("each", each)?;
-        checks::add(lua, &test, &stage.failed)?;
-        let (file, stage) = (Arc::clone(self), stage.clone());
+        checks::add(lua, &test, &context.failed)?;
+        let (file, failed) = (Arc::clone(self), Arc::clone(&context.failed));
+        let engine = lua.create_function(move |lua, table: Table| {
+            let fields = Fields::of("test.engine", engines::TAKES, &table)?;
+            let place = file.hub_folder().join(format!("entry of {}", file.name));
+            let config = engines::config(lua, &fields, &place)?;
+            let config = config.map_err(|error| file.refused(lua, &fields, &failed, &error))?;
+            engines::worker(lua, &fields, config)
+        })?;
+        test.set("engine", engine)?;
+        let (file, context) = (Arc::clone(self), context.clone());
         let hub = lua.create_function(move |lua, table: Option<Table>| {
             let table = table.map_or_else(|| lua.create_table(), Ok)?;
-            file.hub(lua, &table, &stage)
+            file.hub(lua, &table, &context)
         })?;
         test.set("hub", hub)?;
         Ok(test)
     }
 
     /// `test.hub{…}`.
-    fn hub(self: &Arc<Self>, lua: &Lua, table: &Table, stage: &Stage) -> mlua::Result<TestHub> {
+    fn hub(
+        self: &Arc<Self>,
+        lua: &Lua,
+        table: &Table,
+        context: &CaseContext,
+    ) -> mlua::Result<TestHub> {
         let fields = Fields::of("test.hub", options::HUB, table)?;
-        let config = self.config(lua, &fields, &stage.failed)?;
+        let config = self.config(lua, &fields, &context.failed)?;
         let files = fields.get::<Vec<String>>("files", "a list of files beside the test")?;
         let time = fields.get::<String>("time", values::DAY)?;
         let begun = values::day(time.as_deref().unwrap_or(BEGUN))
@@ -313,16 +336,16 @@ impl File {
         let world = Arc::clone(hub.world());
         let shared = Arc::new(Mutex::new(hub));
         if fields.get("may_fail", "true or false")? != Some(true) {
-            stage.hubs.lock().push(Arc::clone(&shared));
+            context.hubs.lock().push(Arc::clone(&shared));
         }
         Ok(TestHub {
             look: Arc::new(Inspect::new(world)),
-            lines: Arc::clone(&stage.lines),
+            lines: Arc::clone(&context.lines),
             hub: shared,
             source: Source {
                 file: Arc::clone(self),
                 files,
-                failed: Arc::clone(&stage.failed),
+                failed: Arc::clone(&context.failed),
             },
         })
     }
@@ -352,15 +375,32 @@ impl File {
             }
             Some(_) => return Err(fields.error(format!("`config` must be {EXPECTED}"))),
         };
-        read.map_err(|error| {
-            // Its excerpt takes several lines, which an error of Lua does not keep.
-            let text = error
-                .to_string()
-                .replace(&format!("{}/", self.folder.display()), "");
-            let place = running_line(lua);
-            let error = fields.error(text.replace('\n', "; "));
-            failed.lock().get_or_insert(Failure { place, text });
-            error
-        })
+        read.map_err(|error| self.refused(lua, fields, failed, &error))
+    }
+
+    /// The error of a configuration that is not valid.
+    fn refused(
+        &self,
+        lua: &Lua,
+        fields: &Fields<'_>,
+        failed: &Failed,
+        error: &ConfigError,
+    ) -> mlua::Error {
+        // Its excerpt takes several lines, which an error of Lua does not keep.
+        let text = error
+            .to_string()
+            .replace(&format!("{}/", self.folder.display()), "");
+        let place = running_line(lua);
+        let error = fields.error(text.replace('\n', "; "));
+        failed.lock().get_or_insert(Failure { place, text });
+        error
+    }
+
+    /// The folder of hub.yaml for a test of engines, which may stand in its `engines`.
+    fn hub_folder(&self) -> &Path {
+        match self.folder.parent() {
+            Some(parent) if self.folder.ends_with(Engines::FOLDER) => parent,
+            _ => &self.folder,
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The tables that tests give: what is in them, and what must be.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -22,6 +23,7 @@ pub(crate) const RELOAD: &[&str] = &["config", "policies", "policy"];
 /// The fields of `hub:request(model, {…})`.
 pub(crate) const REQUEST: &[&str] = &[
     "client",
+    "via",
     "key",
     "headers",
     "body",
@@ -63,11 +65,10 @@ pub(crate) const FINISH: &[&str] = &[
 pub(super) fn request(lua: &Lua, model: Option<&str>, table: &Table) -> mlua::Result<NewRequest> {
     let fields = Fields::of("hub:request", REQUEST, table)?;
     let mut request = NewRequest::chat(model);
-    if let Some(client) = fields.get::<String>("client", "an address like \"10.0.0.7\"")? {
-        request.client = client
-            .parse()
-            .map_err(|_| fields.error("`client` must be an address like \"10.0.0.7\"".into()))?;
+    if let Some(client) = address(&fields, "client")? {
+        request.client = client;
     }
+    request.via = address(&fields, "via")?;
     request.key = fields.get::<String>("key", "the name of a key")?;
     if let Some(headers) = fields.get::<Table>("headers", "a table of texts by name")? {
         request.headers = header_map(&fields, &headers)?;
@@ -96,6 +97,13 @@ pub(super) fn request(lua: &Lua, model: Option<&str>, table: &Table) -> mlua::Re
     request.keep_alive = fields.get::<f64>("keep_alive", "a number of seconds")?;
     request.ends_after = field(&fields, "seconds", DURATION, duration)?;
     Ok(request)
+}
+
+fn address(fields: &Fields<'_>, name: &'static str) -> mlua::Result<Option<IpAddr>> {
+    let written = fields.get::<String>(name, "an address like \"10.0.0.7\"")?;
+    let address = written.map(|written| written.parse());
+    let error = |_| fields.error(format!("`{name}` must be an address like \"10.0.0.7\""));
+    address.transpose().map_err(error)
 }
 
 const PROMPT: &str = "a text, or a number of characters";

@@ -17,19 +17,28 @@ use super::group::{self, Group};
 use super::identity::Identity;
 use super::leader::Leader;
 use super::mark::Owner;
+use super::ranks::Ranks;
 use super::spare::Spares;
 use crate::config::ModelConfig;
 use crate::config::ports::is_free;
+use crate::runtime_file::RuntimeWorker;
 use crate::upstream::{Accepts, Upstream};
 
+mod from_spare;
+mod load_request;
 mod process;
+mod ring;
 mod starts;
 
 use process::Process;
+pub use ring::Pulse;
 pub use starts::Starts;
 
 /// Number of ports that a launch tries when its own turns out to be taken.
 const PORT_TRIES: usize = 5;
+
+/// Number of times that machines are started which end before they are ready.
+const APART_TRIES: usize = 3;
 
 /// Interval of the checks for the end of an earlier hub's requests.
 const POLL_EVERY: Duration = Duration::from_millis(50);
@@ -56,6 +65,8 @@ pub struct Order {
     pub load_timeout: Duration,
     /// True if requests of the model are in flight, those of an earlier hub among them.
     pub is_used: Box<dyn Fn() -> bool + Send + Sync>,
+    /// What its requests have come to.
+    pub pulse: Box<dyn Fn() -> Pulse + Send + Sync>,
     /// See hub.yaml's `drain_timeout`.
     pub drain_timeout: Duration,
     /// See hub.yaml's `stop_timeout`.
@@ -108,6 +119,8 @@ pub enum Report {
     Loaded,
     /// The load failed; the process stays up.
     LoadRefused(String),
+    /// It is being ended and holds little memory any more; what it held is back, or on its way.
+    Released,
     /// The process and its group are gone.
     Gone {
         /// Exit code of a process that ended unasked; −N for signal N; `None` if unknown.
@@ -132,6 +145,8 @@ pub struct Spawned {
     pub log_file: Option<PathBuf>,
     /// Byte offset of its output in its log file.
     pub log_begin: u64,
+    /// Its processes on other machines.
+    pub ranks: Ranks,
 }
 
 impl Spawned {
@@ -152,6 +167,7 @@ impl Spawned {
             upstream,
             log_file: None,
             log_begin,
+            ranks: Ranks::default(),
         }
     }
 }
@@ -197,7 +213,11 @@ enum End {
     /// The process is left running.
     Left,
     /// A process that began as a spare is gone, and was not ready.
-    NoSpare { reason: String },
+    NoSpare {
+        reason: String,
+        /// False if it was only too old.
+        is_failed: bool,
+    },
     /// The process is gone, or never started.
     Gone {
         exit_code: Option<i32>,
@@ -245,7 +265,7 @@ impl<R: Fn(Report) + Send + Sync> RunningLaunch<'_, R> {
             _ if self.is_to_leave() => {}
             End::Standby => self.report(Report::Standby { process: false }),
             End::Left => {}
-            End::NoSpare { reason } => self.finish(End::without_process(reason)),
+            End::NoSpare { reason, .. } => self.finish(End::without_process(reason)),
             End::Gone {
                 exit_code, reason, ..
             } => {
@@ -303,9 +323,17 @@ impl<R: Fn(Report) + Send + Sync> RunningLaunch<'_, R> {
             dialect = dialects.of_model(&model) => dialect,
             instruction = self.asked_away() => return End::before_start(&instruction),
         };
-        match dialect {
-            Ok(dialect) if !self.order.load && !dialect.is_resident(&model) => End::Standby,
-            Ok(dialect) => self.try_ports(&dialect).await,
+        let is_resident = |dialect: &Dialect| {
+            let line = dialect.command_line(&model, self.order.port);
+            line.map(|line| line.is_resident)
+        };
+        let planned = dialect.and_then(|dialect| match self.order.load {
+            true => Ok((dialect, true)),
+            false => is_resident(&dialect).map(|is_resident| (dialect, is_resident)),
+        });
+        match planned {
+            Ok((_, false)) => End::Standby,
+            Ok((dialect, true)) => self.try_ports(&dialect).await,
             Err(reason) => End::without_process(reason),
         }
     }
@@ -319,6 +347,17 @@ impl<R: Fn(Report) + Send + Sync> RunningLaunch<'_, R> {
         dialect: &Dialect,
     ) -> Result<Option<Result<Process, String>>, Instruction> {
         let starts = self.order.starts.clone();
+        if !self.spare_failed {
+            let (spares, model) = (self.order.spares.clone(), self.order.model.clone());
+            tokio::select! {
+                biased;
+                instruction = self.asked_away() => return Err(instruction),
+                () = spares.soon(&model) => {}
+            }
+        }
+        if let Some(problem) = self.ranks_left(dialect).await? {
+            return Ok(Some(Err(problem)));
+        }
         loop {
             tokio::select! {
                 // Otherwise a launch that has ended could start one more.
@@ -336,9 +375,32 @@ impl<R: Fn(Report) + Send + Sync> RunningLaunch<'_, R> {
         }
     }
 
+    /// Ends what an earlier launch has left on other machines; tells what is wrong if that is not known.
+    ///
+    /// # Errors
+    /// As [`RunningLaunch::spawn`].
+    async fn ranks_left(&mut self, dialect: &Dialect) -> Result<Option<String>, Instruction> {
+        let model = &self.order.model;
+        if !model.spans_machines() {
+            return Ok(None);
+        }
+        let ranks = match dialect.command_line(model, self.order.port) {
+            Ok(line) => Ranks {
+                hosts: line.hosts,
+                mark: model.mark.clone(),
+            },
+            Err(problem) => return Ok(Some(problem)),
+        };
+        tokio::select! {
+            biased;
+            instruction = self.asked_away() => Err(instruction),
+            ended = ranks.end() => Ok(ended.err()),
+        }
+    }
+
     /// Tries port after port until a process has lived on one.
     async fn try_ports(&mut self, dialect: &Dialect) -> End {
-        let mut tries = 1;
+        let (mut tries, mut apart) = (1, 1);
         loop {
             let (host, port) = (self.order.model.host.clone(), self.order.port);
             let end = match self.spawn(dialect).await {
@@ -354,9 +416,22 @@ impl<R: Fn(Report) + Send + Sync> RunningLaunch<'_, R> {
                 }
                 Err(instruction) => return End::before_start(&instruction),
             };
-            if let End::NoSpare { reason } = end {
+            if let End::NoSpare { reason, is_failed } = end {
                 tracing::info!(hub_model = %self.order.model.name, "a spare process came to nothing, the program is started: {reason}");
-                self.spare_failed = true;
+                self.spare_failed |= is_failed;
+                continue;
+            }
+            // The machines may have begun so far apart that they did not find each other.
+            if let End::Gone {
+                early: true,
+                reason,
+                ..
+            } = &end
+                && self.order.model.spans_machines()
+                && apart < APART_TRIES
+            {
+                tracing::info!(hub_model = %self.order.model.name, "its machines are started again: {reason}");
+                apart += 1;
                 continue;
             }
             // A worker may find out late, even after its whole load, that its port is taken.
@@ -375,9 +450,13 @@ impl<R: Fn(Report) + Send + Sync> RunningLaunch<'_, R> {
 }
 
 /// Ends a worker that an earlier hub left and that no model needs.
-pub async fn end_found(identity: Identity, stop_timeout: Duration) {
+pub async fn end_found(worker: &RuntimeWorker, stop_timeout: Duration) {
+    let identity = Identity::from(worker);
     if let Some(group) = Group::led_by(identity.pid) {
         let launch = identity.launch.clone();
         group::end(&mut Leader::Adopted(identity), group, &launch, stop_timeout).await;
+    }
+    if let Err(problem) = Ranks::from(worker).end().await {
+        tracing::warn!(hub_model = %worker.model, "its processes on other machines are not known to have ended: {problem}");
     }
 }

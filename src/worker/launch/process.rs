@@ -3,29 +3,36 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
+use std::pin::pin;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::StatusCode;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
+use super::from_spare::{FromSpare, listening};
+use super::load_request::{ask_to_load, refusal};
+use super::ring;
 use super::{Dialect, End, Identity, Instruction, Order, Report, RunningLaunch, Spawned, Upstream};
+use crate::config::ModelConfig;
+use crate::engine::{Answer, Memory};
 use crate::files;
-use crate::upstream::UpstreamError;
-use crate::worker::command::{self, not_run};
+use crate::worker::command::not_run;
+use crate::worker::dialect::CommandLine;
+use crate::worker::environment;
 use crate::worker::group::{self, Group};
 use crate::worker::identity::start_time;
 use crate::worker::leader::Leader;
 use crate::worker::mark::launch_id;
 use crate::worker::output::Log;
-use crate::worker::spare::{Begun, HandOver, Start, Teacher};
-use crate::worker::{environment, signs_of_life};
+use crate::worker::ranks::Ranks;
+use crate::worker::signs_of_life::{self, Growth};
+use crate::worker::spare::{Begun, HandOver, Start};
 
-/// Interval of the health checks of a starting worker, the delay with which readiness is noticed.
+/// Interval of the health checks of a starting worker, the delay with which readiness is noticed if it does not tell
+/// that it listens.
 const POLL: Duration = Duration::from_millis(10);
 /// A worker whose event loop is blocked answers late; a refused connection answers at once.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,32 +40,28 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 const RECYCLE: Duration = Duration::from_secs(2);
 /// Longest wait for the end of a worker that broke its connection.
 const BREAKING: Duration = Duration::from_secs(1);
-const BEFORE_READY: &str = " before it was ready";
+pub(super) const BEFORE_READY: &str = " before it was ready";
 const WHILE_IT_LOADED: &str = " while it loaded";
 
 /// The event that came first during a wait.
-enum FirstEvent<T> {
+pub(super) enum FirstEvent<T> {
     Done(T),
     Exited(Option<i32>),
     Asked(Instruction),
     Silent,
+    /// Its log says that it cannot load its model.
+    Failed,
 }
 
 pub(super) struct Process {
-    leader: Leader,
-    group: Group,
-    spawned: Spawned,
+    pub(super) leader: Leader,
+    pub(super) group: Group,
+    pub(super) spawned: Spawned,
     log: Log,
+    /// What it has taken of memory while it was watched.
+    pub(super) growth: Growth,
     /// Its beginning as a spare, if it was one.
-    spare: Option<FromSpare>,
-}
-
-/// A worker that began as a spare.
-enum FromSpare {
-    /// It has been sent its command line.
-    Begun(Begun),
-    /// It has taken it, and may tell what it imports.
-    Taken(Option<Teacher>),
+    pub(super) spare: Option<FromSpare>,
 }
 
 impl Process {
@@ -70,20 +73,27 @@ impl Process {
     ) -> Result<Self, String> {
         let order = &launch.order;
         let model = &order.model;
-        let line = dialect.command_line(model, order.port);
-        launch.report(Report::Warnings(line.warnings));
+        let mut line = dialect.command_line(model, order.port)?;
+        launch.report(Report::Warnings(std::mem::take(&mut line.warnings)));
+        let env = env_of(model, std::mem::take(&mut line.env));
         let file_error =
             |path: &Path, error| format!("`{}` cannot be written: {error}", path.display());
         let (log, output) =
             Log::open(&order.log_file).map_err(|error| file_error(&order.log_file, error))?;
         files::create_private_folder(&order.work_folder)
             .map_err(|error| file_error(&order.work_folder, error))?;
-        let begun = (!alone).then(|| hand_over(order, &line.argv)).flatten();
+        for (name, text) in &line.files {
+            let path = order.work_folder.join(name);
+            std::fs::write(&path, text).map_err(|error| file_error(&path, error))?;
+        }
+        let begun = (!alone)
+            .then(|| hand_over(order, &line.argv, &env))
+            .flatten();
         let (child, launched, spare) = match begun {
             Some((child, begun)) => (child, begun.launch.clone(), Some(begun)),
             None => {
                 let launched = launch_id(&model.name);
-                (start(order, &line.argv, output, &launched)?, launched, None)
+                (start(order, &line, env, output, &launched)?, launched, None)
             }
         };
         let pid = child
@@ -97,17 +107,20 @@ impl Process {
             command: line.argv,
             launch: launched,
         };
-        let resident = dialect.is_resident(model);
         let spawned = Spawned::new(
             identity,
             &model.host,
             order.port,
-            resident,
-            dialect.accepts(model),
+            line.is_resident,
+            line.accepts,
             log.begin(),
         );
         let spawned = Spawned {
             log_file: Some(order.log_file.clone()),
+            ranks: Ranks {
+                hosts: line.hosts,
+                mark: model.mark.clone(),
+            },
             ..spawned
         };
         launch.report(Report::Spawned(spawned.clone()));
@@ -116,6 +129,7 @@ impl Process {
             group,
             spawned,
             log,
+            growth: Growth::default(),
             spare: spare.map(FromSpare::Begun),
         })
     }
@@ -131,6 +145,7 @@ impl Process {
             group,
             spawned,
             log,
+            growth: Growth::default(),
             spare: None,
         })
     }
@@ -148,12 +163,24 @@ impl Process {
             return end;
         }
         let resident = self.spawned.resident;
-        let upstream = Arc::clone(&self.spawned.upstream);
-        let command = self.spawned.identity.command.clone();
+        let asked = Asked {
+            upstream: Arc::clone(&self.spawned.upstream),
+            command: self.spawned.identity.command.clone(),
+            model: launch.order.model.clone(),
+            port: self.spawned.port,
+            resident,
+        };
         let stranger = AtomicBool::new(false);
-        let ready = ready(&upstream, &command, resident, &stranger);
-        let memory = match self.step(ready, launch).await {
-            FirstEvent::Done(memory) => memory,
+        let mut spare = self.spare.take();
+        let listening = listening(spare.as_mut());
+        let step = self.step(asked.ready(&stranger, listening), launch).await;
+        self.spare = spare;
+        let memory = match step {
+            FirstEvent::Done(Ok(memory)) => memory,
+            FirstEvent::Done(Err(problem)) => {
+                self.end(&launch.order).await;
+                return End::without_process(problem);
+            }
             FirstEvent::Silent if stranger.into_inner() => {
                 let port = self.spawned.port;
                 let more = format!("; another program answers on its port {port}");
@@ -161,82 +188,28 @@ impl Process {
             }
             other => return self.not_ready(other, launch).await,
         };
-        self.note_ready(launch);
-        match memory {
-            Memory::Loaded => self.is_loaded(launch),
-            Memory::Unloaded if !launch.order.load => {
-                launch.report(Report::Standby { process: true });
-            }
-            Memory::Unloaded => {
-                if let Some(end) = self.load(launch).await {
-                    return end;
-                }
-            }
+        self.spare = self.spare.take().map(|spare| match spare {
+            FromSpare::Begun(begun) => FromSpare::Ready(begun.teacher()),
+            ready @ FromSpare::Ready(_) => ready,
+        });
+        if memory == Memory::Loaded {
+            self.is_loaded(launch);
+        } else if resident && !launch.order.load {
+            launch.report(Report::Standby { process: true });
+        } else if let Some(end) = self.load(launch).await {
+            return end;
         }
         self.serve(launch).await
     }
 
-    /// Waits for a spare to take its command line; returns the end of one that has not.
-    async fn take_over<R: Fn(Report) + Send + Sync>(
-        &mut self,
-        launch: &mut RunningLaunch<'_, R>,
-    ) -> Option<End> {
-        let Some(FromSpare::Begun(mut begun)) = self.spare.take() else {
-            return None;
-        };
-        match self.step(begun.taken(), launch).await {
-            FirstEvent::Done(Ok(())) => {
-                self.spare = Some(FromSpare::Taken(begun.teacher()));
-                None
-            }
-            FirstEvent::Done(Err(reason)) => Some(self.no_spare(reason).await),
-            FirstEvent::Exited(code) => {
-                Some(self.no_spare(how_it_ended(code, " before it began")).await)
-            }
-            other => Some(self.broken_off(other, launch).await),
-        }
-    }
-
-    /// The end of a worker that was not ready: one that began as a spare is started again by itself.
-    async fn not_ready<T, R: Fn(Report) + Send + Sync>(
-        &mut self,
-        step: FirstEvent<T>,
-        launch: &mut RunningLaunch<'_, R>,
-    ) -> End {
-        match step {
-            FirstEvent::Exited(code) if self.spare.is_some() => {
-                self.no_spare(how_it_ended(code, BEFORE_READY)).await
-            }
-            FirstEvent::Silent if self.spare.is_some() => {
-                let limit = launch.order.load_timeout.as_secs();
-                self.no_spare(format!("no sign of life for {limit} s"))
-                    .await
-            }
-            other => self.broken_off(other, launch).await,
-        }
-    }
-
-    /// Ends a worker that began as a spare and came to nothing.
-    async fn no_spare(&mut self, reason: String) -> End {
-        let launch = &self.spawned.identity.launch;
-        group::kill(&mut self.leader, self.group, launch).await;
-        End::NoSpare { reason }
-    }
-
-    /// The load would have gone wrong with a spare, or has gone well with one.
-    fn note_ready<R>(&self, launch: &RunningLaunch<'_, R>) {
-        let (spares, model) = (&launch.order.spares, &launch.order.model.name);
-        if self.spare.is_some() {
-            spares.note_well(model);
-        } else if launch.spare_failed && spares.note_failed(model) {
-            tracing::warn!(hub_model = %model, "it loads without spare processes from now on: with them it failed repeatedly");
-        }
-    }
-
     /// In memory: now it has all its modules.
     fn is_loaded<R: Fn(Report) + Send + Sync>(&mut self, launch: &RunningLaunch<'_, R>) {
+        let (spares, model) = (&launch.order.spares, &launch.order.model.name);
+        if spares.note_well(model, self.spare.is_some()) {
+            tracing::warn!(hub_model = %model, "it loads without spare processes from now on: with them it failed repeatedly");
+        }
         launch.report(Report::Loaded);
-        if let Some(FromSpare::Taken(Some(teacher))) = &mut self.spare {
+        if let Some(FromSpare::Ready(Some(teacher))) = &mut self.spare {
             teacher.begin();
         }
     }
@@ -249,13 +222,16 @@ impl Process {
         let spares = launch.order.spares.clone();
         loop {
             let teacher = match &mut self.spare {
-                Some(FromSpare::Taken(teacher)) => teacher.as_mut(),
+                Some(FromSpare::Ready(teacher)) => teacher.as_mut(),
                 _ => None,
             };
             let instruction = tokio::select! {
-                exit_code = self.leader.ended() => return self.died(exit_code, "").await,
+                exit_code = self.leader.ended() => return self.died(exit_code, "", &launch.order).await,
                 instruction = launch.instructions.recv() => instruction,
                 () = spares.learn(teacher) => continue,
+                reason = ring::falls_apart(&self.spawned, &self.log, self.group, &launch.order) => {
+                    return self.recycle(reason, &launch.order).await;
+                }
             };
             match instruction {
                 Some(Instruction::Load) => {
@@ -267,22 +243,44 @@ impl Process {
                     return self.recycle(reason, &launch.order).await;
                 }
                 Some(Instruction::Leave) => return End::Left,
-                Some(Instruction::End) | None => return self.end(&launch.order).await,
+                Some(Instruction::End) | None => return self.give_back(launch).await,
             }
         }
     }
 
-    /// Loads a resident worker; returns its end if it ended.
+    /// Ends the process and its group, and tells when they have given back their memory: another model need not wait
+    /// until the program has cleared away the rest.
+    async fn give_back<R: Fn(Report) + Send + Sync>(
+        &mut self,
+        launch: &RunningLaunch<'_, R>,
+    ) -> End {
+        let group = self.group;
+        let telling = async {
+            group.has_given_back().await;
+            launch.report(Report::Released);
+            std::future::pending().await
+        };
+        tokio::select! {
+            // It counts the processes before one of them ends.
+            biased;
+            end = telling => end,
+            end = self.end(&launch.order) => end,
+        }
+    }
+
+    /// Loads a worker that is up without its model; returns its end if it ended.
     async fn load<R: Fn(Report) + Send + Sync>(
         &mut self,
         launch: &mut RunningLaunch<'_, R>,
     ) -> Option<End> {
         let upstream = Arc::clone(&self.spawned.upstream);
-        // The one route that loads a worker of the JIT dialect without a chat.
-        let answer = match self.step(upstream.get("/v1/queue/stats"), launch).await {
+        let engine = Arc::clone(&launch.order.model.engine);
+        let asking = ask_to_load(&upstream, &engine);
+        let answer = match self.step(asking, launch).await {
             FirstEvent::Done(answer) => answer,
             FirstEvent::Exited(exit_code) => {
-                return Some(self.died(exit_code, WHILE_IT_LOADED).await);
+                self.doubt_spare(launch);
+                return Some(self.died(exit_code, WHILE_IT_LOADED, &launch.order).await);
             }
             other => return Some(self.broken_off(other, launch).await),
         };
@@ -290,50 +288,75 @@ impl Process {
             // The connection broke: most likely the process is ending.
             && let Ok(exit_code) = timeout(BREAKING, self.leader.ended()).await
         {
-            return Some(self.died(exit_code, WHILE_IT_LOADED).await);
+            self.doubt_spare(launch);
+            return Some(self.died(exit_code, WHILE_IT_LOADED, &launch.order).await);
         }
         match refusal(answer) {
             None => self.is_loaded(launch),
-            Some(refusal) => launch.report(Report::LoadRefused(self.with_log(refusal))),
+            Some(refusal) => {
+                self.doubt_spare(launch);
+                let reason = self.with_log(refusal);
+                if !self.spawned.resident {
+                    self.end(&launch.order).await;
+                    return Some(End::without_process(reason));
+                }
+                launch.report(Report::LoadRefused(reason));
+            }
         }
         None
     }
 
     /// Awaits `work` while watching the process, the instructions and the signs of life.
-    async fn step<T, R: Fn(Report) + Send + Sync>(
+    pub(super) async fn step<T, R: Fn(Report) + Send + Sync>(
         &mut self,
         work: impl Future<Output = T>,
         launch: &mut RunningLaunch<'_, R>,
     ) -> FirstEvent<T> {
         let limit = launch.order.load_timeout;
         let downloaded = Arc::clone(&launch.order.downloaded);
-        let silent = signs_of_life::silent_for(limit, &self.log, self.group, downloaded);
+        let silent =
+            signs_of_life::silent_for(limit, &self.log, self.group, downloaded, &self.growth);
+        let (log, fails) = (&self.log, launch.order.model.engine.fails.clone());
+        let failed = async {
+            match &fails {
+                Some(text) => log.says(text).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             done = work => FirstEvent::Done(done),
             exit_code = self.leader.ended() => FirstEvent::Exited(exit_code),
             instruction = launch.asked_away() => FirstEvent::Asked(instruction),
             () = silent => FirstEvent::Silent,
+            () = failed => FirstEvent::Failed,
         }
     }
 
-    async fn broken_off<T, R: Fn(Report) + Send + Sync>(
+    pub(super) async fn broken_off<T, R: Fn(Report) + Send + Sync>(
         &mut self,
         step: FirstEvent<T>,
         launch: &mut RunningLaunch<'_, R>,
     ) -> End {
         match step {
-            FirstEvent::Exited(exit_code) => match self.died(exit_code, BEFORE_READY).await {
-                End::Gone {
-                    exit_code, reason, ..
-                } => End::Gone {
-                    exit_code,
-                    reason,
-                    early: true,
-                },
-                other => other,
-            },
+            FirstEvent::Exited(exit_code) => {
+                match self.died(exit_code, BEFORE_READY, &launch.order).await {
+                    End::Gone {
+                        exit_code, reason, ..
+                    } => End::Gone {
+                        exit_code,
+                        reason,
+                        early: true,
+                    },
+                    other => other,
+                }
+            }
             FirstEvent::Asked(Instruction::Leave) => End::Left,
             FirstEvent::Silent => self.fell_silent("", launch).await,
+            FirstEvent::Failed => {
+                let reason = self.with_log("the worker could not load its model".to_owned());
+                self.end(&launch.order).await;
+                End::without_process(reason)
+            }
             FirstEvent::Asked(instruction) if matches!(self.leader, Leader::Adopted(_)) => {
                 match launch.until_unused(Some(instruction)).await {
                     Some(Instruction::Leave) => End::Left,
@@ -364,6 +387,7 @@ impl Process {
             order.stop_timeout.min(RECYCLE),
         )
         .await;
+        self.end_ranks(order).await;
         End::without_process(reason)
     }
 
@@ -371,13 +395,22 @@ impl Process {
     pub(super) async fn end(&mut self, order: &Order) -> End {
         let launch = &self.spawned.identity.launch;
         group::end(&mut self.leader, self.group, launch, order.stop_timeout).await;
+        self.end_ranks(order).await;
         End::without_process("it was stopped")
     }
 
+    /// Ends its processes on other machines; what cannot be reached is ended before the next load.
+    async fn end_ranks(&self, order: &Order) {
+        if let Err(problem) = self.spawned.ranks.end().await {
+            tracing::warn!(hub_model = %order.model.name, "its processes on other machines are not known to have ended: {problem}");
+        }
+    }
+
     /// The leader has ended unasked: the rest of its group is ended too.
-    async fn died(&mut self, exit_code: Option<i32>, when: &str) -> End {
+    async fn died(&mut self, exit_code: Option<i32>, when: &str, order: &Order) -> End {
         let launch = &self.spawned.identity.launch;
         group::kill(&mut self.leader, self.group, launch).await;
+        self.end_ranks(order).await;
         End::Gone {
             exit_code,
             reason: self.with_log(how_it_ended(exit_code, when)),
@@ -395,20 +428,8 @@ impl Process {
     }
 }
 
-/// The reason why a worker that was asked to load has not; `None` if it has.
-fn refusal(answer: Result<(StatusCode, Bytes), UpstreamError>) -> Option<String> {
-    match answer {
-        Ok((StatusCode::OK, _)) => None,
-        Ok((status, body)) => {
-            let body = String::from_utf8_lossy(&body);
-            Some(format!("the worker answered {status}: {}", body.trim()))
-        }
-        Err(error) => Some(format!("the worker gave no answer: {error}")),
-    }
-}
-
 /// The message about a worker that ended unasked; the exit code of an adopted one is unknown.
-fn how_it_ended(exit_code: Option<i32>, when: &str) -> String {
+pub(super) fn how_it_ended(exit_code: Option<i32>, when: &str) -> String {
     match exit_code {
         Some(code) if code < 0 => format!("the worker was ended by signal {}{when}", -code),
         Some(code) => format!("the worker exited with code {code}{when}"),
@@ -416,68 +437,76 @@ fn how_it_ended(exit_code: Option<i32>, when: &str) -> String {
     }
 }
 
-/// The place of a running worker's weights.
-enum Memory {
-    Unloaded,
-    Loaded,
+/// A starting worker that is asked whether it is ready.
+struct Asked {
+    upstream: Arc<Upstream>,
+    command: Vec<String>,
+    model: ModelConfig,
+    port: u16,
+    resident: bool,
 }
 
-/// Completes when the worker answers `/health` and names a model of its own `command` line there: until a
-/// worker has loaded, another program may have its port, and that is a `stranger`. Only a `resident` worker may
-/// answer without its weights; any other is asked again until it has them.
-async fn ready(
-    upstream: &Upstream,
-    command: &[String],
-    resident: bool,
-    stranger: &AtomicBool,
-) -> Memory {
-    loop {
-        if let Ok(Ok((StatusCode::OK, body))) =
-            timeout(HEALTH_TIMEOUT, upstream.get("/health")).await
-        {
-            let health: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-            let is_ours = is_ours(&health, command);
-            stranger.store(!is_ours, Ordering::Relaxed);
-            match (health["model_status"] == "unloaded", resident) {
-                _ if !is_ours => {}
-                (false, _) => return Memory::Loaded,
-                (true, true) => return Memory::Unloaded,
-                (true, false) => {}
+impl Asked {
+    /// Completes when the worker gives an answer that its engine takes for that of a worker that is ready: until
+    /// then another program may have its port, and that is a `stranger`. Only a `resident` worker, or one that is
+    /// loaded by a request, may answer without its weights; any other is asked again until it has them, and at
+    /// once when it is `listening`.
+    ///
+    /// # Errors
+    /// When the engine's file fails.
+    async fn ready(
+        &self,
+        stranger: &AtomicBool,
+        listening: impl Future<Output = ()>,
+    ) -> Result<Memory, String> {
+        let mut listening = pin!(listening);
+        let mut has_told = false;
+        let engine = &self.model.engine;
+        let model = self.model.for_engine(self.port);
+        let path = engine.ready_path(&model)?;
+        let may_be_unloaded = self.resident || engine.load.is_some();
+        loop {
+            if let Ok(Ok((status, body))) = timeout(HEALTH_TIMEOUT, self.upstream.get(&path)).await
+            {
+                let answer = Answer {
+                    status: status.as_u16(),
+                    body: &body,
+                    argv: &self.command,
+                };
+                match engine.understand(&answer, &model)? {
+                    Memory::Unknown => {}
+                    Memory::Other => stranger.store(true, Ordering::Relaxed),
+                    found => {
+                        stranger.store(false, Ordering::Relaxed);
+                        if found == Memory::Loaded || may_be_unloaded {
+                            return Ok(found);
+                        }
+                    }
+                }
+            }
+            tokio::select! {
+                biased;
+                () = &mut listening, if !has_told => has_told = true,
+                () = sleep(POLL) => {}
             }
         }
-        sleep(POLL).await;
-    }
-}
-
-/// True if `/health` names what the worker was told to serve: a path or a name, by the hub or by
-/// `extra_args`. A worker that names no model at all is accepted; `null` is the answer of a hub.
-fn is_ours(health: &serde_json::Value, command: &[String]) -> bool {
-    let Some(health) = health.as_object() else {
-        return false;
-    };
-    let is_named = |id: &str| {
-        command.iter().any(|argument| {
-            let value = argument.split_once('=').map(|(_, value)| value);
-            argument == id || value == Some(id)
-        })
-    };
-    match health.get("model_id") {
-        Some(id) => id.as_str().is_some_and(is_named),
-        None => true,
     }
 }
 
 /// Hands the command line to a spare; `None` if there is none.
-fn hand_over(order: &Order, argv: &[String]) -> Option<(Child, Begun)> {
-    let Start::With(spare) = order
-        .spares
-        .take(&order.model, &order.owner, &order.work_folder)
-    else {
+fn hand_over(
+    order: &Order,
+    argv: &[String],
+    env: &BTreeMap<String, String>,
+) -> Option<(Child, Begun)> {
+    let (owner, folder) = (&order.owner, &order.work_folder);
+    let Start::With(spare) = order.spares.take(&order.model, env, owner, folder) else {
         return None;
     };
+    let late = Some(temporary(order)).filter(|(name, _)| !env.contains_key(name));
     let hand_over = HandOver {
         args: &argv[1..],
-        environment: &late_environment(order),
+        environment: &late.into_iter().collect(),
         folder: &order.work_folder,
         log: &order.log_file,
     };
@@ -488,18 +517,24 @@ fn hand_over(order: &Order, argv: &[String]) -> Option<(Child, Begun)> {
 }
 
 /// Starts the program itself.
-fn start(order: &Order, argv: &[String], output: File, launch: &str) -> Result<Child, String> {
+fn start(
+    order: &Order,
+    line: &CommandLine,
+    mut env: BTreeMap<String, String>,
+    output: File,
+    launch: &str,
+) -> Result<Child, String> {
     let model = &order.model;
-    let program =
-        command::find(&model.worker_command, &model.env).map_err(|error| error.to_string())?;
+    let (program, arguments) = line.resolved(model).map_err(|error| error.to_string())?;
     let errors = output
         .try_clone()
         .map_err(|error| format!("`{}` cannot be written: {error}", order.log_file.display()))?;
     let mut command = Command::new(&program);
-    environment(&mut command, &model.env, &order.owner, launch);
+    let (name, folder) = temporary(order);
+    env.entry(name).or_insert(folder);
+    environment(&mut command, &env, &order.owner, launch);
     command
-        .args(&argv[1..])
-        .envs(late_environment(order))
+        .args(arguments)
         .current_dir(&order.work_folder)
         .stdin(Stdio::null())
         .stdout(output)
@@ -512,33 +547,25 @@ fn start(order: &Order, argv: &[String], output: File, launch: &str) -> Result<C
         })
 }
 
-/// The variables that are known only once there is a model, besides those of every [`environment`].
-fn late_environment(order: &Order) -> BTreeMap<String, String> {
-    let name = "TMPDIR";
-    match order.model.env.contains_key(name) {
-        true => BTreeMap::new(),
-        false => BTreeMap::from([(name.to_owned(), order.work_folder.display().to_string())]),
-    }
+/// The variables of a model's processes besides those of every [`environment`]: those of hub.yaml win over its engine's.
+fn env_of(model: &ModelConfig, of_engine: Vec<(String, String)>) -> BTreeMap<String, String> {
+    let of_yaml = model.env.iter();
+    let of_yaml = of_yaml.map(|(name, value)| (name.clone(), value.clone()));
+    of_engine.into_iter().chain(of_yaml).collect()
+}
+
+/// The variable that is known only once there is a model, unless hub.yaml or the engine sets it.
+fn temporary(order: &Order) -> (String, String) {
+    ("TMPDIR".to_owned(), order.work_folder.display().to_string())
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use bytes::Bytes;
+    use http::StatusCode;
 
     use super::*;
-
-    #[test]
-    fn a_worker_is_known_by_any_name_it_was_given() {
-        let command = ["launch", "--model-path", "a/b", "--served-model-name=c"].map(str::to_owned);
-        for id in ["a/b", "c"] {
-            assert!(is_ours(&json!({"model_id": id}), &command), "{id}");
-        }
-        for id in [json!(""), json!("b"), json!("other"), json!(null), json!(1)] {
-            assert!(!is_ours(&json!({"model_id": id}), &command), "{id}");
-        }
-        assert!(is_ours(&json!({"status": "ok"}), &command));
-        assert!(!is_ours(&json!("ok"), &command));
-    }
+    use crate::upstream::UpstreamError;
 
     #[test]
     fn how_a_worker_ended_and_why_it_has_not_loaded_is_told() {

@@ -27,6 +27,11 @@ impl Interpreter {
     /// # Errors
     /// The reason why there is none: a sentence about the program without its name.
     pub(super) fn of(program: &Path, env: &BTreeMap<String, String>) -> Result<Self, String> {
+        if is_python(program) {
+            return Err(
+                "it is Python itself: name the program's own script in its place".to_owned(),
+            );
+        }
         let mut head = Vec::new();
         let read =
             files::open(program).and_then(|file| file.take(HEAD).read_to_end(&mut head).map(drop));
@@ -190,6 +195,9 @@ mod tests {
         }
         let binary = of("\u{7f}ELF").unwrap_err();
         assert_eq!(binary, "it is no Python program: it has no `#!` line");
+        let python = Interpreter::of(Path::new("/venv/bin/python3.13"), &BTreeMap::new());
+        let told = "it is Python itself: name the program's own script in its place";
+        assert_eq!(python.unwrap_err(), told);
         let missing = of("#!/usr/bin/env python9\n").unwrap_err();
         assert_eq!(
             missing,

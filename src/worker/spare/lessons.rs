@@ -60,6 +60,13 @@ impl Lessons {
         types.get(model_type).or_else(|| types.values().next())
     }
 
+    /// Forgets those of a program, whose code has changed.
+    pub(super) fn forget(&mut self, program: &str) {
+        if self.programs.shift_remove(program).is_some() {
+            self.keep();
+        }
+    }
+
     /// Notes them, and keeps them for the next hub.
     pub(super) fn note(&mut self, program: String, model_type: &str, modules: Modules) {
         let mut types = self.programs.shift_remove(&program).unwrap_or_default();
@@ -67,6 +74,10 @@ impl Lessons {
         self.programs.insert(program, types);
         let surplus = self.programs.len().saturating_sub(REMEMBERED);
         self.programs.drain(..surplus);
+        self.keep();
+    }
+
+    fn keep(&self) {
         let Some(path) = &self.path else { return };
         if let Err(error) = files::replace_private(path, &self.programs) {
             tracing::warn!(path = %path.display(), %error, "which modules the workers import is not kept");
@@ -97,6 +108,8 @@ mod tests {
         assert_eq!(later.of("one", "whisper"), Some(&modules(&["w"])));
         assert_eq!(later.of("one", "embeddings"), Some(&modules(&["b", "a"])));
         assert_eq!(later.of("two", "lm"), None);
+        lessons.forget("one");
+        assert_eq!(Lessons::recall(folder.path()).of("one", "lm"), None);
         std::fs::write(folder.path().join(FILE), "{\"one\": 1}").unwrap();
         assert_eq!(Lessons::recall(folder.path()).of("one", "lm"), None);
     }

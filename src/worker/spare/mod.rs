@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::dialect::Program;
 use super::mark::{Owner, spare_id};
@@ -26,8 +27,16 @@ mod process;
 
 use interpreter::Interpreter;
 use lessons::{Lessons, Modules};
-pub(super) use process::{Begun, HandOver, Spare, Teacher};
+use process::HURRY;
+pub(super) use process::{Begun, HandOver, NotTaken, Spare, SpareFault, Teacher};
 
+/// A load waits for a spare of its kind that imports, once it has done so for this part of the time that the last one
+/// took: then it is there sooner than a program that begins to import.
+const PART: u32 = 3;
+/// One that has imported so many times as long as the last one hangs.
+const TIMES: u32 = 2;
+/// Interval at which it is looked whether one that is awaited is there.
+const POLL: Duration = Duration::from_millis(10);
 /// A model whose loads went well so often without a spare, after one had failed with it, uses none any more.
 const TRIES: u32 = 3;
 
@@ -38,31 +47,46 @@ pub(super) struct SpareKind {
     pub(super) program: Program,
     pub(super) env: BTreeMap<String, String>,
     model_type: &'static str,
+    /// The engine that wants none.
+    refusing: Option<String>,
 }
 
 impl PartialEq for SpareKind {
     fn eq(&self, other: &Self) -> bool {
-        self.program == other.program && self.env == other.env
+        (&self.program, &self.env, &self.refusing) == (&other.program, &other.env, &other.refusing)
     }
 }
 
 impl SpareKind {
-    fn of(model: &ModelConfig) -> Option<Self> {
+    /// That of a model whose processes have these variables besides those of every worker.
+    fn of(model: &ModelConfig, env: &BTreeMap<String, String>) -> Option<Self> {
+        if model.spans_machines() {
+            // Another program starts its processes.
+            return None;
+        }
         Some(Self {
             program: Program::of_model(model).ok()?,
-            env: model.env.clone(),
+            env: env.clone(),
             model_type: model.model_type.as_str(),
+            refusing: (!model.engine.spares).then(|| model.engine.name.clone()),
         })
     }
 
+    /// What runs the program.
+    ///
+    /// # Errors
+    /// The reason why it can have no spares: a sentence about the program without its name.
     fn interpreter(&self) -> Result<Interpreter, String> {
+        if let Some(engine) = &self.refusing {
+            return Err(format!("its engine `{engine}` has `spares = false`"));
+        }
         Interpreter::of(self.program.path(), &self.env)
     }
 }
 
 /// The reason why loads of a model cannot use spares; `None` if they can.
 pub fn obstacle(model: &ModelConfig) -> Option<String> {
-    let kind = SpareKind::of(model)?;
+    let kind = SpareKind::of(model, &model.env)?;
     let program = kind.program.path().display();
     let why = kind.interpreter().err()?;
     Some(format!("`{program}`: {why}"))
@@ -96,22 +120,35 @@ struct State {
     /// The most there may be; zero while none is wanted.
     wanted: usize,
     held: Vec<Held>,
+    /// By model, the variables of its last launch: those of hub.yaml and what its engine returned.
+    env: HashMap<String, BTreeMap<String, String>>,
     /// The kinds that were loaded, the last one first.
     recent: Vec<SpareKind>,
     /// When the last load ended.
     load_ended: Option<Instant>,
     /// Number of loads that have begun.
     loads: u64,
-    /// By model, how often in a row a load failed with a spare and went well without.
-    failed: HashMap<String, u32>,
+    /// How long the last one of a program imported.
+    took: HashMap<String, Duration>,
+    /// By model, what speaks against loads with spares.
+    failed: HashMap<String, Failed>,
     /// Programs of which the log has said that they can have none.
     told: Vec<PathBuf>,
+}
+
+#[derive(Debug, Default)]
+struct Failed {
+    /// The last load failed with a spare: the next one, by itself, shows whose fault it was.
+    is_doubtful: bool,
+    /// How often in a row one failed with a spare and went well without.
+    times: u32,
 }
 
 #[derive(Debug)]
 struct Held {
     pid: u32,
     kind: SpareKind,
+    began: Instant,
     /// `None` while it imports.
     ready: Option<Spare>,
     bytes: Option<u64>,
@@ -146,14 +183,21 @@ impl Spares {
         self.0.changed.notify_one();
     }
 
-    /// Takes the one that fits, or starts one that learns what the program imports if that is not known.
-    pub(super) fn take(&self, model: &ModelConfig, owner: &Owner, folder: &Path) -> Start {
-        let Some(kind) = SpareKind::of(model) else {
+    /// Takes the one that fits a model with these variables, or starts one that learns what the program imports if
+    /// that is not known.
+    pub(super) fn take(
+        &self,
+        model: &ModelConfig,
+        env: &BTreeMap<String, String>,
+        owner: &Owner,
+        folder: &Path,
+    ) -> Start {
+        let mut state = self.0.state.lock();
+        state.env.insert(model.name.clone(), env.clone());
+        let Some(kind) = state.kind_of(model) else {
             return Start::Alone;
         };
-        let mut state = self.0.state.lock();
-        let failed = state.failed.get(&model.name).copied().unwrap_or_default();
-        if state.wanted == 0 || failed >= TRIES {
+        if !state.may_use(model) {
             return Start::Alone;
         }
         let fitting = |held: &Held| held.kind == kind && held.ready.is_some();
@@ -195,6 +239,43 @@ impl Spares {
         }
     }
 
+    /// Completes when a spare that the model's launch takes is ready: at once, unless one of its kind imports that is
+    /// worth the wait.
+    pub(super) async fn soon(&self, model: &ModelConfig) {
+        let Some((pid, limit)) = self.awaited(model) else {
+            return;
+        };
+        let imports = || {
+            let state = self.0.state.lock();
+            let mut held = state.held.iter();
+            held.any(|held| held.pid == pid && held.ready.is_none())
+        };
+        let ready = async {
+            while imports() {
+                sleep(POLL).await;
+            }
+        };
+        if timeout(limit, ready).await.is_err() {
+            let mut state = self.0.state.lock();
+            let gone = state.held.extract_if(.., |held| held.pid == pid);
+            gone.for_each(|held| held.end());
+        }
+    }
+
+    /// The spare that a launch of the model waits for, and for how long; it imports as fast as it can from now on.
+    fn awaited(&self, model: &ModelConfig) -> Option<(u32, Duration)> {
+        let state = self.0.state.lock();
+        let kind = state.kind_of(model).filter(|_| state.may_use(model))?;
+        let mut own = state.held.iter().filter(|held| held.kind == kind);
+        if own.clone().any(|held| held.ready.is_some()) {
+            return None;
+        }
+        let (held, limit) = own.find_map(|held| Some((held, state.worth(held)?)))?;
+        held.signal(HURRY);
+        tracing::debug!(hub_model = %model.name, pid = held.pid, "its launch waits for a spare process that imports");
+        Some((held.pid, limit))
+    }
+
     /// Notes what a worker tells of its imports, when it is time; never completes if it has nothing to tell.
     pub(super) async fn learn(&self, teacher: Option<&mut Teacher>) {
         let Some(teacher) = teacher else {
@@ -212,8 +293,13 @@ impl Spares {
         self.0.changed.notify_one();
     }
 
+    /// The code of the program has changed: the next load learns anew what it imports.
+    pub(super) fn forget(&self, kind: &SpareKind) {
+        self.0.lessons.lock().forget(&kind.program.key());
+    }
+
     /// A load begins that needs so many bytes of those available: spares that import stop doing so, and those that
-    /// it leaves no room for end, except for one of its own.
+    /// it leaves no room for end, except for one of its own, which may still import if that is worth the wait.
     pub fn load_begins(&self, model: &ModelConfig, needed: Option<u64>, available: Option<u64>) {
         let mut state = self.0.state.lock();
         state.loads += 1;
@@ -223,12 +309,17 @@ impl Spares {
         let is_short = needed
             .zip(available)
             .is_some_and(|(needed, available)| needed > available);
-        let kind = SpareKind::of(model);
-        let mut own = 1;
+        let kind = state.kind_of(model);
+        let is_own = |held: &&Held| Some(&held.kind) == kind.as_ref();
+        let ready = state.held.iter().filter(is_own);
+        let mut ready = ready.filter(|held| held.ready.is_some());
+        let mut worth = state.held.iter().filter(is_own);
+        let own = ready
+            .next()
+            .or_else(|| worth.find(|held| state.worth(held).is_some()));
+        let own = own.map(|held| held.pid);
         state.held.retain(|held| {
-            let is_own = kind.as_ref() == Some(&held.kind) && held.ready.is_some() && own > 0;
-            own -= usize::from(is_own);
-            let stays = is_own || (held.ready.is_some() && !is_short);
+            let stays = own == Some(held.pid) || (held.ready.is_some() && !is_short);
             if !stays {
                 held.end();
             }
@@ -238,10 +329,10 @@ impl Spares {
 
     /// A load of that model has ended, well or not.
     pub fn load_ended(&self, model: &ModelConfig) {
-        let Some(kind) = SpareKind::of(model) else {
+        let mut state = self.0.state.lock();
+        let Some(kind) = state.kind_of(model) else {
             return;
         };
-        let mut state = self.0.state.lock();
         state.recent.retain(|other| *other != kind);
         state.recent.insert(0, kind);
         state.load_ended = Some(Instant::now());
@@ -249,17 +340,27 @@ impl Spares {
         self.0.changed.notify_one();
     }
 
-    /// A load failed with a spare and went well without one. Tells if the model's loads use none from now on.
-    pub(super) fn note_failed(&self, model: &str) -> bool {
+    /// A load failed with a spare, perhaps because of it: the model's next one is without.
+    pub(super) fn note_failed(&self, model: &str) {
         let mut state = self.0.state.lock();
         let failed = state.failed.entry(model.to_owned()).or_default();
-        *failed += 1;
-        *failed == TRIES
+        failed.is_doubtful = true;
     }
 
-    /// A load with a spare went well.
-    pub(super) fn note_well(&self, model: &str) {
-        self.0.state.lock().failed.remove(model);
+    /// A load went well, `with` a spare or without. Tells if the model's loads use none from now on.
+    pub(super) fn note_well(&self, model: &str, with: bool) -> bool {
+        let mut state = self.0.state.lock();
+        if with {
+            state.failed.remove(model);
+            return false;
+        }
+        let failed = state.failed.get_mut(model);
+        let Some(failed) = failed.filter(|failed| failed.is_doubtful) else {
+            return false;
+        };
+        failed.is_doubtful = false;
+        failed.times += 1;
+        failed.times == TRIES
     }
 
     /// Ends all of them.
@@ -308,6 +409,11 @@ impl Spares {
         });
     }
 
+    /// One may be missing: a launch that has ended others is over, well or not.
+    pub fn look_again(&self) {
+        self.0.changed.notify_one();
+    }
+
     /// Completes when one may be missing.
     pub async fn changed(&self) {
         self.0.changed.notified().await;
@@ -348,7 +454,6 @@ impl Spares {
     ) -> Result<bool, String> {
         files::create_private_folder(folder)
             .map_err(|error| format!("`{}` cannot be written: {error}", folder.display()))?;
-        let begun = Instant::now();
         let mut spare = Spare::start(kind, interpreter, owner, spare_id(), folder)?;
         let pid = spare.pid;
         {
@@ -360,6 +465,7 @@ impl Spares {
             state.held.push(Held {
                 pid,
                 kind: kind.clone(),
+                began: Instant::now(),
                 ready: None,
                 bytes: None,
             });
@@ -370,8 +476,13 @@ impl Spares {
             let at = state.held.iter().position(|held| held.pid == pid);
             match (imported, at) {
                 (Ok(()), Some(at)) => {
-                    let seconds = begun.elapsed().as_secs_f64();
-                    tracing::info!(pid, seconds, "a spare process is ready");
+                    let took = state.held[at].began.elapsed();
+                    tracing::info!(
+                        pid,
+                        seconds = took.as_secs_f64(),
+                        "a spare process is ready"
+                    );
+                    state.took.insert(kind.program.key(), took);
                     state.held[at].ready = Some(spare);
                     return Ok(true);
                 }
@@ -410,6 +521,27 @@ impl Spares {
 }
 
 impl State {
+    /// That of a model as it was launched last; one that an earlier hub launched has what hub.yaml sets.
+    fn kind_of(&self, model: &ModelConfig) -> Option<SpareKind> {
+        SpareKind::of(model, self.env.get(&model.name).unwrap_or(&model.env))
+    }
+
+    /// True unless there are to be none, or loads of the model failed with some.
+    fn may_use(&self, model: &ModelConfig) -> bool {
+        let failed = self.failed.get(&model.name);
+        let is_able = failed.is_none_or(|failed| !failed.is_doubtful && failed.times < TRIES);
+        self.wanted > 0 && is_able
+    }
+
+    /// How long one that imports is worth waiting for; `None` if it is not.
+    fn worth(&self, held: &Held) -> Option<Duration> {
+        let took = *self.took.get(&held.kind.program.key())?;
+        let elapsed = held.began.elapsed();
+        let is_worth = held.ready.is_none() && elapsed >= took / PART;
+        let limit = (took * TIMES).checked_sub(elapsed)?;
+        is_worth.then_some(limit)
+    }
+
     /// The kinds that were loaded and that can have spares, the last one first.
     fn able(&mut self) -> Vec<(SpareKind, Interpreter)> {
         let mut able = Vec::new();
@@ -431,8 +563,16 @@ impl State {
 
 impl Held {
     fn end(&self) {
+        self.signal(Signal::SIGKILL);
+    }
+
+    /// Sends both its processes that.
+    fn signal(&self, what: Signal) {
         if let Some(group) = super::group::Group::led_by(self.pid) {
-            group.signal(nix::sys::signal::Signal::SIGKILL);
+            group.signal(what);
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

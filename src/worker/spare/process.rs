@@ -1,7 +1,8 @@
 //! One spare process: started, handed a command line, asked for what it has imported.
 //!
 //! The hub and the process have the two ends of a channel, the process as its stdin. Messages are JSON behind eight
-//! hexadecimal digits, their length in bytes; `spare.py` is the other side. A spare ends when the hub's end closes, until it has been handed a command line.
+//! hexadecimal digits, their length in bytes; `spare.py` is the other side. A spare ends when the hub's end closes,
+//! until it has been handed a command line; after that it tells when it listens, or what ended it before.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,7 +11,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use socket2::SockRef;
@@ -41,6 +42,8 @@ const MAKING: Duration = Duration::from_secs(180);
 const TAKING: Duration = Duration::from_secs(2);
 /// The same for one that has to be started first, as on a cold disk.
 const STARTING: Duration = Duration::from_secs(15);
+/// Longest wait for what a process has said that has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Longest wait for the names of modules.
 const TELLING: Duration = Duration::from_secs(10);
 /// Times after a load at which a worker tells what it has imported, the first at the end.
@@ -49,6 +52,8 @@ const LESSONS: [Duration; 3] = [
     Duration::from_secs(10),
     Duration::ZERO,
 ];
+/// Has a spare that imports do so at the usual priority; any other process does nothing about it.
+pub(super) const HURRY: Signal = Signal::SIGURG;
 /// Digits in front of a message.
 const SIZE: usize = 8;
 /// Longest message in bytes: thousands of names.
@@ -77,7 +82,7 @@ pub(in crate::worker) struct Spare {
     group: Group,
     /// The name that its processes are marked with.
     launch: String,
-    child: Child,
+    pub(super) child: Child,
     channel: Channel,
     /// True if it tells what the program imports.
     teaches: bool,
@@ -91,18 +96,45 @@ pub(in crate::worker) struct Begun {
     channel: Channel,
     kind: SpareKind,
     teaches: bool,
+    fault: Option<SpareFault>,
+}
+
+/// What ended a worker that began as a spare, and was not its program itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::worker) enum SpareFault {
+    /// It found its modules or its environment in another state than a program that is started by itself.
+    Unlike(String),
+    /// One of its processes was ended by a signal.
+    Killed(String),
+}
+
+/// The reason why a spare has not taken its command line.
+#[derive(Debug)]
+pub(in crate::worker) enum NotTaken {
+    /// A file that it had imported is another one now.
+    Changed(String),
+    /// Any other.
+    Failed(String),
 }
 
 /// The hub's end.
 #[derive(Debug)]
-struct Channel(UnixStream);
+struct Channel {
+    stream: UnixStream,
+    /// The begin of a message that is not whole yet.
+    received: Vec<u8>,
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Said {
     Ready,
     Taken,
+    Listening,
+    Changed(String),
     Failed(String),
+    Killed(String),
+    Told(Told),
 }
 
 #[derive(Debug, Deserialize)]
@@ -175,14 +207,14 @@ impl Spare {
     pub(super) async fn import(&mut self, modules: &Modules) -> Result<(), String> {
         let setup = self.setup(Some(modules));
         let importing = async {
-            let sent = self.channel.0.write_all(&setup).await;
+            let sent = self.channel.stream.write_all(&setup).await;
             sent.map_err(|error| error.to_string())?;
             self.channel.hear().await
         };
         match timeout(MAKING, importing).await {
             Ok(Ok(Said::Ready)) => Ok(()),
             Ok(Ok(Said::Failed(reason)) | Err(reason)) => Err(reason),
-            Ok(Ok(Said::Taken)) => Err("it spoke out of turn".to_owned()),
+            Ok(Ok(_)) => Err("it spoke out of turn".to_owned()),
             Err(_) => Err(format!("it was not ready within {} s", MAKING.as_secs())),
         }
     }
@@ -212,6 +244,7 @@ impl Spare {
                     channel: self.channel,
                     kind: self.kind,
                     teaches: self.teaches,
+                    fault: None,
                 };
                 Ok((self.child, begun))
             }
@@ -229,7 +262,7 @@ impl Spare {
 
     /// Ends both its processes.
     pub(super) fn end(&self) {
-        self.group.signal(nix::sys::signal::Signal::SIGKILL);
+        self.group.signal(Signal::SIGKILL);
     }
 
     /// Describes how it ended.
@@ -246,21 +279,65 @@ impl Begun {
     ///
     /// # Errors
     /// When it has not in time, or says why it cannot.
-    pub(in crate::worker) async fn taken(&mut self) -> Result<(), String> {
+    pub(in crate::worker) async fn taken(&mut self) -> Result<(), NotTaken> {
         let limit = if self.teaches { STARTING } else { TAKING };
         let taking = async {
             loop {
-                match self.channel.hear().await? {
-                    Said::Ready => {}
+                match self.channel.hear().await.map_err(NotTaken::Failed)? {
                     Said::Taken => return Ok(()),
-                    Said::Failed(reason) => return Err(reason),
+                    Said::Changed(reason) => return Err(NotTaken::Changed(reason)),
+                    Said::Failed(reason) => return Err(NotTaken::Failed(reason)),
+                    _ => {}
                 }
             }
         };
         match timeout(limit, taking).await {
             Ok(taken) => taken,
-            Err(_) => Err(format!("it did not begin within {} s", limit.as_secs())),
+            Err(_) => {
+                let limit = limit.as_secs();
+                Err(NotTaken::Failed(format!(
+                    "it did not begin within {limit} s"
+                )))
+            }
         }
+    }
+
+    /// Completes when it listens on a port, if it tells that.
+    pub(in crate::worker) async fn listening(&mut self) {
+        loop {
+            match self.channel.hear().await {
+                Ok(Said::Listening) => return,
+                Ok(said) => self.note(said),
+                Err(_) => std::future::pending().await,
+            }
+        }
+    }
+
+    /// The fault that the process has told of, which has ended; `None` if its program ended by itself, or after it
+    /// had listened.
+    pub(in crate::worker) async fn fault(&mut self) -> Option<SpareFault> {
+        let hearing = async {
+            while self.fault.is_none()
+                && let Ok(said) = self.channel.hear().await
+            {
+                self.note(said);
+            }
+        };
+        let _ = timeout(LAST_WORDS, hearing).await;
+        self.fault.take()
+    }
+
+    fn note(&mut self, said: Said) {
+        match said {
+            Said::Failed(reason) => self.fault = Some(SpareFault::Unlike(reason)),
+            Said::Killed(reason) => self.fault = Some(SpareFault::Killed(reason)),
+            _ => {}
+        }
+    }
+
+    /// The processes that may stand in for it.
+    pub(in crate::worker) fn kind(&self) -> &SpareKind {
+        &self.kind
     }
 
     /// The teacher in it, if it is to tell what it imports.
@@ -306,7 +383,16 @@ impl Teacher {
 
     async fn ask(&mut self) -> Option<Modules> {
         self.channel.send(&message(&json!({}))).ok()?;
-        let told: Told = timeout(TELLING, self.channel.hear()).await.ok()?.ok()?;
+        let telling = async {
+            loop {
+                match self.channel.hear().await {
+                    Ok(Said::Told(told)) => return Some(told),
+                    Ok(_) => {}
+                    Err(_) => return None,
+                }
+            }
+        };
+        let told = timeout(TELLING, telling).await.ok()??;
         Some(Modules {
             server: told.modules,
             model: told.model_modules,
@@ -318,22 +404,44 @@ impl Channel {
     /// Sends all of it without waiting.
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         // Not by tokio, which learns only later that a new stream can be written to.
-        match SockRef::from(&self.0).send(bytes)? {
+        match SockRef::from(&self.stream).send(bytes)? {
             all if all == bytes.len() => Ok(()),
             _ => Err(io::ErrorKind::WriteZero.into()),
         }
     }
 
-    async fn hear<T: DeserializeOwned>(&mut self) -> Result<T, String> {
-        let ended = |_| "it ended".to_owned();
-        let mut size = [0; SIZE];
-        self.0.read_exact(&mut size).await.map_err(ended)?;
-        let size = std::str::from_utf8(&size).ok();
+    /// The next message. Dropped, it loses nothing of one.
+    async fn hear(&mut self) -> Result<Said, String> {
+        loop {
+            if let Some(text) = self.whole()? {
+                let said = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+                if matches!(said, Said::Listening) {
+                    tracing::debug!("the worker listens");
+                }
+                return Ok(said);
+            }
+            let read = self.stream.read_buf(&mut self.received).await;
+            if !read.is_ok_and(|bytes| bytes > 0) {
+                return Err("it ended".to_owned());
+            }
+        }
+    }
+
+    /// Takes a message that is whole.
+    fn whole(&mut self) -> Result<Option<Vec<u8>>, String> {
+        let Some((size, rest)) = self.received.split_at_checked(SIZE) else {
+            return Ok(None);
+        };
+        let size = std::str::from_utf8(size).ok();
         let size = size.and_then(|size| usize::from_str_radix(size, 16).ok());
         let size = size.filter(|size| *size <= LONGEST);
-        let mut text = vec![0; size.ok_or("it sent what is no message")?];
-        self.0.read_exact(&mut text).await.map_err(ended)?;
-        serde_json::from_slice(&text).map_err(|error| error.to_string())
+        let size = size.ok_or("it sent what is no message")?;
+        if rest.len() < size {
+            return Ok(None);
+        }
+        let rest = self.received.split_off(SIZE + size);
+        let mut message = std::mem::replace(&mut self.received, rest);
+        Ok(Some(message.split_off(SIZE)))
     }
 }
 
@@ -346,7 +454,11 @@ fn channel() -> io::Result<(Channel, OwnedFd)> {
         let _ = SockRef::from(end).set_recv_buffer_size(ROOM);
     }
     ours.set_nonblocking(true)?;
-    Ok((Channel(UnixStream::from_std(ours)?), theirs.into()))
+    let ours = Channel {
+        stream: UnixStream::from_std(ours)?,
+        received: Vec::new(),
+    };
+    Ok((ours, theirs.into()))
 }
 
 fn message(content: &impl Serialize) -> Vec<u8> {

@@ -12,6 +12,8 @@ Messages are JSON behind eight hexadecimal digits, their length in bytes. Python
 """
 
 import array
+import atexit
+import contextlib
 import fcntl
 import gc
 import importlib
@@ -19,9 +21,11 @@ import importlib.machinery
 import json
 import os
 import select
+import signal
 import socket
 import sys
 import threading
+import time
 
 # The second process takes over within so many seconds, or a new interpreter is started.
 LIMIT = 2
@@ -29,6 +33,8 @@ LIMIT = 2
 LOW = 64
 # Exit status of a process in which the program has changed what a module had read already.
 UNLIKE = 78
+# A load waits for the spare. Where nobody expects this signal, nothing happens.
+HURRY = signal.SIGURG
 
 
 def read(channel, size):
@@ -83,27 +89,98 @@ def redirect(path, flags, *numbers):
 
 
 class Priority:
-    """A low priority that can be taken back, where the system has one: nice, or else batch scheduling."""
+    """A low priority that this user can take back: macOS's background, or else nice, or else batch scheduling. Nice and
+    idle scheduling are for ever where a plain user of Linux asks for them."""
+
+    # PRIO_DARWIN_PROCESS and PRIO_DARWIN_BG of <sys/resource.h>.
+    BACKGROUND = 4, 0x1000
+    NICE = 19
+
+    is_hurried = False
 
     def lower(self):
-        try:
-            # Who may raise the priority may also lower it for a while.
-            os.setpriority(os.PRIO_PROCESS, 0, -1)
-            os.setpriority(os.PRIO_PROCESS, 0, 10)
-            self.take_back = lambda: os.setpriority(os.PRIO_PROCESS, 0, 0)
-        except OSError:
-            if hasattr(os, "SCHED_BATCH"):
-                self.schedule(os.SCHED_BATCH)
-                self.take_back = lambda: self.schedule(os.SCHED_OTHER)
+        ways = [self.background] if sys.platform == "darwin" else [self.nice, self.batch]
+        for way in [] if self.is_hurried else ways:
+            try:
+                get, put, low = way()
+                usual = get(0)
+                put(0, low)
+            except (AttributeError, OSError):
+                continue
+            self.take_back = lambda: self.give_threads(get, put, low, usual)
+            return
 
-    def schedule(self, policy):
-        try:
-            os.sched_setscheduler(0, policy, os.sched_param(0))
-        except OSError:
-            pass
+    def background(self):
+        which, low = self.BACKGROUND
+        return lambda _: os.getpriority(which, 0) * low, lambda _, value: os.setpriority(which, 0, value), low
+
+    def nice(self):
+        get = lambda thread: os.getpriority(os.PRIO_PROCESS, thread)
+        put = lambda thread, value: os.setpriority(os.PRIO_PROCESS, thread, value)
+        usual = get(0)
+        # Who may raise the priority may also lower it for a while.
+        put(0, usual - 1)
+        put(0, usual)
+        return get, put, max(usual, self.NICE)
+
+    def batch(self):
+        put = lambda thread, policy: os.sched_setscheduler(thread, policy, os.sched_param(0))
+        low = os.SCHED_BATCH if os.sched_getscheduler(0) == os.SCHED_OTHER else os.sched_getscheduler(0)
+        return os.sched_getscheduler, put, low
+
+    def give_threads(self, get, put, low, usual):
+        """On Linux the threads that modules have begun have the priority of the one that imported them."""
+        threads = os.listdir("/proc/self/task") if sys.platform == "linux" else ["0"]
+        for thread in map(int, threads):
+            # One may have ended meanwhile.
+            with contextlib.suppress(OSError):
+                if get(thread) == low:
+                    put(thread, usual)
 
     def take_back(self):
         pass
+
+    def hurry(self, *_):
+        Priority.is_hurried = True
+        self.take_back()
+
+
+class Code:
+    """The files of the modules, and the folders in which they were looked for, as they were at the import: a program that
+    is started by itself runs what is there now."""
+
+    def __init__(self):
+        self.began, self.noted = time.time_ns(), {}
+
+    def note(self):
+        """Returns a file that has changed during the import; None if there is none."""
+        paths = []
+        for module in list(sys.modules.values()):
+            try:
+                # Not by getattr: some modules import more then.
+                path = object.__getattribute__(module, "__dict__").get("__file__")
+            except AttributeError:
+                continue
+            if isinstance(path, str):
+                paths.append(path)
+        # A file says more than its folder.
+        for path in [*paths, *sys.path]:
+            self.noted[path] = looked = self.look(path)
+            if looked and looked[-1] >= self.began and not os.path.isdir(path):
+                return path
+        return None
+
+    def changed(self):
+        """A path that is not as it was; None if all are."""
+        return next((path for path, noted in self.noted.items() if self.look(path)[:3] != noted[:3]), None)
+
+    @staticmethod
+    def look(path):
+        try:
+            found = os.stat(path)
+        except OSError:
+            return ()
+        return found.st_mtime_ns, found.st_ino, found.st_size, found.st_ctime_ns
 
 
 class Variables:
@@ -139,6 +216,14 @@ class Variables:
         kind = type(os.environ)
         kind.__getitem__, kind.__setitem__ = self.kept
 
+    def unlike(self, variables):
+        """One of these that the modules have read with another value; None if there is none."""
+        return next((name for name, value in variables.items() if self.read.get(name, value) != value), None)
+
+    def give(self, variables):
+        """Sets these, except for what the modules have set themselves."""
+        os.environ.update({name: value for name, value in variables.items() if name not in self.own})
+
     def adopt(self, environment):
         """Has this process see that environment. False if the modules would have read something else in it."""
         if any(environment.get(name) != value for name, value in self.read.items()):
@@ -146,17 +231,19 @@ class Variables:
         for name in list(os.environ):
             if name not in environment and name not in self.own:
                 del os.environ[name]
-        os.environ.update({name: value for name, value in environment.items() if name not in self.own})
+        self.give(environment)
         return True
 
-    def hold(self):
-        """From now on the process ends when one of them changes."""
+    def hold(self, tell=lambda why: None):
+        """From now on the process ends when one of them changes, and tells why."""
         kind, names = type(os.environ), self.read
-        put, remove = kind.__setitem__, kind.__delitem__
+        self.kept = put, remove = kind.__setitem__, kind.__delitem__
 
         def check(environment, name, value):
             if name in names and environment.get(name) != value:
-                print(f"`{name}` is set after a module has read it", file=sys.stderr, flush=True)
+                why = f"`{name}` is set after a module has read it"
+                print(why, file=sys.stderr, flush=True)
+                tell(why)
                 os._exit(UNLIKE)
 
         def setitem(environment, name, value):
@@ -168,6 +255,11 @@ class Variables:
             remove(environment, name)
 
         kind.__setitem__, kind.__delitem__ = setitem, delitem
+
+    def release(self):
+        """They may change."""
+        kind = type(os.environ)
+        kind.__setitem__, kind.__delitem__ = self.kept
 
 
 class Watch:
@@ -191,11 +283,12 @@ class Watch:
 
 
 def prepare(modules):
-    """Imports at low priority, in the order in which the program did; returns what was read of the environment. A
-    module that cannot be imported by itself is left to the program."""
-    variables, priority = Variables(), Priority()
+    """Imports at low priority, in the order in which the program did; returns what was read of the environment, and the
+    code. A module that cannot be imported by itself is left to the program."""
+    variables, priority, code = Variables(), Priority(), Code()
     if not modules:
-        return variables
+        return variables, code
+    usual = signal.signal(HURRY, priority.hurry)
     priority.lower()
     held = [os.open(os.devnull, os.O_RDONLY)]
     while held[-1] < LOW:
@@ -204,18 +297,20 @@ def prepare(modules):
         for name in modules:
             if name in sys.modules:
                 continue
-            try:
+            # Code of others: it may raise anything, also what ends a program.
+            with contextlib.suppress(BaseException):
                 importlib.import_module(name)
-            except BaseException:
-                # Code of others: it may raise anything, also what ends a program.
-                continue
     for number in held:
         os.close(number)
+    changed = code.note()
+    if changed:
+        raise OSError(f"`{changed}` was changed while it was imported")
     # What is there now stays: a program that collects its garbage while it starts need not go through all of it.
     gc.collect()
     gc.freeze()
+    signal.signal(HURRY, usual)
     priority.take_back()
-    return variables
+    return variables, code
 
 
 def modules_now():
@@ -250,6 +345,7 @@ class Spawned:
         import multiprocessing.util as util
 
         self.spawn, self.begun, self.pid, self.channel = util.spawnv_passfds, begun, None, None
+        self.taken = False
         if modules is not None:
             self.start(modules)
             if hear(self.channel) != "ready":
@@ -269,17 +365,15 @@ class Spawned:
         theirs.close()
         self.channel = ours
         ours.sendall(source)
-        say(ours, {"modules": modules, "path": sys.path})
+        say(ours, {"modules": modules, "path": sys.path, "is_hurried": Priority.is_hurried})
 
     def end(self):
         """Ends a process that cannot be used."""
         self.channel.close()
         self.channel = None
-        try:
+        with contextlib.suppress(OSError):
             os.kill(self.pid, 9)
             os.waitpid(self.pid, 0)
-        except OSError:
-            pass
 
     def stand_in(self, teaches):
         """Takes the place of the next process that the program spawns."""
@@ -290,13 +384,13 @@ class Spawned:
             if "--multiprocessing-fork" not in words or "-c" not in words:
                 return self.spawn(path, args, passfds)
             util.spawnv_passfds = self.spawn
-            try:
-                taken = self.hand_over(os.fsdecode(path), words, list(passfds), teaches)
-            except (OSError, ValueError):
-                taken = False
-            if taken:
+            with contextlib.suppress(OSError, ValueError):
+                self.taken = self.hand_over(os.fsdecode(path), words, list(passfds), teaches)
+            if self.taken:
                 return self.pid
             if self.channel:
+                # A sign of life: what comes now takes as long as without a spare.
+                print("a spare model process has not taken over: another one is started", file=sys.stderr, flush=True)
                 self.end()
             return self.spawn(path, args, passfds)
 
@@ -337,6 +431,65 @@ class Spawned:
         return (hear(self.channel) or {}).get("modules")
 
 
+class Start:
+    """The program between its command line and its port. The hub is told when it listens; if it ends before that, the
+    hub is told what ended it, unless it was the program itself: only then would it have gone as well without a spare.
+    """
+
+    # What a program raises that finds its modules in another state than it expects.
+    STRANGE = (AttributeError, ImportError, NameError)
+
+    def __init__(self, channel, variables, spawned):
+        self.channel, self.variables, self.spawned = channel, variables, spawned
+        self.ends_it, self.status = False, None
+
+    def watch(self, over):
+        """Looks on until the program listens, and calls `over` then."""
+        own, waitpid, kill, listen = os.getpid(), os.waitpid, os.kill, socket.socket.listen
+
+        def watched_waitpid(pid, options, /):
+            found = waitpid(pid, options)
+            if not self.ends_it and self.is_spawned(found[0]):
+                self.status = found[1]
+            return found
+
+        def watched_kill(pid, signal, /):
+            self.ends_it = self.ends_it or (signal != 0 and self.is_spawned(pid))
+            return kill(pid, signal)
+
+        def watched_listen(listener, *backlog):
+            listen(listener, *backlog)
+            if listener.family in (socket.AF_INET, socket.AF_INET6) and os.getpid() == own:
+                os.waitpid, os.kill = waitpid, kill
+                del socket.socket.listen
+                atexit.unregister(ended)
+                self.variables.release()
+                say(self.channel, "listening")
+                over()
+
+        def ended():
+            cause = self.cause() if os.getpid() == own else None
+            if cause:
+                say(self.channel, cause)
+
+        os.waitpid, os.kill, socket.socket.listen = watched_waitpid, watched_kill, watched_listen
+        atexit.register(ended)
+
+    def is_spawned(self, pid):
+        return self.spawned is not None and self.spawned.taken and pid == self.spawned.pid
+
+    def cause(self):
+        """What ended the program, if it was not the program itself."""
+        if self.status is not None and os.WIFSIGNALED(self.status):
+            return {"killed": f"its model process was ended by signal {os.WTERMSIG(self.status)}"}
+        if self.status is not None and os.WEXITSTATUS(self.status) == UNLIKE:
+            return {"failed": "its model process set a variable after a module had read it"}
+        error = getattr(sys, "last_value", None)
+        if isinstance(error, self.STRANGE):
+            return {"failed": f"{type(error).__name__}: {error}"}
+        return None
+
+
 def teach(channel, answer):
     """Says on a thread which modules there are, as often as that is asked."""
 
@@ -353,9 +506,9 @@ def teach(channel, answer):
 
 def model_process(channel, told):
     """Becomes what `multiprocessing` would have started; the code to run, and where."""
-    sys.path[:] = told["path"]
+    sys.path[:], Priority.is_hurried = told["path"], told["is_hurried"]
     with Watch(channel):
-        variables = prepare(told["modules"])
+        variables, imported = prepare(told["modules"])
     say(channel, "ready")
     _, files, _, _ = channel.recvmsg(1, socket.CMSG_SPACE(1024))
     order = hear(channel) if files else None
@@ -368,7 +521,8 @@ def model_process(channel, told):
         os.close(number)
     wanted = order["numbers"]
     taken = any(is_open(number) for number in wanted if number > 2)
-    if taken or len(high) != len(wanted) or not variables.adopt(order["environment"]):
+    is_unlike = imported.changed() or not variables.adopt(order["environment"])
+    if taken or len(high) != len(wanted) or is_unlike:
         os._exit(0)
     for number, place in zip(high, wanted):
         os.dup2(number, place)
@@ -394,30 +548,40 @@ def server_process(channel, told):
     teaches, spawned = told["teaches"], None
     if teaches:
         # The command line has been sent already.
-        variables, spawned = prepare([]), Spawned(told, None)
+        (variables, imported), spawned = prepare([]), Spawned(told, None)
     else:
         with Watch(channel):
-            variables = prepare(told["modules"])
+            variables, imported = prepare(told["modules"])
             if told["model_modules"] is not None:
                 spawned = Spawned(told, told["model_modules"])
     say(channel, "ready")
     order = hear(channel)
     if order is None:
         os._exit(0)
-    os.environ.update(order["environment"])
+    changed = imported.changed()
+    if changed:
+        say(channel, {"changed": f"`{changed}` is not as it was when a spare process imported it"})
+        os._exit(0)
+    unlike = variables.unlike(order["environment"])
+    if unlike:
+        say(channel, {"failed": f"`{unlike}` is given after a module has read it"})
+        os._exit(UNLIKE)
+    variables.give(order["environment"])
     settle(order["folder"])
     redirect(order["log"], os.O_WRONLY | os.O_APPEND, 1, 2)
-    variables.hold()
+    variables.hold(lambda why: say(channel, {"failed": why}))
     sys.argv = [program, *order["args"]]
     with open(program, "rb") as file:
         code = compile(file.read(), program, "exec")
     say(channel, "taken")
     if spawned:
         spawned.stand_in(teaches)
+    start = Start(channel, variables, spawned)
     if teaches:
-        teach(channel, lambda: {"modules": modules_now(), "model_modules": spawned.tell()})
+        teach(channel, lambda: {"told": {"modules": modules_now(), "model_modules": spawned.tell()}})
+        start.watch(lambda: None)
     else:
-        channel.close()
+        start.watch(channel.close)
     loader = importlib.machinery.SourceFileLoader("__main__", program)
     return code, fresh_main(__file__=program, __cached__=None, __loader__=loader)
 

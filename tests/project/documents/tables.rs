@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use mlx_openai_server_hub::config::known_keys;
+use mlx_openai_server_hub::engine::{bound_names as bound_names_of_engines, bundled_engines};
 use mlx_openai_server_hub::policy::bound_names;
 
 use super::{Page, first_cells, readme, root};
@@ -26,6 +27,45 @@ fn every_key_of_hub_yaml_is_in_the_reference_and_no_other() {
     assert_eq!(first_cells(&page.section("Group keys")), texts(known.group));
     let of_api_keys = first_cells(&page.section("Keys of API keys"));
     assert_eq!(of_api_keys, texts(known.api_key));
+    let of_fleet = first_cells(&page.section("Keys of the fleet"));
+    assert_eq!(of_fleet, texts(known.fleet));
+}
+
+#[test]
+fn every_key_of_a_bundled_engine_is_in_the_table_and_no_other() {
+    let page = Page::read("docs/engines.md");
+    let section = page.section("Bundled engines");
+    let rows: Vec<Vec<&str>> = section
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    let quoted = |cell: &str| texts(cell.split('`').skip(1).step_by(2));
+    let documented = rows.iter().flat_map(|row| quoted(row[1]));
+    let documented: BTreeSet<String> = documented.collect();
+    assert_eq!(
+        documented,
+        texts(bundled_engines().map(|engine| engine.name.clone()))
+    );
+    for engine in bundled_engines().filter(|engine| !engine.is_default()) {
+        let row = rows
+            .iter()
+            .find(|row| quoted(row[1]).contains(&engine.name));
+        let row = row.unwrap();
+        assert_eq!(
+            quoted(row[4]),
+            texts(engine.keys.iter().map(|key| &key.name)),
+            "{}",
+            engine.name
+        );
+        if row[3] != "all" {
+            let types = engine.types.iter().map(|kind| kind.as_str());
+            assert_eq!(quoted(row[3]), texts(types), "{}", engine.name);
+        }
+    }
+    let fields = bound_names_of_engines();
+    let (_, fields) = fields.iter().find(|(class, _)| *class == "engine").unwrap();
+    assert_eq!(first_cells(&page.section("Fields")), texts(fields));
 }
 
 /// The commands of the program with their aliases.

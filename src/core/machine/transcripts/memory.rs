@@ -108,6 +108,21 @@ fn an_eviction_reserves_the_memory_and_loads_when_it_is_free() {
 }
 
 #[test]
+fn what_holds_no_memory_any_more_makes_no_other_model_wait() {
+    let (mut story, held, request) = Story::evicting();
+    let effects = story.tell(Event::Released { launch: held });
+    let launch = launched(&effects);
+    assert_eq!(story.states("a"), ("running", "unloaded"));
+    let (_, effects) = story.request("a");
+    let is_launch = |effect: &Effect| matches!(effect, Effect::Launch { .. });
+    assert!(!effects.iter().any(is_launch), "{effects:?}");
+    let effects = story.tell(Event::Loaded { launch });
+    assert_eq!(answered(&effects, request), Some(&Answer::Granted));
+    assert_ne!(launched(&story.ended(held)), launch);
+    assert_eq!(story.states("a"), ("running", "loading"));
+}
+
+#[test]
 fn an_eviction_of_a_loading_model_lets_its_waiters_have_their_turn() {
     let mut story = Story::of(&["a", "b"]);
     let (_, effects) = story.verb("start", "a");

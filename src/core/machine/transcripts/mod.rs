@@ -104,6 +104,19 @@ impl Story {
         }
     }
 
+    /// Of three models `a` was loaded, and is drained for a request of `b`, which evicts it.
+    fn evicting() -> (Self, Launch, Waiter) {
+        let mut story = Self::of(&["a", "b", "c"]);
+        let held = story.loaded("a");
+        story
+            .policies
+            .on_load
+            .insert("b".into(), LoadVerdict::Evict(vec!["a".into()]));
+        let (request, _) = story.request("b");
+        story.tell(Event::Drained { launch: held });
+        (story, held, request)
+    }
+
     fn tell(&mut self, event: Event) -> Vec<Effect> {
         self.seconds += 1;
         let now = Now {

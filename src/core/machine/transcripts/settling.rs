@@ -8,14 +8,7 @@ const GIBIBYTE: u64 = 1 << 30;
 impl Story {
     /// `a` is loaded, `b` evicts it, and `a` has just ended: it held 20 GiB when 4 were available.
     fn evicted() -> (Self, Waiter, Vec<Effect>) {
-        let mut story = Self::of(&["a", "b", "c"]);
-        let held = story.loaded("a");
-        story
-            .policies
-            .on_load
-            .insert("b".into(), LoadVerdict::Evict(vec!["a".into()]));
-        let (request, _) = story.request("b");
-        story.tell(Event::Drained { launch: held });
+        let (mut story, held, request) = Self::evicting();
         story.freed(20, 4);
         let effects = story.gone(held);
         (story, request, effects)

@@ -17,9 +17,11 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::kind::AnswerKind;
+use super::trace::{EndOfRequest, Trace};
 use super::usage::{Tail, Usage};
 use crate::api::{Stage, unix_now};
 use crate::config::ApiKey;
+use crate::core::interface::event::tokens_per_second;
 use crate::hub::decimal;
 use crate::hub::decimal::micros;
 use crate::hub::gateway::Gateway;
@@ -44,9 +46,6 @@ const NO_ROUTE: &[u8] = br#"{"detail":"Not Found"}"#;
 pub(crate) fn is_no_route(body: &[u8]) -> bool {
     body == NO_ROUTE
 }
-
-/// Shortest time over which a rate of tokens is measured.
-const MIN_SPAN: Duration = Duration::from_millis(50);
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
@@ -86,6 +85,8 @@ struct Entries {
     first_data: Option<Instant>,
     tail: Tail,
     usage: Usage,
+    /// Where the hub sends traces.
+    trace: Option<Box<Trace>>,
 }
 
 impl Account {
@@ -110,7 +111,9 @@ impl Account {
             connection,
         ));
         gateway.lifecycle.register(&flight);
+        let trace = Trace::begin(parts, &flight);
         Self(Some(Box::new(Entries {
+            trace,
             gateway,
             protocol,
             flight,
@@ -169,6 +172,31 @@ impl Account {
         self.enter(|entries| entries.flight.goes_to(model));
     }
 
+    /// Records the client's name for its model.
+    pub(crate) fn asks_for(&mut self, model: Option<&str>) {
+        if let (Some(trace), Some(model)) = (self.trace(), model) {
+            trace.asks_for(model);
+        }
+    }
+
+    /// Records that it waits from now on for its turn (`wait`) or for a load (`load`).
+    pub(crate) fn waits(&mut self, what: &str) {
+        if let Some(trace) = self.trace() {
+            trace.waits(what);
+        }
+    }
+
+    /// Has the receiver of a request with these headers go on with the trace of this one.
+    pub(crate) fn propagate(&mut self, headers: &mut HeaderMap) {
+        if let Some(trace) = self.trace() {
+            trace.propagate(headers);
+        }
+    }
+
+    fn trace(&mut self) -> Option<&mut Trace> {
+        self.0.as_mut()?.trace.as_deref_mut()
+    }
+
     /// Records that its worker gets another path than the client's.
     pub(crate) fn asks(&mut self, path: &'static str) {
         self.enter(|entries| entries.asked = Some(path));
@@ -179,6 +207,9 @@ impl Account {
         self.enter(|entries| {
             entries.policy = policy;
             entries.wait = parked;
+            if let Some(trace) = &mut entries.trace {
+                trace.goes_on();
+            }
         });
     }
 
@@ -191,6 +222,9 @@ impl Account {
     pub(crate) fn sent(&mut self) {
         self.enter(|entries| {
             entries.sent = Some(Instant::now());
+            if let Some(trace) = &mut entries.trace {
+                trace.is_sent();
+            }
             entries.flight.is_at(Stage::Sent);
         });
     }
@@ -217,6 +251,9 @@ impl Account {
         self.enter(|entries| {
             if entries.events && entries.first_data.is_none() {
                 entries.first_data = Some(Instant::now());
+                if let Some(trace) = &mut entries.trace {
+                    trace.has_first_token();
+                }
             }
             if entries.status == Some(NOT_FOUND)
                 && is_no_route(data)
@@ -226,7 +263,7 @@ impl Account {
                 entries.gateway.note_missing(model, path);
             }
             if let (Some(made), Some(model)) = (entries.made.take(), entries.flight.model()) {
-                made.note(data, &model.name);
+                made.note(data, &model.name, entries.key.as_deref());
             }
             if !entries.is_metered {
                 return;
@@ -288,12 +325,13 @@ impl Account {
 
 impl Entries {
     /// Tokens of a stream per second of generation, if measurable: the first token of any other answer has no
-    /// known time, and a short time is that of the network.
+    /// known time.
     fn tokens_per_second(&self, ended: Instant) -> Option<f64> {
-        // The clock begins with the first event, which has the first token.
-        let tokens = self.usage.completion?.checked_sub(1)?;
-        let took = ended.duration_since(self.first_data?);
-        (tokens > 0 && took >= MIN_SPAN).then(|| tokens as f64 / took.as_secs_f64())
+        // The first event has the first token.
+        tokens_per_second(
+            self.usage.completion?,
+            ended.duration_since(self.first_data?),
+        )
     }
 }
 
@@ -371,7 +409,11 @@ impl Entries {
 
 impl Drop for Entries {
     fn drop(&mut self) {
+        let trace = self.trace.take();
         if self.is_passed_on {
+            if let Some(trace) = trace {
+                trace.pass_on();
+            }
             return;
         }
         let ended = Instant::now();
@@ -410,6 +452,15 @@ impl Drop for Entries {
             tokens_per_second,
             "request"
         );
+        if let Some(trace) = trace {
+            trace.end(EndOfRequest {
+                flight,
+                status,
+                is_cancelled: flight.is_cancelled() && status == CANCELLED,
+                was_sent: self.sent.is_some(),
+                usage: self.usage,
+            });
+        }
         self.note(status, ended, first_token, tokens_per_second);
         if self.gateway.policies.observes(EventName::RequestFinished) {
             self.tell_observers(status, ended, first_token, tokens_per_second);

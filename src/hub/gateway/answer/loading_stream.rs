@@ -92,7 +92,7 @@ impl LoadingStream {
 impl StreamState {
     fn after(protocol: &Protocol, answer: Result<Response<Body>, ApiError>) -> Self {
         match answer {
-            Err(error) => Self::Passing(Box::new(Body::full((protocol.error_event)(&error)))),
+            Err(error) => Self::Passing(Box::new(Body::full((protocol.only_event)(&error)))),
             Ok(answer) => {
                 let (head, body) = answer.into_parts();
                 let body = Box::new(body);
@@ -134,7 +134,7 @@ impl Gathered {
             return Poll::Ready(event(&json));
         }
         let error = workers_error(self.status, &json, model);
-        Poll::Ready(Body::full((protocol.error_event)(&error)))
+        Poll::Ready(Body::full((protocol.only_event)(&error)))
     }
 }
 
@@ -156,7 +156,7 @@ impl http_body::Body for LoadingStream {
             this.flight = None;
             // The worker's own stream tells it by itself.
             if !matches!(this.state, StreamState::Passing(_)) {
-                let told = (this.protocol.error_event)(&refusals::cancelled());
+                let told = (this.protocol.only_event)(&refusals::cancelled());
                 this.state = StreamState::Passing(Box::new(Body::full(told)));
             }
         }

@@ -11,4 +11,5 @@ pub(super) mod leased_body;
 pub(super) mod loading_stream;
 pub(super) mod model_name;
 pub(super) mod progress;
+mod trace;
 pub(super) mod usage;

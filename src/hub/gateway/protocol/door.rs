@@ -22,7 +22,7 @@ use crate::hub::gateway::request::scan::{FoundModel, ScanStep, Scanner};
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 
-/// The routes that doors lead to.
+/// The routes that doors lead to, and [`openai::COMPLETIONS`].
 const CHAT: &str = "/v1/chat/completions";
 const EMBEDDINGS: &str = "/v1/embeddings";
 
@@ -62,6 +62,8 @@ pub(in super::super) enum Answering {
     Message,
     Response(Box<responses::Echoed>),
     Ollama(Form, Origin),
+    /// Of Ollama's `POST /api/generate` with a prompt that is no chat.
+    Completion(Origin),
     /// A request of Ollama's that only loads its model, or only wishes it away; true for a stream.
     Moved(Form, bool),
     Embeddings(Origin),
@@ -78,9 +80,10 @@ impl Door {
         Ok(match self {
             Self::Messages => (anthropic::to_chat(body)?, Answering::Message),
             Self::Responses => {
-                let conversation = responses::Conversation::of(body, kept)?;
-                let chat = responses::to_chat(body, &conversation.items_before())?;
-                let echoed = Box::new(responses::Echoed::of(body, conversation));
+                let body = responses::resolved(body, kept)?;
+                let conversation = responses::Conversation::of(&body, kept)?;
+                let chat = responses::to_chat(&body, &conversation.items_before())?;
+                let echoed = Box::new(responses::Echoed::of(&body, conversation));
                 (chat, Answering::Response(echoed))
             }
             Self::Ollama(form) => {
@@ -90,29 +93,26 @@ impl Door {
                 };
                 let answering = match asked {
                     Purpose::Answer => Answering::Ollama(form, Origin::now()),
+                    Purpose::Completion => Answering::Completion(Origin::now()),
                     Purpose::Only { stream } => Answering::Moved(form, stream),
                 };
                 (chat, answering)
             }
-            Self::OllamaEmbed => (ollama::embed(body)?, Answering::Embeddings(Origin::now())),
-            Self::OllamaEmbeddings => (ollama::embed(body)?, Answering::Embedding),
+            Self::OllamaEmbed => (
+                ollama::embed(body, "input")?,
+                Answering::Embeddings(Origin::now()),
+            ),
+            Self::OllamaEmbeddings => (ollama::embed(body, "prompt")?, Answering::Embedding),
         })
-    }
-
-    /// The route that a worker is asked for instead.
-    fn asked(self) -> &'static str {
-        match self {
-            Self::Messages | Self::Responses | Self::Ollama(_) => CHAT,
-            Self::OllamaEmbed | Self::OllamaEmbeddings => EMBEDDINGS,
-        }
     }
 }
 
 impl Answering {
-    /// The route that the worker was asked for.
+    /// The route that a worker is asked for instead.
     fn asked(&self) -> &'static str {
         match self {
             Self::Message | Self::Response(_) | Self::Ollama(..) | Self::Moved(..) => CHAT,
+            Self::Completion(_) => openai::COMPLETIONS,
             Self::Embeddings(_) | Self::Embedding => EMBEDDINGS,
         }
     }
@@ -120,9 +120,11 @@ impl Answering {
     pub(super) fn stream_type(&self) -> &'static str {
         match self {
             Self::Message | Self::Response(_) => EVENTS,
-            Self::Ollama(..) | Self::Moved(..) | Self::Embeddings(_) | Self::Embedding => {
-                ollama::OLLAMA.stream_type
-            }
+            Self::Ollama(..)
+            | Self::Completion(_)
+            | Self::Moved(..)
+            | Self::Embeddings(_)
+            | Self::Embedding => ollama::OLLAMA.stream_type,
         }
     }
 
@@ -137,6 +139,7 @@ impl Answering {
             Self::Ollama(form, origin) => {
                 Box::new(Stream::new(ollama::Lines::new(form, written, origin)))
             }
+            Self::Completion(origin) => Self::Ollama(Form::Generate, origin).stream(written),
             Self::Moved(form, _) => {
                 let lines = ollama::Lines::new(form, written, Origin::now());
                 Box::new(Stream::new(lines))
@@ -181,6 +184,7 @@ impl Answering {
             Self::Message => anthropic::message(&answer()?, written),
             Self::Response(echoed) => responses::response(&answer()?, written, *echoed, now()),
             Self::Ollama(form, origin) => ollama::whole(&answer()?, form, written, origin),
+            Self::Completion(origin) => ollama::whole(&answer()?, Form::Generate, written, origin),
             Self::Moved(form, stream) => {
                 return Ok(ollama::only_moved(form, written, stream, "load"));
             }
@@ -196,20 +200,29 @@ fn now() -> u64 {
     unix_now() as u64
 }
 
-/// A request of Anthropic's `POST /v1/messages/count_tokens`: the model that it names, and what is counted.
+/// A request to count the tokens of one that would come in through `door`: the model that it names, and what is
+/// counted.
 ///
 /// # Errors
 /// 400 when the request is not what it has to be.
-pub(in super::super) fn to_count(body: &[u8]) -> Result<(String, Tokens), ApiError> {
-    let chat: Value =
-        serde_json::from_slice(&anthropic::to_chat(&read(body)?)?).unwrap_or_default();
+pub(in super::super) fn to_count(
+    door: Door,
+    body: &[u8],
+    kept: &responses::Kept,
+) -> Result<(String, Tokens), ApiError> {
+    let (chat, _) = door.translate(&read(body)?, kept)?;
+    let chat: Value = serde_json::from_slice(&chat).unwrap_or_default();
     let model = chat["model"].as_str().unwrap_or_default();
     Ok((model.to_owned(), Tokens::of(&chat)))
 }
 
 /// The answer to it.
-pub(in super::super) fn counted(tokens: usize) -> Response<Body> {
-    openai::json(&serde_json::json!({"input_tokens": tokens}))
+pub(in super::super) fn counted(door: Door, tokens: usize) -> Response<Body> {
+    let mut counted = serde_json::json!({"input_tokens": tokens});
+    if matches!(door, Door::Responses) {
+        counted["object"] = "response.input_tokens".into();
+    }
+    openai::json(&counted)
 }
 
 /// The JSON of a body.
@@ -223,7 +236,6 @@ pub(in super::super) fn read(body: &[u8]) -> Result<Value, ApiError> {
 
 /// The chat completion for a request, before it takes its place.
 pub(in super::super) struct AsChat {
-    door: Door,
     body: Bytes,
     chat: Bytes,
     answering: Answering,
@@ -256,13 +268,18 @@ impl AsChat {
             _ => return Err(model_required()),
         };
         Ok(Self {
-            door,
             body,
             chat,
             answering,
             found,
             keep_alive,
         })
+    }
+
+    /// What policies see of a request that its worker gets as it is: the chat completion, or the `body` itself where
+    /// only the worker can tell what it means, as of one that continues a response which it keeps.
+    pub(in super::super) fn seen(door: Door, body: Bytes, kept: &responses::Kept) -> Bytes {
+        Self::of(door, body.clone(), kept).map_or(body, |as_chat| as_chat.chat)
     }
 
     /// Seconds that the client wishes the model to stay in memory; negative for ever.
@@ -280,7 +297,6 @@ impl Translating {
         intake: &mut Intake,
     ) -> (Self, Option<String>, ModelSite) {
         let AsChat {
-            door,
             body,
             chat,
             answering,
@@ -292,10 +308,11 @@ impl Translating {
         // curl calls a body without a type a form, and so do many examples of Ollama's API.
         let json = HeaderValue::from_static("application/json");
         let kind = parts.headers.insert(CONTENT_TYPE, json);
+        let asked = answering.asked();
         let translating = Self {
             answering,
-            asked: door.asked(),
-            uri: std::mem::replace(&mut parts.uri, Uri::from_static(door.asked())),
+            asked,
+            uri: std::mem::replace(&mut parts.uri, Uri::from_static(asked)),
             coding: parts.headers.remove(ACCEPT_ENCODING),
             kind,
             body,

@@ -41,6 +41,8 @@ pub(crate) struct Protocol {
     pub(crate) error: fn(&ApiError) -> Response<Body>,
     /// The same as an event of a stream that has begun.
     pub(crate) error_event: fn(&ApiError) -> Bytes,
+    /// The same as all of a stream in which nothing has been said.
+    pub(crate) only_event: fn(&ApiError) -> Bytes,
     /// The notice in a stream while its model loads, which no client takes for content.
     pub(crate) notice: fn(&str) -> Bytes,
     /// The content type of its streams.
@@ -101,8 +103,8 @@ impl Protocol {
         match path {
             path if is_message(path) => &anthropic::ANTHROPIC,
             path if is_response(path) => &responses::RESPONSES,
-            // LM Studio's errors are OpenAI's.
-            path if path.starts_with("/api/") && !path.starts_with("/api/v0/") => &ollama::OLLAMA,
+            path if path.starts_with(lm_studio::ROOT) => &lm_studio::LM_STUDIO,
+            path if path.starts_with("/api/") => &ollama::OLLAMA,
             _ => Self::DEFAULT,
         }
     }

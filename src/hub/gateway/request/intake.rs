@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -26,6 +27,7 @@ use super::scan::{ScanStep, Scanner};
 use crate::api::ApiError;
 use crate::config::Limits;
 use crate::hub::gateway::refusals;
+use crate::hub::lifecycle::Capture;
 use crate::upstream as worker;
 use crate::upstream::{BoxError, RequestBody};
 
@@ -73,20 +75,28 @@ pub(crate) struct Intake {
 
 impl Intake {
     /// The body that comes with `headers`; nothing of it is read yet. What is read counts in `budget`,
-    /// and what is not makes `read_pause` known to the connection.
+    /// and what is not makes `read_pause` known to the connection. `capture` is told of all that is read.
     pub(crate) fn new(
         headers: &HeaderMap,
         body: Incoming,
         limits: Limits,
         budget: &Budget,
         read_pause: ReadPause,
+        capture: Option<Arc<Capture>>,
     ) -> Self {
+        let rest = |body| {
+            let rest = Rest::Plain(Limited::new(body, limits.body));
+            match capture {
+                None => rest,
+                Some(capture) => rest.captured(capture),
+            }
+        };
         Self {
             chunks: VecDeque::new(),
             held: 0,
             asks_first: headers.contains_key(EXPECT),
             is_too_long: body.size_hint().lower() > limits.body as u64,
-            rest: (!body.is_end_stream()).then(|| Rest::Plain(Limited::new(body, limits.body))),
+            rest: (!body.is_end_stream()).then(|| rest(body)),
             scanner: None,
             limits,
             held_of_all: budget.reservation(limits.held),

@@ -2,6 +2,7 @@
 //! for a second `model`.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use hyper::body::Incoming;
 use super::coding::Decoder;
 use super::scan::{ScanStep, Scanner};
 use crate::hub::gateway::refusals;
+use crate::hub::lifecycle::Capture;
 use crate::upstream::BoxError;
 
 /// Decoded bytes after which other tasks run.
@@ -22,6 +24,14 @@ const TURN: usize = 256 * 1024;
 pub(crate) enum Rest {
     Plain(Limited<Incoming>),
     Coded(Box<Coded>),
+    Captured(Box<CapturedRest>),
+}
+
+/// A body whose pieces are noted as they pass.
+#[derive(Debug)]
+pub(crate) struct CapturedRest {
+    rest: Rest,
+    capture: Arc<Capture>,
 }
 
 /// A body in content codings.
@@ -51,8 +61,16 @@ impl Rest {
                 is_over: false,
                 at_once: 0,
             })),
+            // What is noted is what can be read.
+            Self::Captured(captured) => captured.rest.decoded(decoder).captured(captured.capture),
             coded => coded,
         }
+    }
+
+    /// The same, with its pieces noted.
+    pub(crate) fn captured(self, capture: Arc<Capture>) -> Self {
+        let rest = self;
+        Self::Captured(Box::new(CapturedRest { rest, capture }))
     }
 }
 
@@ -67,6 +85,15 @@ impl Body for Rest {
         match self.get_mut() {
             Self::Plain(body) => Pin::new(body).poll_frame(cx),
             Self::Coded(coded) => coded.poll_data(cx).map_ok(Frame::data),
+            Self::Captured(captured) => {
+                let frame = ready!(Pin::new(&mut captured.rest).poll_frame(cx));
+                if let Some(Ok(frame)) = &frame
+                    && let Some(data) = frame.data_ref()
+                {
+                    captured.capture.of_request(data);
+                }
+                Poll::Ready(frame)
+            }
         }
     }
 
@@ -74,6 +101,7 @@ impl Body for Rest {
         match self {
             Self::Plain(body) => body.is_end_stream(),
             Self::Coded(coded) => coded.is_over,
+            Self::Captured(captured) => captured.rest.is_end_stream(),
         }
     }
 
@@ -81,6 +109,7 @@ impl Body for Rest {
         match self {
             Self::Plain(body) => body.size_hint(),
             Self::Coded(_) => SizeHint::default(),
+            Self::Captured(captured) => captured.rest.size_hint(),
         }
     }
 }

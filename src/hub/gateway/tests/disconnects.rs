@@ -52,7 +52,8 @@ async fn a_client_that_leaves_while_its_request_waits_is_noticed_whatever_of_its
                 let (mut parts, body) = request.into_parts();
                 let (limits, budget) = (Limits::default(), Budget::default());
                 let read_pause = ReadPause::default();
-                let mut intake = Intake::new(&parts.headers, body, limits, &budget, read_pause);
+                let mut intake =
+                    Intake::new(&parts.headers, body, limits, &budget, read_pause, None);
                 named_model(&mut parts, &mut intake).await.unwrap();
                 waiting.store(true, Ordering::Release);
                 let _gone = scopeguard(gone);

@@ -13,7 +13,7 @@ use super::protocol::Protocol;
 use super::*;
 use crate::config::Limits;
 use crate::core::refusals::model_required;
-use crate::hub::lifecycle::Gate;
+use crate::hub::lifecycle::{Gate, Grant};
 use crate::upstream::scripted::{Scripted, Wire, eventually};
 use crate::upstream::{Accepts, Upstream};
 
@@ -50,7 +50,8 @@ impl Hub {
                 let grant = Grant { lease, upstream };
                 let (parts, body) = request.into_parts();
                 let read_pause = ReadPause::default();
-                let mut intake = Intake::new(&parts.headers, body, limits, &budget, read_pause);
+                let mut intake =
+                    Intake::new(&parts.headers, body, limits, &budget, read_pause, None);
                 match through(parts, &mut intake, grant).await {
                     Ok(answer) => answer,
                     Err(error) => {

@@ -7,8 +7,9 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::*;
-use crate::api::{SystemMemory, Verb};
+use crate::api::{Pressure, SystemMemory, Verb};
 use crate::memory::Probe;
+use crate::worker::spare::tests as spare;
 
 const GIBIBYTE: u64 = 1 << 30;
 
@@ -29,6 +30,7 @@ struct Contents {
     returning: u64,
     /// Time that this takes.
     returns_after: Duration,
+    pressure: Pressure,
 }
 
 impl Probe for Ram {
@@ -38,6 +40,7 @@ impl Probe for Ram {
         SystemMemory {
             total: ram.total,
             available: ram.total.map(|total| total - taken),
+            pressure: ram.pressure,
             ..SystemMemory::default()
         }
     }
@@ -118,8 +121,8 @@ impl Machine {
     fn scene(folder: &TempDir, yaml: &str) -> Scene {
         let path = folder.path().join("hub.yaml");
         std::fs::write(&path, yaml).unwrap();
-        let stage = Stage::default();
-        *stage.ram.0.lock() = Contents {
+        let launcher = ScriptedLauncher::default();
+        *launcher.ram.0.lock() = Contents {
             total: Some(64 * GIBIBYTE),
             other: 4 * GIBIBYTE,
             sizes: [("alpha", 30), ("beta", 20), ("gamma", 40)]
@@ -130,7 +133,7 @@ impl Machine {
         };
         Scene::of(
             Config::load(&path).unwrap(),
-            stage,
+            launcher,
             Learned::recall(folder.path()),
         )
     }
@@ -166,7 +169,7 @@ impl Machine {
     }
 
     fn change(&self, change: impl FnOnce(&mut Contents)) {
-        change(&mut self.scene.stage.ram.0.lock());
+        change(&mut self.scene.launcher.ram.0.lock());
     }
 }
 
@@ -305,6 +308,33 @@ async fn a_parked_load_begins_when_other_programs_leave_room() {
     let began = Instant::now();
     request.await.unwrap().unwrap();
     assert!(began.elapsed() < LOAD + Duration::from_secs(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn spares_end_when_memory_becomes_scarce() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = spare::config(folder.path(), " [{name: alpha, model_path: org/alpha}]\n");
+    let alpha = config.models[0].clone();
+    let scene = Scene::of(config, ScriptedLauncher::default(), Learned::default());
+    let spares = &scene.lifecycle.registry.spares;
+    let seen = || {
+        spares
+            .seen()
+            .iter()
+            .map(|seen| seen.pid)
+            .collect::<Vec<_>>()
+    };
+    for pressure in [Pressure::Warning, Pressure::Critical] {
+        scene.launcher.ram.0.lock().pressure = Pressure::Normal;
+        sleep(Duration::from_secs(60)).await;
+        let pid = spare::hold(spares, &alpha);
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(seen(), [pid], "memory is not scarce");
+        scene.launcher.ram.0.lock().pressure = pressure;
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(seen(), [0; 0]);
+        spare::ended(pid).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

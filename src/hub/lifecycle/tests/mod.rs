@@ -25,7 +25,7 @@ const END: Duration = Duration::from_secs(1);
 
 /// Plays workers that need [`LOAD`] to load and [`END`] to end.
 #[derive(Debug, Clone, Default)]
-struct Stage {
+struct ScriptedLauncher {
     /// Names of the models launched, in order.
     launched: Arc<Mutex<Vec<String>>>,
     /// Those whose next load fails.
@@ -35,7 +35,7 @@ struct Stage {
     tracker: TaskTracker,
 }
 
-impl Launcher for Stage {
+impl Launcher for ScriptedLauncher {
     fn launch(
         &self,
         order: Order,
@@ -77,17 +77,17 @@ impl Launcher for Stage {
 
 struct Scene {
     lifecycle: Lifecycle,
-    stage: Stage,
+    launcher: ScriptedLauncher,
     supervisor: JoinHandle<()>,
 }
 
 impl Scene {
     fn new(yaml: &str) -> Self {
         let config = crate::config::from_yaml(yaml);
-        Self::of(config, Stage::default(), Learned::default())
+        Self::of(config, ScriptedLauncher::default(), Learned::default())
     }
 
-    fn of(config: Config, stage: Stage, learned: Learned) -> Self {
+    fn of(config: Config, launcher: ScriptedLauncher, learned: Learned) -> Self {
         let mut ports = PortBook::with_probe(
             config.port,
             config.model_starting_port,
@@ -97,17 +97,17 @@ impl Scene {
         let (lifecycle, running) =
             Lifecycle::new(config, ports, learned, Troubles::default(), Instant::now());
         let (workers, _) = watch::channel(RuntimeModels::default());
-        let tracker = stage.tracker.clone();
+        let tracker = launcher.tracker.clone();
         let supervisor = tracker.spawn(running.run(
-            stage.clone(),
-            stage.ram.clone(),
+            launcher.clone(),
+            launcher.ram.clone(),
             workers,
             Legacy::default(),
             tracker.clone(),
         ));
         Self {
             lifecycle,
-            stage,
+            launcher,
             supervisor,
         }
     }
@@ -130,7 +130,7 @@ impl Scene {
     fn acquire_later(&self, name: &str) -> JoinHandle<Result<Grant, ApiError>> {
         let (lifecycle, model) = (self.lifecycle.clone(), self.model(name));
         let arrival = arrive(&model, "127.0.0.1");
-        self.stage
+        self.launcher
             .tracker
             .spawn(async move { lifecycle.acquire(arrival).await })
     }
@@ -156,7 +156,7 @@ async fn fifty_first_requests_are_one_launch() {
     for request in requests {
         grants.push(request.await.unwrap().unwrap());
     }
-    assert_eq!(*scene.stage.launched.lock(), ["beta"]);
+    assert_eq!(*scene.launcher.launched.lock(), ["beta"]);
     assert_eq!(scene.model("beta").gate.active(), 50);
     drop(grants);
     assert_eq!(scene.model("beta").gate.active(), 0);
@@ -179,7 +179,7 @@ async fn a_client_that_leaves_gives_up_its_place_and_not_the_load() {
     let grant = stays.await.unwrap().unwrap();
     assert_eq!(scene.model("beta").gate.active(), 1);
     drop(grant);
-    assert_eq!(scene.stage.launched.lock().len(), 1);
+    assert_eq!(scene.launcher.launched.lock().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,7 +190,7 @@ async fn unload_waits_for_the_lease_and_then_ends_the_worker() {
     let grant = scene.acquire("alpha").await.unwrap();
     let lifecycle = scene.lifecycle.clone();
     let unload = scene
-        .stage
+        .launcher
         .tracker
         .spawn(async move { lifecycle.run(Verb::Unload, "alpha").await });
     sleep(Duration::from_secs(30)).await;
@@ -224,7 +224,7 @@ async fn the_drain_limit_cuts_a_lease_that_does_not_come_back() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_load_is_told_to_all_who_wait() {
     let scene = Scene::new(TWO);
-    scene.stage.broken.lock().push("beta".into());
+    scene.launcher.broken.lock().push("beta".into());
     scene.lifecycle.run(Verb::Start, "beta").await.unwrap();
     let (one, two) = (scene.acquire_later("beta"), scene.acquire_later("beta"));
     for request in [one, two] {
@@ -235,7 +235,7 @@ async fn a_failed_load_is_told_to_all_who_wait() {
     assert_eq!(scene.states("beta"), ("failed", "failed"));
     let status = scene.lifecycle.status();
     assert_eq!(status.models[1].metadata.facts.exit_code, Some(0));
-    scene.stage.broken.lock().clear();
+    scene.launcher.broken.lock().clear();
     scene.acquire("beta").await.unwrap();
     assert_eq!(scene.states("beta"), ("running", "loaded"));
 }
@@ -269,7 +269,7 @@ async fn unknown_models_and_models_that_are_not_started_are_refused() {
         scene.lifecycle.run(Verb::Unload, "beta").await,
         Ok(Outcome::Already)
     );
-    assert!(scene.stage.launched.lock().is_empty());
+    assert!(scene.launcher.launched.lock().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -341,7 +341,7 @@ async fn a_full_and_a_late_queue_say_when_to_come_back() {
     let unload = {
         let lifecycle = scene.lifecycle.clone();
         let unload = async move { lifecycle.run(Verb::Unload, "beta").await };
-        scene.stage.tracker.spawn(unload)
+        scene.launcher.tracker.spawn(unload)
     };
     sleep(Duration::from_secs(8)).await;
     assert_eq!(told(park().unwrap_err()), (429, Some(5)));

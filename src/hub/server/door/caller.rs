@@ -28,6 +28,8 @@ pub(super) struct Caller<'h> {
     pub(super) has_two_origins: bool,
     /// True if it may be a browser: every one sends one of these, few programs do.
     pub(super) may_be_browser: bool,
+    /// True if it says that it is one: `User-Agent` begins with `Mozilla/`, which a page cannot change.
+    pub(super) is_browser: bool,
 }
 
 impl<'h> Caller<'h> {
@@ -39,7 +41,7 @@ impl<'h> Caller<'h> {
             if *name == HOST {
                 caller.has_two_hosts |= caller.host.replace(value).is_some();
             } else if *name == USER_AGENT {
-                caller.may_be_browser |= value.as_bytes().starts_with(b"Mozilla/");
+                caller.is_browser |= value.as_bytes().starts_with(b"Mozilla/");
             } else if *name == ORIGIN {
                 caller.has_two_origins |= caller.origin.replace(value).is_some();
                 caller.may_be_browser = true;
@@ -55,6 +57,7 @@ impl<'h> Caller<'h> {
                 }
             }
         }
+        caller.may_be_browser |= caller.is_browser;
         caller
     }
 }

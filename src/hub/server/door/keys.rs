@@ -1,6 +1,6 @@
 //! Asks for a key, where hub.yaml has any.
 //!
-//! The requests of workers need a key that may use the hub; those that control it, and `/metrics`, one that may
+//! The requests of workers and the loads of models need a key that may use the hub; those that control it, and `/metrics`, one that may
 //! control it. The rest is open. Clients send a key as `Authorization: Bearer` or as `x-api-key`; the status page has
 //! a cookie, which counts for requests of the hub's own pages alone.
 
@@ -10,6 +10,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 
+use super::super::member;
 use super::caller::{Caller, Site};
 use super::sessions::Sessions;
 use super::{Area, refusals};
@@ -150,7 +151,8 @@ fn needed(area: Area, path: &str) -> Option<Right> {
     match area {
         Area::Workers => Some(Right::Use),
         Area::Hub => Some(Right::Control),
-        Area::Public => (path == "/metrics").then_some(Right::Control),
+        Area::Public if path == "/metrics" => Some(Right::Control),
+        Area::Public => member::is_about(path).then_some(Right::Use),
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderValue, Version};
 
-use super::area::Area;
+use super::area::{Area, is_list};
 use crate::api::ApiError;
 use crate::config::Config;
 use crate::config::web::{self, Host};
@@ -27,7 +27,7 @@ mod tests;
 use caller::{Caller, Site};
 pub(super) use cors::{allow_origin, preflight};
 pub(super) use keys::{Pass, key_of_login, pass, wants_login_page};
-pub(super) use sessions::Sessions;
+pub use sessions::{HandedSessions, Sessions};
 
 /// Schemes of applications, which no web site's page can have.
 const APPLICATIONS: [&str; 4] = ["app", "tauri", "vscode-webview", "vscode-file"];
@@ -145,7 +145,7 @@ impl Page<'_> {
                 return Err(refusals::another_site(self.area));
             }
             if changes && self.caller.site == Site::Unsaid {
-                self.check_referer()?;
+                self.check_referer(|origin| self.lists(origin))?;
             }
             return Ok(None);
         };
@@ -162,7 +162,8 @@ impl Page<'_> {
     fn may_use(self) -> Result<Option<HeaderValue>, ApiError> {
         let Some(value) = self.caller.origin else {
             return match self.caller.site {
-                Site::Unsaid | Site::Own => Ok(None),
+                Site::Unsaid => self.check_silent_browser(),
+                Site::Own => Ok(None),
                 // Only loopback is same-site with loopback.
                 Site::Same if self.own.as_deref().is_some_and(is_loopback) => Ok(None),
                 Site::Same | Site::Cross => Err(refusals::another_site(self.area)),
@@ -172,24 +173,42 @@ impl Page<'_> {
         if self.is_own(origin.as_deref()) {
             return Ok(None);
         }
-        let may = origin.is_some_and(|origin| {
-            self.lists(&origin) || is_loopback(&origin) || is_application(&origin)
-        });
-        if may {
+        if origin.is_some_and(|origin| self.is_let_use(&origin)) {
             return Ok(Some(value.clone()));
         }
         Err(self.foreign(value))
     }
 
-    /// A browser that sends neither `Origin` nor `Sec-Fetch-Site` may still send a `Referer`.
-    fn check_referer(&self) -> Result<(), ApiError> {
+    /// Other pages than the hub's own that may use the models.
+    fn is_let_use(&self, origin: &str) -> bool {
+        self.lists(origin) || is_loopback(origin) || is_application(origin)
+    }
+
+    /// Over plain HTTP browsers send no `Sec-Fetch-Site` but to this machine itself, and no `Origin` with a GET: an
+    /// image in any page looks like that. Its `Referer` tells, unless the page holds it back, and then nothing
+    /// tells it from an address that the user typed. So a GET that says nothing gets only lists, which load
+    /// nothing. With a POST every browser sends `Origin`.
+    fn check_silent_browser(&self) -> Result<Option<HeaderValue>, ApiError> {
+        if !self.caller.is_browser {
+            return Ok(None);
+        }
+        self.check_referer(|origin| self.is_let_use(origin))?;
+        let is_told = self.caller.referer.is_some() || !self.parts.method.is_safe();
+        let is_near = self.own.as_deref().is_some_and(is_loopback);
+        if is_told || is_near || is_list(self.parts.uri.path()) {
+            return Ok(None);
+        }
+        Err(refusals::silent_browser())
+    }
+
+    /// A browser that sends neither `Origin` nor `Sec-Fetch-Site` may still send a `Referer`: the hub's own page, or
+    /// one that `may`.
+    fn check_referer(&self, may: impl Fn(&str) -> bool) -> Result<(), ApiError> {
         let Some(value) = self.caller.referer else {
             return Ok(());
         };
         let origin = value.to_str().ok().and_then(web::origin_of_url);
-        let may = self.is_own(origin.as_deref())
-            || origin.as_deref().is_some_and(|origin| self.lists(origin));
-        if may {
+        if self.is_own(origin.as_deref()) || origin.as_deref().is_some_and(may) {
             return Ok(());
         }
         Err(refusals::foreign_origin(self.area, origin.as_deref()))

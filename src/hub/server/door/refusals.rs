@@ -39,6 +39,14 @@ pub(super) fn another_site(area: Area) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, message)
 }
 
+/// A browser's GET that does not say which page asks.
+pub(super) fn silent_browser() -> ApiError {
+    let message = "A browser that does not say which page asks may only list the models: over plain HTTP any page \
+                   can make it ask. Use `http://localhost` on the hub's own machine, or another program such as \
+                   curl";
+    ApiError::new(StatusCode::FORBIDDEN, message)
+}
+
 /// Two `Origin` headers are ambiguous.
 pub(super) fn two_origins() -> ApiError {
     let message = "The request has two `Origin` headers. Send one, as browsers do.";

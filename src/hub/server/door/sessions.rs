@@ -1,15 +1,17 @@
 //! The sessions of the status page: whoever shows a key once gets a cookie that stands for it.
 //!
-//! A session ends with its key, when it is logged out, after 30 days, and with the hub: they are in memory only, and
-//! by their hashes. Wrong keys are counted by address, so that nobody can try many.
+//! A session ends with its key, when it is logged out, after 30 days, and with the hub, unless another one takes over:
+//! they are in memory only, and by their hashes. Wrong keys are counted by address, so that nobody can try many.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::COOKIE;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::refusals;
@@ -42,9 +44,27 @@ struct Tries {
     since: Instant,
 }
 
+/// The sessions of a hub for the one that takes over. Neither cookies nor keys can be made of them.
+#[derive(Default, Serialize, Deserialize)]
+pub struct HandedSessions(Vec<HandedSession>);
+
+/// Hashes in hexadecimal digits.
+#[derive(Serialize, Deserialize)]
+struct HandedSession {
+    cookie: String,
+    key: String,
+    ends_in: Duration,
+}
+
+impl fmt::Debug for HandedSessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HandedSessions({})", self.0.len())
+    }
+}
+
 /// All sessions of a hub.
 #[derive(Debug, Default)]
-pub(in crate::hub::server) struct Sessions {
+pub struct Sessions {
     /// By the hashes of their cookies.
     open: Mutex<HashMap<String, Session>>,
     tries: Mutex<HashMap<IpAddr, Tries>>,
@@ -99,6 +119,36 @@ impl Sessions {
         let mut sessions = ids(headers, port).filter_map(|id| open.get(&hashed(id)));
         let session = sessions.find(|session| session.ends > now)?;
         Some(session.key)
+    }
+
+    /// Those that are open, for the hub that takes over.
+    pub fn handed_on(&self) -> HandedSessions {
+        let now = Instant::now();
+        let open = self.open.lock();
+        let open = open.iter().filter(|(_, session)| session.ends > now);
+        let handed = open.map(|(cookie, session)| HandedSession {
+            cookie: cookie.clone(),
+            key: session.key.to_hex(),
+            ends_in: session.ends.duration_since(now),
+        });
+        HandedSessions(handed.collect())
+    }
+
+    /// Goes on with those of the hub before.
+    pub fn inherit(&self, handed: HandedSessions) {
+        let now = Instant::now();
+        let mut open = self.open.lock();
+        for HandedSession {
+            cookie,
+            key,
+            ends_in,
+        } in handed.0.into_iter().take(MOST)
+        {
+            if let Some(key) = KeyDigest::from_hex(&key) {
+                let ends = now + ends_in.min(LASTS);
+                open.insert(cookie, Session { key, ends });
+            }
+        }
     }
 
     fn open(&self, id: KeyDigest, key: KeyDigest, now: Instant) {
@@ -248,6 +298,32 @@ mod tests {
         assert_eq!(sessions.key_of(&other, 8000), owner);
         tokio::time::advance(LASTS).await;
         assert_eq!(sessions.key_of(&other, 8000), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hub_that_takes_over_ends_a_session_when_the_one_before_would_have() {
+        let (sessions, config) = (Sessions::default(), config());
+        let client = IpAddr::from([10, 0, 0, 1]);
+        let old = sends(&sessions.log_in(KEY, client, &config).unwrap());
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let cookie = sessions.log_in(KEY, client, &config).unwrap();
+        let new = sends(&cookie);
+        tokio::time::advance(LASTS - Duration::from_secs(61)).await;
+
+        let handed = serde_json::to_string(&sessions.handed_on()).unwrap();
+        let id = cookie.split(['=', ';']).nth(1).unwrap();
+        assert!(!handed.contains(id) && !handed.contains(KEY), "{handed}");
+        let heir = Sessions::default();
+        heir.inherit(serde_json::from_str(&handed).unwrap());
+        let owner = Some(KeyDigest::of(KEY.as_bytes()));
+        assert_eq!(heir.key_of(&old, 8000), owner);
+        assert_eq!(heir.key_of(&new, 8000), owner);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(heir.key_of(&old, 8000), None);
+        assert_eq!(heir.key_of(&new, 8000), owner);
+        let later = Sessions::default();
+        later.inherit(heir.handed_on());
+        assert_eq!(later.open.lock().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

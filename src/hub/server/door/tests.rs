@@ -269,10 +269,61 @@ fn a_referer_counts_where_nothing_else_is_said() {
         ("https://panel.example/x", Ok(false)),
     ] {
         assert_eq!(ask(referer, None, "/hub/reload"), expected, "{referer}");
-        assert_eq!(ask(referer, None, "/v1/models"), Ok(false), "{referer}");
+        assert_eq!(ask(referer, None, "/v1/models"), Ok(false), "a program");
     }
     let said = ask("https://evil.example/", Some("same-origin"), "/hub/reload");
     assert_eq!(said, Ok(false));
+}
+
+#[test]
+fn a_browser_that_says_nothing_over_plain_http_loads_nothing() {
+    let ask = |method: &Method, host: &str, path: &str, referer: Option<&str>| {
+        let request = Request::builder().method(method).uri(path);
+        let mut request = request
+            .header(HOST, host)
+            .header(USER_AGENT, "Mozilla/5.0 (Macintosh)");
+        if let Some(referer) = referer {
+            request = request.header(REFERER, referer);
+        }
+        status(check_in(request))
+    };
+    let lists = ["/v1/models", "/v1/models/a", "/api/tags", "/api/v0/models"];
+    let others = [
+        "/upstream/a/health",
+        "/v1/queue/stats?model=a",
+        "/v1/responses/r",
+    ];
+    for host in ["192.168.1.20:8000", "studio.local", "[fe80::1]:8000"] {
+        let own = format!("http://{host}/hub");
+        for (referer, expected) in [
+            ("http://evil.example/page", Err(403)),
+            ("nonsense", Err(403)),
+            (&*own, Ok(false)),
+            ("http://localhost:3000/", Ok(false)),
+            ("https://panel.example/x", Ok(false)),
+        ] {
+            for method in [Method::GET, Method::HEAD, Method::POST] {
+                for path in lists.into_iter().chain(others) {
+                    let answer = ask(&method, host, path, Some(referer));
+                    assert_eq!(answer, expected, "{method} {host} {path} {referer}");
+                }
+            }
+        }
+        for path in lists {
+            assert_eq!(ask(&Method::GET, host, path, None), Ok(false), "{path}");
+        }
+        for path in others {
+            assert_eq!(ask(&Method::GET, host, path, None), Err(403), "{path}");
+            assert_eq!(ask(&Method::POST, host, path, None), Ok(false), "an app");
+            let program = Request::get(path).header(HOST, host);
+            let program = program.header(ACCEPT_LANGUAGE, "*");
+            assert_eq!(status(check_in(program)), Ok(false), "{path}");
+        }
+    }
+    for path in others {
+        let answer = ask(&Method::GET, "localhost:8000", path, None);
+        assert_eq!(answer, Ok(false), "browsers say more there: {path}");
+    }
 }
 
 #[test]
@@ -365,12 +416,14 @@ fn elsewhere_programs_may_use_any_name_and_browsers_not() {
                 ("sec-fetch-mode", "cors"),
                 ("sec-fetch-site", "same-origin"),
                 ("accept-language", "en"),
-                ("user-agent", "Mozilla/5.0"),
             ] {
                 let expected = if is_own { Ok(false) } else { Err(421) };
                 let answer = status(check_in(request().header(name, value)));
                 assert_eq!(answer, expected, "{host} {path} {name}");
             }
+            let browser = request().header(USER_AGENT, "Mozilla/5.0");
+            let strange = status(check_in(browser)) == Err(421);
+            assert_eq!(strange, !is_own, "{host} {path}");
         }
     }
 }

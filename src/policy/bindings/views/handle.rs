@@ -13,7 +13,7 @@ use super::super::stage::{Stage, StagedModel};
 use super::request::{self, RequestHandle};
 use super::{Getter, Light as _, Text, View as _, all_names, assigned, hub, quoted, unknown_field};
 use crate::policy::bindings::interned::Tables;
-use crate::policy::sandbox::failures::SANDBOX;
+use crate::sandbox::errors::SANDBOX;
 
 /// Bits of a place. The rest is the number of the call, which 64 bits hold for longer than hubs run.
 const PLACE_BITS: u32 = 16;

@@ -15,9 +15,9 @@ use super::handle::Handle;
 use super::memory::Memory;
 use super::{list, log, model, read_only, settings, unknown_field};
 use crate::core::interface::event::EventName;
-use crate::policy::interface::wording::{did_you_mean, kind, shown_text};
-use crate::policy::sandbox::failures::SANDBOX;
-use crate::policy::sandbox::limits::unlimited;
+use crate::sandbox::errors::SANDBOX;
+use crate::sandbox::limits::unlimited;
+use crate::sandbox::wording::{did_you_mean, kind, shown_text};
 
 /// `hub.models`.
 struct Models;

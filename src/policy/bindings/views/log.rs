@@ -1,6 +1,6 @@
 //! `hub.log` and `print`: lines in the hub's log, with the position of the call.
 //!
-//! [`crate::policy::sandbox::flood`] limits their number.
+//! [`crate::sandbox::flood`] limits their number.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use mlua::{Function, Lua, Table, Value, Variadic};
 use super::super::stage::Stage;
 use super::hub::guarded;
 use super::unknown_field;
-use crate::policy::sandbox::failures::running_line;
-use crate::policy::sandbox::flood::loggable;
+use crate::sandbox::errors::running_line;
+use crate::sandbox::flood::loggable;
 
 /// The functions of `hub.log`.
 pub(in crate::policy) const LEVELS: [&str; 3] = ["info", "warn", "error"];

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use mlua::{Lua, LuaSerdeExt as _, MetaMethod, UserDataFields as _, UserDataMethods as _, Value};
 
 use super::stage::{Stage, StagedModel};
-use crate::policy::interface::wording::{did_you_mean, shown_text};
-use crate::policy::sandbox::limits::unlimited;
+use crate::sandbox::limits::unlimited;
+use crate::sandbox::wording::{did_you_mean, shown_text};
 
 pub(crate) mod exit;
 pub(crate) mod group;

@@ -6,8 +6,8 @@ use mlua::{Lua, Value};
 
 use super::super::stage::{Stage, StagedModel};
 use super::{
-    Getter, Light, Text, View, all_names, bytes, integer, seconds, settings, string, unknown_field,
-    whole,
+    Getter, Light, Text, View, all_names, bytes, integer, json, seconds, settings, string,
+    unknown_field, whole,
 };
 use crate::api::ModelFacts;
 
@@ -81,6 +81,10 @@ impl View for StagedModel {
         ("auto_unload_minutes", |_, _, this| {
             Ok(whole(this.facts.auto_unload_minutes))
         }),
+        ("hosts", |lua, _, this| match this.facts.hosts.is_empty() {
+            true => Ok(Value::Nil),
+            false => json(lua, &this.facts.hosts),
+        }),
         ("settings", |lua, stage, this| {
             settings(lua, &this.now(&*stage.world).settings)
         }),
@@ -93,6 +97,7 @@ impl Light for StagedModel {
         ("name", |facts| Some(&facts.name)),
         ("path", |facts| Some(&facts.model_path)),
         ("type", |facts| Some(facts.model_type.as_ref())),
+        ("engine", |facts| Some(&facts.engine)),
         ("group", |facts| facts.group.as_deref()),
         ("process_state", |facts| Some(facts.process_state.as_str())),
         ("memory_state", |facts| Some(facts.memory_state.as_str())),

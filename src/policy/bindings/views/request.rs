@@ -41,6 +41,12 @@ impl View for RequestHandle {
         ("client", |lua, stage, _| {
             stage.request(|request| string(lua, request.view.client.ip().to_string()))
         }),
+        ("via", |lua, stage, _| {
+            stage.request(|request| match request.view.via {
+                Some(proxy) => string(lua, proxy.ip().to_string()),
+                None => Ok(Value::Nil),
+            })
+        }),
         ("size_bytes", |_, stage, _| {
             stage.request(|request| match content_length(&request.view) {
                 Some(bytes) => Ok(integer(bytes)),

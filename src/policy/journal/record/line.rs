@@ -2,6 +2,7 @@
 //! with everything a policy could see and the verdict, and each event. They hold no texts of requests.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -77,6 +78,9 @@ pub(in crate::policy) struct RequestLine {
     pub(in crate::policy) method: String,
     pub(in crate::policy) path: String,
     pub(in crate::policy) client: String,
+    /// The trusted proxy that sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::policy) via: Option<IpAddr>,
     /// The name of its key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::policy) key: Option<String>,

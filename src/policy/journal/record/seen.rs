@@ -2,6 +2,7 @@
 //! thread.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -49,6 +50,7 @@ struct SeenRequest {
     method: http::Method,
     path: String,
     client: String,
+    via: Option<IpAddr>,
     key: Option<String>,
     protocol: &'static str,
     keep_alive: Option<f64>,
@@ -95,6 +97,7 @@ impl Snapshot {
                     method: view.parts.method.clone(),
                     path: clipped(view.parts.uri.path()),
                     client: view.client.ip().to_string(),
+                    via: view.via.map(|proxy| proxy.ip()),
                     key: view.key().map(|key| key.name.clone()),
                     protocol: view.protocol,
                     keep_alive: view.keep_alive,
@@ -213,6 +216,7 @@ impl SeenRequest {
             method: clipped(self.method.as_str()),
             path: self.path,
             client: self.client,
+            via: self.via,
             key: self.key,
             protocol: match self.protocol {
                 RequestView::OPENAI => String::new(),

@@ -34,7 +34,7 @@ fn block(part: &Part) -> Value {
         Part::Thinking(thinking) => {
             json!({"type": "thinking", "thinking": thinking, "signature": ""})
         }
-        Part::Text(text) => json!({"type": "text", "text": text}),
+        Part::Text(text) | Part::Refusal(text) => json!({"type": "text", "text": text}),
         Part::Call {
             id,
             name,

@@ -13,6 +13,7 @@ mod request;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 pub(super) use answer::message;
 pub(super) use request::to_chat;
@@ -23,6 +24,7 @@ pub(super) const ANTHROPIC: Protocol = Protocol {
     asks_for_stream,
     error: errors::error,
     error_event: errors::error_event,
+    only_event: errors::error_event,
     notice: errors::ping,
     stream_type: EVENTS,
 };

@@ -6,9 +6,10 @@
 use serde_json::Value;
 
 use super::super::chat::{
-    Content, Message, Request, Sampling, Template, Tool, ToolCall, effort, join, schema_format,
+    Content, Message, Request, Sampling, Template, ToolCall, effort, join, schema_format,
 };
 use super::super::fields::{Field, TextOrList, invalid};
+use super::tools;
 use crate::api::ApiError;
 
 /// Claude Code begins its system prompt with a line that is another one in every session. It would make
@@ -51,7 +52,7 @@ pub(in super::super) fn to_chat(body: &Value) -> Result<Vec<u8>, ApiError> {
     }
     if let Some(tools) = body.get("tools") {
         for tool in tools.items()? {
-            request.tools.extend(function(&tool)?);
+            request.tools.extend(tools::function(&tool)?);
         }
     }
     // Workers refuse a choice among no tools, which is not the client's error.
@@ -292,26 +293,6 @@ fn add_assistant<'a>(
     Ok(())
 }
 
-/// A tool of the client's own; `None` for one that Anthropic's servers would run.
-fn function<'a>(tool: &Field<'_, 'a>) -> Result<Option<Tool<'a>>, ApiError> {
-    let kind = tool
-        .get("type")
-        .map_or(Ok("custom"), |kind| kind.string())?;
-    let name = tool.must("name")?.string()?;
-    if kind != "custom" && tool.get("input_schema").is_none() {
-        tracing::info!(
-            tool = name,
-            kind,
-            "a tool that no worker has is left out of a request"
-        );
-        return Ok(None);
-    }
-    let description = tool.get("description");
-    let description = description.map(|text| text.string()).transpose()?;
-    let schema = tool.must("input_schema")?.object()?;
-    Ok(Some(Tool::new(name, description, Some(schema))))
-}
-
 /// The tool that the model has to call, if it has to. A worker may take silence for `none`.
 fn choose(request: &mut Request<'_>, body: &Field<'_, '_>) -> Result<(), ApiError> {
     let Some(choice) = body.get("tool_choice") else {
@@ -323,10 +304,7 @@ fn choose(request: &mut Request<'_>, body: &Field<'_, '_>) -> Result<(), ApiErro
         "auto" => Value::from("auto"),
         "any" => Value::from("required"),
         "none" => Value::from("none"),
-        "tool" => {
-            let name = choice.must("name")?.string()?;
-            serde_json::json!({"type": "function", "function": {"name": name}})
-        }
+        "tool" => request.choice_of(choice.must("name")?.string()?),
         _ => return Err(kind.is_no("`auto`, `any`, `tool` or `none`")),
     });
     if let Some(one) = choice.get("disable_parallel_tool_use")

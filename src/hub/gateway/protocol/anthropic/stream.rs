@@ -94,7 +94,9 @@ impl Writer for Events {
 
     fn open(&mut self, kind: PartKind<'_>, out: &mut Vec<u8>) {
         let (open, block) = match kind {
-            PartKind::Text => (OpenBlock::Text, json!({"type": "text", "text": ""})),
+            PartKind::Text | PartKind::Refusal => {
+                (OpenBlock::Text, json!({"type": "text", "text": ""}))
+            }
             PartKind::Thinking => (
                 OpenBlock::Thinking,
                 json!({"type": "thinking", "thinking": "", "signature": ""}),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::super::chat::{self, Stream, Translate as _};
 use super::*;
 use crate::api::ApiError;
+use crate::chat_streams::plans;
 
 fn chat_of(body: &Value) -> Value {
     serde_json::from_slice(&to_chat(body).unwrap()).unwrap()
@@ -149,6 +150,69 @@ fn tools_are_chosen_as_the_client_says() {
         let chat = chat_of(&body);
         assert!(chat.get("tool_choice").is_none() && chat.get("tools").is_none());
     }
+}
+
+#[test]
+fn a_choice_of_a_tool_that_is_left_out_is_the_models() {
+    let mut body = claude_code("", &[]);
+    let search = json!({"type": "web_search_20250305", "name": "web_search"});
+    body["tools"].as_array_mut().unwrap().push(search);
+    for (name, chosen) in [
+        ("web_search", json!("auto")),
+        (
+            "Bash",
+            json!({"type": "function", "function": {"name": "Bash"}}),
+        ),
+    ] {
+        body["tool_choice"] = json!({"type": "tool", "name": name});
+        assert_eq!(chat_of(&body)["tool_choice"], chosen);
+    }
+}
+
+#[test]
+fn tools_that_the_client_runs_are_told_with_what_they_take() {
+    for (kind, name, takes, not) in [
+        ("bash_20250124", "bash", "restart", "path"),
+        (
+            "text_editor_20250728",
+            "str_replace_based_edit_tool",
+            "insert_text",
+            "old_path",
+        ),
+        (
+            "text_editor_20250124",
+            "str_replace_editor",
+            "insert_line",
+            "insert_text",
+        ),
+        ("memory_20250818", "memory", "new_path", "restart"),
+    ] {
+        let mut body = claude_code("", &[]);
+        body["tools"] =
+            json!([{"type": kind, "name": name, "cache_control": {"type": "ephemeral"}}]);
+        let chat = chat_of(&body);
+        let function = &chat["tools"][0]["function"];
+        assert_eq!(function["name"], name);
+        assert!(function["description"].is_string(), "{function}");
+        let fields = &function["parameters"]["properties"];
+        assert!(fields["command"].is_object(), "{fields}");
+        assert!(
+            fields[takes].is_object() && fields[not].is_null(),
+            "{fields}"
+        );
+        for required in function["parameters"]["required"].as_array().unwrap() {
+            assert!(fields[required.as_str().unwrap()].is_object(), "{function}");
+        }
+    }
+    let mut body = claude_code("", &[]);
+    body["tools"] =
+        json!([{"type": "computer_20250124", "name": "computer", "display_width_px": 9}]);
+    let error = to_chat(&body).unwrap_err();
+    assert_eq!(
+        (error.status, error.param.as_deref()),
+        (400, Some("tools[0]"))
+    );
+    assert!(error.message.contains("`input_schema`"), "{error}");
 }
 
 #[test]
@@ -357,7 +421,7 @@ impl Sdk {
 
 proptest! {
     #[test]
-    fn an_sdk_reads_of_any_stream_what_the_worker_said(plan in chat::tests::plans(), at in any::<usize>()) {
+    fn an_sdk_reads_of_any_stream_what_the_worker_said(plan in plans(), at in any::<usize>()) {
         let sdk = Sdk::read(&events_of(&plan.pieces()));
         prop_assert!(sdk.stopped);
         prop_assert_eq!(sdk.texts("text"), plan.text.clone());

@@ -35,6 +35,14 @@ impl Reason {
         }
     }
 
+    /// True if the model had more to say.
+    pub(in super::super) fn cuts(self) -> bool {
+        match self {
+            Self::Length | Self::Filtered => true,
+            Self::Stop | Self::Calls => false,
+        }
+    }
+
     /// The same for an answer that has calls or not: not every worker says so in its reason.
     pub(super) fn with_calls(self, has_calls: bool) -> Self {
         match self {
@@ -50,6 +58,8 @@ impl Reason {
 pub(in super::super) enum Part {
     Thinking(String),
     Text(String),
+    /// Text with which the model declines.
+    Refusal(String),
     Call {
         id: String,
         name: String,
@@ -77,11 +87,13 @@ struct Completion {
 
 #[derive(Deserialize)]
 struct Choice {
-    message: AssistantMessage,
+    message: Option<AssistantMessage>,
+    /// Of a completion that is no chat.
+    text: Option<String>,
     finish_reason: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct AssistantMessage {
     content: Option<String>,
     reasoning_content: Option<String>,
@@ -102,7 +114,7 @@ struct Function {
     arguments: Option<String>,
 }
 
-/// Reads a worker's chat completion.
+/// Reads a worker's chat completion, or its completion of a prompt.
 ///
 /// # Errors
 /// 502 when it is none.
@@ -118,18 +130,27 @@ pub(in super::super) fn of_worker(body: &[u8]) -> Result<ChatAnswer, ApiError> {
         serde_json::from_slice(body).map_err(|error| no_completion(&error.to_string()))?;
     let mut choices = completion.choices.into_iter();
     let choice = choices.next().ok_or_else(|| no_completion("no choices"))?;
-    let message = choice.message;
+    let message = match (choice.message, choice.text) {
+        (Some(message), _) => message,
+        (None, content @ Some(_)) => AssistantMessage {
+            content,
+            ..AssistantMessage::default()
+        },
+        (None, None) => return Err(no_completion("no message")),
+    };
     let texts = [
         message
             .reasoning_content
             .or(message.reasoning)
             .map(Part::Thinking),
         message.content.map(Part::Text),
-        message.refusal.map(Part::Text),
+        message.refusal.map(Part::Refusal),
     ];
     let mut parts: Vec<Part> = texts.into_iter().flatten().collect();
-    parts
-        .retain(|part| !matches!(part, Part::Thinking(text) | Part::Text(text) if text.is_empty()));
+    parts.retain(|part| match part {
+        Part::Thinking(text) | Part::Text(text) | Part::Refusal(text) => !text.is_empty(),
+        Part::Call { .. } => true,
+    });
     let calls = message.tool_calls.unwrap_or_default();
     let has_calls = !calls.is_empty();
     parts.extend(calls.into_iter().enumerate().map(|(at, call)| {

@@ -22,6 +22,9 @@ pub(super) struct Choice<'a> {
     pub(super) index: u64,
     #[serde(borrow)]
     pub(super) delta: Option<Delta<'a>>,
+    /// Of a completion that is no chat.
+    #[serde(borrow)]
+    pub(super) text: Option<Text<'a>>,
     #[serde(borrow)]
     pub(super) finish_reason: Option<Text<'a>>,
 }

@@ -4,15 +4,16 @@
 //! in order, through [`Writer`], or by a whole [`ChatAnswer`]. Nothing here knows which protocols there are.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 mod answer;
 mod chunk;
+mod estimate;
 mod parts;
 mod sse;
 mod stream;
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;
 mod tokens;
 
 pub(in crate::hub::gateway) use answer::workers_error;
@@ -156,6 +157,14 @@ struct Function<'a> {
 }
 
 impl Request<'_> {
+    /// The choice of the tool of that name, or of any where that one was left out.
+    pub(super) fn choice_of(&self, name: &str) -> Value {
+        match self.tools.iter().any(|tool| tool.function.name == name) {
+            true => json!({"type": "function", "function": {"name": name}}),
+            false => Value::from("auto"),
+        }
+    }
+
     /// Sets whether the answer is a stream, with its usage at the end.
     pub(super) fn streams(&mut self, stream: bool) {
         self.stream = stream;
@@ -256,7 +265,7 @@ pub(super) fn join(text: &mut String, more: &str) {
 /// `response_format` for an answer of that JSON schema.
 pub(super) fn schema_format(name: Option<&str>, schema: &Value, strict: bool) -> Value {
     let name = name.unwrap_or(UNNAMED_SCHEMA);
-    serde_json::json!({
+    json!({
         "type": "json_schema",
         "json_schema": {"name": name, "schema": schema, "strict": strict},
     })

@@ -12,7 +12,12 @@ use std::collections::VecDeque;
 pub(in super::super) enum PartKind<'a> {
     Text,
     Thinking,
-    Tool { id: &'a str, name: &'a str },
+    /// Text with which the model declines.
+    Refusal,
+    Tool {
+        id: &'a str,
+        name: &'a str,
+    },
 }
 
 /// The steps of a part, in order.
@@ -28,6 +33,7 @@ pub(super) enum PartEvent<'a> {
 pub(super) enum DeltaKind<'a> {
     Text,
     Thinking,
+    Refusal,
     /// The call of that number; its id and name are empty where the delta has none.
     Tool {
         index: u64,
@@ -50,6 +56,7 @@ pub(super) struct Parts {
 enum Part {
     Text,
     Thinking,
+    Refusal,
     Tool {
         index: u64,
         id: String,
@@ -68,13 +75,16 @@ impl Part {
         match self {
             Self::Text => PartKind::Text,
             Self::Thinking => PartKind::Thinking,
+            Self::Refusal => PartKind::Refusal,
             Self::Tool { id, name, .. } => PartKind::Tool { id, name },
         }
     }
 
     fn is(&self, of: DeltaKind<'_>) -> bool {
         match (self, of) {
-            (Self::Text, DeltaKind::Text) | (Self::Thinking, DeltaKind::Thinking) => true,
+            (Self::Text, DeltaKind::Text)
+            | (Self::Thinking, DeltaKind::Thinking)
+            | (Self::Refusal, DeltaKind::Refusal) => true,
             (
                 Self::Tool { index, id, .. },
                 DeltaKind::Tool {
@@ -97,7 +107,7 @@ impl Part {
     /// True if another part may follow. A text can be gone on with in a later part, a call cannot.
     fn may_end(&self) -> bool {
         match self {
-            Self::Text | Self::Thinking => true,
+            Self::Text | Self::Thinking | Self::Refusal => true,
             Self::Tool { json, .. } => json.is_complete(),
         }
     }
@@ -135,7 +145,9 @@ impl Parts {
         let mut held = self.held.iter_mut().rev();
         let same = match of {
             // The text in between stays in between.
-            DeltaKind::Text | DeltaKind::Thinking => held.next().filter(|(part, _)| part.is(of)),
+            DeltaKind::Text | DeltaKind::Thinking | DeltaKind::Refusal => {
+                held.next().filter(|(part, _)| part.is(of))
+            }
             DeltaKind::Tool { .. } => held.find(|(part, _)| part.is(of)),
         };
         if let Some((_, pieces)) = same {
@@ -172,6 +184,7 @@ impl Parts {
         match of {
             DeltaKind::Text => Part::Text,
             DeltaKind::Thinking => Part::Thinking,
+            DeltaKind::Refusal => Part::Refusal,
             DeltaKind::Tool { index, id, name } => {
                 let id = match id {
                     "" => unnamed(self.calls),

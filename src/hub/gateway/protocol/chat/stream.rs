@@ -34,6 +34,9 @@ pub(in super::super) trait Writer: fmt::Debug + Send {
     fn close(&mut self, out: &mut Vec<u8>);
     fn finish(&mut self, reason: Reason, usage: Usage, out: &mut Vec<u8>);
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>);
+
+    /// The parts that have not been closed by now are not what the model would have made of them.
+    fn is_cut(&mut self) {}
 }
 
 /// A stream on its way from one protocol to another.
@@ -165,11 +168,12 @@ impl<W: Writer> Telling<W> {
         let choices = chunk.choices.iter().flatten();
         // Only the first of several answers counts: no other protocol has more than one.
         for choice in choices.filter(|choice| choice.index == 0) {
+            self.push(DeltaKind::Text, text(&choice.text), out);
             if let Some(delta) = &choice.delta {
                 self.push(DeltaKind::Thinking, text(&delta.reasoning_content), out);
                 self.push(DeltaKind::Thinking, text(&delta.reasoning), out);
                 self.push(DeltaKind::Text, text(&delta.content), out);
-                self.push(DeltaKind::Text, text(&delta.refusal), out);
+                self.push(DeltaKind::Refusal, text(&delta.refusal), out);
                 for call in delta.tool_calls.iter().flatten() {
                     let function = call.function.as_ref();
                     let of = DeltaKind::Tool {
@@ -182,7 +186,11 @@ impl<W: Writer> Telling<W> {
                 }
             }
             if let Some(reason) = &choice.finish_reason {
-                self.reason = Some(Reason::of(reason.as_str()));
+                let reason = Reason::of(reason.as_str());
+                self.reason = Some(reason);
+                if reason.cuts() {
+                    self.writer.is_cut();
+                }
                 self.close_parts(out);
             }
         }

@@ -1,10 +1,8 @@
-//! The tokens of a chat completion's request: what is counted, and an estimate.
-//!
-//! Without the model's tokenizer the texts can only be estimated: words are mostly one token, long ones
-//! more, punctuation and white space go by runs. Of English, code and JSON it counts 1.05 to 1.1 times the
-//! tokens of cl100k and o200k; of other languages 0.74 (German, cl100k) to 1.77 (Russian, o200k) times.
+//! The tokens of a chat completion's request: what is counted.
 
 use serde_json::Value;
+
+use super::estimate::in_text;
 
 /// Tokens that a template adds to a message.
 const PER_MESSAGE: usize = 4;
@@ -68,107 +66,11 @@ impl Tokens {
     }
 }
 
-/// The kind of a run of characters.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Run {
-    /// A word in Latin letters, or a part of one that begins with a capital.
-    Latin,
-    /// Letters of another alphabet.
-    Letters,
-    /// Characters that are words.
-    Ideographs,
-    Digits,
-    Space,
-    Other,
-}
-
-impl Run {
-    fn of(char: char) -> Self {
-        match char {
-            _ if char.is_whitespace() => Self::Space,
-            _ if char.is_ascii_digit() => Self::Digits,
-            '\u{2e80}'.. if char.is_alphanumeric() => Self::Ideographs,
-            ..'\u{250}' if char.is_alphabetic() => Self::Latin,
-            _ if char.is_alphanumeric() => Self::Letters,
-            _ => Self::Other,
-        }
-    }
-
-    fn tokens(self, length: usize, has_break: bool) -> usize {
-        match self {
-            Self::Latin if length <= 8 => 1,
-            Self::Latin => 1 + (length - 8).div_ceil(4),
-            Self::Letters => (2 * length).div_ceil(5),
-            Self::Ideographs => length,
-            Self::Digits => length.div_ceil(2),
-            // One blank belongs to the word behind it.
-            Self::Space if length == 1 && !has_break => 0,
-            Self::Space => 1,
-            Self::Other => length.div_ceil(4),
-        }
-    }
-}
-
-fn in_text(text: &str) -> usize {
-    let (mut tokens, mut run, mut length, mut has_break) = (0, Run::Space, 0, false);
-    let mut was_small = false;
-    for char in text.chars() {
-        let next = Run::of(char);
-        let is_new_word = next == Run::Latin && was_small && char.is_uppercase();
-        if next != run || is_new_word {
-            tokens += if length > 0 {
-                run.tokens(length, has_break)
-            } else {
-                0
-            };
-            (run, length, has_break) = (next, 0, false);
-        }
-        length += 1;
-        has_break |= char == '\n';
-        was_small = char.is_lowercase();
-    }
-    tokens
-        + if length > 0 {
-            run.tokens(length, has_break)
-        } else {
-            0
-        }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    /// Counted with cl100k_base.
-    #[test]
-    fn an_estimate_is_near_what_tokenizers_count() {
-        let rust = include_str!("tokens.rs");
-        let begin = rust.find("/// The kind of a run").unwrap();
-        let rust = &rust[begin..rust.find("#[cfg(test)]").unwrap()];
-        for (text, counted) in [
-            (rust, 522),
-            (
-                include_str!("../../../../../scripts/types/hub.lua")
-                    .split_at(4000)
-                    .0,
-                978,
-            ),
-            (
-                "Use this tool to run a command in the user's shell. Prefer the dedicated tools for reading \
-                 and editing files; do not chain commands with newlines.",
-                31,
-            ),
-            (
-                r#"{"type":"object","properties":{"file_path":{"type":"string","description":"The absolute path"}},"required":["file_path"],"additionalProperties":false}"#,
-                31,
-            ),
-        ] {
-            let ratio = in_text(text) as f64 / f64::from(counted);
-            assert!((0.95..=1.25).contains(&ratio), "{ratio} {text}");
-        }
-    }
 
     #[test]
     fn all_that_is_read_counts() {

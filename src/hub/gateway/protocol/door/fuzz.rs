@@ -3,12 +3,12 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::super::ollama;
 use super::super::ollama::{Form, Origin};
 use super::super::responses::{Conversation, Echoed, Kept};
-use super::{Answering, AsChat, Door, read};
+use super::super::{chat, ollama, responses};
+use super::{Answering, AsChat, Door, read, to_count};
 use crate::api::ApiError;
 
 #[cfg(test)]
@@ -16,12 +16,34 @@ use crate::corpus;
 
 /// Panics when a request of Anthropic's API is neither translated nor refused by name.
 pub fn messages_request(bytes: &[u8]) {
-    is_translated_or_refused(Door::Messages, bytes);
+    let kept = Kept::default();
+    is_translated_or_refused(Door::Messages, bytes, &kept);
+    is_counted_or_refused(Door::Messages, bytes, &kept);
 }
 
-/// The same for the Responses API.
+/// The same for the Responses API, also of a request that goes on from another.
 pub fn responses_request(bytes: &[u8]) {
-    is_translated_or_refused(Door::Responses, bytes);
+    let kept = Kept::default();
+    is_translated_or_refused(Door::Responses, bytes, &kept);
+    is_counted_or_refused(Door::Responses, bytes, &kept);
+    if let Ok(Value::Object(mut request)) = read(bytes) {
+        let turn = kept_turn(&kept);
+        request.insert("previous_response_id".to_owned(), turn["id"].clone());
+        let next = Value::Object(request).to_string();
+        is_translated_or_refused(Door::Responses, next.as_bytes(), &kept);
+        is_counted_or_refused(Door::Responses, next.as_bytes(), &kept);
+    }
+}
+
+/// The response of a turn that is kept.
+fn kept_turn(kept: &Kept) -> Value {
+    let request = json!({"model": "m", "input": "look"});
+    let conversation = Conversation::of(&request, kept).expect("nothing is asked for");
+    let echoed = Echoed::of(&request, conversation);
+    let answer = br#"{"choices": [{"message": {"content": "I look.", "tool_calls": [
+        {"id": "call_1", "function": {"name": "ls", "arguments": "{}"}}]}}]}"#;
+    let answer = chat::of_worker(answer).expect("a chat completion");
+    responses::response(&answer, "m", echoed, 7)
 }
 
 /// The same for each of Ollama's routes.
@@ -32,15 +54,29 @@ pub fn ollama_request(bytes: &[u8]) {
         Door::OllamaEmbed,
         Door::OllamaEmbeddings,
     ] {
-        is_translated_or_refused(door, bytes);
+        is_translated_or_refused(door, bytes, &Kept::default());
     }
-    if let Ok(Ok(Some(seconds))) = read(bytes).map(|json| ollama::keep_alive(&json)) {
+    let Ok(json) = read(bytes) else {
+        return;
+    };
+    if let Ok(Some(seconds)) = ollama::keep_alive(&json) {
         assert!(seconds.is_finite());
+    }
+    match ollama::lists::asked(&json) {
+        Ok(model) => assert!(!model.trim().is_empty()),
+        Err(error) => is_refusal(&error),
     }
 }
 
-fn is_translated_or_refused(door: Door, bytes: &[u8]) {
-    match AsChat::of(door, Bytes::copy_from_slice(bytes), &Kept::default()) {
+fn is_counted_or_refused(door: Door, bytes: &[u8], kept: &Kept) {
+    match to_count(door, bytes, kept) {
+        Ok((_, tokens)) => assert!(tokens.estimate() >= tokens.with(0)),
+        Err(error) => is_refusal(&error),
+    }
+}
+
+fn is_translated_or_refused(door: Door, bytes: &[u8], kept: &Kept) {
+    match AsChat::of(door, Bytes::copy_from_slice(bytes), kept) {
         Ok(as_chat) => {
             let chat: Value = serde_json::from_slice(&as_chat.chat).expect("JSON");
             assert!(chat.is_object(), "{chat}");
@@ -50,7 +86,9 @@ fn is_translated_or_refused(door: Door, bytes: &[u8]) {
 }
 
 fn is_refusal(error: &ApiError) {
-    assert_eq!(error.status, 400, "{error}");
+    // 404 is for an item that is not kept.
+    let is_item = error.status == 404 && error.param.as_deref() == Some("input");
+    assert!(error.status == 400 || is_item, "{error}");
     assert!(!error.message.is_empty());
 }
 

@@ -5,10 +5,18 @@ use http::uri::PathAndQuery;
 use http::{Method, Uri};
 use serde_json::{Value, json};
 
+use super::Protocol;
+use super::openai::OPENAI;
 use crate::hub::gateway::catalogue::CatalogueEntry;
 
 /// Begin of its routes' paths.
-const ROOT: &str = "/api/v0/";
+pub(super) const ROOT: &str = "/api/v0/";
+
+/// OpenAI's under another name: its errors and streams are the same.
+pub(super) const LM_STUDIO: Protocol = Protocol {
+    name: "lm_studio",
+    ..OPENAI
+};
 
 /// Routes that OpenAI's API has under `/v1`.
 const SHARED: [&str; 3] = ["chat/completions", "completions", "embeddings"];

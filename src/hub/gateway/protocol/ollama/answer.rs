@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
@@ -33,35 +35,122 @@ impl Origin {
     }
 }
 
-/// The time, as it is written.
-pub(super) fn now() -> String {
-    jiff::Timestamp::now().to_string()
+/// A time as it is written: `2026-11-29T23:38:28.123456789Z`.
+fn written<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(time)
+}
+
+/// An object of an answer: a piece of it, or the end. Pieces are written as they are, without a tree of JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct AnswerObject<'a> {
+    model: &'a str,
+    #[serde(serialize_with = "written")]
+    created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<AnswerMessage<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<&'a str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    thinking: &'a str,
+    done: bool,
+    #[serde(flatten)]
+    end: Option<AnswerEnd>,
+}
+
+#[derive(Debug, Serialize)]
+struct AnswerMessage<'a> {
+    role: &'static str,
+    content: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    thinking: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<Value>,
+}
+
+/// Why an answer is over, and what it cost.
+#[derive(Debug, Serialize)]
+struct AnswerEnd {
+    done_reason: String,
+    #[serde(flatten)]
+    counters: Option<Counters>,
+}
+
+/// Durations are in nanoseconds.
+#[derive(Debug, Serialize)]
+struct Counters {
+    total_duration: u64,
+    load_duration: u64,
+    prompt_eval_count: u64,
+    prompt_eval_duration: u64,
+    eval_count: u64,
+    eval_duration: u64,
 }
 
 impl Form {
     /// An object with this text, and perhaps more.
-    pub(super) fn said(self, model: &str, text: &str, thinking: &str, calls: Vec<Value>) -> Value {
-        let mut said = json!({"model": model, "created_at": now()});
-        match self {
-            Self::Chat => {
-                let mut message = json!({"role": "assistant", "content": text});
-                if !thinking.is_empty() {
-                    message["thinking"] = json!(thinking);
-                }
-                if !calls.is_empty() {
-                    message["tool_calls"] = Value::Array(calls);
-                }
-                said["message"] = message;
-            }
-            Self::Generate => {
-                said["response"] = json!(text);
-                if !thinking.is_empty() {
-                    said["thinking"] = json!(thinking);
-                }
-            }
+    pub(super) fn said<'a>(
+        self,
+        model: &'a str,
+        text: &'a str,
+        thinking: &'a str,
+        tool_calls: Vec<Value>,
+    ) -> AnswerObject<'a> {
+        let is_chat = self == Self::Chat;
+        let message = || AnswerMessage {
+            role: "assistant",
+            content: text,
+            thinking,
+            tool_calls,
+        };
+        AnswerObject {
+            model,
+            created_at: Timestamp::now(),
+            message: is_chat.then(message),
+            response: (!is_chat).then_some(text),
+            thinking: if is_chat { "" } else { thinking },
+            done: false,
+            end: None,
         }
-        said["done"] = json!(false);
-        said
+    }
+}
+
+impl AnswerObject<'_> {
+    /// Makes it the last object of an answer, for that reason.
+    fn end(&mut self, reason: &str, counters: Option<Counters>) {
+        self.done = true;
+        self.end = Some(AnswerEnd {
+            done_reason: reason.to_owned(),
+            counters,
+        });
+    }
+
+    /// Makes it the last object of an answer: why it is over, and what it cost. `first` is how long the first
+    /// piece took.
+    pub(super) fn finish(
+        &mut self,
+        reason: Reason,
+        usage: Usage,
+        total: Duration,
+        first: Duration,
+    ) {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let reason = match reason {
+            Reason::Length => "length",
+            Reason::Stop | Reason::Calls | Reason::Filtered => "stop",
+        };
+        let counters = Counters {
+            total_duration: nanos(total),
+            load_duration: 0,
+            prompt_eval_count: usage.prompt(),
+            prompt_eval_duration: nanos(first),
+            eval_count: usage.completion(),
+            eval_duration: nanos(total.saturating_sub(first)),
+        };
+        self.end(reason, Some(counters));
+    }
+
+    fn value(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
     }
 }
 
@@ -75,34 +164,6 @@ pub(super) fn call(name: &str, arguments: &str) -> Value {
     json!({"function": {"name": name, "arguments": arguments}})
 }
 
-/// Makes it the last object of an answer: why it is over, and what it cost. `first` is how long the first
-/// piece took.
-pub(super) fn finish(
-    said: &mut Value,
-    reason: Reason,
-    usage: Usage,
-    total: Duration,
-    first: Duration,
-) {
-    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let reason = match reason {
-        Reason::Length => "length",
-        Reason::Stop | Reason::Calls | Reason::Filtered => "stop",
-    };
-    for (key, value) in [
-        ("done", json!(true)),
-        ("done_reason", json!(reason)),
-        ("total_duration", json!(nanos(total))),
-        ("load_duration", json!(0)),
-        ("prompt_eval_count", json!(usage.prompt())),
-        ("prompt_eval_duration", json!(nanos(first))),
-        ("eval_count", json!(usage.completion())),
-        ("eval_duration", json!(nanos(total.saturating_sub(first)))),
-    ] {
-        said[key] = value;
-    }
-}
-
 /// The answer to a request that only loads its model, or only wishes it away.
 pub(in crate::hub::gateway) fn only_moved(
     form: Form,
@@ -111,12 +172,11 @@ pub(in crate::hub::gateway) fn only_moved(
     done_reason: &str,
 ) -> Response<Body> {
     let mut said = form.said(model, "", "", Vec::new());
-    said["done"] = json!(true);
-    said["done_reason"] = json!(done_reason);
+    said.end(done_reason, None);
     if !is_stream {
-        return openai::json(&said);
+        return openai::json(&said.value());
     }
-    let mut answer = Response::new(Body::full(super::line(&said)));
+    let mut answer = Response::new(Body::full(super::line(&said.value())));
     let kind = HeaderValue::from_static(super::OLLAMA.stream_type);
     answer.headers_mut().insert(CONTENT_TYPE, kind);
     answer
@@ -132,7 +192,7 @@ pub(in super::super) fn whole(
     let (mut text, mut thinking, mut calls) = (String::new(), String::new(), Vec::new());
     for part in &answer.parts {
         match part {
-            Part::Text(more) => text += more,
+            Part::Text(more) | Part::Refusal(more) => text += more,
             Part::Thinking(more) => thinking += more,
             Part::Call {
                 name, arguments, ..
@@ -140,15 +200,13 @@ pub(in super::super) fn whole(
         }
     }
     let mut said = form.said(model, &text, &thinking, calls);
-    let total = origin.elapsed();
-    finish(
-        &mut said,
+    said.finish(
         answer.reason,
         answer.usage,
-        total,
+        origin.elapsed(),
         Duration::ZERO,
     );
-    said
+    said.value()
 }
 
 /// The answer to `/api/embed`.

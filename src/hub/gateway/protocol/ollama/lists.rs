@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::super::fields::Field;
 use super::request::model;
 use crate::api::{ApiError, ModelFacts};
+use crate::core::refusals::model_required;
 use crate::hub::gateway::catalogue::CatalogueEntry;
 use crate::hub::lifecycle::Model;
 
@@ -56,11 +57,15 @@ pub(in crate::hub::gateway) fn running(entries: &[CatalogueEntry]) -> Value {
 /// The name that `POST /api/show` asks about.
 ///
 /// # Errors
-/// 400 for what is no request.
+/// 400 for what is no request, or names none.
 pub(in crate::hub::gateway) fn asked(body: &Value) -> Result<&str, ApiError> {
     let field = Field::root(body);
     field.object()?;
-    model(&field)
+    let asked = model(&field)?;
+    match asked.trim().is_empty() {
+        true => Err(model_required()),
+        false => Ok(asked),
+    }
 }
 
 /// All that is known of one; hub.yaml is of that time.

@@ -15,6 +15,7 @@ use crate::hub::gateway::request::stream_flag::asks_for_stream;
 mod answer;
 mod keep_alive;
 pub(in crate::hub::gateway) mod lists;
+mod one_line;
 mod request;
 pub(in crate::hub::gateway) mod routes;
 mod stream;
@@ -32,6 +33,7 @@ pub(super) const OLLAMA: Protocol = Protocol {
     asks_for_stream,
     error,
     error_event,
+    only_event: error_event,
     notice,
     stream_type: "application/x-ndjson",
 };
@@ -54,7 +56,7 @@ fn error_event(error: &ApiError) -> Bytes {
 fn notice(_: &str) -> Bytes {
     line(&json!({
         "model": "",
-        "created_at": answer::now(),
+        "created_at": jiff::Timestamp::now().to_string(),
         "message": {"role": "assistant", "content": ""},
         "response": "",
         "done": false,
@@ -62,5 +64,7 @@ fn notice(_: &str) -> Bytes {
 }
 
 fn line(json: &Value) -> Bytes {
-    format!("{json}\n").into()
+    let mut line = Vec::new();
+    one_line::write(json, &mut line);
+    line.into()
 }

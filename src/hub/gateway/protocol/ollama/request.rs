@@ -18,6 +18,8 @@ const LATEST: &str = ":latest";
 pub(in super::super) enum Purpose {
     /// An answer.
     Answer,
+    /// The same to a prompt that is no chat.
+    Completion,
     /// That its model is loaded, or leaves memory: it says nothing to it. True for a stream.
     Only { stream: bool },
 }
@@ -76,7 +78,7 @@ fn only(request: &Request<'_>) -> (Vec<u8>, Purpose) {
     (request.to_bytes(), Purpose::Only { stream })
 }
 
-/// The chat completion for `POST /api/generate`.
+/// The chat completion for `POST /api/generate`, or the completion for a prompt that is `raw`.
 ///
 /// # Errors
 /// 400 when a field is not what it has to be, or cannot be had from a chat.
@@ -91,32 +93,83 @@ pub(in super::super) fn generate(body: &Value) -> Result<(Vec<u8>, Purpose), Api
             "cannot be had: a chat has no end that is given",
         ));
     }
+    has_no_prompt_of_its_own(&body)?;
     let prompt = body
         .get("prompt")
         .map_or(Ok(""), |prompt| prompt.string())?;
     if prompt.is_empty() {
         return Ok(only(&request));
     }
-    let mut said = Message::new("user", Content::None);
-    said.content.push_text(prompt);
-    add_images(&mut said, &body)?;
     let system = body
         .get("system")
         .map_or(Ok(""), |system| system.string())?;
+    if let Some(raw) = body.get("raw")
+        && raw.boolean()?
+    {
+        let has_images = match body.get("images") {
+            Some(images) => images.items()?.next().is_some(),
+            None => false,
+        };
+        if has_images || !system.is_empty() {
+            return Err(invalid(
+                &raw,
+                "cannot be true with `system` or `images`: the prompt is sent as it is. Write them into it, or leave \
+                 `raw` out",
+            ));
+        }
+        return Ok((completion(&request, prompt), Purpose::Completion));
+    }
+    let mut said = Message::new("user", Content::None);
+    said.content.push_text(prompt);
+    add_images(&mut said, &body)?;
     request.messages = with_system(system.to_owned(), vec![said]);
     Ok((request.to_bytes(), Purpose::Answer))
 }
 
-/// The request for embeddings for `POST /api/embed`, or `/api/embeddings`.
+/// The completion of a prompt as it is.
+fn completion(request: &Request<'_>, prompt: &str) -> Vec<u8> {
+    let mut fields = json!(request);
+    if let Some(fields) = fields.as_object_mut() {
+        fields.shift_remove("messages");
+        fields.shift_remove("chat_template_kwargs");
+        fields.insert("prompt".to_owned(), prompt.into());
+    }
+    fields.to_string().into_bytes()
+}
+
+/// Refuses what would change how a prompt is written: a chat is written by its model's template.
+fn has_no_prompt_of_its_own(body: &Field<'_, '_>) -> Result<(), ApiError> {
+    if let Some(context) = body.get("context")
+        && context.items()?.next().is_some()
+    {
+        return Err(invalid(
+            &context,
+            "cannot be used: workers keep no conversation by its tokens. Send the whole conversation as `messages` to \
+             /api/chat",
+        ));
+    }
+    if let Some(template) = body.get("template")
+        && !template.string()?.is_empty()
+    {
+        return Err(invalid(
+            &template,
+            "cannot be used: the prompt is written in the model's own template. Leave it out, and say what it adds in \
+             `system` or `prompt`",
+        ));
+    }
+    Ok(())
+}
+
+/// The request for embeddings for `POST /api/embed`, or `/api/embeddings`, which has its texts as `texts`.
 ///
 /// # Errors
 /// 400 when a field is not what it has to be.
-pub(in super::super) fn embed(body: &Value) -> Result<Vec<u8>, ApiError> {
+pub(in super::super) fn embed(body: &Value, texts: &'static str) -> Result<Vec<u8>, ApiError> {
     let body = Field::root(body);
     body.object()?;
-    let input = match body.get("input") {
+    let input = match body.get("input").or_else(|| body.get("prompt")) {
         Some(input) => input,
-        None => body.must("prompt")?,
+        None => body.must(texts)?,
     };
     if input.as_str().is_none() {
         for text in input.items()? {
@@ -161,7 +214,7 @@ fn begin<'v>(body: &Field<'_, 'v>) -> Result<Request<'v>, ApiError> {
                 enable_thinking: Some(false),
                 ..Template::default()
             },
-            Value::String(word) => Template {
+            Value::String(word) if matches!(&**word, "low" | "medium" | "high") => Template {
                 reasoning_effort: effort(word),
                 ..Template::default()
             },

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use super::super::chat::{Head, PartKind, Reason, Usage, Writer};
-use super::answer::{Form, Origin, call, finish};
+use super::answer::{Form, Origin, call};
+use super::one_line;
 use crate::api::ApiError;
 
 /// Writes the lines of one answer.
@@ -42,18 +41,13 @@ impl Lines {
     }
 }
 
-fn write(line: &Value, out: &mut Vec<u8>) {
-    serde_json::to_writer(&mut *out, line).expect("JSON is written to memory");
-    out.push(b'\n');
-}
-
 impl Writer for Lines {
     fn begin(&mut self, _: Head<'_>, _: &mut Vec<u8>) {}
 
     fn open(&mut self, kind: PartKind<'_>, _: &mut Vec<u8>) {
         self.first.get_or_insert_with(|| self.origin.elapsed());
         self.open = match kind {
-            PartKind::Text => OpenPart::Text,
+            PartKind::Text | PartKind::Refusal => OpenPart::Text,
             PartKind::Thinking => OpenPart::Thinking,
             PartKind::Tool { name, .. } => OpenPart::Call {
                 name: name.to_owned(),
@@ -71,7 +65,7 @@ impl Writer for Lines {
                 return;
             }
         };
-        write(&line, out);
+        one_line::write(&line, out);
     }
 
     fn close(&mut self, out: &mut Vec<u8>) {
@@ -79,18 +73,18 @@ impl Writer for Lines {
             std::mem::replace(&mut self.open, OpenPart::Text)
         {
             let calls = vec![call(&name, &arguments)];
-            write(&self.form.said(&self.model, "", "", calls), out);
+            one_line::write(&self.form.said(&self.model, "", "", calls), out);
         }
     }
 
     fn finish(&mut self, reason: Reason, usage: Usage, out: &mut Vec<u8>) {
         let total = self.origin.elapsed();
         let mut last = self.form.said(&self.model, "", "", Vec::new());
-        finish(&mut last, reason, usage, total, self.first.unwrap_or(total));
-        write(&last, out);
+        last.finish(reason, usage, total, self.first.unwrap_or(total));
+        one_line::write(&last, out);
     }
 
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {
-        write(&json!({"error": error.message}), out);
+        out.extend_from_slice(&super::error_event(error));
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::chat::{self as one_form, Stream, Translate as _};
 use super::*;
+use crate::chat_streams::plans;
 
 /// The chat completion alone.
 fn chat(body: &Value) -> Result<Vec<u8>, ApiError> {
@@ -72,6 +73,7 @@ fn what_clients_leave_out_has_its_meaning() {
     assert!(chat.get("max_tokens").is_none());
     let embed = read(embed(
         &json!({"model": "m:latest", "input": ["a", "b"], "truncate": true}),
+        "input",
     ));
     assert_eq!(embed, json!({"model": "m", "input": ["a", "b"]}));
 }
@@ -117,14 +119,42 @@ fn a_wrong_field_is_named() {
         ),
         chat(&json!({"model": "m", "messages": [{"role": "user"}], "tools": [{"function": {}}]})),
         generate(&json!({"model": "m", "prompt": "a", "suffix": "b"})),
-        embed(&json!({"model": "m"})),
-        embed(&json!({"model": "m", "input": [7]})),
-        embed(&json!([])),
+        generate(&json!({"model": "m", "prompt": "a", "raw": true, "system": "b"})),
+        generate(&json!({"model": "m", "prompt": "a", "context": [1, 2]})),
+        generate(&json!({"model": "m", "prompt": "a", "template": "{{ .Prompt }}"})),
+        chat(&json!({"model": "m", "messages": [{"role": "user"}], "think": "x"})),
+        embed(&json!({"model": "m"}), "input"),
+        embed(&json!({"model": "m"}), "prompt"),
+        embed(&json!({"model": "m", "input": [7]}), "input"),
+        embed(&json!([]), "input"),
+        lists::asked(&json!({})).map(|_| Vec::new()),
     ];
     let said: Vec<String> = said.into_iter().map(|it| it.unwrap_err().message).collect();
     insta::with_settings!({prepend_module_to_snapshot => false}, {
         insta::assert_snapshot!(said.join("\n"));
     });
+}
+
+#[test]
+fn what_says_nothing_of_a_prompt_changes_nothing() {
+    let plain = json!({"model": "m", "prompt": "a"});
+    let mut empty = plain.clone();
+    for (key, value) in [
+        ("raw", json!(false)),
+        ("context", json!([])),
+        ("template", json!("")),
+        ("suffix", json!("")),
+    ] {
+        empty[key] = value;
+    }
+    assert_eq!(generate(&empty).unwrap(), generate(&plain).unwrap());
+    for think in ["low", "medium", "high"] {
+        let body = json!({"model": "m", "messages": [{"role": "user"}], "think": think});
+        assert_eq!(
+            read(chat(&body))["chat_template_kwargs"]["reasoning_effort"],
+            think
+        );
+    }
 }
 
 fn lines_of(form: Form, pieces: &[&[u8]]) -> Vec<Value> {
@@ -202,7 +232,7 @@ fn a_whole_answer_has_text_thinking_calls_and_counters() {
 
 proptest! {
     #[test]
-    fn a_client_reads_of_any_stream_what_the_worker_said(plan in one_form::tests::plans(), at in any::<usize>()) {
+    fn a_client_reads_of_any_stream_what_the_worker_said(plan in plans(), at in any::<usize>()) {
         let lines = lines_of(Form::Chat, &plan.pieces());
         let (mut text, mut thinking, mut calls) = (String::new(), String::new(), Vec::new());
         for line in &lines {
@@ -223,6 +253,13 @@ proptest! {
             .map(|(name, arguments)| (name.clone(), serde_json::from_str(arguments).unwrap()))
             .collect();
         prop_assert_eq!(calls, planned);
+
+        let lines = lines_of(Form::Generate, &plan.pieces());
+        let said = |key: &str| lines.iter().filter_map(|line| line[key].as_str()).collect::<String>();
+        prop_assert_eq!((&said("response"), &said("thinking")), (&plan.text, &plan.thinking));
+        let (last, others) = lines.split_last().unwrap();
+        prop_assert!(others.iter().all(|line| line["done"] == false));
+        prop_assert_eq!((&last["done"], &last["eval_count"]), (&json!(true), &json!(5)));
 
         let cut = lines_of(Form::Generate, &plan.cut_off(at).pieces());
         let last = cut.last().unwrap();

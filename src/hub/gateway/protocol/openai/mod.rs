@@ -25,6 +25,7 @@ pub(super) const OPENAI: Protocol = Protocol {
     asks_for_stream,
     error,
     error_event,
+    only_event: error_event,
     notice: comment,
     stream_type: EVENTS,
 };

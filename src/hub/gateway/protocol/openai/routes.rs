@@ -26,9 +26,20 @@ const WORKER_ROUTES: [(&str, &str); 11] = [
     ("/v1/queue/stats", GET),
 ];
 
+/// The routes that clients ask most besides those.
+const OTHER_ROUTES: [&str; 7] = [
+    "/v1/models",
+    "/v1/messages",
+    "/v1/responses",
+    "/api/chat",
+    "/api/generate",
+    "/api/embed",
+    "/api/tags",
+];
+
 /// The path, for longer than its request: without a copy if it is known.
 pub(crate) fn shared(path: &str) -> Cow<'static, str> {
-    let mut routes = WORKER_ROUTES.iter().map(|(route, _)| *route);
+    let mut routes = (WORKER_ROUTES.iter().map(|(route, _)| *route)).chain(OTHER_ROUTES);
     match routes.find(|route| *route == path) {
         Some(route) => Cow::Borrowed(route),
         None => Cow::Owned(path.to_owned()),
@@ -50,8 +61,8 @@ pub(crate) enum Target<'a> {
     Ollama(ollama::routes::Route),
     /// LM Studio's.
     LmStudio(lm_studio::Route<'a>),
-    /// The hub: how many tokens a request of Anthropic's API takes.
-    CountTokens,
+    /// The hub: how many tokens a request to that door takes.
+    CountTokens(Door),
     /// The worker of the model that made the response of that id.
     Made(&'a str),
     /// The worker of the model of that percent-encoded name or path, on a route of its own.
@@ -72,7 +83,9 @@ impl<'a> Target<'a> {
             } else if path == "/v1/responses" {
                 (POST, Self::Door(Door::Responses))
             } else if path == "/v1/messages/count_tokens" {
-                (POST, Self::CountTokens)
+                (POST, Self::CountTokens(Door::Messages))
+            } else if path == "/v1/responses/input_tokens" {
+                (POST, Self::CountTokens(Door::Responses))
             } else if path == "/v1/models" || path == "/v1/models/" {
                 (GET, Self::Models)
             } else if let Some(id) = path.strip_prefix("/v1/models/") {

@@ -138,10 +138,12 @@ pub(in super::super) fn response(
     created: u64,
 ) -> Value {
     let mut frame = Frame::new(model.to_owned(), echoed, created);
-    let output: Vec<Value> = answer
-        .parts
-        .iter()
-        .map(|part| item(&item_id(), part))
+    let parts = answer.parts.iter().enumerate();
+    let output: Vec<Value> = parts
+        .map(|(at, part)| {
+            let is_last = at + 1 == answer.parts.len();
+            item(&item_id(), part, is_last && answer.reason.cuts())
+        })
         .collect();
     frame.ended(&output, answer.reason, answer.usage)
 }
@@ -150,22 +152,30 @@ pub(super) fn item_id() -> String {
     Uuid::new_v4().simple().to_string()
 }
 
-/// A part that is complete.
-pub(super) fn item(id: &str, part: &Part) -> Value {
+/// A part that is over; `is_cut` if the model had more to say.
+pub(super) fn item(id: &str, part: &Part, is_cut: bool) -> Value {
+    let status = if is_cut { "incomplete" } else { "completed" };
     match part {
         Part::Thinking(text) => json!({
             "id": format!("rs_{id}"),
             "type": "reasoning",
             "summary": [],
             "content": [{"type": "reasoning_text", "text": text}],
-            "status": "completed",
+            "status": status,
         }),
         Part::Text(text) => json!({
             "id": format!("msg_{id}"),
             "type": "message",
             "role": "assistant",
-            "status": "completed",
+            "status": status,
             "content": [text_part(text)],
+        }),
+        Part::Refusal(text) => json!({
+            "id": format!("msg_{id}"),
+            "type": "message",
+            "role": "assistant",
+            "status": status,
+            "content": [refusal_part(text)],
         }),
         Part::Call {
             id: call,
@@ -174,12 +184,16 @@ pub(super) fn item(id: &str, part: &Part) -> Value {
         } => json!({
             "id": format!("fc_{id}"),
             "type": "function_call",
-            "status": "completed",
+            "status": status,
             "call_id": call,
             "name": name,
             "arguments": arguments,
         }),
     }
+}
+
+pub(super) fn refusal_part(text: &str) -> Value {
+    json!({"type": "refusal", "refusal": text})
 }
 
 pub(super) fn text_part(text: &str) -> Value {

@@ -3,7 +3,8 @@
 //! A worker of chat completions remembers nothing, so the hub keeps what `previous_response_id` and
 //! `/v1/responses/{id}` ask for: in memory, for [`KEPT_FOR`], and no more than [`MAX_RESPONSES`] and [`MAX_BYTES`]
 //! of all clients together. The oldest are forgotten first. A conversation is a list of turns that share the turns
-//! before them, so that each text is held once.
+//! before them, so that each text is held once. Where the hub has keys, a response is there for the key alone that
+//! made it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use indexmap::IndexMap;
+use memchr::memmem;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -18,6 +20,7 @@ use tokio::time::Instant;
 use super::super::fields::Field;
 use super::answer::item_id;
 use crate::api::{ApiError, shown};
+use crate::config::{ApiKey, KeyDigest};
 
 /// Time after which a response is forgotten.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -31,17 +34,21 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes that a turn takes besides its texts, roughly.
 const PER_TURN: usize = 512;
 
-/// The kept responses of one hub. Cheap to clone.
+/// The kept responses of one hub, as one of its keys sees them. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(in crate::hub::gateway) struct Kept(Arc<Mutex<Responses>>);
+pub(in crate::hub::gateway) struct Kept {
+    pub(super) all: Arc<Mutex<Responses>>,
+    /// The key of whoever asks; `None` where no key is needed.
+    pub(super) key: Option<KeyDigest>,
+}
 
 #[derive(Debug)]
-struct Responses {
+pub(super) struct Responses {
     limits: KeptLimits,
     /// By their ids, the oldest first.
-    all: IndexMap<Box<str>, KeptResponse>,
+    pub(super) all: IndexMap<Box<str>, KeptResponse>,
     /// Bytes of all turns, also of those that only later turns still hold.
-    bytes: Arc<AtomicUsize>,
+    pub(super) bytes: Arc<AtomicUsize>,
 }
 
 /// The bounds of what is kept.
@@ -52,24 +59,26 @@ struct KeptLimits {
 }
 
 #[derive(Debug)]
-struct KeptResponse {
-    turn: Arc<Turn>,
-    since: Instant,
+pub(super) struct KeptResponse {
+    pub(super) turn: Arc<Turn>,
+    pub(super) since: Instant,
+    /// The key that made it.
+    pub(super) key: Option<KeyDigest>,
 }
 
 /// One request and its response.
 #[derive(Debug)]
 pub(in crate::hub::gateway) struct Turn {
-    before: Option<Arc<Self>>,
+    pub(super) before: Option<Arc<Self>>,
     /// The items that the client sent: a list in JSON.
-    input: Box<[u8]>,
+    pub(super) input: Box<[u8]>,
     /// The whole response in JSON.
-    response: Box<[u8]>,
-    bytes: Arc<AtomicUsize>,
+    pub(super) response: Box<[u8]>,
+    pub(super) bytes: Arc<AtomicUsize>,
 }
 
 impl Turn {
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.input.len() + self.response.len() + PER_TURN
     }
 
@@ -85,6 +94,15 @@ impl Turn {
         items
     }
 
+    /// The item of that id, of this turn alone.
+    fn own_item(&self, id: &str) -> Option<Value> {
+        let has = |json: &[u8]| memmem::find(json, id.as_bytes()).is_some();
+        let input = has(&self.input).then(|| list(&self.input));
+        let output = has(&self.response).then(|| output(&self.response));
+        let mut items = input.into_iter().chain(output).flatten();
+        items.find(|item| item["id"] == id)
+    }
+
     /// The items of the conversation, this response's among them.
     pub(super) fn items(&self) -> Vec<Value> {
         let (mut turns, mut next) = (Vec::new(), Some(self));
@@ -95,10 +113,7 @@ impl Turn {
         let mut items = Vec::new();
         for turn in turns.into_iter().rev() {
             items.extend(list(&turn.input));
-            let mut response: Value = serde_json::from_slice(&turn.response).unwrap_or_default();
-            if let Some(Value::Array(output)) = response.get_mut("output").map(Value::take) {
-                items.extend(output);
-            }
+            items.extend(output(&turn.response));
         }
         items
     }
@@ -119,6 +134,15 @@ fn list(json: &[u8]) -> Vec<Value> {
     serde_json::from_slice(json).unwrap_or_default()
 }
 
+/// The items of a response.
+fn output(json: &[u8]) -> Vec<Value> {
+    let mut response: Value = serde_json::from_slice(json).unwrap_or_default();
+    match response.get_mut("output").map(Value::take) {
+        Some(Value::Array(items)) => items,
+        _ => Vec::new(),
+    }
+}
+
 impl Default for Kept {
     fn default() -> Self {
         Self::within(KeptLimits {
@@ -130,29 +154,54 @@ impl Default for Kept {
 
 impl Kept {
     fn within(limits: KeptLimits) -> Self {
-        Self(Arc::new(Mutex::new(Responses {
+        let responses = Responses {
             limits,
             all: IndexMap::new(),
             bytes: Arc::default(),
-        })))
+        };
+        Self {
+            all: Arc::new(Mutex::new(responses)),
+            key: None,
+        }
     }
 
-    /// The turn that made that response, if it is kept.
+    /// The same for a client with that key.
+    pub(in crate::hub::gateway) fn of(&self, key: Option<&ApiKey>) -> Self {
+        Self {
+            all: Arc::clone(&self.all),
+            key: key.and_then(ApiKey::digest),
+        }
+    }
+
+    /// The turn that made that response, if it is kept for this key.
     pub(super) fn find(&self, id: &str) -> Option<Arc<Turn>> {
-        let mut responses = self.0.lock();
+        let mut responses = self.all.lock();
         responses.forget_old();
         let entry = responses.all.get(id)?;
-        Some(Arc::clone(&entry.turn))
+        (entry.key == self.key).then(|| Arc::clone(&entry.turn))
     }
 
-    /// Forgets that response; true if it was kept. Responses that continue it keep its texts.
+    /// The item of that id, which a response that is kept for this key was made of or consists of.
+    pub(super) fn item(&self, id: &str) -> Option<Value> {
+        let turns: Vec<Arc<Turn>> = {
+            let mut responses = self.all.lock();
+            responses.forget_old();
+            let own = responses.all.values().rev();
+            let own = own.filter(|entry| entry.key == self.key);
+            own.map(|entry| Arc::clone(&entry.turn)).collect()
+        };
+        turns.iter().find_map(|turn| turn.own_item(id))
+    }
+
+    /// Forgets that response; true if it was kept for this key. Responses that continue it keep its texts.
     pub(super) fn forget(&self, id: &str) -> bool {
-        let mut responses = self.0.lock();
-        responses.all.shift_remove(id).is_some()
+        let mut responses = self.all.lock();
+        let is_own = (responses.all.get(id)).is_some_and(|entry| entry.key == self.key);
+        is_own && responses.all.shift_remove(id).is_some()
     }
 
     fn keep(&self, id: &str, before: Option<Arc<Turn>>, input: Vec<u8>, response: &Value) {
-        let mut responses = self.0.lock();
+        let mut responses = self.all.lock();
         let turn = Turn {
             before,
             input: input.into(),
@@ -163,6 +212,7 @@ impl Kept {
         let entry = KeptResponse {
             turn: Arc::new(turn),
             since: Instant::now(),
+            key: self.key,
         };
         responses.all.insert(id.into(), entry);
         responses.forget_old();
@@ -312,7 +362,7 @@ mod tests {
     }
 
     fn bytes(kept: &Kept) -> usize {
-        kept.0.lock().bytes.load(Ordering::Relaxed)
+        kept.all.lock().bytes.load(Ordering::Relaxed)
     }
 
     #[tokio::test(start_paused = true)]
@@ -339,6 +389,38 @@ mod tests {
         assert_eq!(kept.find("two").unwrap().items().len(), 4);
         kept.forget("two");
         assert_eq!(bytes(&kept), 0);
+    }
+
+    #[test]
+    fn a_response_is_there_for_the_key_alone_that_made_it() {
+        let hash = |key: &str| KeyDigest::of(key.as_bytes()).to_hex();
+        let config = crate::config::from_yaml(&format!(
+            "models: [{{name: a, model_path: org/a}}]\napi_keys:\n- {{name: one, sha256: {}}}\n- {{name: two, sha256: {}}}\n",
+            hash("one"),
+            hash("two")
+        ));
+        let nobody = Kept::default();
+        let [one, two] = [0, 1].map(|at| nobody.of(Some(&config.api_keys[at])));
+        say(&one, None, "of one", "a");
+        say(&nobody, None, "of nobody", "a");
+        for (kept, id, is_there) in [
+            (&one, "of one", true),
+            (&two, "of one", false),
+            (&nobody, "of one", false),
+            (&one, "of nobody", false),
+            (&nobody, "of nobody", true),
+        ] {
+            assert_eq!(kept.find(id).is_some(), is_there, "{id}");
+            let request = json!({"previous_response_id": id, "input": "b"});
+            assert_eq!(Conversation::of(&request, kept).is_ok(), is_there, "{id}");
+        }
+        let items = one.find("of one").expect("kept").items();
+        let id = items[0]["id"].as_str().expect("an id");
+        assert!(one.item(id).is_some());
+        assert!(two.item(id).is_none() && nobody.item(id).is_none());
+        assert!(!two.forget("of one"));
+        assert!(one.forget("of one"));
+        assert!(!one.forget("of one"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -62,7 +62,7 @@ pub(in super::super) fn to_chat(body: &Value, before: &[Value]) -> Result<Vec<u8
         }
     }
     if !request.tools.is_empty() {
-        request.tool_choice = Some(choice(&body)?);
+        request.tool_choice = Some(choice(&body, &request)?);
         if let Some(parallel) = body.get("parallel_tool_calls") {
             request.parallel_tool_calls = Some(parallel.boolean()?);
         }
@@ -302,7 +302,7 @@ fn function<'a>(tool: &Field<'_, 'a>) -> Result<Option<Tool<'a>>, ApiError> {
 }
 
 /// The tool that the model has to call, if it has to. A worker may take silence for `none`.
-fn choice(body: &Field<'_, '_>) -> Result<Value, ApiError> {
+fn choice(body: &Field<'_, '_>, request: &Request<'_>) -> Result<Value, ApiError> {
     let Some(choice) = body.get("tool_choice") else {
         return Ok(Value::from("auto"));
     };
@@ -313,10 +313,7 @@ fn choice(body: &Field<'_, '_>) -> Result<Value, ApiError> {
         };
     }
     match choice.must("type")?.string()? {
-        "function" => {
-            let name = choice.must("name")?.string()?;
-            Ok(serde_json::json!({"type": "function", "function": {"name": name}}))
-        }
+        "function" => Ok(request.choice_of(choice.must("name")?.string()?)),
         _ => Ok(Value::from("auto")),
     }
 }

@@ -1,10 +1,11 @@
 //! A stream as the events of a response.
 
-use serde::Serialize;
+use std::io::Write as _;
+
 use serde_json::{Value, json};
 
 use super::super::chat::{Head, Part, PartKind, Reason, Usage, Writer};
-use super::answer::{Echoed, Frame, item, item_id, text_part};
+use super::answer::{Echoed, Frame, item, item_id, refusal_part, text_part};
 use crate::api::ApiError;
 
 /// Writes the events of one response.
@@ -14,6 +15,7 @@ pub(in super::super) struct Events {
     /// Items that are complete.
     output: Vec<Value>,
     open: Option<OpenItem>,
+    is_cut: bool,
     /// Every event has a number.
     sequence: u64,
 }
@@ -22,40 +24,46 @@ pub(in super::super) struct Events {
 #[derive(Debug)]
 struct OpenItem {
     id: String,
+    /// The same with the prefix that tells what it is.
+    item_id: String,
     part: Part,
+    /// An event with a piece as far as all of the item's are the same: up to its number.
+    head: String,
 }
 
 impl OpenItem {
-    /// With the prefix that tells what it is.
-    fn item_id(&self) -> String {
-        let prefix = match self.part {
-            Part::Thinking(_) => "rs",
-            Part::Text(_) => "msg",
-            Part::Call { .. } => "fc",
+    fn new(part: Part, output_index: usize) -> Self {
+        let (prefix, kind) = match part {
+            Part::Thinking(_) => ("rs", "response.reasoning_text.delta"),
+            Part::Text(_) => ("msg", "response.output_text.delta"),
+            Part::Refusal(_) => ("msg", "response.refusal.delta"),
+            Part::Call { .. } => ("fc", "response.function_call_arguments.delta"),
         };
-        format!("{prefix}_{}", self.id)
+        let id = item_id();
+        let item_id = format!("{prefix}_{id}");
+        let place = match part {
+            Part::Thinking(_) | Part::Refusal(_) => r#","content_index":0"#,
+            Part::Text(_) => r#","content_index":0,"logprobs":[]"#,
+            Part::Call { .. } => "",
+        };
+        let head = format!(
+            "event: {kind}\ndata: {{\"type\":\"{kind}\",\"item_id\":\"{item_id}\",\"output_index\":{output_index}{place},\
+             \"sequence_number\":"
+        );
+        Self {
+            id,
+            item_id,
+            part,
+            head,
+        }
     }
 
     fn text(&mut self) -> &mut String {
         match &mut self.part {
-            Part::Thinking(text) | Part::Text(text) => text,
+            Part::Thinking(text) | Part::Text(text) | Part::Refusal(text) => text,
             Part::Call { arguments, .. } => arguments,
         }
     }
-}
-
-/// An event with a piece, by far the most frequent.
-#[derive(Serialize)]
-struct Piece<'a> {
-    r#type: &'static str,
-    sequence_number: u64,
-    item_id: &'a str,
-    output_index: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content_index: Option<usize>,
-    delta: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    logprobs: Option<[(); 0]>,
 }
 
 impl Events {
@@ -64,8 +72,21 @@ impl Events {
             frame: Frame::new(model, echoed, created),
             output: Vec::new(),
             open: None,
+            is_cut: false,
             sequence: 0,
         }
+    }
+
+    /// Writes the event of a failure.
+    fn failed(&mut self, error: &ApiError, out: &mut Vec<u8>) {
+        let mut response = self.frame.response("failed", &self.output);
+        let code = match error.status {
+            429 => "rate_limit_exceeded",
+            400..=499 => "invalid_prompt",
+            _ => "server_error",
+        };
+        response["error"] = json!({"code": code, "message": error.message});
+        self.event("response.failed", &json!({ "response": response }), out);
     }
 
     /// Writes an event; its number and its type are added.
@@ -75,20 +96,21 @@ impl Events {
             event[key] = value.clone();
         }
         self.sequence += 1;
-        write(kind, &event, out);
+        write!(out, "event: {kind}\ndata: {event}\n\n").expect(IN_MEMORY);
     }
 }
 
-fn write(kind: &str, event: &impl Serialize, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"event: ");
-    out.extend_from_slice(kind.as_bytes());
-    out.extend_from_slice(b"\ndata: ");
-    serde_json::to_writer(&mut *out, event).expect("JSON is written to memory");
-    out.extend_from_slice(b"\n\n");
+const IN_MEMORY: &str = "it is written to memory";
+
+/// The end of a response that its worker has begun to write itself.
+pub(super) fn failed(error: &ApiError, created: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    Events::new(String::new(), Echoed::nothing(), created).failed(error, &mut out);
+    out
 }
 
-/// The only event of a response that failed before its worker said anything.
-pub(super) fn failed(error: &ApiError, created: u64) -> Vec<u8> {
+/// All of a response that failed before its worker said anything.
+pub(super) fn failed_at_once(error: &ApiError, created: u64) -> Vec<u8> {
     let mut out = Vec::new();
     Events::new(String::new(), Echoed::nothing(), created).fail(error, &mut out);
     out
@@ -105,18 +127,16 @@ impl Writer for Events {
         let part = match kind {
             PartKind::Text => Part::Text(String::new()),
             PartKind::Thinking => Part::Thinking(String::new()),
+            PartKind::Refusal => Part::Refusal(String::new()),
             PartKind::Tool { id, name } => Part::Call {
                 id: id.to_owned(),
                 name: name.to_owned(),
                 arguments: String::new(),
             },
         };
-        let open = OpenItem {
-            id: item_id(),
-            part,
-        };
         let index = self.output.len();
-        let mut begun = item(&open.id, &open.part);
+        let open = OpenItem::new(part, index);
+        let mut begun = item(&open.id, &open.part, false);
         begun["status"] = json!("in_progress");
         if let Some(content) = begun.get_mut("content") {
             *content = json!([]);
@@ -125,12 +145,13 @@ impl Writer for Events {
         self.event("response.output_item.added", &added, out);
         let part = match open.part {
             Part::Text(_) => Some(text_part("")),
+            Part::Refusal(_) => Some(refusal_part("")),
             Part::Thinking(_) => Some(json!({"type": "reasoning_text", "text": ""})),
             Part::Call { .. } => None,
         };
         if let Some(part) = part {
             let added = json!({
-                "item_id": open.item_id(), "output_index": index, "content_index": 0, "part": part,
+                "item_id": open.item_id, "output_index": index, "content_index": 0, "part": part,
             });
             self.event("response.content_part.added", &added, out);
         }
@@ -140,28 +161,18 @@ impl Writer for Events {
     fn piece(&mut self, text: &str, out: &mut Vec<u8>) {
         let Some(open) = &mut self.open else { return };
         open.text().push_str(text);
-        let (kind, content_index) = match open.part {
-            Part::Text(_) => ("response.output_text.delta", Some(0)),
-            Part::Thinking(_) => ("response.reasoning_text.delta", Some(0)),
-            Part::Call { .. } => ("response.function_call_arguments.delta", None),
-        };
-        let piece = Piece {
-            r#type: kind,
-            sequence_number: self.sequence,
-            item_id: &open.item_id(),
-            output_index: self.output.len(),
-            content_index,
-            delta: text,
-            logprobs: matches!(open.part, Part::Text(_)).then_some([]),
-        };
+        out.extend_from_slice(open.head.as_bytes());
+        write!(out, "{}", self.sequence).expect(IN_MEMORY);
+        out.extend_from_slice(b",\"delta\":");
+        serde_json::to_writer(&mut *out, text).expect(IN_MEMORY);
+        out.extend_from_slice(b"}\n\n");
         self.sequence += 1;
-        write(kind, &piece, out);
     }
 
     fn close(&mut self, out: &mut Vec<u8>) {
         let Some(open) = self.open.take() else { return };
-        let (id, index) = (open.item_id(), self.output.len());
-        let item = item(&open.id, &open.part);
+        let (id, index) = (&open.item_id, self.output.len());
+        let item = item(&open.id, &open.part, self.is_cut);
         let here = |mut fields: Value| {
             fields["item_id"] = json!(id);
             fields["output_index"] = json!(index);
@@ -171,6 +182,10 @@ impl Writer for Events {
             Part::Text(text) => {
                 let done = here(json!({"content_index": 0, "text": text, "logprobs": []}));
                 self.event("response.output_text.done", &done, out);
+            }
+            Part::Refusal(text) => {
+                let done = here(json!({"content_index": 0, "refusal": text}));
+                self.event("response.refusal.done", &done, out);
             }
             Part::Thinking(text) => {
                 let done = here(json!({"content_index": 0, "text": text}));
@@ -202,13 +217,15 @@ impl Writer for Events {
     }
 
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {
-        let mut response = self.frame.response("failed", &self.output);
-        let code = match error.status {
-            429 => "rate_limit_exceeded",
-            400..=499 => "invalid_prompt",
-            _ => "server_error",
-        };
-        response["error"] = json!({"code": code, "message": error.message});
-        self.event("response.failed", &json!({ "response": response }), out);
+        // OpenAI's own client takes nothing before it.
+        if self.sequence == 0 {
+            let begun = json!({"response": self.frame.response("in_progress", &[])});
+            self.event("response.created", &begun, out);
+        }
+        self.failed(error, out);
+    }
+
+    fn is_cut(&mut self) {
+        self.is_cut = true;
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::super::chat::{self, Stream, Translate as _};
 use super::*;
 use crate::api::ApiError;
+use crate::chat_streams::plans;
 
 fn chat_of(body: &Value) -> Value {
     serde_json::from_slice(&to_chat(body, &[]).unwrap()).unwrap()
@@ -184,6 +185,82 @@ fn a_whole_answer_is_what_its_stream_would_complete_with() {
     let cut = response(&cut, "m", echoed(&json!({})), 7);
     assert_eq!(cut["status"], "incomplete");
     assert_eq!(cut["incomplete_details"]["reason"], "max_output_tokens");
+    assert_eq!(cut["output"][0]["status"], "incomplete");
+}
+
+/// The data of each event of that type.
+fn data_of(events: &str, kind: &str) -> Vec<Value> {
+    let events = events.split_terminator("\n\n");
+    let data = events.map(|event| event.split_once("\ndata: ").unwrap().1);
+    let data = data.map(|data| serde_json::from_str::<Value>(data).unwrap());
+    data.filter(|data| data["type"] == kind).collect()
+}
+
+#[test]
+fn an_item_that_is_cut_short_says_so_and_those_before_it_are_complete() {
+    let stream = [
+        r#"data: {"choices":[{"delta":{"reasoning_content":"hm"}}]}"#,
+        r#"data: {"choices":[{"delta":{"content":"So it"}}]}"#,
+        r#"data: {"choices":[{"delta":{},"finish_reason":"length"}]}"#,
+        "data: [DONE]",
+        "",
+    ];
+    let events = events_of(&[stream.join("\n\n").as_bytes()]);
+    let done = data_of(&events, "response.output_item.done");
+    let statuses: Vec<&Value> = done.iter().map(|data| &data["item"]["status"]).collect();
+    assert_eq!(statuses, ["completed", "incomplete"]);
+    let last = data_of(&events, "response.incomplete").remove(0);
+    assert_eq!(last["response"]["output"][1], done[1]["item"]);
+}
+
+#[test]
+fn a_refusal_is_no_text() {
+    let stream = [
+        r#"data: {"choices":[{"delta":{"refusal":"I can"}}]}"#,
+        r#"data: {"choices":[{"delta":{"refusal":"not."}}]}"#,
+        r#"data: {"choices":[{"delta":{},"finish_reason":"stop"}]}"#,
+        "data: [DONE]",
+        "",
+    ];
+    let events = events_of(&[stream.join("\n\n").as_bytes()]);
+    let deltas = data_of(&events, "response.refusal.delta");
+    let deltas: Vec<&Value> = deltas.iter().map(|data| &data["delta"]).collect();
+    assert_eq!(deltas, ["I can", "not."]);
+    let done = data_of(&events, "response.refusal.done");
+    assert_eq!(done[0]["refusal"], "I cannot.");
+    let part = json!({"type": "refusal", "refusal": "I cannot."});
+    assert_eq!(
+        data_of(&events, "response.content_part.done")[0]["part"],
+        part
+    );
+    let completed = data_of(&events, "response.completed").remove(0);
+    assert_eq!(completed["response"]["output"][0]["content"], json!([part]));
+    assert!(!events.contains("output_text"));
+
+    let answer =
+        json!({"choices": [{"finish_reason": "stop", "message": {"refusal": "I cannot."}}]});
+    let answer = chat::of_worker(answer.to_string().as_bytes()).unwrap();
+    let whole = response(&answer, "m", echoed(&json!({"store": false})), 7);
+    assert_eq!(whole["output"][0]["content"], json!([part]));
+}
+
+#[test]
+fn a_choice_of_a_tool_that_is_left_out_is_the_models() {
+    for (choice, chosen) in [
+        (
+            json!({"type": "function", "name": "close_agent"}),
+            json!("auto"),
+        ),
+        (json!({"type": "web_search"}), json!("auto")),
+        (
+            json!({"type": "function", "name": "exec_command"}),
+            json!({"type": "function", "function": {"name": "exec_command"}}),
+        ),
+    ] {
+        let mut body = codex();
+        body["tool_choice"] = choice;
+        assert_eq!(chat_of(&body)["tool_choice"], chosen);
+    }
 }
 
 #[test]
@@ -222,9 +299,69 @@ fn a_conversation_goes_on_from_a_kept_response() {
     );
 }
 
+/// Keeps the answer of a turn; gives the response.
+fn kept_turn(kept: &Kept, request: &Value) -> Value {
+    let answer = json!({"choices": [{"finish_reason": "stop", "message": {"content": "I look."}}]});
+    let answer = chat::of_worker(answer.to_string().as_bytes()).unwrap();
+    let conversation = Conversation::of(request, kept).unwrap();
+    response(&answer, "m", Echoed::of(request, conversation), 7)
+}
+
+#[test]
+fn an_item_that_is_kept_may_be_sent_by_its_id() {
+    let kept = Kept::default();
+    let asked = json!({"id": "msg_of_the_client", "role": "user", "content": "look"});
+    let said = kept_turn(&kept, &json!({"model": "m", "input": [asked]}));
+    let id = &said["output"][0]["id"];
+    for reference in [
+        json!({"type": "item_reference", "id": id}),
+        json!({"id": id}),
+    ] {
+        let request = json!({"model": "m", "input": [
+            {"type": "item_reference", "id": "msg_of_the_client"}, reference,
+            {"role": "user", "content": "and now?"}]});
+        let request = resolved(&request, &kept).unwrap();
+        assert_eq!(
+            chat_of(&request)["messages"],
+            json!([
+                {"role": "user", "content": "look"},
+                {"role": "assistant", "content": "I look."},
+                {"role": "user", "content": "and now?"},
+            ])
+        );
+    }
+    // A conversation that goes on has it already.
+    let request = json!({"model": "m", "previous_response_id": said["id"], "input": [
+        {"type": "item_reference", "id": id}, {"role": "user", "content": "and now?"}]});
+    let request = resolved(&request, &kept).unwrap();
+    assert_eq!(request["input"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn an_item_that_is_not_kept_is_named() {
+    let kept = Kept::default();
+    let reference = |id: Value| json!({"input": [{"type": "item_reference", "id": id}]});
+    let error = resolved(&reference(json!("msg_7")), &kept).unwrap_err();
+    assert_eq!((error.status, error.param.as_deref()), (404, Some("input")));
+    insta::assert_snapshot!(error.message, @"Item with id 'msg_7' not found. This hub keeps responses in memory for 24 hours, no more than 4096 of them and 64 MiB, and none with `store: false`; it forgets them when it ends. Send the item itself.");
+    let error = resolved(&reference(Value::Null), &kept).unwrap_err();
+    assert_eq!(
+        (error.status, &*error.message),
+        (400, "`input[0].id` is missing.")
+    );
+    // A message or a text is none.
+    for input in [
+        json!("text"),
+        json!([{"role": "user", "content": "x", "id": "msg_1"}]),
+    ] {
+        let request = json!({ "input": input });
+        assert_eq!(*resolved(&request, &kept).unwrap(), request);
+    }
+}
+
 proptest! {
     #[test]
-    fn a_client_reads_of_any_stream_what_the_worker_said(plan in chat::tests::plans(), at in any::<usize>()) {
+    fn a_client_reads_of_any_stream_what_the_worker_said(plan in plans(), at in any::<usize>()) {
         let events = events_of(&plan.pieces());
         let (mut text, mut thinking, mut arguments) = (String::new(), String::new(), Vec::new());
         let mut completed = Value::Null;
@@ -260,10 +397,26 @@ proptest! {
         prop_assert_eq!(&text, &plan.text);
         prop_assert_eq!(&thinking, &plan.thinking);
         let calls: Vec<String> = plan.calls.iter().map(|(_, arguments)| arguments.clone()).collect();
-        prop_assert_eq!(arguments, calls);
+        prop_assert_eq!(&arguments, &calls);
         prop_assert_eq!(&completed["usage"]["total_tokens"], 16);
+        let (mut text, mut thinking, mut called) = (String::new(), String::new(), Vec::new());
+        for item in completed["output"].as_array().unwrap() {
+            let said = item["content"][0]["text"].as_str().unwrap_or_default();
+            match item["type"].as_str().unwrap() {
+                "message" => text += said,
+                "reasoning" => thinking += said,
+                _ => {
+                    let [name, arguments] = ["name", "arguments"].map(|key| item[key].as_str().unwrap().to_owned());
+                    called.push((name, arguments));
+                }
+            }
+        }
+        prop_assert_eq!(&text, &plan.text);
+        prop_assert_eq!(&thinking, &plan.thinking);
+        prop_assert_eq!(&called, &plan.calls);
 
         let cut = events_of(&plan.cut_off(at).pieces());
+        prop_assert!(cut.starts_with("event: response.created\n"), "{}", cut);
         let last = cut.trim_end().rsplit("\n\n").next().unwrap();
         let ends = ["event: response.completed", "event: response.failed"];
         prop_assert!(ends.iter().any(|end| last.starts_with(end)), "{}", last);

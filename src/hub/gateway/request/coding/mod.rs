@@ -15,6 +15,8 @@ use http::header::CONTENT_ENCODING;
 use crate::api::ApiError;
 use crate::hub::gateway::refusals;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod zstd;
 
 use zstd::Zstd;
@@ -29,11 +31,11 @@ const MAX_CODINGS: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Decoder {
     /// The decoders in the order of use.
-    stages: Vec<Stage>,
+    stages: Vec<DecodeStage>,
 }
 
 #[derive(Debug)]
-struct Stage {
+struct DecodeStage {
     coding: Coding,
     name: &'static str,
     /// The undecoded bytes.
@@ -70,7 +72,7 @@ impl Decoder {
             for name in codings.split(',') {
                 match name.trim().to_ascii_lowercase().as_str() {
                     "" | "identity" => {}
-                    known => match Stage::of(known, limit) {
+                    known => match DecodeStage::of(known, limit) {
                         Some(_) if stages.len() == MAX_CODINGS => {
                             return Err(refusals::unknown_coding(&codings));
                         }
@@ -102,7 +104,7 @@ impl Decoder {
     }
 }
 
-fn next_of(stages: &mut [Stage], has_ended: bool) -> Result<Option<Bytes>, ApiError> {
+fn next_of(stages: &mut [DecodeStage], has_ended: bool) -> Result<Option<Bytes>, ApiError> {
     let Some((last, before)) = stages.split_last_mut() else {
         return Ok(None);
     };
@@ -119,7 +121,7 @@ fn next_of(stages: &mut [Stage], has_ended: bool) -> Result<Option<Bytes>, ApiEr
     Ok(None)
 }
 
-impl Stage {
+impl DecodeStage {
     fn of(name: &str, limit: usize) -> Option<Self> {
         let (coding, name) = match name {
             "gzip" | "x-gzip" => {

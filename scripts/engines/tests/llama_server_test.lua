@@ -1,0 +1,45 @@
+local help = "-m, --model FNAME  -hf, -hfr, --hf-repo R  -a, --alias S  --host H  --port P  --embedding, --embeddings "
+  .. "-c, --ctx-size N  -ngl, --gpu-layers, --n-gpu-layers N  --jinja  --temp N"
+
+local function worker(more)
+  local entry = { engine = "llama_server", name = "alpha", model_path = "org/alpha-GGUF:Q4_K_M" }
+  for key, value in pairs(more or {}) do
+    entry[key] = value
+  end
+  return test.engine({ entry = entry, help = help })
+end
+
+test.each({
+  {
+    "a repository",
+    entry = {},
+    command = "llama-server --hf-repo org/alpha-GGUF:Q4_K_M --alias alpha --host 127.0.0.1 --port 47850",
+  },
+  {
+    "a file",
+    entry = { model_path = "/models/a.gguf", context_length = 4096, n_gpu_layers = "all", jinja = true },
+    command = "llama-server --model /models/a.gguf --alias alpha --host 127.0.0.1 --port 47850 "
+      .. "--ctx-size 4096 --n-gpu-layers all --jinja",
+  },
+  {
+    "embeddings",
+    entry = { model_type = "embeddings" },
+    command = "llama-server --hf-repo org/alpha-GGUF:Q4_K_M --alias alpha --host 127.0.0.1 --port 47850 --embeddings",
+  },
+}, function(row)
+  local made = worker(row.entry)
+  test.equal(made.command, row.command)
+  test.equal(made.name, "alpha")
+  test.equal(made.warnings, {})
+end)
+
+test.case("what it lacks is a warning", function()
+  test.equal(worker({ top_k = 5 }).warnings, { "`top_k` is ignored, the installed llama-server has no `--top-k`" })
+end)
+
+test.case("it is ready when its model is loaded", function()
+  local answer = worker().answer
+  test.equal(answer(503, { error = { message = "Loading model" } }), nil)
+  test.equal(answer(200, { status = "ok" }), "loaded")
+  test.equal(answer(200, "ok"), "other")
+end)

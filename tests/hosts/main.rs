@@ -1,0 +1,139 @@
+//! One model over several machines, with the real `mlx.launch` and `mlx_lm.server`: each machine is a network
+//! namespace with processes of its own and Debian's sshd. The hub's machine is the one of the test.
+//!
+//! It needs Linux, root, `ip`, `sshd` and target/real-worker, which tests/run makes.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "helpers fail like the tests they help")]
+
+#[path = "../support/mod.rs"]
+mod support;
+mod world;
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use support::{SOON, processes, wait_until, within};
+use tokio::time::Instant;
+use world::World;
+
+/// In so long trouble is noticed; the rest is for a machine that does much else.
+const NOTICED: Duration = Duration::from_secs(30 + 30);
+
+#[test]
+fn two_and_three_machines_answer_as_one_and_nothing_is_left_on_them() {
+    let Some(world) = World::started() else {
+        return;
+    };
+    let expected = world.said("one");
+    assert!(!expected.is_empty());
+    for (model, machines) in [("two", 2), ("three", 3)] {
+        assert_eq!(world.said(model), expected, "{model}");
+        let there = world.hosts().map(|host| host.ranks().len());
+        assert_eq!(there.sum::<usize>(), machines - 1, "{model}");
+        world.home.said(&["unload-model", model]);
+        world.assert_no_ranks();
+    }
+    assert_eq!(world.said("three"), expected);
+    world.home.said(&["stop"]);
+    world.assert_no_ranks();
+}
+
+#[test]
+fn a_hub_that_is_killed_leaves_the_machines_to_the_next_and_stop_ends_them() {
+    let Some(world) = World::started() else {
+        return;
+    };
+    let expected = world.said("two");
+    let before = world.host(0).ranks();
+    assert_eq!(before.len(), 1);
+    world.kill_hub();
+    world.start();
+    wait_until("the model to be adopted", SOON, || {
+        world.home.states("two").1 == "loaded"
+    });
+    assert_eq!(world.said("two"), expected);
+    assert_eq!(world.host(0).ranks(), before, "adopted");
+    world.kill_hub();
+    world.home.said(&["stop"]);
+    world.assert_no_ranks();
+}
+
+/// What happens to a machine.
+#[derive(Debug, Clone, Copy)]
+enum Trouble {
+    Killed,
+    Stopped,
+    CutOff,
+}
+
+#[test]
+fn a_machine_that_dies_hangs_or_is_cut_off_ends_all_and_the_next_request_loads_them_anew() {
+    let Some(world) = World::started() else {
+        return;
+    };
+    let expected = world.said("three");
+    let troubles = [
+        (0, Trouble::Killed),
+        (1, Trouble::Stopped),
+        (0, Trouble::CutOff),
+        (1, Trouble::Killed),
+    ];
+    for (host, trouble) in troubles {
+        let leader = world.pid_of("three");
+        let host = world.host(host);
+        let [rank] = host.ranks()[..] else {
+            panic!("{:?}", host.ranks())
+        };
+        match trouble {
+            Trouble::Killed => processes::send(rank, Signal::SIGKILL),
+            Trouble::Stopped => processes::send(rank, Signal::SIGSTOP),
+            Trouble::CutOff => host.place.cut(),
+        }
+        let begun = Instant::now();
+        let noticed = within(NOTICED, || {
+            let is_gone = processes::members(leader).is_empty();
+            (is_gone && world.home.states("three").1 != "loaded").then_some(())
+        });
+        assert!(noticed.is_some(), "{trouble:?}: {}", world.home.app_log());
+        let took = begun.elapsed();
+        support::show("the test", &format!("{trouble:?}: noticed after {took:?}"));
+        if matches!(trouble, Trouble::CutOff) {
+            // It cannot be told to end, and so nothing is loaded.
+            let refused = world.chat("three");
+            assert_eq!(refused.status, 503, "{}", refused.text());
+            assert!(refused.text().contains("over ssh"), "{}", refused.text());
+            world.mend(host);
+        } else {
+            wait_until("no rank to be left", SOON, || world.ranks().is_empty());
+        }
+        assert_eq!(world.said("three"), expected, "{trouble:?}");
+        assert_ne!(world.pid_of("three"), leader);
+        assert_eq!(world.ranks().len(), 2, "one on each, none of before");
+    }
+    world.home.said(&["stop"]);
+    world.assert_no_ranks();
+}
+
+#[test]
+fn check_says_what_each_machine_needs_and_tries_it() {
+    let Some(world) = World::met() else { return };
+    let host = world.host(0);
+    let said = world.home.said(&["check"]);
+    let needed = format!(
+        "    {} needs ssh without a password, and `",
+        host.place.address
+    );
+    let line = said.lines().find(|line| line.starts_with(&needed));
+    let line = line.unwrap_or_else(|| panic!("no `{needed}` in {said}"));
+    assert!(line.contains("/mlx_lm.server` and `"), "{line}");
+    assert!(line.ends_with("/tiny`"), "{line}");
+    let tried = world.home.said(&["check", "--hosts"]);
+    assert!(tried.contains("Nothing is wrong"), "{tried}");
+
+    host.place.cut();
+    let tried = world.home.run(&["check", "--hosts"]);
+    tried.assert_failed();
+    let problem = format!("`{}` cannot be asked over ssh", host.place.address);
+    assert!(tried.out.contains(&problem), "{tried:?}");
+}

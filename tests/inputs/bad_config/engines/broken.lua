@@ -1,0 +1,7 @@
+-- An engine with a mistyped field.
+return {
+  program = { "a" },
+  comand = function()
+    return { argv = {} }
+  end,
+}

@@ -1,1 +1,0 @@
-return { models = { 'claude-*' }, on_request = function() end }

@@ -1,0 +1,171 @@
+//! The life of a model of the engine `mlx_lm`, with the real `mlx_lm.server`: all that holds for the default engine.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::census::Census;
+use crate::models::{LOAD, real_worker, tiny_model};
+use crate::rounds::{ENDLESS, SOME};
+use crate::support::home::Home;
+use crate::support::{SOON, processes, wait_until};
+
+const STALL: Duration = Duration::from_secs(4);
+
+/// A home whose hub.yaml has the models `plain` and `jit` of that engine, in a group that holds one of them.
+fn home(more: &str) -> Option<Home> {
+    let home = Home::with_real_worker(real_worker()?);
+    for (name, seed) in [("plain", "0"), ("jit", "1")] {
+        tiny_model(home.real_worker(), home.model_path(name).as_ref(), seed);
+    }
+    let entries = ["plain", "jit"].map(|name| {
+        let path = home.model_path(name);
+        let jit = name == "jit";
+        format!(
+            "  - name: {name}\n    model_path: {path}\n    group: one\n    default: true\n    jit_enabled: {jit}\n    \
+             max_tokens: 8\n"
+        )
+    });
+    home.configure(&format!(
+        "engine: mlx_lm\nstall_timeout: {}\npolicies: [lru_swap]\ngroups: [{{name: one, max_loaded: 1}}]\n{more}models:\n{}",
+        STALL.as_secs(),
+        entries.concat()
+    ));
+    Some(home)
+}
+
+#[track_caller]
+fn is_loaded(home: &Home, model: &str) {
+    wait_until("the model to be loaded", LOAD, || {
+        home.states(model).1 == "loaded"
+    });
+}
+
+/// A chat that is answered, by the name that the client wrote.
+#[track_caller]
+fn answers(home: &Home, model: &str) -> Value {
+    let answer = home.chat(model, SOME);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let body = answer.json();
+    assert_eq!(body["model"], model, "{body}");
+    assert_eq!(body["choices"][0]["message"]["role"], "assistant", "{body}");
+    body
+}
+
+#[test]
+fn a_model_of_mlx_lm_lives_as_any_other() {
+    let Some(home) = home("") else { return };
+    let census = Census::of(&home, &["plain", "jit"]);
+    home.said(&["start"]);
+    is_loaded(&home, "plain");
+    let first = answers(&home, "plain");
+    assert_eq!(first["usage"]["completion_tokens"], SOME, "{first}");
+
+    // Whatever a request names, the program is asked for its own model: this would load another.
+    let path = home.model_path("plain");
+    answers(&home, &path);
+    let plain = home.pid_of("plain");
+
+    what_it_serves(&home);
+    home.assert_states("jit", "running", "unloaded");
+
+    // The group holds one of them.
+    answers(&home, "jit");
+    home.assert_states("plain", "running", "unloaded");
+    assert_eq!(processes::members(plain), [0; 0]);
+    home.said(&["unload-model", "jit"]);
+    home.said(&["load-model", "plain"]);
+
+    survives(&home);
+
+    home.said(&["stop"]);
+    assert!(home.http.try_get("/health").is_err());
+    census.assert_groups(&std::collections::BTreeSet::new());
+    assert_eq!(home.processes(), Vec::<String>::new());
+}
+
+/// What it speaks is passed on, other chats are translated, and the rest is refused before anything is loaded.
+fn what_it_serves(home: &Home) {
+    let prompt = json!({"model": "plain", "prompt": "hello", "max_tokens": 4, "temperature": 0});
+    let answer = home.http.post("/v1/completions", &prompt);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.json()["model"], "plain", "{}", answer.text());
+    let message = json!({"model": "plain", "max_tokens": 4, "messages": [{"role": "user", "content": "hello"}]});
+    let answer = home.http.post("/v1/messages", &message);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.json()["type"], "message", "{}", answer.text());
+    let answer = home
+        .http
+        .post("/v1/embeddings", &json!({"model": "jit", "input": "hello"}));
+    assert_eq!(answer.status, 404, "{}", answer.text());
+    let text = answer.text();
+    assert!(text.contains("engine `mlx_lm`"), "{text}");
+    assert!(text.contains("/v1/chat/completions"), "{text}");
+}
+
+/// A killed hub, `restart`, a killed worker and one that hangs.
+fn survives(home: &Home) {
+    let pid = home.pid_of("plain");
+    let daemon = home.daemon();
+    processes::send(daemon, Signal::SIGKILL);
+    wait_until("the daemon to be gone", SOON, || {
+        !processes::is_alive(daemon)
+    });
+    home.said(&["start"]);
+    is_loaded(home, "plain");
+    answers(home, "plain");
+    assert_eq!(home.pid_of("plain"), pid, "adopted");
+
+    std::thread::scope(|scope| {
+        let stream = home.stream("plain", SOME * 5);
+        let client = scope.spawn(move || stream.said());
+        home.said(&["restart"]);
+        client.join().expect("a whole stream");
+    });
+    is_loaded(home, "plain");
+    answers(home, "plain");
+    assert_eq!(home.pid_of("plain"), pid, "adopted");
+
+    let mut events = home.stream("plain", ENDLESS).events();
+    events.next().expect("an event").expect("a stream");
+    processes::send(pid, Signal::SIGKILL);
+    // Its answers end with their connection: nothing tells a cut stream from a whole one.
+    events.for_each(drop);
+    wait_until("another worker", LOAD, || {
+        home.states("plain").1 == "loaded" && home.pid_of("plain") != pid
+    });
+    answers(home, "plain");
+
+    let pid = home.pid_of("plain");
+    let mut events = home.stream("plain", ENDLESS).events();
+    events.next().expect("an event").expect("a stream");
+    processes::send_to_group(pid, Signal::SIGSTOP);
+    // Its answers end with their connection: nothing tells a cut stream from a whole one.
+    events.for_each(drop);
+    wait_until("the worker that hangs to be replaced", LOAD, || {
+        home.states("plain").1 == "loaded" && home.pid_of("plain") != pid
+    });
+    assert_eq!(processes::members(pid), [0; 0]);
+    answers(home, "plain");
+}
+
+#[test]
+fn a_model_of_mlx_lm_that_cannot_be_loaded_fails_with_its_log() {
+    let Some(home) = home("") else { return };
+    let path = home.path().join("models/jit/config.json");
+    std::fs::write(path, "{}").unwrap();
+    home.said(&["start"]);
+    is_loaded(&home, "plain");
+    // Its program would live on, and answer nothing.
+    let answer = home.chat("jit", SOME);
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    let error = home.model("jit")["memory_last_error"].to_string();
+    assert!(
+        error.contains("could not load its model; its log ends"),
+        "{error}"
+    );
+    assert!(error.contains("KeyError"), "{error}");
+    home.said(&["stop"]);
+    assert_eq!(home.processes(), Vec::<String>::new());
+}
