@@ -159,9 +159,8 @@ return {
     if file then
       -- Models that are loaded at the same time have ports of their own, below those that systems give out.
       local first = 20000 + model.port % 750 * 16
-      local ring = { "--hostfile", "hosts.json", "--backend", file.backend, "--starting-port", first }
-      made.launcher = { "mlx.launch", table.unpack(ring) }
-      made.launcher[#made.launcher + 1] = "--"
+      made.launcher =
+        { "mlx.launch", "--hostfile", "hosts.json", "--backend", file.backend, "--starting-port", first, "--" }
       made.files = { ["hosts.json"] = file }
       made.hosts = {}
       for i = 2, #file.hosts do
