@@ -4,12 +4,16 @@
 //! over ssh: to be ended, which is verified, and to be watched while the model is loaded. `ssh` is the user's own
 //! program with the user's own settings; it asks for no password.
 
+use std::collections::HashMap;
 use std::process::{Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{join_all, select_all};
+use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::runtime_file::RuntimeWorker;
@@ -24,6 +28,9 @@ const LOOK_EVERY: u32 = 3;
 const SILENT: Duration = Duration::from_secs(18);
 /// Pause before a machine is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Pauses before processes that could not be ended are tried again: the first, which is doubled up to the longest.
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+const RETRY_EVERY: Duration = Duration::from_secs(60);
 
 /// The shell function that lists ranks, each with its process id and its state. macOS shows environments with `-E`,
 /// Linux with `e`. The mark stands in no command line, so that nothing takes itself for a rank.
@@ -72,15 +79,19 @@ impl Ranks {
     /// # Errors
     /// One sentence about the machines that have not.
     pub async fn end(&self) -> Result<(), String> {
+        told(self.end_on_each().await)
+    }
+
+    /// Every machine with what is wrong there.
+    async fn end_on_each(&self) -> Vec<(String, Option<String>)> {
         let mut hosts = self.hosts.clone();
         hosts.sort();
         hosts.dedup();
-        let ends = hosts.iter().map(|host| self.end_on(host));
-        let problems: Vec<_> = join_all(ends).await.into_iter().flatten().collect();
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(problems.join("; ")),
-        }
+        let ends = hosts.into_iter().map(|host| async {
+            let problem = self.end_on(&host).await;
+            (host, problem)
+        });
+        join_all(ends).await
     }
 
     /// What is wrong, if a machine does not say that nothing is left.
@@ -153,6 +164,48 @@ impl Ranks {
     }
 }
 
+/// The ranks of a hub that could not be ended, by mark and machine: it tries again until they are, or their model is
+/// loaded anew.
+#[derive(Debug, Clone, Default)]
+pub struct Unended(Arc<Mutex<HashMap<(String, String), JoinHandle<()>>>>);
+
+impl Unended {
+    /// Ends ranks as [`Ranks::end`] does, and goes on trying in the background where that fails.
+    ///
+    /// # Errors
+    /// As [`Ranks::end`].
+    pub(super) async fn end(&self, ranks: &Ranks, model: &str) -> Result<(), String> {
+        let ends = ranks.end_on_each().await;
+        for (host, problem) in &ends {
+            let key = (ranks.mark.clone(), host.clone());
+            let mut retries = self.0.lock();
+            let earlier = match problem {
+                Some(_) => {
+                    let retry = end_later(ranks.clone(), host.clone(), model.to_owned());
+                    retries.insert(key, tokio::spawn(retry))
+                }
+                None => retries.remove(&key),
+            };
+            if let Some(earlier) = earlier {
+                earlier.abort();
+            }
+        }
+        told(ends)
+    }
+}
+
+async fn end_later(ranks: Ranks, host: String, model: String) {
+    let mut pause = FIRST_RETRY;
+    loop {
+        sleep(pause).await;
+        if ranks.end_on(&host).await.is_none() {
+            tracing::info!(hub_model = %model, "its processes on `{host}` have ended");
+            return;
+        }
+        pause = RETRY_EVERY.min(pause * 2);
+    }
+}
+
 /// Listens to a watch until it ends or is silent; tells what is wrong with the ranks.
 async fn hear(mut child: Child, host: &str, heard: &mut Instant) -> Option<String> {
     let mut lines = BufReader::new(child.stdout.take()?).lines();
@@ -176,6 +229,17 @@ async fn hear(mut child: Child, host: &str, heard: &mut Instant) -> Option<Strin
             return Some(format!("its process on `{host}` is stopped"));
         }
         seen = 0;
+    }
+}
+
+fn told(ends: Vec<(String, Option<String>)>) -> Result<(), String> {
+    let problems: Vec<_> = ends
+        .into_iter()
+        .filter_map(|(_, problem)| problem)
+        .collect();
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(problems.join("; ")),
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::dice::Dice;
 use crate::support::http::{Answer, Reply, chat};
 use crate::tally::Tally;
-use crate::world::{CONFIGURATIONS, MODELS, World, configuration};
+use crate::world::{CONFIGURATIONS, MODELS, World, answer_of, configuration};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -95,7 +95,10 @@ fn plain(world: &World, tally: &Tally, model: &str) {
     let how = match world.http.try_post(CHAT, &chat(model, "hello", false)) {
         Ok(answer) if answer.status == 200 => {
             let text = answer.json()["choices"][0]["message"]["content"].clone();
-            if !text.as_str().is_some_and(|text| text.contains("hello")) {
+            if !text
+                .as_str()
+                .is_some_and(|text| text.contains(answer_of(model)))
+            {
                 tally.broken(format!("{model}: a 200 that says {text}"));
             }
             "200".to_owned()

@@ -1,5 +1,6 @@
 //! Everything at once, by chance, for a while: verbs, requests, clients that leave, workers and hubs that
-//! are killed, a hub.yaml that changes. Afterwards nothing may be lost, left over or there twice.
+//! are killed, a hub.yaml that changes, with workers of several engines. Afterwards nothing may be lost, left
+//! over or there twice.
 //!
 //! `CHAOS_SEED` repeats the decisions of a run (how the threads meet is the machine's business),
 //! `CHAOS_SECONDS` says how long. The seed and the totals are printed whether it passes or not.

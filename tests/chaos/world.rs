@@ -8,19 +8,31 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::support::http::Http;
+use crate::support::processes::ENGINE_PROGRAMS;
 use crate::support::record::Record;
 use crate::support::{Hub, stub};
 
 /// Every model of any configuration.
-pub(crate) const MODELS: [&str; 7] = [
+pub(crate) const MODELS: [&str; 10] = [
     "plain",
     "lazy",
     "resident",
     "loaded",
     "slow",
     "shaky",
+    "gguf",
+    "vision",
+    "any_program",
     "comes_and_goes",
 ];
+
+/// What `model` answers to "hello" has this in it: the simulated worker repeats the prompt.
+pub(crate) fn answer_of(model: &str) -> &'static str {
+    match model {
+        "gguf" | "vision" => "word word word",
+        _ => "hello",
+    }
+}
 
 /// hub.yaml number `which` of [`CONFIGURATIONS`]: with or without the last model, with one setting or
 /// another of `lazy` and `resident`, with a smaller or a larger group.
@@ -34,6 +46,7 @@ pub(crate) fn configuration(which: usize) -> String {
         "3",
     ];
     let worker = |knobs: &[&str]| stub(&[&tokens, knobs].concat());
+    let standin = |program| format!("[python3, {ENGINE_PROGRAMS:?}, {program}]");
     let context = 1024 + which / 2 % 2;
     let loaded = 2 + which % 2;
     let last = if which < 2 {
@@ -50,7 +63,10 @@ pub(crate) fn configuration(which: usize) -> String {
          - {{name: resident, model_path: org/resident, default: true, jit_enabled: true, group: few, context_length: {context}, worker_command: {}}}\n\
          - {{name: loaded, model_path: org/loaded, default: true, worker_command: {}}}\n\
          - {{name: slow, model_path: org/slow, jit_enabled: true, group: few, worker_command: {}}}\n\
-         - {{name: shaky, model_path: org/shaky, default: true, jit_enabled: true, worker_command: {}}}\n{last}",
+         - {{name: shaky, model_path: org/shaky, default: true, jit_enabled: true, worker_command: {}}}\n\
+         - {{name: gguf, engine: llama_server, model_path: org/gguf, default: true, jit_enabled: true, group: few, worker_command: {}}}\n\
+         - {{name: vision, engine: mlx_vlm, model_path: org/vision, default: true, jit_enabled: true, worker_command: {}}}\n\
+         - {{name: any_program, engine: command, model_path: org/any_program, jit_enabled: true, served_name: any_program, command: {}}}\n{last}",
         worker(&["--load-seconds", "0.2"]),
         worker(&["--dialect", "jit", "--load-seconds", "0.1"]),
         worker(&["--dialect", "jit", "--grandchild", "ordinary"]),
@@ -68,6 +84,21 @@ pub(crate) fn configuration(which: usize) -> String {
             "7",
             "--exit-code",
             "3"
+        ]),
+        standin("llama-server"),
+        standin("mlx_vlm.server"),
+        worker(&[
+            "--dialect",
+            "1.8.1",
+            "launch",
+            "--model-path",
+            "{model_path}",
+            "--host",
+            "{host}",
+            "--port",
+            "{port}",
+            "--served-model-name",
+            "any_program",
         ]),
     )
 }

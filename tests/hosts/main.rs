@@ -20,6 +20,9 @@ use world::World;
 /// In so long trouble is noticed; the rest is for a machine that does much else.
 const NOTICED: Duration = Duration::from_secs(30 + 30);
 
+/// In so long a machine that is back is tried again; the rest is for an attempt that was under way.
+const RETRIED: Duration = Duration::from_secs(60 + 30);
+
 #[test]
 fn two_and_three_machines_answer_as_one_and_nothing_is_left_on_them() {
     let Some(world) = World::started() else {
@@ -113,6 +116,23 @@ fn a_machine_that_dies_hangs_or_is_cut_off_ends_all_and_the_next_request_loads_t
     }
     world.home.said(&["stop"]);
     world.assert_no_ranks();
+}
+
+#[test]
+fn what_a_machine_out_of_reach_keeps_is_ended_once_it_is_back() {
+    let Some(world) = World::started() else {
+        return;
+    };
+    world.said("two");
+    let host = world.host(0);
+    host.place.cut();
+    world.home.said(&["unload-model", "two"]);
+    assert_eq!(host.ranks().len(), 1, "nobody can have told it");
+    world.mend(host);
+    wait_until("no rank to be left", RETRIED, || host.ranks().is_empty());
+    let log = world.home.app_log();
+    let ended = format!("its processes on `{}` have ended", host.place.address);
+    assert!(log.contains(&ended), "{log}");
 }
 
 #[test]

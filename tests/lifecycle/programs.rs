@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::home::Home;
 use crate::support::http::chat;
+use crate::support::processes::ENGINE_PROGRAMS;
 use crate::support::{SOON, processes, wait_for, wait_until};
 
 /// An engine, and what its program must be seen to do.
@@ -64,14 +65,10 @@ impl Engine {
             "models:\n  - name: m\n    model_path: {path}\n    engine: {engine}\n    default: true\n    \
              jit_enabled: true\n{more}"
         ));
-        let script = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/support/engine_programs.py"
-        );
         home.write_script(
             program,
             // A load that takes a while: nothing may be asked before its end.
-            &format!("STANDIN_LOAD=0.7 exec python3 '{script}' {program} \"$@\""),
+            &format!("STANDIN_LOAD=0.7 exec python3 '{ENGINE_PROGRAMS}' {program} \"$@\""),
         );
         home
     }

@@ -7,6 +7,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
+/// The stand-ins for the programs of engines.
+pub const ENGINE_PROGRAMS: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/support/engine_programs.py"
+);
+
 /// How many ports [`ports`] hands out at once.
 const BLOCK: u16 = 40;
 
@@ -42,9 +48,9 @@ pub fn living() -> Vec<(u32, u32)> {
         .collect()
 }
 
-/// The same of simulated workers and their children.
+/// The same of simulated workers, of the stand-ins for other programs, and of their children.
 pub fn living_workers() -> Vec<(u32, u32)> {
-    let workers = with_argument(" stub-worker ");
+    let workers = with_any_argument(&[" stub-worker ", ENGINE_PROGRAMS]);
     let is_worker = |pid: u32| {
         let pid = pid.to_string();
         workers
@@ -88,12 +94,16 @@ pub fn children(parent: u32) -> Vec<u32> {
 
 /// Command lines of all processes that contain `text`, with their pids.
 pub fn with_argument(text: &str) -> Vec<String> {
+    with_any_argument(&[text])
+}
+
+fn with_any_argument(texts: &[&str]) -> Vec<String> {
     let output = Command::new("ps")
         .args(["-axww", "-o", "pid=,args="])
         .output();
     String::from_utf8_lossy(&output.expect("ps").stdout)
         .lines()
-        .filter(|line| line.contains(text))
+        .filter(|line| texts.iter().any(|text| line.contains(text)))
         .map(str::to_owned)
         .collect()
 }

@@ -21,12 +21,13 @@ use crate::worker::dialect::Dialects;
 use crate::worker::identity::Identity;
 use crate::worker::launch::{EarlierWorker, Instruction, Order, Pulse, Spawned, Starts};
 use crate::worker::mark::Owner;
-use crate::worker::ranks::Ranks;
+use crate::worker::ranks::{Ranks, Unended};
 
 pub(super) struct RunningWorkers {
     launcher: Box<dyn Launcher>,
     pub(super) dialects: Arc<Dialects>,
     starts: Starts,
+    unended: Unended,
     running: HashMap<Launch, Launched>,
     /// Workers that an earlier hub left, until the launch that adopts them begins.
     found: HashMap<String, RuntimeWorker>,
@@ -49,6 +50,7 @@ impl RunningWorkers {
             launcher: Box::new(launcher),
             dialects: Arc::default(),
             starts: Starts::default(),
+            unended: Unended::default(),
             running: HashMap::new(),
             found: HashMap::new(),
             models_up,
@@ -100,17 +102,50 @@ impl RunningWorkers {
                 unfit,
             },
         );
-        let order = order(
-            registry,
-            &config,
-            model,
-            goal,
-            (Arc::clone(&self.dialects), self.starts.clone()),
-            found,
-        );
+        let order = self.order(registry, &config, model, goal, found);
         let mailbox = mailbox.clone();
         let report = move |report| mailbox.send(Message::Worker { launch, report });
         self.launcher.launch(order, receiver, Arc::new(report));
+    }
+
+    fn order(
+        &self,
+        registry: &Arc<Registry>,
+        config: &Config,
+        model: &ModelConfig,
+        goal: Goal,
+        found: Option<EarlierWorker>,
+    ) -> Order {
+        let ports = Arc::clone(registry);
+        let owner = model.clone();
+        let port = registry.ports.lock().port_of(&model.name);
+        let gate = registry.gate(&model.name);
+        let pulse = Arc::clone(&gate);
+        let repository = repository_of(model);
+        Order {
+            load: goal == Goal::Loaded,
+            port: port.unwrap_or(config.model_starting_port),
+            next_port: Box::new(move || ports.ports.lock().next(&owner).ok()),
+            owner: Owner::new(&config.path, &config.log_path),
+            log_file: model.log_file(&config.log_path),
+            work_folder: config.log_path.join("workers").join(&model.name),
+            downloaded: Arc::new(move || repository.as_ref().map_or(0, Repository::bytes)),
+            load_timeout: config.load_timeout,
+            is_used: Box::new(move || gate.active() > 0),
+            pulse: Box::new(move || Pulse {
+                signs: pulse.signs.vitals().signs,
+                active: pulse.active(),
+                ended: pulse.given_back(),
+            }),
+            drain_timeout: config.drain_timeout,
+            stop_timeout: config.stop_timeout,
+            dialects: Arc::clone(&self.dialects),
+            starts: self.starts.clone(),
+            unended: self.unended.clone(),
+            spares: registry.spares.clone(),
+            found,
+            model: model.clone(),
+        }
     }
 
     /// Tells one launch; one that has ended needs no telling.
@@ -259,44 +294,5 @@ fn found(
             ..spawned
         },
         keep: worker.settings == *settings,
-    }
-}
-
-fn order(
-    registry: &Arc<Registry>,
-    config: &Config,
-    model: &ModelConfig,
-    goal: Goal,
-    (dialects, starts): (Arc<Dialects>, Starts),
-    found: Option<EarlierWorker>,
-) -> Order {
-    let ports = Arc::clone(registry);
-    let owner = model.clone();
-    let port = registry.ports.lock().port_of(&model.name);
-    let gate = registry.gate(&model.name);
-    let pulse = Arc::clone(&gate);
-    let repository = repository_of(model);
-    Order {
-        load: goal == Goal::Loaded,
-        port: port.unwrap_or(config.model_starting_port),
-        next_port: Box::new(move || ports.ports.lock().next(&owner).ok()),
-        owner: Owner::new(&config.path, &config.log_path),
-        log_file: model.log_file(&config.log_path),
-        work_folder: config.log_path.join("workers").join(&model.name),
-        downloaded: Arc::new(move || repository.as_ref().map_or(0, Repository::bytes)),
-        load_timeout: config.load_timeout,
-        is_used: Box::new(move || gate.active() > 0),
-        pulse: Box::new(move || Pulse {
-            signs: pulse.signs.vitals().signs,
-            active: pulse.active(),
-            ended: pulse.given_back(),
-        }),
-        drain_timeout: config.drain_timeout,
-        stop_timeout: config.stop_timeout,
-        dialects,
-        starts,
-        spares: registry.spares.clone(),
-        found,
-        model: model.clone(),
     }
 }

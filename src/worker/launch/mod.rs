@@ -17,7 +17,7 @@ use super::group::{self, Group};
 use super::identity::Identity;
 use super::leader::Leader;
 use super::mark::Owner;
-use super::ranks::Ranks;
+use super::ranks::{Ranks, Unended};
 use super::spare::Spares;
 use crate::config::ModelConfig;
 use crate::config::ports::is_free;
@@ -77,6 +77,8 @@ pub struct Order {
     pub starts: Starts,
     /// The spare processes of the hub.
     pub spares: Spares,
+    /// The processes on other machines that could not be ended.
+    pub unended: Unended,
     /// The worker that an earlier hub left for this model.
     pub found: Option<EarlierWorker>,
 }
@@ -391,10 +393,11 @@ impl<R: Fn(Report) + Send + Sync> RunningLaunch<'_, R> {
             },
             Err(problem) => return Ok(Some(problem)),
         };
+        let (unended, name) = (self.order.unended.clone(), model.name.clone());
         tokio::select! {
             biased;
             instruction = self.asked_away() => Err(instruction),
-            ended = ranks.end() => Ok(ended.err()),
+            ended = unended.end(&ranks, &name) => Ok(ended.err()),
         }
     }
 

@@ -399,10 +399,11 @@ impl Process {
         End::without_process("it was stopped")
     }
 
-    /// Ends its processes on other machines; what cannot be reached is ended before the next load.
+    /// Ends its processes on other machines; what cannot be reached is ended when it can be, before the next load.
     async fn end_ranks(&self, order: &Order) {
-        if let Err(problem) = self.spawned.ranks.end().await {
-            tracing::warn!(hub_model = %order.model.name, "its processes on other machines are not known to have ended: {problem}");
+        let model = &order.model.name;
+        if let Err(problem) = order.unended.end(&self.spawned.ranks, model).await {
+            tracing::warn!(hub_model = %model, "its processes on other machines are not known to have ended: {problem}");
         }
     }
 
