@@ -4,7 +4,8 @@
   bench.py [--rounds 15] [--workloads a,b,c1,c8,c1_last,c8_last,d200,translated,idle,start] [--hub PATH] [--before PATH] [--out FILE]
 
 Builds the load programs, starts a mock worker, nginx and HAProxy (those that are installed), the hub, and an
-earlier build of it if one is named, measures, prints the report, and ends all of them. Linux only: CPU and memory are read from /proc.
+earlier build of it if one is named, measures, prints the report, and ends all of them. Exit status 1, and a line for
+each, if a limit is exceeded. Linux only: CPU and memory are read from /proc.
 """
 import argparse, http.client, json, os, shutil, signal, subprocess, sys, tempfile, time
 
@@ -29,6 +30,9 @@ WORKLOADS = {
 }
 # The same events of the worker, by the API that the client speaks.
 DOORS = {'passed through': '/v1/chat/completions', 'Messages': '/v1/messages', 'Responses': '/v1/responses', 'Ollama': '/api/chat'}
+# The most that the translation of an event may cost more than its passing through, in microseconds of CPU, and what its
+# delay may be of the other's, within what a shared machine measures.
+MOST_MORE, MOST_DELAY = 3.0, 1.15
 COLUMNS = {
     'lat': [('p50 us', 'lat.p50'), ('p99 us', 'lat.p99'), ('req/s', 'rps'), ('cpu s/1k', 'proxy_cpu_s_per_1k'),
             ('start MiB', 'rss_start_kb'), ('peak MiB', 'rss_hwm_kb'), ('end MiB', 'rss_end_kb'), ('errors', 'errors')],
@@ -174,8 +178,8 @@ def turned(names, turn):
 
 
 def measure_doors(rounds, pid):
-    """The doors of the hub in interleaved rounds, and what the translation of an event costs."""
-    found = []
+    """The doors of the hub in interleaved rounds, and what the translation of an event costs; and what is exceeded."""
+    found, missed = [], []
     for turn in range(rounds):
         measured = {door: measure('hub', 'translated', pid, '--path', DOORS[door]) for door in turned(DOORS, turn)}
         found.append({door: measured[door] for door in DOORS})
@@ -188,7 +192,11 @@ def measure_doors(rounds, pid):
         ratio = [value(r[door], 'cpu_us_per_event') / value(r[plain], 'cpu_us_per_event') for r in found]
         print(door.ljust(22) + f'{median(of("cpu_us_per_event")):11.2f}{median(more):11.2f}{median(ratio):11.2f}'
               f'{median(of("oneway.p50")):11.1f}{median(of("oneway.p99")):11.1f}{max(of("errors")):11.0f}')
-    return found
+        delay = median([value(r[door], 'oneway.p50') / value(r[plain], 'oneway.p50') for r in found])
+        for what, exceeds, most in (('us cpu/ev more', median(more), MOST_MORE), ('delay p50, ratio', delay, MOST_DELAY)):
+            if exceeds > most:
+                missed.append(f'{door}: {what}: {exceeds:.2f}, at most {most}')
+    return found, missed
 
 
 def report(workload, rounds):
@@ -223,6 +231,7 @@ def main():
     arguments.add_argument('--out', help='also write every result there, a JSON object per line')
     given = arguments.parse_args()
     subprocess.run(['cargo', 'build', '--release', '--quiet'], cwd=HERE, check=True)
+    missed = []
     bench = Bench(os.path.abspath(given.hub), given.before and os.path.abspath(given.before))
     try:
         targets = bench.targets()
@@ -234,7 +243,8 @@ def main():
                           f'{median([r[name][1] for r in runs]):.1f} MiB resident when idle (medians of {len(runs)})')
                 continue
             if workload == 'translated':
-                rounds = measure_doors(given.rounds, targets['hub'])
+                rounds, exceeded = measure_doors(given.rounds, targets['hub'])
+                missed += exceeded
                 keep(given.out, workload, rounds)
                 continue
             if workload[0] in 'ci':
@@ -248,6 +258,9 @@ def main():
             sys.stdout.flush()
     finally:
         bench.end()
+    for line in missed:
+        print(f'exceeded: {line}')
+    sys.exit(1 if missed else 0)
 
 
 main()

@@ -97,6 +97,10 @@ impl Home {
         home.search += ":/usr/bin:/bin";
         home.write_program("mlx-openai-server", &["stub-worker"]);
         home.write_program(JIT, &["stub-worker", "--dialect", "jit"]);
+        if spares::are_used() {
+            let programs = ["mlx-openai-server", JIT].map(|name| home.bin().join(name));
+            spares::teach(&home.logs(), &programs);
+        }
         home.configure(yaml);
         home
     }
@@ -304,6 +308,10 @@ impl Home {
 
     /// `POST /hub/models/{name}/{action}`.
     pub fn act(&self, name: &str, action: &str) -> Answer {
+        let loads = ["start", "load"].contains(&action);
+        if loads && spares::are_used() && !self.record.events("start").is_empty() {
+            spares::settle(self.http);
+        }
         self.http.act(name, action)
     }
 

@@ -1,13 +1,17 @@
-//! The tests with spare processes and without: with `TEST_SPARES=1` a Python stands before the simulated worker, so that
-//! every worker begins as a spare, with `TEST_SPARES=0` hubs keep none. Otherwise they do as users have it, and the
+//! The tests with spare processes and without: with `TEST_SPARES=1` a Python stands before the simulated worker, and
+//! loads wait for a spare of it once the hub makes some; with `TEST_SPARES=0` hubs keep none. Otherwise they do as users have it, and the
 //! simulated worker is no program that could have any.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, UNIX_EPOCH};
 
-use super::BINARY;
+use serde_json::{Map, Value, json};
+
+use super::http::Http;
+use super::{BINARY, within};
 
 /// The setting of this run, if it has one.
 fn wanted() -> Option<bool> {
@@ -28,13 +32,51 @@ pub fn are_kept() -> bool {
     wanted() != Some(false)
 }
 
-/// hub.yaml with `spares: 0` above it, if there are to be none and it says nothing else.
+/// hub.yaml with the setting of this run above it, unless it has one: none, or one of each simulated worker.
 pub fn configured(yaml: &str) -> String {
     let is_set = yaml.lines().any(|line| line.starts_with("spares:"));
     match wanted() {
-        Some(false) if !is_set => format!("spares: 0\n{yaml}"),
+        Some(is_wanted) if !is_set => format!("spares: {}\n{yaml}", if is_wanted { 2 } else { 0 }),
         _ => yaml.to_owned(),
     }
+}
+
+/// Has the next hub with these logs know what these programs import, which they cannot teach: they become others.
+pub fn teach(logs: &Path, programs: &[PathBuf]) {
+    let modules = json!({"lm": {"server": ["json"], "model": null}});
+    let lessons = programs.iter().map(|program| {
+        let file = program.metadata().expect("a program");
+        let modified = file
+            .modified()
+            .expect("its time")
+            .duration_since(UNIX_EPOCH);
+        let nanoseconds = modified.expect("a time").as_nanos();
+        let key = format!("{} [] {} {nanoseconds}", program.display(), file.len());
+        (key, modules.clone())
+    });
+    let lessons = Value::Object(lessons.collect::<Map<_, _>>());
+    std::fs::create_dir_all(logs).expect("a folder of logs");
+    std::fs::write(logs.join("spares.json"), lessons.to_string()).expect("a file in it");
+}
+
+/// The spares that are ready; `None` while one is being made.
+pub fn ready(http: Http) -> Option<Vec<u64>> {
+    let status = http.hub_status();
+    let spares = status["spares"].as_array()?;
+    let is_ready = spares.iter().all(|spare| spare["ready"] == true);
+    is_ready.then(|| {
+        spares
+            .iter()
+            .filter_map(|spare| spare["pid"].as_u64())
+            .collect()
+    })
+}
+
+/// Gives the hub the time to make spares, if it makes some.
+pub fn settle(http: Http) {
+    let _ = within(Duration::from_secs(3), || {
+        ready(http).filter(|spares| !spares.is_empty())
+    });
 }
 
 /// Writes a program in Python that executes these words, and its own arguments behind them.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{both, pid, states};
 use crate::Home;
 use crate::home::JIT;
+use crate::support::{SOON, spares, wait_for};
 
 #[test]
 fn start_of_a_jit_model_leaves_it_unloaded() {
@@ -30,6 +31,25 @@ fn start_of_any_other_model_loads_it() {
         home.done(name, "start");
         assert_eq!(home.states(name), states("running", "loaded"));
         assert!(pid(&home, name).is_u64());
+    }
+}
+
+#[test]
+fn a_second_load_takes_a_spare_where_there_are_some() {
+    // In the run with TEST_SPARES=1; otherwise the simulated worker is no program that could have any.
+    if !spares::are_used() {
+        return;
+    }
+    let home = Home::started(&both("default: false"));
+    for (count, name) in [(1, "classic"), (2, "jit")] {
+        home.done(name, "start");
+        home.done(name, "stop");
+        let ready = wait_for("a spare", SOON, || {
+            spares::ready(home.http).filter(|ready| ready.len() == count)
+        });
+        home.done(name, "start");
+        let pid = pid(&home, name).as_u64().unwrap();
+        assert!(ready.contains(&pid), "{name}: {pid} is none of {ready:?}");
     }
 }
 

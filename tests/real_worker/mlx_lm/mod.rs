@@ -1,5 +1,7 @@
 //! The life of a model of the engine `mlx_lm`, with the real `mlx_lm.server`: all that holds for the default engine.
 
+mod contract;
+
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
