@@ -2,9 +2,8 @@
 --
 -- It loads whatever a request names as its `model`: it only ever sees its own path.
 --
--- Its life is tested on a stand-in that does as the source of mlx-vlm's server says
--- (tests/support/engine_programs.py). Release 0.7.10 was tried on the CPU with a tiny model: loaded, asked in both
--- dialects, unloaded, and adopted.
+-- Its life is tested on release 0.7.10 with a tiny language model on the CPU (tests/real_worker/mlx_vlm.rs), and on a
+-- stand-in that does as its source says (tests/support/engine_programs.py).
 
 -- In the order of the command line.
 local keys = {

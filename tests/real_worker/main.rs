@@ -13,6 +13,7 @@ mod census;
 mod counts;
 mod dead_model;
 mod mlx_lm;
+mod mlx_vlm;
 mod models;
 mod rounds;
 mod several;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{both, pid, states};
 use crate::Home;
 use crate::home::JIT;
-use crate::support::{SOON, spares, wait_for};
+use crate::support::{SOON, spares, wait_until};
 
 #[test]
 fn start_of_a_jit_model_leaves_it_unloaded() {
@@ -41,15 +41,17 @@ fn a_second_load_takes_a_spare_where_there_are_some() {
         return;
     }
     let home = Home::started(&both("default: false"));
-    for (count, name) in [(1, "classic"), (2, "jit")] {
+    for name in ["classic", "jit"] {
         home.done(name, "start");
-        home.done(name, "stop");
-        let ready = wait_for("a spare", SOON, || {
-            spares::ready(home.http).filter(|ready| ready.len() == count)
+        // Those that are ready may be of the other program until the hub has changed them.
+        wait_until("a load that takes a spare", SOON, || {
+            home.done(name, "stop");
+            spares::settle(home.http);
+            let ready = spares::ready(home.http).unwrap_or_default();
+            home.done(name, "start");
+            let pid = pid(&home, name).as_u64().unwrap();
+            ready.contains(&pid)
         });
-        home.done(name, "start");
-        let pid = pid(&home, name).as_u64().unwrap();
-        assert!(ready.contains(&pid), "{name}: {pid} is none of {ready:?}");
     }
 }
 

@@ -50,7 +50,7 @@ fn looking_loads_nothing_and_many_requests_load_once() {
         ", group: one",
     );
     home.said(&["start"]);
-    home.assert_states("jit", "running", "unloaded");
+    is_in(&home, "jit", "running", "unloaded");
     home.assert_states("plain", "inactive", "unloaded");
     for path in [
         "/health",

@@ -15,8 +15,8 @@ use crate::support::{SOON, processes, wait_until};
 
 const STALL: Duration = Duration::from_secs(4);
 
-/// A home whose hub.yaml has the models `plain` and `jit` of that engine, in a group that holds one of them.
-fn home(more: &str) -> Option<Home> {
+/// A home whose hub.yaml has the models `plain` and `jit` of an engine, in a group that holds one of them.
+pub(crate) fn home_of(engine: &str) -> Option<Home> {
     let home = Home::with_real_worker(real_worker()?);
     for (name, seed) in [("plain", "0"), ("jit", "1")] {
         tiny_model(home.real_worker(), home.model_path(name).as_ref(), seed);
@@ -30,7 +30,7 @@ fn home(more: &str) -> Option<Home> {
         )
     });
     home.configure(&format!(
-        "engine: mlx_lm\nstall_timeout: {}\npolicies: [lru_swap]\ngroups: [{{name: one, max_loaded: 1}}]\n{more}models:\n{}",
+        "engine: {engine}\nstall_timeout: {}\npolicies: [lru_swap]\ngroups: [{{name: one, max_loaded: 1}}]\nmodels:\n{}",
         STALL.as_secs(),
         entries.concat()
     ));
@@ -38,7 +38,7 @@ fn home(more: &str) -> Option<Home> {
 }
 
 #[track_caller]
-fn is_loaded(home: &Home, model: &str) {
+pub(crate) fn is_loaded(home: &Home, model: &str) {
     wait_until("the model to be loaded", LOAD, || {
         home.states(model).1 == "loaded"
     });
@@ -46,7 +46,7 @@ fn is_loaded(home: &Home, model: &str) {
 
 /// A chat that is answered, by the name that the client wrote.
 #[track_caller]
-fn answers(home: &Home, model: &str) -> Value {
+pub(crate) fn answers(home: &Home, model: &str) -> Value {
     let answer = home.chat(model, SOME);
     assert_eq!(answer.status, 200, "{}", answer.text());
     let body = answer.json();
@@ -57,29 +57,36 @@ fn answers(home: &Home, model: &str) -> Value {
 
 #[test]
 fn a_model_of_mlx_lm_lives_as_any_other() {
-    let Some(home) = home("") else { return };
-    let census = Census::of(&home, &["plain", "jit"]);
+    let Some(home) = home_of("mlx_lm") else {
+        return;
+    };
+    lives_as_any_other(&home, what_it_serves);
+}
+
+/// From `start` to `stop`, with requests of each kind in between.
+pub(crate) fn lives_as_any_other(home: &Home, what_it_serves: fn(&Home)) {
+    let census = Census::of(home, &["plain", "jit"]);
     home.said(&["start"]);
-    is_loaded(&home, "plain");
-    let first = answers(&home, "plain");
+    is_loaded(home, "plain");
+    let first = answers(home, "plain");
     assert_eq!(first["usage"]["completion_tokens"], SOME, "{first}");
 
     // Whatever a request names, the program is asked for its own model: this would load another.
     let path = home.model_path("plain");
-    answers(&home, &path);
+    answers(home, &path);
     let plain = home.pid_of("plain");
 
-    what_it_serves(&home);
+    what_it_serves(home);
     home.assert_states("jit", "running", "unloaded");
 
     // The group holds one of them.
-    answers(&home, "jit");
+    answers(home, "jit");
     home.assert_states("plain", "running", "unloaded");
     assert_eq!(processes::members(plain), [0; 0]);
     home.said(&["unload-model", "jit"]);
     home.said(&["load-model", "plain"]);
 
-    survives(&home);
+    survives(home);
 
     home.said(&["stop"]);
     assert!(home.http.try_get("/health").is_err());
@@ -154,7 +161,9 @@ fn survives(home: &Home) {
 
 #[test]
 fn a_model_of_mlx_lm_that_cannot_be_loaded_fails_with_its_log() {
-    let Some(home) = home("") else { return };
+    let Some(home) = home_of("mlx_lm") else {
+        return;
+    };
     let path = home.path().join("models/jit/config.json");
     std::fs::write(path, "{}").unwrap();
     home.said(&["start"]);
