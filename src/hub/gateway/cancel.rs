@@ -1,7 +1,7 @@
 //! Ends a request that somebody has cancelled before its answer begins. Afterwards the answer's body does it.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -13,13 +13,13 @@ use super::protocol::Protocol;
 use super::refusals;
 use crate::hub::lifecycle::Flight;
 
-/// The answer, or the refusal of a cancelled request, whose `answering` is dropped.
+/// The answer, or the refusal of a cancelled request. `answering` stays where it is: it is large, and this is called for
+/// every request.
 pub(super) async fn unless_cancelled(
     flight: Option<Arc<Flight>>,
     protocol: &Protocol,
-    answering: impl Future<Output = Response<Body>>,
+    mut answering: Pin<&mut impl Future<Output = Response<Body>>>,
 ) -> Response<Body> {
-    let mut answering = pin!(answering);
     let answer = poll_fn(|cx| match &flight {
         Some(flight) if flight.poll_cancelled(cx).is_ready() => Poll::Ready(None),
         _ => answering.as_mut().poll(cx).map(Some),

@@ -8,6 +8,7 @@
 //! processes.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -211,7 +212,7 @@ impl Gateway {
         let account = &arrived.account;
         let (protocol, flight) = (account.protocol(), account.flight().cloned());
         let capture = arrived.capture.take();
-        let answer = self.answer_arrived(arrived);
+        let answer = pin!(self.answer_arrived(arrived));
         noted(
             cancel::unless_cancelled(flight, protocol, answer).await,
             capture,

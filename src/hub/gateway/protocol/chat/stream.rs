@@ -154,7 +154,12 @@ impl<W: Writer> Telling<W> {
             self.finish(out);
             return Ok(());
         }
-        let chunk: Chunk<'_> = serde_json::from_slice(data).map_err(|error| {
+        // Its texts are checked as a whole, and not each by itself.
+        let chunk = match str::from_utf8(data) {
+            Ok(text) => serde_json::from_str(text),
+            Err(_) => serde_json::from_slice(data),
+        };
+        let chunk: Chunk<'_> = chunk.map_err(|error| {
             tracing::warn!(%error, "an event of a worker's stream cannot be read");
             Broken(unreadable("an event that cannot be read"))
         })?;
