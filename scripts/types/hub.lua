@@ -25,7 +25,7 @@
 ---@class hub.Request
 ---@field id string # the request's X-Request-ID
 ---@field method string
----@field path string # without the query
+---@field path string # without the query; of a request that is translated, that of the chat completion
 ---@field model string? # as the client wrote it; nil for a request that names none
 ---@field protocol "openai"|"responses"|"anthropic"|"ollama"|"lm_studio" # how the client speaks; what came in the form of another API than OpenAI's is a chat completion by now
 ---@field stream boolean # waits for the body

@@ -165,6 +165,56 @@ fn a_worker_that_has_the_route_gets_the_request_as_it_is() {
 }
 
 #[test]
+fn what_only_the_worker_understands_goes_there_by_every_name() {
+    let policy = r#"return { on_request = function(req)
+      local seen = req.body.messages[1].role == "system" and "chat" or "message"
+      if req.model == nil or req.model:find("^claude") then
+        return hub.route{ model = "alpha", headers = { ["x-seen"] = seen } }
+      end
+      return hub.route{ headers = { ["x-seen"] = seen } }
+    end }"#;
+    let hub = Hub::start_with(
+        &alpha(&["--describes", MESSAGES]),
+        &[("claude.lua", policy)],
+    );
+    let computer = |model: Value| {
+        let mut body = message("hello", false);
+        body["model"] = model;
+        body["tools"] = json!([{"type": "computer_20250124", "name": "computer"}]);
+        body
+    };
+    let known = json!("alpha");
+    // Nothing is known of the worker.
+    for model in [known.clone(), json!("claude-opus-4-8"), Value::Null] {
+        let answer = hub.http.post(MESSAGES, &computer(model));
+        let words = ["only Anthropic's models"];
+        assert_refused(&answer, 400, "invalid_request_error", &words);
+    }
+    assert_eq!(hub.model("alpha")["memory_state"], "unloaded");
+    assert_eq!(hub.http.chat("alpha", "hello").status, 200);
+    let file = hub.logs().join("routes.json");
+    wait_until("the routes to be learned", SOON, || file.exists());
+    wait_until("the request to go there", SOON, || {
+        hub.http.post(MESSAGES, &computer(known.clone())).json() == json!({"detail": "Not Found"})
+    });
+    let last = || hub.record.requests(MESSAGES).pop().unwrap();
+    assert_eq!(last()["body"], computer(known.clone()).to_string());
+    assert_eq!(last()["headers"]["x-seen"], "message");
+    for model in [json!("claude-opus-4-8"), Value::Null] {
+        hub.http.post(MESSAGES, &computer(model));
+        let sent: Value = serde_json::from_str(last()["body"].as_str().unwrap()).unwrap();
+        // The worker answers to this name alone.
+        assert_eq!(sent, computer(known.clone()));
+        assert_eq!(last()["headers"]["x-seen"], "message");
+    }
+    // One that can be translated is shown so.
+    hub.http.post(MESSAGES, &message("hello", false));
+    assert_eq!(last()["headers"]["x-seen"], "chat");
+    let warnings = hub.status()["warnings"].to_string();
+    assert!(!warnings.contains("claude.lua"), "{warnings}");
+}
+
+#[test]
 fn policies_see_the_chat_completion_and_may_change_it() {
     let policy = r#"return { on_request = function(req)
       assert(req.protocol == "anthropic" and req.path == "/v1/chat/completions")

@@ -117,7 +117,7 @@ impl Addressed {
         let body = translated.by.body();
         translated.by.undo(&mut self.view.parts, intake);
         let work = move || {
-            let site = Translating::site(&body);
+            let site = Translating::model_of(&body).map_or(ModelSite::Nowhere, |(_, site)| site);
             let is_nowhere = matches!(site, ModelSite::Nowhere);
             let fields = is_nowhere.then(|| rewrite::edit(&body, &Route::default()));
             (site, fields.transpose())

@@ -8,8 +8,10 @@ use super::admission::{Admitted, Entrance};
 use super::naming::named_model;
 use super::protocol::openai;
 use super::protocol::openai::routes::Target;
+use super::protocol::{Door, Translating, read};
 use super::request::intake::Intake;
 use super::request::rewrite::ModelSite;
+use super::translated::compute;
 use super::{Gateway, refusals, upgrade};
 use crate::api::ApiError;
 use crate::hub::lifecycle::Model;
@@ -27,6 +29,33 @@ impl Gateway {
         let model = self.lifecycle.find(&name)?;
         let path = parts.uri.path();
         self.lifecycle.serves(&model, path).then_some((name, site))
+    }
+
+    /// The model that a request names which cannot be translated, if policies answer for that name, or if it
+    /// names none: they may send it to a worker that has the route.
+    ///
+    /// # Errors
+    /// `error`, for which it cannot be translated.
+    pub(super) async fn perhaps_native(
+        &self,
+        door: Door,
+        intake: &mut Intake,
+        error: &ApiError,
+    ) -> Result<(Option<String>, ModelSite), ApiError> {
+        let body = match door {
+            Door::Messages | Door::Responses => intake.whole(),
+            Door::Ollama(_) | Door::OllamaEmbed | Door::OllamaEmbeddings => None,
+        };
+        let body = body.ok_or_else(|| error.clone())?;
+        let work = move || {
+            let is_json = read(&body).is_ok_and(|json| json.is_object());
+            is_json.then(|| Translating::model_of(&body)).flatten()
+        };
+        match compute(intake.held(), work).await {
+            Some((Some(model), _)) if self.lifecycle.find(&model).is_some() => Err(error.clone()),
+            Some(found) => Ok(found),
+            None => Err(error.clone()),
+        }
     }
 
     /// Refuses what the worker of `model` would answer with a 404, before the model is loaded for it. What

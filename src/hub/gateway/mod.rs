@@ -298,15 +298,25 @@ impl Gateway {
     ) -> Result<Response<Body>, ApiError> {
         let named = match door {
             None => self.model_of_path(&view)?,
-            Some(Door::Responses) => self.native(&mut view.parts, intake).await,
+            Some(Door::Messages | Door::Responses) => self.native(&mut view.parts, intake).await,
+            // Ollama's: no worker has them.
             Some(_) => None,
         };
         let (mut site, mut translating);
+        // Why it cannot be translated.
+        let mut refused = None;
         (view.model, site, translating) = match (named, door) {
             (Some((model, site)), _) => (Some(model), site, None),
             (None, Some(door)) => {
                 let kept = self.remembered.kept.of(view.key());
-                Box::pin(translated(door, kept, &mut view, intake)).await?
+                match Box::pin(translated(door, kept, &mut view, intake)).await {
+                    Ok(translated) => translated,
+                    Err(error) => {
+                        let (model, site) = self.perhaps_native(door, intake, &error).await?;
+                        refused = Some(error);
+                        (model, site, None)
+                    }
+                }
             }
             (None, None) => {
                 let (model, site) = named_model(&mut view.parts, intake).await?;
@@ -330,6 +340,13 @@ impl Gateway {
             }
         };
         account.goes_to(&admitted.model);
+        if let Some(error) = refused
+            && !self
+                .lifecycle
+                .serves(&admitted.model, view.parts.uri.path())
+        {
+            return Err(error);
+        }
         let is_served = |by: &Translating| self.lifecycle.serves(&admitted.model, by.path());
         if !translating.as_ref().is_some_and(is_served) {
             let has_route = self.must_have_route(&view.parts, &admitted);

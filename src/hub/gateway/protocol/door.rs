@@ -346,12 +346,17 @@ impl Translating {
         self.body.clone()
     }
 
-    /// The place in which a client's body names its model.
-    pub(in super::super) fn site(body: &[u8]) -> ModelSite {
+    /// The model that a client's body names, if it names one, and the place in which it does; `None` for a body
+    /// that is not what it seems.
+    pub(in super::super) fn model_of(body: &[u8]) -> Option<(Option<String>, ModelSite)> {
         let mut scanner = Scanner::for_content_type(None);
         match scanner.as_mut().map(|scanner| scanner.feed(body)) {
-            Ok(ScanStep::Found(found)) => ModelSite::Body(found.range, found.syntax),
-            _ => ModelSite::Nowhere,
+            Ok(ScanStep::Found(found)) => {
+                let site = ModelSite::Body(found.range, found.syntax);
+                Some((named(found.value), site))
+            }
+            Ok(ScanStep::Absent | ScanStep::NotAString) => Some((None, ModelSite::Nowhere)),
+            _ => None,
         }
     }
 
