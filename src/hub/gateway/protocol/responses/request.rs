@@ -99,16 +99,28 @@ struct Input<'a> {
     messages: Vec<Message<'a>>,
     /// Reasoning that belongs to the message or the call that follows.
     reasoning: String,
+    /// Images of tool results. The results have to follow their calls at once: the images come behind the last.
+    images: Content,
 }
 
 impl<'a> Input<'a> {
     fn say(&mut self, role: &'static str, text: &str) {
+        self.show_images();
         let mut message = Message::new(role, Content::None);
         message.content.push_text(text);
         self.messages.push(message);
     }
 
+    /// Says the images that were held back, before anything but a tool's result is said.
+    fn show_images(&mut self) {
+        let images = std::mem::take(&mut self.images);
+        if images != Content::None {
+            self.messages.push(Message::new("user", images));
+        }
+    }
+
     fn into_messages(mut self) -> Vec<Message<'a>> {
+        self.show_images();
         if !self.system.is_empty() {
             let mut first = Message::new("system", Content::None);
             first.content.push_text(&self.system);
@@ -137,7 +149,6 @@ impl<'a> Input<'a> {
             "function_call_output" => {
                 let call = item.must("call_id")?.string()?;
                 let output = item.must("output")?;
-                let mut images = Content::None;
                 let text = match output.as_str() {
                     Some(text) => text.to_owned(),
                     None => {
@@ -145,16 +156,13 @@ impl<'a> Input<'a> {
                         for part in output.items()? {
                             match text_of(&part)? {
                                 Some(more) => join(&mut text, more),
-                                None => add_part(&mut images, &part)?,
+                                None => add_part(&mut self.images, &part)?,
                             }
                         }
                         text
                     }
                 };
                 self.messages.push(Message::of_tool(call, text));
-                if images != Content::None {
-                    self.messages.push(Message::new("user", images));
-                }
                 Ok(())
             }
             "reasoning" => {
@@ -197,6 +205,7 @@ impl<'a> Input<'a> {
                 }
             },
             "user" => {
+                self.show_images();
                 let mut message = Message::new("user", Content::None);
                 add_content(&mut message.content, &content)?;
                 self.messages.push(message);
@@ -212,6 +221,7 @@ impl<'a> Input<'a> {
 
     /// The assistant's turn that is going on: what it thinks, says and calls is one message.
     fn assistant(&mut self) -> &mut Message<'a> {
+        self.show_images();
         let goes_on = self
             .messages
             .last()

@@ -66,6 +66,52 @@ fn a_turn_of_codex_is_a_chat_completion() {
 }
 
 #[test]
+fn results_of_parallel_calls_follow_them_at_once_and_their_images_come_behind() {
+    let call = |id: &str| json!({"type": "function_call", "name": "see", "arguments": "{}", "call_id": id});
+    let image = json!([{"type": "input_text", "text": "seen"}, {"type": "input_image", "image_url": "data:a"}]);
+    let output = |id: &str, output: &Value| json!({"type": "function_call_output", "call_id": id, "output": output});
+    let mut body = json!({"model": "m", "input": [
+        call("1"), call("2"), output("1", &image), output("2", &json!("plain")),
+    ]});
+    let shown = |body: &Value| -> Vec<String> {
+        let chat = chat_of(body);
+        let said = |message: &Value| match message["tool_call_id"].as_str() {
+            Some(call) => format!("tool {call}"),
+            None => format!(
+                "{}: {}",
+                message["role"].as_str().unwrap(),
+                message["content"]
+            ),
+        };
+        chat["messages"].as_array().unwrap()[1..]
+            .iter()
+            .map(said)
+            .collect()
+    };
+    let images = r#"user: [{"type":"image_url","image_url":{"url":"data:a"}}]"#;
+    assert_eq!(shown(&body), ["tool 1", "tool 2", images]);
+    let said = |role: &str| json!({"role": role, "content": "then"});
+    for (next, expected) in [
+        (said("user"), r#"user: "then""#),
+        (said("assistant"), r#"assistant: "then""#),
+        (call("3"), "assistant: null"),
+    ] {
+        let mut body = body.clone();
+        body["input"].as_array_mut().unwrap().push(next);
+        assert_eq!(shown(&body), ["tool 1", "tool 2", images, expected]);
+    }
+    // What goes elsewhere does not part them.
+    let between = [
+        json!({"role": "developer", "content": "Rules."}),
+        json!({"type": "web_search_call"}),
+    ];
+    let input = body["input"].as_array_mut().unwrap();
+    input.splice(3..3, between);
+    let told = chat_of(&body);
+    assert_eq!(told["messages"][3]["tool_call_id"], "2");
+}
+
+#[test]
 fn a_wrong_field_is_named() {
     let mut said = Vec::new();
     for (field, value) in [
