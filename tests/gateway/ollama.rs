@@ -116,6 +116,47 @@ fn texts_are_embedded() {
 }
 
 #[test]
+fn the_counters_tell_the_load_apart_from_the_work() {
+    const LOAD: f64 = 2.0;
+    let hub = Hub::start(&alpha(&["--tokens", "3", "--load-seconds", "2"]));
+    let stream = || lines(hub.http.open("/api/chat", &chat("hello"))).pop();
+    let whole = || {
+        let body = json!({"model": "alpha", "prompt": "hello", "stream": false});
+        Some(hub.http.post("/api/generate", &body).json())
+    };
+    let embedded = || {
+        let body = json!({"model": "alpha", "input": "hello"});
+        Some(hub.http.post("/api/embed", &body).json())
+    };
+    for ask in [&stream as &dyn Fn() -> Option<Value>, &whole, &embedded] {
+        for is_loaded in [false, true] {
+            let told = ask().unwrap();
+            let seconds = |key: &str| told[key].as_f64().unwrap_or(0.0) / 1e9;
+            let load = seconds("load_duration");
+            assert_eq!(load < LOAD / 2.0, is_loaded, "{told}");
+            assert!(is_loaded || load > LOAD * 0.75, "{told}");
+            assert!(seconds("total_duration") > load, "{told}");
+            for of_work in ["prompt_eval_duration", "eval_duration"] {
+                assert!(seconds(of_work) < LOAD / 2.0, "{told}");
+            }
+        }
+        hub.act("alpha", "unload");
+        hub.wait_for_state("alpha", "running", "unloaded");
+    }
+}
+
+#[test]
+fn a_model_whose_reasoning_is_told_apart_thinks() {
+    let thinks = "{name: alpha, reasoning_parser: qwen3,";
+    let hub = Hub::start(&alpha(&[]).replace("{name: alpha,", thinks));
+    let shown = hub.http.post("/api/show", &json!({"model": "alpha"}));
+    assert_eq!(
+        shown.json()["capabilities"],
+        json!(["completion", "tools", "thinking"])
+    );
+}
+
+#[test]
 fn the_lists_tell_what_there_is_and_what_is_loaded() {
     let hub = Hub::start(&alpha(&[]));
     assert!(hub.http.get("/api/version").json()["version"].is_string());

@@ -59,7 +59,9 @@ impl Addressed {
             }
             Some(translated) => {
                 account.asks(translated.by.asked);
-                Some(translated.by.answering)
+                let mut answering = translated.by.answering;
+                answering.is_loaded();
+                Some(answering)
             }
             None => None,
         };

@@ -117,6 +117,16 @@ impl Answering {
         }
     }
 
+    /// Notes that the model is there for the request: only from now on the worker's time runs.
+    pub(in super::super) fn is_loaded(&mut self) {
+        match self {
+            Self::Ollama(_, origin) | Self::Completion(origin) | Self::Embeddings(origin) => {
+                origin.is_loaded();
+            }
+            Self::Message | Self::Response(_) | Self::Moved(..) | Self::Embedding => {}
+        }
+    }
+
     pub(super) fn stream_type(&self) -> &'static str {
         match self {
             Self::Message | Self::Response(_) => EVENTS,

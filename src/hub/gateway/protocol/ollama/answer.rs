@@ -21,18 +21,47 @@ pub(in crate::hub::gateway) enum Form {
     Generate,
 }
 
-/// Time at which a request was translated: the begin of its counters.
+/// The times of a request: the begin of its counters.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::hub::gateway) struct Origin(Instant);
+pub(in crate::hub::gateway) struct Origin {
+    /// It was translated.
+    began: Instant,
+    /// Time from then until its model was there for it.
+    load: Duration,
+}
 
 impl Origin {
     pub(in crate::hub::gateway) fn now() -> Self {
-        Self(Instant::now())
+        Self {
+            began: Instant::now(),
+            load: Duration::ZERO,
+        }
     }
 
-    pub(super) fn elapsed(self) -> Duration {
-        self.0.elapsed()
+    /// Notes that the model is there for it: what has passed was the queue and the load.
+    pub(in super::super) fn is_loaded(&mut self) {
+        self.load = self.began.elapsed();
     }
+
+    /// What has passed so far.
+    pub(super) fn spent(self) -> Spent {
+        Spent {
+            total: self.began.elapsed(),
+            load: self.load,
+        }
+    }
+}
+
+/// A time of a request's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spent {
+    total: Duration,
+    /// The part of it in which the model was not there.
+    load: Duration,
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A time as it is written: `2026-11-29T23:38:28.123456789Z`.
@@ -124,27 +153,27 @@ impl AnswerObject<'_> {
         });
     }
 
-    /// Makes it the last object of an answer: why it is over, and what it cost. `first` is how long the first
-    /// piece took.
+    /// Makes it the last object of an answer: why it is over, and what it cost. `first` is what had passed at the
+    /// first piece, if there were several.
     pub(super) fn finish(
         &mut self,
         reason: Reason,
         usage: Usage,
-        total: Duration,
-        first: Duration,
+        spent: Spent,
+        first: Option<Spent>,
     ) {
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let first = first.map_or(spent.load, |first| first.total);
         let reason = match reason {
             Reason::Length => "length",
             Reason::Stop | Reason::Calls | Reason::Filtered => "stop",
         };
         let counters = Counters {
-            total_duration: nanos(total),
-            load_duration: 0,
+            total_duration: nanos(spent.total),
+            load_duration: nanos(spent.load),
             prompt_eval_count: usage.prompt(),
-            prompt_eval_duration: nanos(first),
+            prompt_eval_duration: nanos(first.saturating_sub(spent.load)),
             eval_count: usage.completion(),
-            eval_duration: nanos(total.saturating_sub(first)),
+            eval_duration: nanos(spent.total.saturating_sub(first)),
         };
         self.end(reason, Some(counters));
     }
@@ -200,12 +229,7 @@ pub(in super::super) fn whole(
         }
     }
     let mut said = form.said(model, &text, &thinking, calls);
-    said.finish(
-        answer.reason,
-        answer.usage,
-        origin.elapsed(),
-        Duration::ZERO,
-    );
+    said.finish(answer.reason, answer.usage, origin.spent(), None);
     said.value()
 }
 
@@ -219,12 +243,12 @@ pub(in super::super) fn embeddings(
     origin: Origin,
 ) -> Result<Value, ApiError> {
     let (vectors, tokens) = vectors(body)?;
-    let total = u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let spent = origin.spent();
     Ok(json!({
         "model": model,
         "embeddings": vectors,
-        "total_duration": total,
-        "load_duration": 0,
+        "total_duration": nanos(spent.total),
+        "load_duration": nanos(spent.load),
         "prompt_eval_count": tokens,
     }))
 }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::super::fields::Field;
 use super::request::model;
@@ -109,9 +110,8 @@ fn bytes(model: &Model) -> u64 {
 
 /// Clients tell models apart by it, and show how it begins.
 fn digest(name: &str) -> String {
-    let mut digest: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
-    digest.truncate(64);
-    format!("{digest:0<64}")
+    let digest = Sha256::digest(name);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn details() -> Value {

@@ -1,9 +1,7 @@
 //! A stream as lines of JSON.
 
-use std::time::Duration;
-
 use super::super::chat::{Head, PartKind, Reason, Usage, Writer};
-use super::answer::{Form, Origin, call};
+use super::answer::{Form, Origin, Spent, call};
 use super::one_line;
 use crate::api::ApiError;
 
@@ -13,8 +11,8 @@ pub(in super::super) struct Lines {
     form: Form,
     model: String,
     origin: Origin,
-    /// Time until the first piece.
-    first: Option<Duration>,
+    /// At the first piece.
+    first: Option<Spent>,
     open: OpenPart,
 }
 
@@ -45,7 +43,7 @@ impl Writer for Lines {
     fn begin(&mut self, _: Head<'_>, _: &mut Vec<u8>) {}
 
     fn open(&mut self, kind: PartKind<'_>, _: &mut Vec<u8>) {
-        self.first.get_or_insert_with(|| self.origin.elapsed());
+        self.first.get_or_insert_with(|| self.origin.spent());
         self.open = match kind {
             PartKind::Text | PartKind::Refusal => OpenPart::Text,
             PartKind::Thinking => OpenPart::Thinking,
@@ -78,9 +76,9 @@ impl Writer for Lines {
     }
 
     fn finish(&mut self, reason: Reason, usage: Usage, out: &mut Vec<u8>) {
-        let total = self.origin.elapsed();
+        let spent = self.origin.spent();
         let mut last = self.form.said(&self.model, "", "", Vec::new());
-        last.finish(reason, usage, total, self.first.unwrap_or(total));
+        last.finish(reason, usage, spent, self.first.or(Some(spent)));
         one_line::write(&last, out);
     }
 

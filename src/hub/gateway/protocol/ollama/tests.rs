@@ -1,12 +1,17 @@
 //! Requests in the shapes that clients send, and answers in those that they accept.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::super::chat::{self as one_form, Stream, Translate as _};
 use super::*;
+use crate::api::ModelFacts;
 use crate::chat_streams::plans;
+use crate::hub::gateway::catalogue::{CatalogueEntry, Status};
 
 /// The chat completion alone.
 fn chat(body: &Value) -> Result<Vec<u8>, ApiError> {
@@ -157,8 +162,58 @@ fn what_says_nothing_of_a_prompt_changes_nothing() {
     }
 }
 
+#[test]
+fn models_whose_names_begin_alike_have_digests_of_their_own() {
+    let begin = "mlx-community/Qwen3-Coder-30B-A3B-Instruct";
+    let entries = ["-4bit", "-8bit"].map(|end| {
+        let facts = ModelFacts {
+            name: format!("{begin}{end}"),
+            ..ModelFacts::default()
+        };
+        CatalogueEntry::of_facts(facts, Status::Loadable)
+    });
+    let tags = lists::tags(&entries, 0);
+    let digest = |at: usize| tags["models"][at]["digest"].as_str().unwrap();
+    assert_ne!(digest(0), digest(1));
+    for at in 0..2 {
+        assert_eq!(digest(at).len(), 64);
+        assert!(digest(at).bytes().all(|digit| digit.is_ascii_hexdigit()));
+    }
+}
+
+#[test]
+fn the_time_of_a_load_is_nobody_elses() {
+    let mut origin = Origin::now();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(60) {
+        std::thread::yield_now();
+    }
+    origin.is_loaded();
+    let least = 60_000_000;
+    let check = |last: &Value, form: &str| {
+        let of = |key: &str| last[key].as_u64().unwrap();
+        assert!(of("load_duration") >= least, "{last}");
+        assert!(of("total_duration") >= of("load_duration"), "{last}");
+        let parts = of("load_duration") + of("prompt_eval_duration") + of("eval_duration");
+        assert_eq!(of("total_duration"), parts, "{form}: {last}");
+    };
+    let answer = json!({"choices": [{"finish_reason": "stop", "message": {"content": "Sure"}}]});
+    let answer = one_form::of_worker(answer.to_string().as_bytes()).unwrap();
+    check(&whole(&answer, Form::Chat, "m", origin), "whole");
+    let event = json!({"choices": [{"delta": {"content": "Sure"}, "finish_reason": "stop"}]});
+    let events = format!("data: {event}\n\ndata: [DONE]\n\n");
+    let lines = lines_since(origin, Form::Chat, &[events.as_bytes()]);
+    check(lines.last().unwrap(), "stream");
+    let said = embeddings(br#"{"data": [{"embedding": [1]}]}"#, "m", origin).unwrap();
+    assert!(said["load_duration"].as_u64().unwrap() >= least, "{said}");
+}
+
 fn lines_of(form: Form, pieces: &[&[u8]]) -> Vec<Value> {
-    let writer = Lines::new(form, "m".to_owned(), Origin::now());
+    lines_since(Origin::now(), form, pieces)
+}
+
+fn lines_since(origin: Origin, form: Form, pieces: &[&[u8]]) -> Vec<Value> {
+    let writer = Lines::new(form, "m".to_owned(), origin);
     let (mut stream, mut out) = (Stream::new(writer), Vec::new());
     for piece in pieces {
         stream.feed(piece, &mut out);
