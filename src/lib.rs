@@ -37,7 +37,8 @@
 //! | `hub::lifecycle` | `core`, `hub::published`, `hub::supervisor`, `worker` (its command), `policy`, `api`, `config`, and for its tests `upstream`, `memory`, `runtime_file` |
 //! | `hub::decimal` | nothing of ours |
 //! | `hub::fleet` | `hub::lifecycle` (the models, and its place in the fleet), `api`, `config` |
-//! | `hub::gateway` | `core`, `policy`, `hub::lifecycle`, `upstream`, `api`, `config`, `model_files`, `tokenizer`, `hub::decimal` |
+//! | `hub::gateway` | `hub::gateway::protocol`, `core`, `policy`, `hub::lifecycle`, `upstream`, `api`, `config`, `model_files`, `tokenizer`, `hub::decimal` |
+//! | `hub::gateway::protocol` | `hub::gateway` (its requests, lists and refusals), `core`, `api`, `config` |
 //! | `hub::control` | `hub::dashboard`, `hub::lifecycle` (its handle), `api` |
 //! | `hub::dashboard` | `clients`, `api` |
 //! | `hub::server` | `hub::gateway`, `hub::dashboard` (the page of the login), `config` (whom it lets in), `hub::decimal`, `api` |

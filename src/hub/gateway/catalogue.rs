@@ -44,7 +44,7 @@ pub(super) struct CatalogueEntry {
     /// The name to ask for.
     pub(super) id: String,
     /// The model, or the one that usually answers for a name; `None` for a name of which no more is known.
-    pub(super) model: Option<Arc<Model>>,
+    model: Option<Arc<Model>>,
     /// Its facts at the moment of the look.
     pub(super) facts: Option<Arc<ModelFacts>>,
     /// True for a name that a policy answers for.
@@ -232,6 +232,29 @@ impl CatalogueEntry {
     pub(super) fn is_loaded(&self) -> bool {
         let facts = self.facts.as_ref();
         facts.is_some_and(|facts| facts.memory_state == MemoryState::Loaded)
+    }
+
+    /// Its model's requests in flight.
+    pub(super) fn active_requests(&self) -> usize {
+        let model = self.model.as_ref();
+        model.map_or(0, |model| model.gate.active())
+    }
+
+    /// Unix seconds of its model's last request.
+    pub(super) fn last_used_at(&self) -> Option<f64> {
+        self.model.as_ref()?.gate.last_used_at()
+    }
+
+    /// Seconds that the last client wished its model to stay in memory; negative for ever.
+    pub(super) fn keep_alive(&self) -> Option<f64> {
+        let (model, facts) = self.model.as_ref().zip(self.facts.as_ref())?;
+        model.keep_alive(facts)
+    }
+
+    /// Bytes of memory that its model holds, or else the most that it has held.
+    pub(super) fn memory_bytes(&self) -> Option<u64> {
+        let activity = self.model.as_ref()?.activity();
+        activity.memory_bytes.or(activity.peak_bytes)
     }
 
     /// The status, after [`Catalogue::look_at_status`]; `None` for a name of which no more is known.

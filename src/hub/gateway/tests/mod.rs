@@ -153,3 +153,8 @@ const ALPHA: &str = r#"{"model":"alpha"}"#;
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const EVENTS: &str =
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+
+#[test]
+fn adapters_and_policies_have_one_name_for_openais_protocol() {
+    assert_eq!(Protocol::DEFAULT.name, RequestView::OPENAI);
+}

@@ -9,7 +9,6 @@ use super::request::model;
 use crate::api::{ApiError, ModelFacts};
 use crate::core::refusals::model_required;
 use crate::hub::gateway::catalogue::CatalogueEntry;
-use crate::hub::lifecycle::Model;
 
 /// A version whose clients find all that they need.
 const VERSION: &str = "0.13.0";
@@ -43,10 +42,9 @@ pub(in crate::hub::gateway) fn running(entries: &[CatalogueEntry]) -> Value {
         .map(|entry| {
             let mut line = line(entry);
             line["size_vram"] = line["size"].clone();
-            let expires_at = entry.model.as_ref().map(|model| {
-                let facts = model.facts.load();
-                expires_at(&facts, model.gate.last_used_at(), model.keep_alive(&facts))
-            });
+            let facts = entry.facts.as_ref();
+            let expires_at =
+                facts.map(|facts| expires_at(facts, entry.last_used_at(), entry.keep_alive()));
             line["expires_at"] = json!(expires_at.unwrap_or_else(|| FOR_EVER.to_owned()));
             line["context_length"] = json!(entry.context_length());
             line
@@ -96,16 +94,11 @@ fn line(entry: &CatalogueEntry) -> Value {
     json!({
         "name": entry.id,
         "model": entry.id,
-        "size": entry.model.as_ref().map_or(0, |model| bytes(model)),
+        // Its size on the disk is nobody's business here.
+        "size": entry.memory_bytes().unwrap_or(0),
         "digest": digest(&entry.id),
         "details": details(),
     })
-}
-
-/// The most that it has held, as its size on the disk is nobody's business here.
-fn bytes(model: &Model) -> u64 {
-    let activity = model.activity();
-    activity.memory_bytes.or(activity.peak_bytes).unwrap_or(0)
 }
 
 /// Clients tell models apart by it, and show how it begins.

@@ -10,7 +10,6 @@ use super::{EVENTS, Protocol};
 use crate::api::{ApiError, shown};
 use crate::hub::gateway::answer::body::Body;
 use crate::hub::gateway::request::stream_flag::asks_for_stream;
-use crate::policy::RequestView;
 
 mod codex;
 pub(in crate::hub::gateway) mod models;
@@ -21,7 +20,8 @@ pub(in crate::hub::gateway) mod routes;
 pub(in crate::hub::gateway) const COMPLETIONS: &str = "/v1/completions";
 
 pub(super) const OPENAI: Protocol = Protocol {
-    name: RequestView::OPENAI,
+    // `RequestView::OPENAI`, of which adapters know nothing.
+    name: "openai",
     asks_for_stream,
     error,
     error_event,

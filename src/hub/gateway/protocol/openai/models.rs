@@ -37,10 +37,7 @@ pub(crate) fn one(entry: &CatalogueEntry) -> Value {
         shown["max_context_length"] = json!(max);
     }
     if let Some(facts) = &entry.facts {
-        let gate = entry.model.as_ref().map(|model| &model.gate);
-        let active = gate.map_or(0, |gate| gate.active());
-        let last_request = gate.and_then(|gate| gate.last_used_at());
-        shown["metadata"] = metadata(facts, active, last_request);
+        shown["metadata"] = metadata(facts, entry.active_requests(), entry.last_used_at());
     }
     shown
 }
