@@ -344,6 +344,11 @@ fn what_is_wrong_is_said_in_ollamas_form() {
             &[path, "hub.yaml"],
         );
     }
+    for (method, path) in [("DELETE", "/api/delete"), ("POST", "/api/blobs/sha256:0")] {
+        let reply = hub.http.send(method, path, &[], b"{}");
+        let answer = reply.and_then(Reply::whole).unwrap();
+        assert_refused(&answer, 501, &[path, "hub.yaml"]);
+    }
     assert_refused(&hub.http.get("/api/chat"), 405, &["POST"]);
     assert_refused(
         &hub.http.get("/api/nosuch?model=alpha"),

@@ -22,6 +22,9 @@ const READ_AGAIN: Duration = Duration::from_secs(60);
 /// The longest wait for them: they may lie on a disk that is gone.
 const READ_WITHIN: Duration = Duration::from_secs(2);
 
+/// The key of hub.yaml that several engines have for it.
+const REASONING_PARSER: &str = "reasoning_parser";
+
 /// The lists' source. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Catalogue {
@@ -53,6 +56,8 @@ pub(super) struct CatalogueEntry {
     pub(super) description: Option<String>,
     /// Unix seconds: of the model's start, or of hub.yaml.
     pub(super) created: u64,
+    /// True if hub.yaml names what tells its model's reasoning apart from the answer.
+    pub(super) thinks: bool,
     /// The context length that its own files tell, in tokens.
     own_context: Option<u64>,
     status: Option<Status>,
@@ -126,6 +131,7 @@ impl Catalogue {
         CatalogueEntry {
             id: facts.name.clone(),
             created: started_at.unwrap_or(self.lifecycle.config().modified_at),
+            thinks: self.thinks(&facts.name),
             model: Some(Arc::clone(model)),
             facts: Some(facts),
             is_declared: false,
@@ -142,12 +148,20 @@ impl Catalogue {
             id: declared.name,
             created: self.lifecycle.config().modified_at,
             facts: model.as_ref().map(|model| model.facts.load_full()),
+            thinks: (model.as_ref()).is_some_and(|model| self.thinks(&model.name)),
             model,
             is_declared: true,
             description: declared.description,
             own_context: None,
             status: None,
         }
+    }
+
+    fn thinks(&self, model: &str) -> bool {
+        let config = self.lifecycle.config();
+        let model = config.model(model);
+        let mut options = model.into_iter().flat_map(|model| &model.options);
+        options.any(|option| option.key == REASONING_PARSER)
     }
 
     /// Finds out the status of each. Policies are asked about the models that a request would load; nobody
@@ -336,6 +350,7 @@ impl CatalogueEntry {
             facts: Some(Arc::new(facts)),
             is_declared: false,
             description: None,
+            thinks: false,
             own_context: None,
             status: Some(status),
         }
@@ -350,6 +365,7 @@ impl CatalogueEntry {
             is_declared: true,
             description: Some(description.to_owned()),
             created: 7,
+            thinks: false,
             own_context: None,
             status: None,
         }

@@ -69,12 +69,16 @@ pub(in crate::hub::gateway) fn asked(body: &Value) -> Result<&str, ApiError> {
 
 /// All that is known of one; hub.yaml is of that time.
 pub(in crate::hub::gateway) fn show(entry: &CatalogueEntry, modified_at: u64) -> Value {
-    let capabilities: &[&str] = match entry.kind() {
-        "llm" => &["completion", "tools"],
-        "vlm" => &["completion", "tools", "vision"],
-        "embeddings" => &["embedding"],
-        _ => &[],
+    let mut capabilities = match entry.kind() {
+        // Whether a chat template knows tools is not known here.
+        "llm" => vec!["completion", "tools"],
+        "vlm" => vec!["completion", "tools", "vision"],
+        "embeddings" => vec!["embedding"],
+        _ => Vec::new(),
     };
+    if entry.chats() && entry.thinks {
+        capabilities.push("thinking");
+    }
     let mut info = json!({"general.architecture": "mlx", "general.basename": entry.id});
     if let Some(length) = entry.context_length() {
         info["mlx.context_length"] = json!(length);
