@@ -13,13 +13,9 @@ use super::scan::json::MARK;
 
 /// True if a JSON object whose beginning is in `chunks` has `"stream": true` at its top level.
 pub(crate) fn asks_for_stream(chunks: &VecDeque<Bytes>) -> bool {
-    let (mut stream, mut chunks) = (false, chunks.clone());
-    if let Some(first) = chunks.front_mut()
-        && first.starts_with(MARK)
-    {
-        first.advance(MARK.len());
-    }
-    let mut json = serde_json::Deserializer::from_reader(Chunks(chunks));
+    let (mut stream, mut chunks) = (false, Chunks(chunks.clone()));
+    chunks.skip_mark();
+    let mut json = serde_json::Deserializer::from_reader(chunks);
     // An error means that the body is incomplete or not JSON: the fields seen so far count.
     let _ = json.deserialize_map(Fields(&mut stream));
     stream
@@ -27,6 +23,21 @@ pub(crate) fn asks_for_stream(chunks: &VecDeque<Bytes>) -> bool {
 
 /// The chunks one after the other; a clone of them copies nothing.
 struct Chunks(VecDeque<Bytes>);
+
+impl Chunks {
+    fn skip_mark(&mut self) {
+        let first = self.0.iter().flatten().take(MARK.len());
+        if !first.eq(MARK) {
+            return;
+        }
+        let mut left = MARK.len();
+        for chunk in &mut self.0 {
+            let size = chunk.len().min(left);
+            chunk.advance(size);
+            left -= size;
+        }
+    }
+}
 
 impl Read for Chunks {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -78,6 +89,7 @@ mod tests {
             ),
             (r#"{"model":"a","messages":["\"stream\":true"]}"#, false),
             (r#"{"nested":{"stream":true}}"#, false),
+            ("\u{feff}{\"stream\":true}", true),
             (r#"{"stream":false}"#, false),
             (r#"{"stream":"true"}"#, false),
             (r#"{"stream":tr"#, false),

@@ -56,7 +56,7 @@ pub(in crate::hub::gateway) fn answer(
 }
 
 fn whole(turn: &Turn, query: &str) -> Result<Response<Body>, ApiError> {
-    if value_of(query, "stream").is_some_and(|stream| stream != "false") {
+    if query::value(query, "stream").is_some_and(|stream| stream != "false") {
         return Err(invalid(
             "stream",
             "is for responses that are made in the background, which this one was not. Leave it out",
@@ -68,7 +68,7 @@ fn whole(turn: &Turn, query: &str) -> Result<Response<Body>, ApiError> {
 
 /// A page of a list.
 fn page(items: &[Value], query: &str) -> Result<Response<Body>, ApiError> {
-    let limit = match value_of(query, "limit") {
+    let limit = match query::value(query, "limit") {
         None => PAGE,
         Some(limit) => match limit.parse() {
             Ok(limit @ 1..=MAX_PAGE) => limit,
@@ -76,12 +76,12 @@ fn page(items: &[Value], query: &str) -> Result<Response<Body>, ApiError> {
         },
     };
     let mut items: Vec<&Value> = items.iter().collect();
-    match value_of(query, "order").as_deref() {
+    match query::value(query, "order").as_deref() {
         None | Some("desc") => items.reverse(),
         Some("asc") => {}
         Some(_) => return Err(invalid("order", "has to be `asc` or `desc`")),
     }
-    let from = match value_of(query, "after") {
+    let from = match query::value(query, "after") {
         None => 0,
         Some(after) => {
             let at = items.iter().position(|item| item["id"] == *after);
@@ -98,13 +98,6 @@ fn page(items: &[Value], query: &str) -> Result<Response<Body>, ApiError> {
         "has_more": items.len() > from + data.len(),
         "data": data,
     })))
-}
-
-/// The value of that field in a query, decoded.
-fn value_of(query: &str, wanted: &str) -> Option<String> {
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let (_, value) = pairs.find(|(key, _)| query::decode(key).as_deref() == Some(wanted))?;
-    Some(query::decode(value)?.into_owned())
 }
 
 fn invalid(field: &str, is: &str) -> ApiError {
