@@ -1,5 +1,6 @@
 //! A hub.yaml of models that are on the disk, sized to this machine's memory.
 
+use super::aliases;
 use super::entry::{Entry, known_parsers};
 use super::models::Offer;
 use super::render::{Out, with_tilde};
@@ -24,10 +25,12 @@ host: 127.0.0.1
 port: 8000
 ";
 
-const GROUP: &str = "
+const SWAP: &str = "
 # A request for a model whose group is full unloads the member that has been idle longest.
 policies: [lru_swap]
+";
 
+const GROUP: &str = "
 groups:
   # Together they would not fit into this machine's memory.
   - name: large
@@ -77,8 +80,23 @@ pub(super) fn text(
         })
         .collect();
     let blocks: Vec<String> = entries.iter().map(|entry| entry.block(2, "\n")).collect();
-    let group = if large.contains(&true) { GROUP } else { "" };
-    format!("{HEAD}{group}\nmodels:\n{}\n", blocks.join("\n\n"))
+    let has_group = large.contains(&true);
+    let (swap, group) = if has_group { (SWAP, GROUP) } else { ("", "") };
+    let aliases = aliases::block(&chats(chosen, &names), has_group);
+    format!(
+        "{HEAD}{swap}{aliases}{group}\nmodels:\n{}\n",
+        blocks.join("\n\n")
+    )
+}
+
+/// The names of those that answer chats, the largest first.
+fn chats<'n>(chosen: &[Offer], names: &'n [String]) -> Vec<&'n str> {
+    let all = chosen.iter().zip(names);
+    let mut chats: Vec<_> = all
+        .filter(|(offer, _)| offer.files.model_type().chats())
+        .collect();
+    chats.sort_by_key(|(offer, _)| std::cmp::Reverse(room::need(&offer.files)));
+    chats.into_iter().map(|(_, name)| name.as_str()).collect()
 }
 
 /// Marks the models that do not fit beside the others. The small ones stay.

@@ -10,8 +10,9 @@ use std::sync::LazyLock;
 use anyhow::Context as _;
 use serde_yaml::{Mapping, Value};
 
+use super::aliases;
 use crate::config::edit::{EntryValue, NewEntry};
-use crate::config::{known_keys, slug_of};
+use crate::config::{ModelType, known_keys, slug_of};
 use crate::model_files::{ModelFiles, Places, found};
 
 mod command_line;
@@ -106,6 +107,8 @@ impl Converted {
         for (key, value) in &self.hub {
             text += &format!("{key}: {value}\n");
         }
+        let has_policies = self.hub.iter().any(|(key, _)| *key == "policies");
+        text += &aliases::block(self.first_chat().as_slice(), has_policies);
         for (key, entries) in [("groups", &self.groups), ("models", &self.models)] {
             if !entries.is_empty() {
                 let blocks: Vec<_> = entries.iter().map(|entry| entry.block(2, "\n")).collect();
@@ -113,6 +116,18 @@ impl Converted {
             }
         }
         text
+    }
+
+    /// The name of the first model that answers chats: which is the largest is not known.
+    fn first_chat(&self) -> Option<&str> {
+        let mut chats = self.models.iter().filter(|entry| {
+            let written = text_of(entry, "model_type");
+            let is_its = |kind: &ModelType| written.is_none_or(|word| kind.as_str() == word);
+            ModelType::ALL
+                .iter()
+                .any(|kind| kind.chats() && is_its(kind))
+        });
+        chats.find_map(|entry| text_of(entry, "name"))
     }
 
     fn note(&mut self, text: impl Into<String>) {
@@ -127,13 +142,8 @@ impl Converted {
             .or_else(|| slug_of(short))
             .unwrap_or_else(|| "model".to_owned());
         let taken = |name: &str| {
-            let is_its = |entry: &NewEntry| {
-                entry
-                    .0
-                    .first()
-                    .is_some_and(|(_, value)| value.to_string() == name)
-            };
-            self.models.iter().any(is_its)
+            let mut models = self.models.iter();
+            models.any(|entry| text_of(entry, "name") == Some(name))
         };
         let numbered = (2..).map(|number| format!("{name}-{number}"));
         let mut names = std::iter::once(name.clone()).chain(numbered);
@@ -144,6 +154,15 @@ impl Converted {
             ));
         }
         name
+    }
+}
+
+/// The text of a key of an entry, if that is one.
+fn text_of<'e>(entry: &'e NewEntry, wanted: &str) -> Option<&'e str> {
+    let mut pairs = entry.0.iter();
+    match pairs.find(|(key, _)| *key == wanted)? {
+        (_, EntryValue::Text(text)) => Some(text),
+        _ => None,
     }
 }
 

@@ -21,6 +21,7 @@ use hub_yaml::HubYaml;
 use render::Out;
 
 mod add;
+mod aliases;
 mod background;
 mod chat;
 mod check;

@@ -38,6 +38,11 @@ impl ModelType {
         }
     }
 
+    /// True for models that answer chats.
+    pub fn chats(self) -> bool {
+        matches!(self, Self::Lm | Self::Multimodal)
+    }
+
     pub(super) fn of(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }

@@ -121,15 +121,37 @@ fn init_writes_a_configuration_that_check_accepts() {
 /// What stands there in comments is right as well.
 #[test]
 fn the_names_that_init_suggests_are_a_configuration_that_check_accepts() {
-    let home = Home::empty();
-    let example = include_str!("../../examples/hub.yaml");
-    let (before, block) = example.split_once("# policy:\n").unwrap();
-    let (block, after) = block.split_once("\n\n").unwrap();
-    let block: String = block
-        .lines()
-        .map(|line| format!("{}\n", line.strip_prefix("# ").unwrap()))
-        .collect();
-    let yaml = format!("{before}policy:\n{block}\n{after}");
+    assert_aliases_are_accepted(&Home::empty(), include_str!("../../examples/hub.yaml"));
+
+    let theirs = "server: {port: 9000}\nmodels: [{model_path: org/a}, {model_path: org/b, model_type: embeddings}]\n";
+    let swap = "models: {a: {cmd: 'mlx_lm.server --model org/a --port ${PORT}'}}\n";
+    for text in [theirs, swap] {
+        let home = Home::empty();
+        std::fs::write(home.path().join("theirs.yaml"), text).unwrap();
+        home.run(&["init", "--from", "theirs.yaml"]).assert_ok();
+        let written = std::fs::read_to_string(home.config()).unwrap();
+        assert!(written.contains("\"claude-*\": a\n"), "{written}");
+        assert_aliases_are_accepted(&home, &written);
+    }
+    let home = crate::models::home_with_models();
+    std::fs::remove_dir_all(home.base()).unwrap();
+    home.run(&["init", "--found"]).assert_ok();
+    let written = std::fs::read_to_string(home.config()).unwrap();
+    assert_aliases_are_accepted(&home, &written);
+}
+
+/// With the comments about names taken out of `example`, it is a configuration with the policy `alias`.
+#[track_caller]
+fn assert_aliases_are_accepted(home: &Home, example: &str) {
+    let is_of_block = |line: &str| {
+        let is_key = |key| line.starts_with(key);
+        is_key("# policies: ") || is_key("# policy:") || is_key("#   ")
+    };
+    let lines = example.lines().map(|line| match is_of_block(line) {
+        true => format!("{}\n", &line["# ".len()..]),
+        false => format!("{line}\n"),
+    });
+    let yaml: String = lines.collect();
     home.write(&yaml.replace("policies: [lru_swap]", "policies: [alias, lru_swap]"));
     for (arguments, said) in [
         (&["check"][..], "alias.lua"),
