@@ -1,8 +1,10 @@
 //! `launch`: the client that it becomes, with simulated clients that tell what they were given.
 
+use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::SystemTime;
 
 use insta_cmd::assert_cmd_snapshot;
 use mlx_openai_server_hub::clients;
@@ -72,6 +74,68 @@ fn every_client_is_given_address_and_model_and_nothing_is_left() {
         });
     }
     is_clean(&home);
+}
+
+/// The files of a home with what is in them, but for those of the hub, of the simulated workers and of the moment.
+fn files_of_the_user(home: &Home) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
+    let (mut folders, mut files) = (vec![home.path().to_owned()], BTreeMap::new());
+    let others =
+        ["mlx-openai-server-hub", "tmp", "record.jsonl"].map(|name| home.path().join(name));
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                _ if others.contains(&path) => {}
+                true => folders.push(path),
+                false => {
+                    let changed = path.metadata().unwrap().modified().unwrap();
+                    files.insert(path.clone(), (std::fs::read(path).unwrap(), changed));
+                }
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn no_file_of_the_user_is_changed() {
+    let home = home();
+    home.start();
+    for path in [
+        ".claude.json",
+        ".claude/settings.json",
+        ".codex/config.toml",
+        ".codex/auth.json",
+        ".config/opencode/opencode.json",
+        ".config/goose/config.yaml",
+        ".config/io.datasette.llm/extra-openai-models.yaml",
+        ".continue/config.yaml",
+        ".aider.conf.yml",
+        ".qwen/settings.json",
+        ".zshrc",
+    ] {
+        let path = home.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "mine\n").unwrap();
+    }
+    for (_, program) in clients::programs() {
+        home.write_script(program.command, "exit 0");
+    }
+    let before = files_of_the_user(&home);
+    assert!(before.len() > 11, "{before:?}");
+    for (client, _) in clients::programs() {
+        launched(&home, &[client.name]).assert_ok();
+        launched(&home, &[client.name, "--print"]).assert_ok();
+    }
+    is_clean(&home);
+    let after = files_of_the_user(&home);
+    let is_same = |path: &&PathBuf| before.get(*path) == after.get(*path);
+    let changed: Vec<&PathBuf> = before
+        .keys()
+        .chain(after.keys())
+        .filter(|path| !is_same(path))
+        .collect();
+    assert!(changed.is_empty(), "{changed:?}");
 }
 
 #[test]
