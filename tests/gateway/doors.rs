@@ -288,6 +288,45 @@ fn a_worker_that_cannot_chat_is_no_unknown_model() {
 }
 
 #[test]
+fn an_answer_has_the_schema_that_its_client_asks_for() {
+    // It has no Responses API, so that each of them is translated.
+    let hub = Hub::start(&alpha_in("jit", &[]));
+    let schema = json!({
+        "type": "object", "required": ["city", "people"],
+        "properties": {"city": {"const": "Ulm"}, "people": {"type": "integer", "default": 7}},
+    });
+    let named = json!({"type": "json_schema", "name": "town", "schema": schema});
+    for (door, field, value, place) in [
+        (
+            &TRANSLATED[0],
+            "output_config",
+            json!({"format": named}),
+            "/content/0/text",
+        ),
+        (
+            &TRANSLATED[1],
+            "text",
+            json!({"format": named}),
+            "/output/0/content/0/text",
+        ),
+        (&TRANSLATED[2], "format", schema.clone(), "/message/content"),
+        (&TRANSLATED[3], "format", schema.clone(), "/response"),
+    ] {
+        let mut body = (door.ask)("a town", false);
+        body[field] = value;
+        let answer = door.post(&hub, &body, &[]).json();
+        let text = answer.pointer(place).and_then(Value::as_str);
+        let town: Value = serde_json::from_str(text.unwrap_or_default()).unwrap_or_default();
+        let path = door.path;
+        assert_eq!(
+            town,
+            json!({"city": "Ulm", "people": 7}),
+            "{path}: {answer}"
+        );
+    }
+}
+
+#[test]
 fn a_workers_own_refusal_keeps_its_status() {
     let hub = Hub::start(&alpha(&["--answer", "400 {\"detail\": \"too long\"}"]));
     for door in TRANSLATED
