@@ -168,7 +168,7 @@ fn the_tokens_of_agents_requests_are_estimated_well() {
         r#"{"file_path": "PATH"}"#,
         r#"call Write {"file_path": "FILE", "content": "hello"}"#,
     );
-    let claude = writes_a_file(&hub, "claude", &told, |_, programs| {
+    let claude = writes_a_file("claude", &told, |programs| {
         with_nothing_but_the_url(programs, tap.port, "Read,Write")
     });
     if claude.is_some() {
@@ -182,7 +182,7 @@ fn the_tokens_of_agents_requests_are_estimated_well() {
         r#"{"cmd": "head -c 30000 PATH"}"#,
         r#"call exec_command {"cmd": "echo hello > FILE"}"#,
     );
-    if codex_with_a_list(&hub, tap.port, &told).is_some() {
+    if codex_with_a_list(tap.port, "best", &told).is_some() {
         let requests = tap.requests("/v1/responses");
         is_estimated(&hub, "/v1/responses/input_tokens", &requests);
     }

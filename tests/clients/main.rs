@@ -9,6 +9,8 @@
 #[path = "../support/chat_streams.rs"]
 mod chat_streams;
 mod counts;
+#[path = "../support/demo.rs"]
+mod demo;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
@@ -17,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use demo::Demo;
 use support::{Hub, stub};
 use tokio::time::Instant;
 
@@ -116,7 +119,8 @@ fn edits_a_file(
     tool: &str,
     settings: &[(&str, &str)],
 ) {
-    writes_a_file(&hub(), agent, tool, |hub, programs| {
+    let hub = hub();
+    writes_a_file(agent, tool, |programs| {
         let others = std::env::var("PATH").unwrap_or_default();
         let mut command = hub.command(&["launch", agent, "--model", model, "--"]);
         command
@@ -127,14 +131,8 @@ fn edits_a_file(
     });
 }
 
-/// Runs an agent, by a command for the hub and the folder of the agents' programs. Returns what it said, if it is
-/// there.
-fn writes_a_file(
-    hub: &Hub,
-    agent: &str,
-    tool: &str,
-    command: impl Fn(&Hub, &Path) -> Command,
-) -> Option<String> {
+/// Runs an agent, by a command for the folder of the agents' programs. Returns what it said, if it is there.
+fn writes_a_file(agent: &str, tool: &str, command: impl Fn(&Path) -> Command) -> Option<String> {
     let programs = target("agents/node_modules/.bin");
     if !is_there(agent, &programs.join(agent)) {
         return None;
@@ -143,7 +141,7 @@ fn writes_a_file(
     let file = home.path().join("written.txt");
     let told = home.path().join("told");
     std::fs::write(&told, tool.replace("FILE", file.to_str().unwrap())).unwrap();
-    let said = command(hub, &programs)
+    let said = command(&programs)
         .env("HOME", home.path())
         .current_dir(home.path())
         .stdin(std::fs::File::open(&told).unwrap())
@@ -161,7 +159,8 @@ fn writes_a_file(
 #[test]
 fn claude_code_needs_nothing_but_the_url() {
     let tool = r#"call Write {"file_path": "FILE", "content": "hello"}"#;
-    writes_a_file(&hub(), "claude", tool, |hub, programs| {
+    let hub = hub();
+    writes_a_file("claude", tool, |programs| {
         with_nothing_but_the_url(programs, hub.http.port, "Write")
     });
 }
@@ -189,7 +188,7 @@ fn with_nothing_but_the_url(programs: &Path, port: u16, tools: &str) -> Command 
 #[test]
 fn codex_reads_the_list_of_models() {
     let hub = hub();
-    let said = codex_with_a_list(&hub, hub.http.port, CODEX_WRITES);
+    let said = codex_with_a_list(hub.http.port, "best", CODEX_WRITES);
     for complaint in ["failed to refresh available models", "metadata for"] {
         let is_there = said.as_ref().is_some_and(|said| said.contains(complaint));
         assert!(!is_there, "{said:?}");
@@ -201,15 +200,29 @@ fn codex_reads_the_list_of_models() {
 fn codex_is_not_told_its_own_instructions() {
     let hub = hub_that_says(&[]);
     let began = Instant::now();
-    if codex_with_a_list(&hub, hub.http.port, CODEX_WRITES).is_some() {
+    if codex_with_a_list(hub.http.port, "best", CODEX_WRITES).is_some() {
         assert!(began.elapsed() < Duration::from_secs(60));
+    }
+}
+
+/// By the Responses API of one worker, and by a translation for another, which is loaded for it.
+#[test]
+fn codex_calls_tools_on_the_demo() {
+    let demo = Demo::start();
+    demo.wait_for_line("The page:");
+    let port = demo.http().port;
+    for model in ["parrot", "night-owl"] {
+        let began = Instant::now();
+        if codex_with_a_list(port, model, CODEX_WRITES).is_some() {
+            assert!(began.elapsed() < Duration::from_secs(60), "{model}");
+        }
     }
 }
 
 const CODEX_WRITES: &str = r#"call exec_command {"cmd": "echo hello > FILE"}"#;
 
-fn codex_with_a_list(hub: &Hub, port: u16, told: &str) -> Option<String> {
-    writes_a_file(hub, "codex", told, |_, programs| {
+fn codex_with_a_list(port: u16, model: &str, told: &str) -> Option<String> {
+    writes_a_file("codex", told, |programs| {
         let provider = format!(
             "model_providers.hub={{name=\"hub\", base_url=\"http://127.0.0.1:{port}/v1\", wire_api=\"responses\", \
              auth={{command=\"echo\", args=[\"none\"]}}}}"
@@ -224,7 +237,7 @@ fn codex_with_a_list(hub: &Hub, port: u16, told: &str) -> Option<String> {
                 "-c",
                 "model_provider=\"hub\"",
                 "-m",
-                "best",
+                model,
                 "-",
             ]);
         command

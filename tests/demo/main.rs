@@ -2,78 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers fail like the tests they help")]
 
+#[path = "../support/demo.rs"]
+mod demo;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::fs::File;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::process::Command;
 
+use demo::Demo;
 use nix::sys::signal::Signal;
-use support::http::{Http, chat};
-use support::{BINARY, SOON, processes, wait_for, wait_until, within};
+use serde_json::{Value, json};
+use support::http::chat;
+use support::{BINARY, SOON, processes, wait_for};
 use tempfile::TempDir;
-
-/// A demo whose temporary folder and home lie in `home`.
-struct Demo {
-    home: TempDir,
-    process: Child,
-}
-
-impl Demo {
-    /// Starts one and waits until its hub is up.
-    fn start() -> Self {
-        // Two that start at the same moment would both find port 8000 free.
-        static STARTING: Mutex<()> = Mutex::new(());
-        let _alone = STARTING.lock();
-        let home = TempDir::new().unwrap();
-        let output = File::create(home.path().join("output")).unwrap();
-        std::fs::create_dir(home.path().join("tmp")).unwrap();
-        let process = Command::new(BINARY)
-            .arg("demo")
-            .env("HOME", home.path())
-            .env("TMPDIR", home.path().join("tmp"))
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .spawn()
-            .unwrap();
-        let demo = Self { home, process };
-        demo.wait_for_line("The hub is up");
-        demo
-    }
-
-    fn output(&self) -> String {
-        std::fs::read_to_string(self.home.path().join("output")).unwrap()
-    }
-
-    fn wait_for_line(&self, part: &str) {
-        wait_until(part, SOON, || self.output().contains(part));
-    }
-
-    fn http(&self) -> Http {
-        let output = self.output();
-        let (_, rest) = output.split_once("http://127.0.0.1:").unwrap();
-        let (port, _) = rest.split_once('/').unwrap();
-        Http {
-            port: port.parse().unwrap(),
-        }
-    }
-}
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        // Killed, it would leave its workers behind.
-        processes::send(self.process.id(), Signal::SIGINT);
-        within(SOON, || self.process.try_wait().ok()?);
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        if std::thread::panicking() {
-            support::show("the demo", &self.output());
-        }
-    }
-}
 
 fn is_empty(folder: &Path) -> bool {
     std::fs::read_dir(folder).unwrap().next().is_none()
@@ -147,6 +89,48 @@ fn the_demo_shows_the_main_job_and_leaves_nothing() {
     );
     let home = std::fs::read_dir(demo.home.path()).unwrap().count();
     assert_eq!(home, 2, "nothing but `output` and `tmp` in the home");
+}
+
+#[test]
+fn the_demo_answers_clients_of_every_api() {
+    let demo = Demo::start();
+    demo.wait_for_line("The page:");
+    let http = demo.http();
+    let said = json!([{"role": "user", "content": "hello"}]);
+    let text = |answer: &Value, path: &str| answer.pointer(path).cloned();
+    // A worker that has the Responses API itself, and one for which all is translated.
+    for model in ["parrot", "night-owl"] {
+        for (path, body, place) in [
+            (
+                "/v1/messages",
+                json!({"model": model, "max_tokens": 30, "messages": said}),
+                "/content/0/text",
+            ),
+            (
+                "/v1/responses",
+                json!({"model": model, "input": "hello"}),
+                "/output/0/content/0/text",
+            ),
+            (
+                "/api/chat",
+                json!({"model": model, "messages": said, "stream": false}),
+                "/message/content",
+            ),
+            (
+                "/api/v0/chat/completions",
+                chat(model, "hello", false),
+                "/choices/0/message/content",
+            ),
+        ] {
+            let answer = http.post(path, &body);
+            assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+            let answer = answer.json();
+            let said = text(&answer, place);
+            let said = said.as_ref().and_then(Value::as_str);
+            let is_it = said.is_some_and(|said| said.contains(&format!("I am {model}")));
+            assert!(is_it, "{path}: {answer}");
+        }
+    }
 }
 
 #[test]
