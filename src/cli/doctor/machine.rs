@@ -21,7 +21,7 @@ const TOO_FEW_FILES: u64 = 64;
 /// Clocks of disks and machines differ by less.
 const TOLERANCE: Duration = Duration::from_mins(1);
 
-/// The demands of a model on the machine, in bytes.
+/// The demands of a model on this machine, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Demand {
     name: String,
@@ -40,11 +40,14 @@ impl Demand {
         let models = config.models.iter().zip(files);
         let asked = models.filter_map(|(model, files)| {
             let files = files.as_ref()?;
+            // Of a model of several machines, this one, the first, has a part.
+            let share = model.hosts().first().map_or(1.0, |host| host.share);
+            let here = |bytes: u64| (bytes as f64 * share) as u64;
             Some(Self {
                 name: model.name.clone(),
                 group: model.group.clone(),
-                weights: files.weights,
-                need: room::need(files),
+                weights: here(files.weights),
+                need: here(room::need(files)),
                 at_start: model.default && !model.jit_enabled,
             })
         });
@@ -236,6 +239,7 @@ fn gib(bytes: u64) -> String {
 mod tests {
     use super::super::finding::told;
     use super::*;
+    use crate::model_files::{Facts, Origin};
 
     fn asked(name: &str, gib: u64, group: Option<&str>, at_start: bool) -> Demand {
         Demand {
@@ -314,6 +318,29 @@ mod tests {
         assert_eq!(in_memory(&grouped, false), fits);
         let grouped = [&grouped[..], &[asked("d", 1, None, true)]].concat();
         assert!(in_memory(&grouped, false).contains("need about 21.0 GiB"));
+    }
+
+    #[test]
+    fn a_model_of_several_machines_asks_its_part_of_this_one() {
+        let entry = "models:\n- name: a\n  model_path: org/a\n  engine: mlx_lm\n";
+        let config = crate::config::from_yaml(&format!("{entry}  hosts: [a, b, c, d]\n"));
+        let files = ModelFiles {
+            folder: PathBuf::new(),
+            model_path: "org/a".to_owned(),
+            origin: Origin::Folder,
+            bytes: 400 * GIB,
+            weights: 400 * GIB,
+            facts: Facts {
+                model_type: config.models[0].model_type,
+                architecture: None,
+                quantisation: None,
+                context_length: None,
+            },
+        };
+        let whole = Demand::of(&crate::config::from_yaml(entry), &[Some(files.clone())]).remove(0);
+        let part = Demand::of(&config, &[Some(files)]).remove(0);
+        assert_eq!(part.weights, 100 * GIB);
+        assert_eq!(part.need, whole.need / 4);
     }
 
     #[test]
