@@ -86,6 +86,12 @@ impl SpareKind {
 
 /// The reason why loads of a model cannot use spares; `None` if they can.
 pub fn obstacle(model: &ModelConfig) -> Option<String> {
+    if model.spans_machines() {
+        let name = &model.name;
+        return Some(format!(
+            "model `{name}` spans several machines, and another program starts its processes"
+        ));
+    }
     let kind = SpareKind::of(model, &model.env)?;
     let program = kind.program.path().display();
     let why = kind.interpreter().err()?;
@@ -233,7 +239,7 @@ impl Spares {
         match pupil {
             Ok(spare) => Start::With(Box::new(spare)),
             Err(error) => {
-                tracing::debug!(hub_model = %model.name, error, "what its program imports is not learned");
+                tracing::info!(hub_model = %model.name, error, "what its program imports is not learned");
                 Start::Alone
             }
         }
