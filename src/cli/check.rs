@@ -128,6 +128,9 @@ async fn plans<'a>(
         let worker = match dialect.and_then(|dialect| dialect.command_line(model, port)) {
             Ok(line) => {
                 let needs = needs(model, &line);
+                if let Err(error) = line.resolved(model) {
+                    warnings.push(format!("model `{}`: {error}", model.name));
+                }
                 warnings.extend(line.warnings);
                 let hosts = line.hosts;
                 let mut argv = line.argv;

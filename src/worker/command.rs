@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::unistd::{AccessFlags, access};
 
@@ -29,6 +30,21 @@ pub enum CommandError {
         /// The name that was looked for.
         program: String,
         /// How the model's engine says that it is installed.
+        install: Option<Install>,
+    },
+    /// There is a program, but not the one that starts it.
+    #[error(
+        "`{launcher}`, which starts `{}` on each machine, is neither beside it nor on PATH\nhint: {}set `worker_command` \
+         to a program that has it beside it",
+        .program.display(),
+        .install.as_ref().map_or_else(String::new, |install| format!("install both with {}, or ", install.with))
+    )]
+    NoLauncher {
+        /// Its name.
+        launcher: String,
+        /// The program that it starts.
+        program: PathBuf,
+        /// How the model's engine says that both are installed.
         install: Option<Install>,
     },
     /// The path names nothing executable.
@@ -83,13 +99,14 @@ pub struct MissingWorker {
     error: CommandError,
 }
 
-/// Looks for the program of every model, before anything is spawned.
+/// Looks for the program of every model, and for what starts it, before anything is spawned.
 ///
 /// # Errors
 /// For the first model whose program is not there.
 pub fn check(models: &[ModelConfig]) -> Result<(), MissingWorker> {
     for model in models {
-        of_model(model).map_err(|error| MissingWorker {
+        let found = of_model(model).and_then(|program| launcher_of(model, &program));
+        found.map_err(|error| MissingWorker {
             model: model.name.clone(),
             error,
         })?;
@@ -105,13 +122,26 @@ pub fn of_model(model: &ModelConfig) -> Result<PathBuf, CommandError> {
     find(&model.worker_command, &model.env).map_err(|error| {
         let install = Install::of(&model.engine);
         match error {
-            CommandError::Empty => CommandError::Empty,
+            other @ (CommandError::Empty | CommandError::NoLauncher { .. }) => other,
             CommandError::NotFound { program, .. } => CommandError::NotFound { program, install },
             CommandError::NotExecutable { path, .. } => {
                 CommandError::NotExecutable { path, install }
             }
         }
     })
+}
+
+/// Looks for the program that starts `program` on several machines, if the model spans some.
+fn launcher_of(model: &ModelConfig, program: &Path) -> Result<(), CommandError> {
+    if !model.spans_machines() {
+        return Ok(());
+    }
+    // The name does not depend on the program's options, and an engine that fails is told at the launch.
+    let plan = model.engine.plan(&model.for_engine(0), &Arc::default());
+    match plan.ok().as_ref().and_then(|plan| plan.launcher.first()) {
+        Some(name) => launcher(name, program, model).map(|_| ()),
+        None => Ok(()),
+    }
 }
 
 /// The program of that name that starts the program of a model: the one beside it, or else as [`find`] finds it.
@@ -130,12 +160,10 @@ pub(super) fn launcher(
     if let Some(path) = within(folders, name) {
         return Ok(path);
     }
-    find(&[name.to_owned()], &model.env).map_err(|error| match error {
-        CommandError::NotFound { program, .. } => CommandError::NotFound {
-            program,
-            install: Install::of(&model.engine),
-        },
-        other => other,
+    find(&[name.to_owned()], &model.env).map_err(|_| CommandError::NoLauncher {
+        launcher: name.to_owned(),
+        program: program.to_owned(),
+        install: Install::of(&model.engine),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use nix::sys::signal::Signal;
 
+use crate::support::home::Home;
 use crate::support::{BINARY, Hub, SOON, processes, wait_until};
 
 /// A hub.yaml with a model `m` that the simulated worker of the newer dialect serves as `engine: command`.
@@ -38,4 +39,32 @@ fn any_program_with_a_port_is_loaded_used_and_ended() {
     );
     assert_eq!(processes::members(pid), [0; 0]);
     assert_eq!(hub.http.chat("m", "hello").status, 200);
+}
+
+#[test]
+fn a_program_that_starts_others_is_missed_by_check_doctor_and_start() {
+    let home = Home::with_stub(
+        "models:\n  - {name: m, model_path: org/m, engine: mlx_lm, hosts: [here, there]}\n",
+    );
+    home.write_script("mlx_lm.server", "echo '--model MODEL --port PORT'");
+    let missing = "`mlx.launch`, which starts `";
+    for (command, fails) in [("check", false), ("doctor", true), ("start", true)] {
+        let ran = home.run(&[command]);
+        let said = ran.out + &ran.err;
+        assert!(said.contains(missing), "{command}: {said}");
+        assert!(said.contains("uv tool install mlx-lm"), "{command}: {said}");
+        assert_eq!(ran.code != 0, fails, "{command}: {said}");
+    }
+    assert!(!home.is_running());
+    home.write_script("mlx.launch", "exit 1");
+    for command in ["check", "doctor"] {
+        let ran = home.run(&[command]);
+        let said = ran.out + &ran.err;
+        assert!(!said.contains(missing), "{command}: {said}");
+        // No spare can be: it says so.
+        assert!(
+            said.contains("model `m` spans several machines"),
+            "{command}: {said}"
+        );
+    }
 }

@@ -46,7 +46,7 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = told(&join_all(programs).await);
     findings.extend(obstacles(config).into_iter().map(|obstacle| {
         Finding::note(format!("No spare processes: {obstacle}")).with_hint(
-            "loads take as long as without them; a worker that pip or uv has installed can have them",
+            "loads take as long as without them; programs that pip or uv has installed can have them",
         )
     }));
     findings
@@ -57,18 +57,24 @@ async fn program(models: &[&ModelConfig], dialects: &Dialects) -> Program {
     let (dialect, version) = tokio::join!(dialects.of_model(first), version::of_model(first));
     let mut warnings = Vec::new();
     let mut fault = dialect.as_ref().err().cloned();
-    for line in dialect.iter().flat_map(|dialect| {
+    let mut found = command::of_model(first);
+    for (model, line) in dialect.iter().flat_map(|dialect| {
         let models = models.iter();
-        models.map(|model| dialect.command_line(model, 0))
+        models.map(|model| (model, dialect.command_line(model, 0)))
     }) {
         match line {
-            Ok(line) => warnings.extend(line.warnings),
+            Ok(line) => {
+                if let Err(error) = line.resolved(model) {
+                    found = Err(error);
+                }
+                warnings.extend(line.warnings);
+            }
             Err(problem) => fault = fault.or(Some(problem)),
         }
     }
     Program {
         models: models.iter().map(|model| model.name.clone()).collect(),
-        found: command::of_model(first),
+        found,
         warnings,
         fault,
         version,
