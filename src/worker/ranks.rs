@@ -55,6 +55,15 @@ done
 echo "$left"; exit 1
 "#;
 
+/// What is known of ranks that are watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Watched {
+    /// Each machine has some.
+    There,
+    /// They are being started: none are lost before they were seen.
+    ToCome,
+}
+
 /// Where a model has ranks, and by what they are known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ranks {
@@ -132,8 +141,8 @@ impl Ranks {
     }
 
     /// Completes when the ranks of a machine are gone, stopped or out of reach, with a sentence about it.
-    pub(super) async fn lost(&self) -> String {
-        let watches = self.hosts.iter().map(|host| Box::pin(self.lost_on(host)));
+    pub(super) async fn lost(&self, watched: Watched) -> String {
+        let watches = (self.hosts.iter()).map(|host| Box::pin(self.lost_on(host, watched)));
         let watches: Vec<_> = watches.collect();
         if watches.is_empty() {
             return std::future::pending().await;
@@ -141,13 +150,13 @@ impl Ranks {
         select_all(watches).await.0
     }
 
-    async fn lost_on(&self, host: &str) -> String {
+    async fn lost_on(&self, host: &str, mut watched: Watched) -> String {
         let watch = format!("while ranks && echo .; do sleep {LOOK_EVERY}; done");
         let script = self.script(&watch);
         let mut heard = Instant::now();
         loop {
             if let Ok(child) = ssh(host, &script).await
-                && let Some(lost) = hear(child, host, &mut heard).await
+                && let Some(lost) = hear(child, host, &mut heard, &mut watched).await
             {
                 return lost;
             }
@@ -207,7 +216,12 @@ async fn end_later(ranks: Ranks, host: String, model: String) {
 }
 
 /// Listens to a watch until it ends or is silent; tells what is wrong with the ranks.
-async fn hear(mut child: Child, host: &str, heard: &mut Instant) -> Option<String> {
+async fn hear(
+    mut child: Child,
+    host: &str,
+    heard: &mut Instant,
+    watched: &mut Watched,
+) -> Option<String> {
     let mut lines = BufReader::new(child.stdout.take()?).lines();
     let (mut seen, mut is_stopped) = (0, false);
     loop {
@@ -222,7 +236,9 @@ async fn hear(mut child: Child, host: &str, heard: &mut Instant) -> Option<Strin
             is_stopped |= state.starts_with('T');
             continue;
         }
-        if seen == 0 {
+        if seen > 0 {
+            *watched = Watched::There;
+        } else if *watched == Watched::There {
             return Some(format!("its process on `{host}` has ended"));
         }
         if is_stopped {

@@ -13,7 +13,7 @@ mod world;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use support::{SOON, processes, wait_until, within};
+use support::{SOON, processes, wait_for, wait_until, within};
 use tokio::time::Instant;
 use world::World;
 
@@ -112,6 +112,74 @@ fn a_machine_that_dies_hangs_or_is_cut_off_ends_all_and_the_next_request_loads_t
         }
         assert_eq!(world.said("three"), expected, "{trouble:?}");
         assert_ne!(world.pid_of("three"), leader);
+        assert_eq!(world.ranks().len(), 2, "one on each, none of before");
+    }
+    world.home.said(&["stop"]);
+    world.assert_no_ranks();
+}
+
+/// The ports on which the machines of a model exchange what they compute.
+const RING: &str = "20000:31999";
+
+#[test]
+fn machines_that_ssh_reaches_but_that_do_not_compute_together_are_ended() {
+    let Some(world) = World::started() else {
+        return;
+    };
+    let expected = world.said("two");
+    let leader = world.pid_of("two");
+    let place = &world.host(0).place;
+    place.cut_ports(RING);
+    let noticed = within(NOTICED, || {
+        let is_gone = processes::members(leader).is_empty();
+        (is_gone && world.ranks().is_empty()).then_some(())
+    });
+    place.mend_ports(RING);
+    assert!(noticed.is_some(), "{}", world.home.app_log());
+    wait_until("the reason to be told", SOON, || {
+        let told = world.home.model("two").to_string();
+        told.contains("have computed nothing together")
+    });
+    assert_eq!(world.said("two"), expected);
+    world.home.said(&["stop"]);
+    world.assert_no_ranks();
+}
+
+#[test]
+fn a_machine_that_hangs_or_is_cut_off_while_the_model_loads_is_noticed() {
+    let Some(world) = World::started() else {
+        return;
+    };
+    let expected = world.said("three");
+    for trouble in [Trouble::Stopped, Trouble::CutOff] {
+        world.home.said(&["unload-model", "three"]);
+        world.assert_no_ranks();
+        let host = world.host(0);
+        std::thread::scope(|scope| {
+            let load = scope.spawn(|| world.home.run(&["load-model", "three"]));
+            // It imports its modules then, and computes nothing yet.
+            let rank = wait_for("a rank", SOON, || host.ranks().first().copied());
+            let leader = world.pid_of("three");
+            match trouble {
+                Trouble::Stopped => processes::send(rank, Signal::SIGSTOP),
+                _ => host.place.cut(),
+            }
+            let begun = Instant::now();
+            let noticed = within(NOTICED, || {
+                processes::members(leader).is_empty().then_some(())
+            });
+            assert!(noticed.is_some(), "{trouble:?}: {}", world.home.app_log());
+            let took = begun.elapsed();
+            support::show(
+                "the test",
+                &format!("{trouble:?} in a load: noticed after {took:?}"),
+            );
+            if matches!(trouble, Trouble::CutOff) {
+                world.mend(host);
+            }
+            load.join().unwrap();
+        });
+        assert_eq!(world.said("three"), expected, "{trouble:?}");
         assert_eq!(world.ranks().len(), 2, "one on each, none of before");
     }
     world.home.said(&["stop"]);

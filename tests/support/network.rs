@@ -234,11 +234,38 @@ impl Place {
         self.filter("-D");
     }
 
+    /// Cuts off the connections of TCP to and from these ports alone.
+    pub fn cut_ports(&self, ports: &str) {
+        self.filter_ports("-A", ports);
+    }
+
+    /// Undoes [`Self::cut_ports`].
+    pub fn mend_ports(&self, ports: &str) {
+        self.filter_ports("-D", ports);
+    }
+
     fn filter(&self, verb: &str) {
         for (chain, device) in [("INPUT", "-i"), ("OUTPUT", "-o")] {
-            let mut command = self.command(&self.tools.iptables);
-            succeed(command.args(["-w", verb, chain, "!", device, "lo", "-j", "DROP"]));
+            self.drops(verb, chain, &["!", device, "lo"]);
         }
+    }
+
+    fn filter_ports(&self, verb: &str, ports: &str) {
+        for chain in ["INPUT", "OUTPUT"] {
+            for end in ["--sport", "--dport"] {
+                self.drops(verb, chain, &["-p", "tcp", end, ports]);
+            }
+        }
+    }
+
+    fn drops(&self, verb: &str, chain: &str, which: &[&str]) {
+        let mut command = self.command(&self.tools.iptables);
+        succeed(
+            command
+                .args(["-w", verb, chain])
+                .args(which)
+                .args(["-j", "DROP"]),
+        );
     }
 }
 

@@ -27,6 +27,7 @@ use crate::upstream::{Accepts, Upstream};
 mod from_spare;
 mod load_request;
 mod process;
+mod ready;
 mod ring;
 mod starts;
 

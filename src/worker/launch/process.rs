@@ -3,21 +3,21 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
-use std::pin::pin;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::from_spare::{FromSpare, listening};
 use super::load_request::{ask_to_load, refusal};
+use super::ready::Asked;
 use super::ring;
-use super::{Dialect, End, Identity, Instruction, Order, Report, RunningLaunch, Spawned, Upstream};
+use super::{Dialect, End, Identity, Instruction, Order, Report, RunningLaunch, Spawned};
 use crate::config::ModelConfig;
-use crate::engine::{Answer, Memory};
+use crate::engine::Memory;
 use crate::files;
 use crate::worker::command::not_run;
 use crate::worker::dialect::CommandLine;
@@ -31,11 +31,6 @@ use crate::worker::ranks::Ranks;
 use crate::worker::signs_of_life::{self, Growth};
 use crate::worker::spare::{Begun, HandOver, Start};
 
-/// Interval of the health checks of a starting worker, the delay with which readiness is noticed if it does not tell
-/// that it listens.
-const POLL: Duration = Duration::from_millis(10);
-/// A worker whose event loop is blocked answers late; a refused connection answers at once.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// From SIGTERM to SIGKILL for a worker that hangs.
 const RECYCLE: Duration = Duration::from_secs(2);
 /// Longest wait for the end of a worker that broke its connection.
@@ -51,6 +46,8 @@ pub(super) enum FirstEvent<T> {
     Silent,
     /// Its log says that it cannot load its model.
     Failed,
+    /// One of its machines is lost.
+    FellApart(String),
 }
 
 pub(super) struct Process {
@@ -282,6 +279,7 @@ impl Process {
                 self.doubt_spare(launch);
                 return Some(self.died(exit_code, WHILE_IT_LOADED, &launch.order).await);
             }
+            FirstEvent::FellApart(lost) => return Some(self.recycle(lost, &launch.order).await),
             other => return Some(self.broken_off(other, launch).await),
         };
         if answer.is_err()
@@ -316,6 +314,11 @@ impl Process {
         let downloaded = Arc::clone(&launch.order.downloaded);
         let silent =
             signs_of_life::silent_for(limit, &self.log, self.group, downloaded, &self.growth);
+        let lost = ring::is_lost(
+            &self.spawned,
+            self.group,
+            launch.order.model.spans_machines(),
+        );
         let (log, fails) = (&self.log, launch.order.model.engine.fails.clone());
         let failed = async {
             match &fails {
@@ -329,6 +332,7 @@ impl Process {
             instruction = launch.asked_away() => FirstEvent::Asked(instruction),
             () = silent => FirstEvent::Silent,
             () = failed => FirstEvent::Failed,
+            lost = lost => FirstEvent::FellApart(lost),
         }
     }
 
@@ -339,17 +343,9 @@ impl Process {
     ) -> End {
         match step {
             FirstEvent::Exited(exit_code) => {
-                match self.died(exit_code, BEFORE_READY, &launch.order).await {
-                    End::Gone {
-                        exit_code, reason, ..
-                    } => End::Gone {
-                        exit_code,
-                        reason,
-                        early: true,
-                    },
-                    other => other,
-                }
+                early(self.died(exit_code, BEFORE_READY, &launch.order).await)
             }
+            FirstEvent::FellApart(lost) => early(self.recycle(lost, &launch.order).await),
             FirstEvent::Asked(Instruction::Leave) => End::Left,
             FirstEvent::Silent => self.fell_silent("", launch).await,
             FirstEvent::Failed => {
@@ -429,68 +425,26 @@ impl Process {
     }
 }
 
+/// The end of a process that was not ready.
+fn early(end: End) -> End {
+    match end {
+        End::Gone {
+            exit_code, reason, ..
+        } => End::Gone {
+            exit_code,
+            reason,
+            early: true,
+        },
+        other => other,
+    }
+}
+
 /// The message about a worker that ended unasked; the exit code of an adopted one is unknown.
 pub(super) fn how_it_ended(exit_code: Option<i32>, when: &str) -> String {
     match exit_code {
         Some(code) if code < 0 => format!("the worker was ended by signal {}{when}", -code),
         Some(code) => format!("the worker exited with code {code}{when}"),
         None => format!("the worker ended{when}"),
-    }
-}
-
-/// A starting worker that is asked whether it is ready.
-struct Asked {
-    upstream: Arc<Upstream>,
-    command: Vec<String>,
-    model: ModelConfig,
-    port: u16,
-    resident: bool,
-}
-
-impl Asked {
-    /// Completes when the worker gives an answer that its engine takes for that of a worker that is ready: until
-    /// then another program may have its port, and that is a `stranger`. Only a `resident` worker, or one that is
-    /// loaded by a request, may answer without its weights; any other is asked again until it has them, and at
-    /// once when it is `listening`.
-    ///
-    /// # Errors
-    /// When the engine's file fails.
-    async fn ready(
-        &self,
-        stranger: &AtomicBool,
-        listening: impl Future<Output = ()>,
-    ) -> Result<Memory, String> {
-        let mut listening = pin!(listening);
-        let mut has_told = false;
-        let engine = &self.model.engine;
-        let model = self.model.for_engine(self.port);
-        let path = engine.ready_path(&model)?;
-        let may_be_unloaded = self.resident || engine.load.is_some();
-        loop {
-            if let Ok(Ok((status, body))) = timeout(HEALTH_TIMEOUT, self.upstream.get(&path)).await
-            {
-                let answer = Answer {
-                    status: status.as_u16(),
-                    body: &body,
-                    argv: &self.command,
-                };
-                match engine.understand(&answer, &model)? {
-                    Memory::Unknown => {}
-                    Memory::Other => stranger.store(true, Ordering::Relaxed),
-                    found => {
-                        stranger.store(false, Ordering::Relaxed);
-                        if found == Memory::Loaded || may_be_unloaded {
-                            return Ok(found);
-                        }
-                    }
-                }
-            }
-            tokio::select! {
-                biased;
-                () = &mut listening, if !has_told => has_told = true,
-                () = sleep(POLL) => {}
-            }
-        }
     }
 }
 

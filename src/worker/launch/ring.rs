@@ -13,6 +13,7 @@ use super::load_request::ask_to_load;
 use super::{Order, Spawned};
 use crate::worker::group::Group;
 use crate::worker::output::Log;
+use crate::worker::ranks::Watched;
 
 /// Pause between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -20,6 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const ASK_AFTER: Duration = Duration::from_secs(5);
 /// Without progress for so long while there is something to do, they hang.
 const HANGS_AFTER: Duration = Duration::from_secs(20);
+
+const STOPPED_HERE: &str = "one of its processes on this machine is stopped";
 
 /// What a model's requests have come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,8 +50,26 @@ pub(super) async fn falls_apart(
         return std::future::pending().await;
     }
     tokio::select! {
-        lost = spawned.ranks.lost() => lost,
+        lost = spawned.ranks.lost(Watched::There) => lost,
         hangs = hangs(spawned, log, group, order) => hangs,
+    }
+}
+
+/// Completes when a machine of a model that is not loaded yet is lost, with a sentence about it. What they compute is not
+/// looked at: nothing may be to be computed for a long time. Never unless the model `spans_machines`.
+pub(super) async fn is_lost(spawned: &Spawned, group: Group, spans_machines: bool) -> String {
+    if !spans_machines {
+        return std::future::pending().await;
+    }
+    let stopped = async {
+        while !group.is_stopped() {
+            sleep(LOOK_EVERY).await;
+        }
+        STOPPED_HERE.to_owned()
+    };
+    tokio::select! {
+        lost = spawned.ranks.lost(Watched::ToCome) => lost,
+        stopped = stopped => stopped,
     }
 }
 
@@ -86,7 +107,7 @@ async fn hangs(spawned: &Spawned, log: &Log, group: Group, order: &Order) -> Str
             return format!("its machines have computed nothing together for {limit} s");
         }
         if group.is_stopped() {
-            return "one of its processes on this machine is stopped".to_owned();
+            return STOPPED_HERE.to_owned();
         }
         if !is_at_work && moved.elapsed() >= ASK_AFTER {
             moved = Instant::now();
