@@ -1,7 +1,8 @@
 -- llama-server of llama.cpp: one GGUF model, from a file or from a repository of Hugging Face.
 --
 -- It listens at once, and answers `/health` with 503 until the model is loaded. A `model_path` that is a file is
--- passed as `--model`, and a repository, such as `ggml-org/gemma-3-4b-it-GGUF:Q4_K_M`, as `--hf-repo`.
+-- passed as `--model`, and a repository, such as `ggml-org/gemma-3-4b-it-GGUF:Q4_K_M`, as `--hf-repo`. It has
+-- embeddings only for `model_type: embeddings`, or, with `reranking: true`, the ranking of documents in their place.
 --
 -- Written after llama.cpp's source and documentation. Its life is tested on a stand-in that does as the source says
 -- (tests/support/engine_programs.py); the program itself was not run.
@@ -33,6 +34,7 @@ local keys = {
   { "min_p", "number" },
   { "presence_penalty", "number" },
   { "repeat_penalty", "number" },
+  { "reranking", "switch" },
 }
 
 ---@type hub.Engine
@@ -42,7 +44,13 @@ return {
   help = { "--help" },
   lists = { "--model", "--port" },
   types = { "lm", "multimodal", "embeddings" },
-  speaks = { "chat", "completions", "responses", "messages", "embeddings", "rerank" },
+  -- The routes of the others answer 501.
+  speaks = function(model)
+    if model.type ~= "embeddings" then
+      return { "chat", "completions", "responses", "messages" }
+    end
+    return { model.keys.reranking and "rerank" or "embeddings" }
+  end,
   keys = keys,
 
   reserved = {
@@ -60,6 +68,13 @@ return {
     ["--ctx-size"] = "context_length",
     ["-c"] = "context_length",
   },
+
+  check = function(model)
+    if model.keys.reranking and model.type ~= "embeddings" then
+      local message = "`reranking` needs `model_type: embeddings`"
+      return { problems = { { key = "reranking", message = message, hint = "set that, or remove it" } } }
+    end
+  end,
 
   command = function(model, cli)
     local is_file = model.path:match("^/") ~= nil

@@ -1,7 +1,8 @@
 -- mlx_lm.server of Apple's mlx-lm: one language model, loaded at its start.
 --
--- It answers `/health` before its model is loaded, and loads whatever a request names as its `model`: the hub asks
--- for one token to know that the model is there, and always calls it `default_model`.
+-- It answers `/health` before its model is loaded, and loads whatever a request names as its `model`, `draft_model`
+-- or `adapters`: the hub asks for one token to know that the model is there, always calls it `default_model`, and
+-- refuses the other two.
 --
 -- With `hosts` or `hostfile`, `mlx.launch` starts it on each of them: here as its children, elsewhere over ssh. The
 -- first is this machine; only its process listens to requests.
@@ -23,10 +24,12 @@ local function hostfile(model)
     local ssh = i == 1 and "127.0.0.1" or host.ssh
     hosts[i] = { ssh = ssh, ips = host.ips, rdma = host.rdma }
   end
-  local envs = { "MLX_HUB_RANK_OF=" .. model.mark }
+  local envs = {}
   for _, env in ipairs(given.envs or {}) do
     envs[#envs + 1] = env
   end
+  -- The last of two counts, and by this one the hub finds its processes there.
+  envs[#envs + 1] = "MLX_HUB_RANK_OF=" .. model.mark
   local backend = keys.backend or given.backend
   return { hosts = hosts, envs = envs, backend = backend ~= "" and backend or "ring" }
 end
@@ -82,6 +85,7 @@ return {
   lists = { "--model", "--port" },
   types = { "lm" },
   speaks = { "chat", "completions" },
+  refuses = { "draft_model", "adapters" },
 
   -- In the order of the command line.
   keys = {

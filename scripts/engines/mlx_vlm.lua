@@ -1,6 +1,7 @@
 -- mlx_vlm.server of mlx-vlm: one language or vision model, loaded before its port opens.
 --
--- It loads whatever a request names as its `model`: it only ever sees its own path.
+-- It loads whatever a request names as its `model` or `adapter_path`: it only ever sees its own path, and requests
+-- with the other are refused.
 --
 -- Its life is tested on release 0.7.10 with a tiny language model on the CPU (tests/real_worker/mlx_vlm.rs), and on a
 -- stand-in that does as its source says (tests/support/engine_programs.py).
@@ -37,6 +38,7 @@ return {
   types = { "multimodal", "lm" },
   -- Its own description leaves out the routes below /v1.
   speaks = { "chat", "responses", "messages" },
+  refuses = { "adapter_path" },
   keys = keys,
 
   reserved = {

@@ -13,7 +13,8 @@
 ---@field help? string[] # arguments with which it lists its options; run once per program
 ---@field lists? string[] # options that its help must list; otherwise it is another program
 ---@field types? hub.EngineType[] # the types of models that it serves; all without it
----@field speaks? hub.EngineApi[] # the APIs that it has; without it the worker is asked for its /openapi.json
+---@field speaks? hub.EngineApi[]|fun(model: hub.EngineModel): hub.EngineApi[] # the APIs that it has; without it the worker is asked for its /openapi.json
+---@field refuses? string[] # fields of a request's body for which it would load something else: such requests are refused
 ---@field keys? table # what a model's entry may set besides: `name = "int"`, or in order: `{ "name", "int", min = 1 }`
 ---@field reserved? table<string, string> # options that the hub passes itself, each with the key to use instead
 ---@field check? fun(model: hub.EngineModel): hub.EngineCheck? # what is wrong with an entry, besides the types of its keys

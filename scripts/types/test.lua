@@ -38,6 +38,7 @@
 ---@field warnings string[] # of the engine, for the installed program
 ---@field config_warnings string[] # of the checker of hub.yaml
 ---@field resident boolean # whether the process stays up without the model
+---@field speaks string[]? # the APIs that the worker has; nil if it is asked
 ---@field name string? # what the worker calls the model in requests; nil for any name
 ---@field ready string # the path that is asked until the worker is ready
 ---@field answer fun(status: integer, body?: string|table): string? # "loaded", "unloaded", "other", or nil to ask again

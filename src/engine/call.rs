@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mlua::{Function, IntoLua as _, Lua, LuaSerdeExt as _, Table, Value};
 
-use super::{Cli, Engine, KeyType, LaunchOption, Model};
+use super::{Api, Cli, Engine, KeyType, LaunchOption, Model, read};
 use crate::api::shown;
 use crate::sandbox::Sandbox;
 use crate::sandbox::errors::describe;
@@ -42,6 +42,12 @@ pub(super) enum Given {
     Is(bool),
 }
 
+/// The APIs that a program has, or the function that tells them.
+pub(super) enum Speaks {
+    By(Function),
+    Apis(Vec<Api>),
+}
+
 /// The functions of one file, in their Lua state.
 pub(super) struct Functions {
     pub(super) program: Option<Function>,
@@ -50,6 +56,7 @@ pub(super) struct Functions {
     pub(super) answer: Option<Function>,
     pub(super) name: Option<Given>,
     pub(super) resident: Option<Given>,
+    pub(super) speaks: Option<Speaks>,
     pub(super) check: Option<Function>,
     pub(super) sandbox: Sandbox,
 }
@@ -191,14 +198,8 @@ impl Engine {
             return Ok(self.program.clone());
         };
         let returned = self.call_with_model(&functions, function, model)?;
-        let words = match &returned {
-            Value::Table(words) => {
-                let words = words.sequence_values::<String>();
-                words.collect::<mlua::Result<Vec<_>>>().ok()
-            }
-            _ => None,
-        };
-        words.filter(|words| !words.is_empty()).ok_or_else(|| {
+        let words = list(&returned).filter(|words| !words.is_empty());
+        words.ok_or_else(|| {
             self.wrong_result(
                 "program",
                 function,
@@ -206,6 +207,27 @@ impl Engine {
                 &returned,
             )
         })
+    }
+
+    /// The APIs that the worker of `model` has; `None` if it describes itself.
+    ///
+    /// # Errors
+    /// As [`Engine::plan`].
+    pub fn speaks(&self, model: &Model<'_>) -> Result<Option<Vec<Api>>, String> {
+        let functions = self.functions.lock();
+        let function = match &functions.speaks {
+            None => return Ok(None),
+            Some(Speaks::Apis(apis)) => return Ok(Some(apis.clone())),
+            Some(Speaks::By(function)) => function,
+        };
+        let returned = self.call_with_model(&functions, function, model)?;
+        let Some(words) = list(&returned) else {
+            let expected = "a list like `{ \"chat\" }`";
+            return Err(self.wrong_result("speaks", function, expected, &returned));
+        };
+        let apis = read::apis(&words);
+        apis.map(Some)
+            .map_err(|text| format!("{}: {text}", self.place(function)))
     }
 
     /// What the file says of an entry besides the types of its keys.
@@ -525,6 +547,15 @@ fn files(made: &Table) -> Result<Vec<(String, String)>, String> {
     }
     files.sort();
     Ok(files)
+}
+
+/// A list of texts; `None` for anything else.
+fn list(value: &Value) -> Option<Vec<String>> {
+    let Value::Table(words) = value else {
+        return None;
+    };
+    let words = words.sequence_values::<String>();
+    words.collect::<mlua::Result<Vec<_>>>().ok()
 }
 
 /// A list of texts and numbers; empty if there is none.

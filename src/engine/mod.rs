@@ -64,8 +64,8 @@ pub struct Engine {
     pub lists: Vec<String>,
     /// The types of models that it serves.
     pub types: Vec<ModelType>,
-    /// The APIs that it has; `None` if its workers describe themselves.
-    pub speaks: Option<Vec<Api>>,
+    /// Fields of a request's body that would make the program load something else than its model.
+    pub refuses: Vec<String>,
     /// The keys of a model's entry that are its own, in the order of the command line.
     pub keys: Vec<Key>,
     /// Options that the hub passes itself, each with the key of hub.yaml to use instead, or a sentence.

@@ -3,7 +3,7 @@
 use mlua::{Function, Table, Value};
 use parking_lot::Mutex;
 
-use super::call::{Functions, Given, LIMIT};
+use super::call::{Functions, Given, LIMIT, Speaks};
 use super::keys::{Key, KeyType};
 use super::{Api, Engine, ModelType, Request};
 use crate::api::shown;
@@ -12,9 +12,9 @@ use crate::sandbox::errors::{at_place, describe};
 use crate::sandbox::wording::{did_you_mean, kind};
 
 /// The keys of the table that a file returns.
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 17] = [
     "check", "command", "fails", "help", "install", "keys", "lists", "load", "name", "program",
-    "ready", "reserved", "resident", "spares", "speaks", "types",
+    "ready", "refuses", "reserved", "resident", "spares", "speaks", "types",
 ];
 const READY: [&str; 2] = ["answer", "get"];
 const LOAD: [&str; 3] = ["body", "get", "post"];
@@ -166,6 +166,7 @@ impl Fields {
             answer,
             name: self.given("name")?,
             resident: self.given("resident")?,
+            speaks: self.speaks()?,
             check: self.function("check")?,
             sandbox,
         };
@@ -179,7 +180,7 @@ impl Fields {
             help: self.words("help")?,
             lists: self.words("lists")?.unwrap_or_default(),
             types: self.types()?,
-            speaks: self.speaks()?,
+            refuses: self.words("refuses")?.unwrap_or_default(),
             keys: self.keys()?,
             reserved: self.reserved()?,
             load: self.load()?,
@@ -251,13 +252,17 @@ impl Fields {
         of_words("types", "type of model", &written, &all, ModelType::of)
     }
 
-    fn speaks(&self) -> Result<Option<Vec<Api>>, Wrong> {
-        let Some(written) = self.words("speaks")? else {
-            return Ok(None);
+    /// `speaks`: a list, or the function that gives it.
+    fn speaks(&self) -> Result<Option<Speaks>, Wrong> {
+        let written = match self.value("speaks")? {
+            Value::Nil => return Ok(None),
+            Value::Function(function) => return Ok(Some(Speaks::By(function))),
+            value => words("speaks", &value)?,
         };
-        let all = Api::ALL.map(Api::as_str);
-        let of = |word: &str| Api::ALL.into_iter().find(|api| api.as_str() == word);
-        of_words("speaks", "API", &written, &all, of).map(Some)
+        apis(&written)
+            .map(Speaks::Apis)
+            .map(Some)
+            .map_err(|text| Wrong::new("speaks", text))
     }
 
     /// `ready`: a path or the function that gives it, and the function of its answer.
@@ -472,6 +477,16 @@ fn choices(word: &str, all: &[&'static str]) -> String {
         hint if hint.is_empty() => format!("; there are: {}", all.join(", ")),
         hint => hint,
     }
+}
+
+/// The APIs of `speaks`.
+///
+/// # Errors
+/// A sentence about a word that is none.
+pub(super) fn apis(written: &[String]) -> Result<Vec<Api>, String> {
+    let all = Api::ALL.map(Api::as_str);
+    let of = |word: &str| Api::ALL.into_iter().find(|api| api.as_str() == word);
+    of_words("speaks", "API", written, &all, of).map_err(|wrong| wrong.text)
 }
 
 /// Words of a list, each of which is one of `all`.

@@ -46,6 +46,8 @@ fn a_file_that_is_no_engine_is_told_with_file_and_line() {
         with("types = { 'lm', 'wisper' },"),
         with("types = { 'x' },"),
         with("speaks = { 'chats' },"),
+        with("speaks = true,"),
+        with("refuses = 1,"),
         with("help = { {} },"),
         with("ready = '/health',"),
         with("ready = { path = '/health' },"),
@@ -106,6 +108,8 @@ fn a_function_that_fails_or_returns_what_it_may_not_is_told_with_its_line() {
         of("check = function() return 1 end,").check(&MODEL).unwrap_err(),
         of("check = function() return { problem = 1 } end,").check(&MODEL).unwrap_err(),
         of("check = function() return { problems = { {} } } end,").check(&MODEL).unwrap_err(),
+        of("speaks = function() return 'chat' end,").speaks(&MODEL).unwrap_err(),
+        of("speaks = function() return { 'chats' } end,").speaks(&MODEL).unwrap_err(),
         of("ready = { get = function() return nil end },").ready_path(&MODEL).unwrap_err(),
         of("ready = { get = '/', answer = function() return 'ready' end },")
             .understand(&answer, &MODEL)
@@ -167,6 +171,30 @@ fn every_bundled_engine_loads() {
         let loaded = bundled::bundled(&name).unwrap();
         assert_eq!(loaded.err(), None, "{name}");
     }
+}
+
+#[test]
+fn no_variable_of_a_hostfile_hides_the_one_by_which_the_hub_finds_its_processes() {
+    let engine = bundled::bundled("mlx_lm").unwrap().unwrap();
+    let hosts = r#"[{"ssh": "a", "ips": ["10.0.0.1"]}, {"ssh": "b"}]"#;
+    let envs = r#"["A=1", "MLX_HUB_RANK_OF=other"]"#;
+    let hostfile = LaunchOption {
+        key: "hostfile".to_owned(),
+        value: Some(format!(r#"{{"hosts": {hosts}, "envs": {envs}}}"#)),
+    };
+    let model = Model {
+        options: &[hostfile],
+        ..MODEL
+    };
+    let plan = engine.plan(&model, &Arc::default()).unwrap();
+    let file: serde_json::Value = serde_json::from_str(&plan.files[0].1).unwrap();
+    let envs = file["envs"].as_array().unwrap();
+    assert_eq!(
+        envs.last().unwrap(),
+        "MLX_HUB_RANK_OF=mark",
+        "the last counts"
+    );
+    assert_eq!(envs[0], "A=1");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 local help = "-m, --model FNAME  -hf, -hfr, --hf-repo R  -a, --alias S  --host H  --port P  --embedding, --embeddings "
-  .. "-c, --ctx-size N  -ngl, --gpu-layers, --n-gpu-layers N  --jinja  --temp N"
+  .. "-c, --ctx-size N  -ngl, --gpu-layers, --n-gpu-layers N  --jinja  --temp N "
+  .. "--rerank, --reranking"
 
 local function worker(more)
   local entry = { engine = "llama_server", name = "alpha", model_path = "org/alpha-GGUF:Q4_K_M" }
@@ -31,6 +32,19 @@ test.each({
   test.equal(made.command, row.command)
   test.equal(made.name, "alpha")
   test.equal(made.warnings, {})
+end)
+
+test.case("what it speaks follows from its type: the other routes answer 501", function()
+  local chats = { "chat", "completions", "responses", "messages" }
+  test.equal(worker().speaks, chats)
+  test.equal(worker({ model_type = "multimodal" }).speaks, chats)
+  test.equal(worker({ model_type = "embeddings" }).speaks, { "embeddings" })
+  local made = worker({ model_type = "embeddings", reranking = true })
+  test.equal(made.speaks, { "rerank" })
+  test.equal(made.command:match("%-%-embeddings .*"), "--embeddings --reranking")
+  test.fails(function()
+    worker({ reranking = true })
+  end, "`reranking` needs `model_type: embeddings`")
 end)
 
 test.case("what it lacks is a warning", function()

@@ -69,6 +69,7 @@ fn try_out(engine: &Engine) -> Result<(), String> {
         };
         engine.check(&model)?;
         engine.program_of(&model)?;
+        engine.speaks(&model)?;
         let argv = engine.plan(&model, &cli)?.argv;
         engine.ready_path(&model)?;
         for (status, body) in [(200, "{}"), (200, "ok"), (404, ""), (503, "{}")] {

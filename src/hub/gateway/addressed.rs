@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::Response;
+use http::request::Parts;
 use serde_json::{Map, Value};
 use tokio_util::task::TaskTracker;
 
@@ -13,8 +14,9 @@ use super::protocol::ollama::only_moved;
 use super::protocol::{Answering, Door, Translating};
 use super::request::intake::Intake;
 use super::request::rewrite::{self, ModelSite};
+use super::request::scan::ScanStep;
 use super::translated::{Translated, compute};
-use super::{called, forward, upgrade};
+use super::{called, content_type, forward, upgrade};
 use crate::api::ApiError;
 use crate::hub::lifecycle::{Grant, Model};
 use crate::policy::{RequestView, Route};
@@ -80,12 +82,16 @@ impl Addressed {
                 Accepts::Only(name) => Some(&**name),
                 Accepts::Any => name,
             };
-            if let Some(name) = name {
+            // Its other routes need none.
+            let is_named = !matches!(self.site, ModelSite::Path) || fields.contains_key("model");
+            if let Some(name) = name.filter(|_| is_named) {
                 fields.insert("model".to_owned(), Value::from(name));
             }
             let length = intake.held();
             let body = Box::pin(compute(length, move || rewrite::written(*fields))).await;
             rewrite::replace(&mut self.view.parts, intake, body);
+        } else if matches!((&self.site, accepts), (ModelSite::Path, Accepts::Only(_))) {
+            Box::pin(rename_below_upstream(&mut self.view.parts, intake, accepts)).await?;
         } else if let Some(name) = name {
             rewrite::rename(&mut self.view.parts, intake, &self.site, name);
         }
@@ -140,4 +146,23 @@ impl Addressed {
         }
         view
     }
+}
+
+/// Writes the worker's own name in place of the one that a body below `/upstream` has: some programs load whatever
+/// they are asked for.
+///
+/// # Errors
+/// 400 for a body that names more than one model, and what reading it comes to.
+async fn rename_below_upstream(
+    parts: &mut Parts,
+    intake: &mut Intake,
+    accepts: &Accepts,
+) -> Result<(), ApiError> {
+    if let ScanStep::Found(found) = intake.read_to_model(content_type(parts)).await?
+        && let Some(name) = rewrite::replacement(accepts, &found.value)
+    {
+        let site = ModelSite::Body(found.range, found.syntax);
+        rewrite::rename(parts, intake, &site, name);
+    }
+    Ok(())
 }

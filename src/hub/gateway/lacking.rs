@@ -78,7 +78,8 @@ impl Gateway {
                 && matches!(admitted.entrance, Entrance::Closed(_))
                 && !self.lifecycle.serves(model, path) =>
             {
-                Err(refusals::unknown_completions(&model.name))
+                let worker = self.lifecycle.worker_of(model);
+                Err(refusals::unknown_completions(&model.name, &worker))
             }
             _ => Ok(()),
         }

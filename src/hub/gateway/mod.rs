@@ -39,6 +39,7 @@ mod lacking;
 mod lists;
 mod naming;
 mod ollama;
+mod only_its_own;
 mod protocol;
 mod refusals;
 mod remembered;
@@ -351,7 +352,14 @@ impl Gateway {
         if !translating.as_ref().is_some_and(is_served) {
             let has_route = self.must_have_route(&view.parts, &admitted);
             has_route.map_err(|error| match &translating {
-                Some(by) => refusals::lacks_for_door(&admitted.model.name, by.asked),
+                Some(by) => {
+                    let model = &admitted.model;
+                    refusals::lacks_for_door(
+                        &model.name,
+                        by.asked,
+                        &self.lifecycle.worker_of(model),
+                    )
+                }
                 None => error,
             })?;
         }
@@ -384,6 +392,16 @@ impl Gateway {
         }
         if fields.is_none() && matches!(site, ModelSite::Nowhere) {
             fields = Box::pin(fields_without_model(&view.parts, intake)).await?;
+        }
+
+        if let Some(refuses) = self.lifecycle.refuses(&admitted.model) {
+            let asked = only_its_own::Asked {
+                parts: &view.parts,
+                site: &site,
+                fields: &mut fields,
+                sent: translating.as_ref().map(Translating::body),
+            };
+            Box::pin(asked.check(&refuses, &admitted.model.name, intake)).await?;
         }
 
         if view.parts.uri.path() == "/v1/responses" {

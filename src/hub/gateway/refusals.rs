@@ -65,9 +65,13 @@ fn worker(
         program, engine, ..
     }: &Lack,
 ) -> String {
-    let engine = engine.as_ref();
-    let engine = engine.map_or_else(String::new, |engine| format!(", engine `{engine}`"));
-    format!("The worker of model `{model}` (`{program}`{engine})")
+    let program = program.iter().map(|program| format!("`{program}`"));
+    let engine = engine.iter().map(|engine| format!("engine `{engine}`"));
+    let which: Vec<_> = program.chain(engine).collect();
+    match which.is_empty() {
+        true => format!("The worker of model `{model}`"),
+        false => format!("The worker of model `{model}` ({})", which.join(", ")),
+    }
 }
 
 /// The program of the model's worker has no such route.
@@ -91,13 +95,20 @@ pub(crate) fn no_completions(model: &str, lack: &Lack) -> ApiError {
 }
 
 /// Nothing is known of the routes of the model's worker, and its model is not in memory.
-pub(crate) fn unknown_completions(model: &str) -> ApiError {
+pub(crate) fn unknown_completions(model: &str, lack: &Lack) -> ApiError {
+    let worker = worker(model, lack);
+    let (known, program) = match lack.engine {
+        None => (
+            ", and mlx-openai-server has none",
+            "its `worker_command` is a program that has the route",
+        ),
+        Some(_) => ("", "it has the route"),
+    };
     ApiError::new(
         StatusCode::BAD_REQUEST,
         format!(
-            "The worker of model `{model}` is not known to have /v1/completions, and mlx-openai-server has none. \
-             {NO_TRANSLATION} If its `worker_command` is a program that has the route, load the model first: the \
-             hub asks its worker then."
+            "{worker} is not known to have /v1/completions{known}. {NO_TRANSLATION} If {program}, load the model \
+             first: the hub asks its worker then."
         ),
     )
 }
@@ -113,19 +124,61 @@ fn serves(lack: &Lack) -> String {
 
 /// The model's worker lacks the route that a request of another API is translated for. Not a 404: the client would
 /// take that for an unknown model.
-pub(crate) fn lacks_for_door(model: &str, path: &str) -> ApiError {
+pub(crate) fn lacks_for_door(model: &str, path: &str, lack: &Lack) -> ApiError {
+    let worker = worker(model, lack);
     if path == COMPLETIONS {
         let message = format!(
-            "`raw` cannot be true for the model `{model}`: its worker is not known to have {path}, which takes a prompt \
-             as it is. Leave `raw` out: the prompt is sent as a chat then, in the model's template."
+            "{worker} is not known to have {path}, which takes a prompt as it is, so `raw` cannot be true. Leave it \
+             out: the prompt is sent as a chat then, in the model's template."
         );
         return ApiError::new(StatusCode::BAD_REQUEST, message).with_param("raw");
     }
+    let message = format!("{worker} has no {path}, which the request is translated for.");
+    let other = match lack.engine {
+        None => " Use a model of another type.",
+        Some(_) => " Use a model of another type or engine.",
+    };
+    ApiError::new(StatusCode::BAD_REQUEST, message + &serves(lack) + other)
+}
+
+/// A request that would make the model's worker load something else.
+pub(crate) fn refused_field(model: &str, engine: &str, field: &str) -> ApiError {
     ApiError::new(
         StatusCode::BAD_REQUEST,
         format!(
-            "The model `{model}` cannot answer this: its worker has no {path}, which the request is translated \
-             for. Use a model of another type."
+            "`{field}` cannot be set by a request: the worker of model `{model}` (engine `{engine}`) would drop what it \
+             has loaded and load what `{field}` names. Leave it out; hub.yaml says what the model is loaded with."
+        ),
+    )
+    .with_param(field)
+}
+
+/// A body of which it is not known what the model's worker would load for it.
+pub(crate) fn unreadable_for_engine(model: &str, engine: &str) -> ApiError {
+    malformed(&format!(
+        "the worker of model `{model}` (engine `{engine}`) loads what a request names, so the hub must read it, and it \
+         is neither a JSON object nor a multipart form"
+    ))
+}
+
+/// A body below `/upstream` in a content coding, for a worker that loads what a request names.
+pub(crate) fn coded_for_engine(model: &str, engine: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        format!(
+            "The worker of model `{model}` (engine `{engine}`) loads what a request names, so the hub must read it: \
+             below /upstream, send the body without a content coding."
+        ),
+    )
+}
+
+/// A WebSocket to a worker that loads what a message names.
+pub(crate) fn no_websocket_for_engine(model: &str, engine: &str) -> ApiError {
+    ApiError::new(
+        StatusCode::BAD_REQUEST,
+        format!(
+            "The worker of model `{model}` (engine `{engine}`) loads what a request names, and the hub does not read \
+             what passes on a WebSocket: this engine has none."
         ),
     )
 }

@@ -36,7 +36,7 @@ pub use crate::hub::published::parking::{Arrival, Ticket};
 pub use crate::hub::published::registry::Model;
 use crate::hub::published::registry::Registry;
 use crate::hub::published::served;
-pub use crate::hub::published::served::Lack;
+pub use crate::hub::published::served::{Lack, Refuses};
 pub use crate::hub::supervisor::Running;
 pub use crate::hub::supervisor::launcher::{Launcher, Processes};
 use crate::hub::supervisor::messages::{Command, Mailbox, Message, Reply};
@@ -273,6 +273,16 @@ impl Lifecycle {
             return None;
         }
         served::lack(&self.registry, model)
+    }
+
+    /// The worker of `model`, to be named in a refusal.
+    pub fn worker_of(&self, model: &Model) -> Lack {
+        served::worker_of(&self.registry, model)
+    }
+
+    /// What no request may ask of the worker of `model`.
+    pub fn refuses(&self, model: &Model) -> Option<Refuses> {
+        served::refuses(&self.registry, model)
     }
 
     /// True if the worker of `model` is known to have a route of this path.

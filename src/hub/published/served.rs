@@ -53,24 +53,44 @@ pub(in crate::hub) struct Known(BTreeMap<String, Arc<Routes>>);
 impl Known {
     /// The routes of the program that serves this model.
     pub(in crate::hub) fn of_model(&self, model: &ModelConfig) -> Option<OfModel> {
-        let speaks = model.engine.speaks.as_deref();
+        let speaks = told(model);
         if self.0.is_empty() && speaks.is_none() {
             return None;
         }
         let key = Program::of_model(model).ok()?.key();
         let routes = match speaks {
-            Some(apis) => Arc::new(Routes::of_apis(apis)),
+            Some(routes) => Arc::new(routes),
             None => Arc::clone(self.0.get(&key)?),
         };
         Some(OfModel { key, routes })
     }
 }
 
-/// A route that a model's worker lacks.
+/// The routes that the engine of a model says its worker has; `None` if it leaves that to the worker.
+fn told(model: &ModelConfig) -> Option<Routes> {
+    match model.engine.speaks(&model.for_engine(0)) {
+        Ok(apis) => apis.map(|apis| Routes::of_apis(&apis)),
+        Err(problem) => {
+            tracing::warn!(hub_model = %model.name, "what its worker serves is not known: {problem}");
+            None
+        }
+    }
+}
+
+/// What no request may ask of a model's worker, whose program would load it in place of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refuses {
+    /// The engine of the program.
+    pub engine: String,
+    /// Fields of a request's body.
+    pub fields: Vec<String>,
+}
+
+/// A route that a model's worker lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lack {
-    /// Its program, as hub.yaml or its engine names it.
-    pub program: String,
+    /// Its program, as hub.yaml or its engine names it; `None` for a model that hub.yaml names no longer.
+    pub program: Option<String>,
     /// Its engine, unless that is the default one.
     pub engine: Option<String>,
     /// The known routes below `/v1`.
@@ -141,7 +161,7 @@ pub(in crate::hub) async fn learn(
         return;
     };
     let key = program.key();
-    let is_told = model.engine.speaks.is_some();
+    let is_told = told(&model).is_some();
     if !is_told && registry.learned.lock().served.is_to_be_asked(&key) {
         let asked = tokio::time::timeout(PATIENCE, upstream.get("/openapi.json")).await;
         let routes = match &asked {
@@ -225,18 +245,33 @@ pub(in crate::hub) fn is_of_its_program(registry: &Registry, model: &Model) -> b
     is_it
 }
 
+/// What no request may ask of the worker of `model`; `None`, at the price of a look, for most engines.
+pub(in crate::hub) fn refuses(registry: &Registry, model: &Model) -> Option<Refuses> {
+    let table = registry.table.load();
+    let engine = &table.config.model(&model.name)?.engine;
+    (!engine.refuses.is_empty()).then(|| Refuses {
+        engine: engine.name.clone(),
+        fields: engine.refuses.clone(),
+    })
+}
+
 /// Looks closer at a model that [seems to lack](Model::seems_to_lack) a route: its program may be another
 /// by now.
 pub(in crate::hub) fn lack(registry: &Registry, model: &Model) -> Option<Lack> {
-    if !is_of_its_program(registry, model) {
-        return None;
-    }
-    let served = model.served.load_full()?;
+    is_of_its_program(registry, model).then(|| worker_of(registry, model))
+}
+
+/// The worker of a model, and what is known of it.
+pub(in crate::hub) fn worker_of(registry: &Registry, model: &Model) -> Lack {
     let table = registry.table.load();
-    let config = table.config.model(&model.name)?;
-    Some(Lack {
-        program: config.worker_command.first()?.clone(),
-        engine: (!config.engine.is_default()).then(|| config.engine.name.clone()),
-        served: served.routes.served().map(str::to_owned).collect(),
-    })
+    let config = table.config.model(&model.name);
+    let served = model.served.load();
+    let served = served.iter().flat_map(|served| served.routes.served());
+    Lack {
+        program: config.and_then(|config| config.worker_command.first().cloned()),
+        engine: config
+            .filter(|config| !config.engine.is_default())
+            .map(|config| config.engine.name.clone()),
+        served: served.map(str::to_owned).collect(),
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mlua::{Lua, LuaSerdeExt as _, Table, Value};
 
 use crate::config::{Config, ConfigError, ModelConfig};
-use crate::engine::{Answer, Cli, Memory};
+use crate::engine::{Answer, Api, Cli, Memory};
 use crate::policy::Fields;
 
 /// The fields of the table that it takes, and of the one that it returns.
@@ -22,6 +22,7 @@ pub(super) const GIVES: &[&str] = &[
     "name",
     "ready",
     "resident",
+    "speaks",
     "warnings",
 ];
 
@@ -72,6 +73,9 @@ pub(super) fn worker(lua: &Lua, fields: &Fields<'_>, config: Config) -> mlua::Re
     worker.set("warnings", plan.warnings)?;
     worker.set("config_warnings", warnings)?;
     worker.set("resident", plan.resident)?;
+    let speaks = model.engine.speaks(&entry).map_err(failed)?;
+    let words = |apis: Vec<Api>| apis.into_iter().map(Api::as_str).collect::<Vec<_>>();
+    worker.set("speaks", speaks.map(words))?;
     worker.set("name", plan.name)?;
     worker.set("ready", ready)?;
     worker.set("answer", answer(lua, model, port, argv)?)?;

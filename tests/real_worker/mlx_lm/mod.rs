@@ -111,6 +111,61 @@ fn what_it_serves(home: &Home) {
     let text = answer.text();
     assert!(text.contains("engine `mlx_lm`"), "{text}");
     assert!(text.contains("/v1/chat/completions"), "{text}");
+    let embed = json!({"model": "jit", "input": "hello"});
+    let answer = home.http.post("/api/embed", &embed);
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    let text = answer.text();
+    assert!(text.contains("engine `mlx_lm`"), "{text}");
+    what_it_does_not_load(home);
+}
+
+/// The program would drop its model and load what these requests name.
+fn what_it_does_not_load(home: &Home) {
+    let other = home.model_path("jit");
+    let chat = |model: &str, field: &str| json!({"model": model, "max_tokens": 4, field: other, "messages": [{"role": "user", "content": "hello"}]});
+    let chats = "/v1/chat/completions";
+    for (model, field) in [
+        ("plain", "draft_model"),
+        ("plain", "adapters"),
+        ("jit", "adapters"),
+    ] {
+        for below in [String::new(), format!("/upstream/{model}")] {
+            let answer = home
+                .http
+                .post(&format!("{below}{chats}"), &chat(model, field));
+            assert_eq!(answer.status, 400, "{}", answer.text());
+            let text = answer.text();
+            assert!(text.contains(&format!("`{field}`")), "{text}");
+            assert!(text.contains("engine `mlx_lm`"), "{text}");
+        }
+    }
+    home.assert_states("jit", "running", "unloaded");
+    let said = |path: &str, model: &str| {
+        let answer = home.http.post(path, &chat(model, "user"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["choices"].clone()
+    };
+    // The two models say different things.
+    let expected = said(chats, "plain");
+    assert_eq!(
+        said("/upstream/plain/v1/chat/completions", &other),
+        expected
+    );
+    assert_eq!(
+        said("/upstream/plain/chat/completions", "default_model"),
+        expected
+    );
+    let form = [("content-type", "multipart/form-data; boundary=B")];
+    let sent = chat(&other, "user").to_string();
+    let answer = home.http.send(
+        "POST",
+        &format!("{chats}?model=plain"),
+        &form,
+        sent.as_bytes(),
+    );
+    let answer = answer.unwrap().whole().unwrap();
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    home.assert_states("jit", "running", "unloaded");
 }
 
 /// A killed hub, `restart`, a killed worker and one that hangs.

@@ -138,9 +138,18 @@ impl Intake {
             Ok(scanner) => scanner,
             Err(malformed) => return Ok(malformed),
         };
-        while let Some(chunk) = self.next_chunk().await? {
+        // What a policy wanted to see, or has arrived while the request waited.
+        let mut ahead = (self.held > 0).then(|| self.joined());
+        loop {
+            let chunk = match ahead.take() {
+                Some(chunk) => Some((chunk, true)),
+                None => self.next_chunk().await?.map(|chunk| (chunk, false)),
+            };
+            let Some((chunk, is_held)) = chunk else { break };
             let step = scan(&mut scanner, &chunk, self.rest.is_none())?;
-            self.keep(chunk);
+            if !is_held {
+                self.keep(chunk);
+            }
             match step {
                 ScanStep::More => {}
                 ScanStep::Found(found) => {

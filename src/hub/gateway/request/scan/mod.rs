@@ -142,6 +142,13 @@ pub(crate) fn field_of_form(
     is_urlencoded.then(|| (0, format!("model={}&", query::encode(model))))
 }
 
+/// The names of the parts of a whole form of that content type; `None` for what is none.
+pub(crate) fn names_of_form(content_type: &str, body: &[u8]) -> Option<Vec<String>> {
+    is_form(content_type)
+        .then(|| multipart::names(content_type, body))
+        .flatten()
+}
+
 /// True if a body whose first byte that is no blank is this one is JSON, whatever its content type.
 fn begins_json(first: u8) -> bool {
     matches!(first, b'{' | b'[' | b'"') || first == MARK[0]

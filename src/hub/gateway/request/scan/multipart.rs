@@ -38,6 +38,22 @@ pub(super) fn field(content_type: &str, body: &[u8], model: &str) -> Option<(usi
     Some((at, format!("{delimiter}\r\n{head}\r\n\r\n{model}\r\n")))
 }
 
+/// The names of all parts of a whole form, which begins with its first part; `None` for what is none.
+pub(super) fn names(content_type: &str, body: &[u8]) -> Option<Vec<String>> {
+    let boundary = parameter(content_type, "boundary").filter(|boundary| !boundary.is_empty())?;
+    let first = format!("--{boundary}");
+    let mut rest = body.strip_prefix(first.as_bytes())?;
+    let delimiter = Finder::new(&format!("\r\n{first}")).into_owned();
+    let mut names = Vec::new();
+    while !rest.starts_with(b"--") {
+        let head = memmem::find(rest, b"\r\n\r\n")?;
+        names.extend(names_in(&rest[..head]));
+        let content = &rest[head..];
+        rest = &content[delimiter.find(content)? + delimiter.needle().len()..];
+    }
+    Some(names)
+}
+
 /// The scan of one body.
 #[derive(Debug)]
 pub(crate) struct Multipart {
@@ -194,13 +210,16 @@ fn find_from(finder: &Finder<'_>, held: &[u8], before: usize) -> Option<usize> {
 
 /// True if a part's head says `Content-Disposition: form-data; name="model"`.
 fn is_model(head: &[u8]) -> bool {
-    String::from_utf8_lossy(head)
-        .split("\r\n")
-        .filter_map(|line| line.split_once(':'))
-        .any(|(name, value)| {
-            name.trim().eq_ignore_ascii_case("content-disposition")
-                && parameter(value, "name").as_deref() == Some("model")
-        })
+    names_in(head).iter().any(|name| name == "model")
+}
+
+/// The names that a part's head gives it: one, in all forms that clients make.
+fn names_in(head: &[u8]) -> Vec<String> {
+    let head = String::from_utf8_lossy(head);
+    let lines = head.split("\r\n").filter_map(|line| line.split_once(':'));
+    let own = lines.filter(|(name, _)| name.trim().eq_ignore_ascii_case("content-disposition"));
+    own.filter_map(|(_, value)| parameter(value, "name"))
+        .collect()
 }
 
 /// A parameter of a header value, `; name=token` or `; name="quoted"`.
@@ -280,6 +299,29 @@ mod tests {
             "Content-Disposition: form-data; name=\"model\"",
             value.as_bytes(),
         )
+    }
+
+    #[test]
+    fn the_names_of_all_parts_are_told_of_a_whole_form() {
+        let head = |name: &str| format!("Content-Disposition: form-data; name={name}");
+        let mut body = part(&head("model"), b"a");
+        body.extend(part(&head("\"adapter\\_path\""), b""));
+        body.extend(part(
+            &head("file; filename=\"name\""),
+            b"--XyZ\n\r\n--Xy\r\n\r\n",
+        ));
+        body.extend(part("X-A: b", b"c"));
+        let cut = body.clone();
+        body.extend_from_slice(b"--XyZ--\r\n");
+        let found = names(TYPE, &body).unwrap();
+        assert_eq!(found, ["model", "adapter_path", "file"]);
+        for (kind, body) in [
+            (TYPE, &*cut),
+            (TYPE, b"{}"),
+            ("multipart/form-data; boundary=", b"--\r\n\r\n--"),
+        ] {
+            assert_eq!(names(kind, body), None);
+        }
     }
 
     #[test]
