@@ -25,9 +25,13 @@ struct Engine {
     exits: [i64; 2],
     /// The types of models that it serves.
     types: &'static str,
+    /// Keys of its entries.
+    keys: &'static str,
+    /// True if it is known what its program serves, and that has Anthropic's messages.
+    is_known: bool,
 }
 
-const ENGINES: [Engine; 3] = [
+const ENGINES: [Engine; 4] = [
     Engine {
         name: "llama_server",
         program: "llama-server",
@@ -36,6 +40,8 @@ const ENGINES: [Engine; 3] = [
         begins: &["--hf-repo", "org/m-GGUF:Q4_K_M", "--alias", "m"],
         exits: [1, 1],
         types: "lm, multimodal, embeddings",
+        keys: "",
+        is_known: true,
     },
     Engine {
         name: "mlx_vlm",
@@ -45,6 +51,8 @@ const ENGINES: [Engine; 3] = [
         begins: &["--model", "org/m"],
         exits: [2, 3],
         types: "multimodal, lm",
+        keys: "",
+        is_known: true,
     },
     Engine {
         name: "vllm_mlx",
@@ -54,17 +62,42 @@ const ENGINES: [Engine; 3] = [
         begins: &["serve", "org/m", "--served-model-name", "m"],
         exits: [2, 1],
         types: "lm, multimodal",
+        keys: "",
+        is_known: true,
+    },
+    Engine {
+        name: "command",
+        program: "llama-server",
+        path: "org/m-GGUF",
+        asked_for: "m",
+        begins: &["-hf", "org/m-GGUF", "--alias", "m"],
+        exits: [1, 1],
+        types: "all",
+        keys: "    command: llama-server -hf {model_path} --alias {name} --host {host} --port {port}\n",
+        is_known: false,
     },
 ];
+
+/// The worker is told to be hung after so long without a sign of life.
+const STALL: u64 = 2;
 
 impl Engine {
     /// A home with the program on PATH and a model `m` that its first request loads; `more` are keys of its entry.
     fn home(&self, path: &str, more: &str) -> Home {
-        let (engine, program) = (self.name, self.program);
-        let home = Home::with_stub(&format!(
-            "models:\n  - name: m\n    model_path: {path}\n    engine: {engine}\n    default: true\n    \
-             jit_enabled: true\n{more}"
-        ));
+        self.home_of(&format!("models:\n{}", self.entry("m", path, more)))
+    }
+
+    fn entry(&self, name: &str, path: &str, more: &str) -> String {
+        let (engine, keys) = (self.name, self.keys);
+        format!(
+            "  - name: {name}\n    model_path: {path}\n    engine: {engine}\n    default: true\n    \
+             jit_enabled: true\n{keys}{more}"
+        )
+    }
+
+    fn home_of(&self, yaml: &str) -> Home {
+        let program = self.program;
+        let home = Home::with_stub(yaml);
         home.write_script(
             program,
             // A load that takes a while: nothing may be asked before its end.
@@ -115,7 +148,7 @@ fn streams(home: &Home) {
 }
 
 /// A request in Anthropic's words is the program's own to answer.
-fn speaks_messages(home: &Home) {
+fn speaks_messages(home: &Home, is_known: bool) {
     let asked = |stream| json!({"model": "m", "max_tokens": 2, "stream": stream, "messages": [{"role": "user", "content": "hello"}]});
     let answer = home.http.post("/v1/messages", &asked(false));
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -134,20 +167,27 @@ fn speaks_messages(home: &Home) {
     assert_eq!(events.last().unwrap()["type"], "message_stop", "{events:?}");
     assert_eq!(
         home.record.requests("/v1/messages").len(),
-        2,
-        "not translated"
+        if is_known { 2 } else { 0 },
+        "translated only where it is not known"
     );
 }
 
-/// A request that no program of the three serves loads nothing.
-fn refuses_speech(home: &Home, engine: &Engine) {
+/// A request that its program does not serve, or is not known to, loads nothing and names the engine.
+fn refuses_what_it_lacks(home: &Home, engine: &Engine) {
     let started = home.record.workers().len();
-    let answer = home
-        .http
-        .post("/v1/audio/speech", &json!({"model": "m", "input": "hello"}));
-    assert_eq!(answer.status, 404, "{}", answer.text());
+    let rows: &[(&str, u16)] = match engine.is_known {
+        true => &[("/v1/audio/speech", 404), ("/api/embed", 400)],
+        false => &[("/v1/completions", 400)],
+    };
     let named = format!("engine `{}`", engine.name);
-    assert!(answer.text().contains(&named), "{}", answer.text());
+    let asked = json!({"model": "m", "input": "hello", "prompt": "hello"});
+    for (path, status) in rows {
+        let answer = home.http.post(path, &asked);
+        let text = answer.text();
+        assert_eq!(answer.status, *status, "{path}: {text}");
+        assert!(text.contains(&named), "{path}: {text}");
+        assert!(!text.contains("mlx-openai-server"), "{path}: {text}");
+    }
     assert_eq!(home.record.workers().len(), started);
 }
 
@@ -171,6 +211,71 @@ fn survives_a_crash(home: &Home) {
     assert_ne!(pid(home), first);
 }
 
+/// A stream of so many words, of which the first has come.
+fn begun(home: &Home, words: u32) -> impl Iterator<Item = std::io::Result<String>> + use<> {
+    let mut body = chat("m", "hello", true);
+    body["max_tokens"] = json!(words);
+    let mut events = home.http.open("/v1/chat/completions", &body).events();
+    events.next().unwrap().unwrap();
+    events
+}
+
+/// True if a stream comes to its end.
+fn ends_well(mut events: impl Iterator<Item = std::io::Result<String>>) -> bool {
+    events.any(|event| event.is_ok_and(|event| event == "[DONE]"))
+}
+
+/// Words that take about a second.
+const A_SECOND: u32 = 50;
+
+/// What it is told to do while it answers waits for the answer, or does without the worker's end.
+fn serves_to_the_end(home: &Home) {
+    let first = pid(home);
+    let events = begun(home, A_SECOND);
+    let restarted = home.run(&["restart"]);
+    restarted.assert_ok();
+    home.note_daemon(&restarted.out);
+    assert!(ends_well(events), "under a restart");
+    home.wait_for_state("m", "running", "loaded");
+    answers(home);
+    assert_eq!(pid(home), first, "adopted");
+
+    let events = begun(home, A_SECOND);
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| ends_well(events));
+        home.done("m", "unload");
+        assert!(client.join().unwrap(), "drained");
+    });
+    home.assert_states("m", "running", "unloaded");
+    assert_eq!(processes::members(first), [0; 0]);
+    answers(home);
+}
+
+/// A worker that hangs in the middle of a stream, and the next request.
+fn survives_a_hang(home: &Home) {
+    let first = pid(home);
+    let events = begun(home, 100_000);
+    processes::send_to_group(first, Signal::SIGSTOP);
+    assert!(!ends_well(events));
+    wait_until("the worker that hangs to be ended", SOON, || {
+        processes::members(first).is_empty()
+    });
+    wait_until("another worker to answer", SOON, || {
+        home.http.chat("m", "hello").status == 200
+    });
+    answers(home);
+}
+
+/// The other model of the group is loaded in its place, and it in that one's.
+fn swaps(home: &Home) {
+    let first = pid(home);
+    assert_eq!(home.http.chat("n", "hello").status, 200);
+    assert_eq!(processes::members(first), [0; 0]);
+    assert_eq!(home.states("m").1, "unloaded");
+    answers(home);
+    assert_eq!(home.states("n").1, "unloaded");
+}
+
 /// The hub is killed, and the next one goes on with the worker.
 fn survives_its_hub(home: &Home) {
     let worker = pid(home);
@@ -186,12 +291,20 @@ fn survives_its_hub(home: &Home) {
 }
 
 fn lives_as_any_other(engine: &Engine) {
-    let home = engine.home(engine.path, "");
+    let group = "    group: one\n";
+    let home = engine.home_of(&format!(
+        "stall_timeout: {STALL}\npolicies: [lru_swap]\ngroups: [{{name: one, max_loaded: 1}}]\nmodels:\n{}{}",
+        engine.entry("m", engine.path, group),
+        engine.entry("n", "org/n", group)
+    ));
     home.start();
-    refuses_speech(&home, engine);
+    refuses_what_it_lacks(&home, engine);
 
     answers(&home);
     let first = pid(&home);
+    wait_until("its memory to be measured", SOON, || {
+        home.model("m")["memory_bytes"].as_u64() > Some(0)
+    });
     let start = home.record.events("start").remove(0);
     let line: Vec<&str> = start["args"]
         .as_array()
@@ -201,7 +314,7 @@ fn lives_as_any_other(engine: &Engine) {
         .collect();
     assert!(line[1..].starts_with(engine.begins), "{line:?}");
     streams(&home);
-    speaks_messages(&home);
+    speaks_messages(&home, engine.is_known);
     for request in home.record.events("request") {
         assert_eq!(request["body"]["model"], engine.asked_for, "{request}");
     }
@@ -209,16 +322,24 @@ fn lives_as_any_other(engine: &Engine) {
     home.done("m", "unload");
     assert_eq!(processes::members(first), [0; 0]);
     assert_eq!(home.record.count("exit", engine.asked_for), 1, "by SIGTERM");
-    refuses_speech(&home, engine);
+    refuses_what_it_lacks(&home, engine);
     answers(&home);
     assert_ne!(pid(&home), first);
 
+    serves_to_the_end(&home);
     survives_a_crash(&home);
+    survives_a_hang(&home);
     survives_its_hub(&home);
+    swaps(&home);
     let last = pid(&home);
+    let exits = home.record.count("exit", engine.asked_for);
     home.run(&["stop"]).assert_ok();
     assert_eq!(processes::members(last), [0; 0]);
-    assert_eq!(home.record.count("exit", engine.asked_for), 2, "by SIGTERM");
+    assert_eq!(
+        home.record.count("exit", engine.asked_for),
+        exits + 1,
+        "by SIGTERM"
+    );
 }
 
 #[test]
@@ -234,6 +355,149 @@ fn a_model_of_mlx_vlm_lives_as_any_other() {
 #[test]
 fn a_model_of_vllm_mlx_lives_as_any_other() {
     lives_as_any_other(&ENGINES[2]);
+}
+
+#[test]
+fn a_model_of_engine_command_lives_as_any_other() {
+    lives_as_any_other(&ENGINES[3]);
+}
+
+/// A part of a form.
+fn part(name: &str, value: &str) -> String {
+    format!("--B\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+}
+
+#[test]
+fn no_request_makes_a_program_load_something_else() {
+    let engine = &ENGINES[1];
+    let home = engine.home(engine.path, "");
+    home.start();
+    let body = |field: &str, value: &str| {
+        let mut body = chat("m", "hello", false);
+        body[field] = json!(value);
+        body
+    };
+    let messages = json!({"model": "m", "max_tokens": 2, "adapter_path": "org/x", "messages": [{"role": "user", "content": "a"}]});
+    let ollama = json!({"model": "m", "adapter_path": "org/x", "stream": false, "messages": [{"role": "user", "content": "a"}]});
+    let refused = |status: u16, text: &str| {
+        assert_eq!(status, 400, "{text}");
+        assert!(text.contains("engine `mlx_vlm`"), "{text}");
+    };
+    for round in ["before it is loaded", "while it is loaded"] {
+        for (path, body) in [
+            ("/v1/chat/completions", body("adapter_path", "org/x")),
+            (
+                "/upstream/m/v1/chat/completions",
+                body("adapter_path", "org/x"),
+            ),
+            ("/v1/messages", messages.clone()),
+        ] {
+            let answer = home.http.post(path, &body);
+            refused(answer.status, &answer.text());
+            assert!(
+                answer.text().contains("`adapter_path`"),
+                "{round} {path}: {}",
+                answer.text()
+            );
+        }
+        let form = "multipart/form-data; boundary=B";
+        let utf16: Vec<u8> = body("model", "org/x")
+            .to_string()
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        let with_adapter = part("model", "m") + &part("adapter_path", "org/x") + "--B--\r\n";
+        let plain = body("model", "org/x").to_string();
+        for (path, kind, sent) in [
+            (
+                "/upstream/m/v1/audio/transcriptions",
+                form,
+                with_adapter.as_bytes(),
+            ),
+            ("/v1/chat/completions?model=m", form, plain.as_bytes()),
+            (
+                "/v1/chat/completions?model=m",
+                "application/x-www-form-urlencoded",
+                &utf16,
+            ),
+            (
+                "/upstream/m/v1/chat/completions",
+                "application/json",
+                &utf16,
+            ),
+        ] {
+            let answer = home
+                .http
+                .send("POST", path, &[("content-type", kind)], sent);
+            let answer = answer.unwrap().whole().unwrap();
+            assert_eq!(
+                answer.status,
+                400,
+                "{round} {path} {kind}: {}",
+                answer.text()
+            );
+        }
+        if round == "before it is loaded" {
+            assert_eq!(home.record.workers(), [0; 0], "nothing was loaded for that");
+        }
+        // What another API has no such field for is translated without it.
+        let answer = home.http.post("/api/chat", &ollama);
+        assert!([200, 400].contains(&answer.status), "{}", answer.text());
+        // The name of another model is replaced, also below `/upstream`, in JSON and in forms.
+        let answer = home
+            .http
+            .post("/upstream/m/v1/chat/completions", &body("model", "org/x"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answers(&home);
+        let upgrade = [("connection", "upgrade"), ("upgrade", "websocket")];
+        let answer = home.http.send("GET", "/v1/realtime?model=m", &upgrade, b"");
+        let answer = answer.unwrap().whole().unwrap();
+        refused(answer.status, &answer.text());
+    }
+    for request in home.record.events("request") {
+        assert_eq!(request["body"]["model"], engine.asked_for, "{request}");
+    }
+    assert_eq!(home.record.events("dropped"), Vec::<Value>::new());
+    assert_eq!(home.record.workers().len(), 1);
+}
+
+#[test]
+fn what_llama_server_was_not_started_for_is_refused_before_anything_is_loaded() {
+    let engine = &ENGINES[0];
+    let ask = |home: &Home, path: &str| {
+        home.http.post(
+            path,
+            &json!({"model": "m", "input": "a", "query": "a", "documents": ["b"]}),
+        )
+    };
+    for (more, served) in [
+        ("", ""),
+        ("    model_type: embeddings\n", "/v1/embeddings"),
+        (
+            "    model_type: embeddings\n    reranking: true\n",
+            "/v1/rerank",
+        ),
+    ] {
+        let home = engine.home(engine.path, more);
+        home.start();
+        for path in ["/v1/embeddings", "/v1/rerank"] {
+            if path != served {
+                let answer = ask(&home, path);
+                assert_eq!(answer.status, 404, "{more} {path}: {}", answer.text());
+                assert!(
+                    answer.text().contains("engine `llama_server`"),
+                    "{}",
+                    answer.text()
+                );
+            }
+        }
+        assert_eq!(home.record.workers(), [0; 0], "{more}");
+        if !served.is_empty() {
+            // The program has it: its stand-in answers nothing there, but knows the path.
+            assert_eq!(ask(&home, served).status, 404, "{served}");
+            assert_eq!(home.record.requests(served).len(), 1);
+        }
+    }
 }
 
 #[test]
@@ -266,7 +530,7 @@ fn a_load_that_fails_shows_the_log_and_the_exit_code_of_the_program() {
 
 #[test]
 fn a_type_that_an_engine_cannot_serve_is_refused_with_the_engines_that_can() {
-    for engine in ENGINES {
+    for engine in ENGINES.into_iter().filter(|engine| engine.types != "all") {
         let home = engine.home(engine.path, "    model_type: whisper\n");
         let ran = home.run(&["check"]);
         ran.assert_failed();

@@ -33,6 +33,8 @@ class Program:
     wrong_argument = 2
     # uvicorn dies by the signal that it was ended with.
     dies_by_sigterm = True
+    # Paths that it knows and does not serve.
+    unserved = ()
 
     def __init__(self):
         self.loaded = None
@@ -55,8 +57,8 @@ class Program:
             sys.exit(self.failed_load)
         self.loaded = self.path
 
-    def refuses(self, _asked):
-        """The status and body for a request with that name of a model, or nothing."""
+    def refuses(self, _body):
+        """The status and body for a request with that body, or nothing."""
         return None
 
 
@@ -83,12 +85,19 @@ class LlamaServer(Program):
         parser.add_argument("-c", "--ctx-size")
         parser.add_argument("-ngl", "--gpu-layers", "--n-gpu-layers")
         parser.add_argument("--embedding", "--embeddings", action="store_true")
+        parser.add_argument("--rerank", "--reranking", dest="reranking", action="store_true")
 
     def take(self, options):
         self.path = options.model or options.hf_repo
         self.name = options.alias or self.path
+        # It has the routes of all, and refuses those that it was not started for.
+        self.unserved = [
+            path
+            for path, started in (("/v1/embeddings", options.embedding), ("/v1/rerank", options.reranking))
+            if not started
+        ]
 
-    def refuses(self, _asked):
+    def refuses(self, _body):
         if self.loaded:
             return None
         return 503, {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}
@@ -101,7 +110,7 @@ class LlamaServer(Program):
 
 
 class MlxVlm(Program):
-    """It listens when its model is loaded, and drops it for whatever a request names."""
+    """It listens when its model is loaded, and drops it for whatever a request names, a model or an adapter."""
 
     program = "mlx_vlm.server"
     failed_load = 3
@@ -120,10 +129,12 @@ class MlxVlm(Program):
     def take(self, options):
         self.path = self.name = options.model
 
-    def refuses(self, asked):
-        if asked == self.loaded:
+    def refuses(self, body):
+        asked, adapter = body.get("model"), body.get("adapter_path")
+        if asked == self.loaded and not adapter:
             return None
         self.loaded = None
+        note("dropped", model=asked, adapter=adapter)
         return 500, {"detail": f"Failed to load model: {asked}"}
 
     def health(self):
@@ -157,7 +168,8 @@ class VllmMlx(Program):
     def take(self, options):
         self.path, self.name = options.model, options.served_model_name or options.model
 
-    def refuses(self, asked):
+    def refuses(self, body):
+        asked = body.get("model")
         if asked == self.name:
             return None
         return 404, {"detail": f"The model `{asked}` does not exist. Available model: `{self.name}`"}
@@ -198,17 +210,30 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         program = self.server.program
-        body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))))
+        body = json.loads(self.read_body())
         note("request", path=self.path, body=body)
         asked = body.get("model")
-        refused = program.refuses(asked)
+        refused = program.refuses(body)
         kinds = {"/v1/chat/completions": Chat, "/v1/messages": Message}
         if refused:
             return self.answer(*refused)
+        if self.path in program.unserved:
+            return self.answer(501, {"error": {"message": "This server does not support it.", "code": 501}})
         if self.path not in kinds:
             return self.answer(404, {"detail": "Not Found"})
         with self.server.asked:
             self.generate(kinds[self.path](program.called(asked)), body)
+
+    def read_body(self):
+        """A whole body, or one that comes in chunks, as a part of it does that passes while it is sent."""
+        if self.headers.get("transfer-encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("content-length", 0)))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
     def generate(self, kind, body):
         words = body.get("max_tokens") or 3
