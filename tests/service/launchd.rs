@@ -229,6 +229,96 @@ fn launchctl_is_told_to_load_and_to_forget() {
 }
 
 #[test]
+fn a_service_that_launchd_does_not_stop_is_not_called_stopped() {
+    let home = Home::with_stub(MODELS);
+    let file = home
+        .path()
+        .join("Library/LaunchAgents/local.mlx-openai-server-hub.plist");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let printed = service(&home, &["install", "--print"]).out;
+    std::fs::write(&file, printed.split_once('\n').unwrap().1).unwrap();
+    let refuses = "case $1 in\n\
+        bootout) echo 'Boot-out failed: 1: Operation not permitted' >&2; exit 1 ;;\n\
+        print) echo '  pid = 4711' ;;\n\
+        esac";
+    stand_in(&home, "launchctl", refuses);
+    for verb in ["stop", "uninstall"] {
+        let refused = service(&home, &[verb]);
+        let told = &refused.assert_failed().err;
+        assert!(
+            told.contains("failed (exit status: 1): Boot-out failed: 1: Operation not permitted"),
+            "{verb}: {refused:?}"
+        );
+        assert_eq!(refused.out, "", "{verb}");
+        assert!(file.exists(), "{verb}");
+    }
+    // A job that takes its time: it runs at the first look, and not at the second.
+    stand_in(
+        &home,
+        "launchctl",
+        "looked=$(dirname \"$0\")/../looked\n\
+         case $1 in\n\
+         bootout) exit 36 ;;\n\
+         print) [ ! -e \"$looked\" ] || exit 113; touch \"$looked\"; echo '  pid = 4711' ;;\n\
+         esac",
+    );
+    service(&home, &["stop"]).assert_ok();
+    assert!(home.path().join("looked").exists(), "it did not wait");
+    // One that does not run cannot be stopped, and need not.
+    stand_in(&home, "launchctl", "exit 113");
+    service(&home, &["stop"]).assert_ok();
+}
+
+#[test]
+fn two_hub_yaml_whose_services_have_one_name_do_not_share_one() {
+    let home = Home::with_stub(MODELS);
+    let (one, other) = (
+        home.path().join("x/a-b.yaml"),
+        home.path().join("x/a/b.yaml"),
+    );
+    std::fs::create_dir_all(home.path().join("x/a")).unwrap();
+    for path in [&one, &other] {
+        std::fs::copy(home.config(), path).unwrap();
+    }
+    let [one, other] = [one, other].map(|path| path.display().to_string());
+    let of =
+        |path: &str, words: &[&str]| home.run(&[&["--config", path], &LAUNCHD[..], words].concat());
+    let printed = of(&one, &["install", "--print"]).assert_ok().out.clone();
+    let (path, list) = printed.split_once('\n').unwrap();
+    assert_eq!(
+        of(&other, &["install", "--print"])
+            .out
+            .split_once('\n')
+            .unwrap()
+            .0,
+        path
+    );
+    let file = std::path::Path::new(path.strip_prefix("# ").unwrap());
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, list).unwrap();
+    stand_in(&home, "launchctl", "exit 113");
+    let refused = of(&other, &["install"]);
+    let told = &refused.assert_failed().err;
+    assert!(
+        told.contains(&format!(
+            "is that of `{one}`, whose path gives it the same name"
+        )),
+        "{refused:?}"
+    );
+    for verb in ["uninstall", "start", "stop", "status"] {
+        let none = of(&other, &[verb]);
+        assert!(
+            none.assert_failed().err.contains("no service is installed"),
+            "{none:?}"
+        );
+    }
+    assert_eq!(std::fs::read_to_string(file).unwrap(), list);
+    assert_eq!(calls(&home), "");
+    of(&one, &["uninstall"]).assert_ok();
+    assert!(!file.exists());
+}
+
+#[test]
 fn a_hub_does_not_say_twice_what_its_service_keeps() {
     let home = Home::with_stub(MODELS);
     std::fs::create_dir_all(home.logs()).unwrap();

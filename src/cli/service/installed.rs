@@ -39,7 +39,7 @@ impl Installed {
                 let Some(told) = told.filter(|told| told.runs_hub_of(config_path)) else {
                     continue;
                 };
-                let is_ours = file == own && super::is_ours(&file);
+                let is_ours = file == own && super::is_marked(&file);
                 all.push(Self {
                     file,
                     told,
@@ -114,14 +114,18 @@ impl Told {
         let is_hub = Path::new(program)
             .file_name()
             .is_some_and(|name| name == PROGRAM);
-        let mut after = arguments
-            .iter()
-            .skip_while(|word| *word != "--config")
-            .skip(1);
-        let its = after
+        is_hub
+            && arguments.iter().any(|word| word == "serve")
+            && is_same(&self.config_path(), config_path)
+    }
+
+    /// The hub.yaml that the command names, or the default one.
+    pub(super) fn config_path(&self) -> PathBuf {
+        let words = self.command.iter();
+        let mut after = words.skip_while(|word| *word != "--config").skip(1);
+        after
             .next()
-            .map_or_else(config::default_path, PathBuf::from);
-        is_hub && arguments.iter().any(|word| word == "serve") && is_same(&its, config_path)
+            .map_or_else(config::default_path, PathBuf::from)
     }
 }
 

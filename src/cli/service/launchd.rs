@@ -59,7 +59,8 @@ impl Launchd {
     }
 
     fn boot_out(&self) -> Step {
-        self.launchctl(&["bootout", &self.target()]).that(Rule::May)
+        self.launchctl(&["bootout", &self.target()])
+            .that(Rule::Ends)
     }
 
     /// launchd refuses to load again what it has not quite forgotten.

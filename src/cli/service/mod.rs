@@ -1,12 +1,13 @@
 //! `service`: has launchd or systemd run the hub.
 //!
 //! A [`Manager`] knows the files of its service manager and the commands to give it; it runs and writes
-//! nothing itself. Only files with the [`MARK`] are overwritten and removed. `start` and `stop` ask
-//! [`Service::installed`], and go through the manager where a service has their hub.yaml.
+//! nothing itself. Only files with the [`MARK`] are overwritten and removed, and only those of the same hub.yaml.
+//! `start` and `stop` ask [`Service::installed`], and go through the manager where a service has their hub.yaml.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Output, Stdio};
+use std::process::{ExitCode, Output};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::{Subcommand, ValueEnum};
@@ -21,23 +22,23 @@ use super::progress;
 use super::render::Out;
 use super::wait_for;
 use crate::clients::shell_words;
-use crate::config::{self, Config};
+use crate::config::{self, Config, is_same};
 use crate::telemetry;
 pub(super) use installed::{Installed, Told};
 use plan::Plan;
 pub(super) use plan::VARIABLES;
+use step::{Rule, Step};
 
 mod installed;
 mod launchd;
 mod plan;
+mod step;
 mod systemd;
 
 /// Stands in every file of ours.
 const MARK: &str = "Written by `mlx-openai-server-hub service install`, and removed by `service uninstall`. Without this line it is yours.";
 
-const POLL: std::time::Duration = std::time::Duration::from_millis(20);
-/// Number of further attempts at a step, and the pause before each.
-const AGAIN: (u32, std::time::Duration) = (20, std::time::Duration::from_millis(500));
+const POLL: Duration = Duration::from_millis(20);
 
 /// Have launchd or systemd run the hub
 ///
@@ -154,72 +155,6 @@ enum State {
     Running(u32),
 }
 
-/// One command for a service manager.
-struct Step {
-    words: Vec<String>,
-    rule: Rule,
-}
-
-/// The meaning of a command's exit status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rule {
-    /// It must succeed.
-    Must,
-    /// It must succeed in the end: what was told before may still be under way.
-    MustInTime,
-    /// It may fail.
-    May,
-    /// If it succeeds, no other is needed.
-    Suffices,
-}
-
-impl Step {
-    fn new(program: &str, words: &[&str]) -> Self {
-        let words = std::iter::once(&program).chain(words);
-        Self {
-            words: words.map(|word| (*word).to_owned()).collect(),
-            rule: Rule::Must,
-        }
-    }
-
-    fn that(self, rule: Rule) -> Self {
-        Self { rule, ..self }
-    }
-
-    fn command(&self) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new(&self.words[0]);
-        command.args(&self.words[1..]).stdin(Stdio::null());
-        command
-    }
-
-    async fn output(&self) -> anyhow::Result<Output> {
-        let output = self.command().output().await;
-        output.with_context(|| format!("cannot run `{}`", self.words[0]))
-    }
-
-    /// Runs it; true if it succeeded.
-    async fn run(&self) -> anyhow::Result<bool> {
-        let mut output = self.output().await?;
-        for _ in 0..AGAIN.0 {
-            if output.status.success() || self.rule != Rule::MustInTime {
-                break;
-            }
-            tokio::time::sleep(AGAIN.1).await;
-            output = self.output().await?;
-        }
-        let is_done = output.status.success();
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            is_done || matches!(self.rule, Rule::May | Rule::Suffices),
-            "`{}` failed ({}): {}",
-            shell_words(&self.words),
-            output.status,
-            said.trim()
-        );
-        Ok(is_done)
-    }
-}
-
 /// The files and commands of a service manager, for one service.
 trait Manager {
     /// The name of the service.
@@ -242,6 +177,8 @@ trait Manager {
 /// The service of a hub.yaml, be it installed or not.
 pub(super) struct Service {
     manager: Box<dyn Manager>,
+    scope: Scope,
+    config_path: PathBuf,
 }
 
 impl Service {
@@ -265,7 +202,11 @@ impl Service {
                 })
             }
         };
-        Self { manager }
+        Self {
+            manager,
+            scope,
+            config_path: config_path.to_owned(),
+        }
     }
 
     /// The one that this program has installed for a hub.yaml, for the user or for the machine.
@@ -283,7 +224,19 @@ impl Service {
         let mut services = scopes
             .iter()
             .map(|scope| Self::new(kind, *scope, config_path));
-        services.find(|service| is_ours(&service.manager.files()[0]))
+        services.find(|service| {
+            let hub_yaml = service.hub_yaml();
+            hub_yaml.is_some_and(|its| is_same(&its, config_path))
+        })
+    }
+
+    /// The hub.yaml of the service that this program has installed under this name.
+    fn hub_yaml(&self) -> Option<PathBuf> {
+        let file = &self.manager.files()[0];
+        let text = std::fs::read_to_string(file).ok()?;
+        let told = self.manager.read(&text);
+        text.contains(MARK)
+            .then(|| told.map_or_else(|| self.config_path.clone(), |told| told.config_path()))
     }
 
     pub(super) fn name(&self) -> &str {
@@ -320,11 +273,39 @@ impl Service {
 
     async fn act(&self, act: Act) -> anyhow::Result<()> {
         for step in self.manager.steps(act) {
-            if step.run().await? && step.rule == Rule::Suffices {
-                break;
+            let output = step.run().await?;
+            match (output.status.success(), step.rule) {
+                (true, Rule::Suffices) => break,
+                (true, _) | (false, Rule::Suffices) => {}
+                (false, Rule::Ends) if self.has_ended(&output).await => {}
+                (false, _) => return Err(self.refused(act, &step, &output)),
             }
         }
         Ok(())
+    }
+
+    /// True if nothing runs after a step that was to end it, and failed.
+    async fn has_ended(&self, output: &Output) -> bool {
+        // launchd kills what does not end in its ExitTimeOut.
+        while output.status.code() == Some(step::IN_PROGRESS) && self.is_running().await {
+            tokio::time::sleep(step::AGAIN.1).await;
+        }
+        !self.is_running().await
+    }
+
+    /// The error for a step that the service manager refuses.
+    fn refused(&self, act: Act, step: &Step, output: &Output) -> anyhow::Error {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let hint = match self.scope == Scope::System && !Uid::effective().is_root() {
+            true => step::as_root(act, &self.config_path),
+            false => String::new(),
+        };
+        anyhow::anyhow!(
+            "`{}` failed ({}): {}{hint}",
+            shell_words(&step.words),
+            output.status,
+            said.trim()
+        )
     }
 
     /// Writes its files in the place of older ones; says which.
@@ -332,11 +313,20 @@ impl Service {
         let files = self.manager.new_files(plan)?;
         let mut there = self.manager.files();
         there.retain(|file| file.exists());
-        if let Some(file) = there.iter().find(|file| !is_ours(file)) {
+        if let Some(file) = there.iter().find(|file| !is_marked(file)) {
             anyhow::bail!(
                 "`{}` is there already, and was not written by this command; nothing was changed\n\
                  hint: move it away, or keep it and do without `service install`",
                 file.display()
+            );
+        }
+        let other = self.hub_yaml();
+        if let Some(other) = other.filter(|its| !is_same(its, &self.config_path)) {
+            anyhow::bail!(
+                "the service {} is that of `{}`, whose path gives it the same name; nothing was changed\n\
+                 hint: rename this hub.yaml, or remove that service with `service uninstall` and its --config",
+                self.name(),
+                other.display()
             );
         }
         if !there.is_empty() {
@@ -353,7 +343,7 @@ impl Service {
     /// Removes the files of ours; says which.
     fn remove_files(&self) -> anyhow::Result<Vec<PathBuf>> {
         let mut files = self.manager.files();
-        files.retain(|file| is_ours(file));
+        files.retain(|file| is_marked(file));
         for file in &files {
             std::fs::remove_file(file)
                 .with_context(|| format!("cannot remove `{}`", file.display()))?;
@@ -362,7 +352,8 @@ impl Service {
     }
 }
 
-/// Names a service: each hub.yaml has a name of its own, and the default one the shortest.
+/// Names a service: the default hub.yaml has the shortest name, any other one that of its path. Paths that differ in
+/// odd letters alone have one name, and so have the default ones of two users: what the file runs tells whose it is.
 fn name(config_path: &Path) -> String {
     if config_path == config::default_path() {
         return PROGRAM.to_owned();
@@ -373,7 +364,8 @@ fn name(config_path: &Path) -> String {
     format!("{PROGRAM}.{}", path.trim_matches('-'))
 }
 
-fn is_ours(file: &Path) -> bool {
+/// True for a file that this program has written.
+fn is_marked(file: &Path) -> bool {
     std::fs::read_to_string(file).is_ok_and(|text| text.contains(MARK))
 }
 
