@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::render::{duration, info};
+use super::render::{duration, info, width_of};
 
 const FRAMES: [char; 4] = ['|', '/', '-', '\\'];
 /// Work that ends sooner shows nothing on a terminal,
@@ -39,7 +39,8 @@ pub(super) async fn show_changing<T>(
     // Here, so that the futures below hold a pointer to it and not another place for it.
     let work = pin!(work);
     if std::io::stderr().is_terminal() {
-        spin(begin, what, work, std::io::stderr()).await
+        let width = || width_of(std::io::stderr());
+        spin(begin, what, work, std::io::stderr(), width).await
     } else {
         note(begin, what, work, anstream::stderr()).await
     }
@@ -50,14 +51,30 @@ async fn spin<T>(
     what: &dyn Fn() -> String,
     work: impl Future<Output = T>,
     out: impl Write,
+    width: impl Fn() -> Option<usize>,
 ) -> T {
     let mut frames = FRAMES.iter().cycle();
     let mut line = Line { out, drawn: false };
     meanwhile(begin, work, PATIENCE, FRAME, |elapsed| {
         let mark = frames.next().unwrap_or(&' ');
-        line.draw(&format!("{mark} {} ({})", what(), duration(elapsed)));
+        let elapsed = format!(" ({})", duration(elapsed));
+        line.draw(&format!("{mark} {}", fitting(&what(), &elapsed, width())));
     })
     .await
+}
+
+/// The text with its end; on a terminal the text is cut so that both fit into its line behind the mark. A line
+/// that is as wide as the terminal, or wider, would not be erased whole.
+fn fitting(text: &str, end: &str, width: Option<usize>) -> String {
+    const MARK: usize = 2;
+    let room = width.map(|width| width.saturating_sub(MARK + 1 + end.chars().count()));
+    match room {
+        Some(room) if text.chars().count() > room => {
+            let kept: String = text.chars().take(room.saturating_sub(1)).collect();
+            format!("{}…{end}", kept.trim_end())
+        }
+        _ => format!("{text}{end}"),
+    }
 }
 
 /// A line that is erased at the end, also of a wait that is given up.
@@ -171,6 +188,7 @@ mod tests {
             &alpha,
             sleep(Duration::from_millis(250)),
             &mut written,
+            || None,
         )
         .await;
         assert_eq!(plain(&written), "");
@@ -184,6 +202,7 @@ mod tests {
             &alpha,
             sleep(Duration::from_millis(1150)),
             &mut written,
+            || None,
         )
         .await;
         let written = String::from_utf8(written).unwrap();
@@ -203,5 +222,16 @@ mod tests {
         \ alpha: loading (1s)
         | alpha: loading (1s)
         ");
+    }
+
+    #[test]
+    fn a_line_is_narrower_than_its_terminal_and_keeps_the_time() {
+        let said = "alpha: loading; beta: loading";
+        assert_eq!(fitting(said, " (5s)", None), format!("{said} (5s)"));
+        assert_eq!(fitting(said, " (5s)", Some(37)), format!("{said} (5s)"));
+        let cut = fitting(said, " (5s)", Some(36));
+        assert_eq!(cut, "alpha: loading; beta: loadi… (5s)");
+        assert_eq!(cut.chars().count() + 2, 35);
+        assert_eq!(fitting(said, " (5s)", Some(24)), "alpha: loading;… (5s)");
     }
 }

@@ -127,7 +127,7 @@ fn marked(mark: &str, color: AnsiColor, text: impl Display) -> String {
 }
 
 /// Width of a terminal.
-fn width_of(stream: impl std::os::fd::AsFd) -> Option<usize> {
+pub(super) fn width_of(stream: impl std::os::fd::AsFd) -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(stream).ok()?;
     Some(size.ws_col.into()).filter(|width| *width > 0)
 }
