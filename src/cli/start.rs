@@ -114,7 +114,7 @@ impl Start {
         if !loading.is_empty() && !self.wait {
             let names: Vec<_> = loading.iter().map(|model| &*model.id).collect();
             let names = names.join(", ");
-            out.line(format_args!("Loading {names}; see `watch`, or `logs -f`"));
+            out.sentence(format_args!("Loading {names}; see `watch`, or `logs -f`"));
         }
     }
 }

@@ -144,7 +144,7 @@ pub(super) fn print_policies(out: &mut Out, policies: &[PolicyFacts], is_live: b
     let rows = policies.iter().enumerate();
     if is_live {
         let rows: Vec<_> = rows
-            .map(|(hub_address, policy)| counted_row(hub_address, policy))
+            .map(|(index, policy)| counted_row(index, policy))
             .collect();
         let header = [
             "#", "POLICY", "ORIGIN", "HOOKS", "STATE", "CALLS", "VERDICTS", "FAILURES", "AVERAGE",
@@ -152,28 +152,28 @@ pub(super) fn print_policies(out: &mut Out, policies: &[PolicyFacts], is_live: b
         print(out, header, &rows, &[3], &[2, 8, 0, 3]);
     } else {
         let rows: Vec<_> = rows
-            .map(|(hub_address, policy)| policy_row(hub_address, policy))
+            .map(|(index, policy)| policy_row(index, policy))
             .collect();
         let header = ["#", "POLICY", "ORIGIN", "HOOKS"];
         print(out, header, &rows, &[3], &[2, 0]);
     }
     for policy in policies.iter().filter(|policy| !policy.models.is_empty()) {
         let models = policy.models.join(", ");
-        out.line(format_args!(
+        out.sentence(format_args!(
             "Names that {} answers for: {models}",
             policy.name
         ));
     }
     for policy in policies {
         if let Some(error) = &policy.last_error {
-            out.line(format_args!("Last error of {}: {error}", policy.name));
+            out.sentence(format_args!("Last error of {}: {error}", policy.name));
         }
     }
 }
 
-fn policy_row(hub_address: usize, policy: &PolicyFacts) -> [String; 4] {
+fn policy_row(index: usize, policy: &PolicyFacts) -> [String; 4] {
     [
-        (hub_address + 1).to_string(),
+        (index + 1).to_string(),
         policy.name.clone(),
         policy.origin.as_str().to_owned(),
         [policy.hooks.as_slice(), &policy.observes]
@@ -182,11 +182,11 @@ fn policy_row(hub_address: usize, policy: &PolicyFacts) -> [String; 4] {
     ]
 }
 
-fn counted_row(hub_address: usize, policy: &PolicyFacts) -> [String; 9] {
-    let [hub_address, name, origin, hooks] = policy_row(hub_address, policy);
+fn counted_row(index: usize, policy: &PolicyFacts) -> [String; 9] {
+    let [number, name, origin, hooks] = policy_row(index, policy);
     let state = if policy.switched_off { "off" } else { "on" };
     [
-        hub_address,
+        number,
         name,
         origin,
         hooks,

@@ -1,8 +1,9 @@
 //! What commands print on terminals of 80 and 120 columns, and in a pipe, which has all of it.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::Stdio;
+use std::io::{BufRead as _, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Stdio};
 
 use nix::pty::{Winsize, openpty};
 use serde_json::{Value, json};
@@ -43,8 +44,8 @@ fn answer() -> Value {
     answer
 }
 
-/// What a terminal of that width is sent.
-fn on_a_terminal(home: &Home, arguments: &[&str], width: u16) -> String {
+/// A command on a terminal of that width, and the terminal's side of it.
+fn start_on_a_terminal(home: &Home, arguments: &[&str], width: u16) -> (Child, OwnedFd) {
     let size = Winsize {
         ws_row: 24,
         ws_col: width,
@@ -58,9 +59,13 @@ fn on_a_terminal(home: &Home, arguments: &[&str], width: u16) -> String {
         .env("NO_COLOR", "1")
         .stdout(Stdio::from(pty.slave))
         .stderr(Stdio::from(errors));
-    let mut child = command.spawn().unwrap();
-    drop(command);
-    let (mut screen, mut shown) = (File::from(pty.master), Vec::new());
+    (command.spawn().unwrap(), pty.master)
+}
+
+/// What a terminal of that width is sent.
+fn on_a_terminal(home: &Home, arguments: &[&str], width: u16) -> String {
+    let (mut child, terminal) = start_on_a_terminal(home, arguments, width);
+    let (mut screen, mut shown) = (File::from(terminal), Vec::new());
     // Linux ends it with an error once the last writer has gone.
     let _ = screen.read_to_end(&mut shown);
     child.wait().unwrap();
@@ -102,12 +107,66 @@ fn words_stay_whole_at_80_columns_and_nothing_is_broken_in_a_pipe() {
                 "{arguments:?}: {line}"
             );
         }
-        let words = |text: &str| -> Vec<String> {
-            let words = text.split_whitespace().filter(|word| *word != "\\");
-            words.map(str::to_owned).collect()
-        };
         if arguments != ["doctor"] {
-            assert_eq!(words(&shown), words(&whole), "{arguments:?}");
+            let mut words = [words(&shown), words(&whole)];
+            // A command line goes on behind these.
+            words[0].retain(|word| word != "\\");
+            assert_eq!(words[0], words[1], "{arguments:?}");
+        }
+    }
+}
+
+/// The words of a text, without where its lines end.
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_policies_decided_and_failed_at_is_broken_between_words() {
+    let error = "keep_the_large_ones_loaded.lua:31: attempt to compare a number with nil, as the model has none";
+    let policy = json!({"name": "keep_the_large_ones_loaded.lua", "origin": "file", "hooks": ["on_request"],
+        "observes": [], "models": ["auto", "best", "cheapest", "fastest", "whatever-is-loaded-now"], "denies": false,
+        "calls": 1200, "verdicts": 7, "failures": 3, "average_seconds": 0.0005, "last_error": error,
+        "switched_off": false});
+    let decision = json!({"number": 1, "time": 1_764_073_800.0, "last_time": 1_764_073_800.0, "times": 1,
+        "hook": "on_load", "model": "qwen3-coder-30b-a3b", "request": null,
+        "policy": "keep_the_large_ones_loaded.lua", "place": "keep_the_large_ones_loaded.lua:31",
+        "verdict": "allow", "fields": {}, "reason": null, "inputs": {"reason": "manual", "group": "large",
+        "loaded": [], "max_loaded": 1}, "abstained": ["one_at_a_time.lua", "keep_quiet_at_night.lua",
+        "only_by_day.lua"], "failed": [error], "by": null, "outcome": "loaded in 8.4 s"});
+    let hub = FakeHub::start(move |request| {
+        Some(match request.split('?').next() {
+            Some("GET /hub/policies") => {
+                let report =
+                    json!({"memory_bytes": 0, "warnings": [], "policies": [policy.clone()]});
+                (200, report)
+            }
+            Some("GET /hub/policies/decisions") => {
+                (200, json!({"decisions": [decision.clone()], "since": null}))
+            }
+            _ => return None,
+        })
+    });
+    let home = home_of_four(hub.port());
+    hub.is_of(&home);
+    for arguments in [
+        &["policy", "explain"],
+        &["policy", "list"],
+        &["policy", "show"],
+    ] {
+        let whole = home.run(arguments).out;
+        for width in [80, 120] {
+            let shown = on_a_terminal(&home, arguments, width);
+            let is_wide = |line: &&str| line.chars().count() > usize::from(width);
+            assert!(whole.lines().any(|line| is_wide(&line)), "{whole}");
+            assert_eq!(shown.lines().find(is_wide), None, "{arguments:?}");
+            // The table of `policy list` is cut, not broken.
+            let is_cut = |line: &&str| line.contains(" | ") || line.contains("-+-");
+            let told = |text: &str| {
+                let lines = text.lines().filter(|line| !is_cut(line));
+                words(&lines.collect::<Vec<_>>().join("\n"))
+            };
+            assert_eq!(told(&shown), told(&whole), "{arguments:?}");
         }
     }
 }
@@ -127,12 +186,24 @@ fn an_error_is_broken_between_words_on_a_terminal_alone() {
     let shown = on_a_terminal(&home, &["start"], 80);
     let is_wide = |line: &&str| line.chars().count() > 80;
     assert_eq!(shown.lines().find(is_wide), None);
-    let words = |text: &str| {
-        text.split_whitespace()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
     assert_eq!(words(&shown), words(&whole));
+}
+
+/// The first look of `watch`: of each model its name and state.
+fn states_of_watch(mut watch: Child, output: impl Read) -> Vec<(String, String)> {
+    let lines = BufReader::new(output).lines();
+    let rows: Vec<String> = lines
+        .map(Result::unwrap)
+        .filter(|line| line.contains(" | "))
+        .take(4)
+        .collect();
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    let states = rows[1..].iter().map(|row| {
+        let mut cells = row.split('|').map(|cell| cell.trim().to_owned());
+        (cells.next().unwrap(), cells.next().unwrap())
+    });
+    states.collect()
 }
 
 #[test]
@@ -147,27 +218,25 @@ fn watch_says_which_models_are_loaded_in_a_pipe_and_on_a_terminal() {
     });
     let home = home_of_four(hub.port());
     hub.is_of(&home);
-    let mut command = home.command(["watch", "--interval", "60"]);
-    let mut watch = command.stdout(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
-    let rows: Vec<String> = lines
-        .map(Result::unwrap)
-        .filter(|line| line.contains(" | "))
-        .take(4)
-        .collect();
-    watch.kill().unwrap();
-    watch.wait().unwrap();
-    let states = rows[1..].iter().map(|row| {
-        let mut cells = row.split('|').map(str::trim);
-        (cells.next().unwrap(), cells.next().unwrap())
-    });
-    let states: Vec<_> = states.collect();
-    assert_eq!(
-        states,
-        [
-            ("bge-m3", "RUNNING (not loaded)"),
-            ("loads", "RUNNING (loading)"),
-            ("qwen3-coder-30b-a3b", "RUNNING"),
-        ]
-    );
+    let arguments = ["watch", "--interval", "60"];
+    let mut command = home.command(arguments);
+    let mut piped = command.stdout(Stdio::piped()).spawn().unwrap();
+    let pipe = piped.stdout.take().unwrap();
+    let in_a_pipe = states_of_watch(piped, pipe);
+    // One after the other, as the hub answers one command at a time.
+    let (watch, terminal) = start_on_a_terminal(&home, &arguments, 80);
+    for states in [in_a_pipe, states_of_watch(watch, File::from(terminal))] {
+        let states: Vec<_> = states
+            .iter()
+            .map(|(name, state)| (name.as_str(), state.as_str()))
+            .collect();
+        assert_eq!(
+            states,
+            [
+                ("bge-m3", "RUNNING (not loaded)"),
+                ("loads", "RUNNING (loading)"),
+                ("qwen3-coder-30b-a3b", "RUNNING"),
+            ]
+        );
+    }
 }

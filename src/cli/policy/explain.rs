@@ -85,7 +85,7 @@ impl Explain {
         for decision in &report.decisions {
             let decision = &told_once(decision, &report.decisions);
             for line in words::paragraph(decision, self.model.as_deref(), now) {
-                out.line(line);
+                out.sentence(line);
             }
         }
     }

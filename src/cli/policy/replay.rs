@@ -58,7 +58,7 @@ fn print(out: &mut Out, replayed: &Replayed) -> ExitCode {
         } else {
             String::new()
         };
-        out.line(format_args!(
+        out.sentence(format_args!(
             "{when}  {model}  {hook}: {} → {}{times}",
             told(before),
             told(after)
@@ -73,7 +73,7 @@ fn print(out: &mut Out, replayed: &Replayed) -> ExitCode {
             0 => String::new(),
             skipped => format!(", {skipped} not compared"),
         };
-        out.line(format_args!(
+        out.sentence(format_args!(
             "{hook}: {calls}, {} would differ{skipped}",
             tally.different
         ));

@@ -51,6 +51,6 @@ fn list(out: &mut Out) {
         .max()
         .unwrap_or_default();
     for (name, source) in bundled_policies() {
-        out.line(format_args!("{name:width$}  {}", first_sentence(source)));
+        out.sentence(format_args!("{name:width$}  {}", first_sentence(source)));
     }
 }
