@@ -275,6 +275,45 @@ fn lines(text: &str) -> Vec<&str> {
     text.lines().collect()
 }
 
+/// The tree of a text with that list of entries, or as it is; without the key where it has none, which means the
+/// same.
+fn tree(text: &str, change: impl FnOnce(&mut Vec<Node>)) -> Node {
+    let Ok(Node::Map(mut map)) = root(text) else {
+        panic!("no mapping:\n{text}");
+    };
+    let mut models = match map.entries.get(MODELS) {
+        None | Some(Node::Null) => Vec::new(),
+        Some(Node::List(items)) => items.clone(),
+        Some(other) => panic!("no list: {other:?}"),
+    };
+    change(&mut models);
+    match models.is_empty() {
+        true => map.entries.shift_remove(MODELS),
+        false => map.entries.insert(MODELS.to_owned(), Node::List(models)),
+    };
+    Node::Map(map)
+}
+
+fn name_of(entry: &Node) -> Option<&Node> {
+    match entry {
+        Node::Map(map) => map.entries.get("name"),
+        _ => None,
+    }
+}
+
+/// `entry("new")` as a user's file would have it.
+fn new_entry() -> Node {
+    let text =
+        "[{name: new, model_path: 'org/new: model', jit_enabled: true, auto_unload_minutes: 30}]";
+    match yaml::parse(&format!("models: {text}\n")).unwrap() {
+        Node::Map(map) => match &map.entries[MODELS] {
+            Node::List(items) => items[0].clone(),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -287,20 +326,21 @@ proptest! {
         };
         prop_assert!(edit.range.is_empty());
         let added = edit.apply(&text);
+        prop_assert_eq!(tree(&added, |_| ()), tree(&text, |models| models.push(new_entry())));
         let back = remove(&added, "new").unwrap().apply(&added);
         prop_assert_eq!(back, text);
     }
 
     #[test]
     fn remove_takes_one_entry_and_nothing_of_the_others(text in file(), name in "[a-c]{1,2}") {
-        let Ok(Node::Map(mut map)) = root(&text) else {
-            return Ok(());
-        };
-        let models = map.entries.entry(MODELS.to_owned()).or_insert(Node::Null);
-        let there = match models {
-            Node::List(items) => position(items, &name),
-            _ => None,
-        };
+        let is_its = |entry: &Node| name_of(entry) == Some(&Node::Text(name.clone()));
+        let mut there = None;
+        let left = tree(&text, |models| {
+            there = models.iter().position(is_its);
+            if let Some(index) = there {
+                models.remove(index);
+            }
+        });
         let edit = match (there, remove(&text, &name)) {
             (None, removed) => {
                 prop_assert_eq!(removed, Err(EditError::Unknown(name)));
@@ -310,7 +350,13 @@ proptest! {
         };
         prop_assert!(edit.text.is_empty());
         let after = edit.apply(&text);
-        if !text.contains('[') {
+        prop_assert_eq!(tree(&after, |_| ()), left);
+        // Comments around the entry stay.
+        let comments = ["  # all", "# head", "# tail", "# outer"];
+        for comment in comments {
+            prop_assert_eq!(after.matches(comment).count(), text.matches(comment).count(), "{}", comment);
+        }
+        if !text.contains("models: [") {
             let (before, after) = (lines(&text), lines(&after));
             let head = before.iter().zip(&after).take_while(|(one, other)| one == other).count();
             let gone = before.len() - after.len();
