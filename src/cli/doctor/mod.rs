@@ -133,6 +133,9 @@ async fn examine(hub_yaml: &HubYaml) -> Examined {
     let models = hub_yaml.config().map_or(&[][..], |config| &config.models);
     let installed = Installed::all(&address.config_path).await;
     findings.extend(services::check(&installed, models, &variable));
+    if let (Ok(config), true) = (hub_yaml.config(), cfg!(target_os = "macos")) {
+        findings.extend(services::local_network(&installed, config));
+    }
     findings.extend(disk::logs(&Folder::at(&log_path)));
     findings.extend(of_machine(&hub_yaml.path, &log_path));
     // A running hub tells some of what is found here too.

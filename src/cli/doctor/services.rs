@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::finding::Finding;
 use crate::cli::service::{Installed, VARIABLES};
-use crate::config::ModelConfig;
+use crate::config::{Config, ModelConfig};
 use crate::worker::command;
 
 /// The PATH that launchd and systemd give to a service that sets none.
@@ -50,6 +50,27 @@ pub(super) fn check(
         }
     }
     findings
+}
+
+/// macOS keeps what launchd starts out of the local network until the user allows it, and does not ask.
+///
+/// <https://developer.apple.com/documentation/technotes/tn3179-understanding-local-network-privacy>
+pub(super) fn local_network(services: &[Installed], config: &Config) -> Option<Finding> {
+    let has_hosts = config.models.iter().any(|model| !model.hosts().is_empty());
+    let goal = match (config.fleet.is_some(), has_hosts) {
+        (true, true) => "`fleet` and models with `hosts` need",
+        (true, false) => "`fleet` needs",
+        (false, true) => "models with `hosts` need",
+        (false, false) => return None,
+    };
+    (!services.is_empty()).then(|| {
+        Finding::note(format!(
+            "{goal} the local network, out of which macOS keeps a service until you allow it"
+        ))
+        .with_hint(
+            "allow the hub in System Settings > Privacy & Security > Local Network, then run `restart`",
+        )
+    })
 }
 
 /// Advises how to mend the file of a service.
@@ -153,6 +174,29 @@ mod tests {
         assert_eq!(check(&[], &models("sh"), &|_| None), []);
         let well = check(&[service("/a.service", &[])], &models("sh"), &|_| None);
         assert_eq!(told(&well), "ok: Service: /a.service");
+    }
+
+    #[test]
+    fn a_service_that_needs_the_local_network_is_told_who_keeps_it_out() {
+        let of = |yaml: &str| {
+            let models = "models: [{name: a, model_path: org/a}]\n";
+            crate::config::from_yaml(&format!("{models}{yaml}"))
+        };
+        let fleet =
+            of("fleet: {gateway: http://door.local:30000, advertise: http://studio.local:8000}");
+        let hosts = crate::config::from_yaml(
+            "models: [{name: a, model_path: org/a, engine: mlx_lm, hosts: [a.local, b.local]}]",
+        );
+        let installed = [service("/a.plist", &[])];
+        assert_eq!(local_network(&installed, &of("")), None);
+        assert_eq!(local_network(&[], &fleet), None);
+        let notes = [&fleet, &hosts].map(|config| local_network(&installed, config).unwrap());
+        insta::assert_snapshot!(told(&notes), @"
+        note: `fleet` needs the local network, out of which macOS keeps a service until you allow it
+          hint: allow the hub in System Settings > Privacy & Security > Local Network, then run `restart`
+        note: models with `hosts` need the local network, out of which macOS keeps a service until you allow it
+          hint: allow the hub in System Settings > Privacy & Security > Local Network, then run `restart`
+        ");
     }
 
     #[test]
