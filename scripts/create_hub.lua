@@ -1,4 +1,4 @@
--- What the hub does when no other policy decides, as Create-hub did:
+-- What the hub does when no other policy decides, as Create-hub did.
 --
 --   on_request  a model that is not started is refused (400), one that is being stopped too (503)
 --   on_load     a group holds at most `max_loaded` models; over that a load is refused (429), unless

@@ -1,5 +1,5 @@
--- Loads a model only if it fits into the memory that is free, and makes room by unloading the idle models
--- that would be cheapest to load again: load_seconds, the less the longer nobody asked for them.
+-- Loads a model only if it fits into the memory that is free, and makes room by unloading idle models: first
+-- those that load quickly and that nobody has asked for lately.
 --
 -- Settings (`policy: {memory_fit: …}` of hub.yaml; `gb` of a model):
 --   reserve_gb     so much stays free; 4 by default

@@ -160,8 +160,8 @@ mod tests {
             told.extend(heard(answer).await.1);
         }
         insta::assert_snapshot!(told.join("\n"), @"
-        the hub daemon at HUB closed the connection: connection closed before message completed
-        the hub daemon at HUB closed the connection: invalid HTTP version parsed
+        the hub at HUB closed the connection: connection closed before message completed
+        the hub at HUB closed the connection: invalid HTTP version parsed
         429 Too Many Requests: full
         the answer was cut short: error reading a body from connection: end of file before message length reached
         Model `parrot` failed to load

@@ -66,23 +66,23 @@ pub(super) enum ClientError {
     #[error("{message}")]
     Refused { message: String },
     /// No connection.
-    #[error("cannot reach the hub daemon at {address}: {cause}")]
+    #[error("cannot reach the hub at {address}: {cause}")]
     Connect {
         address: String,
         cause: std::io::Error,
     },
     /// The connection ended early, most likely because the daemon did.
-    #[error("the hub daemon at {address} closed the connection: {cause}")]
+    #[error("the hub at {address} closed the connection: {cause}")]
     Lost {
         address: String,
         cause: hyper::Error,
     },
     /// It accepts the connection and does not answer.
-    #[error("the hub daemon at {address} does not answer")]
+    #[error("the hub at {address} does not answer")]
     Silent { address: String },
     /// It wants a key that this command does not have.
     #[error(
-        "the hub daemon at {address} wants a key that this command does not have: {message}\n\
+        "the hub at {address} wants a key that this command does not have: {message}\n\
          hint: `mlx-openai-server-hub key add NAME` makes one for commands too"
     )]
     Unauthorized { address: String, message: String },
@@ -90,7 +90,7 @@ pub(super) enum ClientError {
     #[error("{0}")]
     Key(String),
     /// The answer is not a hub's.
-    #[error("the hub daemon at {address} sent an answer that is not understood: {reason}")]
+    #[error("the hub at {address} sent an answer that is not understood: {reason}")]
     Strange { address: String, reason: String },
 }
 
@@ -539,8 +539,18 @@ fn refusal(answer: &ReadAnswer) -> String {
                 String::from_utf8_lossy(&answer.body)
             )
         },
-        |envelope| envelope.error.message,
+        |envelope| without_route(&envelope.error.message),
     )
+}
+
+/// The hub's text for programs names a command and a route; of these a command shows its like alone.
+fn without_route(message: &str) -> String {
+    const ROUTE: (&str, &str) = (" or POST /hub/models/", "/start");
+    let cut = message.split_once(ROUTE.0).and_then(|(before, rest)| {
+        let (_, after) = rest.split_once(ROUTE.1)?;
+        Some(format!("{before}{after}"))
+    });
+    cut.unwrap_or_else(|| message.to_owned())
 }
 
 #[cfg(test)]

@@ -9,12 +9,7 @@ use crate::api::nearest;
 const ENDING: [&str; 3] = ["shutdown", "stop", "stop-model"];
 
 /// The commands of similar programs.
-const ELSEWHERE: [(&str, &[&str]); 4] = [
-    ("show", &["status"]),
-    ("top", &["watch"]),
-    ("log", &["logs"]),
-    ("run", &["start", "load-model"]),
-];
+const ELSEWHERE: [(&str, &[&str]); 2] = [("show", &["status"]), ("log", &["logs"])];
 
 /// The error with harmless suggestions.
 pub(super) fn harmless(mut error: clap::Error) -> clap::Error {

@@ -52,7 +52,7 @@ fn show_without_a_name_lists_every_bundled_policy() {
     for (line, name) in lines.iter().zip(&names) {
         let (listed, about) = line.split_once("  ").unwrap();
         assert_eq!(listed, name);
-        assert!(about.trim().len() > 10, "{line}");
+        assert!(about.trim().len() > 10 && about.ends_with('.'), "{line}");
     }
     assert!(text.contains("What the hub does when no other policy decides"));
 }

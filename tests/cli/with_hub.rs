@@ -250,7 +250,7 @@ fn a_daemon_that_dies_during_a_load_fails_the_load() {
     thread.join().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let stdout = String::from_utf8(output.stdout).unwrap();
-    assert!(stdout.starts_with("[err] a: the hub daemon at"), "{stdout}");
+    assert!(stdout.starts_with("[err] a: the hub at"), "{stdout}");
 }
 
 #[test]

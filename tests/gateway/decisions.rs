@@ -83,7 +83,7 @@ fn an_eviction_is_told_for_both_models() {
     assert_eq!(hub.http.chat("alpha", "hello").status, 200);
     assert_eq!(hub.http.chat("beta", "hello").status, 200);
     let line = wait_for_line(&hub, "beta", &["beta  loaded in", "said evict alpha"]);
-    let place = "on_load of swap.lua:4 said evict alpha (a request waits, group small of at most 1 holds alpha)";
+    let place = "on_load of swap.lua:4 said evict alpha (a request waits, group small has 1 of at most 1 loaded: alpha)";
     assert!(line.ends_with(place), "{line}");
     let line = wait_for_line(&hub, "alpha", &["alpha  unloaded to make room for beta"]);
     assert!(line.ends_with(place), "{line}");

@@ -81,10 +81,7 @@ fn a_cap_that_is_newer_than_what_is_loaded_is_a_warning_that_names_the_group() {
     let groups = "groups: [{name: g, max_loaded: 1}]";
     hub.configure(&format!("{groups}\n{}", two("default: true, group: g")));
     hub.run(&["reload"]);
-    wait_for_warning(
-        &hub,
-        "group `g` may hold 1 loaded model(s) and holds 2: alpha, beta.",
-    );
+    wait_for_warning(&hub, "group `g` may have 1 loaded and has 2: alpha, beta.");
     assert_eq!(hub.act("beta", "unload").status, 200);
     assert!(!warnings(&hub).contains("and holds 2"));
 }

@@ -80,11 +80,11 @@ async fn a_hub_that_cannot_be_asked_is_told_with_its_address() {
         .replace(" (os error 111)", "")
         .replace(" (os error 61)", "");
     insta::assert_snapshot!(told, @r"
-    the hub daemon at 127.0.0.1:PORT closed the connection: connection closed before message completed
-    the hub daemon at 127.0.0.1:PORT closed the connection: invalid HTTP version parsed
-    the hub daemon at 127.0.0.1:PORT sent an answer that is not understood: missing field `status` at line 1 column 2
-    cannot reach the hub daemon at 127.0.0.1:PORT: Connection refused
-    the hub daemon at 127.0.0.1:PORT does not answer
+    the hub at 127.0.0.1:PORT closed the connection: connection closed before message completed
+    the hub at 127.0.0.1:PORT closed the connection: invalid HTTP version parsed
+    the hub at 127.0.0.1:PORT sent an answer that is not understood: missing field `status` at line 1 column 2
+    cannot reach the hub at 127.0.0.1:PORT: Connection refused
+    the hub at 127.0.0.1:PORT does not answer
     ");
 }
 
@@ -95,4 +95,16 @@ fn an_answer_without_the_envelope_is_shown_as_it_is() {
         body: Bytes::from_static(b"proxy says no"),
     };
     assert_eq!(refusal(&answer), "502 Bad Gateway: proxy says no");
+}
+
+#[test]
+fn a_command_shows_no_route() {
+    let told = crate::api::ApiError::not_started("a").to_string();
+    let shown = without_route(&told);
+    assert!(told.contains("/hub/"), "{told}");
+    assert_eq!(
+        shown,
+        "Model `a` is not started. Start it with `mlx-openai-server-hub start-model a`."
+    );
+    assert_eq!(without_route("no route"), "no route");
 }

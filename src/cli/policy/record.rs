@@ -45,7 +45,9 @@ impl Record {
                 let file = file.as_deref().map(std::path::absolute).transpose()?;
                 let report = hub.client.start_recording(file.as_deref()).await?;
                 out.ok(format_args!("Recording to {}", name(&report)));
-                out.line("No texts of requests are written. End it with 'policy record off'.");
+                out.line(
+                    "Prompts and answers are left out. `policy record off` ends the recording.",
+                );
             }
             Switch::Off => {
                 let was = hub.client.recording().await?;
@@ -87,10 +89,10 @@ fn name(report: &RecordingReport) -> String {
 
 fn sizes(report: &RecordingReport) -> String {
     format!(
-        "{}, {} of {} KiB",
+        "{}, {} KiB (limit {} MiB)",
         words::calls(report.calls),
-        report.bytes.div_ceil(1024),
-        report.limit_bytes / 1024
+        report.bytes.div_ceil(1 << 10),
+        report.limit_bytes >> 20
     )
 }
 

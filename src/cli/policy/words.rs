@@ -177,10 +177,14 @@ fn inputs(decision: &Decision) -> Vec<String> {
                 Some("manual") => Some("load was asked for".to_owned()),
                 _ => None,
             };
-            let loaded = names(input("loaded")).unwrap_or_else(|| "nothing".to_owned());
+            let count = input("loaded")
+                .and_then(Value::as_array)
+                .map_or(0, Vec::len);
+            let loaded =
+                names(input("loaded")).map_or_else(String::new, |names| format!(": {names}"));
             let group = text("group").map(|group| match number("max_loaded") {
-                Some(most) => format!("group {group} of at most {most} holds {loaded}"),
-                None => format!("group {group} holds {loaded}"),
+                Some(most) => format!("group {group} has {count} of at most {most} loaded{loaded}"),
+                None => format!("group {group} has {count} loaded{loaded}"),
             });
             let waited = number("waited_seconds").filter(|waited| *waited >= 1.0);
             let waited = waited.map(|waited| format!("waited {}", span(waited)));

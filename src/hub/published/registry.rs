@@ -300,7 +300,7 @@ impl Registry {
             let is_over = group.loaded.len() > usize::try_from(most).unwrap_or(usize::MAX);
             is_over.then(|| {
                 format!(
-                    "group `{}` may hold {most} loaded model(s) and holds {}: {}. Unload what is too much.",
+                    "group `{}` may have {most} loaded and has {}: {}. Unload what is too much.",
                     group.facts.name,
                     group.loaded.len(),
                     group.loaded.join(", ")

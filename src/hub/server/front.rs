@@ -106,7 +106,8 @@ impl Front {
         let is_for_member = member::strip(&mut parts);
         let area = Area::of(parts.uri.path());
         // The gateway logs its requests itself, at the end of their answers.
-        let line = (area != Area::Workers && tracing::enabled!(tracing::Level::DEBUG))
+        let is_told = area != Area::Workers && !is_watching(&parts);
+        let line = (is_told && tracing::enabled!(tracing::Level::DEBUG))
             .then(|| Box::new((parts.method.clone(), parts.uri.path().to_owned())));
         let asked = Inbound {
             parts,
@@ -136,8 +137,8 @@ impl Front {
                 let (method, path) = *line;
                 let status = response.status().as_u16();
                 let id = id.to_str().unwrap_or_default();
-                let seconds = took.as_secs_f64();
-                debug!(id, %method, path, status, seconds, "request");
+                let seconds = format_args!("{:.6}", took.as_secs_f64());
+                debug!(id, %method, path, status, %seconds, "request");
             }
             sign(response.headers_mut(), id, took);
             response
@@ -330,6 +331,11 @@ impl Front {
             _ => response.map(Either::Right),
         }
     }
+}
+
+/// True for what commands, pages and monitors ask again and again: lines about it would hide all others.
+fn is_watching(parts: &Parts) -> bool {
+    parts.method == Method::GET && ["/health", "/hub/status"].contains(&parts.uri.path())
 }
 
 /// The door's answer.
