@@ -14,6 +14,8 @@ const POLL_IN_TRANSITION_MS = 1000;
 const GIVE_UP_MS = 10000;
 
 let snapshot = null;
+/** True while the hub cannot be reached. */
+let isLost = false;
 /** Seconds by which the hub's clock is ahead of the browser's. */
 let ahead = 0;
 
@@ -201,18 +203,25 @@ async function refresh() {
 
 function found(status) {
   snapshot = status;
+  setLost(false);
   setOptional(byId("error"), null);
-  document.body.classList.remove("stale");
   show();
 }
 
 function missed(failure) {
   const hint = byId("auto").checked ? " This page keeps trying." : "";
   const words = failure.name === "AbortError" ? "The hub does not answer." : failure.message;
+  // What was said of the hub says no more than this.
+  clearFlash();
   setOptional(byId("error"), `${words}${hint}`);
-  document.body.classList.add("stale");
+  setLost(true);
   showPill("error");
-  if (snapshot) settleFlash(snapshot);
+}
+
+function setLost(now) {
+  isLost = now;
+  document.body.classList.toggle("stale", isLost);
+  for (const id of controls) setControl(id);
 }
 
 /** Asks again after a while, and tries to listen. */
@@ -239,11 +248,20 @@ function mending() {
   };
 }
 
+const controls = [];
+/** Those that wait for their answer. */
+const waiting = new Set();
+
+/** Nothing but to ask again makes sense while the hub cannot be reached. */
+const setControl = (id) => (byId(id).disabled = waiting.has(id) || (isLost && id !== "refresh"));
+
 /** Runs a control of the hub; `act` returns what `flash` takes, or nothing. */
 function control(id, act) {
   const button = byId(id);
+  controls.push(id);
   button.addEventListener("click", async () => {
-    button.disabled = true;
+    waiting.add(id);
+    setControl(id);
     clearFlash();
     try {
       const message = await act();
@@ -251,17 +269,16 @@ function control(id, act) {
     } catch (error) {
       flash("error", `${button.textContent} failed: ${firstLine(error.message)}`, mending());
     } finally {
-      button.disabled = false;
+      waiting.delete(id);
+      setControl(id);
       keepFocus(button);
       if (!isLive) refresh();
     }
   });
 }
 
-control("refresh", async () => {
-  if (!(await refresh())) throw new Error("the hub did not answer.");
-  return ["ok", "Snapshot refreshed"];
-});
+// The banner of a hub that cannot be reached says it already.
+control("refresh", async () => ((await refresh()) ? ["ok", "Snapshot refreshed"] : null));
 
 control("reload", async () => {
   const { started, stopped, unchanged } = await post("/hub/reload");

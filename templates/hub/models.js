@@ -112,7 +112,7 @@ function fill(body, { id: name, metadata: model }, now) {
   const held = running && model.memory_state !== "unloaded" && model.memory_bytes;
   const details = [since && timeOf(since).toLocaleTimeString(), held && bytes(held)].filter(Boolean);
   setText(field("memory-detail"), bulleted(details));
-  field("memory-detail").title = since ? timeOf(since).toLocaleString() : "";
+  field("memory-detail").title = since ? `Since ${timeOf(since).toLocaleString()}` : "";
   fillProgress(field("progress"), model, now);
   setText(field("memory-note"), memoryNote(model, now) || "");
   showFailure(body.querySelector(".failure"), model.memory_last_error);
@@ -144,7 +144,8 @@ const bulleted = (parts) => parts.map((part) => `• ${part}`.replaceAll(" ", "\
 function processDetail({ process_state: state, pid, port, exit_code: code }) {
   const parts = [];
   if (pid !== null) parts.push(`PID ${pid}`);
-  if (port !== null && ["starting", "running", "stopping"].includes(state)) parts.push(`PORT ${port}`);
+  // A started model may have no process, and then nobody listens.
+  if (pid !== null && port !== null) parts.push(`PORT ${port}`);
   if (state === "failed" && code !== null) parts.push(`exit ${code}`);
   return bulleted(parts);
 }
@@ -260,7 +261,7 @@ async function send(verb, name) {
     await post(`/hub/models/${encodeURIComponent(name)}/${verb}`);
     refusals.get(name)?.();
   } catch (error) {
-    const text = `${VERBS[verb].sent} failed for ${name}: ${firstLine(error.message)}`;
+    const text = `Could not ${verb} ${name}: ${firstLine(error.message)}`;
     refusals.set(name, flash("error", text, isDone(verb, [name])));
   } finally {
     underWay.delete(key);

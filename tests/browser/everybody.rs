@@ -242,7 +242,7 @@ async fn a_hundred_models_are_shown_and_followed() {
         let refusal = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "The group is full");
         hub.edit(|script| script.refusal = Some(refusal));
         browser.press("model-99", "memory").await;
-        let said = "Load memory failed for model-99: The group is full";
+        let said = "Could not load model-99: The group is full";
         browser.wait_for("#flash", &[said]).await;
         browser
             .wait_until("document.getElementById('flash').getBoundingClientRect().top >= 0")

@@ -24,7 +24,11 @@ fn cell(model: &str, label: &str) -> String {
 fn running(model: &Value) -> String {
     let pid = model["pid"].as_u64();
     let pid = pid.map_or_else(String::new, |pid| format!(" • PID {pid}"));
-    format!("RUNNING{pid} • PORT {}", model["port"])
+    let port = match pid.is_empty() {
+        true => String::new(),
+        false => format!(" • PORT {}", model["port"]),
+    };
+    format!("RUNNING{pid}{port}")
 }
 
 async fn press_until(browser: &Browser, model: &str, cluster: &str, after: &str) {

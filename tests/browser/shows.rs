@@ -471,7 +471,7 @@ async fn text_from_the_configuration_never_becomes_markup() {
         browser.wait_for("#warnings-list li", &[HOSTILE]).await;
         browser.click("#warnings-list button").await;
         browser.click(".model [data-cluster=\"process\"]").await;
-        let flash = format!("Start process failed for {HOSTILE}: {HOSTILE}");
+        let flash = format!("Could not start {HOSTILE}: {HOSTILE}");
         browser.wait_for("#flash", &[&flash]).await;
         assert_eq!(hub.posts().len(), 1);
         assert_eq!(browser.evaluate("document.images.length").await, 0);
