@@ -11,7 +11,7 @@
 --                   `names` nor hub.yaml has; without it they are refused
 --   load_seconds    a model that is not loaded, and took longer at its last load, is passed over while
 --                   a later one is loaded; 0, the default: however long
---   failed_seconds  a model that failed is tried again after so long; 60 by default
+--   failed_seconds  a model that failed is tried again after this many seconds; 60 by default
 --
 -- All of them are in the list of models that clients get, `default` as `*`.
 

@@ -12,11 +12,11 @@
 --               last minute were all errors
 --
 -- Settings (`policy: {create_hub: …}` of hub.yaml, or of a model), all for on_trouble:
---   busy_minutes      a worker that computes in silence is left alone for so long; 10 by default
---   busy_factor       and for so many times what was expected; 5 by default
+--   busy_minutes      a worker that computes in silence is left alone for this many minutes; 10 by default
+--   busy_factor       and for this many times what was expected; 5 by default
 --   chars_per_second  what is expected of a model that has not answered yet, besides 6 minutes for the answer;
 --                     10 by default
---   errors            so many answers of 500 and above in a row, within a minute, are too many; 5 by default,
+--   errors            this many answers of 500 and above in a row, within a minute, are too many; 5 by default,
 --                     0 for never
 -- `stall_timeout: 0` of hub.yaml lets every silence be.
 

@@ -3,8 +3,8 @@
 -- in batches and not with a swap between each two; then it is drained. Pinned members stay.
 --
 -- Settings (`policy: {lru_swap: …}` of hub.yaml):
---   idle_seconds   a member makes room when it has been idle for so long; 0 by default
---   batch_seconds  after so long a load waits no more for members to be idle; 30 by default
+--   idle_seconds   a member makes room once it has been idle for this many seconds; 0 by default
+--   batch_seconds  after this many seconds a load no longer waits for members to be idle; 30 by default
 
 local options = hub.options("lru_swap", { idle_seconds = 0, batch_seconds = 30 })
 

@@ -2,10 +2,10 @@
 -- those that load quickly and that nobody has asked for lately.
 --
 -- Settings (`policy: {memory_fit: …}` of hub.yaml; `gb` of a model):
---   reserve_gb     so much stays free; 4 by default
+--   reserve_gb     gigabytes that stay free; 4 by default
 --   estimate_gb    what a model takes that was never measured; 8 by default
 --   gb             the same for one model, while it has not been measured
---   batch_seconds  after so long, models with requests in flight are drained too; 30 by default
+--   batch_seconds  after this many seconds, models with requests in flight are drained too; 30 by default
 -- Pinned models stay. While it cannot be read how much memory is available, that is the total without what
 -- the models hold or ever held; where the total cannot be read either, there is one model at a time.
 

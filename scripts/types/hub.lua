@@ -74,7 +74,7 @@
 ---@field model hub.Model # whose worker ended
 ---@field exit_code integer? # -N for signal N, nil when it cannot be known
 ---@field was_ready boolean # it had been ready to serve
----@field uptime_seconds number # for so long
+---@field uptime_seconds number # for this many seconds
 ---@field crashes integer # ends in a row, since it last ran for five minutes or was started by hand
 
 ---@class hub.Trouble
@@ -162,7 +162,7 @@
 ---@field wait fun(fields: hub.WaitFields): hub.RequestVerdict|hub.LoadVerdict # ask again when something changes
 ---@field unload fun(fields?: hub.ReasonFields): hub.IdleVerdict # free the memory, keep the model started
 ---@field stop fun(fields?: hub.ReasonFields): hub.IdleVerdict # stop the model
----@field keep fun(fields?: hub.KeepFields): hub.IdleVerdict|hub.TroubleVerdict # keep it, and do not ask for so long
+---@field keep fun(fields?: hub.KeepFields): hub.IdleVerdict|hub.TroubleVerdict # keep it, and do not ask again for `seconds`
 ---@field restart fun(fields: hub.RestartFields): hub.ExitVerdict|hub.TroubleVerdict # start it again
 ---@field leave fun(fields?: hub.ReasonFields): hub.ExitVerdict|hub.TroubleVerdict # leave it until somebody asks for it
 
@@ -186,7 +186,7 @@
 ---@field reason? string # why, for `policy explain`
 
 ---@class (exact) hub.WaitFields
----@field seconds number # or after so long
+---@field seconds number # or after this many seconds
 ---@field client? string # on_request: under which key it takes turns, by default the client's address
 ---@field reason? string # why, for `policy explain`
 
@@ -195,7 +195,7 @@
 ---@field reason? string # why, for `policy explain`
 
 ---@class (exact) hub.RestartFields
----@field seconds number # after so long
+---@field seconds number # after this many seconds
 ---@field reason? string # why, for `policy explain`
 
 ---@type hub.Hub
