@@ -3,6 +3,7 @@
 use insta_cmd::assert_cmd_snapshot;
 use serde_json::{Value, json};
 
+use crate::fake_hub::{FakeHub, model, status};
 use crate::support::home::Home;
 use crate::support::model_folder::{write, write_cached};
 
@@ -100,4 +101,38 @@ fn models_says_where_it_has_looked() {
     home.write("model_folders: [mine]\nmodels: [{name: a, model_path: org/a}]\n");
     let _filters = home.filters(8124);
     assert_cmd_snapshot!(home.command(["models"]));
+}
+
+#[test]
+fn beside_a_running_hub_a_model_fits_into_what_the_hub_has_left() {
+    let hub = FakeHub::start(|request| {
+        let mut answer = status(8124);
+        let loaded = json!({"process_state": "running", "memory_state": "loaded"});
+        let idle = json!({"process_state": "running"});
+        answer["models"] = json!([
+            model("small", &loaded),
+            model("again", &idle),
+            model("tuned", &idle)
+        ]);
+        answer["memory"] =
+            json!({"total": 64 * GB, "available": GB / 10, "returning": 0, "pressure": "normal"});
+        (request == "GET /hub/status").then_some((200, answer))
+    });
+    let home = home_with_models();
+    home.write(&HUB_YAML.replace("8124", &hub.port().to_string()));
+    hub.is_of(&home);
+    let listed: Value = serde_json::from_str(&home.run(&["models", "--json"]).out).unwrap();
+    let listed = listed.as_array().unwrap().iter();
+    let fits: Vec<_> = listed
+        .map(|model| (&model["model_path"], &model["fits"]))
+        .collect();
+    let of = |path: &str| {
+        let found = fits
+            .iter()
+            .find(|(its, _)| its.as_str().unwrap().contains(path));
+        found.unwrap_or_else(|| panic!("no {path}: {fits:?}")).1
+    };
+    assert_eq!(of("Qwen3-0.6B-4bit"), "loaded");
+    assert_eq!(of("tuned"), "alone");
+    assert_eq!(of("org/huge"), "no");
 }

@@ -161,6 +161,48 @@ fn every_archive_has_the_program_its_man_pages_and_its_completions() {
     assert!(checked.status.success(), "{checked:?}");
 }
 
+/// What `cargo binstall` reads in Cargo.toml, filled in for a target.
+fn binstall(key: &str, target: &str) -> String {
+    let cargo = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
+    let (_, section) = cargo.split_once("[package.metadata.binstall]\n").unwrap();
+    let line = section
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{key} = ")));
+    let mut text = line.unwrap().trim_matches('"').to_owned();
+    let url = format!("https://github.com/{REPOSITORY}");
+    for (name, value) in [
+        ("repo", url.as_str()),
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("name", env!("CARGO_PKG_NAME")),
+        ("bin", "mlx-openai-server-hub"),
+        ("target", target),
+        ("binary-ext", ""),
+    ] {
+        text = text.replace(&format!("{{ {name} }}"), value);
+    }
+    assert!(!text.contains('{'), "{text}");
+    text
+}
+
+#[test]
+fn binstall_finds_each_archive_and_the_program_in_it() {
+    let release = Release::made();
+    let formula = read(&release.dist().join("mlx-openai-server-hub.rb"));
+    for target in targets() {
+        let url = binstall("pkg-url", &target);
+        assert!(formula.contains(&format!("\"{url}\"")), "{url}\n{formula}");
+        let (_, archive) = url.rsplit_once('/').unwrap();
+        let program = binstall("bin-dir", &target);
+        let listed = Command::new("tar")
+            .args(["-tzf", archive, &program])
+            .current_dir(release.dist())
+            .output()
+            .unwrap();
+        assert!(listed.status.success(), "{listed:?}");
+    }
+    assert_eq!(binstall("pkg-fmt", ""), "tgz");
+}
+
 #[test]
 #[expect(clippy::print_stdout, reason = "tests/run shows what was not run")]
 fn the_formula_has_the_checksum_of_every_archive() {
