@@ -27,18 +27,28 @@ pub(super) struct Folder {
     folder: TempDir,
     /// The port its hub.yaml names.
     pub(super) port: u16,
+    /// True if nobody asked for that port, and the usual one was taken.
+    pub(super) is_evading: bool,
 }
 
 impl Folder {
-    /// Makes the folder for a hub on a port that is free now.
-    pub(super) fn create() -> anyhow::Result<Self> {
+    /// Makes the folder for a hub on a port that is free now: the one that was asked for, else the usual one or any.
+    pub(super) fn create(asked: Option<u16>) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("mlx-openai-server-hub-demo-")
             .tempdir()
             .map_err(FolderError::Temporary)?;
         let program = std::env::current_exe().map_err(FolderError::Program)?;
-        let port = free_port().map_err(FolderError::Port)?;
-        let this = Self { folder, port };
+        let port = match asked {
+            Some(port) if is_free(port) => port,
+            Some(port) => return Err(FolderError::Taken(port).into()),
+            None => free_port().map_err(FolderError::Port)?,
+        };
+        let this = Self {
+            folder,
+            port,
+            is_evading: asked.is_none() && port != USUAL_PORT,
+        };
         std::fs::write(this.config(), hub_yaml(port, &program))?;
         std::fs::write(this.path().join(POLICY_NAME), POLICY)?;
         Ok(this)
@@ -52,11 +62,6 @@ impl Folder {
     /// Its hub.yaml.
     pub(super) fn config(&self) -> PathBuf {
         self.path().join("hub.yaml")
-    }
-
-    /// True if the usual port was taken.
-    pub(super) fn has_another_port(&self) -> bool {
-        self.port != USUAL_PORT
     }
 
     /// Removes it, and says so when it cannot.
@@ -80,6 +85,10 @@ pub(super) enum FolderError {
     #[error("the demo needs a free port: {0}")]
     Port(std::io::Error),
     #[error(
+        "port {0} cannot be had: another program has it, or it is for root alone\nhint: try another, or leave `--port` out"
+    )]
+    Taken(u16),
+    #[error(
         "the folder of the demo `{}` could not be removed: {cause}\nhint: remove it yourself",
         .path.display()
     )]
@@ -93,7 +102,7 @@ fn hub_yaml(port: u16, program: &Path) -> String {
     // Two demos' workers must not share ports, and a port is only taken once a model is loaded.
     let workers = match port {
         USUAL_PORT => USUAL_WORKER_PORT,
-        another => another.min(u16::MAX - ROOM) + 1,
+        another => another.clamp(1023, u16::MAX - ROOM) + 1,
     };
     // A JSON string is a YAML string too, whatever stands in the path.
     let program = serde_json::Value::from(program.to_string_lossy());
@@ -105,14 +114,18 @@ fn hub_yaml(port: u16, program: &Path) -> String {
 }
 
 fn free_port() -> std::io::Result<u16> {
-    // Some systems let two programs bind one port, on all addresses and on this one: a port that answers is
-    // taken, even if it can be bound.
-    let usual = (Ipv4Addr::LOCALHOST, USUAL_PORT);
-    if TcpStream::connect(usual).is_err() && TcpListener::bind(usual).is_ok() {
+    if is_free(USUAL_PORT) {
         return Ok(USUAL_PORT);
     }
     let any = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(any.local_addr()?.port())
+}
+
+fn is_free(port: u16) -> bool {
+    // Some systems let two programs bind one port, on all addresses and on this one: a port that answers is
+    // taken, even if it can be bound.
+    let address = (Ipv4Addr::LOCALHOST, port);
+    TcpStream::connect(address).is_err() && TcpListener::bind(address).is_ok()
 }
 
 #[cfg(test)]
@@ -122,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_template_is_a_hub_yaml_without_a_warning() {
-        let folder = Folder::create().unwrap();
+        let folder = Folder::create(None).unwrap();
         let config = Config::load(&folder.config()).unwrap();
         assert_eq!(config.warnings, Vec::<String>::new());
         assert_eq!(config.port, folder.port);
@@ -136,6 +149,18 @@ mod tests {
     }
 
     #[test]
+    fn the_port_is_the_one_that_was_asked_for_or_there_is_no_demo() {
+        let any = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = any.local_addr().unwrap().port();
+        let refused = Folder::create(Some(port)).err().unwrap();
+        assert!(refused.to_string().contains("another program has it"));
+        drop(any);
+        let folder = Folder::create(Some(port)).unwrap();
+        assert_eq!(Config::load(&folder.config()).unwrap().port, port);
+        assert!(!folder.is_evading);
+    }
+
+    #[test]
     fn every_reason_why_there_is_no_demo_is_told() {
         let cause = || std::io::Error::other("no more of it");
         let path = "demo".into();
@@ -143,6 +168,7 @@ mod tests {
             FolderError::Temporary(cause()),
             FolderError::Program(cause()),
             FolderError::Port(cause()),
+            FolderError::Taken(80),
             FolderError::Left {
                 path,
                 cause: cause(),
@@ -154,6 +180,8 @@ mod tests {
         hint: set `TMPDIR` to one that can be written
         the demo cannot find its own program: no more of it
         the demo needs a free port: no more of it
+        port 80 cannot be had: another program has it, or it is for root alone
+        hint: try another, or leave `--port` out
         the folder of the demo `demo` could not be removed: no more of it
         hint: remove it yourself
         ");
@@ -161,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_removed_folder_is_gone() {
-        let folder = Folder::create().unwrap();
+        let folder = Folder::create(None).unwrap();
         let path = folder.path().to_owned();
         folder.remove().unwrap();
         assert!(!path.exists());

@@ -36,7 +36,7 @@ pub(super) fn introduce(folder: &Folder, out: &mut Out) {
     let heading = "A hub on three simulated models. Ctrl+C ends it and leaves nothing behind.";
     out.line(format_args!("{BOLD}{heading}{BOLD:#}"));
     out.line(format_args!("Its folder: {}", folder.path().display()));
-    if folder.has_another_port() {
+    if folder.is_evading {
         let port = folder.port;
         out.warn(format_args!("Port 8000 is taken, so the demo uses {port}."));
     }

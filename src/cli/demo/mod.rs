@@ -19,11 +19,15 @@ mod guide;
 /// free one. It shows a chat completion, the dashboard's address, commands to try and a small policy,
 /// and then says what the models do until you press Ctrl+C. Nothing of yours is read or changed.
 #[derive(Debug, clap::Args)]
-pub(super) struct Demo {}
+pub(super) struct Demo {
+    /// The hub's port, instead of 8000 or a free one
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+}
 
 impl Demo {
     pub(super) fn run(self, out: &mut Out) -> anyhow::Result<ExitCode> {
-        let folder = folder::Folder::create()?;
+        let folder = folder::Folder::create(self.port)?;
         guide::introduce(&folder, out);
         let over = CancellationToken::new();
         let ran = std::thread::scope(|scope| {
