@@ -45,6 +45,7 @@ mod logs;
 mod model_verbs;
 mod models;
 mod notes;
+mod open;
 mod own_key;
 mod pieces;
 mod policy;
@@ -134,6 +135,7 @@ enum Command {
     UnloadModel(model_verbs::UnloadModel),
     Watch(watch::Watch),
     Top(top::Top),
+    Open(open::Open),
     Logs(logs::Logs),
     Run(run::Run),
     Launch(launch::Launch),
@@ -213,6 +215,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::UnloadModel(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Watch(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Top(verb) => wait_for(verb.run(&hub_yaml())),
+        Command::Open(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Logs(verb) => wait_for(verb.run(&hub_yaml(), out)),
         Command::Run(verb) => wait_for(Box::pin(verb.run(&hub_yaml(), out))),
         Command::Launch(verb) => verb.run(&path, out),

@@ -32,6 +32,7 @@ fn every_command_explains_itself() {
         "restart",
         "watch",
         "top",
+        "open",
         "logs",
         "run",
         "launch",

@@ -19,6 +19,7 @@ mod launch;
 mod logs;
 mod messages;
 mod models;
+mod open;
 mod policy;
 mod prepare;
 mod progress;
