@@ -160,7 +160,11 @@ pub(super) fn picked(answer: &str, count: usize) -> Result<Vec<usize>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::Config;
+    use crate::model_files::{ModelFiles, Origin};
 
     #[test]
     fn the_largest_share_the_memory_that_the_others_leave() {
@@ -174,6 +178,49 @@ mod tests {
         ] {
             assert_eq!(large_of(needs, most), large, "{needs:?} in {most}");
         }
+    }
+
+    #[test]
+    fn models_that_do_not_fit_together_become_a_group_that_swaps() {
+        let folder = tempfile::tempdir().unwrap();
+        let models = ["One", "Two"].map(|name| {
+            let folder = folder.path().join(name);
+            std::fs::create_dir(&folder).unwrap();
+            std::fs::write(folder.join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
+            // The length of the header, the header, and four bytes of weights.
+            let header = r#"{"w": {"dtype": "U32", "shape": [1], "data_offsets": [0, 4]}}"#;
+            let length = (header.len() as u64).to_le_bytes();
+            let weights = [&length[..], header.as_bytes(), &[0; 4]].concat();
+            std::fs::write(folder.join("model.safetensors"), weights).unwrap();
+            let files = ModelFiles::read(&folder, format!("org/{name}"), Origin::Folder).unwrap();
+            Offer {
+                files,
+                fits: Fits::Yes,
+                names: Vec::new(),
+            }
+        });
+        let needs: u64 = models.iter().map(|model| room::need(&model.files)).sum();
+        let of = |most: u64| {
+            let room = Room {
+                available: None,
+                most: Some(most),
+            };
+            let text = text(&models, room, None, &mut Out::stderr());
+            Config::parse(Path::new("/hub.yaml"), &text).unwrap()
+        };
+        let apart = of(needs - 1);
+        assert_eq!(apart.policies, ["lru_swap"]);
+        assert_eq!(apart.groups[0].max_loaded, Some(1));
+        for (model, name) in apart.models.iter().zip(["one", "two"]) {
+            assert_eq!(
+                (model.name.as_str(), model.group.as_deref()),
+                (name, Some(LARGE))
+            );
+            assert_eq!(model.auto_unload_minutes, Some(IDLE));
+        }
+        let together = of(needs);
+        assert!(together.groups.is_empty() && together.policies.is_empty());
+        assert!(together.models.iter().all(|model| model.group.is_none()));
     }
 
     #[test]
