@@ -13,7 +13,7 @@ use futures_util::future::{join_all, select_all};
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::runtime_file::RuntimeWorker;
@@ -176,7 +176,14 @@ impl Ranks {
 /// The ranks of a hub that could not be ended, by mark and machine: it tries again until they are, or their model is
 /// loaded anew.
 #[derive(Debug, Clone, Default)]
-pub struct Unended(Arc<Mutex<HashMap<(String, String), JoinHandle<()>>>>);
+pub struct Unended(Arc<Mutex<Retries>>);
+
+/// They end with the hub.
+#[derive(Debug, Default)]
+struct Retries {
+    tasks: JoinSet<()>,
+    of: HashMap<(String, String), AbortHandle>,
+}
 
 impl Unended {
     /// Ends ranks as [`Ranks::end`] does, and goes on trying in the background where that fails.
@@ -188,15 +195,14 @@ impl Unended {
         for (host, problem) in &ends {
             let key = (ranks.mark.clone(), host.clone());
             let mut retries = self.0.lock();
-            let earlier = match problem {
-                Some(_) => {
-                    let retry = end_later(ranks.clone(), host.clone(), model.to_owned());
-                    retries.insert(key, tokio::spawn(retry))
-                }
-                None => retries.remove(&key),
-            };
-            if let Some(earlier) = earlier {
+            if let Some(earlier) = retries.of.remove(&key) {
                 earlier.abort();
+            }
+            while retries.tasks.try_join_next().is_some() {}
+            if problem.is_some() {
+                let retry = end_later(ranks.clone(), host.clone(), model.to_owned());
+                let retry = retries.tasks.spawn(retry);
+                retries.of.insert(key, retry);
             }
         }
         told(ends)
