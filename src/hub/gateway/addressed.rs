@@ -31,6 +31,8 @@ pub(super) struct Addressed {
     pub(super) fields: Option<Box<Map<String, Value>>>,
     /// Runs the connection after the handshake of a WebSocket, if the request asks for one.
     pub(super) tunnels: Option<TaskTracker>,
+    /// True if the worker would load whatever a request names.
+    pub(super) loads_what_is_named: bool,
     /// The request before its translation into a chat completion.
     pub(super) translated: Option<Box<Translated>>,
 }
@@ -90,7 +92,7 @@ impl Addressed {
             let length = intake.held();
             let body = Box::pin(compute(length, move || rewrite::written(*fields))).await;
             rewrite::replace(&mut self.view.parts, intake, body);
-        } else if matches!((&self.site, accepts), (ModelSite::Path, Accepts::Only(_))) {
+        } else if self.loads_what_is_named && matches!(self.site, ModelSite::Path) {
             Box::pin(rename_below_upstream(&mut self.view.parts, intake, accepts)).await?;
         } else if let Some(name) = name {
             rewrite::rename(&mut self.view.parts, intake, &self.site, name);
@@ -148,8 +150,7 @@ impl Addressed {
     }
 }
 
-/// Writes the worker's own name in place of the one that a body below `/upstream` has: some programs load whatever
-/// they are asked for.
+/// Writes the worker's own name in place of the one that a body below `/upstream` has.
 ///
 /// # Errors
 /// 400 for a body that names more than one model, and what reading it comes to.

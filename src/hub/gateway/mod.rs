@@ -394,14 +394,15 @@ impl Gateway {
             fields = Box::pin(fields_without_model(&view.parts, intake)).await?;
         }
 
-        if let Some(refuses) = self.lifecycle.refuses(&admitted.model) {
+        let refuses = self.lifecycle.refuses(&admitted.model);
+        if let Some(refuses) = &refuses {
             let asked = only_its_own::Asked {
                 parts: &view.parts,
                 site: &site,
                 fields: &mut fields,
                 sent: translating.as_ref().map(Translating::body),
             };
-            Box::pin(asked.check(&refuses, &admitted.model.name, intake)).await?;
+            Box::pin(asked.check(refuses, &admitted.model.name, intake)).await?;
         }
 
         if view.parts.uri.path() == "/v1/responses" {
@@ -413,6 +414,7 @@ impl Gateway {
             site,
             fields,
             tunnels,
+            loads_what_is_named: refuses.is_some(),
             translated: translating.zip(door).map(|(by, door)| {
                 Box::new(Translated {
                     by,

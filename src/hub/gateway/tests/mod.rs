@@ -106,6 +106,7 @@ async fn through(
         site,
         fields: None,
         tunnels,
+        loads_what_is_named: false,
         translated: None,
     };
     let mut account = Account::default();
