@@ -16,6 +16,7 @@ mod proxies;
 mod responses;
 #[path = "../support/mod.rs"]
 mod support;
+mod told;
 mod unreadable;
 
 use support::alpha::{CHAT, alpha, alpha_in, assert_error, error_of, wait_for_active};
