@@ -93,14 +93,24 @@ pub(crate) fn watch_for_doubles(world: &World, tally: &Tally) {
 /// What the status and the process table say of one moment; they must say the same.
 pub(crate) fn compare(http: Http, record: &Record) -> Result<(), String> {
     let mut census = Census::new(record.clone());
-    wait_for("every model to be at rest", SOON * 2, || {
-        let models = models(http);
-        let before = models.iter().map(facts).collect::<Vec<_>>();
-        let groups = census.groups();
-        let same = before == self::models(http).iter().map(facts).collect::<Vec<_>>();
-        let at_rest = models.iter().all(is_at_rest);
-        (same && at_rest).then(|| agree(&models, &groups))
-    })
+    wait_for(
+        "every model to be at rest, and what belongs to none to be gone",
+        SOON * 2,
+        || {
+            let models = models(http);
+            let before = models.iter().map(facts).collect::<Vec<_>>();
+            let groups = census.groups();
+            let same = before == self::models(http).iter().map(facts).collect::<Vec<_>>();
+            let at_rest = models.iter().all(is_at_rest);
+            // hub.yaml may have lost a model whose worker is being ended: no status tells of it any more.
+            let known = |group: &Group| {
+                models
+                    .iter()
+                    .any(|model| model["id"] == group.model.as_str())
+            };
+            (same && at_rest && groups.iter().all(known)).then(|| agree(&models, &groups))
+        },
+    )
 }
 
 fn models(http: Http) -> Vec<Value> {
@@ -143,13 +153,5 @@ fn agree(models: &[Value], groups: &[Group]) -> Result<(), String> {
             ));
         }
     }
-    let is_known = |group: &&Group| {
-        models
-            .iter()
-            .any(|model| model["id"] == group.model.as_str())
-    };
-    match groups.iter().find(|group| !is_known(group)) {
-        Some(group) => Err(format!("{group:?} belongs to no model")),
-        None => Ok(()),
-    }
+    Ok(())
 }

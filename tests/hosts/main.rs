@@ -197,10 +197,11 @@ fn what_a_machine_out_of_reach_keeps_is_ended_once_it_is_back() {
     world.home.said(&["unload-model", "two"]);
     assert_eq!(host.ranks().len(), 1, "nobody can have told it");
     world.mend(host);
-    wait_until("no rank to be left", RETRIED, || host.ranks().is_empty());
-    let log = world.home.app_log();
     let ended = format!("its processes on `{}` have ended", host.place.address);
-    assert!(log.contains(&ended), "{log}");
+    wait_until("the machine to have been told", RETRIED, || {
+        world.home.app_log().contains(&ended)
+    });
+    assert_eq!(host.ranks(), [0; 0]);
 }
 
 #[test]

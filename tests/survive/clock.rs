@@ -91,8 +91,8 @@ fn a_step_of_the_clock_neither_unloads_a_model_nor_keeps_one() {
     hub.kill();
     clock.set(0);
     hub.serve_again();
-    assert_eq!(pid(&hub, "long"), Some(long));
     hub.wait_for_state("long", "running", "loaded");
+    assert_eq!(pid(&hub, "long"), Some(long));
     processes::send_to_group(long, Signal::SIGKILL);
     wait_until("the death to be noticed", SOON, || {
         pid(&hub, "long") != Some(long)

@@ -61,7 +61,9 @@ fn a_killed_hub_loses_no_model_in_any_state() {
     let workers = hub.record.workers();
     hub.kill();
     hub.serve_again();
-    assert_eq!(STATES.map(|model| pid(&hub, model)), pids);
+    wait_until("the workers to be known", SOON, || {
+        STATES.map(|model| pid(&hub, model)) == pids
+    });
     for (model, before) in STATES[..5].iter().zip(&before) {
         wait_until(&format!("{model} to be {before:?} again"), SOON, || {
             state(&hub, model) == *before

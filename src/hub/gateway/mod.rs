@@ -357,7 +357,7 @@ impl Gateway {
                     refusals::lacks_for_door(
                         &model.name,
                         by.asked,
-                        &self.lifecycle.worker_of(model),
+                        Some(&self.lifecycle.worker_of(model)),
                     )
                 }
                 None => error,

@@ -122,9 +122,11 @@ fn serves(lack: &Lack) -> String {
     }
 }
 
-/// The model's worker lacks the route that a request of another API is translated for. Not a 404: the client would
-/// take that for an unknown model.
-pub(crate) fn lacks_for_door(model: &str, path: &str, lack: &Lack) -> ApiError {
+/// The model's worker lacks the route that a request of another API is translated for, as it has said itself without a
+/// `lack`. Not a 404: the client would take that for an unknown model.
+pub(crate) fn lacks_for_door(model: &str, path: &str, lack: Option<&Lack>) -> ApiError {
+    let unknown = Lack::default();
+    let lack = lack.unwrap_or(&unknown);
     let worker = worker(model, lack);
     if path == COMPLETIONS {
         let message = format!(

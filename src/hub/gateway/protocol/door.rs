@@ -18,7 +18,6 @@ use crate::hub::gateway::request::intake::Intake;
 use crate::hub::gateway::request::rewrite::ModelSite;
 use crate::hub::gateway::request::scan::json::MARK;
 use crate::hub::gateway::request::scan::{FoundModel, ScanStep, Scanner};
-use crate::hub::lifecycle::Lack;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -179,11 +178,7 @@ impl Answering {
         written: &str,
     ) -> Result<Response<Body>, ApiError> {
         if status == StatusCode::NOT_FOUND && is_no_route(body) {
-            return Err(refusals::lacks_for_door(
-                model,
-                self.asked(),
-                &Lack::default(),
-            ));
+            return Err(refusals::lacks_for_door(model, self.asked(), None));
         }
         if !status.is_success() {
             let body = serde_json::from_slice(body)
