@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{both, pid, states};
 use crate::Home;
 use crate::home::JIT;
-use crate::support::{SOON, spares, wait_until};
+use crate::support::{SOON, spares, wait_for};
 
 #[test]
 fn start_of_a_jit_model_leaves_it_unloaded() {
@@ -40,18 +40,21 @@ fn a_second_load_takes_a_spare_where_there_are_some() {
     if !spares::are_used() {
         return;
     }
-    let home = Home::started(&both("default: false"));
-    for name in ["classic", "jit"] {
-        home.done(name, "start");
-        // Those that are ready may be of the other program until the hub has changed them.
-        wait_until("a load that takes a spare", SOON, || {
-            home.done(name, "stop");
-            spares::settle(home.http);
-            let ready = spares::ready(home.http).unwrap_or_default();
-            home.done(name, "start");
-            let pid = pid(&home, name).as_u64().unwrap();
-            ready.contains(&pid)
+    for program in ["mlx-openai-server", JIT] {
+        let home = Home::started(&format!(
+            "models: [{{name: a, model_path: org/a, worker_command: {program}}}]\n"
+        ));
+        home.done("a", "start");
+        home.done("a", "stop");
+        let ready = wait_for("spares", SOON, || {
+            spares::ready(home.http).filter(|ready| !ready.is_empty())
         });
+        home.done("a", "start");
+        let pid = pid(&home, "a").as_u64().unwrap();
+        assert!(
+            ready.contains(&pid),
+            "{program}: {pid} is none of {ready:?}"
+        );
     }
 }
 
