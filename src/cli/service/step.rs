@@ -1,4 +1,4 @@
-//! A step of an [`Act`](super::Act): one command for a service manager, and what its failure means.
+//! A step of an [`Act`]: one command for a service manager, and what its failure means.
 
 use std::path::Path;
 use std::process::{Output, Stdio};
