@@ -81,6 +81,8 @@ fn a_machine_that_dies_hangs_or_is_cut_off_ends_all_and_the_next_request_loads_t
         (1, Trouble::Stopped),
         (0, Trouble::CutOff),
         (1, Trouble::Killed),
+        (0, Trouble::Stopped),
+        (1, Trouble::CutOff),
     ];
     for (host, trouble) in troubles {
         let leader = world.pid_of("three");
