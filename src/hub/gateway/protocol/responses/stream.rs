@@ -86,14 +86,14 @@ impl Events {
             _ => "server_error",
         };
         response["error"] = json!({"code": code, "message": error.message});
-        self.event("response.failed", &json!({ "response": response }), out);
+        self.event("response.failed", json!({ "response": response }), out);
     }
 
-    /// Writes an event; its number and its type are added.
-    fn event(&mut self, kind: &str, fields: &Value, out: &mut Vec<u8>) {
+    /// Writes an event; its number and its type are added. The last ones have the whole text, which is not copied.
+    fn event(&mut self, kind: &str, fields: Value, out: &mut Vec<u8>) {
         let mut event = json!({"type": kind, "sequence_number": self.sequence});
-        for (key, value) in fields.as_object().into_iter().flatten() {
-            event[key] = value.clone();
+        if let (Value::Object(event), Value::Object(fields)) = (&mut event, fields) {
+            event.extend(fields);
         }
         self.sequence += 1;
         write!(out, "event: {kind}\ndata: {event}\n\n").expect(IN_MEMORY);
@@ -119,8 +119,8 @@ pub(super) fn failed_at_once(error: &ApiError, created: u64) -> Vec<u8> {
 impl Writer for Events {
     fn begin(&mut self, _: Head<'_>, out: &mut Vec<u8>) {
         let begun = json!({"response": self.frame.response("in_progress", &[])});
-        self.event("response.created", &begun, out);
-        self.event("response.in_progress", &begun, out);
+        self.event("response.created", begun.clone(), out);
+        self.event("response.in_progress", begun, out);
     }
 
     fn open(&mut self, kind: PartKind<'_>, out: &mut Vec<u8>) {
@@ -142,7 +142,7 @@ impl Writer for Events {
             *content = json!([]);
         }
         let added = json!({"output_index": index, "item": begun});
-        self.event("response.output_item.added", &added, out);
+        self.event("response.output_item.added", added, out);
         let part = match open.part {
             Part::Text(_) => Some(text_part("")),
             Part::Refusal(_) => Some(refusal_part("")),
@@ -153,7 +153,7 @@ impl Writer for Events {
             let added = json!({
                 "item_id": open.item_id, "output_index": index, "content_index": 0, "part": part,
             });
-            self.event("response.content_part.added", &added, out);
+            self.event("response.content_part.added", added, out);
         }
         self.open = Some(open);
     }
@@ -181,29 +181,29 @@ impl Writer for Events {
         match &open.part {
             Part::Text(text) => {
                 let done = here(json!({"content_index": 0, "text": text, "logprobs": []}));
-                self.event("response.output_text.done", &done, out);
+                self.event("response.output_text.done", done, out);
             }
             Part::Refusal(text) => {
                 let done = here(json!({"content_index": 0, "refusal": text}));
-                self.event("response.refusal.done", &done, out);
+                self.event("response.refusal.done", done, out);
             }
             Part::Thinking(text) => {
                 let done = here(json!({"content_index": 0, "text": text}));
-                self.event("response.reasoning_text.done", &done, out);
+                self.event("response.reasoning_text.done", done, out);
             }
             Part::Call {
                 name, arguments, ..
             } => {
                 let done = here(json!({"name": name, "arguments": arguments}));
-                self.event("response.function_call_arguments.done", &done, out);
+                self.event("response.function_call_arguments.done", done, out);
             }
         }
         if let Some(part) = item["content"].get(0) {
             let done = here(json!({"content_index": 0, "part": part}));
-            self.event("response.content_part.done", &done, out);
+            self.event("response.content_part.done", done, out);
         }
         let done = json!({"output_index": index, "item": item});
-        self.event("response.output_item.done", &done, out);
+        self.event("response.output_item.done", done, out);
         self.output.push(item);
     }
 
@@ -213,14 +213,14 @@ impl Writer for Events {
             true => "response.completed",
             false => "response.incomplete",
         };
-        self.event(kind, &json!({ "response": response }), out);
+        self.event(kind, json!({ "response": response }), out);
     }
 
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {
         // OpenAI's own client takes nothing before it.
         if self.sequence == 0 {
             let begun = json!({"response": self.frame.response("in_progress", &[])});
-            self.event("response.created", &begun, out);
+            self.event("response.created", begun, out);
         }
         self.failed(error, out);
     }
