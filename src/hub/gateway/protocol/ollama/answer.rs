@@ -178,7 +178,7 @@ impl AnswerObject<'_> {
         self.end(reason, Some(counters));
     }
 
-    fn value(&self) -> Value {
+    pub(super) fn value(&self) -> Value {
         serde_json::to_value(self).unwrap_or_default()
     }
 }

@@ -65,6 +65,6 @@ fn notice(_: &str) -> Bytes {
 
 fn line(json: &Value) -> Bytes {
     let mut line = Vec::new();
-    one_line::write(json, &mut line);
+    one_line::write_line(json, &mut line);
     line.into()
 }

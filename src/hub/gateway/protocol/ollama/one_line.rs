@@ -10,11 +10,16 @@ use serde_json::ser::Formatter;
 /// Those characters.
 const ENDS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
-/// Writes JSON and the end of its line to the end of `out`.
-pub(super) fn write(json: &impl Serialize, out: &mut Vec<u8>) {
-    let mut serializer = Serializer::with_formatter(&mut *out, OneLine);
+/// Writes JSON to the end of `out`.
+pub(super) fn write(json: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
+    let mut serializer = Serializer::with_formatter(out, OneLine);
     json.serialize(&mut serializer)
         .expect("JSON is written to memory");
+}
+
+/// Writes JSON and the end of its line to the end of `out`.
+pub(super) fn write_line(json: &impl Serialize, out: &mut Vec<u8>) {
+    write(json, out);
     out.push(b'\n');
 }
 
@@ -50,7 +55,7 @@ mod tests {
     fn a_line_has_no_end_within() {
         let json = json!({"a\u{2028}": "x\u{85}\u{2029}é\u{1c}\ny", "b": ["", "\u{2028}"]});
         let mut out = Vec::new();
-        write(&json, &mut out);
+        write_line(&json, &mut out);
         let line = String::from_utf8(out).unwrap();
         let line = line.strip_suffix('\n').unwrap();
         assert!(

@@ -1,5 +1,9 @@
 //! A stream as lines of JSON.
 
+use std::io::Write as _;
+
+use jiff::Timestamp;
+
 use super::super::chat::{Head, PartKind, Reason, Usage, Writer};
 use super::answer::{Form, Origin, Spent, call};
 use super::one_line;
@@ -14,6 +18,8 @@ pub(in super::super) struct Lines {
     /// At the first piece.
     first: Option<Spent>,
     open: OpenPart,
+    /// A line with a piece as far as all are the same: up to its time.
+    head: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -29,13 +35,33 @@ enum OpenPart {
 
 impl Lines {
     pub(in super::super) fn new(form: Form, model: String, origin: Origin) -> Self {
+        let mut head = b"{\"model\":".to_vec();
+        one_line::write(&model, &mut head);
+        head.extend_from_slice(b",\"created_at\":\"");
         Self {
             form,
             model,
             origin,
             first: None,
             open: OpenPart::Text,
+            head,
         }
+    }
+}
+
+/// What stands before the text of a piece and behind it, as [`Form::said`] writes them.
+fn around(form: Form, is_thinking: bool) -> (&'static [u8], &'static [u8]) {
+    match (form, is_thinking) {
+        (Form::Chat, false) => (
+            br#"","message":{"role":"assistant","content":"#,
+            br#"},"done":false}"#,
+        ),
+        (Form::Chat, true) => (
+            br#"","message":{"role":"assistant","content":"","thinking":"#,
+            br#"},"done":false}"#,
+        ),
+        (Form::Generate, false) => (br#"","response":"#, br#","done":false}"#),
+        (Form::Generate, true) => (br#"","response":"","thinking":"#, br#","done":false}"#),
     }
 }
 
@@ -55,15 +81,21 @@ impl Writer for Lines {
     }
 
     fn piece(&mut self, text: &str, out: &mut Vec<u8>) {
-        let line = match &mut self.open {
-            OpenPart::Text => self.form.said(&self.model, text, "", Vec::new()),
-            OpenPart::Thinking => self.form.said(&self.model, "", text, Vec::new()),
+        let is_thinking = match &mut self.open {
+            OpenPart::Text => false,
+            OpenPart::Thinking => true,
             OpenPart::Call { arguments, .. } => {
                 arguments.push_str(text);
                 return;
             }
         };
-        one_line::write(&line, out);
+        let (before, behind) = around(self.form, is_thinking);
+        out.extend_from_slice(&self.head);
+        write!(out, "{}", Timestamp::now()).expect("it is written to memory");
+        out.extend_from_slice(before);
+        one_line::write(text, out);
+        out.extend_from_slice(behind);
+        out.push(b'\n');
     }
 
     fn close(&mut self, out: &mut Vec<u8>) {
@@ -71,7 +103,7 @@ impl Writer for Lines {
             std::mem::replace(&mut self.open, OpenPart::Text)
         {
             let calls = vec![call(&name, &arguments)];
-            one_line::write(&self.form.said(&self.model, "", "", calls), out);
+            one_line::write_line(&self.form.said(&self.model, "", "", calls), out);
         }
     }
 
@@ -79,7 +111,7 @@ impl Writer for Lines {
         let spent = self.origin.spent();
         let mut last = self.form.said(&self.model, "", "", Vec::new());
         last.finish(reason, usage, spent, self.first.or(Some(spent)));
-        one_line::write(&last, out);
+        one_line::write_line(&last, out);
     }
 
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {

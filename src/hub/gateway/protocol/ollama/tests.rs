@@ -229,6 +229,26 @@ fn lines_since(origin: Origin, form: Form, pieces: &[&[u8]]) -> Vec<Value> {
 }
 
 #[test]
+fn a_piece_is_written_as_a_whole_answer_is() {
+    let text = "a \"b\"\u{2028}é\n";
+    for form in [Form::Chat, Form::Generate] {
+        for field in ["content", "reasoning_content"] {
+            let event = json!({"choices": [{"delta": {field: text}}]});
+            let lines = lines_of(form, &[format!("data: {event}\n\n").as_bytes()]);
+            let (said, thought) = match field {
+                "content" => (text, ""),
+                _ => ("", text),
+            };
+            let mut whole = form.said("m", said, thought, Vec::new()).value();
+            whole["created_at"] = lines[0]["created_at"].clone();
+            assert_eq!(lines[0].to_string(), whole.to_string(), "{form:?} {field}");
+            let time = lines[0]["created_at"].as_str().unwrap();
+            assert!(time.parse::<jiff::Timestamp>().is_ok(), "{time}");
+        }
+    }
+}
+
+#[test]
 fn a_whole_answer_has_text_thinking_calls_and_counters() {
     let answer = json!({
         "choices": [{"finish_reason": "stop", "message": {
