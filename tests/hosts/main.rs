@@ -62,6 +62,14 @@ fn a_hub_that_is_killed_leaves_the_machines_to_the_next_and_stop_ends_them() {
     world.assert_no_ranks();
 }
 
+/// A machine of the model on all three.
+#[derive(Debug, Clone, Copy)]
+enum Machine {
+    /// The hub's. To be cut off from the others is the same for it as for both of them.
+    Own,
+    Other(usize),
+}
+
 /// What happens to a machine.
 #[derive(Debug, Clone, Copy)]
 enum Trouble {
@@ -72,47 +80,68 @@ enum Trouble {
 
 #[test]
 fn a_machine_that_dies_hangs_or_is_cut_off_ends_all_and_the_next_request_loads_them_anew() {
+    all_end(&[
+        (Machine::Other(0), Trouble::Killed),
+        (Machine::Other(1), Trouble::Stopped),
+        (Machine::Other(0), Trouble::CutOff),
+        (Machine::Other(1), Trouble::Killed),
+        (Machine::Other(0), Trouble::Stopped),
+        (Machine::Other(1), Trouble::CutOff),
+    ]);
+}
+
+/// Its process answers `/health`, and all requests.
+#[test]
+fn the_hubs_own_machine_is_as_any_other() {
+    all_end(&[
+        (Machine::Own, Trouble::Stopped),
+        (Machine::Own, Trouble::CutOff),
+        (Machine::Own, Trouble::Killed),
+    ]);
+}
+
+/// Whatever happens to one machine, the processes on all of them end, and the next request loads them anew.
+fn all_end(troubles: &[(Machine, Trouble)]) {
     let Some(world) = World::started() else {
         return;
     };
     let expected = world.said("three");
-    let troubles = [
-        (0, Trouble::Killed),
-        (1, Trouble::Stopped),
-        (0, Trouble::CutOff),
-        (1, Trouble::Killed),
-        (0, Trouble::Stopped),
-        (1, Trouble::CutOff),
-    ];
-    for (host, trouble) in troubles {
+    for (machine, trouble) in troubles {
         let leader = world.pid_of("three");
-        let host = world.host(host);
-        let [rank] = host.ranks()[..] else {
-            panic!("{:?}", host.ranks())
+        let (ranks, lines): (_, Vec<_>) = match machine {
+            Machine::Own => (World::own_ranks(leader), world.hosts().collect()),
+            Machine::Other(index) => {
+                let host = world.host(*index);
+                (host.ranks(), vec![host])
+            }
+        };
+        let [rank] = ranks[..] else {
+            panic!("{machine:?}: {ranks:?}")
         };
         match trouble {
             Trouble::Killed => processes::send(rank, Signal::SIGKILL),
             Trouble::Stopped => processes::send(rank, Signal::SIGSTOP),
-            Trouble::CutOff => host.place.cut(),
+            Trouble::CutOff => lines.iter().for_each(|host| host.place.cut()),
         }
+        let what = format!("{machine:?}, {trouble:?}");
         let begun = Instant::now();
         let noticed = within(NOTICED, || {
             let is_gone = processes::members(leader).is_empty();
             (is_gone && world.home.states("three").1 != "loaded").then_some(())
         });
-        assert!(noticed.is_some(), "{trouble:?}: {}", world.home.app_log());
+        assert!(noticed.is_some(), "{what}: {}", world.home.app_log());
         let took = begun.elapsed();
-        support::show("the test", &format!("{trouble:?}: noticed after {took:?}"));
+        support::show("the test", &format!("{what}: noticed after {took:?}"));
         if matches!(trouble, Trouble::CutOff) {
             // It cannot be told to end, and so nothing is loaded.
             let refused = world.chat("three");
             assert_eq!(refused.status, 503, "{}", refused.text());
             assert!(refused.text().contains("over ssh"), "{}", refused.text());
-            world.mend(host);
+            lines.iter().for_each(|host| world.mend(host));
         } else {
             wait_until("no rank to be left", SOON, || world.ranks().is_empty());
         }
-        assert_eq!(world.said("three"), expected, "{trouble:?}");
+        assert_eq!(world.said("three"), expected, "{what}");
         assert_ne!(world.pid_of("three"), leader);
         assert_eq!(world.ranks().len(), 2, "one on each, none of before");
     }

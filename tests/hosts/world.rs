@@ -185,6 +185,16 @@ impl World {
         &self.hosts[index]
     }
 
+    /// The processes of a model on the hub's machine, whose leader has started them beside an ssh for each other one.
+    pub(crate) fn own_ranks(leader: u32) -> Vec<u32> {
+        let mut children = processes::children(leader);
+        children.retain(|pid| {
+            let program = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+            program.is_ok_and(|program| program.trim_end() != "ssh")
+        });
+        children
+    }
+
     /// The processes of models on all machines but the hub's.
     pub(crate) fn ranks(&self) -> Vec<u32> {
         self.hosts().flat_map(Host::ranks).collect()
