@@ -1,7 +1,6 @@
 //! A stream as the events of a response.
 
-use std::io::Write as _;
-
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::chat::{Head, Part, PartKind, Reason, Usage, Writer};
@@ -58,6 +57,15 @@ impl OpenItem {
         }
     }
 
+    /// The fields of an event about it, which is the item of that index.
+    fn said(&self, output_index: usize) -> Said<'_> {
+        Said {
+            item_id: &self.item_id,
+            output_index,
+            ..Said::default()
+        }
+    }
+
     fn text(&mut self) -> &mut String {
         match &mut self.part {
             Part::Thinking(text) | Part::Text(text) | Part::Refusal(text) => text,
@@ -86,18 +94,71 @@ impl Events {
             _ => "server_error",
         };
         response["error"] = json!({"code": code, "message": error.message});
-        self.event("response.failed", json!({ "response": response }), out);
+        let failed = OfResponse {
+            response: &response,
+        };
+        self.event("response.failed", &failed, out);
     }
 
-    /// Writes an event; its number and its type are added. The last ones have the whole text, which is not copied.
-    fn event(&mut self, kind: &str, fields: Value, out: &mut Vec<u8>) {
-        let mut event = json!({"type": kind, "sequence_number": self.sequence});
-        if let (Value::Object(event), Value::Object(fields)) = (&mut event, fields) {
-            event.extend(fields);
+    /// Writes an event with these fields, which are a JSON object; its type and its number come before them. The last
+    /// ones have the whole text, which is not copied.
+    fn event(&mut self, kind: &str, fields: &impl Serialize, out: &mut Vec<u8>) {
+        for part in [
+            "event: ",
+            kind,
+            "\ndata: {\"type\":\"",
+            kind,
+            "\",\"sequence_number\":",
+        ] {
+            out.extend_from_slice(part.as_bytes());
         }
-        self.sequence += 1;
-        write!(out, "event: {kind}\ndata: {event}\n\n").expect(IN_MEMORY);
+        self.number(out);
+        let at = out.len();
+        serde_json::to_writer(&mut *out, fields).expect(IN_MEMORY);
+        // They go on with the object that has begun.
+        out[at] = b',';
+        out.extend_from_slice(b"\n\n");
     }
+
+    /// Writes the number of the next event.
+    fn number(&mut self, out: &mut Vec<u8>) {
+        serde_json::to_writer(out, &self.sequence).expect(IN_MEMORY);
+        self.sequence += 1;
+    }
+}
+
+/// The fields of an event about a response.
+#[derive(Serialize)]
+struct OfResponse<'a> {
+    response: &'a Value,
+}
+
+/// The fields of an event about an item.
+#[derive(Serialize)]
+struct OfItem<'a> {
+    output_index: usize,
+    item: &'a Value,
+}
+
+/// The fields of an event about what an item has said: all of it, or the part that has it.
+#[derive(Default, Serialize)]
+struct Said<'a> {
+    item_id: &'a str,
+    output_index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_index: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<[(); 0]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusal: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arguments: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<&'a Value>,
 }
 
 const IN_MEMORY: &str = "it is written to memory";
@@ -118,9 +179,9 @@ pub(super) fn failed_at_once(error: &ApiError, created: u64) -> Vec<u8> {
 
 impl Writer for Events {
     fn begin(&mut self, _: Head<'_>, out: &mut Vec<u8>) {
-        let begun = json!({"response": self.frame.response("in_progress", &[])});
-        self.event("response.created", begun.clone(), out);
-        self.event("response.in_progress", begun, out);
+        let response = &self.frame.response("in_progress", &[]);
+        self.event("response.created", &OfResponse { response }, out);
+        self.event("response.in_progress", &OfResponse { response }, out);
     }
 
     fn open(&mut self, kind: PartKind<'_>, out: &mut Vec<u8>) {
@@ -141,19 +202,24 @@ impl Writer for Events {
         if let Some(content) = begun.get_mut("content") {
             *content = json!([]);
         }
-        let added = json!({"output_index": index, "item": begun});
-        self.event("response.output_item.added", added, out);
+        let added = OfItem {
+            output_index: index,
+            item: &begun,
+        };
+        self.event("response.output_item.added", &added, out);
         let part = match open.part {
             Part::Text(_) => Some(text_part("")),
             Part::Refusal(_) => Some(refusal_part("")),
             Part::Thinking(_) => Some(json!({"type": "reasoning_text", "text": ""})),
             Part::Call { .. } => None,
         };
-        if let Some(part) = part {
-            let added = json!({
-                "item_id": open.item_id, "output_index": index, "content_index": 0, "part": part,
-            });
-            self.event("response.content_part.added", added, out);
+        if let Some(part) = &part {
+            let added = Said {
+                content_index: Some(0),
+                part: Some(part),
+                ..open.said(index)
+            };
+            self.event("response.content_part.added", &added, out);
         }
         self.open = Some(open);
     }
@@ -162,48 +228,68 @@ impl Writer for Events {
         let Some(open) = &mut self.open else { return };
         open.text().push_str(text);
         out.extend_from_slice(open.head.as_bytes());
-        write!(out, "{}", self.sequence).expect(IN_MEMORY);
+        self.number(out);
         out.extend_from_slice(b",\"delta\":");
         serde_json::to_writer(&mut *out, text).expect(IN_MEMORY);
         out.extend_from_slice(b"}\n\n");
-        self.sequence += 1;
     }
 
     fn close(&mut self, out: &mut Vec<u8>) {
         let Some(open) = self.open.take() else { return };
-        let (id, index) = (&open.item_id, self.output.len());
+        let index = self.output.len();
         let item = item(&open.id, &open.part, self.is_cut);
-        let here = |mut fields: Value| {
-            fields["item_id"] = json!(id);
-            fields["output_index"] = json!(index);
-            fields
-        };
-        match &open.part {
-            Part::Text(text) => {
-                let done = here(json!({"content_index": 0, "text": text, "logprobs": []}));
-                self.event("response.output_text.done", done, out);
-            }
-            Part::Refusal(text) => {
-                let done = here(json!({"content_index": 0, "refusal": text}));
-                self.event("response.refusal.done", done, out);
-            }
-            Part::Thinking(text) => {
-                let done = here(json!({"content_index": 0, "text": text}));
-                self.event("response.reasoning_text.done", done, out);
-            }
+        let here = open.said(index);
+        let (kind, done) = match &open.part {
+            Part::Text(text) => (
+                "response.output_text.done",
+                Said {
+                    content_index: Some(0),
+                    text: Some(text),
+                    logprobs: Some([]),
+                    ..here
+                },
+            ),
+            Part::Refusal(text) => (
+                "response.refusal.done",
+                Said {
+                    content_index: Some(0),
+                    refusal: Some(text),
+                    ..here
+                },
+            ),
+            Part::Thinking(text) => (
+                "response.reasoning_text.done",
+                Said {
+                    content_index: Some(0),
+                    text: Some(text),
+                    ..here
+                },
+            ),
             Part::Call {
                 name, arguments, ..
-            } => {
-                let done = here(json!({"name": name, "arguments": arguments}));
-                self.event("response.function_call_arguments.done", done, out);
-            }
-        }
+            } => (
+                "response.function_call_arguments.done",
+                Said {
+                    name: Some(name),
+                    arguments: Some(arguments),
+                    ..here
+                },
+            ),
+        };
+        self.event(kind, &done, out);
         if let Some(part) = item["content"].get(0) {
-            let done = here(json!({"content_index": 0, "part": part}));
-            self.event("response.content_part.done", done, out);
+            let done = Said {
+                content_index: Some(0),
+                part: Some(part),
+                ..open.said(index)
+            };
+            self.event("response.content_part.done", &done, out);
         }
-        let done = json!({"output_index": index, "item": item});
-        self.event("response.output_item.done", done, out);
+        let done = OfItem {
+            output_index: index,
+            item: &item,
+        };
+        self.event("response.output_item.done", &done, out);
         self.output.push(item);
     }
 
@@ -213,14 +299,17 @@ impl Writer for Events {
             true => "response.completed",
             false => "response.incomplete",
         };
-        self.event(kind, json!({ "response": response }), out);
+        let ended = OfResponse {
+            response: &response,
+        };
+        self.event(kind, &ended, out);
     }
 
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {
         // OpenAI's own client takes nothing before it.
         if self.sequence == 0 {
-            let begun = json!({"response": self.frame.response("in_progress", &[])});
-            self.event("response.created", begun, out);
+            let response = &self.frame.response("in_progress", &[]);
+            self.event("response.created", &OfResponse { response }, out);
         }
         self.failed(error, out);
     }
