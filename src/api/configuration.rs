@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::PolicyChanges;
+
 /// hub.yaml as it is on the disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigText {
@@ -82,4 +84,7 @@ pub struct ConfigSaved {
     pub stopped: Vec<String>,
     /// The others.
     pub unchanged: Vec<String>,
+    /// What changed about the policies, if anything did.
+    #[serde(default, skip_serializing_if = "PolicyChanges::is_empty")]
+    pub policies: PolicyChanges,
 }

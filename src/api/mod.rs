@@ -44,4 +44,4 @@ pub use status::{
     ModelFacts, ModelMetadata, ModelStatus, ProcessState, SpareStatus, Status, unix_now,
 };
 pub use usage::UsageTotals;
-pub use verb::{AllReport, Outcome, ReloadReport, Verb};
+pub use verb::{AllReport, Outcome, PolicyChanges, ReloadReport, Verb};

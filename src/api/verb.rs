@@ -93,6 +93,29 @@ pub struct ReloadReport {
     pub stopped: Vec<String>,
     /// All others.
     pub unchanged: Vec<String>,
+    /// What changed about the policies, if anything did.
+    #[serde(default, skip_serializing_if = "PolicyChanges::is_empty")]
+    pub policies: PolicyChanges,
+}
+
+/// What a reload changes about the policies, compared with when hub.yaml was read before.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyChanges {
+    /// Files that are new, gone or different, modules among them, and bundled policies that were switched on or off:
+    /// `night.lua`, `bundled/lru_swap.lua`.
+    pub changed: Vec<String>,
+    /// Settings of policies in hub.yaml that are new, gone or different: `policy.token_budget`, `policy.keep of alpha`.
+    pub settings: Vec<String>,
+    /// A line for each file that does not load: the policies stay as they were.
+    pub refused: Vec<String>,
+}
+
+impl PolicyChanges {
+    /// True if there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.settings.is_empty() && self.refused.is_empty()
+    }
 }
 
 /// The report of a verb on all models, with names in hub.yaml's order.

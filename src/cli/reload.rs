@@ -8,14 +8,15 @@ use super::find::{Found, Hub};
 use super::hub_yaml::HubYaml;
 use super::progress;
 use super::render::Out;
-use crate::api::ReloadReport;
+use crate::api::{PolicyChanges, ReloadReport};
 use crate::runtime_file::RuntimeFile;
 
 /// Re-read hub.yaml and bring the running models in line with it
 ///
 /// Models that are gone from hub.yaml are stopped, new default ones are started, and a running one whose
 /// launch settings changed is restarted. All others are left alone. Prints
-/// `started=… | stopped=… | unchanged=…`.
+/// `started=… | stopped=… | unchanged=…`, and then which policies changed since it was read before, or which
+/// of their settings.
 ///
 /// Exit status: 0; 1 when hub.yaml is not valid (nothing changes then) or the hub does not run.
 #[derive(Debug, clap::Args)]
@@ -41,7 +42,29 @@ async fn reload(hub: &Hub, out: &mut Out) -> anyhow::Result<()> {
     } else {
         out.ok(text);
     }
+    print_policies(&reloaded.policies, out);
     Ok(())
+}
+
+/// A line for each kind of change; none without one.
+fn print_policies(changes: &PolicyChanges, out: &mut Out) {
+    for problem in &changes.refused {
+        out.warn(format_args!(
+            "The policies were not reloaded, the old ones stay. {problem}"
+        ));
+    }
+    if !changes.changed.is_empty() {
+        out.ok(format_args!(
+            "Changed policies: {}",
+            changes.changed.join(", ")
+        ));
+    }
+    if !changes.settings.is_empty() {
+        out.ok(format_args!(
+            "Changed settings of policies: {}",
+            changes.settings.join(", ")
+        ));
+    }
 }
 
 /// Reloads the hub of hub.yaml if it runs. The hub of another hub.yaml is left alone.

@@ -21,6 +21,7 @@ use super::failures::Failures;
 use super::interface::declared::DeclaredModel;
 use super::interface::hook::Hook;
 use super::journal::counts::Counts;
+use super::sources::Sources;
 use super::{EventName, Plain};
 use crate::api::{Origin, PolicyFacts, shown};
 use crate::files;
@@ -182,6 +183,7 @@ impl Host {
         let modules = Arc::new(Modules {
             folder: folder.to_owned(),
             loaded: Mutex::default(),
+            sources: Mutex::default(),
         });
         Ok(Self {
             hub_fields: hub::shared_fields(&lua, &stage, &state.root)?,
@@ -208,6 +210,11 @@ impl Host {
             (true, returned) => Ok(returned),
             (false, problem) => Err(guard::error(problem)),
         }
+    }
+
+    /// The texts of the modules that files required.
+    pub(super) fn modules(&self) -> Sources {
+        self.modules.sources.lock().clone()
     }
 
     /// Lifts the time limit of the loaded files.
@@ -355,6 +362,7 @@ struct Modules {
     folder: PathBuf,
     /// By name; `None` while the module runs for the first time.
     loaded: Mutex<HashMap<String, Option<Value>>>,
+    sources: Mutex<Sources>,
 }
 
 impl Modules {
@@ -379,6 +387,7 @@ impl Modules {
         let source = files::read(&self.folder.join(&file)).map_err(|error| {
             mlua::Error::runtime(format!("require: module `{name}` ({file}): {error}"))
         })?;
+        self.sources.lock().note(&file, &source);
         self.loaded.lock().insert(name.to_owned(), None);
         let result = globals.run(lua, &file, &source);
         match &result {

@@ -22,6 +22,7 @@ use self::journal::ruling::Question;
 use self::journal::witness::Witness;
 use self::observers::{Observe, Observed, Queue};
 use self::set::{HookAnswer, PolicySet};
+use self::sources::Sources;
 use crate::api::ApiError;
 
 mod bindings;
@@ -36,6 +37,7 @@ mod judge;
 mod observers;
 mod replay;
 mod set;
+mod sources;
 mod watch;
 
 pub use crate::core::interface::event::{Details, Event, EventName, FinishedRequest, ModelEvent};
@@ -69,6 +71,8 @@ struct Shared {
     set: ArcSwap<PolicySet>,
     /// The reason why the last reload kept the old policies.
     refused: Mutex<Vec<String>>,
+    /// What the policies were made of when somebody was last told what has changed.
+    told: Mutex<Sources>,
     observed: Observed,
     events: Arc<Queue>,
     /// The thread that decides requests while a policy may take long.
@@ -129,6 +133,7 @@ impl Policies {
             &Plain::default(),
         );
         let set = set.witnessed_by(&witness);
+        let told = set.sources().clone();
         let shared = Shared {
             world,
             observed: Observed::default(),
@@ -139,6 +144,7 @@ impl Policies {
             witness,
             set: ArcSwap::from_pointee(set),
             refused: Mutex::default(),
+            told: Mutex::new(told),
         };
         shared.observed.set(shared.set.load().observed());
         Self {
@@ -175,6 +181,17 @@ impl Policies {
             return true;
         }
         false
+    }
+
+    /// The files and bundled policies that changed since the last call, or since the first load, whoever had them
+    /// loaded; and a line for each file that does not load.
+    pub fn changes(&self) -> (Vec<String>, Vec<String>) {
+        let set = self.shared.set.load();
+        let before = std::mem::replace(&mut *self.shared.told.lock(), set.sources().clone());
+        (
+            before.changes(set.sources()),
+            self.shared.refused.lock().clone(),
+        )
     }
 
     /// Replaces `hub.state` by that of the hub before.

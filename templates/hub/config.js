@@ -1,7 +1,7 @@
 // hub.yaml in an editor: read, checked while it is written, reviewed, saved. Loaded when its view is opened for the
 // first time.
 
-import { ask, byId, confirmed, count, element, fetched, flash, list, setOptional, setText } from "./page.js";
+import { ask, byId, confirmed, count, element, fetched, flash, list, policyLines, setOptional, setText } from "./page.js";
 import { goTo, mark, useSchema } from "./editor.js";
 
 const CHECK_MS = 400;
@@ -146,10 +146,10 @@ async function review() {
   say("saving…");
   const headers = { "Content-Type": "application/yaml", "If-Match": `"${file.version}"` };
   const answer = await fetched("/hub/config", { method: "PUT", headers, body });
-  const { version, backup, started, stopped, unchanged } = await answer.json();
+  const { version, backup, started, stopped, unchanged, policies } = await answer.json();
   file = { ...file, text: mine, version };
   say("");
-  flash("ok", `hub.yaml saved and reloaded: started=${list(started)} | stopped=${list(stopped)} | unchanged=${list(unchanged)}\nThe old one is ${backup}`);
+  flash("ok", `hub.yaml saved and reloaded: started=${list(started)} | stopped=${list(stopped)} | unchanged=${list(unchanged)}${policyLines(policies)}\nThe old one is ${backup}`);
   await check();
 }
 

@@ -1,6 +1,6 @@
 // The status page: listens to /hub/events, shows what has changed, sends what is clicked.
 
-import { ask, byId, bytes, clearFlash, clone, confirmed, count, element, fieldOf, firstLine, flash, keepFocus, list, post, setOptional, setText, settleFlash, showList, steadily, timeOf, toast } from "./page.js";
+import { ask, byId, bytes, clearFlash, clone, confirmed, count, element, fieldOf, firstLine, flash, keepFocus, list, policyLines, post, setOptional, setText, settleFlash, showList, steadily, timeOf, toast } from "./page.js";
 import { isDone, isMoving, showModels } from "./models.js";
 import { addRequests, newestRequest, showRequests } from "./requests.js";
 import { changeFlights, forgetFlights, setFlights, showFlights } from "./flights.js";
@@ -281,8 +281,9 @@ function control(id, act) {
 control("refresh", async () => ((await refresh()) ? ["ok", "Snapshot refreshed"] : null));
 
 control("reload", async () => {
-  const { started, stopped, unchanged } = await post("/hub/reload");
-  return ["ok", `Hub reloaded: started=${list(started)} | stopped=${list(stopped)} | unchanged=${list(unchanged)}`];
+  const { started, stopped, unchanged, policies } = await post("/hub/reload");
+  const kind = policies?.refused.length ? "error" : "ok";
+  return [kind, `Hub reloaded: started=${list(started)} | stopped=${list(stopped)} | unchanged=${list(unchanged)}${policyLines(policies)}`];
 });
 
 function allReport(verb, word, { done, busy, failed }) {

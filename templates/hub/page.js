@@ -226,4 +226,12 @@ export function duration(seconds) {
 
 export const list = (names) => names.join(", ") || "none";
 
+/** Lines about the policies of a reload, for the end of its message. */
+export function policyLines({ changed = [], settings = [], refused = [] } = {}) {
+  const lines = refused.map((problem) => `The policies were not reloaded, the old ones stay. ${problem}`);
+  if (changed.length) lines.push(`Changed policies: ${list(changed)}`);
+  if (settings.length) lines.push(`Changed settings of policies: ${list(settings)}`);
+  return lines.map((line) => `\n${line}`).join("");
+}
+
 export const count = (number, what) => `${number} ${what}${number === 1 ? "" : "s"}`;

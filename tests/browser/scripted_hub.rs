@@ -18,8 +18,8 @@ use hyper_util::service::TowerToHyperService;
 use mlx_openai_server_hub::api::{
     Activity, ApiError, CapturedRequest, ConfigCheck, ConfigSaved, ConfigText, DecisionsReport,
     EndedRequest, FleetReport, HistoryReport, HubFacts, MemberLoad, MemoryState, ModelFacts,
-    Outcome, PoliciesReport, ProcessState, RecordingReport, ReloadReport, RequestInFlight, Status,
-    Verb, VerbPlan, WantedDecisions,
+    Outcome, PoliciesReport, PolicyChanges, ProcessState, RecordingReport, ReloadReport,
+    RequestInFlight, Status, Verb, VerbPlan, WantedDecisions,
 };
 use mlx_openai_server_hub::config::{self, Config};
 use mlx_openai_server_hub::hub::control::{ConfigEditor, Hub, Live, router};
@@ -230,6 +230,10 @@ impl Hub for ScriptedHub {
                 started: vec!["alpha".to_owned(), "beta".to_owned()],
                 stopped: Vec::new(),
                 unchanged: vec!["gamma".to_owned()],
+                policies: PolicyChanges {
+                    changed: vec!["night.lua".to_owned()],
+                    ..PolicyChanges::default()
+                },
             }),
         }
     }

@@ -137,7 +137,7 @@ async fn models_answer_in_a_toast_and_the_hub_in_a_flash_banner() {
         };
 
         browser.click("#reload").await;
-        let report = "Hub reloaded: started=alpha, beta | stopped=none | unchanged=gamma";
+        let report = "Hub reloaded: started=alpha, beta | stopped=none | unchanged=gamma\nChanged policies: night.lua";
         browser.wait_for("#flash", &[report]).await;
         assert_eq!(kind().await.as_deref(), Some("ok"));
 

@@ -285,6 +285,32 @@ fn bystander() -> Child {
 pub(crate) fn end(mut process: Child) {
     process.kill().unwrap();
     process.wait().unwrap();
+#[test]
+fn reload_says_which_policies_changed_and_why_others_stay() {
+    let told = |policies: Value| {
+        let report =
+            json!({"started": [], "stopped": [], "unchanged": ["a"], "policies": policies});
+        let (_hub, home) = hub(move |_| Some((200, report.clone())));
+        home.run(&["reload"]).assert_ok().out.clone()
+    };
+    insta::assert_snapshot!(
+        told(json!({"changed": ["bundled/lru_swap.lua", "night.lua"],
+            "settings": ["policy.hours", "policy.keep of a"], "refused": []})),
+        @"
+        [info] Hub reload complete: started=none | stopped=none | unchanged=a
+        [ok] Changed policies: bundled/lru_swap.lua, night.lua
+        [ok] Changed settings of policies: policy.hours, policy.keep of a
+        "
+    );
+    insta::assert_snapshot!(
+        told(json!({"changed": [], "settings": [], "refused": ["night.lua:3: `=` expected near `x`"]})),
+        @"
+        [info] Hub reload complete: started=none | stopped=none | unchanged=a
+        [warn] The policies were not reloaded, the old ones stay. night.lua:3: `=` expected near `x`
+        "
+    );
+}
+
 }
 
 /// A hub that agrees to everything, and answers `reload` to a reload.

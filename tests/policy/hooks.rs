@@ -467,6 +467,36 @@ fn a_reload_replaces_all_or_nothing() {
 }
 
 #[test]
+fn changes_name_the_files_modules_and_bundled_policies_that_are_others_now() {
+    let hub = Hub::with("local names = require('lib.names') return {}")
+        .file("lib/names.lua", "return 1")
+        .file("other.lua", "return {}");
+    let policies = hub.load();
+    let changed = |policies: &Policies, bundled: &[&str]| {
+        policies.reload(
+            hub.path(),
+            &bundled
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>(),
+        );
+        policies.changes()
+    };
+    let none = Vec::<String>::new();
+    assert_eq!(changed(&policies, &[]), (none.clone(), none.clone()));
+    std::fs::write(hub.path().join("lib/names.lua"), "return 2").unwrap();
+    std::fs::remove_file(hub.path().join("other.lua")).unwrap();
+    // Read by somebody who does not ask what has changed.
+    policies.reload(hub.path(), &[]);
+    let names = ["bundled/lru_swap.lua", "lib/names.lua", "other.lua"].map(str::to_owned);
+    assert_eq!(
+        changed(&policies, &["lru_swap"]),
+        (names.to_vec(), none.clone())
+    );
+    assert_eq!(changed(&policies, &["lru_swap"]), (none.clone(), none));
+}
+
+#[test]
 fn an_unknown_bundled_name_is_a_warning_with_the_known_ones() {
     let hub = Hub::new();
     let wanted = ["create_hub".to_owned(), "nosuch".to_owned()];

@@ -151,6 +151,7 @@ impl Lifecycle {
             started: reload.started,
             stopped: reload.stopped,
             unchanged: reload.unchanged,
+            policies: reload.policies,
         })
     }
 }

@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use super::messages::{Mailbox, Message, Reply, Waiting};
+use super::messages::{Mailbox, Message, Reply, Waiting, Wanted};
 use super::publish::publish;
 use super::running_workers::RunningWorkers;
 use super::watchdog;
-use crate::api::unix_now;
+use crate::api::{ReloadReport, unix_now};
 use crate::core::hands::{self, Judge as _};
 use crate::core::interface::questions::{ModelQuestion, ModelVerdict};
 use crate::core::machine::{Answer, Goal, Launch, Machine, Now, QuestionId, Waiter};
@@ -172,7 +172,12 @@ impl hands::Hands for Hands {
     }
 
     fn answer(&mut self, waiter: Waiter, answer: Answer) {
-        let Some((reply, arrival)) = self.waiting.remove(waiter) else {
+        let Some(Wanted {
+            answer: reply,
+            arrival,
+            policies,
+        }) = self.waiting.remove(waiter)
+        else {
             return;
         };
         let result = match (answer, &arrival) {
@@ -182,7 +187,9 @@ impl hands::Hands for Hands {
             // Only requests ask for a grant.
             (Answer::Granted, None) => Err(wrong_reply()),
             (Answer::Verb(outcome), _) => Ok(Reply::Verb(outcome)),
-            (Answer::Reloaded(report), _) => Ok(Reply::Reloaded(report)),
+            (Answer::Reloaded(report), _) => {
+                Ok(Reply::Reloaded(ReloadReport { policies, ..report }))
+            }
             (Answer::Refused(error), _) => Err(error),
         };
         // It has its lease and waits no more, before anybody is told.

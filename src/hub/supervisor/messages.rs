@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{ApiError, Outcome, ReloadReport, SystemMemory, Verb};
+use crate::api::{ApiError, Outcome, PolicyChanges, ReloadReport, SystemMemory, Verb};
 use crate::config::Config;
 use crate::core::interface::questions::ModelVerdict;
 use crate::core::machine::{Launch, QuestionId, Waiter};
@@ -164,10 +164,12 @@ pub(in crate::hub) struct Waiting {
 }
 
 #[derive(Debug)]
-struct Wanted {
-    answer: Answering,
+pub(in crate::hub) struct Wanted {
+    pub(in crate::hub) answer: Answering,
     /// The request that wants a lease.
-    arrival: Option<Arrival>,
+    pub(in crate::hub) arrival: Option<Arrival>,
+    /// What the reload has changed about the policies.
+    pub(in crate::hub) policies: PolicyChanges,
 }
 
 impl Waiting {
@@ -177,14 +179,23 @@ impl Waiting {
         answer: Answering,
         arrival: Option<Arrival>,
     ) {
-        self.answers.insert(waiter.id, Wanted { answer, arrival });
+        let policies = PolicyChanges::default();
+        let wanted = Wanted {
+            answer,
+            arrival,
+            policies,
+        };
+        self.answers.insert(waiter.id, wanted);
     }
 
-    pub(in crate::hub) fn remove(
-        &mut self,
-        waiter: Waiter,
-    ) -> Option<(Answering, Option<Arrival>)> {
-        let wanted = self.answers.remove(&waiter.id)?;
-        Some((wanted.answer, wanted.arrival))
+    /// Keeps what a reload has changed about the policies for its answer.
+    pub(in crate::hub) fn note_policies(&mut self, waiter: Waiter, policies: PolicyChanges) {
+        if let Some(wanted) = self.answers.get_mut(&waiter.id) {
+            wanted.policies = policies;
+        }
+    }
+
+    pub(in crate::hub) fn remove(&mut self, waiter: Waiter) -> Option<Wanted> {
+        self.answers.remove(&waiter.id)
     }
 }

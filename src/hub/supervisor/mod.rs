@@ -12,11 +12,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_util::task::TaskTracker;
 
-use crate::api::{ApiError, ProcessState, unix_now};
+use crate::api::{ApiError, PolicyChanges, ProcessState, unix_now};
 use crate::config::Config;
 use crate::core::hands::{Hands as _, TICK, handle};
 use crate::core::machine::{Answer, Event, Launch, Machine, Waiter, specs};
-use crate::core::reload::{changed_launches, keep_fixed};
+use crate::core::reload::{changed_launches, changed_settings, keep_fixed};
 use crate::hub::published::legacy::Legacy;
 use crate::hub::published::registry::{Registry, Table, new_model};
 use crate::hub::published::served;
@@ -409,6 +409,13 @@ impl Supervisor {
         let config = &table.config;
         let policies = &self.hands.policies;
         apart(|| policies.reload(config.folder(), &config.policies));
+        let (changed_policies, refused) = policies.changes();
+        let changes = PolicyChanges {
+            changed: changed_policies,
+            settings: changed_settings(config, &old.config),
+            refused,
+        };
+        self.hands.waiting.note_policies(waiter, changes);
         registry.relearn();
         registry.look_for_paths();
         registry.spares.want(config.spares);

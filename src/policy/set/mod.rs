@@ -18,6 +18,7 @@ use super::interface::hook::Hook;
 use super::journal::counts::Timed;
 use super::journal::ruling::{Question, Ruling};
 use super::journal::witness::Witness;
+use super::sources::Sources;
 use super::{Event, EventName, RequestView, World};
 use crate::api::{Origin, PolicyFacts, shown};
 use crate::files;
@@ -44,6 +45,7 @@ pub(super) struct PolicySet {
     policies: Vec<Policy>,
     broken: Vec<String>,
     unknown: Vec<String>,
+    sources: Sources,
     witness: Option<Arc<Witness>>,
 }
 
@@ -100,10 +102,12 @@ impl PolicySet {
         }));
 
         let mut policies = Vec::new();
+        let mut sources = Sources::default();
         for (name, source) in files {
             let loaded = source
                 .map_err(|error| format!("{name}: {error}"))
                 .and_then(|source| {
+                    sources.note(&name, &source);
                     let loaded = host.load(&name, &source)?;
                     // Again in the other state, for the observers there.
                     let heard = loaded.observes().then(|| {
@@ -128,6 +132,7 @@ impl PolicySet {
         if is_quick {
             host.trust();
         }
+        sources.extend(host.modules());
         let observes = |policy: &Policy| policy.hearing.is_some();
         if !policies
             .iter()
@@ -143,6 +148,7 @@ impl PolicySet {
             policies,
             broken,
             unknown,
+            sources,
             witness: None,
         }
     }
@@ -151,6 +157,11 @@ impl PolicySet {
     pub(super) fn names(&self) -> Vec<String> {
         let names = self.policies.iter().map(|policy| policy.name.clone());
         names.collect()
+    }
+
+    /// The texts of the files and of the modules that they required.
+    pub(super) fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// The files with the report of each.

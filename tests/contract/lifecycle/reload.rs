@@ -1,10 +1,10 @@
 //! What a reload changes, and what it leaves alone.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{pid, states};
 use crate::Home;
-use crate::support::processes;
+use crate::support::{SOON, processes, wait_until};
 
 #[test]
 fn a_reload_reconciles_and_leaves_everything_else_alone() {
@@ -74,13 +74,48 @@ fn a_model_stays_stopped_across_a_reload_and_settings_of_the_hub_restart_nothing
     home.wait_for_state("off", "running", "loaded");
     home.done("off", "stop");
     home.configure(&yaml(", group: free, policy: {weight: 2}"));
-    assert_eq!(
-        home.reload(),
-        json!({"started": [], "stopped": [], "unchanged": ["off", "on"]})
-    );
+    let unchanged = json!({"started": [], "stopped": [], "unchanged": ["off", "on"]});
+    let mut told = unchanged.clone();
+    told["policies"] = json!({"changed": [], "settings": ["policy.weight of on"], "refused": []});
+    assert_eq!(home.reload(), told);
+    assert_eq!(home.reload(), unchanged, "told once");
     assert_eq!(home.states("off"), states("stopped", "unloaded"));
     assert_eq!(pid(&home, "on"), on);
     assert_eq!(home.model("on")["group"], "free", "and it is in force");
+}
+
+#[test]
+fn changed_policies_are_told_once_whoever_has_read_them() {
+    let models = "models: [{name: a, model_path: org/a}]\n";
+    let home = Home::started(models);
+    let policy = |name: &str, text: &str| std::fs::write(home.base().join(name), text).unwrap();
+    let told = |report: Value| report["policies"].clone();
+    assert_eq!(told(home.reload()), Value::Null);
+
+    policy("night.lua", "return { on_idle = function() end }");
+    wait_until("the hub to read it by itself", SOON, || {
+        home.app_log().contains("policies read again")
+    });
+    home.configure(&format!(
+        "policies: [lru_swap]\npolicy: {{hours: 8}}\n{models}"
+    ));
+    assert_eq!(
+        told(home.reload()),
+        json!({"changed": ["bundled/lru_swap.lua", "night.lua"], "settings": ["policy.hours"],
+            "refused": []})
+    );
+    assert_eq!(told(home.reload()), Value::Null);
+
+    policy("night.lua", "return {");
+    let refused = told(home.reload());
+    assert_eq!(
+        (&refused["changed"], &refused["settings"]),
+        (&json!([]), &json!([]))
+    );
+    let why = refused["refused"][0].as_str().unwrap();
+    assert!(why.starts_with("night.lua:1:"), "{why}");
+    std::fs::remove_file(home.base().join("night.lua")).unwrap();
+    assert_eq!(told(home.reload())["changed"], json!(["night.lua"]));
 }
 
 #[test]
