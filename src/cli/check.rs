@@ -16,8 +16,8 @@ use crate::worker::{command, spare};
 /// Check hub.yaml and the policies, and show what they would start
 ///
 /// Reads hub.yaml and the *.lua files beside it, asks the worker program which options it has, and
-/// prints each model with its port and its command line, the groups, and everything that deserves a
-/// warning. It starts nothing and asks no running hub.
+/// prints each model with its port, the groups, and everything that deserves a warning. With --verbose it
+/// prints the command line of each model too. It starts nothing and asks no running hub.
 ///
 /// Ports are those of a machine where none is taken: the hub itself moves on to the next free one.
 ///
@@ -25,6 +25,9 @@ use crate::worker::{command, spare};
 /// a machine lacks something with --hosts.
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
+    /// Show the command line of each model
+    #[arg(long, short)]
+    verbose: bool,
     /// Ask the other machines of a model over ssh whether they have what it needs; changes nothing there
     #[arg(long)]
     hosts: bool,
@@ -74,7 +77,15 @@ impl Check {
         }
         out.sentence("Models:");
         for plan in &plans {
-            plan.print(out);
+            plan.print(self.verbose, out);
+        }
+        if plans.iter().any(|plan| plan.model.port.is_none()) {
+            out.sentence(
+                "A model whose port is taken gets the next free one, unless hub.yaml sets its port.",
+            );
+        }
+        if !self.verbose && plans.iter().any(|plan| plan.worker.is_some()) {
+            out.sentence("For their command lines: `mlx-openai-server-hub check --verbose`");
         }
         if !config.groups.is_empty() {
             out.sentence("Groups:");
@@ -193,9 +204,9 @@ async fn lacking(plans: &[Plan<'_>]) -> Vec<String> {
 }
 
 impl Plan<'_> {
-    fn print(&self, out: &mut Out) {
+    fn print(&self, is_verbose: bool, out: &mut Out) {
         let (start, load) = (self.start(), self.load());
-        out.sentence(format_args!("  {} ({})", self.model.name, self.port()));
+        out.sentence(format_args!("  {} (port {})", self.model.name, self.port));
         out.sentence(format_args!("    {start}; {load}"));
         // Values may be secret.
         let names: Vec<_> = self.model.env.keys().map(String::as_str).collect();
@@ -205,17 +216,16 @@ impl Plan<'_> {
                 names.join(", ")
             ));
         }
-        match &self.worker {
-            Some(worker) => {
-                out.command_line(4, &worker.argv);
-                for host in &worker.hosts {
-                    let needs = worker.needs.join("` and `");
-                    out.sentence(format_args!(
-                        "    {host} needs ssh without a password, and `{needs}`"
-                    ));
-                }
-            }
-            None => out.sentence("    (command line unknown without the worker program)"),
+        // The warning about a missing program says why there is none.
+        let Some(worker) = &self.worker else { return };
+        if is_verbose {
+            out.command_line(4, &worker.argv);
+        }
+        for host in &worker.hosts {
+            let needs = worker.needs.join("` and `");
+            out.sentence(format_args!(
+                "    {host} needs ssh without a password, and `{needs}`"
+            ));
         }
     }
 
@@ -241,13 +251,6 @@ impl Plan<'_> {
             .map(|minutes| format!(", unloads after {minutes} minutes without one"))
             .unwrap_or_default();
         format!("loads for its first request{process}{unload}")
-    }
-
-    fn port(&self) -> String {
-        match self.model.port {
-            Some(port) => format!("port {port}"),
-            None => format!("port {} or the next free one", self.port),
-        }
     }
 }
 

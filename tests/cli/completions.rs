@@ -246,7 +246,7 @@ fn a_worker_beside_the_program_needs_no_path() {
             .get_envs()
             .filter_map(|(name, value)| Some((name, value?)));
         ran(command
-            .arg("check")
+            .args(["check", "--verbose"])
             .env_clear()
             .envs(environment)
             .current_dir(home.path()))

@@ -82,5 +82,5 @@ fn check_shows_the_command_line_of_every_engine() {
     );
     home.write_script("tiny", "exit 0");
     let _filters = home.filters(8123);
-    assert_cmd_snapshot!(home.command(["check"]));
+    assert_cmd_snapshot!(home.command(["check", "--verbose"]));
 }

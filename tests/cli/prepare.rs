@@ -35,8 +35,27 @@ fn check_shows_the_command_line_of_every_model() {
     install_worker(&home, "--served-model-name --max-tokens");
     write_policy(&home, "nights.lua", "return { on_load = function() end }\n");
     let _filters = home.filters(8123);
-    assert_cmd_snapshot!(home.command(["check"]));
+    assert_cmd_snapshot!(home.command(["check", "--verbose"]));
     assert!(!home.logs().exists(), "it wrote something");
+}
+
+#[test]
+fn check_leaves_command_lines_out_unless_they_are_wanted() {
+    let home = Home::empty();
+    home.write(MODELS);
+    install_worker(&home, "--served-model-name --max-tokens");
+    let told = home.run(&["check"]).assert_ok().out.clone();
+    let verbose = home.run(&["check", "-v"]).assert_ok().out.clone();
+    let hint = "For their command lines: `mlx-openai-server-hub check --verbose`";
+    assert_eq!(told.matches(hint).count(), 1, "{told}");
+    let only_verbose = |line: &&str| !told.contains(line);
+    let more: Vec<&str> = verbose.lines().filter(only_verbose).collect();
+    assert_eq!(more.len(), 3, "{more:?}");
+    assert!(
+        more.iter()
+            .all(|line| line.starts_with("    mlx-openai-server launch ")),
+        "{more:?}"
+    );
 }
 
 #[test]
@@ -58,7 +77,7 @@ fn check_knows_that_a_jit_worker_stays_up_without_the_model() {
     let home = Home::empty();
     home.write(MODELS);
     install_worker(&home, "--jit");
-    let output = home.command(["check"]).output().unwrap();
+    let output = home.command(["check", "-v"]).output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(stdout.contains("loads for its first request (its process is up before that)"));
     assert!(

@@ -93,7 +93,11 @@ fn words_stay_whole_at_80_columns_and_nothing_is_broken_in_a_pipe() {
     let long = "models:\n  - name: a-model-with-quite-a-long-name\n    model_path: org/a\n    config_name: flux\n    \
         jit_enabled: true\n    auto_unload_minutes: 30\n";
     home.write(long);
-    for arguments in [&["doctor"][..], &["engine", "list"], &["check"]] {
+    for arguments in [
+        &["doctor"][..],
+        &["engine", "list"],
+        &["check", "--verbose"],
+    ] {
         let whole = home.run(arguments).out;
         assert!(
             whole.lines().any(|line| line.chars().count() > 80),
