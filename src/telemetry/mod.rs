@@ -23,11 +23,13 @@ use tracing_subscriber::{Layer as _, fmt};
 use crate::files;
 
 mod followed;
+mod numbers;
 mod rotate;
 pub mod traces;
 mod troubles;
 
 pub(crate) use followed::{Followed, POLL_EVERY};
+pub(crate) use numbers::{rate, seconds};
 use rotate::RotatingFile;
 pub use troubles::Troubles;
 

@@ -26,6 +26,7 @@ use crate::config::Source;
 use crate::hub::decimal;
 use crate::hub::decimal::micros;
 use crate::hub::gateway::{Arrived, Body, Gateway, ReadPause, error_to};
+use crate::telemetry;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
@@ -137,8 +138,8 @@ impl Front {
                 let (method, path) = *line;
                 let status = response.status().as_u16();
                 let id = id.to_str().unwrap_or_default();
-                let seconds = format_args!("{:.6}", took.as_secs_f64());
-                debug!(id, %method, path, status, %seconds, "request");
+                let seconds = telemetry::seconds(took.as_secs_f64());
+                debug!(id, %method, path, status, seconds, "request");
             }
             sign(response.headers_mut(), id, took);
             response

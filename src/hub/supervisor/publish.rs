@@ -11,6 +11,7 @@ use crate::core::machine::{Entry, Machine};
 use crate::core::publish::{self, Publisher};
 use crate::hub::published::registry::{Model, Registry};
 use crate::policy::{EventName, Policies};
+use crate::telemetry;
 
 /// Publishes every model whose facts changed.
 pub(super) fn publish(machine: &Machine, registry: &Registry, policies: &Policies) {
@@ -109,6 +110,7 @@ fn log_change(before: &ModelFacts, now: &ModelFacts, took: Option<f64>) {
                 tracing::error!(hub_model = %now.name, hub_group = group, pid = now.pid, "memory {memory}: {reason}");
             }
             (MemoryState::Loaded, Some(seconds)) => {
+                let seconds = telemetry::seconds(seconds);
                 tracing::info!(hub_model = %now.name, hub_group = group, pid = now.pid, seconds, "memory {memory}");
             }
             _ => tracing::info!(hub_model = %now.name, hub_group = group, "memory {memory}"),

@@ -20,6 +20,7 @@ use super::dialect::Program;
 use super::mark::{Owner, spare_id};
 use crate::config::ModelConfig;
 use crate::files;
+use crate::telemetry;
 
 mod interpreter;
 mod lessons;
@@ -485,7 +486,7 @@ impl Spares {
                     let took = state.held[at].began.elapsed();
                     tracing::info!(
                         pid,
-                        seconds = took.as_secs_f64(),
+                        seconds = telemetry::seconds(took.as_secs_f64()),
                         "a spare process is ready"
                     );
                     state.took.insert(kind.program.key(), took);

@@ -30,6 +30,7 @@ use crate::hub::gateway::protocol::openai::response_owners::ResponseOwners;
 use crate::hub::gateway::protocol::openai::routes;
 use crate::hub::lifecycle::{Ended, Flight, Model};
 use crate::policy::{Event, EventName, FinishedRequest};
+use crate::telemetry;
 
 /// The status that proxies log for a client that left before its answer was complete.
 const CLIENT_LEFT: u16 = 499;
@@ -443,13 +444,13 @@ impl Drop for Entries {
             path = &*flight.path,
             hub_model = flight.model().map(|model| &*model.name),
             status,
-            seconds = ended.duration_since(flight.began).as_secs_f64(),
-            wait_seconds = self.wait.as_secs_f64(),
-            load_seconds = self.load.as_secs_f64(),
-            first_token_seconds = first_token,
+            seconds = telemetry::seconds(ended.duration_since(flight.began).as_secs_f64()),
+            wait_seconds = telemetry::seconds(self.wait.as_secs_f64()),
+            load_seconds = telemetry::seconds(self.load.as_secs_f64()),
+            first_token_seconds = first_token.map(telemetry::seconds),
             prompt_tokens = self.usage.prompt,
             completion_tokens = self.usage.completion,
-            tokens_per_second,
+            tokens_per_second = tokens_per_second.map(telemetry::rate),
             "request"
         );
         if let Some(trace) = trace {
