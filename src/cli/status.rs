@@ -13,7 +13,8 @@ use crate::worker::earlier::Earlier;
 /// Show the models and what they do
 ///
 /// One row per model of hub.yaml, or per MODEL: the state of its process with pid and port, whether it is
-/// in memory, and its settings. It works without a running hub too, and never loads a model.
+/// in memory, and its settings. AUTO-UNLOAD is `auto_unload_minutes` of hub.yaml; a policy may unload a model
+/// sooner. It works without a running hub too, and never loads a model.
 ///
 /// Exit status: 0, whether or not the hub runs; 1 when it does not and hub.yaml is not valid.
 #[derive(Debug, clap::Args)]

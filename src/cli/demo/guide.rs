@@ -136,7 +136,7 @@ for chunk in client.chat.completions.create(model="night-owl", messages=messages
     out.line(
         "\nThe first request loads night-owl. While it is in memory its group is full: the same \
          for early-bird\nis refused with 429. After 20 seconds without a request the policy \
-         unloads it.\n",
+         unloads it. AUTO-UNLOAD does\nnot show that: it is `auto_unload_minutes` of hub.yaml.\n",
     );
     out.info("What the models do from here on (Ctrl+C ends the demo):");
 }
