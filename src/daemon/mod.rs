@@ -171,7 +171,7 @@ async fn serve(
     let service = service
         .map(|(channel, _)| Service::listen(channel, signalled, &tracker))
         .transpose()?;
-    let mut signals = Signals::new(recipe.foreground, of_service)?;
+    let mut signals = Signals::new(of_service)?;
     let spread = threads.spread();
     let (config_path, log_path) = (config.path.clone(), config.log_path.clone());
     let (host, port) = (config.host.clone(), config.port);

@@ -8,7 +8,7 @@ mod demo;
 mod support;
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use demo::Demo;
 use nix::sys::signal::Signal;
@@ -165,4 +165,17 @@ fn a_second_demo_takes_another_port_and_says_so() {
             .contains("Port 8000 is taken, so the demo uses")
     );
     assert_ne!(first.http().port, second.http().port);
+}
+
+#[test]
+fn a_demo_ends_with_its_terminal() {
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let mut demo = Demo::start_with(Stdio::from(terminal.slave));
+    processes::send(demo.process.id(), Signal::SIGHUP);
+    let ended = wait_for("the demo to end", SOON, || demo.process.try_wait().unwrap());
+    assert!(ended.success(), "{ended}");
+    assert!(
+        is_empty(&demo.home.path().join("tmp")),
+        "its folder is gone"
+    );
 }

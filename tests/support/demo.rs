@@ -19,6 +19,11 @@ pub(crate) struct Demo {
 impl Demo {
     /// Starts one and waits until its hub is up.
     pub(crate) fn start() -> Self {
+        Self::start_with(Stdio::null())
+    }
+
+    /// The same with that input.
+    pub(crate) fn start_with(input: Stdio) -> Self {
         // Two that start at the same moment would both find port 8000 free.
         static STARTING: Mutex<()> = Mutex::new(());
         let _alone = STARTING.lock();
@@ -29,7 +34,7 @@ impl Demo {
             .arg("demo")
             .env("HOME", home.path())
             .env("TMPDIR", home.path().join("tmp"))
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(output.try_clone().unwrap())
             .stderr(output)
             .spawn()

@@ -45,11 +45,8 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// The signals of a process that was started in the `foreground` or not.
-    pub(super) fn new(
-        foreground: bool,
-        of_service: mpsc::UnboundedReceiver<Signalled>,
-    ) -> io::Result<Self> {
+    /// The signals of this process.
+    pub(super) fn new(of_service: mpsc::UnboundedReceiver<Signalled>) -> io::Result<Self> {
         for name in MEANINGLESS {
             // A signal that has been listened to once never has its default action again.
             drop(signal(SignalKind::from_raw(name as i32))?);
@@ -58,10 +55,9 @@ impl Signals {
             true => None,
             false => Some(signal(SignalKind::hangup())?),
         };
-        let has_terminal = foreground
-            && (io::stdin().is_terminal()
-                || io::stdout().is_terminal()
-                || io::stderr().is_terminal());
+        // One in the background has none: all three are files.
+        let has_terminal =
+            io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal();
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
