@@ -175,11 +175,20 @@ impl Client {
         }
     }
 
-    /// This command's key of the hub, for programs that it starts.
+    /// The key of the hub for programs that it starts: one that only uses the models, if there is one that the hub
+    /// takes, else this command's own.
     ///
     /// # Errors
-    /// When others can read it.
-    pub(super) fn key(&self) -> Result<Option<String>, ClientError> {
+    /// When others can read this command's own.
+    pub(super) async fn key_for_programs(&self) -> Result<Option<String>, ClientError> {
+        for key in own_key::of_models(&self.config_path) {
+            let stream = self.connect().await?;
+            let key = Some(key);
+            let asked = self.begin(stream, Method::GET, "/v1/models", Bytes::new(), key.clone());
+            if asked.await?.status.is_success() {
+                return Ok(key);
+            }
+        }
         let kept = own_key::kept(&self.config_path).map_err(ClientError::Key)?;
         Ok(kept.or_else(|| own_key::configured(&self.config_path)))
     }

@@ -2,12 +2,13 @@
 //!
 //! `key add` makes it and leaves it beside hub.yaml, in a file that only its owner can read. Where there is none, a
 //! key of hub.yaml's own will do, if it may control the hub and stands in a variable or a file that this user has.
+//! Programs that a command starts get one that may not control the hub, where there is one.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::render::with_tilde;
-use crate::config::Config;
+use crate::config::{ApiKey, Config};
 use crate::files;
 
 /// The file of the key.
@@ -38,8 +39,21 @@ pub(super) fn kept(config_path: &Path) -> Result<Option<String>, String> {
 
 /// The first key of hub.yaml that may control the hub and can be read here.
 pub(super) fn configured(config_path: &Path) -> Option<String> {
-    let config = Config::load(config_path).ok()?;
+    readable(config_path, |key| key.may_control)
+        .into_iter()
+        .next()
+}
+
+/// The keys of hub.yaml that may use every model, may not control the hub, and can be read here.
+pub(super) fn of_models(config_path: &Path) -> Vec<String> {
+    readable(config_path, |key| !key.may_control && key.models.is_none())
+}
+
+fn readable(config_path: &Path, is_wanted: impl Fn(&ApiKey) -> bool) -> Vec<String> {
+    let Ok(config) = Config::load(config_path) else {
+        return Vec::new();
+    };
     let keys = config.api_keys.iter();
-    let mut usable = keys.filter(|key| key.may_control && !key.is_expired());
-    usable.find_map(|key| key.source.read().ok())
+    let wanted = keys.filter(|key| !key.is_expired() && is_wanted(key));
+    wanted.filter_map(|key| key.source.read().ok()).collect()
 }

@@ -174,6 +174,29 @@ fn a_client_that_is_launched_gets_the_key_and_nobody_else() {
 }
 
 #[test]
+fn a_client_that_is_launched_gets_a_key_that_only_uses_the_models_if_the_hub_takes_one() {
+    let home = Home::started(&yaml());
+    let key = |name: &str, text: &str| {
+        std::fs::write(home.base().join(name), text).unwrap();
+        format!("{{name: {name}, file: {name}")
+    };
+    let one_model = key("one", "of-one-model");
+    let all = key("all", "of-all-models");
+    home.configure(&format!(
+        "api_keys: [{one_model}, models: [alpha]}}, {all}}}, {}, may: [use, control]}}]\n{}",
+        key("own", KEY),
+        yaml()
+    ));
+    home.run(&["reload"]).assert_ok();
+    home.write_script("aider", "/usr/bin/env");
+    let launched = || ran(home.command(["launch", "aider"]).env("TMPDIR", home.path()));
+    launched().assert_line("AIDER_OPENAI_API_KEY=of-all-models");
+    // The hub still has the old one.
+    std::fs::write(home.base().join("all"), "another").unwrap();
+    launched().assert_line(&format!("AIDER_OPENAI_API_KEY={KEY}"));
+}
+
+#[test]
 fn a_key_that_others_can_read_is_not_used() {
     let home = Home::started(&yaml());
     home.said(&["key", "add", "laptop", "--yes"]);

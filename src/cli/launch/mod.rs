@@ -130,12 +130,12 @@ impl Launch {
         let hub = client::Client::new(&status.host, status.port, &hub_yaml.path);
         let model = choice::model(&status, self.model.as_deref(), &hub).await?;
         choice::takes_requests(&status, &model)?;
-        let key = hub.key()?;
         let led = led(hub_yaml, &status, model);
-        Ok(Led {
-            key: led.key.and(key),
-            ..led
-        })
+        let key = match led.key {
+            Some(_) => hub.key_for_programs().await?,
+            None => None,
+        };
+        Ok(Led { key, ..led })
     }
 
     /// Runs the client in the place of this process; returns only when that fails.
