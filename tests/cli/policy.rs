@@ -313,7 +313,7 @@ fn record_says_where_how_much_and_what_went_wrong() {
 
 /// A recording of one call of `on_load` about `model`, of a request whose body is not there, and, if
 /// that is `a`, of one that names no model.
-fn recording(model: &str, version: u32) -> String {
+pub(crate) fn recording(model: &str, version: u32) -> String {
     let load = json!({
         "time": LONG_AGO, "hook": "on_load", "model": model,
         "load": {"reason": "manual", "waiting": 0, "waited_seconds": 0.0},

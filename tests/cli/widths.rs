@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::fake_hub::{FakeHub, model, status};
 use crate::home_of_four;
+use crate::policy::recording;
 use crate::support::home::Home;
 
 /// Models with names as long as people's.
@@ -173,6 +174,46 @@ fn what_policies_decided_and_failed_at_is_broken_between_words() {
             assert_eq!(told(&shown), told(&whole), "{arguments:?}");
         }
     }
+}
+
+#[test]
+fn start_fits_80_columns_while_many_models_load() {
+    let names = [
+        "qwen3-coder-30b-a3b-instruct",
+        "gemma3-27b-it-qat-4bit",
+        "gpt-oss-20b-mxfp4",
+    ];
+    let hub = FakeHub::start(move |request| {
+        let loading = json!({"process_state": "starting", "memory_state": "loading"});
+        let mut answer = answer();
+        answer["models"] = names.map(|name| model(name, &loading)).into();
+        (request == "GET /hub/status").then_some((200, answer))
+    });
+    let home = home_of_four(hub.port());
+    hub.is_of(&home);
+    let line = format!("Loading {}; see `watch`, or `logs -f`", names.join(", "));
+    assert!(home.run(&["start"]).assert_ok().out.contains(&line));
+    let shown = on_a_terminal(&home, &["start"], 80);
+    assert_eq!(shown.lines().find(|line| line.chars().count() > 80), None);
+    let (shown, line) = (words(&shown).join(" "), words(&line).join(" "));
+    assert!(shown.contains(&line), "{shown}");
+}
+
+#[test]
+fn a_replay_is_broken_between_words() {
+    let home = home_of_four(8124);
+    let policy = "return {\n  on_request = function(req) return req.body.user and nil end,\n  \
+                  on_load = function(load, hub) return hub.wait{ seconds = 5 } end,\n}\n";
+    let name = "keep_the_large_ones_loaded_until_the_night.lua";
+    std::fs::write(home.base().join(name), policy).unwrap();
+    std::fs::write(home.path().join("calls.jsonl"), recording("a", 1)).unwrap();
+    let arguments = ["policy", "replay", "calls.jsonl"];
+    let whole = home.run(&arguments).out;
+    let shown = on_a_terminal(&home, &arguments, 80);
+    let is_wide = |line: &&str| line.chars().count() > 80;
+    assert!(whole.lines().any(|line| is_wide(&line)), "{whole}");
+    assert_eq!(shown.lines().find(is_wide), None);
+    assert_eq!(words(&shown), words(&whole));
 }
 
 #[test]

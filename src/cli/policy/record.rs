@@ -89,11 +89,19 @@ fn name(report: &RecordingReport) -> String {
 
 fn sizes(report: &RecordingReport) -> String {
     format!(
-        "{}, {} KiB (limit {} MiB)",
+        "{}, {} (limit {} MiB)",
         words::calls(report.calls),
-        report.bytes.div_ceil(1 << 10),
+        size(report.bytes),
         report.limit_bytes >> 20
     )
+}
+
+/// `3 KiB`, and from 1 MiB on `12.4 MiB`.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..0x10_0000 => format!("{} KiB", bytes.div_ceil(1 << 10)),
+        _ => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
+    }
 }
 
 fn problems(out: &mut Out, report: &RecordingReport) {
@@ -108,5 +116,19 @@ fn problems(out: &mut Out, report: &RecordingReport) {
             "The recording to {} ended: {error}",
             name(report)
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_has_the_unit_that_fits() {
+        let sizes = [0, 1, 1 << 10, (1 << 20) - 1, 1 << 20, 13_000_000];
+        assert_eq!(
+            sizes.map(size),
+            ["0 KiB", "1 KiB", "1 KiB", "1024 KiB", "1.0 MiB", "12.4 MiB"]
+        );
     }
 }
