@@ -15,7 +15,7 @@ use super::progress;
 use super::render::{Out, api_url, dashboard_url, with_tilde};
 use super::service::{self, Installed, Service};
 use super::table::print_models;
-use super::unknown::unknown;
+use super::unknown::warn_of_unknown;
 use crate::api::{MemoryState, ModelStatus, ProcessState, Status, is_all_addresses, unix_now};
 use crate::config::Config;
 use crate::runtime_file::RuntimeModels;
@@ -57,19 +57,28 @@ impl Start {
     pub(super) async fn run(self, config: &Config, out: &mut Out) -> anyhow::Result<ExitCode> {
         let (status, left) = running(config, out).await?;
         self.report(config, &status, left.as_ref(), out);
-        for name in &self.models {
-            if let Some(hint) = unknown(&status, name) {
-                out.warn(format_args!(
-                    "{name}: the hub has no such model\nhint: {hint}"
-                ));
-            }
-        }
+        warn_of_unknown(&status, &self.models, out);
+        self.tell_of_inactive(&status, out);
         match self.wait {
             true => {
                 let client = Client::new(&status.host, status.port, &config.path);
                 Box::pin(wait(&client, &status, out)).await
             }
             false => Ok(ExitCode::SUCCESS),
+        }
+    }
+
+    /// Says how to start the named models that do not start with the hub.
+    fn tell_of_inactive(&self, status: &Status, out: &mut Out) {
+        let is_down = |state| matches!(state, ProcessState::Inactive | ProcessState::Stopped);
+        for model in &status.models {
+            let is_named = self.models.iter().any(|name| name.trim() == model.id);
+            if is_named && is_down(model.metadata.facts.process_state) {
+                let name = &model.id;
+                out.info(format_args!(
+                    "{name}: not started; `mlx-openai-server-hub start-model {name}` starts it"
+                ));
+            }
         }
     }
 

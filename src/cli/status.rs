@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::hub_yaml::HubYaml;
 use super::render::Out;
 use super::table::print_models;
+use super::unknown::warn_of_unknown;
 use crate::api::{Activity, GroupFacts, HubFacts, ModelFacts, Status, unix_now};
 use crate::config::Config;
 use crate::worker::earlier::Earlier;
@@ -57,6 +58,7 @@ impl ShowStatus {
         out.status_page(status.enable_status_page.unwrap_or_else(in_hub_yaml));
         print_spares(out, &status);
         print_models(out, &status, &self.models);
+        warn_of_unknown(&status, &self.models, out);
         Ok(ExitCode::SUCCESS)
     }
 }

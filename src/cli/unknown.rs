@@ -1,10 +1,22 @@
 //! The hint for a model's name that the hub does not know.
 
+use super::render::Out;
 use crate::api::Status;
 use crate::api::nearest;
 
 /// Names in a hint.
 pub(super) const MAX_NAMES: usize = 10;
+
+/// Warns of each of these names that the hub does not know.
+pub(super) fn warn_of_unknown(status: &Status, names: &[String], out: &mut Out) {
+    for name in names.iter().map(|name| name.trim()) {
+        if let Some(hint) = unknown(status, name) {
+            out.warn(format_args!(
+                "{name}: the hub has no such model\nhint: {hint}"
+            ));
+        }
+    }
+}
 
 /// A hint for a name that is not among the hub's: the nearest one or all, and whether hub.yaml has been
 /// edited since. `None` for a known name.

@@ -53,6 +53,24 @@ fn status_is_limited_to_the_named_models() {
 }
 
 #[test]
+fn status_and_start_say_what_a_name_may_have_meant_and_how_to_start_a_model() {
+    let (_hub, home) = hub(|_| None);
+    let unknown = "[warn] zzz: the hub has no such model\n  hint: there are: ";
+    for command in ["status", "start"] {
+        let told = home.run(&[command, "zzz"]).assert_ok().out.clone();
+        assert!(
+            told.contains("No matching models in hub config\n"),
+            "{told}"
+        );
+        assert!(told.contains(unknown), "{told}");
+    }
+    let how = "[info] d: not started; `mlx-openai-server-hub start-model d` starts it";
+    home.run(&["start", "d"]).assert_ok().assert_line(how);
+    let all = home.run(&["start"]).assert_ok().out.clone();
+    assert!(!all.contains("not started"), "{all}");
+}
+
+#[test]
 fn status_finds_the_daemon_by_its_runtime_file() {
     let (hub, home) = hub(|_| None);
     // Since the daemon started, hub.yaml was given another port.
@@ -268,24 +286,6 @@ fn reload_says_what_changed() {
 }
 
 #[test]
-fn reload_without_a_change_says_none() {
-    let (_hub, home) = hub(|_| Some(reloaded()));
-    let output = home.command(["reload"]).output().unwrap();
-    assert_eq!(
-        String::from_utf8(output.stdout).unwrap(),
-        "[info] Hub reload complete: started=none | stopped=none | unchanged=a, b\n"
-    );
-}
-
-/// A process that stands in for the daemon or a worker.
-fn bystander() -> Child {
-    Command::new("sleep").arg("600").spawn().unwrap()
-}
-
-pub(crate) fn end(mut process: Child) {
-    process.kill().unwrap();
-    process.wait().unwrap();
-#[test]
 fn reload_says_which_policies_changed_and_why_others_stay() {
     let told = |policies: Value| {
         let report =
@@ -311,6 +311,24 @@ fn reload_says_which_policies_changed_and_why_others_stay() {
     );
 }
 
+#[test]
+fn reload_without_a_change_says_none() {
+    let (_hub, home) = hub(|_| Some(reloaded()));
+    let output = home.command(["reload"]).output().unwrap();
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "[info] Hub reload complete: started=none | stopped=none | unchanged=a, b\n"
+    );
+}
+
+/// A process that stands in for the daemon or a worker.
+fn bystander() -> Child {
+    Command::new("sleep").arg("600").spawn().unwrap()
+}
+
+pub(crate) fn end(mut process: Child) {
+    process.kill().unwrap();
+    process.wait().unwrap();
 }
 
 /// A hub that agrees to everything, and answers `reload` to a reload.
