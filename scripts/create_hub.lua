@@ -12,7 +12,7 @@
 --               last minute were all errors
 --
 -- Settings (`policy: {create_hub: …}` of hub.yaml, or of a model), all for on_trouble:
---   busy_minutes      a worker that computes in silence is left alone for this many minutes; 10 by default
+--   busy_minutes      a worker that computes and sends nothing is left alone for this many minutes; 10 by default
 --   busy_factor       and for this many times what was expected; 5 by default
 --   chars_per_second  what is expected of a model that has not answered yet, besides 6 minutes for the answer;
 --                     10 by default

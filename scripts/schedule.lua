@@ -1,7 +1,7 @@
--- Gives models hours and days, in local time. Outside of them a model takes no new load (429, with the
--- time until it may), and is unloaded when it is idle; requests in flight are not cut.
+-- Keeps models to their hours and days, in local time. Outside of them a model takes no new load (429, with
+-- the time until it may), and is unloaded when it is idle; requests in flight are not cut.
 --
--- Settings (`policy: {schedule: …}` of a model; a model without takes part at all times):
+-- Settings (`policy: {schedule: …}` of a model; without them a model is not limited):
 --   days    a list of mon, tue, wed, thu, fri, sat, sun; all by default
 --   hours   like "08:00-18:00"; "22:00-06:00" goes over midnight and belongs to the day it begins on
 --   stop    true stops the model outside its hours instead of unloading it; false by default

@@ -28,7 +28,7 @@ const STARTER: &str = include_str!("../../examples/hub.yaml");
 /// Creates ~/mlx-openai-server-hub/hub.yaml (or the file that --config or MLX_HUB_CONFIG_PATH names)
 /// and its folder. On a terminal it offers the models that `models` finds on this disk; the file then
 /// has those you choose, sized to this machine's memory. Otherwise it has three examples, a group, a
-/// policy, and a comment on every key it uses. A file that is there already is never overwritten.
+/// policy, and a comment on every key it uses. An existing file is never overwritten.
 ///
 /// --from converts the `--config` file of mlx-openai-server, a configuration of llama-swap, the
 /// output of `ollama list` in a file, or Ollama's folder of manifests, and names what has no equal.

@@ -143,7 +143,7 @@ impl Add {
         editing::write(path, Some(&text), &edit)?;
         out.ok(format_args!("Added the key {}", self.name.trim()));
         out.line(&key);
-        out.line(
+        out.sentence(
             "It is shown this once: hub.yaml has its hash. Clients send it as `Authorization: Bearer KEY` or as \
              `x-api-key: KEY`.",
         );

@@ -12,7 +12,7 @@ use super::{Cli, completions};
 /// Write the man pages and the scripts of shells into a folder
 ///
 /// They lie there as below /usr/share: man/man1, bash-completion/completions, zsh/site-functions and
-/// fish/vendor_completions.d. What is there already is overwritten.
+/// fish/vendor_completions.d. Existing files are overwritten.
 ///
 /// Exit status: 0; 1 when they cannot be written.
 #[derive(Debug, clap::Args)]

@@ -420,7 +420,7 @@ fn a_report_has_what_helps_and_no_secret_and_no_text() {
     let again = home.run(&["doctor", "--report", "report.md"]);
     again.assert_failed();
     assert!(
-        again.err.contains("`report.md` is there already"),
+        again.err.contains("`report.md` already exists"),
         "{again:?}"
     );
     assert_eq!(std::fs::read_to_string(&report).unwrap(), text);

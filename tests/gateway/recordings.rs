@@ -313,6 +313,6 @@ fn a_recording_is_off_until_it_is_asked_for_and_takes_no_file_that_is_there() {
     Error: `HOME/hub.yaml` must be an absolute path that ends in `.jsonl`
     Error: `HOME/no/such/folder.jsonl` cannot be written: No such file or directory (os error 2)
     Error: calls are being recorded in `FILE` already
-    Error: `FILE` is there already
+    Error: `FILE` already exists
     ");
 }

@@ -27,7 +27,7 @@ const MOST: u64 = 4 << 20;
 /// The file to write: the given one, or one of this moment in the working directory.
 ///
 /// # Errors
-/// When it is there already.
+/// When it already exists.
 pub(super) fn path(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     let path = given.unwrap_or_else(|| {
         let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
@@ -35,7 +35,7 @@ pub(super) fn path(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     });
     ensure!(
         !path.exists(),
-        "`{}` is there already; nothing was changed\nhint: name another file, or none",
+        "`{}` already exists; nothing was changed\nhint: name another file, or none",
         path.display()
     );
     Ok(path)

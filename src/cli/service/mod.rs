@@ -315,7 +315,7 @@ impl Service {
         there.retain(|file| file.exists());
         if let Some(file) = there.iter().find(|file| !is_marked(file)) {
             anyhow::bail!(
-                "`{}` is there already, and was not written by this command; nothing was changed\n\
+                "`{}` already exists, and was not written by this command; nothing was changed\n\
                  hint: move it away, or keep it and do without `service install`",
                 file.display()
             );

@@ -98,7 +98,7 @@ impl Recorder {
             ));
         }
         let told = |error: io::Error| match error.kind() {
-            io::ErrorKind::AlreadyExists => format!("`{}` is there already", file.display()),
+            io::ErrorKind::AlreadyExists => format!("`{}` already exists", file.display()),
             _ => format!("`{}` cannot be written: {error}", file.display()),
         };
         let new = OpenOptions::new()
