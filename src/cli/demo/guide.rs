@@ -133,11 +133,13 @@ for chunk in client.chat.completions.create(model="night-owl", messages=messages
     print(chunk.choices[0].delta.content or "", end="", flush=True)"#
     );
     code(&python, out);
-    out.line(
-        "\nThe first request loads night-owl. While it is in memory its group is full: the same \
-         for early-bird\nis refused with 429. After 20 seconds without a request the policy \
-         unloads it. AUTO-UNLOAD does\nnot show that: it is `auto_unload_minutes` of hub.yaml.\n",
+    out.line("");
+    out.sentence(
+        "The first request loads night-owl. While it is in memory its group is full: the same \
+         for early-bird is refused with 429. After 20 seconds without a request the policy \
+         unloads it. AUTO-UNLOAD does not show that: it is `auto_unload_minutes` of hub.yaml.",
     );
+    out.line("");
     out.info("What the models do from here on (Ctrl+C ends the demo):");
 }
 
