@@ -200,7 +200,7 @@ mod tests {
     use super::super::tests::TableHub;
     use super::super::{Live, router};
     use super::*;
-    use crate::api::{ConfigFinding, DiffLine};
+    use crate::api::{ConfigFinding, DiffLine, PolicyChanges, ReloadReport};
 
     /// A hub that says what it was asked.
     impl ConfigEditor for TableHub {
@@ -339,6 +339,20 @@ mod tests {
         assert_described("ConfigCheck", &ConfigCheck::default());
         assert_described("ConfigFinding", &ConfigFinding::default());
         assert_described("DiffLine", &DiffLine::default());
-        assert_described("ConfigSaved", &ConfigSaved::default());
+        let policies = PolicyChanges {
+            changed: vec!["night.lua".to_owned()],
+            ..PolicyChanges::default()
+        };
+        assert_described("PolicyChanges", &policies);
+        let reloaded = ReloadReport {
+            policies: policies.clone(),
+            ..ReloadReport::default()
+        };
+        assert_described("ReloadReport", &reloaded);
+        let saved = ConfigSaved {
+            policies,
+            ..ConfigSaved::default()
+        };
+        assert_described("ConfigSaved", &saved);
     }
 }
