@@ -92,6 +92,13 @@ fn an_answer_without_counts_is_a_request_and_no_tokens() {
     let line = line(&hub, "no-counts");
     assert!(!line.contains("completion_tokens"), "{line}");
     assert!(line.contains("first_token_seconds="), "{line}");
+    let seconds = line
+        .split(' ')
+        .filter_map(|word| word.split_once("seconds="));
+    let places: Vec<usize> = seconds
+        .map(|(_, number)| number.split_once('.').unwrap().1.len())
+        .collect();
+    assert_eq!(places, [6, 6, 6, 6], "{line}");
     let usage = &hub.model("alpha")["usage"];
     assert_eq!(usage["requests"], 1);
     assert_eq!(usage["completion_tokens"], 0);
