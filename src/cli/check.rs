@@ -85,7 +85,7 @@ impl Check {
             );
         }
         if !self.verbose && plans.iter().any(|plan| plan.worker.is_some()) {
-            out.sentence("For their command lines: `mlx-openai-server-hub check --verbose`");
+            out.sentence("To see the command lines: `check --verbose`");
         }
         if !config.groups.is_empty() {
             out.sentence("Groups:");

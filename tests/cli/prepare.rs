@@ -46,7 +46,7 @@ fn check_leaves_command_lines_out_unless_they_are_wanted() {
     install_worker(&home, "--served-model-name --max-tokens");
     let told = home.run(&["check"]).assert_ok().out.clone();
     let verbose = home.run(&["check", "-v"]).assert_ok().out.clone();
-    let hint = "For their command lines: `mlx-openai-server-hub check --verbose`";
+    let hint = "To see the command lines: `check --verbose`";
     assert_eq!(told.matches(hint).count(), 1, "{told}");
     let only_verbose = |line: &&str| !told.contains(line);
     let more: Vec<&str> = verbose.lines().filter(only_verbose).collect();
