@@ -204,7 +204,8 @@ fn terminal_signals_and_exit_status_are_the_clients() {
         assert_eq!(String::from_utf8_lossy(&said.stdout), format!("{pid}\n"));
         is_clean(&home);
 
-        let caught = "trap 'exit 3' INT; READY; read -r line";
+        // A shell that is about to read may sleep through its signal.
+        let caught = "trap 'exit 3' INT; READY; while :; do sleep 0.1; done";
         for (signal, script, code, by) in [
             (Signal::SIGINT, caught, Some(3), None),
             (Signal::SIGTERM, "READY; exec sleep 60", None, Some(15)),
