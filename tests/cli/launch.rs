@@ -205,7 +205,7 @@ fn terminal_signals_and_exit_status_are_the_clients() {
         is_clean(&home);
 
         // A shell that is about to read may sleep through its signal.
-        let caught = "trap 'exit 3' INT; READY; while :; do sleep 0.1; done";
+        let caught = "trap 'exit 3' INT; READY; for n in 1 2 3 4 5 6 7 8 9; do sleep 1; done";
         for (signal, script, code, by) in [
             (Signal::SIGINT, caught, Some(3), None),
             (Signal::SIGTERM, "READY; exec sleep 60", None, Some(15)),
