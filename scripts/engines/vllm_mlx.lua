@@ -52,6 +52,7 @@ return {
     ["--port"] = "port",
     ["--api-key"] = "remove it: only the hub talks to a worker, and checks the keys itself",
     ["--auto-unload-idle-seconds"] = "auto_unload_minutes",
+    ["--idle-unload-seconds"] = "auto_unload_minutes",
     ["--lazy-load-model"] = "jit_enabled: true",
     ["--models-config"] = "write its models as entries of `models`",
   },
@@ -75,7 +76,8 @@ return {
         return nil
       elseif type(health) ~= "table" or health.model_name ~= model.name then
         return "other"
-      elseif health.status == "healthy" and health.model_loaded then
+      -- rapid-mlx warms its model up between the two.
+      elseif health.status == "healthy" and health.model_loaded and health.ready ~= false then
         return "loaded"
       end
     end,

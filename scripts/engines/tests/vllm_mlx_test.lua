@@ -25,6 +25,10 @@ test.case("it is known by its name, and is ready when it is healthy", function()
   local answer = worker().answer
   local health = { status = "healthy", model_loaded = true, model_name = "alpha" }
   test.equal(answer(200, health), "loaded")
+  health.ready = false
+  test.equal(answer(200, health), nil)
+  health.ready = true
+  test.equal(answer(200, health), "loaded")
   health.model_loaded = false
   test.equal(answer(200, health), nil)
   health.model_name = "other"
