@@ -385,6 +385,7 @@ mod tests {
              --default-temperature 0.7 --kv-bits 4 --auto-unload-minutes 5 --surprise 1'}\n\
              \x20 gguf: {cmd: '${server} -m /models/x.gguf -c 8192 -fa on --alias x -n -1 --mmproj /m/p.gguf --no-mmap'}\n\
              \x20 vectors: {cmd: '${server} -hf org/e-GGUF:Q8_0 --embedding --pooling cls', checkEndpoint: /health}\n\
+             \x20 ranks: {cmd: '${server} -m /m/r.gguf --rerank --spec-draft-model /m/d.gguf --api-key x'}\n\
              \x20 other: {cmd: 'tabby serve --model \"a b\" --port ${PORT} --id ${MODEL_ID}', checkEndpoint: /v1/health,\n\
              \x20   useModelName: tabby, proxy: 'http://127.0.0.1:${PORT}'}\n\
              \x20 container: {cmd: 'docker run -p ${PORT}:8080 image llama-server -m /x.gguf'}\n\

@@ -24,7 +24,7 @@ pub(super) struct Entry {
 static ENGINES: LazyLock<Vec<Arc<Engine>>> = LazyLock::new(|| bundled_engines().collect());
 
 /// Short and other spellings of llama-server's options.
-const SPELLINGS: [(&str, &str); 22] = [
+const SPELLINGS: [(&str, &str); 24] = [
     ("-a", "--alias"),
     ("-b", "--batch-size"),
     ("-c", "--ctx-size"),
@@ -46,6 +46,8 @@ const SPELLINGS: [(&str, &str); 22] = [
     ("--embedding", "--embeddings"),
     ("--gpu-layers", "--n-gpu-layers"),
     ("--n-predict", "--predict"),
+    ("--rerank", "--reranking"),
+    ("--spec-draft-model", "--model-draft"),
     ("--temperature", "--temp"),
 ];
 
@@ -293,8 +295,13 @@ impl Reading {
             return Err(format!("nothing here stands for its `{path}`"));
         }
         let has = |key: &str| self.entry.pairs.iter().any(|(known, _)| *known == key);
-        if (has("mmproj") || has("mllm")) && !has("model_type") {
+        let (has_type, has_reranking) = (has("model_type"), has("reranking"));
+        if (has("mmproj") || has("mllm")) && !has_type {
             self.set("model_type", text("multimodal"));
+        }
+        // llama-server ranks without `--embeddings` as with it.
+        if has_reranking && !has_type {
+            self.set("model_type", text("embeddings"));
         }
         if !self.left.is_empty() {
             let words = self.left.iter().map(|word| text(word).to_string());
