@@ -1,11 +1,14 @@
 -- llama-server of llama.cpp: one GGUF model, from a file or from a repository of Hugging Face.
 --
--- It listens at once, and answers `/health` with 503 until the model is loaded. A `model_path` that is a file is
--- passed as `--model`, and a repository, such as `ggml-org/gemma-3-4b-it-GGUF:Q4_K_M`, as `--hf-repo`. It has
--- embeddings only for `model_type: embeddings`, or, with `reranking: true`, the ranking of documents in their place.
+-- It listens at once, or when a repository's files are there, and answers `/health` with 503 until the model is loaded.
+-- A `model_path` that is a file is passed as `--model`, and a repository, such as `ggml-org/gemma-3-4b-it-GGUF:Q4_K_M`,
+-- as `--hf-repo`. It has embeddings only for `model_type: embeddings`, or, with `reranking: true`, the ranking of
+-- documents in their place. Its own `/v1/responses` remembers nothing: the hub translates those requests, and keeps
+-- what `previous_response_id` continues. Told to end while it answers, it says nothing more, and ends when its clients
+-- have gone, or by the second signal, at half of `stop_timeout`.
 --
--- Written after llama.cpp's source and documentation. Its life is tested on a stand-in that does as the source says
--- (tests/support/engine_programs.py); the program itself was not run.
+-- Its life is tested on build 11434 with a tiny model on the CPU (tests/real_worker/llama_server.rs), and on a stand-in
+-- that does as its source says (tests/support/engine_programs.py). Repositories are tested on the stand-in alone.
 
 -- In the order of the command line.
 local keys = {
@@ -34,6 +37,7 @@ local keys = {
   { "min_p", "number" },
   { "presence_penalty", "number" },
   { "repeat_penalty", "number" },
+  { "pooling", "text" },
   { "reranking", "switch" },
 }
 
@@ -44,10 +48,10 @@ return {
   help = { "--help" },
   lists = { "--model", "--port" },
   types = { "lm", "multimodal", "embeddings" },
-  -- The routes of the others answer 501.
+  -- The others it answers with 501, or with what means nothing.
   speaks = function(model)
     if model.type ~= "embeddings" then
-      return { "chat", "completions", "responses", "messages" }
+      return { "chat", "completions", "messages" }
     end
     return { model.keys.reranking and "rerank" or "embeddings" }
   end,
@@ -63,10 +67,21 @@ return {
     ["-mu"] = "model_path",
     ["--host"] = "host",
     ["--port"] = "port",
+    ["--docker-repo"] = "remove it: `model_path` names the model",
+    ["-dr"] = "remove it: `model_path` names the model",
     ["--alias"] = "remove it: requests use the model's `name`",
     ["-a"] = "remove it: requests use the model's `name`",
     ["--ctx-size"] = "context_length",
     ["-c"] = "context_length",
+    ["--embeddings"] = "model_type: embeddings",
+    ["--embedding"] = "model_type: embeddings",
+    ["--rerank"] = "reranking: true",
+    ["--sleep-idle-seconds"] = "auto_unload_minutes",
+    ["--api-prefix"] = "remove it: the hub asks for paths without one",
+    ["--api-key"] = "remove it: only the hub talks to a worker, and checks the keys itself",
+    ["--api-key-file"] = "remove it: only the hub talks to a worker, and checks the keys itself",
+    ["--ssl-key-file"] = "remove it: only the hub talks to a worker, in plain HTTP",
+    ["--ssl-cert-file"] = "remove it: only the hub talks to a worker, in plain HTTP",
   },
 
   check = function(model)
@@ -87,12 +102,17 @@ return {
     if model.type == "embeddings" then
       options[#options + 1] = { key = "model_type", flag = "--embeddings" }
     end
+    -- Otherwise each of them has its part of the context, where the hub goes by the whole of it.
+    if (model.keys.parallel or 1) > 1 and cli.has("--kv-unified") then
+      options[#options + 1] = { key = "parallel", flag = "--kv-unified" }
+    end
     for _, option in ipairs(model.options) do
       local flag = option.key == "context_length" and "--ctx-size" or option.flag
       options[#options + 1] = { key = option.key, flag = flag, value = option.value }
     end
     local argv = {}
-    return { argv = argv, warnings = cli.pass(argv, options) }
+    -- With a key of the user's own, which is for clients of other servers, it would refuse the hub's requests.
+    return { argv = argv, env = { LLAMA_API_KEY = "" }, warnings = cli.pass(argv, options) }
   end,
 
   ready = {

@@ -35,6 +35,8 @@ class Program:
     dies_by_sigterm = True
     # Paths that it knows and does not serve.
     unserved = ()
+    # Told to end, it answers what it was asked before.
+    answers_to_the_end = True
 
     def __init__(self):
         self.loaded = None
@@ -63,19 +65,23 @@ class Program:
 
 
 class LlamaServer(Program):
-    """It listens at once, and answers all with 503 until its model is loaded; any name is its model's."""
+    """It listens at once, and answers all with 503 until its model is loaded; any name is its model's.
+
+    Told to end, it says nothing more, and waits until its clients have gone.
+    """
 
     program = "llama-server"
     listens_while_loading = True
     dies_by_sigterm = False
     wrong_argument = 1
     failed_load = 1
-    cannot_load = "llama_model_load: error loading model: {path}\nmain: exiting due to model loading error"
-    switches = "--jinja"
+    answers_to_the_end = False
+    cannot_load = "srv    load_model: failed to load model, '{path}'\nsrv  llama_server: exiting due to model loading error"
+    switches = "--jinja --kv-unified"
     values = (
         "--host --port --threads --batch-size --ubatch-size --flash-attn --cache-type-k --cache-type-v --mmproj --lora"
         " --chat-template --chat-template-file --chat-template-kwargs --reasoning-format --predict --seed --temp --top-k"
-        " --top-p --min-p --presence-penalty --repeat-penalty --parallel --model-draft"
+        " --top-p --min-p --presence-penalty --repeat-penalty --parallel --model-draft --pooling"
     )
 
     def add_options(self, parser):
@@ -242,6 +248,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.head(200, "text/event-stream", ("transfer-encoding", "chunked"))
         try:
             for event in kind.events(words):
+                if self.server.ends and not self.server.program.answers_to_the_end:
+                    self.rfile.read(1)
                 data = event.encode()
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
             self.wfile.write(b"0\r\n\r\n")
@@ -345,15 +353,19 @@ def main():
     if not program.listens_while_loading:
         program.load()
     with http.server.ThreadingHTTPServer(address, Handler) as server:
-        server.program, server.asked = program, Asked()
+        server.program, server.asked, server.ends = program, Asked(), False
         serving = threading.Thread(target=server.serve_forever)
         serving.daemon = True
         serving.start()
         if program.listens_while_loading:
             program.load()
 
-        # `shutdown` waits for the other thread.
-        signal.signal(signal.SIGTERM, lambda *_: server.shutdown())
+        def end(*_):
+            server.ends = True
+            # It waits for the other thread.
+            server.shutdown()
+
+        signal.signal(signal.SIGTERM, end)
         serving.join()
         server.asked.wait()
     note("exit", model=program.name)

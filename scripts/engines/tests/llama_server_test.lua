@@ -1,6 +1,6 @@
 local help = "-m, --model FNAME  -hf, -hfr, --hf-repo R  -a, --alias S  --host H  --port P  --embedding, --embeddings "
-  .. "-c, --ctx-size N  -ngl, --gpu-layers, --n-gpu-layers N  --jinja  --temp N "
-  .. "--rerank, --reranking"
+  .. "-c, --ctx-size N  -ngl, --gpu-layers, --n-gpu-layers N  --jinja, --no-jinja  --temp N  -np, --parallel N "
+  .. "--rerank, --reranking  --pooling {none,mean,cls,last,rank}  -kvu, --kv-unified, -no-kvu, --no-kv-unified"
 
 local function worker(more)
   local entry = { engine = "llama_server", name = "alpha", model_path = "org/alpha-GGUF:Q4_K_M" }
@@ -24,18 +24,31 @@ test.each({
   },
   {
     "embeddings",
-    entry = { model_type = "embeddings" },
-    command = "llama-server --hf-repo org/alpha-GGUF:Q4_K_M --alias alpha --host 127.0.0.1 --port 47850 --embeddings",
+    entry = { model_type = "embeddings", pooling = "last" },
+    command = "llama-server --hf-repo org/alpha-GGUF:Q4_K_M --alias alpha --host 127.0.0.1 --port 47850 --embeddings "
+      .. "--pooling last",
+  },
+  {
+    "several requests at a time, each with the whole context",
+    entry = { context_length = 4096, parallel = 4 },
+    command = "llama-server --hf-repo org/alpha-GGUF:Q4_K_M --alias alpha --host 127.0.0.1 --port 47850 --kv-unified "
+      .. "--ctx-size 4096 --parallel 4",
+  },
+  {
+    "one at a time",
+    entry = { parallel = 1 },
+    command = "llama-server --hf-repo org/alpha-GGUF:Q4_K_M --alias alpha --host 127.0.0.1 --port 47850 --parallel 1",
   },
 }, function(row)
   local made = worker(row.entry)
   test.equal(made.command, row.command)
   test.equal(made.name, "alpha")
   test.equal(made.warnings, {})
+  test.equal(made.env, { LLAMA_API_KEY = "" })
 end)
 
-test.case("what it speaks follows from its type: the other routes answer 501", function()
-  local chats = { "chat", "completions", "responses", "messages" }
+test.case("what it speaks follows from its type: the other routes are not asked", function()
+  local chats = { "chat", "completions", "messages" }
   test.equal(worker().speaks, chats)
   test.equal(worker({ model_type = "multimodal" }).speaks, chats)
   test.equal(worker({ model_type = "embeddings" }).speaks, { "embeddings" })
@@ -45,6 +58,20 @@ test.case("what it speaks follows from its type: the other routes answer 501", f
   test.fails(function()
     worker({ reranking = true })
   end, "`reranking` needs `model_type: embeddings`")
+end)
+
+test.case("what is for the hub to decide is no extra argument", function()
+  for _, row in ipairs({
+    { "--api-key", "only the hub talks to a worker" },
+    { "--embedding", "`model_type: embeddings`" },
+    { "--rerank", "`reranking: true`" },
+    { "--sleep-idle-seconds", "`auto_unload_minutes: 60`" },
+    { "--docker-repo", "`model_path` names the model" },
+  }) do
+    test.fails(function()
+      worker({ extra_args = { row[1], "60" } })
+    end, row[2])
+  end
 end)
 
 test.case("what it lacks is a warning", function()
