@@ -12,6 +12,7 @@ mod browser;
 mod census;
 mod counts;
 mod dead_model;
+mod llama_server;
 mod mlx_lm;
 mod mlx_vlm;
 mod models;

@@ -21,12 +21,18 @@ pub(crate) fn home_of(engine: &str) -> Option<Home> {
     for (name, seed) in [("plain", "0"), ("jit", "1")] {
         tiny_model(home.real_worker(), home.model_path(name).as_ref(), seed);
     }
+    configure_group(&home, engine, "max_tokens: 8");
+    Some(home)
+}
+
+/// Writes the hub.yaml of [`home_of`], whose entries have one key more.
+pub(crate) fn configure_group(home: &Home, engine: &str, key: &str) {
     let entries = ["plain", "jit"].map(|name| {
         let path = home.model_path(name);
         let jit = name == "jit";
         format!(
             "  - name: {name}\n    model_path: {path}\n    group: one\n    default: true\n    jit_enabled: {jit}\n    \
-             max_tokens: 8\n"
+             {key}\n"
         )
     });
     home.configure(&format!(
@@ -34,7 +40,6 @@ pub(crate) fn home_of(engine: &str) -> Option<Home> {
         STALL.as_secs(),
         entries.concat()
     ));
-    Some(home)
 }
 
 #[track_caller]
