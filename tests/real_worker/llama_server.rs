@@ -170,7 +170,7 @@ fn llama_server_makes_embeddings_and_ranks_documents() {
         json!({"model": "vectors", "input": ["a", "another"], "query": "a", "documents": ["b"]});
     refused(&home, "/v1/chat/completions", 404, &input);
     refused(&home, "/v1/rerank", 404, &input);
-    home.assert_states("vectors", "running", "unloaded");
+    home.wait_for_state("vectors", "running", "unloaded");
     let made = asked(&home, "/v1/embeddings", &input);
     assert_eq!(made["model"], "vectors", "{made}");
     assert_eq!(made["data"].as_array().unwrap().len(), 2, "{made}");
