@@ -45,4 +45,4 @@ trap 'rm -rf "$data" "$home"' EXIT
 printf 'models: [{name: a, model_path: org/a}]\n' >"$home/hub.yaml"
 printf '#!/bin/sh\nexec %s stub-worker "$@"\n' "$PWD/$hub" >target/wheel-env/bin/mlx-openai-server
 chmod 755 target/wheel-env/bin/mlx-openai-server
-HOME=$home PATH=/usr/bin:/bin "$hub" --config "$home/hub.yaml" check | grep "$PWD/target/wheel-env/bin/mlx-openai-server launch"
+HOME=$home PATH=/usr/bin:/bin "$hub" --config "$home/hub.yaml" check --verbose | grep "$PWD/target/wheel-env/bin/mlx-openai-server launch"
