@@ -306,8 +306,11 @@ fn input(input: &Value) -> Vec<u8> {
     Value::Array(items).to_string().into_bytes()
 }
 
-/// An item with its id and its type, which clients may leave out.
+/// An item with its id and its type, which clients may leave out. What is no item is refused when it is read.
 fn in_full(mut item: Value) -> Value {
+    if !item.is_object() {
+        return item;
+    }
     let kind = item["type"].as_str().unwrap_or("message").to_owned();
     if let Some(text) = item["content"].as_str() {
         let part = match item["role"].as_str() {
