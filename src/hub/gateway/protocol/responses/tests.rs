@@ -141,6 +141,16 @@ fn a_wrong_field_is_named() {
     });
 }
 
+#[test]
+fn what_is_no_item_is_refused_where_items_are_kept_too() {
+    for input in [json!([7]), json!(["look"]), json!([null]), json!([[]])] {
+        let request = json!({"model": "m", "input": input});
+        Conversation::of(&request, &Kept::default()).unwrap();
+        let error = to_chat(&request, &[]).unwrap_err();
+        assert_eq!(error.status, 400, "{request}");
+    }
+}
+
 fn echoed(request: &Value) -> Echoed {
     let conversation = Conversation::of(request, &Kept::default()).unwrap();
     Echoed::of(request, conversation)
