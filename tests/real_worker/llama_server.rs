@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::mlx_lm::{answers, configure_group, is_loaded, lives_as_any_other};
+use crate::mlx_lm::{configure_group, ends, fails_with_its_log, is_loaded, lives_as_any_other};
 use crate::models::{LOAD, text};
-use crate::rounds::{ENDLESS, SOME};
+use crate::rounds::ENDLESS;
 use crate::support::home::Home;
 use crate::support::http::Http;
 use crate::support::{SOON, processes, wait_for};
@@ -111,20 +111,13 @@ fn a_file_that_llama_server_cannot_load_is_a_failure_with_its_log() {
     let Some(home) = home() else { return };
     configure_group(&home, "llama_server", "threads: 1");
     std::fs::write(home.model_path("jit"), "no model").unwrap();
-    home.said(&["start"]);
-    is_loaded(&home, "plain");
-    answers(&home, "plain");
-    let answer = home.chat("jit", SOME);
-    assert_eq!(answer.status, 503, "{}", answer.text());
-    let error = home.model("jit")["memory_last_error"].to_string();
-    assert!(error.contains("its log ends"), "{error}");
-    assert!(error.contains("failed to load model"), "{error}");
+    fails_with_its_log(&home, "failed to load model");
     assert_eq!(home.model("jit")["exit_code"], 1);
-    home.said(&["stop"]);
-    assert_eq!(home.processes(), Vec::<String>::new());
+    ends(&home);
 }
 
-/// Told to end, the program says nothing more to its clients and waits until they have gone, or for a second signal.
+/// Told to end, the program says nothing more to its clients, and mostly waits until they have gone, or for a second
+/// signal.
 #[test]
 fn a_stream_of_llama_server_is_cut_after_its_time() {
     let Some(home) = home() else { return };
@@ -145,10 +138,7 @@ fn a_stream_of_llama_server_is_cut_after_its_time() {
         ended.is_err() || ended.unwrap() != "[DONE]",
         "not cut short"
     );
-    let log = std::fs::read_to_string(home.logs().join("plain.log")).unwrap();
-    assert!(log.contains("second interrupt"), "{log}");
-    home.said(&["stop"]);
-    assert_eq!(home.processes(), Vec::<String>::new());
+    ends(&home);
 }
 
 #[test]
@@ -191,8 +181,7 @@ fn llama_server_makes_embeddings_and_ranks_documents() {
     refused(&home, "/v1/embeddings", 404, &question);
     let ranked = asked(&home, "/v1/rerank", &question);
     assert_eq!(ranked["results"].as_array().unwrap().len(), 2, "{ranked}");
-    home.said(&["stop"]);
-    assert_eq!(home.processes(), Vec::<String>::new());
+    ends(&home);
 }
 
 /// All keys of an entry but those of further files, and what `/props` has for them.

@@ -6,8 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::mlx_lm::{answers, home_of, is_loaded, lives_as_any_other};
-use crate::rounds::SOME;
+use crate::mlx_lm::{ends, fails_with_its_log, home_of, lives_as_any_other};
 use crate::support::home::Home;
 
 /// `None` where the program is not installed; with CI=true that is a failure.
@@ -58,13 +57,6 @@ fn a_model_of_mlx_vlm_that_cannot_be_loaded_fails_with_its_log() {
     let Some(home) = home() else { return };
     let path = home.path().join("models/jit/config.json");
     std::fs::write(path, "{}").unwrap();
-    home.said(&["start"]);
-    is_loaded(&home, "plain");
-    answers(&home, "plain");
-    let answer = home.chat("jit", SOME);
-    assert_eq!(answer.status, 503, "{}", answer.text());
-    let error = home.model("jit")["memory_last_error"].to_string();
-    assert!(error.contains("its log ends"), "{error}");
-    home.said(&["stop"]);
-    assert_eq!(home.processes(), Vec::<String>::new());
+    fails_with_its_log(&home, "Failed to load model");
+    ends(&home);
 }

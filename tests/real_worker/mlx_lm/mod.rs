@@ -226,6 +226,27 @@ fn survives(home: &Home) {
     answers(home, "plain");
 }
 
+/// The file or folder of `jit` has been broken: its load fails, and tells the end of its program's log, which says
+/// `why`. `plain` is served.
+#[track_caller]
+pub(crate) fn fails_with_its_log(home: &Home, why: &str) {
+    home.said(&["start"]);
+    is_loaded(home, "plain");
+    answers(home, "plain");
+    let answer = home.chat("jit", SOME);
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    let error = home.model("jit")["memory_last_error"].to_string();
+    assert!(error.contains("its log ends"), "{error}");
+    assert!(error.contains(why), "{error}");
+}
+
+/// Ends the hub, and every process with it.
+#[track_caller]
+pub(crate) fn ends(home: &Home) {
+    home.said(&["stop"]);
+    assert_eq!(home.processes(), Vec::<String>::new());
+}
+
 #[test]
 fn a_model_of_mlx_lm_that_cannot_be_loaded_fails_with_its_log() {
     let Some(home) = home_of("mlx_lm") else {
@@ -233,17 +254,7 @@ fn a_model_of_mlx_lm_that_cannot_be_loaded_fails_with_its_log() {
     };
     let path = home.path().join("models/jit/config.json");
     std::fs::write(path, "{}").unwrap();
-    home.said(&["start"]);
-    is_loaded(&home, "plain");
     // Its program would live on, and answer nothing.
-    let answer = home.chat("jit", SOME);
-    assert_eq!(answer.status, 503, "{}", answer.text());
-    let error = home.model("jit")["memory_last_error"].to_string();
-    assert!(
-        error.contains("could not load its model; its log ends"),
-        "{error}"
-    );
-    assert!(error.contains("KeyError"), "{error}");
-    home.said(&["stop"]);
-    assert_eq!(home.processes(), Vec::<String>::new());
+    fails_with_its_log(&home, "KeyError");
+    ends(&home);
 }
