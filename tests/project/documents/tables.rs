@@ -8,7 +8,7 @@ use mlx_openai_server_hub::config::known_keys;
 use mlx_openai_server_hub::engine::{bound_names as bound_names_of_engines, bundled_engines};
 use mlx_openai_server_hub::policy::bound_names;
 
-use super::{Page, first_cells, readme, root};
+use super::{Page, first_cells, root};
 use crate::support::BINARY;
 
 /// The same names as texts.
@@ -89,7 +89,7 @@ pub(super) fn commands() -> BTreeSet<String> {
 
 #[test]
 fn every_command_is_in_the_table_and_no_other() {
-    let table = first_cells(&readme().section("Commands"));
+    let table = first_cells(&Page::read("docs/commands.md").section("Every command"));
     let named = table.iter().filter_map(|usage| usage.split(' ').next());
     assert_eq!(texts(named), commands());
 }
