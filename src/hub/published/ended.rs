@@ -1,15 +1,16 @@
-//! The requests that ended last. The gateway notes each without a lock; listing them gives them numbers.
+//! The requests that ended last. The gateway notes each in its thread's ring and without a lock; listing them gives them
+//! numbers.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use http::Method;
 use parking_lot::Mutex;
 
+use super::per_thread::{PerThread, taken};
 use crate::api::EndedRequest;
 
 /// Number of requests that are kept.
@@ -30,8 +31,8 @@ pub struct Ended {
     pub method: Method,
     /// The path.
     pub path: Cow<'static, str>,
-    /// The model that it went to.
-    pub model: Option<Arc<str>>,
+    /// The model that it went to; a copy too, for all threads read the model's own name.
+    pub model: Option<Box<str>>,
     /// True if somebody cancelled it.
     pub cancelled: bool,
     /// The status of its answer.
@@ -52,11 +53,18 @@ pub struct Ended {
     pub tokens_per_second: Option<f64>,
 }
 
+impl Ended {
+    /// Unix seconds.
+    fn ended_at(&self) -> f64 {
+        self.time + self.took.as_secs_f64()
+    }
+}
+
 /// The last requests.
 #[derive(Debug)]
 pub(in crate::hub) struct EndedRequests {
-    /// Those not listed yet; the newest push the oldest out.
-    fresh: ArrayQueue<Ended>,
+    /// Those not listed yet; the newest of a thread push its oldest out.
+    fresh: PerThread<ArrayQueue<Ended>>,
     listed: Mutex<Listed>,
 }
 
@@ -70,7 +78,7 @@ struct Listed {
 impl Default for EndedRequests {
     fn default() -> Self {
         Self {
-            fresh: ArrayQueue::new(KEPT),
+            fresh: PerThread::new(|| ArrayQueue::new(KEPT)),
             listed: Mutex::default(),
         }
     }
@@ -79,17 +87,15 @@ impl Default for EndedRequests {
 impl EndedRequests {
     /// Notes one. Takes no lock.
     pub(in crate::hub) fn note(&self, ended: Ended) {
-        drop(self.fresh.force_push(ended));
+        drop(self.fresh.own().force_push(ended));
     }
 
     /// Those with a higher number than `number`, the oldest first.
     pub(in crate::hub) fn after(&self, number: u64) -> Vec<EndedRequest> {
         let mut listed = self.listed.lock();
-        // Not to its end: more may come as fast as they are taken.
-        for _ in 0..self.fresh.len() {
-            let Some(ended) = self.fresh.pop() else {
-                break;
-            };
+        let mut fresh: Vec<_> = self.fresh.all().flat_map(taken).collect();
+        fresh.sort_by(|one, other| one.ended_at().total_cmp(&other.ended_at()));
+        for ended in fresh {
             listed.add(ended);
         }
         let requests = listed.requests.iter();
@@ -114,7 +120,7 @@ impl Listed {
             protocol: ended.protocol.to_owned(),
             method: ended.method.to_string(),
             path: ended.path.into_owned(),
-            model: ended.model.map(|name| name.to_string()),
+            model: ended.model.map(String::from),
             cancelled: ended.cancelled,
             status: ended.status,
             stream: ended.stream,

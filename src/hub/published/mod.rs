@@ -17,6 +17,7 @@ pub(in crate::hub) mod legacy;
 pub(in crate::hub) mod meters;
 mod on_disk;
 pub(in crate::hub) mod parking;
+mod per_thread;
 pub(in crate::hub) mod registry;
 pub(in crate::hub) mod served;
 mod usage;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -64,7 +65,7 @@ pub(in crate::hub) struct Downloading {
 pub struct Model {
     base: model::Model<Tokio>,
     /// The totals of its requests.
-    pub usage: Usage,
+    pub usage: CachePadded<Usage>,
     /// Its distributions and counts for `/metrics`.
     pub meters: Meters,
     /// The last measurement.
@@ -94,7 +95,7 @@ impl Model {
     pub(crate) fn new(name: &str) -> Self {
         Self {
             base: model::Model::new(name, Tokio::default()),
-            usage: Usage::default(),
+            usage: CachePadded::default(),
             meters: Meters::new(name),
             measured: ArcSwapOption::empty(),
             downloading: ArcSwapOption::empty(),

@@ -361,7 +361,7 @@ impl Entries {
             protocol: flight.protocol,
             method: flight.method.clone(),
             path: flight.path.clone(),
-            model: flight.model().map(|model| Arc::clone(&model.name)),
+            model: flight.model().map(|model| (*model.name).into()),
             cancelled: flight.is_cancelled() && status == CANCELLED,
             status,
             stream: self.events,

@@ -7,9 +7,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The held bytes, shared by all requests.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Budget(Arc<AtomicUsize>);
+/// The held bytes, shared by all requests. A clone has a reference count of its own, so that requests of one connection
+/// do not touch that of others.
+#[derive(Debug, Default)]
+pub(crate) struct Budget(Arc<Arc<AtomicUsize>>);
+
+impl Clone for Budget {
+    fn clone(&self) -> Self {
+        Self(Arc::new(Arc::clone(&self.0)))
+    }
+}
 
 /// Largest uncounted body in bytes. A connection takes more memory.
 const FREE: usize = 16 * 1024;
@@ -29,7 +36,7 @@ impl Budget {
     /// A reservation of nothing yet, which may grow while all of them together are below `limit`.
     pub(crate) fn reservation(&self, limit: usize) -> Reservation {
         Reservation {
-            budget: self.clone(),
+            budget: Self(Arc::clone(&self.0)),
             free: 0,
             bytes: 0,
             limit,
