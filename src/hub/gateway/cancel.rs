@@ -13,16 +13,16 @@ use super::protocol::Protocol;
 use super::refusals;
 use crate::hub::lifecycle::Flight;
 
-/// The answer, or the refusal of a cancelled request. `answering` stays where it is: it is large, and this is called for
-/// every request.
+/// The answer, or the refusal of a cancelled request.
 pub(super) async fn unless_cancelled(
     flight: Option<Arc<Flight>>,
     protocol: &Protocol,
-    mut answering: Pin<&mut impl Future<Output = Response<Body>>>,
+    mut answering: Pin<Box<impl Future<Output = Response<Body>>>>,
 ) -> Response<Body> {
-    let answer = poll_fn(|cx| match &flight {
-        Some(flight) if flight.poll_cancelled(cx).is_ready() => Poll::Ready(None),
-        _ => answering.as_mut().poll(cx).map(Some),
+    let answer = poll_fn(|cx| match (answering.as_mut().poll(cx), &flight) {
+        (Poll::Ready(answer), _) => Poll::Ready(Some(answer)),
+        (Poll::Pending, Some(flight)) => flight.poll_cancelled(cx).map(|()| None),
+        (Poll::Pending, None) => Poll::Pending,
     });
     answer.await.unwrap_or_else(|| {
         let mut answer = (protocol.error)(&refusals::cancelled());

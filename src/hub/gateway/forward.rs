@@ -2,7 +2,7 @@
 //! without those of the worker's.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -94,10 +94,12 @@ pub(super) async fn forward(
         body.arrival()
     });
     account.sent();
-    let exchange = upstream.send(outgoing(*view, body), limits.first_byte);
-    let answer = match arrival.flatten() {
-        None => exchange.await,
-        Some(arrival) => once_it_is_here(&mut lease, &arrival, exchange).await,
+    let answer = {
+        let exchange = pin!(upstream.send(outgoing(*view, body), limits.first_byte));
+        match arrival.flatten() {
+            None => exchange.await,
+            Some(arrival) => once_it_is_here(&mut lease, &arrival, exchange).await,
+        }
     };
     let answer = answer.map_err(|error| {
         if error.is_workers_fault() {
@@ -116,7 +118,15 @@ pub(super) async fn forward(
             let translation = Translation::new(answering, written, &mut parts.headers);
             (Some(Shape::Translated(Box::new(translation))), None)
         }
-        Some(answering) => (None, Some(Whole { answering, written })),
+        Some(answering) => {
+            let model = Arc::clone(&model);
+            let whole = Whole {
+                answering,
+                written,
+                model,
+            };
+            (None, Some(whole))
+        }
         None if body.is_end_stream() => (None, None),
         None => {
             let rewriter = NameRewriter::new(written, upstream, &mut parts, kind);
@@ -126,7 +136,7 @@ pub(super) async fn forward(
     let mut body = LeasedBody::new(
         body,
         lease,
-        Arc::clone(&model),
+        model,
         kind.events,
         limits.idle_stream,
         shape,
@@ -137,7 +147,7 @@ pub(super) async fn forward(
         Some(whole) => {
             // Of a translated answer only the translation tells how it ended.
             body.hold_account();
-            let answer = Box::pin(whole.answer(parts, &mut body, &model)).await;
+            let answer = Box::pin(whole.answer(parts, &mut body)).await;
             *account = body.take_account();
             answer
         }
@@ -148,6 +158,7 @@ pub(super) async fn forward(
 struct Whole {
     answering: Answering,
     written: String,
+    model: Arc<Model>,
 }
 
 impl Whole {
@@ -156,13 +167,16 @@ impl Whole {
         self,
         parts: response::Parts,
         body: &mut LeasedBody,
-        model: &Model,
     ) -> Result<Response<Body>, ApiError> {
+        let Self {
+            answering,
+            written,
+            model,
+        } = self;
         let body = Limited::new(body, MAX_TRANSLATED).collect().await;
         let body = body.map_err(|_| refusals::answer_broke_off(&model.name))?;
         let (body, status, model) = (body.to_bytes(), parts.status, model.name.clone());
         let length = body.len();
-        let Self { answering, written } = self;
         let whole = move || answering.whole(status, &body, &model, &written);
         let mut answer = compute(length, whole).await?;
         for (name, value) in &parts.headers {
@@ -183,9 +197,8 @@ fn is_work(method: &Method) -> bool {
 async fn once_it_is_here<T>(
     lease: &mut Lease,
     is_here: &AtomicBool,
-    exchange: impl Future<Output = T>,
+    mut exchange: Pin<&mut impl Future<Output = T>>,
 ) -> T {
-    let mut exchange = pin!(exchange);
     poll_fn(|cx| {
         let answer = exchange.as_mut().poll(cx);
         if answer.is_pending() && is_here.load(Ordering::Relaxed) {

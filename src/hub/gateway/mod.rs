@@ -8,7 +8,6 @@
 //! processes.
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -213,7 +212,8 @@ impl Gateway {
         let account = &arrived.account;
         let (protocol, flight) = (account.protocol(), account.flight().cloned());
         let capture = arrived.capture.take();
-        let answer = pin!(self.answer_arrived(arrived));
+        // In a box, for it is large, and what holds it is moved several times before it runs.
+        let answer = Box::pin(self.answer_arrived(arrived));
         noted(
             cancel::unless_cancelled(flight, protocol, answer).await,
             capture,
@@ -349,7 +349,7 @@ impl Gateway {
             return Err(error);
         }
         let is_served = |by: &Translating| self.lifecycle.serves(&admitted.model, by.path());
-        if !translating.as_ref().is_some_and(is_served) {
+        if !translating.as_deref().is_some_and(is_served) {
             let has_route = self.must_have_route(&view.parts, &admitted);
             has_route.map_err(|error| match &translating {
                 Some(by) => {
@@ -400,7 +400,7 @@ impl Gateway {
                 parts: &view.parts,
                 site: &site,
                 fields: &mut fields,
-                sent: translating.as_ref().map(Translating::body),
+                sent: translating.as_deref().map(Translating::body),
             };
             Box::pin(asked.check(refuses, &admitted.model.name, intake)).await?;
         }

@@ -24,7 +24,7 @@ const AT_ONCE: usize = 128 * 1024;
 
 /// A request that is translated, unless its worker has the client's route.
 pub(super) struct Translated {
-    pub(super) by: Translating,
+    pub(super) by: Box<Translating>,
     pub(super) door: Door,
     pub(super) lifecycle: Lifecycle,
     pub(super) owners: ResponseOwners,
@@ -51,13 +51,13 @@ pub(super) async fn translated(
     kept: Kept,
     view: &mut RequestView,
     intake: &mut Intake,
-) -> Result<(Option<String>, ModelSite, Option<Translating>), ApiError> {
+) -> Result<(Option<String>, ModelSite, Option<Box<Translating>>), ApiError> {
     let body = whole_body(&mut view.parts, intake).await?;
     let as_chat = compute(body.len(), move || AsChat::of(door, body, &kept)).await?;
     let keep_alive = as_chat.keep_alive();
     let (translating, model, site) = Translating::of(as_chat, &mut view.parts, intake);
     view.keep_alive = keep_alive;
-    Ok((model, site, Some(translating)))
+    Ok((model, site, Some(Box::new(translating))))
 }
 
 /// The result of work on so many bytes. Work on many is done on a thread of its own, since it would hold up the
