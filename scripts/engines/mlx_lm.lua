@@ -9,6 +9,9 @@
 --
 -- Tried with mlx-lm 0.31.3 and mlx 0.32.4, the real programs; several machines with the backend `ring`, on the CPU.
 
+-- Ports for each model that spans machines; the last of them is closed.
+local PORTS = 16
+
 local BACKENDS = { ring = true, jaccl = true, ["jaccl-ring"] = true }
 
 -- The hostfile of a model, as mlx.launch reads it; nil for a model of this machine alone.
@@ -162,14 +165,19 @@ return {
     local made = { argv = argv, warnings = cli.pass(argv, options) }
     if file then
       -- Models that are loaded at the same time have ports of their own, below those that systems give out.
-      local first = 20000 + model.port % 750 * 16
+      local first = 20000 + model.port % 750 * PORTS
       made.launcher =
         { "mlx.launch", "--hostfile", "hosts.json", "--backend", file.backend, "--starting-port", first, "--" }
       made.files = { ["hosts.json"] = file }
-      made.hosts = {}
+      made.hosts, made.addresses = {}, {}
+      local is_closed = #file.hosts < PORTS
       for i = 2, #file.hosts do
-        if file.hosts[i].ssh ~= "127.0.0.1" then
-          made.hosts[#made.hosts + 1] = file.hosts[i].ssh
+        local host = file.hosts[i]
+        if host.ssh ~= "127.0.0.1" then
+          made.hosts[#made.hosts + 1] = host.ssh
+          if is_closed and host.ips and host.ips[1] then
+            made.addresses[#made.addresses + 1] = host.ips[1] .. ":" .. first + PORTS - 1
+          end
         end
       end
     end

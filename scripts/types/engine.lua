@@ -68,6 +68,7 @@
 ---@field env? table<string, string> # hub.yaml's `env` wins
 ---@field files? table<string, string|table> # written into the folder in which it starts: texts by name, or tables for JSON
 ---@field hosts? string[] # the other machines on which it has processes, as `ssh` knows them
+---@field addresses? string[] # where they compute together, with a closed port (`10.0.0.2:20015`): one that answered and does not any more is lost
 ---@field warnings? string[] # shown in `check` and the status, after the model's name
 
 ---@class (exact) hub.EngineCheck

@@ -35,6 +35,7 @@
 ---@field env table<string, string> # variables that the engine sets
 ---@field files table<string, string> # those that it finds in its folder
 ---@field hosts string[] # the other machines on which it has processes
+---@field addresses string[] # where these compute together, with a closed port
 ---@field warnings string[] # of the engine, for the installed program
 ---@field config_warnings string[] # of the checker of hub.yaml
 ---@field resident boolean # whether the process stays up without the model

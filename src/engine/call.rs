@@ -31,7 +31,15 @@ pub(super) const MODEL: [&str; 10] = [
 pub(super) const OPTION: [&str; 3] = ["flag", "key", "value"];
 pub(super) const CLI: [&str; 3] = ["has", "pass", "takes"];
 pub(super) const ANSWER: [&str; 3] = ["argv", "body", "status"];
-pub(super) const COMMAND: [&str; 6] = ["argv", "env", "files", "hosts", "launcher", "warnings"];
+pub(super) const COMMAND: [&str; 7] = [
+    "addresses",
+    "argv",
+    "env",
+    "files",
+    "hosts",
+    "launcher",
+    "warnings",
+];
 pub(super) const CHECK: [&str; 3] = ["problems", "set", "warnings"];
 pub(super) const PROBLEM: [&str; 3] = ["hint", "key", "message"];
 
@@ -72,6 +80,8 @@ pub struct Plan {
     pub files: Vec<(String, String)>,
     /// The other machines on which it has processes, as `ssh` knows them.
     pub hosts: Vec<String>,
+    /// Where these compute together, each with a port that is closed.
+    pub addresses: Vec<String>,
     /// Variables besides those of hub.yaml, which win.
     pub env: Vec<(String, String)>,
     /// Sentences about options that come to nothing.
@@ -154,6 +164,7 @@ impl Engine {
         let warnings = texts(&made, "warnings").map_err(wrong)?;
         let launcher = texts(&made, "launcher").map_err(wrong)?;
         let hosts = texts(&made, "hosts").map_err(wrong)?;
+        let addresses = texts(&made, "addresses").map_err(wrong)?;
         let env = texts_by_name(&made, "env").map_err(wrong)?;
         let files = files(&made).map_err(wrong)?;
         let name = match &functions.name {
@@ -181,6 +192,7 @@ impl Engine {
             launcher,
             files,
             hosts,
+            addresses,
             env,
             warnings,
             resident,

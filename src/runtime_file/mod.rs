@@ -85,6 +85,8 @@ pub struct RuntimeWorker {
     pub loaded: bool,
     /// Other machines on which it has processes, as `ssh` knows them.
     pub hosts: Vec<String>,
+    /// Where these compute together.
+    pub addresses: Vec<String>,
     /// What these are known by.
     pub mark: String,
 }

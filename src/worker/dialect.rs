@@ -39,6 +39,8 @@ pub struct CommandLine {
     pub files: Vec<(String, String)>,
     /// The other machines on which it has processes, as `ssh` knows them.
     pub hosts: Vec<String>,
+    /// Where these compute together, each with a port that is closed.
+    pub addresses: Vec<String>,
     /// Variables besides those of hub.yaml, which win.
     pub env: Vec<(String, String)>,
     /// Options of the model's entry that the worker lacks.
@@ -72,6 +74,7 @@ impl Dialect {
             program_at,
             files: plan.files,
             hosts: plan.hosts,
+            addresses: plan.addresses,
             env: plan.env,
             warnings: warnings
                 .map(|warning| format!("model `{}`: {warning}", model.name))

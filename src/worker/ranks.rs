@@ -5,13 +5,15 @@
 //! program with the user's own settings; it asks for no password.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join_all, select_all};
+use futures_util::future::{FutureExt as _, join_all, select_all};
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
@@ -24,6 +26,8 @@ const VARIABLE: &str = "MLX_HUB_RANK_OF";
 const ANSWER: Duration = Duration::from_secs(20);
 /// Pause between two looks at the ranks of a machine, in seconds.
 const LOOK_EVERY: u32 = 3;
+/// Longest wait until a machine answers where it computes with the others.
+const REACHED: Duration = Duration::from_secs(3);
 /// Longest time without word from a machine, before its ranks are lost.
 const SILENT: Duration = Duration::from_secs(18);
 /// Pause before a machine is asked again.
@@ -69,6 +73,8 @@ pub(super) enum Watched {
 pub struct Ranks {
     /// The machines, as `ssh` knows them; none for a model of this machine alone.
     pub hosts: Vec<String>,
+    /// Where these machines compute together, each with a port that is closed.
+    pub addresses: Vec<String>,
     /// The value of their variable.
     pub mark: String,
 }
@@ -77,6 +83,7 @@ impl From<&RuntimeWorker> for Ranks {
     fn from(worker: &RuntimeWorker) -> Self {
         Self {
             hosts: worker.hosts.clone(),
+            addresses: worker.addresses.clone(),
             mark: worker.mark.clone(),
         }
     }
@@ -142,8 +149,15 @@ impl Ranks {
 
     /// Completes when the ranks of a machine are gone, stopped or out of reach, with a sentence about it.
     pub(super) async fn lost(&self, watched: Watched) -> String {
-        let watches = (self.hosts.iter()).map(|host| Box::pin(self.lost_on(host, watched)));
-        let watches: Vec<_> = watches.collect();
+        let on_hosts = self
+            .hosts
+            .iter()
+            .map(|host| self.lost_on(host, watched).boxed());
+        let at_addresses = self
+            .addresses
+            .iter()
+            .map(|address| out_of_reach(address).boxed());
+        let watches: Vec<_> = on_hosts.chain(at_addresses).collect();
         if watches.is_empty() {
             return std::future::pending().await;
         }
@@ -170,6 +184,27 @@ impl Ranks {
 
     fn script(&self, what: &str) -> String {
         format!("mark='{VARIABLE}={}'\n{LIST}{what}\n", self.mark)
+    }
+}
+
+/// Completes when a machine that could be reached at that address cannot any more, with a sentence about it. Machines may
+/// compute over other lines than those of `ssh`. One that never answers may have a firewall that is silent.
+async fn out_of_reach(address: &str) -> String {
+    let mut heard = None;
+    loop {
+        let answered = match timeout(REACHED, TcpStream::connect(address)).await {
+            Ok(Err(error)) => error.kind() == ErrorKind::ConnectionRefused,
+            Ok(Ok(_)) => true,
+            Err(_) => false,
+        };
+        if answered {
+            heard = Some(Instant::now());
+        } else if heard.is_some_and(|heard| heard.elapsed() >= SILENT) {
+            let (limit, address) = (SILENT.as_secs(), address.rsplit_once(':'));
+            let address = address.map_or("", |(address, _)| address);
+            return format!("`{address}` cannot be reached for {limit} s");
+        }
+        sleep(Duration::from_secs(LOOK_EVERY.into())).await;
     }
 }
 

@@ -76,6 +76,8 @@ enum Trouble {
     Killed,
     Stopped,
     CutOff,
+    /// It can be reached over ssh, and not where the machines compute together.
+    LineCut,
 }
 
 #[test]
@@ -122,6 +124,7 @@ fn all_end(troubles: &[(Machine, Trouble)]) {
             Trouble::Killed => processes::send(rank, Signal::SIGKILL),
             Trouble::Stopped => processes::send(rank, Signal::SIGSTOP),
             Trouble::CutOff => lines.iter().for_each(|host| host.place.cut()),
+            Trouble::LineCut => unreachable!("a matter of loads"),
         }
         let what = format!("{machine:?}, {trouble:?}");
         let begun = Instant::now();
@@ -160,12 +163,16 @@ fn machines_that_ssh_reaches_but_that_do_not_compute_together_are_ended() {
     let expected = world.said("two");
     let leader = world.pid_of("two");
     let place = &world.host(0).place;
-    place.cut_ports(RING);
+    // All but the closed one, at which the hub looks for the machine.
+    let port = world.home.model("two")["port"].as_u64().unwrap();
+    let first = 20_000 + port % 750 * 16;
+    let computing = format!("{first}:{}", first + 14);
+    place.cut_ports(&computing);
     let noticed = within(NOTICED, || {
         let is_gone = processes::members(leader).is_empty();
         (is_gone && world.ranks().is_empty()).then_some(())
     });
-    place.mend_ports(RING);
+    place.mend_ports(&computing);
     assert!(noticed.is_some(), "{}", world.home.app_log());
     wait_until("the reason to be told", SOON, || {
         let told = world.home.model("two").to_string();
@@ -182,7 +189,7 @@ fn a_machine_that_hangs_or_is_cut_off_while_the_model_loads_is_noticed() {
         return;
     };
     let expected = world.said("three");
-    for trouble in [Trouble::Stopped, Trouble::CutOff] {
+    for trouble in [Trouble::Stopped, Trouble::CutOff, Trouble::LineCut] {
         world.home.said(&["unload-model", "three"]);
         world.assert_no_ranks();
         let host = world.host(0);
@@ -193,6 +200,7 @@ fn a_machine_that_hangs_or_is_cut_off_while_the_model_loads_is_noticed() {
             let leader = world.pid_of("three");
             match trouble {
                 Trouble::Stopped => processes::send(rank, Signal::SIGSTOP),
+                Trouble::LineCut => host.place.cut_ports(RING),
                 _ => host.place.cut(),
             }
             let begun = Instant::now();
@@ -205,8 +213,14 @@ fn a_machine_that_hangs_or_is_cut_off_while_the_model_loads_is_noticed() {
                 "the test",
                 &format!("{trouble:?} in a load: noticed after {took:?}"),
             );
-            if matches!(trouble, Trouble::CutOff) {
-                world.mend(host);
+            match trouble {
+                Trouble::CutOff => world.mend(host),
+                Trouble::LineCut => {
+                    host.place.mend_ports(RING);
+                    let told = format!("`{}` cannot be reached for", host.place.address);
+                    assert!(world.home.app_log().contains(&told), "{told}");
+                }
+                _ => {}
             }
             load.join().unwrap();
         });

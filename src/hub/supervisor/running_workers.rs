@@ -264,6 +264,7 @@ impl Launched {
             log_file: spawned.log_file.clone(),
             log_begin: spawned.log_begin,
             hosts: spawned.ranks.hosts.clone(),
+            addresses: spawned.ranks.addresses.clone(),
             mark: spawned.ranks.mark.clone(),
             loaded: facts(&self.model).is_some_and(|facts| facts.memory_state.holds_memory()),
         })

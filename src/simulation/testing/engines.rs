@@ -12,6 +12,7 @@ use crate::policy::Fields;
 /// The fields of the table that it takes, and of the one that it returns.
 pub(super) const TAKES: &[&str] = &["entry", "help", "port"];
 pub(super) const GIVES: &[&str] = &[
+    "addresses",
     "answer",
     "argv",
     "command",
@@ -70,6 +71,7 @@ pub(super) fn worker(lua: &Lua, fields: &Fields<'_>, config: Config) -> mlua::Re
     worker.set("env", lua.create_table_from(plan.env)?)?;
     worker.set("files", lua.create_table_from(plan.files)?)?;
     worker.set("hosts", plan.hosts)?;
+    worker.set("addresses", plan.addresses)?;
     worker.set("warnings", plan.warnings)?;
     worker.set("config_warnings", warnings)?;
     worker.set("resident", plan.resident)?;

@@ -390,6 +390,7 @@ impl<R: Fn(Report) + Send + Sync> RunningLaunch<'_, R> {
         let ranks = match dialect.command_line(model, self.order.port) {
             Ok(line) => Ranks {
                 hosts: line.hosts,
+                addresses: line.addresses,
                 mark: model.mark.clone(),
             },
             Err(problem) => return Ok(Some(problem)),

@@ -116,6 +116,7 @@ impl Process {
             log_file: Some(order.log_file.clone()),
             ranks: Ranks {
                 hosts: line.hosts,
+                addresses: line.addresses,
                 mark: model.mark.clone(),
             },
             ..spawned
