@@ -31,7 +31,7 @@ pub(super) const MODEL: [&str; 10] = [
 pub(super) const OPTION: [&str; 3] = ["flag", "key", "value"];
 pub(super) const CLI: [&str; 3] = ["has", "pass", "takes"];
 pub(super) const ANSWER: [&str; 3] = ["argv", "body", "status"];
-pub(super) const COMMAND: [&str; 7] = [
+pub(super) const COMMAND: &[&str] = &[
     "addresses",
     "argv",
     "env",
@@ -159,12 +159,9 @@ impl Engine {
                 "`command` must return a table like `{{ argv = {{ … }} }}`, it returned {kind}"
             )));
         };
-        only("`command`", &made, &COMMAND).map_err(wrong)?;
+        only("`command`", &made, COMMAND).map_err(wrong)?;
         let argv = texts(&made, "argv").map_err(wrong)?;
         let warnings = texts(&made, "warnings").map_err(wrong)?;
-        let launcher = texts(&made, "launcher").map_err(wrong)?;
-        let hosts = texts(&made, "hosts").map_err(wrong)?;
-        let addresses = texts(&made, "addresses").map_err(wrong)?;
         let env = texts_by_name(&made, "env").map_err(wrong)?;
         let files = files(&made).map_err(wrong)?;
         let name = match &functions.name {
@@ -189,10 +186,10 @@ impl Engine {
         };
         Ok(Plan {
             argv,
-            launcher,
+            launcher: texts(&made, "launcher").map_err(wrong)?,
             files,
-            hosts,
-            addresses,
+            hosts: texts(&made, "hosts").map_err(wrong)?,
+            addresses: texts(&made, "addresses").map_err(wrong)?,
             env,
             warnings,
             resident,
