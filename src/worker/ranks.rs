@@ -4,7 +4,7 @@
 //! over ssh: to be ended, which is verified, and to be watched while the model is loaded. `ssh` is the user's own
 //! program with the user's own settings; it asks for no password.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
@@ -69,12 +69,14 @@ pub(super) enum Watched {
 }
 
 /// Where a model has ranks, and by what they are known.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Ranks {
     /// The machines, as `ssh` knows them; none for a model of this machine alone.
     pub hosts: Vec<String>,
     /// Where these machines compute together, each with a port that is closed.
     pub addresses: Vec<String>,
+    /// Those of the addresses that have answered, for all that watch them one after the other.
+    pub answered: Arc<Mutex<HashSet<String>>>,
     /// The value of their variable.
     pub mark: String,
 }
@@ -85,6 +87,7 @@ impl From<&RuntimeWorker> for Ranks {
             hosts: worker.hosts.clone(),
             addresses: worker.addresses.clone(),
             mark: worker.mark.clone(),
+            ..Self::default()
         }
     }
 }
@@ -156,7 +159,7 @@ impl Ranks {
         let at_addresses = self
             .addresses
             .iter()
-            .map(|address| out_of_reach(address).boxed());
+            .map(|address| self.out_of_reach(address).boxed());
         let watches: Vec<_> = on_hosts.chain(at_addresses).collect();
         if watches.is_empty() {
             return std::future::pending().await;
@@ -182,29 +185,34 @@ impl Ranks {
         }
     }
 
+    /// Completes when a machine that has answered at that address does not any more, with a sentence about it. Machines
+    /// may compute over other lines than those of `ssh`. One that never answers may have a firewall that is silent.
+    async fn out_of_reach(&self, address: &str) -> String {
+        let mut heard = Instant::now();
+        loop {
+            if answers(address).await {
+                heard = Instant::now();
+                self.answered.lock().insert(address.to_owned());
+            } else if heard.elapsed() >= SILENT && self.answered.lock().contains(address) {
+                let (limit, address) = (SILENT.as_secs(), address.rsplit_once(':'));
+                let address = address.map_or("", |(address, _)| address);
+                return format!("`{address}` cannot be reached for {limit} s");
+            }
+            sleep(Duration::from_secs(LOOK_EVERY.into())).await;
+        }
+    }
+
     fn script(&self, what: &str) -> String {
         format!("mark='{VARIABLE}={}'\n{LIST}{what}\n", self.mark)
     }
 }
 
-/// Completes when a machine that could be reached at that address cannot any more, with a sentence about it. Machines may
-/// compute over other lines than those of `ssh`. One that never answers may have a firewall that is silent.
-async fn out_of_reach(address: &str) -> String {
-    let mut heard = None;
-    loop {
-        let answered = match timeout(REACHED, TcpStream::connect(address)).await {
-            Ok(Err(error)) => error.kind() == ErrorKind::ConnectionRefused,
-            Ok(Ok(_)) => true,
-            Err(_) => false,
-        };
-        if answered {
-            heard = Some(Instant::now());
-        } else if heard.is_some_and(|heard| heard.elapsed() >= SILENT) {
-            let (limit, address) = (SILENT.as_secs(), address.rsplit_once(':'));
-            let address = address.map_or("", |(address, _)| address);
-            return format!("`{address}` cannot be reached for {limit} s");
-        }
-        sleep(Duration::from_secs(LOOK_EVERY.into())).await;
+/// True if a machine answers at an address, even if only that its port is closed.
+async fn answers(address: &str) -> bool {
+    match timeout(REACHED, TcpStream::connect(address)).await {
+        Ok(Err(error)) => error.kind() == ErrorKind::ConnectionRefused,
+        Ok(Ok(_)) => true,
+        Err(_) => false,
     }
 }
 

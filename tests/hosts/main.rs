@@ -218,7 +218,9 @@ fn a_machine_that_hangs_or_is_cut_off_while_the_model_loads_is_noticed() {
                 Trouble::LineCut => {
                     host.place.mend_ports(RING);
                     let told = format!("`{}` cannot be reached for", host.place.address);
-                    assert!(world.home.app_log().contains(&told), "{told}");
+                    wait_until("the reason to be told", SOON, || {
+                        world.home.app_log().contains(&told)
+                    });
                 }
                 _ => {}
             }

@@ -392,6 +392,7 @@ impl<R: Fn(Report) + Send + Sync> RunningLaunch<'_, R> {
                 hosts: line.hosts,
                 addresses: line.addresses,
                 mark: model.mark.clone(),
+                ..Ranks::default()
             },
             Err(problem) => return Ok(Some(problem)),
         };

@@ -118,6 +118,7 @@ impl Process {
                 hosts: line.hosts,
                 addresses: line.addresses,
                 mark: model.mark.clone(),
+                ..Ranks::default()
             },
             ..spawned
         };
