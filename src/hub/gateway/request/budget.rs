@@ -10,11 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The held bytes, shared by all requests. A clone has a reference count of its own, so that requests of one connection
 /// do not touch that of others.
 #[derive(Debug, Default)]
-pub(crate) struct Budget(Arc<Arc<AtomicUsize>>);
+pub(crate) struct Budget(Arc<Held>);
+
+#[derive(Debug, Clone, Default)]
+struct Held(Arc<AtomicUsize>);
 
 impl Clone for Budget {
     fn clone(&self) -> Self {
-        Self(Arc::new(Arc::clone(&self.0)))
+        Self(Arc::new(Held::clone(&self.0)))
     }
 }
 
@@ -33,6 +36,10 @@ pub(crate) struct Reservation {
 }
 
 impl Budget {
+    fn held(&self) -> &AtomicUsize {
+        &self.0.0
+    }
+
     /// A reservation of nothing yet, which may grow while all of them together are below `limit`.
     pub(crate) fn reservation(&self, limit: usize) -> Reservation {
         Reservation {
@@ -52,9 +59,9 @@ impl Reservation {
             return true;
         }
         let bytes = bytes + std::mem::take(&mut self.free);
-        let before = self.budget.0.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.budget.held().fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) > self.limit {
-            self.budget.0.fetch_sub(bytes, Ordering::Relaxed);
+            self.budget.held().fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }
         self.bytes += bytes;
@@ -65,7 +72,7 @@ impl Reservation {
     pub(crate) fn release(&mut self) {
         self.free = 0;
         if self.bytes > 0 {
-            self.budget.0.fetch_sub(self.bytes, Ordering::Relaxed);
+            self.budget.held().fetch_sub(self.bytes, Ordering::Relaxed);
             self.bytes = 0;
         }
     }
@@ -105,8 +112,8 @@ mod tests {
         assert!(!growing.grow(1));
         let mut other = budget.reservation(2 * FREE);
         assert!(other.grow(FREE) && other.grow(1));
-        assert_eq!(budget.0.load(Ordering::Relaxed), FREE + 1);
+        assert_eq!(budget.held().load(Ordering::Relaxed), FREE + 1);
         drop(other);
-        assert_eq!(budget.0.load(Ordering::Relaxed), 0);
+        assert_eq!(budget.held().load(Ordering::Relaxed), 0);
     }
 }
