@@ -9,7 +9,7 @@
 --
 -- Tried with mlx-lm 0.31.3 and mlx 0.32.4, the real programs; several machines with the backend `ring`, on the CPU.
 
--- Ports for each model that spans machines; the last of them is closed.
+-- Ports for each model that spans machines, of which each address of a machine takes one; the last is closed.
 local PORTS = 16
 
 local BACKENDS = { ring = true, jaccl = true, ["jaccl-ring"] = true }
@@ -170,12 +170,16 @@ return {
         { "mlx.launch", "--hostfile", "hosts.json", "--backend", file.backend, "--starting-port", first, "--" }
       made.files = { ["hosts.json"] = file }
       made.hosts, made.addresses = {}, {}
-      local is_closed = #file.hosts < PORTS
+      local used = 0
+      for _, host in ipairs(file.hosts) do
+        used = used + #(host.ips or {})
+      end
       for i = 2, #file.hosts do
         local host = file.hosts[i]
         if host.ssh ~= "127.0.0.1" then
           made.hosts[#made.hosts + 1] = host.ssh
-          if is_closed and host.ips and host.ips[1] then
+          -- Were it one of theirs, a look at it would pass for a machine that joins.
+          if used < PORTS and host.ips and host.ips[1] then
             made.addresses[#made.addresses + 1] = host.ips[1] .. ":" .. first + PORTS - 1
           end
         end

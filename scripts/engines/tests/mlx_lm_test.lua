@@ -72,6 +72,19 @@ test.case("several machines are started by mlx.launch, the first without ssh", f
   test.equal(worker.warnings, {})
 end)
 
+test.case("a port that the machines use among themselves is none to look at", function()
+  local function looked_at(ips)
+    local hosts = { { ssh = "a", ips = {} }, { ssh = "b", ips = {} } }
+    for i = 1, ips do
+      local of = hosts[i % 2 + 1].ips
+      of[#of + 1] = "10.0." .. i % 2 .. "." .. i
+    end
+    return test.engine({ entry = entry({ hosts = hosts }), help = help }).addresses
+  end
+  test.equal(looked_at(15), { "10.0.1.1:29615" })
+  test.equal(looked_at(16), {})
+end)
+
 test.case("models have ports of their own between the machines", function()
   local function first_port(port)
     local worker = test.engine({ entry = entry({ hosts = { "a", "b" } }), help = help, port = port })
