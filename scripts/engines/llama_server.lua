@@ -7,8 +7,9 @@
 -- what `previous_response_id` continues. Told to end while it answers, it says nothing more, and ends when its clients
 -- have gone, or by the second signal, at half of `stop_timeout`.
 --
--- Its life is tested on build 11434 with a tiny model on the CPU (tests/real_worker/llama_server.rs), and on a stand-in
--- that does as its source says (tests/support/engine_programs.py). Repositories are tested on the stand-in alone.
+-- Its life is tested on builds 11434 and 11669 with a tiny model on the CPU (tests/real_worker/llama_server.rs), and on
+-- a stand-in that does as its source says (tests/support/engine_programs.py). Repositories are tested on the stand-in
+-- alone.
 
 -- In the order of the command line.
 local keys = {

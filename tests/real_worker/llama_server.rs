@@ -1,6 +1,6 @@
 //! The life of models of the engine `llama_server`, with the real `llama-server` of llama.cpp on the CPU.
 //!
-//! It is under target/llama-server, where tests/support/llama-server.sh builds it.
+//! It is under target/llama-server, where tests/support/llama-server.sh puts it.
 
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt as _;
@@ -17,7 +17,7 @@ use crate::support::home::Home;
 use crate::support::http::Http;
 use crate::support::{SOON, processes, wait_for};
 
-/// The folder of the program, or `None` where it is not built; with LLAMA_SERVER=true that is a failure.
+/// The folder of the program, or `None` where there is none; with CI=true that is a failure.
 #[expect(clippy::print_stdout, reason = "what the test run did not check")]
 fn folder() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/llama-server");
@@ -26,7 +26,7 @@ fn folder() -> Option<PathBuf> {
     }
     println!("not run: llama_server: it is not in {}", folder.display());
     assert_ne!(
-        std::env::var("LLAMA_SERVER").as_deref(),
+        std::env::var("CI").as_deref(),
         Ok("true"),
         "no llama-server"
     );
