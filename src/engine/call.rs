@@ -9,7 +9,6 @@ use super::{Api, Cli, Engine, KeyType, LaunchOption, Model, read};
 use crate::api::shown;
 use crate::sandbox::Sandbox;
 use crate::sandbox::errors::describe;
-use crate::sandbox::guard;
 use crate::sandbox::wording::{did_you_mean, kind};
 
 /// Time limit of a user's file, and of each call of its functions. The bundled ones end by themselves.
@@ -359,16 +358,11 @@ impl Engine {
     ) -> Result<Value, String> {
         let sandbox = &functions.sandbox;
         sandbox.allow(LIMIT);
-        let called = arguments.and_then(|(one, other)| {
-            match sandbox
-                .guard
-                .call::<(bool, Value)>((function, one, other))?
-            {
-                _ if sandbox.limits.interrupted().is_some() => {
-                    Err(sandbox.limits.overrun(&sandbox.lua))
-                }
-                (true, returned) => Ok(returned),
-                (false, problem) => Err(guard::error(problem)),
+        let called = arguments.and_then(|arguments| {
+            let returned = sandbox.guard.call(function, arguments);
+            match sandbox.limits.interrupted() {
+                Some(_) => Err(sandbox.limits.overrun(&sandbox.lua)),
+                None => returned,
             }
         });
         called.map_err(|error| describe(&error, &self.place(function)))

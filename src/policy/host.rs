@@ -25,9 +25,9 @@ use super::sources::Sources;
 use super::{EventName, Plain};
 use crate::api::{Origin, PolicyFacts, shown};
 use crate::files;
+use crate::sandbox::Guard;
 use crate::sandbox::errors::{at_place, describe};
 use crate::sandbox::flood::Flood;
-use crate::sandbox::guard;
 use crate::sandbox::wording::{did_you_mean, kind};
 use crate::sandbox::{self, Sandbox};
 
@@ -43,8 +43,7 @@ pub(super) struct Host {
     /// The shared fields of every file's `hub`.
     hub_fields: Table,
     modules: Arc<Modules>,
-    /// Calls a function, and makes a short text of its error.
-    guard: Function,
+    guard: Guard,
     pub(super) state: HubState,
 }
 
@@ -206,10 +205,7 @@ impl Host {
         if self.stage.limits.is_lifted() {
             return function.call((argument, hub));
         }
-        match self.guard.call((function, argument, hub))? {
-            (true, returned) => Ok(returned),
-            (false, problem) => Err(guard::error(problem)),
-        }
+        self.guard.call(function, (argument, hub))
     }
 
     /// The texts of the modules that files required.

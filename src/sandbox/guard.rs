@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use mlua::{Function, Lua, LuaString, Value};
+use mlua::{Function, IntoLuaMulti, Lua, LuaString, Value};
 
 use super::errors::{describe, place, running_line, without_sandbox};
 use super::limits::{Interrupt, SandboxLimits};
@@ -17,27 +17,44 @@ const LONGEST: usize = 8192;
 /// The text of Lua's error when there is no memory: the handler is not called then.
 const NO_MEMORY: &str = "not enough memory";
 
-/// A function that calls its first argument with the second and third, and returns as Lua's `xpcall`.
-pub(crate) fn function(lua: &Lua, limits: &Arc<SandboxLimits>) -> mlua::Result<Function> {
-    let to_string = lua.globals().get::<Function>("tostring")?;
-    let limits = Arc::clone(limits);
-    let told = lua.create_function(move |lua, problem: Value| {
-        // The host looks for that interrupt, and at nothing else.
-        match limits.interrupted() {
-            Some(Interrupt::NeedBody) => Ok(String::new()),
-            _ => Ok(text_of(lua, &to_string, problem)),
+/// Calls functions within the time and the memory of their Lua state.
+pub(crate) struct Guard {
+    xpcall: Function,
+    /// Its handler, which makes a short text of any error.
+    told: Function,
+}
+
+impl Guard {
+    /// The guard of a state in which no policy has run.
+    pub(super) fn new(lua: &Lua, limits: &Arc<SandboxLimits>) -> mlua::Result<Self> {
+        let to_string = lua.globals().get::<Function>("tostring")?;
+        let limits = Arc::clone(limits);
+        let told = lua.create_function(move |lua, problem: Value| {
+            // The host looks for that interrupt, and at nothing else.
+            match limits.interrupted() {
+                Some(Interrupt::NeedBody) => Ok(String::new()),
+                _ => Ok(text_of(lua, &to_string, problem)),
+            }
+        })?;
+        let xpcall = lua.globals().get("xpcall")?;
+        Ok(Self { xpcall, told })
+    }
+
+    /// Calls a function, and makes a short text of its error.
+    pub(crate) fn call(
+        &self,
+        function: &Function,
+        arguments: impl IntoLuaMulti,
+    ) -> mlua::Result<Value> {
+        match self.xpcall.call((function, &self.told, arguments))? {
+            (true, returned) => Ok(returned),
+            (false, problem) => Err(error(problem)),
         }
-    })?;
-    lua.load(
-        "local xpcall, told = xpcall, ...
-         return function(called, one, other) return xpcall(called, told, one, other) end",
-    )
-    .set_name(format!("={}", super::SANDBOX))
-    .call(told)
+    }
 }
 
 /// The error of a guarded call.
-pub(crate) fn error(problem: Value) -> mlua::Error {
+fn error(problem: Value) -> mlua::Error {
     match problem {
         Value::String(text) if text == NO_MEMORY => mlua::Error::MemoryError(NO_MEMORY.to_owned()),
         Value::String(text) => mlua::Error::runtime(text.to_string_lossy()),

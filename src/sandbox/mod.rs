@@ -11,13 +11,14 @@ use mlua::{Function, IntoLua as _, Lua, LuaOptions, StdLib, Table, Value};
 
 pub(crate) mod errors;
 pub(crate) mod flood;
-pub(crate) mod guard;
+mod guard;
 mod interrupt;
 pub(crate) mod limits;
 mod patterns;
 pub(crate) mod wording;
 
 use errors::{SANDBOX, describe, without_sandbox};
+pub(crate) use guard::Guard;
 use limits::SandboxLimits;
 
 /// One state.
@@ -26,8 +27,7 @@ pub(crate) struct Sandbox {
     pub(crate) limits: Arc<SandboxLimits>,
     /// The function that makes the globals of a file, the result of `sandbox.lua`.
     pub(crate) globals: Function,
-    /// As Lua's `xpcall`, with a handler that makes a short text of any error.
-    pub(crate) guard: Function,
+    pub(crate) guard: Guard,
 }
 
 impl Sandbox {
@@ -69,7 +69,7 @@ impl Sandbox {
             .load(include_str!("sandbox.lua"))
             .set_name(format!("={SANDBOX}"))
             .call((check, raw, text_of))?;
-        let guard = guard::function(&lua, &limits)?;
+        let guard = Guard::new(&lua, &limits)?;
         let sandbox = Self {
             lua,
             limits,
