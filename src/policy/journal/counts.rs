@@ -14,12 +14,14 @@ use tokio::time::Instant;
 
 use crate::policy::interface::hook::Hook;
 
-/// One in this many calls is timed: they take microseconds, and reading the clock twice would cost a tenth of
-/// one.
-const TIMED: u64 = 64;
+/// Calls after one that was [`QUICK`] that are not timed: reading the clock twice takes a tenth of such a call.
+const UNTIMED: u64 = 63;
 
-/// Number of timed calls before a hook is reported as slow.
+/// The first calls of a hook are timed, and only then it may be reported as slow.
 const KNOWN: u64 = 20;
+
+/// A call that takes no longer is not worth to time each time.
+const QUICK: Duration = Duration::from_micros(100);
 
 /// Longest average of a hook that decides.
 const MAX_AVERAGE: Duration = Duration::from_millis(1);
@@ -28,14 +30,6 @@ const MAX_AVERAGE: Duration = Duration::from_millis(1);
 const BOUNDS: [f64; 8] = [
     0.000_005, 0.000_025, 0.000_1, 0.000_5, 0.001, 0.01, 0.05, 0.25,
 ];
-
-/// The calls that are timed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Timed {
-    /// The first and some of the later ones.
-    Some,
-    All,
-}
 
 /// The counts of one policy since it was loaded.
 #[derive(Debug)]
@@ -51,6 +45,8 @@ pub(crate) struct Counts {
 struct Times {
     /// Made by the first timed call.
     took: OnceLock<Histogram>,
+    /// Calls until the next one that is timed.
+    untimed: AtomicU64,
     /// Number of timed calls that took nearly as long as they may.
     nearly: AtomicU64,
 }
@@ -71,13 +67,18 @@ impl Counts {
         }
     }
 
-    /// Counts a call of a hook that decides, and times some of them.
-    pub(crate) fn call<R>(&self, hook: Hook, timed: Timed, call: impl FnOnce() -> R) -> R {
-        let calls = add(&self.calls, 1);
-        if timed == Timed::Some && calls % TIMED != 1 {
-            return call();
+    /// Counts a call of a hook that decides, and times it: the first ones, those after one that took long, and some of the
+    /// others.
+    pub(crate) fn call<R>(&self, hook: Hook, call: impl FnOnce() -> R) -> R {
+        add(&self.calls, 1);
+        let untimed = &self.hooks[hook as usize].untimed;
+        match untimed.load(Ordering::Relaxed) {
+            0 => self.time(hook, call),
+            calls => {
+                untimed.store(calls - 1, Ordering::Relaxed);
+                call()
+            }
         }
-        self.time(hook, call)
     }
 
     /// Times an observer.
@@ -99,6 +100,9 @@ impl Counts {
         }
         let made = || self.took.with_label_values(&[hook.name()]);
         times.took.get_or_init(made).observe(time.as_secs_f64());
+        let is_sampled = time <= QUICK && times.timed() >= KNOWN;
+        let untimed = if is_sampled { UNTIMED } else { 0 };
+        times.untimed.store(untimed, Ordering::Relaxed);
     }
 
     /// The policy returned a verdict.
@@ -181,25 +185,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_call_is_counted_and_the_first_is_timed() {
+    fn every_call_is_counted_and_quick_ones_are_timed_now_and_then() {
         let counts = Counts::new("a.lua");
         assert_eq!(counts.average_seconds(), None);
         assert!(counts.collect()[0].get_metric().is_empty());
         let timed = || counts.hooks[Hook::Idle as usize].timed();
-        for _ in 0..TIMED {
-            counts.call(Hook::Idle, Timed::Some, || ());
-        }
-        assert_eq!(counts.calls(), TIMED);
-        assert_eq!(timed(), 1);
-        counts.call(Hook::Idle, Timed::Some, || ());
-        assert_eq!(timed(), 2);
-        counts.call(Hook::Idle, Timed::All, || ());
-        counts.call(Hook::Idle, Timed::All, || ());
-        assert_eq!(timed(), 4);
+        let call = |calls| {
+            for _ in 0..calls {
+                counts.call(Hook::Idle, || ());
+            }
+        };
+        call(KNOWN - 1);
+        counts.took(Hook::Idle, QUICK);
+        assert_eq!((counts.calls(), timed()), (KNOWN - 1, KNOWN));
+        call(UNTIMED);
+        assert_eq!((counts.calls(), timed()), (KNOWN - 1 + UNTIMED, KNOWN));
+        call(1);
+        assert_eq!(timed(), KNOWN + 1);
+        counts.took(Hook::Idle, QUICK * 2);
+        call(1);
+        assert_eq!(timed(), KNOWN + 3);
         assert!(counts.average_seconds().is_some());
         let families = counts.collect();
         let shown = &families[0].get_metric()[0];
-        assert_eq!(shown.get_histogram().get_sample_count(), 4);
+        assert_eq!(shown.get_histogram().get_sample_count(), timed());
         let labels = shown.get_label().iter();
         let labels: Vec<_> = labels.map(|label| (label.name(), label.value())).collect();
         assert_eq!(labels, [("hook", "on_idle"), ("policy", "a.lua")]);

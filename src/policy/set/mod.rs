@@ -15,7 +15,6 @@ use super::bundled::{self, Script};
 use super::host::{Hearing, Host, Policy};
 use super::interface::declared::DeclaredModel;
 use super::interface::hook::Hook;
-use super::journal::counts::Timed;
 use super::journal::ruling::{Question, Ruling};
 use super::journal::witness::Witness;
 use super::sources::Sources;
@@ -262,9 +261,6 @@ impl PolicySet {
             .expect("the request put on stage above is still there");
         self.tell_witness(&Question::Request(&view), &ruling);
         let done = then(&view, ruling.answer);
-        if !self.is_quick {
-            self.host.note_memory(&host);
-        }
         (view, done)
     }
 
@@ -393,10 +389,6 @@ impl PolicySet {
     /// The first verdict of the policies in their order.
     fn ask(&self, host: &Host, hook: Hook, argument: mlua::Result<Value>) -> Ruling {
         let mut ruling = Ruling::abstain();
-        let timed = match self.is_quick {
-            true => Timed::Some,
-            false => Timed::All,
-        };
         for (number, policy) in self.policies.iter().enumerate() {
             let Some(function) = policy.function(hook) else {
                 continue;
@@ -409,7 +401,7 @@ impl PolicySet {
                 continue;
             }
             let verdict = match &argument {
-                Ok(argument) => policy.counts.call(hook, timed, || {
+                Ok(argument) => policy.counts.call(hook, || {
                     call(host, hook, policy, (function, &policy.hub), argument)
                 }),
                 Err(error) => Err(describe(error, &policy.name)),

@@ -30,7 +30,7 @@ impl Seat {
         self.memory.store(host.lua.used_memory(), Ordering::Relaxed);
     }
 
-    /// Its memory in bytes; while it is in use, as after the last call.
+    /// Its memory in bytes; while it is in use, as it was last measured.
     pub(super) fn memory_bytes(&self) -> usize {
         if let Some(host) = self.host.try_lock() {
             self.note_memory(&host);
