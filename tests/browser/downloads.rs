@@ -1,29 +1,18 @@
 //! A model that is downloaded at its start, on the page of a real hub.
 
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
-
 use crate::browser::{Browser, Device, in_browser};
-use crate::support::SOON;
 use crate::support::downloads::home;
 
 const NOTE: &str = "[data-model=\"far\"] [data-field=\"memory-note\"]";
 
 /// The megabytes of the note `3.4 s, downloaded 2 MB of 19 MB`, once it is there and they are more than so many.
 async fn megabytes_beyond(browser: &Browser, least: f64) -> (f64, String) {
-    let limit = Instant::now() + SOON;
-    loop {
-        let note = browser.text(NOTE).await;
-        let here = note.split_once(", downloaded ").map(|(_, here)| here);
-        let here = here.and_then(|here| here.strip_suffix(" of 19 MB"));
-        let here = here.and_then(|here| here.strip_suffix(" MB")?.parse().ok());
-        if let Some(here) = here.filter(|here| *here > least) {
-            return (here, note);
-        }
-        assert!(Instant::now() < limit, "after {least} MB: {note:?}");
-        sleep(Duration::from_millis(50)).await;
-    }
+    let megabytes = |note: &str| {
+        let here = note.split_once(", downloaded ")?.1;
+        let here = here.strip_suffix(" MB of 19 MB")?.parse().ok();
+        Some((here.filter(|here| *here > least)?, note.to_owned()))
+    };
+    browser.read(NOTE, megabytes).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,14 +1,11 @@
 //! The editor of hub.yaml, with a real hub that saves it.
 
-use std::time::Duration;
-
 use fantoccini::key::Key;
 use serde_json::json;
-use tokio::time::{Instant, sleep};
 
 use crate::browser::{Browser, Device, in_browser};
 use crate::everybody::{axe, faults_now};
-use crate::support::{Hub, SOON, stub};
+use crate::support::{Hub, stub};
 
 fn config() -> String {
     format!(
@@ -37,19 +34,6 @@ async fn go_to_end(browser: &Browser) {
 async fn write(browser: &Browser, words: &str) {
     let text = browser.find("#config-text").await;
     text.send_keys(words).await.unwrap();
-}
-
-/// The text of that element once it is so.
-async fn text_that(browser: &Browser, css: &str, is_so: impl Fn(&str) -> bool) -> String {
-    let limit = Instant::now() + SOON;
-    loop {
-        let text = browser.text(css).await;
-        if is_so(&text) {
-            return text;
-        }
-        assert!(Instant::now() < limit, "{css}: {text}");
-        sleep(Duration::from_millis(50)).await;
-    }
 }
 
 fn on_disk(hub: &Hub) -> String {
@@ -131,7 +115,9 @@ async fn a_key_is_completed_a_mistake_found_a_change_shown_saved_and_in_force() 
         browser.click("#config-review").await;
         browser.click("#review-save").await;
         browser.wait_for("#config-state", &[]).await;
-        let flash = text_that(&browser, "#flash", |text| !text.is_empty()).await;
+        let flash = browser
+            .read("#flash", |text| (!text.is_empty()).then(|| text.to_owned()))
+            .await;
         assert!(
             flash.contains("hub.yaml saved and reloaded") && flash.contains("hub.yaml.bak.1"),
             "{flash}"
@@ -160,10 +146,9 @@ async fn a_file_that_changed_meanwhile_is_told_and_compared_before_it_is_replace
         std::fs::write(hub.config(), &theirs).unwrap();
         browser.click("#config-review").await;
         browser.click("#review-save").await;
-        let told = text_that(&browser, "#config-error", |told| {
-            told.ends_with("how your text differs from it.")
-        })
-        .await;
+        let end = "how your text differs from it.";
+        let whole = |told: &str| told.ends_with(end).then(|| told.to_owned());
+        let told = browser.read("#config-error", whole).await;
         assert!(
             told.contains("has changed on the disk since it was read"),
             "{told}"

@@ -305,13 +305,7 @@ async fn hostile_names_are_text_in_every_view() {
         browser.evaluate(&chosen).await;
         browser.click("#view-clients summary").await;
         let follows = "document.querySelector('#view-clients code').textContent.includes('<img src=x')";
-        for _ in 0..100 {
-            if browser.evaluate(follows).await == true {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-        assert_eq!(browser.evaluate(follows).await, true);
+        browser.wait_until(follows).await;
         open_view(&browser, "requests").await;
         browser.wait_for(".flight [data-field=\"model\"]", &[HOSTILE]).await;
         browser.click(".flight .danger").await;

@@ -11,6 +11,9 @@ use crate::support::{SOON, wait_for};
 use crate::tally::Tally;
 use crate::world::World;
 
+/// Process ids are not used again within so many seconds, and times of processes are whole ones.
+const REUSED: f64 = 5.0;
+
 /// A worker's process group, as far as it lives.
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
@@ -22,8 +25,8 @@ pub(crate) struct Group {
 /// Looks at the living groups of workers.
 pub(crate) struct Census {
     record: Record,
-    /// Which model a worker is for.
-    models: HashMap<u32, String>,
+    /// Which model a worker is for, and when it said so.
+    models: HashMap<u32, (String, f64)>,
 }
 
 impl Census {
@@ -45,14 +48,19 @@ impl Census {
                 .and_then(|pid| u32::try_from(pid).ok());
             let model = start["model"].as_str().expect("a model");
             let name = model.strip_prefix("org/").unwrap_or(model);
+            let at = start["at"].as_f64().expect("a time");
             self.models
-                .insert(pid.expect("a process id"), name.to_owned());
+                .insert(pid.expect("a process id"), (name.to_owned(), at));
         }
+        let leaders: Vec<u32> = members.keys().copied().collect();
+        let began = processes::began(&leaders);
         members
             .into_iter()
             .filter_map(|(leader, members)| {
-                let model = self.models.get(&leader)?.clone();
-                Some(Group {
+                let (model, said_at) = self.models.get(&leader)?.clone();
+                // In minutes a hub, or a worker that has had no say yet, has the id of one that ended long ago.
+                let is_another = |began: &u64| *began as f64 > said_at + REUSED;
+                (!began.get(&leader).is_some_and(is_another)).then_some(Group {
                     leader,
                     model,
                     members,

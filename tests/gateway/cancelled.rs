@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::disconnects::in_worker;
 use crate::support::http::{Answer, Reply, chat};
-use crate::support::{Hub, SOON, wait_for, wait_until};
+use crate::support::{Hub, SOON, processes, wait_for, wait_until};
 use crate::{CHAT, ENDLESS, active, alpha, assert_error};
 
 /// Time in which all of it has to be over. The machine may do much else.
@@ -221,8 +221,9 @@ fn a_client_that_does_not_read_is_cut_off() {
         .write_all(format!("{head}{body}").as_bytes())
         .unwrap();
     wait_for_stage(&hub, "stuck", "answering");
-    // Until what lies between worker and client is full, and hyper holds what is left.
-    std::thread::sleep(Duration::from_secs(2));
+    // What lies between worker and client is full then, and hyper holds what is left.
+    let worker = hub.model("alpha")["pid"].as_u64().unwrap();
+    processes::wait_until_held_up(worker.try_into().unwrap());
     assert_eq!(active(&hub, "alpha"), 1);
     assert_eq!(cancel(&hub, "stuck").status, 200);
     wait_until("all of it to be free", AT_ONCE, || {

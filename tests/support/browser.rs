@@ -1,5 +1,6 @@
 //! A headless Chromium behind chromedriver, ended with the test whatever becomes of it.
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::io::{BufRead, BufReader, Write};
 use std::panic::AssertUnwindSafe;
@@ -19,6 +20,18 @@ use tokio::time::{Instant, sleep};
 
 /// How long a test waits for what it expects to see.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Looks again and again until `look` gives a value; after [`PATIENCE`] panics with what it saw last.
+async fn soon<T, E: Debug>(what: &str, mut look: impl AsyncFnMut() -> Result<T, E>) -> T {
+    let limit = Instant::now() + PATIENCE;
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(seen) => assert!(Instant::now() < limit, "{what}: {seen:?}"),
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
 
 /// What a user sees and clicks.
 pub(crate) struct Browser {
@@ -215,29 +228,37 @@ impl Browser {
     pub(crate) fn wait_for(&self, css: &str, expected: &[&str]) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
-            let limit = Instant::now() + PATIENCE;
-            loop {
+            let what = format!("{caller}: `{css}` shows {expected:?}");
+            soon(&what, async || {
                 // An element may be replaced between being found and being read.
                 let texts = AssertUnwindSafe(self.texts(css)).catch_unwind().await;
-                if texts.as_ref().is_ok_and(|texts| texts == expected) {
-                    return;
+                match texts.as_ref().is_ok_and(|texts| texts == expected) {
+                    true => Ok(()),
+                    false => Err(texts),
                 }
-                assert!(
-                    Instant::now() < limit,
-                    "{caller}: `{css}` shows {texts:?} instead of {expected:?}"
-                );
-                sleep(Duration::from_millis(50)).await;
-            }
+            })
+            .await;
         }
+    }
+
+    /// Waits until `read` finds something in the text of the one element of that selector.
+    pub(crate) async fn read<T>(&self, css: &str, read: impl Fn(&str) -> Option<T>) -> T {
+        soon(css, async || {
+            let text = self.text(css).await;
+            read(&text).ok_or(text)
+        })
+        .await
     }
 
     /// Waits until that JavaScript expression is true.
     pub(crate) async fn wait_until(&self, expression: &str) {
-        let limit = Instant::now() + PATIENCE;
-        while self.evaluate(expression).await != true {
-            assert!(Instant::now() < limit, "`{expression}` is not true");
-            sleep(Duration::from_millis(50)).await;
-        }
+        soon(expression, async || {
+            match self.evaluate(expression).await == true {
+                true => Ok(()),
+                false => Err("not true"),
+            }
+        })
+        .await;
     }
 
     /// A button of a model's row: its text, and whether it can be pressed.

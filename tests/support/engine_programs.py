@@ -21,7 +21,7 @@ WORD, BETWEEN_WORDS = "word ", 0.02
 
 
 def note(event, **more):
-    line = json.dumps({"event": event, "pid": os.getpid(), **more}) + "\n"
+    line = json.dumps({"event": event, "at": time.time(), "pid": os.getpid(), **more}) + "\n"
     with open(os.environ["STUB_RECORD"], "a", encoding="utf-8") as record:
         record.write(line)
 

