@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     Edit, EditError, NewEntry, Node, Place, Value, add_to, checked, dash, end_of_item, end_of_line,
-    entries_of, find, position, removing, root, start_of_line, without_line_end,
+    entries_of, find, position, removal, removed, removing, root, start_of_line, without_line_end,
 };
 use crate::config::keys::KEY;
 
@@ -43,17 +43,13 @@ pub fn remove_key(text: &str, name: &str) -> Result<Edit, EditError> {
     let index = position(keys, name).ok_or_else(unknown)?;
     keys.remove(index);
     if !keys.is_empty() {
-        return checked(text, removing(text, KEY, index)?, &meant);
+        return removed(text, removing(text, KEY, index)?, &meant);
     }
     if let Node::Map(map) = &mut meant {
         map.entries.shift_remove(KEY);
     }
     let place = find(text, KEY).ok_or(EditError::Unsafe("it is merged from elsewhere"))?;
-    let removal = Edit {
-        range: lines_of(text, &place)?,
-        text: String::new(),
-    };
-    checked(text, removal, &meant)
+    checked(text, removal(lines_of(text, &place)?), &meant)
 }
 
 /// The lines of the list with its key.

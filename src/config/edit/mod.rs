@@ -173,7 +173,23 @@ pub fn remove(text: &str, name: &str) -> Result<Edit, EditError> {
             };
         }
     }
-    checked(text, edit, &meant)
+    removed(text, edit, &meant)
+}
+
+/// As [`checked`]. Above the last entry of a text without a line end may be a block of lines, which needs its own.
+fn removed(text: &str, edit: Edit, meant: &Node) -> Result<Edit, EditError> {
+    let Range { start, end } = edit.range.clone();
+    let line_end = line_end(text);
+    let is_last = end == text.len() && text[start..].starts_with(line_end);
+    checked(text, edit, meant).or_else(|error| match is_last {
+        true => checked(text, removal(start + line_end.len()..end), meant),
+        false => Err(error),
+    })
+}
+
+fn removal(range: Range<usize>) -> Edit {
+    let text = String::new();
+    Edit { range, text }
 }
 
 /// The place of the entry of that name.
@@ -288,10 +304,6 @@ fn adding(text: &str, list: &str, entry: &NewEntry) -> Result<Edit, EditError> {
 fn removing(text: &str, list: &str, index: usize) -> Result<Edit, EditError> {
     let Some(place) = find(text, list) else {
         return Err(EditError::Unsafe("it is merged from elsewhere"));
-    };
-    let removal = |range: Range<usize>| Edit {
-        range,
-        text: String::new(),
     };
     match place.value {
         Value::Flow { items, .. } if index < items.len() => {

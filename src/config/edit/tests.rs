@@ -121,6 +121,14 @@ fn any_entry_is_removed_and_no_other_line() {
       {name: c}, ]
     models: [{name: a}, {name: b}, ]
     ");
+    // A text without a line end at its end gets one only where its last value needs it.
+    for left in [
+        "models:\n- name: a",
+        "models:\n- name: a\n  text: |\n    lines\n",
+    ] {
+        let text = format!("{}\n- name: b", left.trim_end());
+        assert_eq!(remove(&text, "b").unwrap().apply(&text), left);
+    }
 }
 
 #[test]
