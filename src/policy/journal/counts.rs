@@ -14,13 +14,13 @@ use tokio::time::Instant;
 
 use crate::policy::interface::hook::Hook;
 
-/// Calls after one that was [`QUICK`] that are not timed: reading the clock twice takes a tenth of such a call.
+/// Number of untimed calls after one that was [`QUICK`]: reading the clock twice takes a tenth of such a call.
 const UNTIMED: u64 = 63;
 
-/// The first calls of a hook are timed, and only then it may be reported as slow.
+/// Number of first calls that are all timed. Before it is reached, no hook is reported as slow.
 const KNOWN: u64 = 20;
 
-/// A call that takes no longer is not worth to time each time.
+/// Of calls that take no longer than this, some are timed.
 const QUICK: Duration = Duration::from_micros(100);
 
 /// Longest average of a hook that decides.
@@ -67,7 +67,7 @@ impl Counts {
         }
     }
 
-    /// Counts a call of a hook that decides, and times it: the first ones, those after one that took long, and some of the
+    /// Counts a call of a hook that decides. Timed are the first ones, those after one that took long, and some of the
     /// others.
     pub(crate) fn call<R>(&self, hook: Hook, call: impl FnOnce() -> R) -> R {
         add(&self.calls, 1);
