@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, header};
 use serde_json::json;
 
 use super::Plain;
@@ -19,7 +19,7 @@ use super::journal::ruling::Question;
 use super::set::PolicySet;
 use super::{
     DeclaredModel, Event, EventName, Exit, FinishedRequest, LoadReason, ModelEvent, ModelView,
-    Parked, PendingLoad, RequestView, Trouble, TroubleKind, Unstarted, World, bundled,
+    PendingLoad, RequestView, Trouble, TroubleKind, Unstarted, World, bundled,
 };
 use crate::api::{MemoryState, PolicyFacts, ProcessState, SystemMemory, unix_now};
 use crate::config::{Config, ModelConfig, ModelType};
@@ -299,25 +299,11 @@ fn request(name: Option<&str>, model_type: ModelType) -> Box<RequestView> {
         fields["model"] = json!(name);
     }
     let body = Bytes::from(fields.to_string());
-    let (mut parts, ()) = http::Request::new(()).into_parts();
-    parts.method = Method::POST;
-    parts.uri = http::Uri::from_static(path);
-    let json = HeaderValue::from_static("application/json");
-    parts.headers.insert(header::CONTENT_TYPE, json);
     let length = HeaderValue::from(body.len());
-    parts.headers.insert(header::CONTENT_LENGTH, length);
-    Box::new(RequestView {
-        parts,
-        id: HeaderValue::from_static("sample"),
-        model: name.map(str::to_owned),
-        client: ([127, 0, 0, 1], 50_000).into(),
-        via: None,
-        credential: None,
-        protocol: RequestView::OPENAI,
-        keep_alive: None,
-        body: Some(body),
-        parked: Parked::default(),
-    })
+    let mut view = RequestView::imagined(http::Uri::from_static(path), body);
+    view.parts.headers.insert(header::CONTENT_LENGTH, length);
+    view.model = name.map(str::to_owned);
+    Box::new(view)
 }
 
 /// The hub of a configuration before anything has been started, or with everything loaded and idle.

@@ -1,60 +1,30 @@
 //! The hands of a simulated hub: they carry out the machine's effects on pretended workers, and on waiters.
 //! Slow work is put into the [`Schedule`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::mem::{replace, take};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::doors::{Arrival, Lease, Ticket, Woken};
+use super::doors::{Arrival, Lease, Woken};
 use super::plan::{Happening, Schedule};
-use super::request::{Finish, Number, Progress, SimulatedRequest};
+use super::request::{Asked, Number, State};
 use super::world::{SimulatedModel, SimulatedProcess, SimulatedWorld};
 use crate::core::hands::{self, Judge as _, MEASURE_AGAIN};
 use crate::core::interface::questions::{ModelQuestion, ModelVerdict};
 use crate::core::machine::{Answer, Event, Goal, Launch, Machine, Now, QuestionId, Waiter};
 use crate::core::publish::{self, Publisher};
 use crate::core::refusals::left_memory;
-use crate::policy::{self, Policies, TroubleKind, World as _};
+use crate::policy::{self, FinishedRequest, Policies, TroubleKind, World as _};
 
 #[derive(Debug)]
 pub(super) struct Hands {
     pub(super) world: Arc<SimulatedWorld>,
     pub(super) policies: Policies,
     pub(super) plan: Schedule,
-    pub(super) asked: Vec<SimulatedRequest>,
-    /// The waiters for the machine's answers, by number.
-    pub(super) waiting: HashMap<u64, (Number, Option<Arrival>)>,
-    /// The requests that workers answer.
-    pub(super) running: BTreeMap<Number, Running>,
-    /// Those that a policy told to wait.
-    pub(super) parked: BTreeMap<Number, Ticket>,
-    /// Models that are being drained.
-    draining: HashMap<String, Launch>,
-    pub(super) launches: HashMap<Launch, String>,
-}
-
-/// A request that a worker answers.
-#[derive(Debug)]
-pub(super) struct Running {
-    pub(super) model: Arc<SimulatedModel>,
-    pub(super) lease: Lease,
+    pub(super) asked: Vec<Asked>,
 }
 
 impl Hands {
-    pub(super) fn new(world: Arc<SimulatedWorld>, policies: Policies) -> Self {
-        Self {
-            world,
-            policies,
-            plan: Schedule::default(),
-            asked: Vec::new(),
-            waiting: HashMap::new(),
-            running: BTreeMap::new(),
-            parked: BTreeMap::new(),
-            draining: HashMap::new(),
-            launches: HashMap::new(),
-        }
-    }
-
     /// A model by name, also one that hub.yaml no longer names and that is still ending.
     fn model(&self, name: &str) -> Option<Arc<SimulatedModel>> {
         self.world.table().present_or_leaving(name).cloned()
@@ -74,25 +44,13 @@ impl Hands {
     }
 
     fn report(&mut self, after: Duration, launch: Launch, event: Event) {
-        self.plan(after, Happening::Report(launch, event));
-    }
-
-    pub(super) fn of_process(&self, launch: Launch, change: impl FnOnce(&mut SimulatedProcess)) {
-        let Some(model) = self.launches.get(&launch) else {
-            return;
-        };
-        self.world.at(model, |model| {
-            let process = model.process.as_mut();
-            process
-                .filter(|process| process.launch == launch)
-                .map(change)
-        });
+        self.plan(after, Happening::Event(Some(launch), event));
     }
 
     fn end_with(&mut self, launch: Launch, reason: String) {
         self.plan.forget(launch);
-        let name = self.launches.get(&launch);
-        let end = name.and_then(|name| self.world.at(name, |model| model.worker.end));
+        let model = self.world.of_launch(launch);
+        let end = model.map(|model| model.pretended.lock().worker.end);
         let event = Event::Gone {
             launch,
             exit_code: None,
@@ -104,79 +62,71 @@ impl Hands {
     /// The model is in memory: its worker answers.
     pub(super) fn enter(&mut self, number: Number, model: Arc<SimulatedModel>, mut lease: Lease) {
         let asked = &mut self.asked[number];
-        asked.state = Progress::Running;
         asked.entered = Some(self.world.now());
-        let request = asked.request.as_ref();
-        let ends_after = request.and_then(|request| request.ends_after);
-        if let Some(seconds) = request.and_then(|request| request.keep_alive) {
-            model.is_wished_for(seconds, self.world.clock());
-        }
-        if request.is_some_and(|request| !request.method.is_safe()) {
-            lease.is_sent(Some(0), Vec::new);
-            let is_silent = self.world.at(&model.name, |model| model.worker.silent);
-            if is_silent != Some(true) {
-                lease.sign_of_life();
+        let ends_after = asked.ends_after;
+        if let Some(view) = &asked.view {
+            if let Some(seconds) = view.keep_alive {
+                model.is_wished_for(seconds, self.world.clock());
+            }
+            if !view.parts.method.is_safe() {
+                lease.is_sent(Some(0), Vec::new);
+                if !model.pretended.lock().worker.silent {
+                    lease.sign_of_life();
+                }
             }
         }
-        self.running.insert(number, Running { model, lease });
+        asked.state = State::Running(model, lease);
         if let Some(after) = ends_after {
             self.plan(after, Happening::Finish(number));
         }
     }
 
-    /// A request that its worker answers ends.
-    pub(super) fn leave(&mut self, number: Number, state: Progress, finish: &Finish) -> bool {
-        let Some(Running { model, mut lease }) = self.running.remove(&number) else {
+    /// A request that its worker answers ends; false when it is no such request.
+    pub(super) fn leave(&mut self, number: Number, state: State, finish: FinishedRequest) -> bool {
+        let asked = &mut self.asked[number];
+        let State::Running(model, lease) = &mut asked.state else {
             return false;
         };
-        self.asked[number].finish = finish.clone();
-        if state == Progress::Done {
+        if let State::Done = state {
             lease.answered(finish.status.unwrap_or(200));
         }
-        drop(lease);
+        let model = Arc::clone(model);
+        asked.finish = finish;
         self.conclude(number, state);
-        self.look_at_drain(&model);
+        // A model that is drained goes on when its last request has left.
+        let launch = model.pretended.lock().launch;
+        if model.gate.active() == 0
+            && !model.gate.is_open()
+            && let Some(launch) = launch
+        {
+            self.report(Duration::ZERO, launch, Event::Drained { launch });
+        }
         true
     }
 
-    /// Something asked comes to its end.
-    pub(super) fn conclude(&mut self, number: Number, state: Progress) {
+    /// Something asked comes to its end: it gives back what it holds, and then observers hear of it.
+    pub(super) fn conclude(&mut self, number: Number, state: State) {
         let asked = &mut self.asked[number];
-        asked.state = state;
+        drop(replace(&mut asked.state, state));
         asked.ended = Some(self.world.now());
-        let request = asked.request.as_ref();
-        let named = request.and_then(|request| request.model.as_deref());
-        let named = named.and_then(|name| self.world.model(name));
+        let named = || asked.view.as_ref()?.model.as_deref();
         let model = asked.model.clone();
-        let model = model.or(named.map(|model| model.facts.name.clone()));
         // A request that names no model of this hub is no model's.
-        if let Some(request) = model.and_then(|model| asked.finished(number, model)) {
+        let model = model.or_else(|| Some(self.world.model(named()?)?.facts.name.clone()));
+        if let Some(request) = model.and_then(|model| asked.finished(model)) {
             let event = policy::Event::of_request(request, self.world.clock());
             self.policies.observe_now(&event);
         }
     }
 
-    /// A model that is drained goes on when its last request has left.
-    fn look_at_drain(&mut self, model: &SimulatedModel) {
-        if model.gate.active() == 0
-            && let Some(launch) = self.draining.remove(&*model.name)
-        {
-            self.plan
-                .cancel(|other| matches!(other, Happening::DrainLimit(of) if *of == launch));
-            self.plan(Duration::ZERO, Happening::Drained(launch));
-        }
-    }
-
     /// The worker of a launch is gone, or `drain_timeout` is over: its requests are cut.
-    pub(super) fn cut(&mut self, launch: Launch) {
-        let model = self.launches.get(&launch);
-        let of_launch =
-            |running: &Running| model.is_some_and(|model| **model == *running.model.name);
-        let running = self.running.iter();
-        let cut = running.filter(|(_, running)| of_launch(running));
-        let cut: Vec<Number> = cut.map(|(number, _)| *number).collect();
-        for number in cut {
-            self.leave(number, Progress::Cut, &Finish::default());
+    pub(super) fn cut(&mut self, model: &Arc<SimulatedModel>) {
+        for number in 0..self.asked.len() {
+            if let State::Running(of, _) = &self.asked[number].state
+                && Arc::ptr_eq(of, model)
+            {
+                self.leave(number, State::Cut, FinishedRequest::default());
+            }
         }
     }
 }
@@ -221,15 +171,18 @@ impl hands::Hands for Hands {
     }
 
     fn launch(&mut self, name: &str, launch: Launch, goal: Goal) {
-        let Some(worker) = self.world.at(name, |model| model.worker.clone()) else {
+        let Some(model) = self.model(name) else {
             return;
         };
-        self.launches.insert(launch, name.to_owned());
+        let process = {
+            let mut pretended = model.pretended.lock();
+            let process = goal == Goal::Loaded || pretended.worker.resident;
+            pretended.launch = Some(launch);
+            pretended.process = process.then(SimulatedProcess::default);
+            process
+        };
         let at_once = Duration::ZERO;
-        let process = goal == Goal::Loaded || worker.resident;
         if process {
-            let process = SimulatedProcess::new(launch);
-            self.world.at(name, |model| model.process = Some(process));
             let pid = 1000 + u32::try_from(launch).unwrap_or_default();
             self.report(at_once, launch, Event::Spawned { launch, pid });
         }
@@ -240,11 +193,16 @@ impl hands::Hands for Hands {
     }
 
     fn load(&mut self, launch: Launch) {
+        let Some(model) = self.world.of_launch(launch) else {
+            return;
+        };
         let now = self.world.now();
-        self.of_process(launch, |process| process.loading_since = Some(now));
-        let model = self.launches.get(&launch);
-        let worker = model.and_then(|name| self.world.at(name, |model| model.worker.clone()));
-        let Some(worker) = worker else { return };
+        let worker = {
+            let mut pretended = model.pretended.lock();
+            let loads = Some(now..now.saturating_add(pretended.worker.load));
+            pretended.process = Some(SimulatedProcess { loads });
+            pretended.worker.clone()
+        };
         let event = match worker.fails {
             None => Event::Loaded { launch },
             Some(reason) if worker.resident => Event::LoadRefused { launch, reason },
@@ -283,29 +241,30 @@ impl hands::Hands for Hands {
     }
 
     fn drain(&mut self, model: &str, launch: Launch) {
-        let Some(model) = self.model(model) else {
-            return;
+        let active = self.model(model).map(|model| model.gate.active());
+        let limit = match active {
+            Some(0) | None => Duration::ZERO,
+            Some(_) => self.world.config().drain_timeout,
         };
-        let limit = self.world.config().drain_timeout;
-        self.plan(limit, Happening::DrainLimit(launch));
-        self.draining.insert(model.name.to_string(), launch);
-        self.look_at_drain(&model);
+        self.report(limit, launch, Event::Drained { launch });
     }
 
     fn answer(&mut self, waiter: Waiter, answer: Answer) {
-        let Some((number, arrival)) = self.waiting.remove(&waiter.id) else {
-            return;
+        let number = waiter.id as Number;
+        let arrived = match take(&mut self.asked[number].state) {
+            State::Arriving(arrival) => Some(arrival),
+            _ => None,
         };
-        match (answer, &arrival) {
+        match (answer, &arrived) {
             (Answer::Granted, Some(Arrival { model, .. })) => match model.gate.try_enter() {
                 Some(lease) => self.enter(number, Arc::clone(model), lease),
-                None => self.conclude(number, Progress::Rejected(left_memory(&model.name))),
+                None => self.conclude(number, State::Rejected(left_memory(&model.name))),
             },
-            (Answer::Refused(error), _) => self.conclude(number, Progress::Rejected(error)),
-            _ => self.conclude(number, Progress::Done),
+            (Answer::Refused(error), _) => self.conclude(number, State::Rejected(error)),
+            _ => self.conclude(number, State::Done),
         }
         // It waits no more now that its lease is counted.
-        drop(arrival);
+        drop(arrived);
     }
 
     fn measure(&mut self) {
@@ -315,7 +274,7 @@ impl hands::Hands for Hands {
     }
 
     fn wake(&mut self, after: Duration) {
-        self.plan(after, Happening::Wake);
+        self.plan(after, Happening::Event(None, Event::Tick));
     }
 
     fn finish(&mut self) {}

@@ -7,7 +7,6 @@
 //! files.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use crate::config::Config;
 use crate::core::hands::{TICK, handle};
 use crate::core::machine::{Entry, Event, Launch, Machine, Waiter, specs};
 use crate::core::reload::changed_launches;
-use crate::policy::{self, Policies, World as _};
+use crate::policy::{self, FinishedRequest, Policies, World as _};
 
 mod doors;
 mod gateway;
@@ -29,10 +28,10 @@ mod world;
 
 use doors::Woken;
 use hands::Hands;
-use plan::Happening;
-pub(crate) use request::{Finish, NewRequest, Number, Progress, SimulatedRequest};
+use plan::{Happening, Schedule};
+use request::{Asked, Number, State};
 pub use testing::{Case, bound_names, run};
-pub(crate) use world::{Memory, SimulatedWorker, SimulatedWorld, Unread};
+use world::{Memory, Pretended, SimulatedProcess, SimulatedWorker, SimulatedWorld, Unread};
 
 /// [`Simulation::settle`] gives up after so long.
 const MAX_SETTLING: Duration = Duration::from_secs(3600);
@@ -43,7 +42,6 @@ pub(crate) struct Simulation {
     machine: Machine,
     hands: Hands,
     next_tick: Duration,
-    waiters: u64,
 }
 
 impl Simulation {
@@ -60,9 +58,13 @@ impl Simulation {
         *world.declared.lock() = policies.declared_names();
         Self {
             machine: Machine::new(specs),
-            hands: Hands::new(world, policies),
+            hands: Hands {
+                world,
+                policies,
+                plan: Schedule::default(),
+                asked: Vec::new(),
+            },
             next_tick: TICK,
-            waiters: 0,
         }
     }
 
@@ -77,7 +79,7 @@ impl Simulation {
     }
 
     /// Something asked earlier.
-    pub(crate) fn asked(&self, number: Number) -> &SimulatedRequest {
+    fn asked(&self, number: Number) -> &Asked {
         &self.hands.asked[number]
     }
 
@@ -91,10 +93,10 @@ impl Simulation {
             change(&mut model.worker);
             model.worker.silent
         });
-        for running in self.hands.running.values_mut() {
-            match is_silent {
-                Some(true) if *running.model.name == *model => running.lease.waits(),
-                Some(false) if *running.model.name == *model => running.lease.sign_of_life(),
+        for asked in &mut self.hands.asked {
+            match (&mut asked.state, is_silent) {
+                (State::Running(of, lease), Some(true)) if *of.name == *model => lease.waits(),
+                (State::Running(of, lease), _) if *of.name == *model => lease.sign_of_life(),
                 _ => {}
             }
         }
@@ -130,9 +132,9 @@ impl Simulation {
         let now = self.world().clock();
         self.policies()
             .observe_now(&policy::Event::config_reloaded(now));
-        let number = self.ask(None, None);
+        let number = self.ask(None, false);
         let event = Event::Reconcile {
-            waiter: self.waiter(number),
+            waiter: self.asked(number).waiter,
             models,
             changed,
             start: true,
@@ -184,8 +186,8 @@ impl Simulation {
     /// Starts, stops, loads or unloads a model.
     pub(crate) fn verb(&mut self, verb: Verb, model: &str) -> Number {
         let model = model.to_owned();
-        let number = self.ask(None, Some(model.clone()));
-        let waiter = self.waiter(number);
+        let number = self.ask(Some(model.clone()), false);
+        let waiter = self.asked(number).waiter;
         self.handle(Event::Verb {
             verb,
             model,
@@ -197,38 +199,28 @@ impl Simulation {
 
     /// Ends a model's worker as a crash would; false when it has none.
     pub(crate) fn crash(&mut self, model: &str, exit_code: Option<i32>, reason: &str) -> bool {
-        let process = self.world().at(model, |model| model.process).flatten();
-        let Some(launch) = process.map(|process| process.launch) else {
+        let launch = |model: &mut Pretended| model.launch.filter(|_| model.process.is_some());
+        let Some(launch) = self.world().at(model, launch).flatten() else {
             return false;
         };
         self.hands.plan.forget(launch);
         let reason = reason.to_owned();
-        self.report(
+        let event = Event::Gone {
             launch,
-            Event::Gone {
-                launch,
-                exit_code,
-                reason,
-            },
-        );
+            exit_code,
+            reason,
+        };
+        self.report(launch, event);
         self.catch_up();
         true
     }
 
-    fn ask(&mut self, request: Option<NewRequest>, model: Option<String>) -> Number {
-        let now = self.world().now();
-        self.hands
-            .asked
-            .push(SimulatedRequest::new(now, request, model));
-        self.hands.asked.len() - 1
-    }
-
-    /// A waiter for the answer to a verb or a reload.
-    fn waiter(&mut self, number: Number) -> Waiter {
-        self.waiters += 1;
-        let (id, is_request) = (self.waiters, false);
-        self.hands.waiting.insert(id, (number, None));
-        Waiter { id, is_request }
+    fn ask(&mut self, model: Option<String>, is_request: bool) -> Number {
+        let number = self.hands.asked.len();
+        let id = number as u64;
+        let asked = Asked::new(Waiter { id, is_request }, model, self.world().now());
+        self.hands.asked.push(asked);
+        number
     }
 
     /// Lets happen what is due now.
@@ -246,7 +238,10 @@ impl Simulation {
             let woken = self.world().rung.lock().pop_front();
             match woken {
                 Some(Woken::Request(number)) => self.look_at_parked(number),
-                Some(Woken::Idle) => self.hands.plan(Duration::ZERO, Happening::Idle),
+                Some(Woken::Idle) => {
+                    let idle = Happening::Event(None, Event::Idle);
+                    self.hands.plan(Duration::ZERO, idle);
+                }
                 None => return,
             }
         }
@@ -281,16 +276,14 @@ impl Simulation {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Report(launch, event) => self.report(launch, event),
-            Happening::DrainLimit(launch) => self.hands.cut(launch),
-            Happening::Drained(launch) => self.handle(Event::Drained { launch }),
+            Happening::Event(Some(launch), event) => self.report(launch, event),
+            Happening::Event(None, event) => self.handle(event),
             Happening::Finish(number) => {
-                self.hands.leave(number, Progress::Done, &Finish::default());
+                self.hands
+                    .leave(number, State::Done, FinishedRequest::default());
             }
             Happening::Look(number) => self.look_at_parked(number),
-            Happening::Idle => self.handle(Event::Idle),
             Happening::Measure => self.measure(),
-            Happening::Wake => self.handle(Event::Tick),
         }
     }
 
@@ -303,22 +296,22 @@ impl Simulation {
 
     /// A launch reports what became of it.
     fn report(&mut self, launch: Launch, event: Event) {
-        let Some(name) = self.hands.launches.get(&launch).cloned() else {
+        let Some(model) = self.world().of_launch(launch) else {
             return;
         };
         match &event {
-            Event::Loaded { .. } => self
-                .hands
-                .of_process(launch, |process| process.loaded = true),
             Event::Gone { .. } => {
-                if let Some((held, available)) = self.world().free(&name) {
+                if let Some((held, available)) = self.world().free(&model) {
                     self.handle(Event::Freed { held, available });
                 }
-                self.hands.cut(launch);
-                self.hands.launches.remove(&launch);
+                self.hands.cut(&model);
+                model.pretended.lock().launch = None;
             }
-            Event::Standby { process: false, .. } => {
-                self.hands.launches.remove(&launch);
+            // At the drain limit there may be some.
+            Event::Drained { .. } => self.hands.cut(&model),
+            Event::Standby { process: false, .. } => model.pretended.lock().launch = None,
+            Event::LoadRefused { .. } => {
+                model.pretended.lock().process = Some(SimulatedProcess::default());
             }
             _ => {}
         }
@@ -328,24 +321,6 @@ impl Simulation {
     fn handle(&mut self, event: Event) {
         handle(&mut self.machine, &mut self.hands, event);
         self.hands.listen(self.machine.is_parking());
-    }
-}
-
-impl NewRequest {
-    /// A chat request for that model, or one that names none.
-    pub(crate) fn chat(model: Option<&str>) -> Self {
-        Self {
-            method: http::Method::POST,
-            path: "/v1/chat/completions".to_owned(),
-            model: model.map(str::to_owned),
-            client: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            via: None,
-            headers: http::HeaderMap::new(),
-            body: crate::config::Settings::new(),
-            key: None,
-            keep_alive: None,
-            ends_after: None,
-        }
     }
 }
 

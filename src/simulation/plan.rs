@@ -7,24 +7,16 @@ use super::Number;
 use crate::core::machine::{Event, Launch};
 
 /// Something that is going to happen.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) enum Happening {
-    /// A launch reports.
-    Report(Launch, Event),
-    /// The requests of a model that is being drained are cut.
-    DrainLimit(Launch),
-    /// No request is left in a model that is being drained.
-    Drained(Launch),
+    /// The machine hears of it; a launch reports it, if there is one.
+    Event(Option<Launch>, Event),
     /// A request is done.
     Finish(Number),
     /// A parked request looks at the decision about it.
     Look(Number),
-    /// A model has no request in flight any more, while a load is parked.
-    Idle,
     /// The machine's memory is measured.
     Measure,
-    /// The machine wants to be looked at.
-    Wake,
 }
 
 /// All of it: by time, and then in the order in which it was planned.
@@ -54,13 +46,8 @@ impl Schedule {
         self.happenings.retain(|_, happening| !is_over(happening));
     }
 
-    /// Nothing that was planned for a launch happens any more.
+    /// A launch reports nothing more of what was planned.
     pub(super) fn forget(&mut self, launch: Launch) {
-        self.cancel(|happening| match happening {
-            Happening::Report(of, _) | Happening::DrainLimit(of) | Happening::Drained(of) => {
-                *of == launch
-            }
-            _ => false,
-        });
+        self.cancel(|other| matches!(other, Happening::Event(of, _) if *of == Some(launch)));
     }
 }

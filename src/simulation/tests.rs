@@ -1,11 +1,12 @@
 //! Stories of a simulated hub under the default policy.
 
 use super::doors::DoorsOf;
+use super::testing::asked::word;
 use super::*;
 use crate::api::{ApiError, Verb};
 use crate::config::from_yaml;
 use crate::core::admission::{Entrance, Step, Target, decide};
-use crate::policy::{RequestVerdict, Wait, World};
+use crate::policy::{RequestVerdict, RequestView, Wait, World};
 
 const CONFIG: &str = "
 groups: [{name: g, max_loaded: 1, idle_unload_trigger_min: 10}]
@@ -28,18 +29,31 @@ fn hub(config: &str) -> Simulation {
     hub
 }
 
+fn chat(model: &str) -> Box<RequestView> {
+    let path = http::Uri::from_static("/v1/chat/completions");
+    let body = serde_json::json!({"model": model, "messages": []}).to_string();
+    Box::new(RequestView {
+        model: Some(model.to_owned()),
+        ..RequestView::imagined(path, body.into())
+    })
+}
+
 impl Simulation {
     fn send(&mut self, model: &str) -> Number {
-        self.request(NewRequest::chat(Some(model)))
+        self.request(chat(model), None)
     }
 
     fn state(&self, number: Number) -> &'static str {
-        self.asked(number).state.as_str()
+        word(&self.asked(number).state)
     }
 
     fn status(&self, number: Number) -> u16 {
+        self.refusal(number).status
+    }
+
+    fn refusal(&self, number: Number) -> &ApiError {
         match &self.asked(number).state {
-            Progress::Rejected(error) => error.status,
+            State::Rejected(error) => error,
             other => panic!("{other:?}"),
         }
     }
@@ -71,8 +85,8 @@ fn a_request_loads_its_model_and_those_that_come_meanwhile_join() {
     );
     let now = hub.world().now();
     assert_eq!(hub.asked(second).waited(now).as_secs(), 3);
-    assert!(hub.finish(first, &Finish::default()));
-    assert!(!hub.finish(first, &Finish::default()));
+    assert!(hub.finish(first, FinishedRequest::default()));
+    assert!(!hub.finish(first, FinishedRequest::default()));
     assert_eq!(hub.state(first), "done");
     let view = World::model(&**hub.world(), "a").unwrap();
     assert_eq!(view.activity.active_requests, 1);
@@ -95,7 +109,7 @@ fn an_idle_member_is_unloaded_by_the_timer() {
     let mut hub = hub(CONFIG);
     let request = hub.send("a");
     hub.settle();
-    hub.finish(request, &Finish::default());
+    hub.finish(request, FinishedRequest::default());
     hub.seconds(10 * 60 - 1);
     assert_eq!(hub.memory_state("a"), "loaded");
     hub.seconds(1);
@@ -115,7 +129,7 @@ fn an_unload_waits_for_the_last_request_and_cuts_it_at_the_limit() {
         assert_eq!(hub.memory_state("a"), "unloading");
         assert_eq!(hub.state(unload), "waiting");
         if finishes {
-            hub.finish(request, &Finish::default());
+            hub.finish(request, FinishedRequest::default());
         } else {
             hub.seconds(1);
         }
@@ -216,10 +230,9 @@ fn parked_requests_take_turns_by_client() {
     let (mut hub, _folder) = hub_with(ONE_AT_A_TIME);
     hub.start_defaults();
     let mut send = |client: u8| {
-        let mut request = NewRequest::chat(Some("a"));
-        request.client = [10, 0, 0, client].into();
-        request.ends_after = Some(Duration::from_secs(10));
-        hub.request(request)
+        let mut view = chat("a");
+        view.client = ([10, 0, 0, client], 1).into();
+        hub.request(view, Some(Duration::from_secs(10)))
     };
     let numbers = [1, 1, 1, 2].map(&mut send);
     let mut order = Vec::new();
@@ -276,9 +289,7 @@ fn observers_hear_of_models_and_requests_at_the_simulated_time() {
     assert_eq!(hub.status(first), 499);
     hub.seconds(5);
     let second = hub.send("a");
-    let Progress::Rejected(error) = &hub.asked(second).state else {
-        panic!("{:?}", hub.asked(second));
-    };
+    let error = hub.refusal(second);
     let loaded = format!("model.loaded {} 5.0", BEGUN as u64 + 5);
     let finished = format!("request.finished {} 0.0", BEGUN as u64 + 5);
     assert_eq!(error.message, format!("{loaded}, {finished}"));
@@ -301,21 +312,17 @@ fn a_load_begins_when_the_memory_of_the_evicted_is_back() {
     hub.change_memory(|memory| memory.other = 10 * GIB);
     let first = hub.send("a");
     hub.settle();
-    assert!(hub.finish(first, &Finish::default()));
+    assert!(hub.finish(first, FinishedRequest::default()));
     let second = hub.send("b");
     hub.seconds(1);
     assert_eq!(hub.world().memory().returning, 20 * GIB);
     hub.seconds(2);
     // The worker of `b` is not there yet: its memory is not.
     assert_eq!(hub.memory_state("b"), "loading");
-    assert_eq!(hub.world().at("b", |model| model.process), Some(None));
+    let has_process = |hub: &Simulation| hub.world().at("b", |model| model.process.is_some());
+    assert_eq!(has_process(&hub), Some(false));
     hub.seconds(1);
-    assert!(
-        hub.world()
-            .at("b", |model| model.process)
-            .flatten()
-            .is_some()
-    );
+    assert_eq!(has_process(&hub), Some(true));
     assert_eq!(hub.world().memory().returning, 0);
     hub.seconds(5);
     assert_eq!(hub.state(second), "running");
@@ -328,9 +335,9 @@ fn a_full_and_a_late_queue_say_when_to_come_back() {
     let config = CONFIG.replace("name: a, ", &format!("name: a, {limits}"));
     let (mut hub, _folder) = hub_of(&config, ONE_AT_A_TIME);
     hub.start_defaults();
-    let retry_after = |hub: &Simulation, number| match &hub.asked(number).state {
-        Progress::Rejected(error) => (error.status, error.retry_after),
-        other => panic!("{other:?}"),
+    let retry_after = |hub: &Simulation, number| {
+        let error = hub.refusal(number);
+        (error.status, error.retry_after)
     };
     let running = hub.send("a");
     hub.settle();
@@ -361,7 +368,7 @@ fn a_verdict_is_stale_when_the_model_was_stopped_meanwhile() {
             request: 0,
         };
         hub.send("a");
-        let view = hub.view(0).unwrap();
+        let view = chat("a");
         let named = Target::named(&doors, &view);
         hub.verb(Verb::Stop, "a");
         hub.settle();
@@ -379,12 +386,9 @@ fn a_verdict_is_stale_when_the_model_was_stopped_meanwhile() {
                 let Entrance::Closed(arrival) = admitted.entrance else {
                     panic!("it is not loaded");
                 };
-                let number = hub.ask(None, None);
+                let number = hub.ask(None, true);
                 hub.acquire(number, arrival);
-                match hub.asked(number).state.clone() {
-                    Progress::Rejected(error) => error,
-                    other => panic!("{other:?}"),
-                }
+                hub.refusal(number).clone()
             }
             Ok(_) => panic!("it waits"),
         };
@@ -441,13 +445,13 @@ fn a_rate_of_tokens_is_measured_as_in_the_real_hub() {
     let mut rate = |first_token_seconds, tokens| {
         let number = hub.send("a");
         hub.seconds(3);
-        let finish = Finish {
+        let finish = FinishedRequest {
             first_token_seconds,
             completion_tokens: Some(tokens),
-            ..Finish::default()
+            ..FinishedRequest::default()
         };
-        assert!(hub.finish(number, &finish));
-        let finished = hub.asked(number).finished(number, "a".to_owned());
+        assert!(hub.finish(number, finish));
+        let finished = hub.asked(number).finished("a".to_owned());
         finished.unwrap().tokens_per_second
     };
     // The first token begins the clock.

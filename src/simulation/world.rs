@@ -4,7 +4,7 @@
 //! what a simulated worker weighs.
 
 use std::collections::HashMap;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +13,12 @@ use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
 use super::doors::{Bell, Rung, Woken};
-use super::trouble::Watch;
+use super::trouble::Pretence;
 use crate::api::{Activity, ModelFacts, Pressure, SystemMemory};
 use crate::config::{Config, ModelConfig};
 use crate::core::gate::Runtime;
 use crate::core::machine::Launch;
+use crate::core::watchdog::WorkerWatch;
 use crate::core::{model, table};
 use crate::policy::{LocalTime, ModelView, World};
 
@@ -99,21 +100,10 @@ impl Default for Memory {
 }
 
 /// A worker's process.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct SimulatedProcess {
-    pub(super) launch: Launch,
-    pub(super) loading_since: Option<Duration>,
-    pub(super) loaded: bool,
-}
-
-impl SimulatedProcess {
-    pub(super) fn new(launch: Launch) -> Self {
-        Self {
-            launch,
-            loading_since: None,
-            loaded: false,
-        }
-    }
+    /// From the order to load until the weights are in memory; none before, and after a load that failed.
+    pub(super) loads: Option<Range<Duration>>,
 }
 
 /// The clock that the test holds.
@@ -155,15 +145,16 @@ impl Runtime for Clock {
 #[derive(Debug)]
 pub(super) struct SimulatedModel {
     base: model::Model<Clock>,
-    pretended: Mutex<Pretended>,
+    pub(super) pretended: Mutex<Pretended>,
 }
 
 /// A worker, as the test wants it, and its process.
 #[derive(Debug, Default)]
 pub(super) struct Pretended {
     pub(super) worker: SimulatedWorker,
+    pub(super) launch: Option<Launch>,
     pub(super) process: Option<SimulatedProcess>,
-    pub(super) watch: Watch,
+    pub(super) watch: WorkerWatch<Pretence>,
     pub(super) peak_bytes: Option<u64>,
 }
 
@@ -177,12 +168,9 @@ impl Deref for SimulatedModel {
 
 impl Pretended {
     fn memory_bytes(&self, now: Duration) -> Option<u64> {
-        let (process, bytes) = (self.process?, self.worker.memory_bytes?);
-        if process.loaded {
-            return Some(bytes);
-        }
-        let since = process.loading_since?;
-        let share = (now - since).as_secs_f64() / self.worker.load.as_secs_f64().max(1e-9);
+        let bytes = self.worker.memory_bytes?;
+        let Range { start, end } = self.process.as_ref()?.loads.clone()?;
+        let share = (now - start).as_secs_f64() / (end - start).as_secs_f64().max(1e-9);
         Some((bytes as f64 * share.min(1.0)) as u64)
     }
 }
@@ -251,6 +239,13 @@ impl SimulatedWorld {
         Some(look(&mut model.pretended.lock()))
     }
 
+    /// The model that a launch is for, until it has ended.
+    pub(super) fn of_launch(&self, launch: Launch) -> Option<Arc<SimulatedModel>> {
+        let table = self.table();
+        let is_its = |model: &&Arc<SimulatedModel>| model.pretended.lock().launch == Some(launch);
+        table.all().find(is_its).cloned()
+    }
+
     /// The most that each model ever held, as far as that is known.
     pub(super) fn peaks(&self) -> HashMap<String, u64> {
         let table = self.table();
@@ -260,21 +255,22 @@ impl SimulatedWorld {
         peaks.collect()
     }
 
-    /// A worker's process has ended: the system has its memory back later. Says what it held, and what was
+    /// The worker's process has ended: the system has its memory back later. Says what it held, and what was
     /// available then.
-    pub(super) fn free(&self, name: &str) -> Option<(u64, u64)> {
+    pub(super) fn free(&self, model: &SimulatedModel) -> Option<(u64, u64)> {
         let (now, available) = (self.now(), self.memory().available);
-        let freed = self.at(name, |model| {
-            let held = model.memory_bytes(now);
-            let (process, after) = (model.process.take()?, model.worker.free);
-            if process.loaded {
-                // What it held most is known when it is gone.
-                model.peak_bytes = model.peak_bytes.max(held);
-            }
-            // What is back at once need not be waited for.
-            Some((held.filter(|_| !after.is_zero())?, after))
-        });
-        let (held, after) = freed.flatten()?;
+        let mut pretended = model.pretended.lock();
+        let held = pretended.memory_bytes(now);
+        let loads = pretended.process.take()?.loads;
+        if loads.is_some_and(|loads| loads.end < now) {
+            // What it held most is known when it is gone.
+            pretended.peak_bytes = pretended.peak_bytes.max(held);
+        }
+        let (held, after) = (held?, pretended.worker.free);
+        // What is back at once need not be waited for.
+        if after.is_zero() {
+            return None;
+        }
         self.with(|machine| machine.freed.push((held, now + after)));
         Some((held, available?))
     }

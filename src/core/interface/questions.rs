@@ -288,6 +288,19 @@ impl RequestView {
             parked: Parked::default(),
         }
     }
+
+    /// A `POST` of some JSON by a client on this machine that is only imagined.
+    pub(crate) fn imagined(path: http::Uri, body: bytes::Bytes) -> Self {
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        (parts.method, parts.uri) = (http::Method::POST, path);
+        let json = http::HeaderValue::from_static("application/json");
+        parts.headers.insert(http::header::CONTENT_TYPE, json);
+        let id = http::HeaderValue::from_static("sample");
+        Self {
+            body: Some(body),
+            ..Self::of_head(parts, id, ([127, 0, 0, 1], 50_000).into())
+        }
+    }
 }
 
 /// The key of a request's client. Neither policies nor workers see more of it than its name.

@@ -1,8 +1,11 @@
 //! The result of `hub:request` and of the verbs of a simulated hub: their progress.
 
+use std::collections::BTreeMap;
+
+use http::HeaderValue;
 use mlua::{Lua, LuaSerdeExt as _, MetaMethod, Table, UserData, UserDataMethods, Value};
 
-use super::super::{Number, Progress, Simulation};
+use super::super::{Asked, Number, Simulation, State};
 use super::hub::Shared;
 use super::options;
 use crate::api::ApiError;
@@ -38,7 +41,7 @@ impl UserData for AskedNow {
         methods.add_method("finish", |_, this, finish: Option<Table>| {
             let finish = options::finish(finish)?;
             let mut hub = this.hub.lock();
-            match hub.finish(this.number, &finish) {
+            match hub.finish(this.number, finish) {
                 true => Ok(()),
                 false => Err(this.cannot(&hub, "finish")),
             }
@@ -59,7 +62,7 @@ impl UserData for AskedNow {
 
 impl AskedNow {
     fn cannot(&self, hub: &Simulation, verb: &str) -> mlua::Error {
-        let state = hub.asked(self.number).state.as_str();
+        let state = word(&hub.asked(self.number).state);
         mlua::Error::runtime(format!("request:{verb}: it is {state}"))
     }
 
@@ -68,12 +71,12 @@ impl AskedNow {
         let asked = hub.asked(self.number);
         let now = hub.world().now();
         let error = match &asked.state {
-            Progress::Rejected(error) => Some(error),
+            State::Rejected(error) => Some(error),
             _ => None,
         };
         let of_error = |read: fn(&ApiError) -> Option<String>| lua.to_value(&error.and_then(read));
         let value = match name {
-            "state" => lua.to_value(asked.state.as_str()),
+            "state" => lua.to_value(word(&asked.state)),
             "model" => lua.to_value(&asked.model),
             "status" => lua.to_value(&asked.status()),
             "message" => of_error(|error| Some(error.message.clone())),
@@ -81,8 +84,8 @@ impl AskedNow {
             "code" => of_error(|error| Some(error.code.clone())),
             "param" => of_error(|error| error.param.clone()),
             "retry_after" => lua.to_value(&error.and_then(|error| error.retry_after)),
-            "body" => lua.to_value(&asked.body),
-            "headers" => lua.to_value(&asked.headers()),
+            "body" => lua.to_value(&asked.body()),
+            "headers" => lua.to_value(&headers(asked)),
             "waited_seconds" => lua.to_value(&asked.waited(now).as_secs_f64()),
             "seconds" => {
                 let end = asked.ended.unwrap_or(now);
@@ -101,4 +104,28 @@ impl AskedNow {
             value => value,
         })
     }
+}
+
+/// The word that tests use.
+pub(in super::super) fn word(state: &State) -> &'static str {
+    match state {
+        State::Ordered | State::Parked(_) | State::Arriving(_) => "waiting",
+        State::Running(..) => "running",
+        State::Done => "done",
+        State::Rejected(_) => "rejected",
+        State::Cut => "cut",
+        State::Cancelled => "cancelled",
+    }
+}
+
+/// The headers as the worker gets them, by name.
+fn headers(asked: &Asked) -> BTreeMap<String, String> {
+    let view = asked.view.as_deref();
+    let sent = view.into_iter().flat_map(|view| &view.parts.headers);
+    let route = asked.route.as_deref();
+    let added = route.into_iter().flat_map(|route| &route.headers);
+    let all = sent.chain(added.map(|(name, value)| (name, value)));
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    all.map(|(name, value)| (name.to_string(), text(value)))
+        .collect()
 }

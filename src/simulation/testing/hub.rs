@@ -112,8 +112,10 @@ impl UserData for TestHub {
                 let options = options.map_or_else(|| lua.create_table(), Ok)?;
                 // As the gateway reads it.
                 let model = model.filter(|model| !model.trim().is_empty());
-                let request = options::request(lua, model.as_deref(), &options)?;
-                Ok(this.asked(this.hub.lock().request(request)))
+                let config = this.hub.lock().world().config();
+                let (view, ends_after) =
+                    options::request(lua, &config, model.as_deref(), &options)?;
+                Ok(this.asked(this.hub.lock().request(view, ends_after)))
             },
         );
         for verb in Verb::ALL {

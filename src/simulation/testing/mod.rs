@@ -21,7 +21,7 @@ use checks::{Failed, Failure};
 use hub::{Shared, TestHub};
 use logged::Lines;
 
-mod asked;
+pub(super) mod asked;
 mod checks;
 mod engines;
 mod hub;

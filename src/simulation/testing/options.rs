@@ -1,16 +1,17 @@
 //! The tables that tests give: what is in them, and what must be.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use mlua::{Lua, LuaSerdeExt as _, Table, Value};
 
-use super::super::{Finish, Memory, NewRequest, SimulatedWorker, Unread};
+use super::super::{Memory, SimulatedWorker, Unread};
 use super::values::{BYTES, DURATION, bytes, duration, field};
 use crate::api::Pressure;
-use crate::config::Settings;
-use crate::policy::Fields;
+use crate::config::{Config, Settings};
+use crate::policy::{Credential, Fields, FinishedRequest, RequestView};
 
 /// The fields of `test.hub{…}`.
 pub(crate) const HUB: &[&str] = &[
@@ -61,49 +62,68 @@ pub(crate) const FINISH: &[&str] = &[
     "completion_tokens",
 ];
 
-/// A request to `model`, or one that names none.
-pub(super) fn request(lua: &Lua, model: Option<&str>, table: &Table) -> mlua::Result<NewRequest> {
+/// A request to `model`, or one that names none, and how long its worker answers, if that is said.
+pub(super) fn request(
+    lua: &Lua,
+    config: &Config,
+    model: Option<&str>,
+    table: &Table,
+) -> mlua::Result<(Box<RequestView>, Option<Duration>)> {
     let fields = Fields::of("hub:request", REQUEST, table)?;
-    let mut request = NewRequest::chat(model);
-    if let Some(client) = address(&fields, "client")? {
-        request.client = client;
-    }
-    request.via = address(&fields, "via")?;
-    request.key = fields.get::<String>("key", "the name of a key")?;
-    if let Some(headers) = fields.get::<Table>("headers", "a table of texts by name")? {
-        request.headers = header_map(&fields, &headers)?;
-    }
-    if let Some(path) = fields.get::<String>("path", "a path like \"/v1/embeddings\"")? {
-        if !path.starts_with("/v1/") || path.parse::<http::Uri>().is_err() {
-            return Err(fields.error("`path` must be a path like \"/v1/embeddings\"".into()));
-        }
-        request.path = path;
-    }
-    if let Some(method) = fields.get::<String>("method", "a method like \"POST\"")? {
-        request.method = Method::try_from(method.as_str())
-            .map_err(|_| fields.error("`method` must be a method like \"POST\"".into()))?;
-    }
-    if let Some(body) = fields.get::<Table>("body", "a table of body fields")? {
-        request.body = settings(lua, &fields, "body", body)?;
-    }
+    let body = fields.get::<Table>("body", "a table of body fields")?;
+    let body = body.map(|body| settings(lua, &fields, "body", body));
+    let mut body = body.transpose()?.unwrap_or_default();
     let prompt = field(&fields, "prompt", PROMPT, prompt)?;
-    if let Some(prompt) = prompt.or_else(|| has_no_prompt(&request.body).then(|| "hi".to_owned())) {
+    if let Some(prompt) = prompt.or_else(|| has_no_prompt(&body).then(|| "hi".to_owned())) {
         let messages = serde_json::json!([{"role": "user", "content": prompt}]);
-        request.body.insert("messages".to_owned(), messages);
+        body.insert("messages".to_owned(), messages);
     }
     if let Some(stream) = fields.get::<bool>("stream", "true or false")? {
-        request.body.insert("stream".to_owned(), stream.into());
+        body.insert("stream".to_owned(), stream.into());
     }
-    request.keep_alive = fields.get::<f64>("keep_alive", "a number of seconds")?;
-    request.ends_after = field(&fields, "seconds", DURATION, duration)?;
-    Ok(request)
+    const PATH: &str = "a path like \"/v1/embeddings\"";
+    let path = field(&fields, "path", PATH, path)?;
+    let path = path.unwrap_or_else(|| Uri::from_static("/v1/chat/completions"));
+    if let Some(model) = model {
+        body.insert("model".to_owned(), model.into());
+    }
+    let body = serde_json::Value::Object(body).to_string();
+    let mut view = RequestView::imagined(path, body.into());
+    view.model = model.map(str::to_owned);
+    const ADDRESS: &str = "an address like \"10.0.0.7\"";
+    let client = field(&fields, "client", ADDRESS, address)?;
+    view.client = client.unwrap_or(view.client);
+    view.via = field(&fields, "via", ADDRESS, address)?;
+    let key = fields.get::<String>("key", "the name of a key")?;
+    view.credential = key.map(|name| credential(config, &name));
+    if let Some(headers) = fields.get::<Table>("headers", "a table of texts by name")? {
+        view.parts.headers.extend(header_map(&fields, &headers)?);
+    }
+    const METHOD: &str = "a method like \"POST\"";
+    let method = |value: &Value| Method::try_from(&*value.as_string()?.to_string_lossy()).ok();
+    if let Some(method) = field(&fields, "method", METHOD, method)? {
+        view.parts.method = method;
+    }
+    view.keep_alive = fields.get::<f64>("keep_alive", "a number of seconds")?;
+    let ends_after = field(&fields, "seconds", DURATION, duration)?;
+    Ok((Box::new(view), ends_after))
 }
 
-fn address(fields: &Fields<'_>, name: &'static str) -> mlua::Result<Option<IpAddr>> {
-    let written = fields.get::<String>(name, "an address like \"10.0.0.7\"")?;
-    let address = written.map(|written| written.parse());
-    let error = |_| fields.error(format!("`{name}` must be an address like \"10.0.0.7\""));
-    address.transpose().map_err(error)
+/// That of the key of that name in hub.yaml, or of one that may use all models.
+fn credential(config: &Config, name: &str) -> Credential {
+    let key = config.api_keys.iter().find(|key| key.name == name);
+    let of = |key| Credential::of(Arc::clone(key));
+    key.map_or_else(|| Credential::named(name), of)
+}
+
+fn path(value: &Value) -> Option<Uri> {
+    let path = value.as_string()?.to_string_lossy();
+    path.parse().ok().filter(|_| path.starts_with("/v1/"))
+}
+
+fn address(value: &Value) -> Option<SocketAddr> {
+    let ip = value.as_string()?.to_string_lossy().parse().ok()?;
+    Some(SocketAddr::new(ip, 50_000))
 }
 
 const PROMPT: &str = "a text, or a number of characters";
@@ -236,15 +256,16 @@ pub(super) fn memory(table: &Table) -> mlua::Result<impl FnOnce(&mut Memory) + u
 }
 
 /// The end of a request.
-pub(super) fn finish(table: Option<Table>) -> mlua::Result<Finish> {
+pub(super) fn finish(table: Option<Table>) -> mlua::Result<FinishedRequest> {
     let Some(table) = table else {
-        return Ok(Finish::default());
+        return Ok(FinishedRequest::default());
     };
     let fields = Fields::of("request:finish", FINISH, &table)?;
-    Ok(Finish {
+    Ok(FinishedRequest {
         status: fields.get("status", "a status like 200")?,
         first_token_seconds: fields.get("first_token_seconds", "a number of seconds")?,
         prompt_tokens: fields.get("prompt_tokens", "a number of tokens")?,
         completion_tokens: fields.get("completion_tokens", "a number of tokens")?,
+        ..FinishedRequest::default()
     })
 }
