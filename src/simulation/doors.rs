@@ -1,21 +1,14 @@
-//! The doors of a simulated hub: how a request finds its model, and what wakes it while it waits there.
+//! The doors of a simulated hub: how a request finds its model, and what it holds there.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::Number;
-use super::world::{Clock, SimulatedModel, SimulatedWorld};
+use super::clock::{Bell, Clock};
+use super::world::{SimulatedModel, SimulatedWorld};
 use crate::config::Config;
 use crate::core::admission::Doors;
 use crate::core::{gate, place};
-
-/// The doors, as one request finds them.
-pub(super) struct DoorsOf {
-    pub(super) world: Arc<SimulatedWorld>,
-    pub(super) request: Number,
-}
+use crate::policy::{Policies, World as _};
 
 /// A request that waits for the model to be loaded.
 pub(super) type Arrival = place::Arrival<Arc<SimulatedModel>>;
@@ -26,25 +19,11 @@ pub(super) type Ticket = place::Place<Arc<SimulatedModel>>;
 /// A request that the model's worker answers.
 pub(super) type Lease = gate::Lease<Clock>;
 
-/// The rung bells, oldest first.
-pub(super) type Rung = Arc<Mutex<VecDeque<Woken>>>;
-
-/// Whom a bell wakes.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Woken {
-    /// A parked request, to look at the decision about it.
-    Request(Number),
-    /// The machine: a model has no request in flight any more, while a load is parked.
-    Idle,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Bell(pub(super) Rung, pub(super) Woken);
-
-impl gate::Bell for Bell {
-    fn ring(&self) {
-        self.0.lock().push_back(self.1);
-    }
+/// The doors, as one request finds them.
+pub(super) struct DoorsOf {
+    pub(super) world: Arc<SimulatedWorld>,
+    pub(super) policies: Policies,
+    pub(super) request: Number,
 }
 
 impl Doors for DoorsOf {
@@ -56,11 +35,11 @@ impl Doors for DoorsOf {
     }
 
     fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.world.table().config)
+        self.world.config()
     }
 
     fn declared(&self) -> Vec<String> {
-        self.world.declared.lock().clone()
+        self.policies.declared_names()
     }
 
     fn try_acquire(&self, model: &Arc<SimulatedModel>) -> Option<Lease> {
@@ -68,6 +47,6 @@ impl Doors for DoorsOf {
     }
 
     fn bell(&self) -> Bell {
-        self.world.bell(Woken::Request(self.request))
+        self.world.clock.bell(Some(self.request))
     }
 }

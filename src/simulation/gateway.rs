@@ -2,6 +2,7 @@
 //! one is in `hub/gateway`; both do what [`decide`] says.
 
 use std::mem::take;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -10,6 +11,7 @@ use super::doors::{Arrival, DoorsOf};
 use super::request::State;
 use super::{Event, FinishedRequest, Happening, Number, Simulation};
 use crate::core::admission::{Entrance, Step, Target, decide};
+use crate::core::gate::Runtime as _;
 use crate::core::queue::Decision;
 use crate::policy::RequestView;
 
@@ -45,7 +47,8 @@ impl Simulation {
         let waited = place.as_ref().map(|place| place.waited().as_secs_f64());
         view.parked.waited_seconds = waited.unwrap_or(0.0);
         let doors = DoorsOf {
-            world: self.world().clone(),
+            world: Arc::clone(self.world()),
+            policies: self.policies().clone(),
             request: number,
         };
         let named = Target::named(&doors, &view);
@@ -95,9 +98,9 @@ impl Simulation {
             Decision::Ask => self.ask_policies(number),
             Decision::Refuse(error) => self.hands.conclude(number, State::Rejected(error)),
             Decision::Until(at) => {
-                let plan = &mut self.hands.plan;
-                plan.cancel(|other| matches!(other, Happening::Look(of) if *of == number));
-                plan.add(at, Happening::Look(number));
+                let clock = &self.world().clock;
+                clock.cancel(|other| matches!(other, Happening::Look(of) if *of == number));
+                clock.plan(at.saturating_sub(clock.now()), Happening::Look(number));
             }
         }
     }

@@ -1,12 +1,12 @@
 //! The hands of a simulated hub: they carry out the machine's effects on pretended workers, and on waiters.
-//! Slow work is put into the [`Schedule`].
+//! Slow work is planned on the clock.
 
 use std::mem::{replace, take};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::doors::{Arrival, Lease, Woken};
-use super::plan::{Happening, Schedule};
+use super::clock::Happening;
+use super::doors::{Arrival, Lease};
 use super::request::{Asked, Number, State};
 use super::world::{SimulatedModel, SimulatedProcess, SimulatedWorld};
 use crate::core::hands::{self, Judge as _, MEASURE_AGAIN};
@@ -20,7 +20,6 @@ use crate::policy::{self, FinishedRequest, Policies, TroubleKind, World as _};
 pub(super) struct Hands {
     pub(super) world: Arc<SimulatedWorld>,
     pub(super) policies: Policies,
-    pub(super) plan: Schedule,
     pub(super) asked: Vec<Asked>,
 }
 
@@ -32,23 +31,17 @@ impl Hands {
 
     /// While a load is parked, the machine wants to hear of models that become idle.
     pub(super) fn listen(&self, is_parked: bool) {
-        let idle = is_parked.then(|| self.world.bell(Woken::Idle));
+        let idle = is_parked.then(|| self.world.clock.bell(None));
         self.world.table().tell_when_idle(idle.as_ref());
     }
 
-    pub(super) fn plan(&mut self, after: Duration, happening: Happening) {
-        // What is never, need not be planned.
-        if let Some(at) = self.world.now().checked_add(after) {
-            self.plan.add(at, happening);
-        }
+    fn report(&self, after: Duration, launch: Launch, event: Event) {
+        let clock = &self.world.clock;
+        clock.plan(after, Happening::Event(Some(launch), event));
     }
 
-    fn report(&mut self, after: Duration, launch: Launch, event: Event) {
-        self.plan(after, Happening::Event(Some(launch), event));
-    }
-
-    fn end_with(&mut self, launch: Launch, reason: String) {
-        self.plan.forget(launch);
+    fn end_with(&self, launch: Launch, reason: String) {
+        self.world.clock.forget(launch);
         let model = self.world.of_launch(launch);
         let end = model.map(|model| model.pretended.lock().worker.end);
         let event = Event::Gone {
@@ -77,7 +70,7 @@ impl Hands {
         }
         asked.state = State::Running(model, lease);
         if let Some(after) = ends_after {
-            self.plan(after, Happening::Finish(number));
+            self.world.clock.plan(after, Happening::Finish(number));
         }
     }
 
@@ -268,13 +261,14 @@ impl hands::Hands for Hands {
     }
 
     fn measure(&mut self) {
-        self.plan
-            .cancel(|happening| matches!(happening, Happening::Measure));
-        self.plan(MEASURE_AGAIN, Happening::Measure);
+        let clock = &self.world.clock;
+        clock.cancel(|other| matches!(other, Happening::Measure));
+        clock.plan(MEASURE_AGAIN, Happening::Measure);
     }
 
     fn wake(&mut self, after: Duration) {
-        self.plan(after, Happening::Event(None, Event::Tick));
+        let tick = Happening::Event(None, Event::Tick);
+        self.world.clock.plan(after, tick);
     }
 
     fn finish(&mut self) {}

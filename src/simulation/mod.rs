@@ -17,18 +17,17 @@ use crate::core::machine::{Entry, Event, Launch, Machine, Waiter, specs};
 use crate::core::reload::changed_launches;
 use crate::policy::{self, FinishedRequest, Policies, World as _};
 
+mod clock;
 mod doors;
 mod gateway;
 mod hands;
-mod plan;
 mod request;
 mod testing;
 mod trouble;
 mod world;
 
-use doors::Woken;
+use clock::Happening;
 use hands::Hands;
-use plan::{Happening, Schedule};
 use request::{Asked, Number, State};
 pub use testing::{Case, bound_names, run};
 use world::{Memory, Pretended, SimulatedProcess, SimulatedWorker, SimulatedWorld, Unread};
@@ -55,13 +54,11 @@ impl Simulation {
         let specs = specs(&config);
         let world = Arc::new(SimulatedWorld::new(config, begun));
         let policies = policies(Arc::clone(&world));
-        *world.declared.lock() = policies.declared_names();
         Self {
             machine: Machine::new(specs),
             hands: Hands {
                 world,
                 policies,
-                plan: Schedule::default(),
                 asked: Vec::new(),
             },
             next_tick: TICK,
@@ -127,7 +124,6 @@ impl Simulation {
         let table = self.world().reconfigure(config);
         // A file reads its settings while it loads: they have to be the new ones.
         policies(self.policies());
-        *self.world().declared.lock() = self.policies().declared_names();
         table.ask_parked_again();
         let now = self.world().clock();
         self.policies()
@@ -161,7 +157,7 @@ impl Simulation {
         if self.machine.next_asking().is_some() || self.machine.entries().any(holds_memory) {
             return;
         }
-        let next = self.hands.plan.next_at().unwrap_or(until).min(until);
+        let next = self.world().clock.next_at().unwrap_or(until).min(until);
         let last = Duration::from_secs(next.as_secs() / TICK.as_secs() * TICK.as_secs());
         self.next_tick = self.next_tick.max(last);
     }
@@ -175,6 +171,7 @@ impl Simulation {
                 return false;
             }
         }
+        self.catch_up();
         true
     }
 
@@ -203,7 +200,7 @@ impl Simulation {
         let Some(launch) = self.world().at(model, launch).flatten() else {
             return false;
         };
-        self.hands.plan.forget(launch);
+        self.world().clock.forget(launch);
         let reason = reason.to_owned();
         let event = Event::Gone {
             launch,
@@ -226,30 +223,14 @@ impl Simulation {
     /// Lets happen what is due now.
     fn catch_up(&mut self) {
         let now = self.world().now();
-        self.look_at_told();
-        while self.hands.plan.next_at().is_some_and(|at| at <= now) {
+        while self.world().clock.next_at().is_some_and(|at| at <= now) {
             self.step(now);
-        }
-    }
-
-    /// Those that were woken look what is to become of them.
-    fn look_at_told(&mut self) {
-        loop {
-            let woken = self.world().rung.lock().pop_front();
-            match woken {
-                Some(Woken::Request(number)) => self.look_at_parked(number),
-                Some(Woken::Idle) => {
-                    let idle = Happening::Event(None, Event::Idle);
-                    self.hands.plan(Duration::ZERO, idle);
-                }
-                None => return,
-            }
         }
     }
 
     /// Lets the next thing happen, if it does until then.
     fn step(&mut self, until: Duration) -> bool {
-        let planned = self.hands.plan.next_at();
+        let planned = self.world().clock.next_at();
         let asking = self.machine.next_asking().unwrap_or(self.next_tick);
         let tick = asking.min(self.next_tick);
         let is_planned = planned.is_some_and(|at| at <= tick);
@@ -267,10 +248,9 @@ impl Simulation {
                 self.measure();
             }
             self.look_for_trouble();
-        } else if let Some(happening) = self.hands.plan.pop() {
+        } else if let Some(happening) = self.world().clock.pop() {
             self.happen(happening);
         }
-        self.look_at_told();
         true
     }
 

@@ -365,6 +365,7 @@ fn a_verdict_is_stale_when_the_model_was_stopped_meanwhile() {
         let mut hub = hub(CONFIG);
         let doors = DoorsOf {
             world: Arc::clone(hub.world()),
+            policies: hub.policies().clone(),
             request: 0,
         };
         hub.send("a");

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
-use super::doors::{Bell, Rung, Woken};
+use super::clock::Clock;
 use super::trouble::Pretence;
 use crate::api::{Activity, ModelFacts, Pressure, SystemMemory};
 use crate::config::{Config, ModelConfig};
@@ -106,41 +106,6 @@ pub(super) struct SimulatedProcess {
     pub(super) loads: Option<Range<Duration>>,
 }
 
-/// The clock that the test holds.
-#[derive(Debug, Clone)]
-pub(super) struct Clock {
-    /// Begin of the simulation, Unix seconds.
-    begun: f64,
-    /// Since then.
-    now: Arc<Mutex<Duration>>,
-}
-
-impl Clock {
-    pub(super) fn set(&self, now: Duration) {
-        *self.now.lock() = now;
-    }
-
-    fn unix(&self) -> f64 {
-        self.begun + self.now().as_secs_f64()
-    }
-}
-
-impl Runtime for Clock {
-    type Bell = Bell;
-
-    fn now(&self) -> Duration {
-        *self.now.lock()
-    }
-
-    fn unix_ms(&self) -> u64 {
-        (self.unix() * 1000.0).round() as u64
-    }
-
-    fn drained(&self) {
-        // The hands look whenever a request leaves.
-    }
-}
-
 /// One model: that of both hubs, and its pretended worker.
 #[derive(Debug)]
 pub(super) struct SimulatedModel {
@@ -194,21 +159,15 @@ pub(crate) struct SimulatedWorld {
     pub(super) clock: Clock,
     table: ArcSwap<Table>,
     machine: Mutex<MachineMemory>,
-    pub(super) rung: Rung,
-    /// The names that the policies in force answer for.
-    pub(super) declared: Mutex<Vec<String>>,
 }
 
 impl SimulatedWorld {
     pub(super) fn new(config: Config, begun: f64) -> Self {
-        let now = Arc::default();
-        let clock = Clock { begun, now };
+        let clock = Clock::new(begun);
         Self {
             table: ArcSwap::from_pointee(table(&clock, None, config)),
             clock,
             machine: Mutex::default(),
-            rung: Rung::default(),
-            declared: Mutex::default(),
         }
     }
 
@@ -221,10 +180,6 @@ impl SimulatedWorld {
 
     pub(super) fn table(&self) -> Arc<Table> {
         self.table.load_full()
-    }
-
-    pub(super) fn bell(&self, whom: Woken) -> Bell {
-        Bell(Arc::clone(&self.rung), whom)
     }
 
     /// Reads or changes the machine. Never while a policy is asked.

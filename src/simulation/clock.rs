@@ -1,0 +1,123 @@
+//! The clock of a simulated hub, which its user sets, and what is planned on it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::Number;
+use crate::core::gate::{self, Runtime};
+use crate::core::machine::{Event, Launch};
+
+/// Something that is going to happen.
+#[derive(Debug)]
+pub(super) enum Happening {
+    /// The machine hears of it; a launch reports it, if there is one.
+    Event(Option<Launch>, Event),
+    /// A request is done.
+    Finish(Number),
+    /// A parked request looks at the decision about it.
+    Look(Number),
+    /// The machine's memory is measured.
+    Measure,
+}
+
+/// The clock, in the hands of all who look at it and plan.
+#[derive(Debug, Clone)]
+pub(super) struct Clock {
+    /// Begin of the simulation, Unix seconds.
+    begun: f64,
+    plan: Arc<Mutex<Plan>>,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    /// Since the simulation began.
+    now: Duration,
+    /// By time, and then in the order in which it was planned.
+    happenings: BTreeMap<(Duration, u64), Happening>,
+    planned: u64,
+}
+
+impl Clock {
+    pub(super) fn new(begun: f64) -> Self {
+        let plan = Arc::default();
+        Self { begun, plan }
+    }
+
+    pub(super) fn set(&self, now: Duration) {
+        self.plan.lock().now = now;
+    }
+
+    pub(super) fn unix(&self) -> f64 {
+        self.begun + self.now().as_secs_f64()
+    }
+
+    pub(super) fn plan(&self, after: Duration, happening: Happening) {
+        let plan = &mut *self.plan.lock();
+        // What is never, need not be planned.
+        if let Some(at) = plan.now.checked_add(after) {
+            plan.planned += 1;
+            plan.happenings.insert((at, plan.planned), happening);
+        }
+    }
+
+    /// Time of the next happening.
+    pub(super) fn next_at(&self) -> Option<Duration> {
+        let plan = self.plan.lock();
+        let next = plan.happenings.first_key_value();
+        next.map(|((at, _), _)| *at)
+    }
+
+    pub(super) fn pop(&self) -> Option<Happening> {
+        let next = self.plan.lock().happenings.pop_first();
+        next.map(|(_, happening)| happening)
+    }
+
+    /// These do not happen any more.
+    pub(super) fn cancel(&self, is_over: impl Fn(&Happening) -> bool) {
+        let happenings = &mut self.plan.lock().happenings;
+        happenings.retain(|_, happening| !is_over(happening));
+    }
+
+    /// A launch reports nothing more of what was planned.
+    pub(super) fn forget(&self, launch: Launch) {
+        self.cancel(|other| matches!(other, Happening::Event(of, _) if *of == Some(launch)));
+    }
+
+    /// Wakes that request, or the machine while a load is parked.
+    pub(super) fn bell(&self, whom: Option<Number>) -> Bell {
+        Bell(self.clone(), whom)
+    }
+}
+
+impl Runtime for Clock {
+    type Bell = Bell;
+
+    fn now(&self) -> Duration {
+        self.plan.lock().now
+    }
+
+    fn unix_ms(&self) -> u64 {
+        (self.unix() * 1000.0).round() as u64
+    }
+
+    fn drained(&self) {
+        // The hands look whenever a request leaves.
+    }
+}
+
+/// See [`Clock::bell`].
+#[derive(Debug, Clone)]
+pub(super) struct Bell(Clock, Option<Number>);
+
+impl gate::Bell for Bell {
+    fn ring(&self) {
+        let look = match self.1 {
+            Some(number) => Happening::Look(number),
+            None => Happening::Event(None, Event::Idle),
+        };
+        self.0.plan(Duration::ZERO, look);
+    }
+}
