@@ -1,8 +1,11 @@
 //! The actions of a hub for its machine. The real hub and the simulated one are two implementations of
 //! [`Hands`]; [`handle`] is the one way in which an event becomes deeds.
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::gate::Runtime;
 use super::machine::{
     Answer, Decide, Effect, Event, Goal, Launch, Machine, Now, QuestionId, Waiter,
 };
@@ -10,6 +13,7 @@ use crate::core::interface::questions::{
     IdleVerdict, ModelQuestion, ModelVerdict, TroubleKind, TroubleVerdict,
 };
 use crate::core::interface::world::World;
+use crate::core::model::Model;
 
 /// Interval of the checks of idle models and delayed loads.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
@@ -22,6 +26,8 @@ pub(crate) const MEASURE_AGAIN: Duration = Duration::from_millis(100);
 pub(crate) trait Hands {
     type World: World + ?Sized;
     type Judge: Judge;
+    type Runtime: Runtime;
+    type Model: Deref<Target = Model<Self::Runtime>>;
 
     /// The world of the policies.
     fn world(&self) -> &Self::World;
@@ -29,6 +35,8 @@ pub(crate) trait Hands {
     fn judge(&self) -> &Self::Judge;
     /// The moment.
     fn now(&self) -> Now;
+    /// A model by name, also one that hub.yaml no longer names and that is still ending.
+    fn model(&self, name: &str) -> Option<Arc<Self::Model>>;
     /// Asks the policies: the verdict, or none if it comes later, as [`Event::Judged`] with that id.
     fn ask(
         &mut self,
@@ -49,12 +57,8 @@ pub(crate) trait Hands {
     fn end(&mut self, launch: Launch);
     /// Ends the process group of a worker that hangs, for that reason.
     fn recycle(&mut self, launch: Launch, reason: String);
-    /// Lets requests in.
-    fn open_gate(&mut self, model: &str, launch: Launch);
-    /// Lets no more in.
-    fn close_gate(&mut self, model: &str);
-    /// The same, unless a request is inside; says whether the gate is closed now.
-    fn close_gate_if_idle(&mut self, model: &str) -> bool;
+    /// Sends the requests that are about to be let in to the worker of that launch; false when there is none.
+    fn connect(&self, model: &Self::Model, launch: Launch) -> bool;
     /// Reports [`Event::Drained`] when no lease is out, or at the drain limit.
     fn drain(&mut self, model: &str, launch: Launch);
     /// Tells a waiter.
@@ -99,8 +103,17 @@ fn carry_out(hands: &mut impl Hands, effect: Effect) {
         Effect::Load { launch } => hands.load(launch),
         Effect::End { launch } => hands.end(launch),
         Effect::Recycle { launch, reason } => hands.recycle(launch, reason),
-        Effect::OpenGate { model, launch } => hands.open_gate(&model, launch),
-        Effect::CloseGate { model } => hands.close_gate(&model),
+        Effect::OpenGate { model, launch } => {
+            let model = hands.model(&model);
+            if let Some(model) = model.filter(|model| hands.connect(model, launch)) {
+                model.gate.open();
+            }
+        }
+        Effect::CloseGate { model } => {
+            if let Some(model) = hands.model(&model) {
+                model.gate.close();
+            }
+        }
         Effect::Drain { model, launch } => hands.drain(&model, launch),
         Effect::Answer { waiter, answer } => hands.answer(waiter, answer),
         Effect::Measure => hands.measure(),
@@ -111,6 +124,14 @@ fn carry_out(hands: &mut impl Hands, effect: Effect) {
 
 /// The machine's questions, put to the policies about the state that is true now.
 struct Asking<'a, H>(&'a mut H);
+
+impl<H: Hands> Asking<'_, H> {
+    /// Lets no more requests in, unless one is inside.
+    fn closes_if_idle(&self, model: &str) -> bool {
+        let model = self.0.model(model);
+        model.is_some_and(|model| model.gate.close_if_idle())
+    }
+}
 
 impl<H: Hands> Decide for Asking<'_, H> {
     fn ask(
@@ -140,7 +161,7 @@ impl<H: Hands> Decide for Asking<'_, H> {
         match (question, verdict) {
             // A request that came meanwhile wins.
             (_, ModelVerdict::Idle(IdleVerdict::Unload | IdleVerdict::Stop))
-                if !self.0.close_gate_if_idle(model) =>
+                if !self.closes_if_idle(model) =>
             {
                 self.0.judge().note_overtaken(model);
                 ModelVerdict::Idle(IdleVerdict::Keep(0.0))
@@ -164,35 +185,86 @@ impl<H: Hands> Decide for Asking<'_, H> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use parking_lot::Mutex;
 
     use super::*;
     use crate::api::{Activity, ModelFacts, SystemMemory};
     use crate::config::{Config, Settings};
+    use crate::core::gate::{Bell, Lease};
     use crate::core::interface::questions::Trouble;
     use crate::core::interface::world::ModelView;
 
+    /// Time stands still, and nobody waits.
+    #[derive(Debug, Clone)]
+    struct Still;
+
+    impl Runtime for Still {
+        type Bell = Self;
+
+        fn now(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        fn unix_ms(&self) -> u64 {
+            0
+        }
+
+        fn drained(&self) {}
+    }
+
+    impl Bell for Still {
+        fn ring(&self) {}
+    }
+
+    #[derive(Debug)]
+    struct Only(Model<Still>);
+
+    impl Deref for Only {
+        type Target = Model<Still>;
+
+        fn deref(&self) -> &Self::Target {
+            &self.0
+        }
+    }
+
     /// A hub of one loaded model, whose policies want to unload and to restart it.
-    #[derive(Default)]
     struct OneModel {
-        active: usize,
+        model: Arc<Only>,
         /// True if a request comes, or an answer, while the policies think.
         moves_on: bool,
+        /// Requests in flight.
+        leases: Mutex<Vec<Lease<Still>>>,
         noted: Mutex<Vec<&'static str>>,
     }
 
     impl OneModel {
+        fn new(moves_on: bool) -> Self {
+            let model = Model::new("a", Still);
+            model.gate.open();
+            Self {
+                model: Arc::new(Only(model)),
+                moves_on,
+                leases: Mutex::default(),
+                noted: Mutex::default(),
+            }
+        }
+
+        fn a_request_comes(&self) {
+            self.leases.lock().extend(self.model.gate.try_enter());
+        }
+
         fn note(&self, what: &'static str) {
             self.noted.lock().push(what);
         }
 
-        /// The verdict in the end, and the calls before.
+        /// The verdict in the end, and the calls before; last, whether the gate is closed then.
         fn asked(mut self, question: ModelQuestion) -> (ModelVerdict, Vec<&'static str>) {
             let mut asking = Asking(&mut self);
             let verdict = asking.ask(&Machine::default(), 1, "a", &question).unwrap();
             let verdict = asking.confirm("a", &question, verdict);
+            if !self.model.gate.is_open() {
+                self.note("closed");
+            }
             (verdict, self.noted.into_inner())
         }
     }
@@ -200,7 +272,7 @@ mod tests {
     impl World for OneModel {
         fn model(&self, _: &str) -> Option<ModelView> {
             let activity = Activity {
-                active_requests: self.active,
+                active_requests: self.model.gate.active(),
                 ..Activity::default()
             };
             Some(ModelView {
@@ -233,6 +305,9 @@ mod tests {
             match question {
                 ModelQuestion::Idle => {
                     self.note("on_idle");
+                    if self.moves_on {
+                        self.a_request_comes();
+                    }
                     ModelVerdict::Idle(IdleVerdict::Unload)
                 }
                 ModelQuestion::Trouble { .. } => {
@@ -259,6 +334,8 @@ mod tests {
     impl Hands for OneModel {
         type World = Self;
         type Judge = Self;
+        type Runtime = Still;
+        type Model = Only;
 
         fn world(&self) -> &Self {
             self
@@ -270,6 +347,10 @@ mod tests {
 
         fn now(&self) -> Now {
             unreachable!("nothing happens")
+        }
+
+        fn model(&self, _: &str) -> Option<Arc<Self::Model>> {
+            Some(Arc::clone(&self.model))
         }
 
         fn ask(
@@ -289,19 +370,13 @@ mod tests {
             !self.moves_on
         }
 
-        fn close_gate_if_idle(&mut self, _: &str) -> bool {
-            if !self.moves_on {
-                self.note("closed");
-            }
-            !self.moves_on
-        }
-
         fn launch(&mut self, _: &str, _: Launch, _: Goal) {}
         fn load(&mut self, _: Launch) {}
         fn end(&mut self, _: Launch) {}
         fn recycle(&mut self, _: Launch, _: String) {}
-        fn open_gate(&mut self, _: &str, _: Launch) {}
-        fn close_gate(&mut self, _: &str) {}
+        fn connect(&self, _: &Self::Model, _: Launch) -> bool {
+            true
+        }
         fn drain(&mut self, _: &str, _: Launch) {}
         fn answer(&mut self, _: Waiter, _: Answer) {}
         fn measure(&mut self) {}
@@ -323,33 +398,24 @@ mod tests {
         }
     }
 
-    fn overtaken() -> OneModel {
-        OneModel {
-            moves_on: true,
-            ..OneModel::default()
-        }
-    }
-
     #[test]
     fn an_idle_model_is_shown_asked_about_and_closed() {
-        let (verdict, noted) = OneModel::default().asked(ModelQuestion::Idle);
+        let (verdict, noted) = OneModel::new(false).asked(ModelQuestion::Idle);
         assert_eq!(verdict, ModelVerdict::Idle(IdleVerdict::Unload));
         assert_eq!(noted, ["publish", "on_idle", "closed"]);
     }
 
     #[test]
     fn a_request_that_comes_while_on_idle_thinks_keeps_the_model() {
-        let (verdict, noted) = overtaken().asked(ModelQuestion::Idle);
+        let (verdict, noted) = OneModel::new(true).asked(ModelQuestion::Idle);
         assert_eq!(verdict, ModelVerdict::Idle(IdleVerdict::Keep(0.0)));
         assert_eq!(noted, ["publish", "on_idle", "overtaken"]);
     }
 
     #[test]
     fn a_busy_model_is_not_asked_about() {
-        let hub = OneModel {
-            active: 1,
-            ..OneModel::default()
-        };
+        let hub = OneModel::new(false);
+        hub.a_request_comes();
         let (verdict, noted) = hub.asked(ModelQuestion::Idle);
         assert_eq!(verdict, ModelVerdict::Idle(IdleVerdict::Keep(0.0)));
         assert_eq!(noted, ["publish"]);
@@ -357,9 +423,9 @@ mod tests {
 
     #[test]
     fn an_answer_that_comes_while_on_trouble_thinks_keeps_the_worker() {
-        let (verdict, noted) = OneModel::default().asked(trouble());
+        let (verdict, noted) = OneModel::new(false).asked(trouble());
         assert_eq!((verdict, noted), (restart(), vec!["publish", "on_trouble"]));
-        let (verdict, noted) = overtaken().asked(trouble());
+        let (verdict, noted) = OneModel::new(true).asked(trouble());
         assert_eq!(verdict, ModelVerdict::Trouble(TroubleVerdict::Keep(0.0)));
         assert_eq!(noted, ["publish", "on_trouble", "recovered"]);
     }

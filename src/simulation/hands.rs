@@ -5,7 +5,7 @@ use std::mem::{replace, take};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::clock::Happening;
+use super::clock::{Clock, Happening};
 use super::doors::{Arrival, Lease};
 use super::request::{Asked, Number, State};
 use super::world::{SimulatedModel, SimulatedProcess, SimulatedWorld};
@@ -24,11 +24,6 @@ pub(super) struct Hands {
 }
 
 impl Hands {
-    /// A model by name, also one that hub.yaml no longer names and that is still ending.
-    fn model(&self, name: &str) -> Option<Arc<SimulatedModel>> {
-        self.world.table().present_or_leaving(name).cloned()
-    }
-
     /// While a load is parked, the machine wants to hear of models that become idle.
     pub(super) fn listen(&self, is_parked: bool) {
         let idle = is_parked.then(|| self.world.clock.bell(None));
@@ -127,6 +122,8 @@ impl Hands {
 impl hands::Hands for Hands {
     type World = SimulatedWorld;
     type Judge = Policies;
+    type Runtime = Clock;
+    type Model = SimulatedModel;
 
     fn world(&self) -> &SimulatedWorld {
         &self.world
@@ -141,6 +138,10 @@ impl hands::Hands for Hands {
             at: self.world.now(),
             unix: self.world.clock(),
         }
+    }
+
+    fn model(&self, name: &str) -> Option<Arc<SimulatedModel>> {
+        self.world.table().present_or_leaving(name).cloned()
     }
 
     fn ask(
@@ -216,21 +217,8 @@ impl hands::Hands for Hands {
         self.end_with(launch, reason);
     }
 
-    fn open_gate(&mut self, model: &str, _: Launch) {
-        if let Some(model) = self.model(model) {
-            model.gate.open();
-        }
-    }
-
-    fn close_gate(&mut self, model: &str) {
-        if let Some(model) = self.model(model) {
-            model.gate.close();
-        }
-    }
-
-    fn close_gate_if_idle(&mut self, model: &str) -> bool {
-        let model = self.model(model);
-        model.is_some_and(|model| model.gate.close_if_idle())
+    fn connect(&self, _: &SimulatedModel, _: Launch) -> bool {
+        true
     }
 
     fn drain(&mut self, model: &str, launch: Launch) {

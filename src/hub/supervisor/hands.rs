@@ -17,6 +17,7 @@ use crate::core::hands::{self, Judge as _};
 use crate::core::interface::questions::{ModelQuestion, ModelVerdict};
 use crate::core::machine::{Answer, Goal, Launch, Machine, Now, QuestionId, Waiter};
 use crate::core::refusals::{left_memory, wrong_reply};
+use crate::hub::published::gate::Tokio;
 use crate::hub::published::grant::Grant;
 use crate::hub::published::parking::Arrival;
 use crate::hub::published::registry::{Model, Registry};
@@ -38,12 +39,6 @@ pub(super) struct Hands {
 }
 
 impl Hands {
-    /// A model by name, also one that hub.yaml no longer names and that is still ending.
-    pub(super) fn model(&self, name: &str) -> Option<Arc<Model>> {
-        let table = self.registry.table.load();
-        table.present_or_leaving(name).cloned()
-    }
-
     /// While a load is parked, the supervisor wants to hear of models that become idle.
     pub(super) fn listen(&mut self, is_parked: bool) {
         if !is_parked && !self.listens {
@@ -62,6 +57,8 @@ impl Hands {
 impl hands::Hands for Hands {
     type World = Registry;
     type Judge = Policies;
+    type Runtime = Tokio;
+    type Model = Model;
 
     fn world(&self) -> &Registry {
         &self.registry
@@ -76,6 +73,11 @@ impl hands::Hands for Hands {
             at: self.registry.begun.elapsed(),
             unix: unix_now(),
         }
+    }
+
+    fn model(&self, name: &str) -> Option<Arc<Model>> {
+        let table = self.registry.table.load();
+        table.present_or_leaving(name).cloned()
     }
 
     fn ask(
@@ -130,24 +132,13 @@ impl hands::Hands for Hands {
         self.workers.instruct(launch, Instruction::Recycle(reason));
     }
 
-    fn open_gate(&mut self, model: &str, launch: Launch) {
+    fn connect(&self, model: &Model, launch: Launch) -> bool {
         let upstream = self.workers.upstream(launch);
-        if let (Some(model), Some(upstream)) = (self.model(model), upstream) {
-            model.upstream.store(Some(upstream));
-            model.gate.open();
+        let is_there = upstream.is_some();
+        if is_there {
+            model.upstream.store(upstream);
         }
-    }
-
-    fn close_gate(&mut self, model: &str) {
-        if let Some(model) = self.model(model) {
-            model.gate.close();
-        }
-    }
-
-    fn close_gate_if_idle(&mut self, model: &str) -> bool {
-        let table = self.registry.table.load();
-        let model = table.find(model);
-        model.is_some_and(|model| model.gate.close_if_idle())
+        is_there
     }
 
     fn drain(&mut self, model: &str, launch: Launch) {
