@@ -21,6 +21,8 @@ pub(super) enum Happening {
     Look(Number),
     /// The machine's memory is measured.
     Measure,
+    /// The machine is told that time has passed.
+    Tick,
 }
 
 /// The clock, in the hands of all who look at it and plan.
@@ -35,7 +37,7 @@ pub(super) struct Clock {
 struct Plan {
     /// Since the simulation began.
     now: Duration,
-    /// By time, and then in the order in which it was planned.
+    /// By time, and then in the order in which it was planned; the tick is last.
     happenings: BTreeMap<(Duration, u64), Happening>,
     planned: u64,
 }
@@ -63,16 +65,32 @@ impl Clock {
         }
     }
 
-    /// Time of the next happening.
-    pub(super) fn next_at(&self) -> Option<Duration> {
-        let plan = self.plan.lock();
-        let next = plan.happenings.first_key_value();
-        next.map(|((at, _), _)| *at)
+    /// Plans the next tick for then, unless it comes earlier.
+    pub(super) fn plan_tick(&self, at: Duration) {
+        let happenings = &mut self.plan.lock().happenings;
+        let mut planned = happenings.iter();
+        let planned = planned.find(|(_, happening)| matches!(happening, Happening::Tick));
+        let planned = planned.map(|(key, _)| *key);
+        if planned.is_none_or(|(earlier, _)| at < earlier) {
+            planned.map(|key| happenings.remove(&key));
+            happenings.insert((at, u64::MAX), Happening::Tick);
+        }
     }
 
-    pub(super) fn pop(&self) -> Option<Happening> {
-        let next = self.plan.lock().happenings.pop_first();
-        next.map(|(_, happening)| happening)
+    /// True if something other than a tick is to happen now.
+    pub(super) fn is_due(&self) -> bool {
+        let plan = self.plan.lock();
+        let next = plan.happenings.first_key_value();
+        next.is_some_and(|((at, _), next)| *at <= plan.now && !matches!(next, Happening::Tick))
+    }
+
+    /// Goes on to the next happening until then, if there is one.
+    pub(super) fn go_on(&self, until: Duration) -> Option<Happening> {
+        let plan = &mut *self.plan.lock();
+        let next = plan.happenings.first_entry();
+        let ((at, _), happening) = next.filter(|next| next.key().0 <= until)?.remove_entry();
+        plan.now = plan.now.max(at);
+        Some(happening)
     }
 
     /// These do not happen any more.

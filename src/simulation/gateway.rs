@@ -9,7 +9,7 @@ use http::HeaderValue;
 
 use super::doors::{Arrival, DoorsOf};
 use super::request::State;
-use super::{Event, FinishedRequest, Happening, Number, Simulation};
+use super::{Event, FinishedRequest, Hands, Happening, Number, Simulation};
 use crate::core::admission::{Entrance, Step, Target, decide};
 use crate::core::gate::Runtime as _;
 use crate::core::queue::Decision;
@@ -23,7 +23,7 @@ impl Simulation {
         mut view: Box<RequestView>,
         ends_after: Option<Duration>,
     ) -> Number {
-        let number = self.ask(None, true);
+        let number = self.ask(None);
         if let Ok(id) = HeaderValue::try_from(format!("request-{}", number + 1)) {
             view.id = id;
         }
@@ -83,9 +83,8 @@ impl Simulation {
 
     /// Waits for the model to be loaded.
     pub(super) fn acquire(&mut self, number: Number, arrival: Arrival) {
-        let asked = &mut self.hands.asked[number];
-        let event = arrival.event(asked.waiter);
-        asked.state = State::Arriving(arrival);
+        let event = arrival.event(Hands::waiter(number, true));
+        self.hands.asked[number].state = State::Arriving(arrival);
         self.handle(event);
     }
 
@@ -115,14 +114,14 @@ impl Simulation {
     /// The client goes away; false when it has its answer already.
     pub(crate) fn cancel(&mut self, number: Number) -> bool {
         let hands = &mut self.hands;
-        let asked = &hands.asked[number];
-        let waiter = asked.waiter;
-        match asked.state {
+        match hands.asked[number].state {
             State::Running(..) => {
                 hands.leave(number, State::Cancelled, FinishedRequest::default());
             }
             State::Parked(_) => hands.conclude(number, State::Cancelled),
             State::Ordered | State::Arriving(_) => {
+                let is_request = matches!(hands.asked[number].state, State::Arriving(_));
+                let waiter = Hands::waiter(number, is_request);
                 hands.conclude(number, State::Cancelled);
                 self.handle(Event::Abandon { waiter });
             }

@@ -24,6 +24,12 @@ pub(super) struct Hands {
 }
 
 impl Hands {
+    /// The waiter for the answer of the machine to something asked.
+    pub(super) fn waiter(number: Number, is_request: bool) -> Waiter {
+        let id = number as u64;
+        Waiter { id, is_request }
+    }
+
     /// While a load is parked, the machine wants to hear of models that become idle.
     pub(super) fn listen(&self, is_parked: bool) {
         let idle = is_parked.then(|| self.world.clock.bell(None));
@@ -172,7 +178,7 @@ impl hands::Hands for Hands {
             let mut pretended = model.pretended.lock();
             let process = goal == Goal::Loaded || pretended.worker.resident;
             pretended.launch = Some(launch);
-            pretended.process = process.then(SimulatedProcess::default);
+            pretended.process = process.then_some(SimulatedProcess::Unloaded);
             process
         };
         let at_once = Duration::ZERO;
@@ -190,11 +196,10 @@ impl hands::Hands for Hands {
         let Some(model) = self.world.of_launch(launch) else {
             return;
         };
-        let now = self.world.now();
+        let since = self.world.now();
         let worker = {
             let mut pretended = model.pretended.lock();
-            let loads = Some(now..now.saturating_add(pretended.worker.load));
-            pretended.process = Some(SimulatedProcess { loads });
+            pretended.process = Some(SimulatedProcess::Loading { since });
             pretended.worker.clone()
         };
         let event = match worker.fails {

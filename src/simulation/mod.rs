@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::api::Verb;
 use crate::config::Config;
 use crate::core::hands::{TICK, handle};
-use crate::core::machine::{Entry, Event, Launch, Machine, Waiter, specs};
+use crate::core::machine::{Entry, Event, Launch, Machine, specs};
 use crate::core::reload::changed_launches;
 use crate::policy::{self, FinishedRequest, Policies, World as _};
 
@@ -40,7 +40,6 @@ const MAX_SETTLING: Duration = Duration::from_secs(3600);
 pub(crate) struct Simulation {
     machine: Machine,
     hands: Hands,
-    next_tick: Duration,
 }
 
 impl Simulation {
@@ -61,7 +60,6 @@ impl Simulation {
                 policies,
                 asked: Vec::new(),
             },
-            next_tick: TICK,
         }
     }
 
@@ -128,9 +126,9 @@ impl Simulation {
         let now = self.world().clock();
         self.policies()
             .observe_now(&policy::Event::config_reloaded(now));
-        let number = self.ask(None, false);
+        let number = self.ask(None);
         let event = Event::Reconcile {
-            waiter: self.asked(number).waiter,
+            waiter: Hands::waiter(number, false),
             models,
             changed,
             start: true,
@@ -143,35 +141,21 @@ impl Simulation {
     /// Lets time pass, and happen what is due meanwhile.
     pub(crate) fn advance(&mut self, by: Duration) {
         let until = self.world().now() + by;
-        self.skip_ticks(until);
-        while self.step(until) {
-            self.skip_ticks(until);
-        }
+        while self.step(until) {}
         self.world().clock.set(until);
-    }
-
-    /// With no model in memory a tick finds nothing to do: the next one is the last before something
-    /// happens, so that days pass at once.
-    fn skip_ticks(&mut self, until: Duration) {
-        let holds_memory = |entry: &Entry| entry.memory_state().holds_memory();
-        if self.machine.next_asking().is_some() || self.machine.entries().any(holds_memory) {
-            return;
-        }
-        let next = self.world().clock.next_at().unwrap_or(until).min(until);
-        let last = Duration::from_secs(next.as_secs() / TICK.as_secs() * TICK.as_secs());
-        self.next_tick = self.next_tick.max(last);
     }
 
     /// Lets time pass until no model is on its way from one state to another; false when that takes more
     /// than an hour.
     pub(crate) fn settle(&mut self) -> bool {
         let limit = self.world().now() + MAX_SETTLING;
+        self.catch_up();
         while self.is_moving() {
             if !self.step(limit) {
                 return false;
             }
+            self.catch_up();
         }
-        self.catch_up();
         true
     }
 
@@ -183,8 +167,8 @@ impl Simulation {
     /// Starts, stops, loads or unloads a model.
     pub(crate) fn verb(&mut self, verb: Verb, model: &str) -> Number {
         let model = model.to_owned();
-        let number = self.ask(Some(model.clone()), false);
-        let waiter = self.asked(number).waiter;
+        let number = self.ask(Some(model.clone()));
+        let waiter = Hands::waiter(number, false);
         self.handle(Event::Verb {
             verb,
             model,
@@ -212,46 +196,31 @@ impl Simulation {
         true
     }
 
-    fn ask(&mut self, model: Option<String>, is_request: bool) -> Number {
-        let number = self.hands.asked.len();
-        let id = number as u64;
-        let asked = Asked::new(Waiter { id, is_request }, model, self.world().now());
-        self.hands.asked.push(asked);
-        number
+    fn ask(&mut self, model: Option<String>) -> Number {
+        let begun = self.world().now();
+        self.hands.asked.push(Asked {
+            model,
+            begun,
+            ..Asked::default()
+        });
+        self.hands.asked.len() - 1
     }
 
     /// Lets happen what is due now.
     fn catch_up(&mut self) {
-        let now = self.world().now();
-        while self.world().clock.next_at().is_some_and(|at| at <= now) {
-            self.step(now);
+        while self.world().clock.is_due() {
+            self.step(self.world().now());
         }
     }
 
     /// Lets the next thing happen, if it does until then.
     fn step(&mut self, until: Duration) -> bool {
-        let planned = self.world().clock.next_at();
-        let asking = self.machine.next_asking().unwrap_or(self.next_tick);
-        let tick = asking.min(self.next_tick);
-        let is_planned = planned.is_some_and(|at| at <= tick);
-        let at = planned.filter(|_| is_planned).unwrap_or(tick);
-        if at > until {
-            return false;
-        }
-        self.world().clock.set(self.world().now().max(at));
-        if !is_planned {
-            if at == self.next_tick {
-                self.next_tick = at + TICK;
-            }
-            self.handle(Event::Tick);
-            if self.machine.is_parking() {
-                self.measure();
-            }
-            self.look_for_trouble();
-        } else if let Some(happening) = self.world().clock.pop() {
+        let next = self.world().clock.go_on(until);
+        let is_one = next.is_some();
+        if let Some(happening) = next {
             self.happen(happening);
         }
-        true
+        is_one
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -264,7 +233,22 @@ impl Simulation {
             }
             Happening::Look(number) => self.look_at_parked(number),
             Happening::Measure => self.measure(),
+            Happening::Tick => self.tick(),
         }
+    }
+
+    fn tick(&mut self) {
+        let now = self.world().now();
+        let is_time = |at| at <= now;
+        // The load that it was planned for may have been asked about since.
+        if now.subsec_nanos() == 0 || self.machine.next_asking().is_some_and(is_time) {
+            self.handle(Event::Tick);
+            if self.machine.is_parking() {
+                self.measure();
+            }
+            self.look_for_trouble();
+        }
+        self.plan_tick();
     }
 
     /// The report of a real hub's sampler.
@@ -279,6 +263,7 @@ impl Simulation {
         let Some(model) = self.world().of_launch(launch) else {
             return;
         };
+        let becomes = |process| model.pretended.lock().process = Some(process);
         match &event {
             Event::Gone { .. } => {
                 if let Some((held, available)) = self.world().free(&model) {
@@ -290,9 +275,8 @@ impl Simulation {
             // At the drain limit there may be some.
             Event::Drained { .. } => self.hands.cut(&model),
             Event::Standby { process: false, .. } => model.pretended.lock().launch = None,
-            Event::LoadRefused { .. } => {
-                model.pretended.lock().process = Some(SimulatedProcess::default());
-            }
+            Event::Loaded { .. } => becomes(SimulatedProcess::Loaded),
+            Event::LoadRefused { .. } => becomes(SimulatedProcess::Unloaded),
             _ => {}
         }
         self.handle(event);
@@ -301,6 +285,19 @@ impl Simulation {
     fn handle(&mut self, event: Event) {
         handle(&mut self.machine, &mut self.hands, event);
         self.hands.listen(self.machine.is_parking());
+        self.plan_tick();
+    }
+
+    /// With no memory in use a tick finds nothing to do: days pass at once then.
+    fn plan_tick(&self) {
+        let holds_memory = |entry: &Entry| entry.memory_state().holds_memory();
+        let asking = self.machine.next_asking();
+        let returns = self.world().memory().returning > 0;
+        if asking.is_some() || returns || self.machine.entries().any(holds_memory) {
+            let clock = &self.world().clock;
+            let second = Duration::from_secs(self.world().now().as_secs()) + TICK;
+            clock.plan_tick(asking.unwrap_or(second).min(second));
+        }
     }
 }
 

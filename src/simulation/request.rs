@@ -8,7 +8,6 @@ use super::world::SimulatedModel;
 use crate::api::ApiError;
 use crate::config::Settings;
 use crate::core::interface::event::tokens_per_second;
-use crate::core::machine::Waiter;
 use crate::policy::{FinishedRequest, RequestView, Route};
 
 /// The number of something asked; they count from 0.
@@ -37,9 +36,8 @@ pub(super) enum State {
 }
 
 /// Something asked: a request to `/v1`, or a verb about a model.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Asked {
-    pub(super) waiter: Waiter,
     pub(super) state: State,
     /// The model that answers, or that it waits for.
     pub(super) model: Option<String>,
@@ -60,21 +58,6 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn new(waiter: Waiter, model: Option<String>, begun: Duration) -> Self {
-        Self {
-            waiter,
-            state: State::Ordered,
-            model,
-            begun,
-            entered: None,
-            ended: None,
-            view: None,
-            ends_after: None,
-            route: None,
-            finish: FinishedRequest::default(),
-        }
-    }
-
     /// The HTTP status, once it is known, as the hub's log has it.
     pub(super) fn status(&self) -> Option<u16> {
         match &self.state {

@@ -387,7 +387,7 @@ fn a_verdict_is_stale_when_the_model_was_stopped_meanwhile() {
                 let Entrance::Closed(arrival) = admitted.entrance else {
                     panic!("it is not loaded");
                 };
-                let number = hub.ask(None, true);
+                let number = hub.ask(None);
                 hub.acquire(number, arrival);
                 hub.refusal(number).clone()
             }

@@ -4,7 +4,7 @@
 //! what a simulated worker weighs.
 
 use std::collections::HashMap;
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,11 +99,12 @@ impl Default for Memory {
     }
 }
 
-/// A worker's process.
-#[derive(Debug, Default, Clone, PartialEq)]
-pub(super) struct SimulatedProcess {
-    /// From the order to load until the weights are in memory; none before, and after a load that failed.
-    pub(super) loads: Option<Range<Duration>>,
+/// A worker's process, by its weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum SimulatedProcess {
+    Unloaded,
+    Loading { since: Duration },
+    Loaded,
 }
 
 /// One model: that of both hubs, and its pretended worker.
@@ -134,8 +135,12 @@ impl Deref for SimulatedModel {
 impl Pretended {
     fn memory_bytes(&self, now: Duration) -> Option<u64> {
         let bytes = self.worker.memory_bytes?;
-        let Range { start, end } = self.process.as_ref()?.loads.clone()?;
-        let share = (now - start).as_secs_f64() / (end - start).as_secs_f64().max(1e-9);
+        let since = match self.process? {
+            SimulatedProcess::Unloaded => return None,
+            SimulatedProcess::Loading { since } => since,
+            SimulatedProcess::Loaded => return Some(bytes),
+        };
+        let share = (now - since).as_secs_f64() / self.worker.load.as_secs_f64().max(1e-9);
         Some((bytes as f64 * share.min(1.0)) as u64)
     }
 }
@@ -216,8 +221,7 @@ impl SimulatedWorld {
         let (now, available) = (self.now(), self.memory().available);
         let mut pretended = model.pretended.lock();
         let held = pretended.memory_bytes(now);
-        let loads = pretended.process.take()?.loads;
-        if loads.is_some_and(|loads| loads.end < now) {
+        if pretended.process.take()? == SimulatedProcess::Loaded {
             // What it held most is known when it is gone.
             pretended.peak_bytes = pretended.peak_bytes.max(held);
         }
