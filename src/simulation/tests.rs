@@ -171,6 +171,31 @@ fn a_load_that_fails_is_told_to_all_who_wait() {
 }
 
 #[test]
+fn a_resident_worker_whose_load_was_refused_holds_no_memory() {
+    let mut hub = hub(CONFIG);
+    hub.change_worker("a", |worker| {
+        worker.resident = true;
+        worker.memory_bytes = Some(1 << 30);
+        worker.fails = Some("no memory".to_owned());
+    });
+    let before = hub.world().memory().available;
+    let request = hub.send("a");
+    hub.settle();
+    assert_eq!(hub.status(request), 503);
+    assert_eq!(hub.world().memory().available, before);
+}
+
+#[test]
+fn what_is_due_has_happened_when_models_have_settled() {
+    let mut hub = hub(CONFIG);
+    hub.verb(Verb::Load, "a");
+    hub.settle();
+    let unload = hub.verb(Verb::Unload, "a");
+    hub.settle();
+    assert_eq!(hub.state(unload), "done");
+}
+
+#[test]
 fn memory_is_taken_while_a_model_loads_and_free_when_it_is_gone() {
     const GIB: u64 = 1 << 30;
     let mut hub = hub(CONFIG);
@@ -436,6 +461,24 @@ models:
     assert_eq!(hub.memory_state("d"), "loaded");
     let unknown = hub.send("b");
     assert_eq!(hub.status(unknown), 404);
+}
+
+#[test]
+fn the_end_of_a_request_is_told_as_in_the_real_hub() {
+    let mut hub = hub(CONFIG);
+    let mut view = chat("a");
+    view.parts.uri = http::Uri::from_static("/v1/chat/completions?model=b");
+    let number = hub.request(view, Some(Duration::from_secs(1)));
+    hub.seconds(10);
+    let told = hub.asked(number).finished("a".to_owned()).unwrap();
+    assert_eq!(
+        (&*told.id, &*told.path),
+        ("request-1", "/v1/chat/completions")
+    );
+    assert_eq!(
+        (told.status, told.wait_seconds, told.seconds),
+        (Some(200), Some(5.0), 6.0)
+    );
 }
 
 #[test]
