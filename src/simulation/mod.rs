@@ -78,34 +78,27 @@ impl Simulation {
         &self.hands.asked[number]
     }
 
-    /// Changes how a model's worker behaves from now on; false when there is no such model.
+    /// Changes how a model's worker behaves from now on, and what it is known to have held at most, if that is said.
     pub(crate) fn change_worker(
         &mut self,
         model: &str,
-        change: impl FnOnce(&mut SimulatedWorker),
-    ) -> bool {
-        let is_silent = self.world().at(model, |model| {
-            change(&mut model.worker);
-            model.worker.silent
+        worker: SimulatedWorker,
+        peak_bytes: Option<u64>,
+    ) {
+        let silent = worker.silent;
+        self.world().at(model, |model| {
+            model.worker = worker;
+            model.peak_bytes = peak_bytes.or(model.peak_bytes);
         });
         for asked in &mut self.hands.asked {
-            match (&mut asked.state, is_silent) {
-                (State::Running(of, lease), Some(true)) if *of.name == *model => lease.waits(),
-                (State::Running(of, lease), _) if *of.name == *model => lease.sign_of_life(),
+            match &mut asked.state {
+                State::Running(of, lease) if *of.name == *model => match silent {
+                    true => lease.waits(),
+                    false => lease.sign_of_life(),
+                },
                 _ => {}
             }
         }
-        is_silent.is_some()
-    }
-
-    /// Says what the model is known to hold at most, as if it had been measured earlier.
-    pub(crate) fn know_peak(&mut self, model: &str, bytes: Option<u64>) {
-        self.world().at(model, |model| model.peak_bytes = bytes);
-    }
-
-    /// Changes the machine's memory.
-    pub(crate) fn change_memory(&mut self, change: impl FnOnce(&mut Memory)) {
-        self.world().with(|machine| change(&mut machine.memory));
     }
 
     /// Starts what hub.yaml marks `default`, as a hub does that comes up.

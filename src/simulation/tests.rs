@@ -39,6 +39,19 @@ fn chat(model: &str) -> Box<RequestView> {
 }
 
 impl Simulation {
+    fn set_worker(&mut self, model: &str, change: impl FnOnce(&mut SimulatedWorker)) {
+        let mut worker = self
+            .world()
+            .at(model, |model| model.worker.clone())
+            .unwrap();
+        change(&mut worker);
+        self.change_worker(model, worker, None);
+    }
+
+    fn set_memory(&self, change: impl FnOnce(&mut Memory)) {
+        self.world().with(|machine| change(&mut machine.memory));
+    }
+
     fn send(&mut self, model: &str) -> Number {
         self.request(chat(model), None)
     }
@@ -160,11 +173,11 @@ fn a_crash_cuts_requests_and_the_default_policy_starts_the_worker_again() {
 #[test]
 fn a_load_that_fails_is_told_to_all_who_wait() {
     let mut hub = hub(CONFIG);
-    hub.change_worker("a", |worker| worker.fails = Some("no such file".to_owned()));
+    hub.set_worker("a", |worker| worker.fails = Some("no such file".to_owned()));
     let (first, second) = (hub.send("a"), hub.send("a"));
     hub.seconds(5);
     assert_eq!((hub.status(first), hub.status(second)), (503, 503));
-    hub.change_worker("a", |worker| worker.fails = None);
+    hub.set_worker("a", |worker| worker.fails = None);
     let third = hub.send("a");
     hub.settle();
     assert_eq!(hub.state(third), "running");
@@ -173,7 +186,7 @@ fn a_load_that_fails_is_told_to_all_who_wait() {
 #[test]
 fn a_resident_worker_whose_load_was_refused_holds_no_memory() {
     let mut hub = hub(CONFIG);
-    hub.change_worker("a", |worker| {
+    hub.set_worker("a", |worker| {
         worker.resident = true;
         worker.memory_bytes = Some(1 << 30);
         worker.fails = Some("no memory".to_owned());
@@ -199,8 +212,8 @@ fn what_is_due_has_happened_when_models_have_settled() {
 fn memory_is_taken_while_a_model_loads_and_free_when_it_is_gone() {
     const GIB: u64 = 1 << 30;
     let mut hub = hub(CONFIG);
-    hub.change_worker("a", |worker| worker.memory_bytes = Some(20 * GIB));
-    hub.change_memory(|memory| memory.other = 4 * GIB);
+    hub.set_worker("a", |worker| worker.memory_bytes = Some(20 * GIB));
+    hub.set_memory(|memory| memory.other = 4 * GIB);
     let available = |hub: &Simulation| hub.world().memory().available.unwrap() / GIB;
     let request = hub.send("a");
     assert_eq!(available(&hub), 60);
@@ -329,12 +342,13 @@ fn a_load_begins_when_the_memory_of_the_evicted_is_back() {
     end }";
     let (mut hub, _folder) = hub_with(evicts);
     hub.start_defaults();
-    hub.change_worker("a", |worker| {
+    hub.set_worker("a", |worker| {
         worker.memory_bytes = Some(20 * GIB);
         worker.free = Duration::from_secs(3);
     });
-    hub.know_peak("b", Some(50 * GIB));
-    hub.change_memory(|memory| memory.other = 10 * GIB);
+    hub.world()
+        .at("b", |model| model.peak_bytes = Some(50 * GIB));
+    hub.set_memory(|memory| memory.other = 10 * GIB);
     let first = hub.send("a");
     hub.settle();
     assert!(hub.finish(first, FinishedRequest::default()));

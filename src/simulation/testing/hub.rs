@@ -170,14 +170,10 @@ impl UserData for TestHub {
         });
         methods.add_method("set_worker", |_, this, (model, table): (String, Table)| {
             this.know(&model)?;
-            let change = options::worker(&table)?;
-            change_worker(&mut this.hub.lock(), &model, change);
-            Ok(())
+            change_worker(&mut this.hub.lock(), &model, &table).map(|_| ())
         });
         methods.add_method("set_memory", |_, this, table: Table| {
-            let change = options::memory(&table)?;
-            this.hub.lock().change_memory(change);
-            Ok(())
+            change_memory(&mut this.hub.lock(), &table)
         });
         methods.add_meta_method(MetaMethod::Index, |lua, this, key: Value| {
             let name = key.as_string().map(|key| key.to_string_lossy());
@@ -186,16 +182,27 @@ impl UserData for TestHub {
     }
 }
 
-/// Changes a worker, and what is known of it.
+/// Changes a worker, and what is known of it, unless an error is in the table; false when there is no such model.
 pub(super) fn change_worker(
     hub: &mut Simulation,
     model: &str,
-    change: options::WorkerChange,
-) -> bool {
-    if change.peak.is_some() {
-        hub.know_peak(model, change.peak);
-    }
-    hub.change_worker(model, |worker| change.apply(worker))
+    table: &Table,
+) -> mlua::Result<bool> {
+    let worker = hub.world().at(model, |model| model.worker.clone());
+    let Some(mut worker) = worker else {
+        return Ok(false);
+    };
+    let peak = options::worker(table, &mut worker)?;
+    hub.change_worker(model, worker, peak);
+    Ok(true)
+}
+
+/// Changes the machine's memory, unless an error is in the table.
+pub(super) fn change_memory(hub: &mut Simulation, table: &Table) -> mlua::Result<()> {
+    let mut memory = hub.world().with(|machine| machine.memory.clone());
+    options::memory(table, &mut memory)?;
+    hub.world().with(|machine| machine.memory = memory);
+    Ok(())
 }
 
 /// The error for a name that there is not.

@@ -322,13 +322,13 @@ impl File {
         }
         let workers = fields.get::<BTreeMap<String, Table>>("workers", "a table by model")?;
         for (model, table) in workers.unwrap_or_default() {
-            if !hub::change_worker(&mut hub, &model, options::worker(&table)?) {
+            if !hub::change_worker(&mut hub, &model, &table)? {
                 let known = hub.world().model_names();
                 return Err(hub::unknown("model", &model, &known));
             }
         }
         if let Some(table) = fields.get("memory", "a table")? {
-            hub.change_memory(options::memory(&table)?);
+            hub::change_memory(&mut hub, &table)?;
         }
         if fields.get("start", "true or false")? != Some(false) {
             hub.start_defaults();

@@ -162,58 +162,38 @@ pub(super) fn settings(
     read.map_err(|error| fields.error(format!("`{name}` must be a table of fields: {error}")))
 }
 
-/// Changes to a worker, and to what is known of it.
-pub(super) struct WorkerChange {
-    load: Option<Duration>,
-    end: Option<Duration>,
-    free: Option<Duration>,
-    memory: Option<u64>,
-    pub(super) peak: Option<u64>,
-    fails: Option<Option<String>>,
-    resident: Option<bool>,
-    silent: Option<bool>,
-    cpu: Option<f64>,
-    moves: Option<bool>,
-    expected: Option<Duration>,
-}
-
-pub(super) fn worker(table: &Table) -> mlua::Result<WorkerChange> {
+/// Changes a worker. Says what it is known to have held at most, if that is said.
+pub(super) fn worker(table: &Table, worker: &mut SimulatedWorker) -> mlua::Result<Option<u64>> {
     let fields = Fields::of("hub:set_worker", WORKER, table)?;
+    let time = |name, before| {
+        let time = field(&fields, name, DURATION, duration)?;
+        Ok::<_, mlua::Error>(time.unwrap_or(before))
+    };
+    let flag = |name, before| {
+        let flag = fields.get(name, "true or false")?;
+        Ok::<bool, mlua::Error>(flag.unwrap_or(before))
+    };
     let fails = |value: &Value| match value {
         Value::Boolean(false) => Some(None),
         Value::String(reason) => Some(Some(reason.to_string_lossy())),
         _ => None,
     };
-    Ok(WorkerChange {
-        load: field(&fields, "load_seconds", DURATION, duration)?,
-        end: field(&fields, "end_seconds", DURATION, duration)?,
-        free: field(&fields, "free_seconds", DURATION, duration)?,
-        memory: field(&fields, "memory", BYTES, bytes)?,
-        peak: field(&fields, "peak", BYTES, bytes)?,
-        fails: field(&fields, "fails", "the reason as a text, or false", fails)?,
-        resident: fields.get("resident", "true or false")?,
-        silent: fields.get("silent", "true or false")?,
-        cpu: field(&fields, "cpu", "a share of a core, 0 or more", share)?,
-        moves: fields.get("moves", "true or false")?,
-        expected: field(&fields, "expected", DURATION, duration)?,
-    })
-}
-
-impl WorkerChange {
-    pub(super) fn apply(self, worker: &mut SimulatedWorker) {
-        worker.load = self.load.unwrap_or(worker.load);
-        worker.end = self.end.unwrap_or(worker.end);
-        worker.free = self.free.unwrap_or(worker.free);
-        worker.memory_bytes = self.memory.or(worker.memory_bytes);
-        worker.resident = self.resident.unwrap_or(worker.resident);
-        worker.silent = self.silent.unwrap_or(worker.silent);
-        worker.cpu = self.cpu.unwrap_or(worker.cpu);
-        worker.moves = self.moves.unwrap_or(worker.moves);
-        worker.expected = self.expected.or(worker.expected);
-        if let Some(fails) = self.fails {
-            worker.fails = fails;
-        }
+    worker.load = time("load_seconds", worker.load)?;
+    worker.end = time("end_seconds", worker.end)?;
+    worker.free = time("free_seconds", worker.free)?;
+    let expected = field(&fields, "expected", DURATION, duration)?;
+    worker.expected = expected.or(worker.expected);
+    let memory = field(&fields, "memory", BYTES, bytes)?;
+    worker.memory_bytes = memory.or(worker.memory_bytes);
+    worker.resident = flag("resident", worker.resident)?;
+    worker.silent = flag("silent", worker.silent)?;
+    worker.moves = flag("moves", worker.moves)?;
+    let cpu = field(&fields, "cpu", "a share of a core, 0 or more", share)?;
+    worker.cpu = cpu.unwrap_or(worker.cpu);
+    if let Some(fails) = field(&fields, "fails", "the reason as a text, or false", fails)? {
+        worker.fails = fails;
     }
+    field(&fields, "peak", BYTES, bytes)
 }
 
 fn share(value: &Value) -> Option<f64> {
@@ -221,8 +201,8 @@ fn share(value: &Value) -> Option<f64> {
     (0.0..=1e3).contains(&share).then_some(share)
 }
 
-/// Changes to the machine's memory.
-pub(super) fn memory(table: &Table) -> mlua::Result<impl FnOnce(&mut Memory) + use<>> {
+/// Changes the machine's memory.
+pub(super) fn memory(table: &Table, memory: &mut Memory) -> mlua::Result<()> {
     let fields = Fields::of("hub:set_memory", MEMORY, table)?;
     const WORDS: &str = "\"unknown\", \"normal\", \"warning\" or \"critical\"";
     let all = [
@@ -246,13 +226,12 @@ pub(super) fn memory(table: &Table) -> mlua::Result<impl FnOnce(&mut Memory) + u
     let other = field(&fields, "other", BYTES, bytes)?;
     let spares = field(&fields, "spares", BYTES, bytes)?;
     let pressure = field(&fields, "pressure", WORDS, word)?;
-    Ok(move |memory: &mut Memory| {
-        memory.total = total.or(memory.total);
-        memory.other = other.unwrap_or(memory.other);
-        memory.spares = spares.unwrap_or(memory.spares);
-        memory.unread = unread.unwrap_or(memory.unread);
-        memory.pressure = pressure.unwrap_or(memory.pressure);
-    })
+    memory.total = total.or(memory.total);
+    memory.other = other.unwrap_or(memory.other);
+    memory.spares = spares.unwrap_or(memory.spares);
+    memory.unread = unread.unwrap_or(memory.unread);
+    memory.pressure = pressure.unwrap_or(memory.pressure);
+    Ok(())
 }
 
 /// The end of a request.
