@@ -34,7 +34,7 @@ pub(super) struct Check {
 }
 
 /// The plan for one model.
-struct Plan<'a> {
+struct ModelPlan<'a> {
     model: &'a ModelConfig,
     port: u16,
     /// Unknown without the worker program.
@@ -126,7 +126,7 @@ pub(super) fn obstacles(config: &Config) -> Vec<String> {
 async fn plans<'a>(
     config: &'a Config,
     warnings: &mut Vec<String>,
-) -> anyhow::Result<Vec<Plan<'a>>> {
+) -> anyhow::Result<Vec<ModelPlan<'a>>> {
     // Only the daemon probes for taken ports.
     let all_free = Box::new(|_: &str, _| true);
     let mut ports = PortBook::with_probe(config.port, config.model_starting_port, all_free);
@@ -164,7 +164,7 @@ async fn plans<'a>(
                 None
             }
         };
-        plans.push(Plan {
+        plans.push(ModelPlan {
             model,
             port,
             worker,
@@ -186,7 +186,7 @@ fn needs(model: &ModelConfig, line: &CommandLine) -> Vec<String> {
 }
 
 /// What the other machines lack, a sentence for each.
-async fn lacking(plans: &[Plan<'_>]) -> Vec<String> {
+async fn lacking(plans: &[ModelPlan<'_>]) -> Vec<String> {
     let mut problems = Vec::new();
     for plan in plans {
         let Some(worker) = &plan.worker else { continue };
@@ -203,7 +203,7 @@ async fn lacking(plans: &[Plan<'_>]) -> Vec<String> {
     problems
 }
 
-impl Plan<'_> {
+impl ModelPlan<'_> {
     fn print(&self, is_verbose: bool, out: &mut Out) {
         let (start, load) = (self.start(), self.load());
         out.sentence(format_args!("  {} (port {})", self.model.name, self.port));

@@ -70,7 +70,7 @@ pub(super) struct Functions {
 
 /// The process that serves a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct WorkerPlan {
     /// The arguments behind the program.
     pub argv: Vec<String>,
     /// The program that starts the program, with its arguments; empty for none.
@@ -142,7 +142,7 @@ impl Engine {
     ///
     /// # Errors
     /// When a function of the file fails, or returns what it may not: one line that begins with `FILE:LINE:`.
-    pub fn plan(&self, model: &Model<'_>, cli: &Arc<Cli>) -> Result<Plan, String> {
+    pub fn plan(&self, model: &Model<'_>, cli: &Arc<Cli>) -> Result<WorkerPlan, String> {
         let functions = self.functions.lock();
         let lua = &functions.sandbox.lua;
         let arguments = || -> mlua::Result<(Value, Value)> {
@@ -183,7 +183,7 @@ impl Engine {
                 }
             },
         };
-        Ok(Plan {
+        Ok(WorkerPlan {
             argv,
             launcher: texts(&made, "launcher").map_err(wrong)?,
             files,

@@ -22,7 +22,7 @@ mod read;
 mod routes;
 
 pub use bundled::{Engines, NoEngine, bundled_engines};
-pub use call::{Answer, Checked, Memory, Plan, Refused};
+pub use call::{Answer, Checked, Memory, Refused, WorkerPlan};
 pub use cli::Cli;
 pub use keys::{Key, KeyType};
 pub use model::{LaunchOption, Model, ModelType};

@@ -16,7 +16,7 @@ use super::record::now;
 use super::{script, story};
 
 /// The item to send.
-struct Plan {
+struct Item {
     id: String,
     created: u64,
     model: String,
@@ -25,7 +25,7 @@ struct Plan {
     input: usize,
 }
 
-impl Plan {
+impl Item {
     fn of(call: &ModelCall) -> Self {
         let body = call.json();
         let prompt = story::prompt(body);
@@ -166,7 +166,7 @@ impl Plan {
 
 /// `POST /v1/responses`.
 pub(super) fn answer(call: ModelCall) -> Answer {
-    let plan = Plan::of(&call);
+    let plan = Item::of(&call);
     if call.json()["stream"] != true {
         return json_answer(StatusCode::OK, &plan.response(true));
     }

@@ -10,7 +10,7 @@ use nix::unistd::getuid;
 use plist::{Dictionary, Value};
 use serde::Deserialize;
 
-use super::plan::Plan;
+use super::plan::ServicePlan;
 use super::{Act, MARK, Manager, NewFile, Rule, Scope, State, Step, Told};
 
 /// The name of a listener below `Sockets`, which the hub asks for.
@@ -80,7 +80,7 @@ impl Manager for Launchd {
         vec![self.file()]
     }
 
-    fn new_files(&self, plan: &Plan) -> anyhow::Result<Vec<NewFile>> {
+    fn new_files(&self, plan: &ServicePlan) -> anyhow::Result<Vec<NewFile>> {
         let mut text = Vec::new();
         property_list(&self.label, plan).to_writer_xml(&mut text)?;
         let text = String::from_utf8(text)?;
@@ -147,7 +147,7 @@ impl Manager for Launchd {
     }
 }
 
-fn property_list(label: &str, plan: &Plan) -> Value {
+fn property_list(label: &str, plan: &ServicePlan) -> Value {
     let text = |path: &Path| Value::from(path.display().to_string());
     let arguments = vec![
         text(&plan.program),
@@ -199,6 +199,6 @@ fn dictionary<const N: usize>(entries: [(&str, Value); N]) -> Value {
     Value::Dictionary(entries.into_iter().collect())
 }
 
-fn seconds(plan: &Plan) -> i64 {
+fn seconds(plan: &ServicePlan) -> i64 {
     i64::try_from(plan.stop_limit.as_secs()).unwrap_or(i64::MAX)
 }

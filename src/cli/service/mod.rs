@@ -25,7 +25,7 @@ use crate::clients::shell_words;
 use crate::config::{self, Config, is_same};
 use crate::telemetry;
 pub(super) use installed::{Installed, Told};
-use plan::Plan;
+use plan::ServicePlan;
 pub(super) use plan::VARIABLES;
 use step::{Rule, Step};
 
@@ -162,7 +162,7 @@ trait Manager {
     /// Every file that it may have; the first is there if the service is installed.
     fn files(&self) -> Vec<PathBuf>;
     /// The files of a service to be.
-    fn new_files(&self, plan: &Plan) -> anyhow::Result<Vec<NewFile>>;
+    fn new_files(&self, plan: &ServicePlan) -> anyhow::Result<Vec<NewFile>>;
     /// Reads a file that is there, whoever has written it.
     fn read(&self, text: &str) -> Option<Told>;
     fn steps(&self, act: Act) -> Vec<Step>;
@@ -309,7 +309,7 @@ impl Service {
     }
 
     /// Writes its files in the place of older ones; says which.
-    async fn install(&self, plan: &Plan) -> anyhow::Result<Vec<PathBuf>> {
+    async fn install(&self, plan: &ServicePlan) -> anyhow::Result<Vec<PathBuf>> {
         let files = self.manager.new_files(plan)?;
         let mut there = self.manager.files();
         there.retain(|file| file.exists());
@@ -424,7 +424,7 @@ impl ServiceVerbs {
         match self.verb {
             ServiceCommand::Install { socket, print } => {
                 let config = Config::load(&path)?;
-                let plan = Plan::of(&config, owner.as_ref(), socket)?;
+                let plan = ServicePlan::of(&config, owner.as_ref(), socket)?;
                 let service = Service::new(kind, scopes[0], &path);
                 if print {
                     return service.print(&plan, out);
@@ -464,7 +464,7 @@ impl ServiceVerbs {
 }
 
 impl Service {
-    fn print(&self, plan: &Plan, out: &mut Out) -> anyhow::Result<ExitCode> {
+    fn print(&self, plan: &ServicePlan, out: &mut Out) -> anyhow::Result<ExitCode> {
         for NewFile { path, text } in self.manager.new_files(plan)? {
             out.line(format_args!("# {}", path.display()));
             out.text(&text);
@@ -476,7 +476,7 @@ impl Service {
 async fn install(
     service: &Service,
     config: &Config,
-    plan: &Plan,
+    plan: &ServicePlan,
     owner: Option<&User>,
     out: &mut Out,
 ) -> anyhow::Result<ExitCode> {

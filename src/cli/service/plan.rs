@@ -32,7 +32,7 @@ const MARGIN: Duration = Duration::from_secs(15);
 
 /// A service to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(super) struct ServicePlan {
     pub(super) program: PathBuf,
     pub(super) config_path: PathBuf,
     /// By name, in the order of names; PATH is among them.
@@ -47,7 +47,7 @@ pub(super) struct Plan {
     pub(super) listeners: Vec<SocketAddr>,
 }
 
-impl Plan {
+impl ServicePlan {
     /// The service of a hub.yaml.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use super::plan::Plan;
+use super::plan::ServicePlan;
 use super::{Act, MARK, Manager, NewFile, Scope, State, Step, Told};
 
 /// Open files that a hub with many clients needs; systemd allows 1,024.
@@ -61,7 +61,7 @@ impl Manager for Systemd {
         vec![self.file("service"), self.file("socket")]
     }
 
-    fn new_files(&self, plan: &Plan) -> anyhow::Result<Vec<NewFile>> {
+    fn new_files(&self, plan: &ServicePlan) -> anyhow::Result<Vec<NewFile>> {
         let socket = self.unit("socket");
         let mut files = vec![NewFile {
             path: self.file("service"),
@@ -144,7 +144,7 @@ impl Manager for Systemd {
     }
 }
 
-fn service_unit(plan: &Plan, scope: Scope, socket: &str) -> String {
+fn service_unit(plan: &ServicePlan, scope: Scope, socket: &str) -> String {
     let is_activated = !plan.listeners.is_empty();
     let mut unit = format!("# {MARK}\n[Unit]\nDescription=mlx-openai-server-hub\n");
     if scope == Scope::System {
@@ -176,7 +176,7 @@ fn service_unit(plan: &Plan, scope: Scope, socket: &str) -> String {
     unit + &format!("\n[Install]\nWantedBy={target}\n")
 }
 
-fn socket_unit(plan: &Plan) -> String {
+fn socket_unit(plan: &ServicePlan) -> String {
     let mut unit =
         format!("# {MARK}\n[Unit]\nDescription=The port of mlx-openai-server-hub\n\n[Socket]\n");
     for address in &plan.listeners {
