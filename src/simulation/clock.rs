@@ -30,26 +30,34 @@ pub(super) enum Happening {
 pub(super) struct Clock {
     /// Begin of the simulation, Unix seconds.
     begun: f64,
-    plan: Arc<Mutex<Plan>>,
+    timeline: Arc<Mutex<Timeline>>,
 }
 
 #[derive(Debug, Default)]
-struct Plan {
+struct Timeline {
     /// Since the simulation began.
     now: Duration,
-    /// By time, and then in the order in which it was planned; the tick is last.
+    /// By time, and then in the order in which it was planned.
     happenings: BTreeMap<(Duration, u64), Happening>,
     planned: u64,
+    /// Time of the next tick; what happens then comes before it.
+    tick: Option<Duration>,
+}
+
+impl Timeline {
+    fn next_at(&self) -> Option<Duration> {
+        self.happenings.first_key_value().map(|((at, _), _)| *at)
+    }
 }
 
 impl Clock {
     pub(super) fn new(begun: f64) -> Self {
-        let plan = Arc::default();
-        Self { begun, plan }
+        let timeline = Arc::default();
+        Self { begun, timeline }
     }
 
     pub(super) fn set(&self, now: Duration) {
-        self.plan.lock().now = now;
+        self.timeline.lock().now = now;
     }
 
     pub(super) fn unix(&self) -> f64 {
@@ -57,45 +65,43 @@ impl Clock {
     }
 
     pub(super) fn plan(&self, after: Duration, happening: Happening) {
-        let plan = &mut *self.plan.lock();
+        let line = &mut *self.timeline.lock();
         // What is never, need not be planned.
-        if let Some(at) = plan.now.checked_add(after) {
-            plan.planned += 1;
-            plan.happenings.insert((at, plan.planned), happening);
+        if let Some(at) = line.now.checked_add(after) {
+            line.planned += 1;
+            line.happenings.insert((at, line.planned), happening);
         }
     }
 
     /// Plans the next tick for then, unless it comes earlier.
     pub(super) fn plan_tick(&self, at: Duration) {
-        let happenings = &mut self.plan.lock().happenings;
-        let mut planned = happenings.iter();
-        let planned = planned.find(|(_, happening)| matches!(happening, Happening::Tick));
-        let planned = planned.map(|(key, _)| *key);
-        if planned.is_none_or(|(earlier, _)| at < earlier) {
-            planned.map(|key| happenings.remove(&key));
-            happenings.insert((at, u64::MAX), Happening::Tick);
-        }
+        let tick = &mut self.timeline.lock().tick;
+        *tick = Some(tick.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// True if something other than a tick is to happen now.
     pub(super) fn is_due(&self) -> bool {
-        let plan = self.plan.lock();
-        let next = plan.happenings.first_key_value();
-        next.is_some_and(|((at, _), next)| *at <= plan.now && !matches!(next, Happening::Tick))
+        let line = self.timeline.lock();
+        line.next_at().is_some_and(|at| at <= line.now)
     }
 
     /// Goes on to the next happening until then, if there is one.
     pub(super) fn go_on(&self, until: Duration) -> Option<Happening> {
-        let plan = &mut *self.plan.lock();
-        let next = plan.happenings.first_entry();
-        let ((at, _), happening) = next.filter(|next| next.key().0 <= until)?.remove_entry();
-        plan.now = plan.now.max(at);
-        Some(happening)
+        let line = &mut *self.timeline.lock();
+        let planned = line.next_at();
+        let at = planned.into_iter().chain(line.tick).min();
+        let at = at.filter(|at| *at <= until)?;
+        line.now = line.now.max(at);
+        if planned == Some(at) {
+            return line.happenings.pop_first().map(|(_, next)| next);
+        }
+        line.tick = None;
+        Some(Happening::Tick)
     }
 
     /// These do not happen any more.
     pub(super) fn cancel(&self, is_over: impl Fn(&Happening) -> bool) {
-        let happenings = &mut self.plan.lock().happenings;
+        let happenings = &mut self.timeline.lock().happenings;
         happenings.retain(|_, happening| !is_over(happening));
     }
 
@@ -114,7 +120,7 @@ impl Runtime for Clock {
     type Bell = Bell;
 
     fn now(&self) -> Duration {
-        self.plan.lock().now
+        self.timeline.lock().now
     }
 
     fn unix_ms(&self) -> u64 {
