@@ -1,5 +1,7 @@
 //! Stories of a simulated hub under the default policy.
 
+mod stories;
+
 use super::doors::DoorsOf;
 use super::testing::asked::word;
 use super::*;
