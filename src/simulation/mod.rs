@@ -240,8 +240,9 @@ impl Simulation {
                 self.measure();
             }
             self.look_for_trouble();
+        } else {
+            self.plan_tick();
         }
-        self.plan_tick();
     }
 
     /// The report of a real hub's sampler.
@@ -285,7 +286,7 @@ impl Simulation {
     fn plan_tick(&self) {
         let holds_memory = |entry: &Entry| entry.memory_state().holds_memory();
         let asking = self.machine.next_asking();
-        let returns = self.world().memory().returning > 0;
+        let returns = self.world().with(|machine| machine.returning > 0);
         if asking.is_some() || returns || self.machine.entries().any(holds_memory) {
             let clock = &self.world().clock;
             let second = Duration::from_secs(self.world().now().as_secs()) + TICK;

@@ -201,6 +201,22 @@ fn a_resident_worker_whose_load_was_refused_holds_no_memory() {
 }
 
 #[test]
+fn memory_is_awaited_also_when_no_model_is_left() {
+    let mut hub = hub(CONFIG);
+    hub.set_worker("a", |worker| {
+        worker.memory_bytes = Some(1 << 30);
+        worker.free = Duration::from_secs(3);
+    });
+    hub.verb(Verb::Load, "a");
+    hub.settle();
+    hub.verb(Verb::Unload, "a");
+    hub.settle();
+    assert_eq!(hub.world().memory().returning, 1 << 30);
+    hub.seconds(10);
+    assert_eq!(hub.world().memory().returning, 0);
+}
+
+#[test]
 fn what_is_due_has_happened_when_models_have_settled() {
     let mut hub = hub(CONFIG);
     hub.verb(Verb::Load, "a");
